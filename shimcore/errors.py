@@ -1,0 +1,81 @@
+"""Every error of the project, as one tree.
+
+ShimError
+├── ReferenceSyntaxError   an image name that the grammar does not allow
+├── ConfigError            a configuration with one or more faults
+├── FrameError             HTTP/2 framing that cannot be relayed
+├── RegistryError          a registry that could not be asked, or that said no
+├── RuntimeUnavailableError  the container runtime cannot be reached
+├── SocketInUseError       another process serves the shim's socket
+└── AdminError             the running shim could not be asked
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class ShimError(Exception):
+    """Base of every error that the project raises on purpose."""
+
+
+class ReferenceSyntaxError(ShimError):
+    """An image name that distribution/reference does not accept.
+
+    `position` is the zero-based offset in `text` at which it goes wrong.
+    """
+
+    def __init__(self, text: str, position: int, reason: str) -> None:
+        super().__init__(f"invalid image name {text!r}: {reason} (at character {position + 1})")
+        self.text = text
+        self.position = position
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFault:
+    """One fault of a configuration: the dotted key path and what is wrong there."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}" if self.path else self.reason
+
+
+class ConfigError(ShimError):
+    """A configuration that cannot be used; carries every fault that was found."""
+
+    def __init__(self, source: str, faults: tuple[ConfigFault, ...]) -> None:
+        super().__init__(f"{source}: " + "; ".join(str(fault) for fault in faults))
+        self.source = source
+        self.faults = faults
+
+
+class FrameError(ShimError):
+    """Framing that cannot be relayed; `h2_code` goes into GOAWAY (RFC 9113 §7)."""
+
+    def __init__(self, h2_code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.h2_code = h2_code
+
+
+class RegistryError(ShimError):
+    """A registry that could not be asked, or that refused; `registry` is its host."""
+
+    def __init__(self, registry: str, reason: str) -> None:
+        super().__init__(f"{registry}: {reason}")
+        self.registry = registry
+        self.reason = reason
+
+
+class RuntimeUnavailableError(ShimError):
+    """The container runtime cannot be reached at its socket."""
+
+
+class SocketInUseError(ShimError):
+    """Another live process serves the socket that was asked for."""
+
+
+class AdminError(ShimError):
+    """The running shim could not be asked over its admin socket."""
