@@ -1,0 +1,30 @@
+# Generated code works with protobuf runtimes no older than its compiler: this one's is 5.27,
+# older than the oldest runtime that pyproject.toml allows.
+PROTOC_VERSION := 1.67.1
+PROTOC_VENV := .cache/protoc-$(PROTOC_VERSION)
+PROTOC := $(PROTOC_VENV)/bin/python -m grpc_tools.protoc
+PROTOS := cri containerd admin
+
+# Generates into the folder $(1). The compiler is told that protos/ is shimcore/pb/, which
+# makes that the modules' place. Its stubs name Mapping without its types.
+define generate
+$(PROTOC) --proto_path=shimcore/pb=protos --python_out=$(1) --pyi_out=$(1) \
+	$(PROTOS:%=shimcore/pb/%.proto)
+sed -i '1i # mypy: disable-error-code="type-arg"' $(PROTOS:%=$(1)/shimcore/pb/%_pb2.pyi)
+endef
+
+.PHONY: protos protos-check
+
+protos: $(PROTOC_VENV)/done ## Generate shimcore/pb from protos/
+	$(call generate,.)
+
+protos-check: $(PROTOC_VENV)/done ## Fail when shimcore/pb is not what protos/ says
+	rm -rf .cache/pb && mkdir -p .cache/pb
+	$(call generate,.cache/pb)
+	@diff -ru --exclude=__init__.py --exclude=__pycache__ shimcore/pb .cache/pb/shimcore/pb || \
+	{ echo "shimcore/pb is out of date: run 'make protos'" >&2; exit 1; }
+
+$(PROTOC_VENV)/done:
+	python3 -m venv $(PROTOC_VENV)
+	$(PROTOC_VENV)/bin/python -m pip install --quiet --disable-pip-version-check grpcio-tools==$(PROTOC_VERSION)
+	touch $@

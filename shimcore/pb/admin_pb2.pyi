@@ -1,0 +1,123 @@
+# mypy: disable-error-code="type-arg"
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusResponse(_message.Message):
+    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at")
+    class CallsByMethodEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    SHIM_SOCKET_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    CACHE_FIELD_NUMBER: _ClassVar[int]
+    REGISTRIES_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    CALLS_BY_METHOD_FIELD_NUMBER: _ClassVar[int]
+    SHIM_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    serving: bool
+    shim_socket: str
+    runtime: RuntimeState
+    config: ConfigState
+    cache: CacheState
+    registries: _containers.RepeatedCompositeFieldContainer[RegistryState]
+    calls: int
+    calls_by_method: _containers.ScalarMap[str, int]
+    shim_version: str
+    started_at: _timestamp_pb2.Timestamp
+    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RuntimeState(_message.Message):
+    __slots__ = ("socket", "name", "version", "api_version", "ready", "detail")
+    SOCKET_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    API_VERSION_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    socket: str
+    name: str
+    version: str
+    api_version: str
+    ready: bool
+    detail: str
+    def __init__(self, socket: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., api_version: _Optional[str] = ..., ready: bool = ..., detail: _Optional[str] = ...) -> None: ...
+
+class ConfigState(_message.Message):
+    __slots__ = ("file", "loaded_at", "valid", "error")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    LOADED_AT_FIELD_NUMBER: _ClassVar[int]
+    VALID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    file: str
+    loaded_at: _timestamp_pb2.Timestamp
+    valid: bool
+    error: str
+    def __init__(self, file: _Optional[str] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., valid: bool = ..., error: _Optional[str] = ...) -> None: ...
+
+class CacheState(_message.Message):
+    __slots__ = ("entries", "hits", "misses")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    MISSES_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    hits: int
+    misses: int
+    def __init__(self, entries: _Optional[int] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ...) -> None: ...
+
+class RegistryState(_message.Message):
+    __slots__ = ("address", "state")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    state: str
+    def __init__(self, address: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+
+class ReloadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadResponse(_message.Message):
+    __slots__ = ("config", "changed")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    config: ConfigState
+    changed: bool
+    def __init__(self, config: _Optional[_Union[ConfigState, _Mapping]] = ..., changed: bool = ...) -> None: ...
+
+class ShowConfigRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ShowConfigResponse(_message.Message):
+    __slots__ = ("yaml", "values")
+    YAML_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    yaml: str
+    values: _containers.RepeatedCompositeFieldContainer[ConfigValue]
+    def __init__(self, yaml: _Optional[str] = ..., values: _Optional[_Iterable[_Union[ConfigValue, _Mapping]]] = ...) -> None: ...
+
+class ConfigValue(_message.Message):
+    __slots__ = ("key", "value", "origin")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    origin: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
