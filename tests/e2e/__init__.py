@@ -1,0 +1,1 @@
+"""End-to-end tests on a real containerd, docker-registry and crictl."""

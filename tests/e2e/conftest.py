@@ -1,0 +1,240 @@
+"""One containerd and three registries for the whole run; a shim for each test that wants one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.support import images, wire
+from tests.e2e.support.authority import TokenServer, issue_certificate
+from tests.e2e.support.containerd import Containerd
+from tests.e2e.support.cri_client import CriClient
+from tests.e2e.support.crictl import Crictl
+from tests.e2e.support.recorder import Recorder
+from tests.e2e.support.registry import Registry
+from tests.e2e.support.report import FAULTS, write_faults
+from tests.e2e.support.shim import COMMAND, Shim
+
+COMPONENTS = ("containerd", "runc", "ctr", "docker-registry", "htpasswd", "crictl", "setpriv")
+PAUSE = "pause.e2e/pause:1"
+HUB_LOGIN = "hub-user:hub:pass"
+MIRROR_LOGIN = "mirror-user:mirror-pass"
+TOKEN_LOGIN = "token-user:token-pass"
+
+
+def _missing() -> list[str]:
+    missing = [name for name in COMPONENTS if shutil.which(name) is None]
+    if os.geteuid() != 0:
+        missing.append("root")
+    if not images.BUSYBOX.exists():
+        missing.append("busybox-static")
+    return missing
+
+
+@pytest.fixture(scope="session")
+def machine() -> None:
+    """A machine that has every real component: else a skip, in CI a failure."""
+    if missing := _missing():
+        refuse("needs " + ", ".join(missing))
+
+
+def refuse(reason: str) -> None:
+    """Fails in CI, skips elsewhere."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def room(machine: None) -> Iterator[Path]:
+    """A directory with a path short enough for Unix sockets."""
+    directory = Path(tempfile.mkdtemp(prefix="cri-e2e-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def registry(room: Path) -> Iterator[Registry]:
+    """A plain registry with htpasswd: the hub's store. It has busybox and nginx."""
+    process = Registry(room / "hub", login=HUB_LOGIN)
+    process.serve()
+    with process.pusher() as pusher:
+        pusher.push(images.busybox("busybox"), "library/busybox", "1.36")
+        pusher.push(images.busybox("nginx", user="web"), "library/nginx", "latest")
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def recorded_hub(registry: Registry) -> Iterator[Recorder]:
+    recorder = Recorder(registry.host)
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture
+def hub(registry: Registry, recorded_hub: Recorder) -> Recorder:
+    """The hub as everybody reaches it: a recorder in front of the htpasswd registry."""
+    if not registry.running:
+        registry.serve()
+    recorded_hub.clear()
+    return recorded_hub
+
+
+@pytest.fixture(scope="session")
+def mirror(room: Path, node: Containerd) -> Iterator[Registry]:
+    """A second registry: https, certificate of a private CA, htpasswd."""
+    certificate = issue_certificate(room / "mirror-pki")
+    process = Registry(room / "mirror", login=MIRROR_LOGIN, certificate=certificate)
+    process.serve()
+    node.route(process.host, process.address, ca=certificate.ca)
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def token_registry(room: Path) -> Iterator[Registry]:
+    """A third registry, behind a token server."""
+    tokens = TokenServer(room / "tokens", *TOKEN_LOGIN.split(":"))
+    process = Registry(room / "token", tokens=tokens, login=TOKEN_LOGIN)
+    process.serve()
+    yield process
+    process.stop()
+    tokens.close()
+
+
+@pytest.fixture(scope="session")
+def node(room: Path) -> Iterator[Containerd]:
+    """The runtime; pods' pause image is there already."""
+    runtime = Containerd(room / "node", sandbox_image=PAUSE)
+    runtime.serve()
+    try:
+        runtime.load(images.docker_archive(images.pause(), PAUSE, room / "pause.tar"))
+        yield runtime
+    finally:
+        runtime.close()
+
+
+@pytest.fixture(scope="session")
+def recorded_public(node: Containerd) -> Iterator[Recorder]:
+    recorder = Recorder()
+    node.route("docker.io", recorder.address)
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture
+def public(recorded_public: Recorder) -> Recorder:
+    """What docker.io is on this node: it wants a login and has nothing."""
+    recorded_public.clear()
+    return recorded_public
+
+
+@pytest.fixture
+def runtime(node: Containerd, public: Recorder) -> Iterator[Containerd]:
+    """The node's containerd, running, with no image but pods' own and no pod."""
+    if not node.running:
+        node.serve()
+    clear_node(node)
+    yield node
+    if not node.running:
+        node.serve()
+    clear_node(node)
+
+
+def clear_node(node: Containerd) -> None:
+    """Removes every pod and every image except the pause image."""
+    with CriClient(node.socket) as client:
+        for pod in client.runtime_call("ListPodSandbox", {}).get(1, []):
+            assert isinstance(pod, bytes)
+            client.remove_pod(wire.text(wire.decode(pod), 1))
+        for name in client.store():
+            if not name.startswith("pause.e2e/") and not name.startswith("sha256:"):
+                client.store_call("Delete", {1: name, 2: 1})
+        for image in client.images():
+            if not any(tag.startswith("pause.e2e/") for tag in image.tags):
+                client.remove_image(image.id)
+
+
+@pytest.fixture
+def direct(runtime: Containerd, tmp_path: Path) -> Crictl:
+    """crictl on containerd's own socket, past any shim."""
+    return Crictl(runtime.socket, tmp_path / "direct")
+
+
+@pytest.fixture
+def node_client(runtime: Containerd) -> Iterator[CriClient]:
+    """A gRPC client on containerd's own socket."""
+    with CriClient(runtime.socket) as client:
+        yield client
+
+
+@pytest.fixture
+def via_crictl(tmp_path: Path) -> Callable[[Shim], Crictl]:
+    """crictl on a shim's socket."""
+    return lambda shim: Crictl(shim.socket, tmp_path / "via")
+
+
+@dataclass
+class Shims:
+    """Starts shims in front of the node and ends them with the test."""
+
+    directory: Path
+    runtime: Containerd
+    started: list[Shim]
+
+    def make(self, config: Mapping[str, Any], runtime: Path | None = None) -> Shim:
+        """A shim that is not running yet."""
+        place = self.directory / f"s{len(self.started)}"
+        shim = Shim(place, runtime or self.runtime.socket, config)
+        self.started.append(shim)
+        return shim
+
+    def serve(self, config: Mapping[str, Any], runtime: Path | None = None) -> Shim:
+        shim = self.make(config, runtime)
+        shim.serve()
+        return shim
+
+
+@pytest.fixture
+def shims(runtime: Containerd, room: Path) -> Iterator[Shims]:
+    """A maker of shims."""
+    if not COMMAND.exists():
+        refuse(f"needs {COMMAND.name}, installed beside this Python")
+    place = Path(tempfile.mkdtemp(prefix="shim-", dir=room))
+    maker = Shims(place, runtime, [])
+    yield maker
+    for shim in maker.started:
+        shim.stop()
+
+
+@pytest.fixture
+def hub_config(hub: Recorder) -> dict[str, Any]:
+    """The usual config: one hub, http, with a password that contains a colon."""
+    return {"address": hub.address, "auth": HUB_LOGIN}
+
+
+@pytest.fixture
+def shim(shims: Shims, hub_config: dict[str, Any]) -> Shim:
+    """A shim before the node, with the hub alone."""
+    return shims.serve(hub_config)
+
+
+@pytest.fixture
+def crictl(shim: Shim, via_crictl: Callable[[Shim], Crictl]) -> Crictl:
+    """crictl on the usual shim."""
+    return via_crictl(shim)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of faults, for people; also in `.cache/e2e-faults.md`."""
+    if FAULTS:
+        terminalreporter.section("faults, seconds until the image is there")
+        terminalreporter.write_line(write_faults(Path(".cache/e2e-faults.md")))

@@ -1,0 +1,1 @@
+"""Processes, images and clients of the end-to-end tests."""

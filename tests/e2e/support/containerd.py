@@ -1,0 +1,116 @@
+"""A containerd of the tests' own: its root, state and socket lie in a temporary directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from .process import Process, command_lines, descendants, mounts_below, unix_answers
+
+CONFIG = """\
+version = 2
+root = "{directory}/root"
+state = "{directory}/state"
+disabled_plugins = [
+  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp",
+]
+
+[grpc]
+  address = "{socket}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{sandbox_image}"
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "{directory}/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+      Root = "{directory}/runc"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{directory}/certs.d"
+"""
+
+# Pods of the tests use the node's network; this makes the CRI plugin report NetworkReady.
+CNI = """\
+{"cniVersion": "0.4.0", "name": "e2e", "plugins": [{"type": "loopback"}]}
+"""
+
+
+class Containerd(Process):
+    """One containerd with its CRI plugin; `kill()` and `start()` again play a crash."""
+
+    def __init__(self, directory: Path, *, sandbox_image: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.socket = directory / "containerd.sock"
+        config = directory / "config.toml"
+        config.write_text(
+            CONFIG.format(directory=directory, socket=self.socket, sandbox_image=sandbox_image)
+        )
+        (directory / "cni").mkdir(exist_ok=True)
+        (directory / "cni" / "10-e2e.conflist").write_text(CNI)
+        super().__init__("containerd", ["containerd", "--config", config], directory / "log")
+
+    def serve(self, timeout_s: float = 30) -> float:
+        """Seconds until its CRI plugin answers."""
+        return self.start(self._answers, timeout_s)
+
+    def _answers(self) -> bool:
+        return unix_answers(self.socket) and self._cri_is_loaded()
+
+    def _cri_is_loaded(self) -> bool:
+        run = subprocess.run(
+            ["crictl", "--timeout", "2s", "-r", f"unix://{self.socket}", "version"],
+            capture_output=True,
+            check=False,
+        )
+        return run.returncode == 0
+
+    def route(self, host: str, server: str, *, ca: Path | None = None) -> None:
+        """Sends pulls of `host` to the URL `server`; read by containerd at each pull."""
+        hosts = self.directory / "certs.d" / host / "hosts.toml"
+        hosts.parent.mkdir(parents=True, exist_ok=True)
+        text = f'server = "{server}"\n\n[host."{server}"]\n  capabilities = ["pull", "resolve"]\n'
+        if ca is not None:
+            text += f'  ca = "{ca}"\n'
+        hosts.write_text(text)
+
+    def ctr(self, *arguments: str | Path) -> str:
+        """What `ctr` prints, in the namespace of Kubernetes."""
+        run = subprocess.run(
+            ["ctr", "-a", self.socket, "-n", "k8s.io", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, f"ctr {arguments}: {run.stderr}"
+        return run.stdout
+
+    def load(self, archive: Path) -> None:
+        """Puts a docker archive's images into the store, as `ctr images import` does."""
+        self.ctr("images", "import", archive)
+
+    def close(self) -> None:
+        """Ends it, its containers and their shims, and unmounts what they left."""
+        self.stop()
+        shims = {
+            pid
+            for pid, arguments in command_lines().items()
+            if arguments and "containerd-shim" in arguments[0] and str(self.socket) in arguments
+        }
+        for pid in descendants(shims) | shims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for point in mounts_below(self.directory):
+            subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
