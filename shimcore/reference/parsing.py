@@ -1,0 +1,237 @@
+"""Text → reference, by the grammar and normalisation of distribution/reference.
+
+reference := name [":" tag] ["@" digest]        name   := [domain "/"] path
+domain    := host [":" port]                    host   := domain-name | "[" IPv6 "]"
+path      := component ("/" component)*         tag    := [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}
+component := alnum (("." | "_" | "__" | "-"+) alnum)*
+
+Every refusal is a ReferenceSyntaxError whose position is the first character that
+the grammar cannot accept.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from shimcore.errors import ReferenceSyntaxError
+from shimcore.reference.value import (
+    DOCKER_HUB,
+    OFFICIAL_PREFIX,
+    ImageID,
+    Reference,
+    looks_like_domain,
+)
+
+PATH_LIMIT = 255
+"""Longest path, in characters (distribution/reference, `RepositoryNameTotalLengthMax`)."""
+
+TAG_LIMIT = 128
+"""Longest tag, in characters (the grammar's `tag`)."""
+
+DIGEST_HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
+"""Algorithms that go-digest knows, and the length of their lower-case hex."""
+
+_LEGACY_HUB = "index.docker.io"
+
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+_SEPARATOR = re.compile(r"__|[._]|-+")
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
+_LABEL_RUN = re.compile(r"[A-Za-z0-9-]*")
+_IPV6 = re.compile(r"\[[a-fA-F0-9:]+\]")
+_IPV6_RUN = re.compile(r"\[[a-fA-F0-9:]*")
+_DIGITS = re.compile(r"[0-9]*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_HEX = re.compile(r"[a-f0-9]*")
+_BARE_ID = re.compile(r"[a-f0-9]{64}")
+
+
+def parse(text: str) -> Reference | ImageID:
+    """The reference or image ID that `text` names; `:latest` when neither tag nor digest is there.
+
+    64 lower-case hex digits, or a whole digest (`sha256:` and 64 of them), is an ID.
+    Raises ReferenceSyntaxError, nothing else.
+    """
+    if _is_image_id(text):
+        return ImageID(text)
+    return _parse_name(text)
+
+
+def parse_reference(text: str) -> Reference:
+    """Like `parse`, for a name only: an image ID is a ReferenceSyntaxError, too."""
+    if _is_image_id(text):
+        raise ReferenceSyntaxError(text, 0, "this is an image ID, not a name")
+    return _parse_name(text)
+
+
+def valid_domain(text: str) -> bool:
+    """True when `text` can stand as the domain of a reference and is read as one."""
+    return looks_like_domain(text) and _domain_fault(text) is None
+
+
+def valid_path(text: str) -> bool:
+    """True when `text` is a repository path: components of the grammar, at most 255 characters."""
+    return len(text) <= PATH_LIMIT and all(_COMPONENT.fullmatch(part) for part in text.split("/"))
+
+
+def _is_image_id(text: str) -> bool:
+    if _BARE_ID.fullmatch(text):
+        return True
+    algorithm, _, encoded = text.partition(":")
+    return len(encoded) == DIGEST_HEX_LENGTH.get(algorithm) and bool(_HEX.fullmatch(encoded))
+
+
+def _parse_name(text: str) -> Reference:
+    if not text:
+        raise ReferenceSyntaxError(text, 0, "the name is empty")
+    domain, start = _split_domain(text)
+    path_end = _first_of(text, ":@", start)
+    _check_path(text, start, path_end)
+    tag, digest = _tag_and_digest(text, path_end)
+    path = text[start:path_end]
+    if domain == DOCKER_HUB and "/" not in path:
+        path = OFFICIAL_PREFIX + path
+    if len(path) > PATH_LIMIT:
+        raise ReferenceSyntaxError(
+            text, start + PATH_LIMIT, f"the repository name is longer than {PATH_LIMIT} characters"
+        )
+    return Reference(domain, path, tag if tag or digest else "latest", digest)
+
+
+def _split_domain(text: str) -> tuple[str, int]:
+    """The domain, and the offset at which the path starts (`splitDockerDomain`)."""
+    first, slash, _ = text.partition("/")
+    if not slash or not looks_like_domain(first):
+        return DOCKER_HUB, 0
+    fault = _domain_fault(first)
+    if fault is not None:
+        raise ReferenceSyntaxError(text, *fault)
+    return (DOCKER_HUB if first == _LEGACY_HUB else first), len(first) + 1
+
+
+def _domain_fault(text: str) -> tuple[int, str] | None:
+    """domain := (label ("." label)* | "[" IPv6 "]") [":" digits]; None when it is one."""
+    host_end = _ipv6_end(text) if text.startswith("[") else _labels_end(text)
+    if isinstance(host_end, tuple):
+        return host_end
+    if host_end == len(text):
+        return None
+    if text[host_end] != ":":
+        return host_end, "a registry host cannot have this character"
+    digits = _DIGITS.match(text, host_end + 1)
+    port_end = digits.end() if digits else host_end + 1
+    if port_end < len(text):
+        return port_end, "a port is digits only"
+    if port_end == host_end + 1:
+        return port_end, "the port is missing"
+    return None
+
+
+def _ipv6_end(text: str) -> int | tuple[int, str]:
+    """Offset after `[IPv6]`, or the fault; no zones, no dotted forms (the grammar's choice)."""
+    address = _IPV6.match(text)
+    if address:
+        return address.end()
+    run = _IPV6_RUN.match(text)
+    return (run.end() if run else 0), "an IPv6 host is hex digits and colons between brackets"
+
+
+def _labels_end(text: str) -> int | tuple[int, str]:
+    """Offset after `label ("." label)*`, or the fault."""
+    position = 0
+    while True:
+        label = _LABEL.match(text, position)
+        if not label:
+            return position, "a registry host cannot have this character"
+        run = _LABEL_RUN.match(text, position)
+        if run and run.end() > label.end():
+            return label.end(), "a part of a host cannot end with a dash"
+        position = label.end()
+        if text[position : position + 1] != ".":
+            return position
+        position += 1
+
+
+def _check_path(text: str, start: int, end: int) -> None:
+    """path := component ("/" component)*"""
+    position = start
+    while True:
+        slash = text.find("/", position, end)
+        stop = end if slash < 0 else slash
+        if not _COMPONENT.fullmatch(text, position, stop):
+            _refuse_component(text, position, stop, end)
+        if slash < 0:
+            return
+        position = slash + 1
+
+
+def _refuse_component(text: str, start: int, stop: int, path_end: int) -> NoReturn:
+    for offset in range(start, path_end):
+        if text[offset].isupper():
+            raise ReferenceSyntaxError(text, offset, "repository name must be lowercase")
+    if start == stop:
+        raise ReferenceSyntaxError(text, start, "a component of the name is empty")
+    accepted = _COMPONENT.match(text, start, stop)
+    offset = accepted.end() if accepted else start
+    separator = _SEPARATOR.match(text, offset, stop) if accepted else None
+    if separator and separator.end() == stop:
+        raise ReferenceSyntaxError(text, offset, "a component cannot end with a separator")
+    offset = separator.end() if separator else offset
+    reason = (
+        "a component starts with a letter or digit, and separators stand alone"
+        if text[offset] in "._-"
+        else "a repository name cannot have this character"
+    )
+    raise ReferenceSyntaxError(text, offset, reason)
+
+
+def _tag_and_digest(text: str, position: int) -> tuple[str | None, str | None]:
+    tag = digest = None
+    if text[position : position + 1] == ":":
+        end = _first_of(text, "@", position)
+        tag = _tag(text, position + 1, end)
+        position = end
+    if position < len(text):
+        digest = _digest(text, position + 1)
+    return tag, digest
+
+
+def _tag(text: str, start: int, end: int) -> str:
+    """tag := [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"""
+    accepted = _TAG.match(text, start, end)
+    if start == end:
+        raise ReferenceSyntaxError(text, start, "the tag is empty")
+    if not accepted or accepted.end() < end:
+        raise ReferenceSyntaxError(
+            text, accepted.end() if accepted else start, "a tag cannot have this character here"
+        )
+    if end - start > TAG_LIMIT:
+        raise ReferenceSyntaxError(
+            text, start + TAG_LIMIT, f"the tag is longer than {TAG_LIMIT} characters"
+        )
+    return text[start:end]
+
+
+def _digest(text: str, start: int) -> str:
+    """digest := algorithm ":" hex; a known algorithm, its hex lower-case and whole (go-digest)."""
+    algorithm, colon, encoded = text[start:].partition(":")
+    length = DIGEST_HEX_LENGTH.get(algorithm)
+    if not colon or length is None:
+        known = ", ".join(DIGEST_HEX_LENGTH)
+        raise ReferenceSyntaxError(text, start, f"a digest is one of {known}, a colon and its hex")
+    hex_start = start + len(algorithm) + 1
+    accepted = _HEX.match(encoded)
+    count = accepted.end() if accepted else 0
+    if count < len(encoded):
+        raise ReferenceSyntaxError(text, hex_start + count, "a digest is lower-case hex digits")
+    if count != length:
+        raise ReferenceSyntaxError(
+            text, hex_start + min(count, length), f"a {algorithm} digest has {length} hex digits"
+        )
+    return text[start:]
+
+
+def _first_of(text: str, characters: str, start: int) -> int:
+    """Offset of the first of `characters` from `start` on; the text's length if none is there."""
+    found = [offset for offset in (text.find(c, start) for c in characters) if offset >= 0]
+    return min(found, default=len(text))

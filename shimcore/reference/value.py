@@ -1,0 +1,92 @@
+"""Values: a normalised reference, and an image ID."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DOCKER_HUB = "docker.io"
+"""Domain of an image that names none (distribution/reference, `defaultDomain`)."""
+
+OFFICIAL_PREFIX = "library/"
+"""Docker Hub's namespace of an image of one component (`officialRepoPrefix`)."""
+
+
+def looks_like_domain(component: str) -> bool:
+    """True when the first component of a name is its domain, not part of its path.
+
+    A dot, a colon, `localhost`, or an upper-case letter makes it one
+    (distribution/reference, `splitDockerDomain`).
+    """
+    return (
+        component == "localhost"
+        or "." in component
+        or ":" in component
+        or component.lower() != component
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A normalised image reference; tag and digest may both be there.
+
+    `domain` is as written (`host:5000`, `[::1]:5000`), `path` is without it
+    (`library/nginx`), `digest` carries its algorithm (`sha256:…`).
+    """
+
+    domain: str
+    path: str
+    tag: str | None
+    digest: str | None
+
+    def __str__(self) -> str:
+        """Canonical text: `docker.io/library/nginx:latest`, `host/app:v1@sha256:…`."""
+        return self.name + self._suffix
+
+    @property
+    def name(self) -> str:
+        """Domain and path, with neither tag nor digest."""
+        return f"{self.domain}/{self.path}"
+
+    @property
+    def manifest_reference(self) -> str:
+        """What stands in `/v2/<path>/manifests/<reference>`: the digest if there, else the tag."""
+        return self.digest or self.tag or "latest"
+
+    @property
+    def familiar_name(self) -> str:
+        """The name as people write it: without `docker.io/`, and without `library/`.
+
+        A Docker Hub path that would then be read as another domain
+        (`docker.io/localhost/app`) keeps its domain.
+        """
+        if self.domain != DOCKER_HUB:
+            return self.name
+        official = self.path.removeprefix(OFFICIAL_PREFIX)
+        if official != self.path and "/" not in official:
+            return official
+        first, slash, _ = self.path.partition("/")
+        if not slash or looks_like_domain(first):
+            return self.name
+        return self.path
+
+    @property
+    def familiar(self) -> str:
+        """The reference as people write it: `nginx:latest`."""
+        return self.familiar_name + self._suffix
+
+    @property
+    def _suffix(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return tag + digest
+
+
+@dataclass(frozen=True, slots=True)
+class ImageID:
+    """An image ID, in the text that it came in; it names bytes, so it is never rewritten."""
+
+    value: str
+
+    def __str__(self) -> str:
+        """The ID as it came in."""
+        return self.value
