@@ -1,0 +1,1 @@
+"""HTTP/2 between one client connection and its own upstream connection."""

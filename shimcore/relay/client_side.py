@@ -1,0 +1,282 @@
+"""Frames that the client sends: methods, held requests, windows of request bytes."""
+
+from __future__ import annotations
+
+from shimcore.errors import FrameError
+from shimcore.relay import frames
+from shimcore.relay.blocks import BlockGatherer
+from shimcore.relay.events import CallCancelled, CallEnded
+from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
+from shimcore.relay.limits import FRAME_BYTES, HEADER_BLOCK_BYTES, TRACKED_STREAMS
+from shimcore.relay.messages import timeout_seconds
+from shimcore.relay.scanner import Handler, Verdict
+from shimcore.relay.settings import AnnouncedSettings
+from shimcore.relay.streams import (
+    GRPC_CANCELLED,
+    ConnectionState,
+    OpenedStream,
+    Phase,
+)
+
+PASS, TAKE, WHOLE = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE
+
+
+class ClientSide:
+    """Handlers of the client's frames; `handlers()` is what the scanner is given."""
+
+    def __init__(self, client: AnnouncedSettings, upstream: AnnouncedSettings) -> None:
+        self._client_settings = client
+        self._upstream_settings = upstream
+        self.decoder = HeaderDecoder()
+        self.peer = self.decoder  # the other direction's, whose bound this one announces
+        self._block = BlockGatherer()
+        self._keep_block = False  # the open block's frames wait in the queue
+        self._state: ConnectionState
+
+    def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
+        """Give the handlers what they share with the other direction, and its decoder."""
+        self._state = state
+        self.peer = peer
+
+    def handlers(self) -> list[Handler | None]:
+        """Indexed by frame type; what is missing passes."""
+        table: list[Handler | None] = [None] * (frames.CONTINUATION + 1)
+        table[frames.DATA] = self.on_data
+        table[frames.HEADERS] = self.on_headers
+        table[frames.CONTINUATION] = self.on_continuation
+        table[frames.RST_STREAM] = self.on_reset
+        table[frames.SETTINGS] = self.on_settings
+        return table
+
+    # -- DATA --------------------------------------------------------------------------
+
+    def on_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.1. Other calls' DATA is only counted; an opened call's is held."""
+        state = self._state
+        ledger = state.ledger
+        opened = state.opened.get(stream)
+        if opened is None:
+            if not state.queue and (ledger.debt <= 0 or end - start <= ledger.upstream):
+                ledger.upstream -= end - start
+                return PASS
+            return self._queue_data(data, start, end, flags, stream)
+        if end > len(data):
+            self._check_length(end - start)
+            return WHOLE
+        try:
+            first, last = frames.unpadded(data, start, end, flags)
+        except ValueError as error:
+            raise FrameError(frames.PROTOCOL_ERROR, f"DATA: {error}") from error
+        opened.ended = opened.ended or bool(flags & frames.END_STREAM)
+        return self._opened_data(opened, data, start, end, memoryview(data)[first:last])
+
+    def _opened_data(
+        self, opened: OpenedStream, data: bytes, start: int, end: int, payload: memoryview
+    ) -> Verdict:
+        state = self._state
+        if opened.phase is Phase.GATHERING:
+            state.hold(opened, payload, end - start)
+            state.advance(opened)
+            return TAKE
+        if opened.phase is Phase.DECIDING:
+            state.hold(opened, payload, end - start)
+            if payload:
+                state.release(opened)
+            return TAKE
+        if opened.phase is Phase.SWALLOWED:
+            state.receive(end - start)
+            state.ledger.replace(end - start, 0)
+            state.settle(None)
+            if opened.ended:
+                del state.opened[opened.id]
+            return TAKE
+        return self._released_data(opened, data, start, end, payload)
+
+    def _released_data(
+        self, opened: OpenedStream, data: bytes, start: int, end: int, payload: memoryview
+    ) -> Verdict:
+        """What follows a message that has gone on: passes while the windows have room."""
+        state = self._state
+        size = end - start
+        ledger, own = state.ledger, opened.ledger
+        if not state.queue.waits(opened.id) and size <= min(ledger.upstream, own.upstream):
+            ledger.upstream -= size
+            own.upstream -= size
+            return PASS
+        state.receive(size)
+        own.receive(size)
+        padding = size - len(payload)
+        ledger.replace(padding, 0)
+        own.replace(padding, 0)
+        state.settle(opened)
+        state.queue.add_data(opened.id, bytes(payload), opened.ended, own)
+        return TAKE
+
+    def _queue_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """DATA of a call that is not ours, while the connection is in debt to upstream."""
+        state = self._state
+        if not state.queue.waits(stream) and end - start <= state.ledger.upstream:
+            state.ledger.upstream -= end - start
+            return PASS
+        if end > len(data):
+            self._check_length(end - start)
+            return WHOLE
+        try:
+            first, last = frames.unpadded(data, start, end, flags)
+        except ValueError as error:
+            raise FrameError(frames.PROTOCOL_ERROR, f"DATA: {error}") from error
+        state.receive(end - start)
+        state.ledger.replace(end - start - (last - first), 0)
+        state.settle(None)
+        state.queue.add_data(stream, data[first:last], bool(flags & frames.END_STREAM), None)
+        return TAKE
+
+    def _check_length(self, size: int) -> None:
+        limit = self._upstream_settings.loosest(frames.SETTINGS_MAX_FRAME_SIZE)
+        if size > min(limit, FRAME_BYTES):
+            raise FrameError(frames.FRAME_SIZE_ERROR, f"DATA frame of {size} bytes, over {limit}")
+
+    # -- header blocks -----------------------------------------------------------------
+
+    def on_headers(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.2. Every block is decoded, since each may change the decoder's table."""
+        state = self._state
+        if end > len(data):
+            if end - start > HEADER_BLOCK_BYTES:
+                raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
+            return WHOLE
+        self._block.start(stream, flags)
+        opened = state.opened.get(stream)
+        if opened is not None and opened.holding:
+            state.release(opened)  # trailers before a decision: not a unary request
+        self._keep_block = (
+            opened is not None or state.queue.blocks_wait or state.queue.waits(stream)
+        )
+        try:
+            fragment = frames.header_fragment(data, start, end, flags)
+        except ValueError as error:
+            state.lose(f"malformed HEADERS from the client: {error}")
+            fragment = b""
+        return self._fragment(data, start, end, flags, fragment)
+
+    def on_continuation(
+        self, data: bytes, start: int, end: int, flags: int, stream: int
+    ) -> Verdict:
+        """§6.10."""
+        if end > len(data):
+            if end - start > HEADER_BLOCK_BYTES:
+                raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
+            return WHOLE
+        if stream != self._block.stream:
+            return PASS  # a protocol error, which upstream answers
+        return self._fragment(data, start, end, flags, data[start:end])
+
+    def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
+        state = self._state
+        if self._keep_block:
+            self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
+        else:
+            state.to_upstream.in_block = not flags & frames.END_HEADERS
+        block = self._block.add(fragment, flags)
+        before = self.decoder.changes
+        if block is not None:
+            self._block_whole(block)
+        if not self._keep_block:
+            return PASS
+        if block is not None:
+            changed = self.decoder.changes != before or state.lost
+            self._kept_block_whole(changed=changed)
+        return TAKE
+
+    def _kept_block_whole(self, *, changed: bool) -> None:
+        """Send a kept block in its turn.
+
+        Upstream has reset a swallowed call: it gets such a block only if its header table
+        would fall out of step without it.
+        """
+        state, stream = self._state, self._block.stream
+        opened = state.opened.get(stream)
+        swallowed = opened is not None and opened.phase is Phase.SWALLOWED
+        if changed or not swallowed:
+            state.queue.add_block(stream, b"".join(self._block.frames))
+        if swallowed and self._block.flags & frames.END_STREAM:
+            del state.opened[stream]
+
+    def _block_whole(self, block: bytes) -> None:
+        state = self._state
+        if state.lost:
+            return
+        try:
+            fields = self.decoder.decode(block)
+        except HeaderDecodeError as error:
+            state.lose(f"the client's headers cannot be decoded: {error}")
+            return
+        stream = self._block.stream
+        if stream in state.live:
+            opened = state.opened.get(stream)
+            if opened is not None and self._block.flags & frames.END_STREAM:
+                opened.ended = True
+            return
+        self._new_stream(stream, fields)
+
+    def _new_stream(self, stream: int, fields: list[Field]) -> None:
+        state = self._state
+        path = b""
+        for name, value in fields:
+            if name == b":path":
+                path = value
+                break
+        if len(state.live) >= TRACKED_STREAMS:
+            raise FrameError(frames.ENHANCE_YOUR_CALM, f"over {TRACKED_STREAMS} open streams")
+        state.live[stream] = path
+        if self._block.flags & frames.END_STREAM or not state.opens(path):
+            return
+        named = dict(fields)
+        state.opened[stream] = OpenedStream(
+            stream,
+            path,
+            named.get(b"grpc-encoding", b"identity"),
+            timeout_seconds(named.get(b"grpc-timeout", b"")),
+            self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE),
+        )
+
+    # -- the rest ----------------------------------------------------------------------
+
+    def on_reset(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.4. The client gives a call up: what is held of it is dropped."""
+        if end > len(data):
+            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
+        state = self._state
+        state.live.pop(stream, None)
+        opened = state.opened.pop(stream, None)
+        if opened is not None:
+            if opened.phase is Phase.SWALLOWED:
+                return TAKE  # upstream has had a reset already
+            if opened.phase is Phase.DECIDING:
+                state.events.append(CallCancelled(stream))
+            elif opened.phase is Phase.RELEASED:
+                state.events.append(CallEnded(stream, GRPC_CANCELLED, False))
+            opened.ended = True
+            state.drop(opened)
+        else:
+            dropped = state.queue.drop_data(stream)
+            state.ledger.replace(dropped, 0)
+            state.settle(None)
+        if state.queue.waits(stream):
+            state.queue.add_reset(stream, data[start - frames.FRAME_HEADER_BYTES : end])
+            return TAKE
+        return PASS
+
+    def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.5. The ACK of upstream's settings, or settings of the client's own."""
+        if end > len(data):
+            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
+        if flags & frames.ACK:
+            before = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
+            self._upstream_settings.acknowledge()
+            after = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
+            self._state.resize_streams(after - before)
+        elif (end - start) % 6 == 0:
+            self._client_settings.announce(data[start:end])
+            self.peer.allow_table(self._client_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE))
+        return PASS

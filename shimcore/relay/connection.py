@@ -1,0 +1,194 @@
+"""The connection core: bytes in and out on both sides, events out, decisions in. No I/O.
+
+One client connection and its own upstream connection. Every frame goes to the other side
+in order, as the bytes that came; only the request DATA of opened calls is held, and goes
+on when the caller of this class has decided (`forward`, `refuse`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from shimcore.relay import frames
+from shimcore.relay.client_side import ClientSide
+from shimcore.relay.events import CallCancelled, CallEnded, Event
+from shimcore.relay.messages import write_message
+from shimcore.relay.scanner import Scanner
+from shimcore.relay.settings import AnnouncedSettings
+from shimcore.relay.streams import GRPC_UNAVAILABLE, Budget, ConnectionState, Phase
+from shimcore.relay.upstream_side import UpstreamSide
+
+_T = TypeVar("_T")
+
+
+class Connection:
+    """Relays one connection. `opens` says of a method path whether its calls are opened.
+
+    After every call, send what `take_to_client` and `take_to_upstream` give and look at
+    `take_events`. Raises FrameError from `from_client` and `from_upstream` where a peer
+    breaks a limit: then both sides are to be closed, the client with a GOAWAY.
+    """
+
+    def __init__(self, opens: Callable[[bytes], bool], budget: Budget | None = None) -> None:
+        client, upstream = AnnouncedSettings(), AnnouncedSettings()
+        self._client_settings = client
+        self._client_side = ClientSide(client, upstream)
+        self._upstream_side = UpstreamSide(client, upstream)
+        self._to_upstream = Scanner(self._client_side.handlers())
+        self._to_client = Scanner(self._upstream_side.handlers(), locked=True)
+        self._state = ConnectionState(self._to_client, self._to_upstream, opens, budget or Budget())
+        self._client_side.attach(self._state, self._upstream_side.decoder)
+        self._upstream_side.attach(self._state, self._client_side.decoder)
+        self._preface_left = len(frames.PREFACE)
+
+    # -- bytes in ----------------------------------------------------------------------
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes that the client sent. Raises FrameError."""
+        if self._preface_left:
+            data = self._pass_preface(data)
+            if not data:
+                return
+        self._to_upstream.feed(data)
+        if self._state.ledger.held:
+            self._state.account()
+
+    def from_upstream(self, data: bytes) -> None:
+        """Bytes that the runtime sent. Raises FrameError."""
+        self._to_client.feed(data)
+
+    def _pass_preface(self, data: bytes) -> bytes:
+        """RFC 9113 §3.4. What is not HTTP/2 is relayed as bytes, for upstream to refuse."""
+        expected = frames.PREFACE[-self._preface_left :]
+        part = data[: self._preface_left]
+        if not expected.startswith(part):
+            self._preface_left = 0
+            self._state.lose("the client does not speak HTTP/2")
+            self._to_upstream.drop_sight()
+            self._to_client.drop_sight()
+            return data
+        self._preface_left -= len(part)
+        self._to_upstream.out.append(part)
+        return data[len(part) :]
+
+    # -- bytes and events out ----------------------------------------------------------
+
+    def take_to_client(self) -> list[bytes]:
+        """Chunks for the client, in order."""
+        return _take(self._to_client.out)
+
+    def take_to_upstream(self) -> list[bytes]:
+        """Chunks for the runtime, in order."""
+        return _take(self._to_upstream.out)
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, in order."""
+        return _take(self._state.events)
+
+    # -- decisions in ------------------------------------------------------------------
+
+    def forward(self, stream: int, message: bytes | None) -> bool:
+        """Send a held request on: `message` in its place, or as it came (None).
+
+        False when the call is not held any more.
+        """
+        opened = self._state.opened.get(stream)
+        if opened is None or opened.phase is not Phase.DECIDING:
+            return False
+        payload = bytes(opened.gathered) if message is None else write_message(message)
+        self._state.send(opened, payload)
+        self._state.account()
+        return True
+
+    def refuse(self, stream: int, code: int, text: str) -> bool:
+        """Answer a held call with a gRPC status. False when it is not held any more."""
+        opened = self._state.opened.get(stream)
+        if opened is None or not opened.holding:
+            return False
+        opened.phase = Phase.GATHERING  # decided: its cancellation is no event
+        self._to_client.inject(
+            frames.refusal(
+                stream, code, text, answered=opened.answered, prefix=self._owed_size_update()
+            )
+        )
+        self._state.live.pop(stream, None)
+        self._state.swallow(opened)
+        self._state.account()
+        return True
+
+    def _owed_size_update(self) -> bytes:
+        """A size update that the client's decoder waits for before any field (RFC 7541 §4.2).
+
+        Upstream's encoder will send its own; until then this one puts the client, and the
+        decoder here, where upstream's encoder is.
+        """
+        allowed = self._client_settings.acknowledged(frames.SETTINGS_HEADER_TABLE_SIZE)
+        decoder = self._upstream_side.decoder
+        if decoder.max_bytes <= allowed:
+            return b""
+        decoder.resize(allowed)
+        return frames.size_update(allowed)
+
+    def go_away(self) -> None:
+        """Ask the client to open no more streams here; those that are open go on (§6.8)."""
+        self._to_client.inject(frames.goaway(frames.STREAM_MASK, frames.NO_ERROR))
+
+    def regrant(self) -> None:
+        """Try again to give credit that was withheld for want of memory."""
+        self._state.starved = False
+        self._state.grant(None)
+        for opened in list(self._state.opened.values()):
+            if opened.phase is Phase.GATHERING:
+                self._state.grant(opened)
+
+    def close(self) -> None:
+        """The connection is over: every call that is not becomes an event."""
+        state = self._state
+        for opened in state.opened.values():
+            if opened.phase is Phase.DECIDING:
+                state.events.append(CallCancelled(opened.id))
+            elif opened.phase is Phase.RELEASED and not state.lost:
+                state.events.append(CallEnded(opened.id, GRPC_UNAVAILABLE, False))
+        state.opened.clear()
+        state.live.clear()
+        state.close_account()
+
+    # -- what there is to see ----------------------------------------------------------
+
+    @property
+    def live(self) -> dict[int, bytes]:
+        """Streams that have not ended, with their methods. Not to be changed."""
+        return self._state.live
+
+    @property
+    def gathering(self) -> list[int]:
+        """Opened calls whose message is not whole yet, oldest first."""
+        return [o.id for o in self._state.opened.values() if o.phase is Phase.GATHERING]
+
+    @property
+    def starved(self) -> bool:
+        """Whether credit for held bytes was withheld for want of memory."""
+        return self._state.starved
+
+    @property
+    def held_bytes(self) -> int:
+        """Request bytes kept here: held for a decision, or waiting for upstream's window."""
+        return self._state.ledger.held
+
+    @property
+    def windows(self) -> tuple[int, int, int]:
+        """Connection scope: (client's view, upstream's window, bytes held)."""
+        ledger = self._state.ledger
+        return ledger.client, ledger.upstream, ledger.held
+
+    @property
+    def debt(self) -> int:
+        """Connection scope: what of upstream's next WINDOW_UPDATEs is withheld."""
+        return self._state.ledger.debt
+
+
+def _take(items: list[_T]) -> list[_T]:
+    taken = items[:]
+    items.clear()
+    return taken

@@ -1,0 +1,211 @@
+"""HPACK decoding for a reader that only looks on (RFC 7541).
+
+The blocks themselves go on verbatim; decoding keeps this side's dynamic table in step
+and gives the few fields that the relay looks at. The `hpack` package supplies the static
+table and the Huffman code; on any input the result is that of its `Decoder`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import lru_cache
+
+from hpack.exceptions import HPACKDecodingError
+from hpack.huffman_table import decode_huffman
+from hpack.table import HeaderTable
+
+from shimcore.relay.limits import HEADER_BLOCK_BYTES, REMEMBERED_BLOCKS, REMEMBERED_STRINGS
+
+Field = tuple[bytes, bytes]
+
+DEFAULT_TABLE_BYTES = 4096
+# RFC 7541 §4.1: what an entry costs beyond its name and value.
+ENTRY_OVERHEAD_BYTES = 32
+# Continuation bytes of an integer; five carry 35 bits, more than any length needs.
+_INTEGER_BYTES = 5
+
+_STATIC: tuple[Field, ...] = tuple(HeaderTable.STATIC_TABLE)
+_STATIC_LENGTH = len(_STATIC)
+
+
+class HeaderDecodeError(Exception):
+    """A header block that cannot be decoded; the table is lost from here on."""
+
+
+@lru_cache(maxsize=REMEMBERED_STRINGS)
+def _short_huffman(coded: bytes) -> bytes:
+    return decode_huffman(coded)
+
+
+class HeaderDecoder:
+    """The decoding half of one direction of a connection.
+
+    `allowed_bytes` is the largest table that the block's reader has announced
+    (SETTINGS_HEADER_TABLE_SIZE); `changes` counts what has altered the table, so that a
+    caller can tell whether a block did.
+    """
+
+    __slots__ = (
+        "_entries",
+        "_limit_bytes",
+        "_remembered",
+        "_size",
+        "allowed_bytes",
+        "changes",
+        "max_bytes",
+    )
+
+    def __init__(self, limit_bytes: int = HEADER_BLOCK_BYTES) -> None:
+        self._entries: deque[Field] = deque()
+        self._size = 0
+        self._limit_bytes = limit_bytes
+        self._remembered: dict[bytes, list[Field]] = {}
+        self.max_bytes = DEFAULT_TABLE_BYTES
+        self.allowed_bytes = DEFAULT_TABLE_BYTES
+        self.changes = 0
+
+    def decode(self, block: bytes) -> list[Field]:
+        """The fields of a whole block, in order. The list is shared: do not change it.
+
+        Raises HeaderDecodeError.
+        """
+        known = self._remembered.get(block)
+        if known is not None:
+            return known
+        before = self.changes
+        try:
+            fields = self._decode(block)
+        except (IndexError, HPACKDecodingError) as error:
+            raise HeaderDecodeError(str(error) or "truncated header block") from error
+        if self.max_bytes > self.allowed_bytes:
+            raise HeaderDecodeError("the encoder did not shrink its table")
+        if self.changes == before and len(self._remembered) < REMEMBERED_BLOCKS:
+            self._remembered[block] = fields
+        return fields
+
+    def allow_table(self, size: int) -> None:
+        """Accept tables up to `size`; what was allowed before stays so."""
+        self.allowed_bytes = max(self.allowed_bytes, size)
+
+    def resize(self, max_bytes: int) -> None:
+        """Set the table's size as a size update in a block does (§6.3)."""
+        self.max_bytes = max_bytes
+        self._changed()
+        self._evict()
+
+    def _changed(self) -> None:
+        self.changes += 1
+        if self._remembered:
+            self._remembered.clear()
+
+    def _decode(self, block: bytes) -> list[Field]:
+        fields: list[Field] = []
+        position = 0
+        inflated = 0
+        size = len(block)
+        while position < size:
+            first = block[position]
+            if first & 0x80:  # §6.1 indexed field
+                index = first & 0x7F
+                position += 1
+                if index == 0x7F:
+                    index, position = _integer(block, position, 0x7F)
+                field = self._entry(index)
+            elif first & 0x60 == 0x20:  # §6.3 size update, only before any field
+                if fields:
+                    raise HeaderDecodeError("table size update after a field")
+                position = self._size_update(block, position)
+                continue
+            else:
+                field, position = self._literal(block, position)
+            fields.append(field)
+            inflated += ENTRY_OVERHEAD_BYTES + len(field[0]) + len(field[1])
+            if inflated > self._limit_bytes:
+                raise HeaderDecodeError(f"header list over {self._limit_bytes} bytes")
+        return fields
+
+    def _entry(self, index: int) -> Field:
+        """§2.3.3: one-based, the static table first, then the newest dynamic entry."""
+        if index <= _STATIC_LENGTH:
+            if index == 0:
+                raise HeaderDecodeError("table index 0")
+            return _STATIC[index - 1]
+        return self._entries[index - _STATIC_LENGTH - 1]
+
+    def _size_update(self, block: bytes, position: int) -> int:
+        size = block[position] & 0x1F
+        position += 1
+        if size == 0x1F:
+            size, position = _integer(block, position, 0x1F)
+        if size > self.allowed_bytes:
+            raise HeaderDecodeError(f"table size {size} is over the {self.allowed_bytes} allowed")
+        self.resize(size)
+        return position
+
+    def _literal(self, block: bytes, position: int) -> tuple[Field, int]:
+        """§6.2: with incremental indexing (01), without (0000) or never indexed (0001)."""
+        first = block[position]
+        indexed = first & 0x40
+        mask = 0x3F if indexed else 0x0F
+        index = first & mask
+        position += 1
+        if index == mask:
+            index, position = _integer(block, position, mask)
+        if index:
+            name = self._entry(index)[0]
+        else:
+            name, position = _string(block, position)
+        value, position = _string(block, position)
+        field = (name, value)
+        if indexed:
+            self._add(field)
+        return field, position
+
+    def _add(self, field: Field) -> None:
+        """§4.4: an entry larger than the table empties it and is not an error."""
+        self._changed()
+        size = ENTRY_OVERHEAD_BYTES + len(field[0]) + len(field[1])
+        if size > self.max_bytes:
+            self._entries.clear()
+            self._size = 0
+            return
+        self._entries.appendleft(field)
+        self._size += size
+        if self._size > self.max_bytes:
+            self._evict()
+
+    def _evict(self) -> None:
+        while self._size > self.max_bytes:
+            name, value = self._entries.pop()
+            self._size -= ENTRY_OVERHEAD_BYTES + len(name) + len(value)
+
+
+def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:
+    """§5.1: the rest of an integer whose prefix was all ones; `value` is that prefix."""
+    shift = 0
+    end = position + _INTEGER_BYTES
+    while True:
+        byte = block[position]
+        position += 1
+        value += (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if position >= end:
+            raise HeaderDecodeError("integer too long")
+
+
+def _string(block: bytes, position: int) -> tuple[bytes, int]:
+    """§5.2: a length-prefixed string, Huffman-coded when its first bit is set."""
+    first = block[position]
+    position += 1
+    length = first & 0x7F
+    if length == 0x7F:
+        length, position = _integer(block, position, 0x7F)
+    end = position + length
+    if end > len(block):
+        raise HeaderDecodeError("truncated header block")
+    value = block[position:end]
+    if first & 0x80:
+        value = _short_huffman(value) if length <= 64 else decode_huffman(value)
+    return value, end

@@ -1,0 +1,64 @@
+"""gRPC's length-prefixed messages, gathered from DATA frames (gRPC over HTTP/2, "Requests")."""
+
+from __future__ import annotations
+
+import zlib
+
+from shimcore.relay.limits import MESSAGE_BYTES
+
+PREFIX_BYTES = 5
+_UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class UnreadableMessageError(Exception):
+    """A message that the relay cannot read and therefore hands on as it is."""
+
+
+def whole_length(gathered: bytes | bytearray) -> int | None:
+    """Length of the first message with its prefix, once the prefix is there.
+
+    Raises UnreadableMessageError for a flag that gRPC does not define or a message over
+    the limit.
+    """
+    if len(gathered) < PREFIX_BYTES:
+        return None
+    if gathered[0] > 1:
+        raise UnreadableMessageError(f"unknown message flag {gathered[0]}")
+    length = int.from_bytes(gathered[1:PREFIX_BYTES], "big")
+    if length > MESSAGE_BYTES:
+        raise UnreadableMessageError(f"message of {length} bytes, over {MESSAGE_BYTES}")
+    return PREFIX_BYTES + length
+
+
+def read_message(gathered: bytes | bytearray, encoding: bytes) -> bytes:
+    """The content of one whole prefixed message, inflated where it is compressed.
+
+    Raises UnreadableMessageError for an encoding other than gzip, for bytes that do not
+    inflate and for more than the limit.
+    """
+    body = bytes(memoryview(gathered)[PREFIX_BYTES:])
+    if not gathered[0]:
+        return body
+    if encoding != b"gzip":
+        raise UnreadableMessageError(f"encoding {encoding.decode(errors='replace')[:32]!r}")
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        message = inflater.decompress(body, MESSAGE_BYTES + 1)
+    except zlib.error as error:
+        raise UnreadableMessageError("gzip data that does not inflate") from error
+    if len(message) > MESSAGE_BYTES or not inflater.eof:
+        raise UnreadableMessageError(f"gzip data over {MESSAGE_BYTES} bytes or cut short")
+    return message
+
+
+def write_message(message: bytes) -> bytes:
+    """`message` with an uncompressed prefix, legal under any grpc-encoding."""
+    return b"\x00" + len(message).to_bytes(4, "big") + message
+
+
+def timeout_seconds(value: bytes) -> float | None:
+    """Seconds of a grpc-timeout header: 1 to 8 digits and a unit. None when malformed."""
+    digits, unit = value[:-1], value[-1:].decode("latin-1")
+    if unit not in _UNITS_S or not 1 <= len(digits) <= 8 or not digits.isdigit():
+        return None
+    return int(digits) * _UNITS_S[unit]

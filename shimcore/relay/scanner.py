@@ -1,0 +1,179 @@
+"""Cuts one direction's bytes into frames and passes on what nobody asked about.
+
+A frame is looked at in place and never built; a chunk in which nothing is taken out
+leaves as the same bytes object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+
+from shimcore.relay.frames import FRAME_HEADER, FRAME_HEADER_BYTES, STREAM_MASK
+
+
+class Verdict(IntEnum):
+    """What becomes of a frame that a handler has seen."""
+
+    PASS = 0  # goes on as it is, also when only its beginning has come yet
+    TAKE = 1  # stays here
+    WHOLE = 2  # show it again when all of it has come
+
+
+# (chunk, start of the payload, end of the frame - perhaps past the chunk -, flags, stream)
+Handler = Callable[[bytes, int, int, int, int], Verdict]
+
+_PASS = Verdict.PASS
+_TAKE = Verdict.TAKE
+
+
+class Scanner:
+    """One direction of a connection: bytes in, bytes out in `out`, frames to handlers.
+
+    `handlers` is indexed by frame type; None, or a type past its end, passes. Frames of
+    the relay's own (`inject`) go out only between two frames, never inside a header block
+    (RFC 9113 §4.3) and not before `unlock` when the direction starts locked.
+    """
+
+    __slots__ = (
+        "_feeding",
+        "_handlers",
+        "_left",
+        "_locked",
+        "_need",
+        "_own",
+        "_partial",
+        "blind",
+        "in_block",
+        "out",
+    )
+
+    def __init__(self, handlers: Sequence[Handler | None], *, locked: bool = False) -> None:
+        self.out: list[bytes] = []
+        self.in_block = False
+        self.blind = False
+        self._handlers = handlers
+        self._partial = bytearray()
+        self._need = 0
+        self._left = 0
+        self._own: list[bytes] = []
+        self._locked = locked
+        self._feeding = False
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether a frame of the relay's own may go out now."""
+        return not (self._left or self.in_block or self._locked or self._feeding)
+
+    def unlock(self) -> None:
+        """Frames of the relay's own may go out from the next frame boundary on."""
+        self._locked = False
+
+    def inject(self, frames: bytes) -> None:
+        """Send whole frames of the relay's own as soon as that is legal."""
+        if self.between_frames and not self._own:
+            self.out.append(frames)
+        else:
+            self._own.append(frames)
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of this direction."""
+        if self.blind:
+            self.out.append(data)
+            return
+        self._feeding = True
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._need:
+                self._feeding = False
+                self._release_own()
+                return
+            data = bytes(self._partial)
+            self._partial = bytearray()
+        start = self._scan(data)
+        if start == 0:
+            self.out.append(data)
+        elif 0 < start < len(data):
+            self.out.append(data[start:])
+        self._feeding = False
+        if self._own:
+            self._release_own()
+
+    def _scan(self, data: bytes) -> int:
+        """Go through a chunk's frames; returns where the part begins that is still to pass.
+
+        What has to wait for more bytes is kept, and what came before it has gone out;
+        the result is then the chunk's length (or more).
+        """
+        handlers = self._handlers
+        kinds = len(handlers)
+        unpack = FRAME_HEADER.unpack_from
+        size = len(data)
+        start = 0
+        position = self._left
+        if position:
+            if position > size:
+                self._left = position - size
+                return 0
+            self._left = 0
+            start = self._flush(data, 0, position)
+        while size - position >= FRAME_HEADER_BYTES:
+            high, low, kind, flags, stream = unpack(data, position)
+            end = position + FRAME_HEADER_BYTES + (high << 8 | low)
+            handler = handlers[kind] if kind < kinds else None
+            if handler is not None:
+                verdict = handler(
+                    data, position + FRAME_HEADER_BYTES, end, flags, stream & STREAM_MASK
+                )
+                if verdict is not _PASS:
+                    if position > start:
+                        self.out.append(data[start:position])
+                    if verdict is _TAKE:
+                        self._release_own_inside()
+                        position = start = end
+                        continue
+                    self._keep(data, position, end - position)
+                    return size
+            if self.blind:
+                return start
+            position = end
+            if end > size:
+                self._left = end - size
+                return start
+            if self._own:
+                start = self._flush(data, start, position)
+        if position < size:
+            if position > start:
+                self.out.append(data[start:position])
+            self._keep(data, position, FRAME_HEADER_BYTES)
+            return size
+        return start
+
+    def _keep(self, data: bytes, position: int, need: int) -> None:
+        self._partial = bytearray(memoryview(data)[position:])
+        self._need = need
+
+    def _flush(self, data: bytes, start: int, position: int) -> int:
+        """At a frame boundary with own frames waiting: send what came before, then them."""
+        if not self._own or self.in_block or self._locked:
+            return start
+        self.out.append(data[start:position])
+        self._release_own_inside()
+        return position
+
+    def _release_own_inside(self) -> None:
+        if self._own and not self.in_block and not self._locked:
+            self.out.extend(self._own)
+            self._own.clear()
+
+    def _release_own(self) -> None:
+        if self._own and self.between_frames:
+            self.out.extend(self._own)
+            self._own.clear()
+
+    def drop_sight(self) -> None:
+        """From here on only bytes; what is kept goes on first."""
+        self.blind = True
+        if self._partial:
+            self.out.append(bytes(self._partial))
+            self._partial = bytearray()

@@ -1,0 +1,54 @@
+"""The settings that one side has announced, and which of them hold already (RFC 9113 §6.5)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from shimcore.relay import frames
+
+_DEFAULTS = {
+    frames.SETTINGS_HEADER_TABLE_SIZE: 4096,
+    frames.SETTINGS_INITIAL_WINDOW_SIZE: frames.DEFAULT_WINDOW,
+    frames.SETTINGS_MAX_FRAME_SIZE: 16_384,
+}
+# Announcements without an ACK that are kept apart. A peer that never acknowledges is
+# given up on by the other one long before (§6.5.3); past this the oldest two count as one.
+_PENDING = 64
+
+
+class AnnouncedSettings:
+    """Follows one side's SETTINGS; until an ACK has passed, old and new may both hold."""
+
+    __slots__ = ("_acknowledged", "_pending")
+
+    def __init__(self) -> None:
+        self._acknowledged = dict(_DEFAULTS)
+        self._pending: deque[dict[int, int]] = deque()
+
+    def announce(self, payload: bytes) -> None:
+        """A SETTINGS frame of this side has passed."""
+        known = {key: value for key, value in frames.settings(payload) if key in _DEFAULTS}
+        self._pending.append(known)
+        if len(self._pending) > _PENDING:
+            self._acknowledged.update(self._pending.popleft())
+
+    def acknowledge(self) -> None:
+        """The other side's ACK has passed."""
+        if self._pending:
+            self._acknowledged.update(self._pending.popleft())
+
+    def acknowledged(self, key: int) -> int:
+        """The value of the last acknowledged announcement."""
+        return self._acknowledged[key]
+
+    def strictest(self, key: int) -> int:
+        """The smallest value that may be in force now."""
+        return min(self._values(key))
+
+    def loosest(self, key: int) -> int:
+        """The largest value that may be in force now."""
+        return max(self._values(key))
+
+    def _values(self, key: int) -> list[int]:
+        pending = [announced[key] for announced in self._pending if key in announced]
+        return [self._acknowledged[key], *pending]

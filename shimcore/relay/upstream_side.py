@@ -1,0 +1,255 @@
+"""Frames that upstream sends: outcomes of opened calls, window credit on its way back."""
+
+from __future__ import annotations
+
+from shimcore.errors import FrameError
+from shimcore.relay import frames
+from shimcore.relay.blocks import BlockGatherer
+from shimcore.relay.events import CallCancelled, CallEnded
+from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
+from shimcore.relay.limits import HEADER_BLOCK_BYTES
+from shimcore.relay.messages import PREFIX_BYTES
+from shimcore.relay.scanner import Handler, Verdict
+from shimcore.relay.settings import AnnouncedSettings
+from shimcore.relay.streams import (
+    GRPC_CANCELLED,
+    GRPC_UNAVAILABLE,
+    GRPC_UNKNOWN,
+    ConnectionState,
+    Phase,
+)
+
+PASS, TAKE, WHOLE = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE
+_GRPC_INTERNAL = 13
+
+
+class UpstreamSide:
+    """Handlers of upstream's frames; `handlers()` is what the scanner is given."""
+
+    def __init__(self, client: AnnouncedSettings, upstream: AnnouncedSettings) -> None:
+        self._client_settings = client
+        self._upstream_settings = upstream
+        self.decoder = HeaderDecoder()
+        self.peer = self.decoder  # the other direction's, whose bound this one announces
+        self._block = BlockGatherer()
+        self._keep_block = False  # the open block is for a refused call
+        self._state: ConnectionState
+
+    def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
+        """Give the handlers what they share with the other direction, and its decoder."""
+        self._state = state
+        self.peer = peer
+
+    def handlers(self) -> list[Handler | None]:
+        """Indexed by frame type; what is missing passes."""
+        table: list[Handler | None] = [None] * (frames.CONTINUATION + 1)
+        table[frames.DATA] = self.on_data
+        table[frames.HEADERS] = self.on_headers
+        table[frames.PUSH_PROMISE] = self.on_push_promise
+        table[frames.CONTINUATION] = self.on_continuation
+        table[frames.RST_STREAM] = self.on_reset
+        table[frames.SETTINGS] = self.on_settings
+        table[frames.WINDOW_UPDATE] = self.on_window_update
+        return table
+
+    # -- DATA --------------------------------------------------------------------------
+
+    def on_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.1. Passes; the first bytes of an opened call's answer are looked at."""
+        state = self._state
+        if state.refused and stream in state.refused:
+            return self._refused_data(data, start, end, flags, stream)
+        opened = state.opened.get(stream)
+        if opened is not None and len(opened.answer) < PREFIX_BYTES:
+            if (
+                end > len(data)
+                and len(data) - start < PREFIX_BYTES + 1
+                and end - start <= (frames.OWN_FRAME_BYTES)
+            ):
+                return WHOLE
+            first = start + 1 if flags & frames.PADDED else start
+            missing = PREFIX_BYTES - len(opened.answer)
+            opened.answer += data[first : min(first + missing, end)]
+        if flags & frames.END_STREAM:
+            self._ended(stream, GRPC_UNKNOWN)
+        return PASS
+
+    def _refused_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """Late DATA of a call that the shim has answered: the client must not see it."""
+        if end > len(data):
+            return WHOLE
+        if end > start:
+            self._state.to_upstream.inject(frames.window_update(0, end - start))
+        if flags & frames.END_STREAM:
+            self._state.refused.pop(stream, None)
+        return TAKE
+
+    # -- header blocks -----------------------------------------------------------------
+
+    def on_headers(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.2. Response headers, or the trailers with the call's status."""
+        return self._open_block(data, start, end, flags, stream, 0)
+
+    def on_push_promise(
+        self, data: bytes, start: int, end: int, flags: int, stream: int
+    ) -> Verdict:
+        """§6.6. Never sent by a gRPC server; its block counts for the table all the same."""
+        return self._open_block(
+            data, start, end, flags & ~(frames.END_STREAM | frames.PRIORITY_FLAG), stream, 4
+        )
+
+    def _open_block(
+        self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int
+    ) -> Verdict:
+        if end > len(data):
+            if end - start > HEADER_BLOCK_BYTES:
+                raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
+            return WHOLE
+        self._block.start(stream, flags)
+        self._keep_block = stream in self._state.refused and not self._state.lost
+        try:
+            fragment = frames.header_fragment(data, start, end, flags)[skip:]
+        except ValueError as error:
+            self._state.lose(f"malformed HEADERS from the runtime: {error}")
+            fragment = b""
+        return self._fragment(data, start, end, flags, fragment)
+
+    def on_continuation(
+        self, data: bytes, start: int, end: int, flags: int, stream: int
+    ) -> Verdict:
+        """§6.10."""
+        if end > len(data):
+            if end - start > HEADER_BLOCK_BYTES:
+                raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
+            return WHOLE
+        if stream != self._block.stream:
+            return PASS
+        return self._fragment(data, start, end, flags, data[start:end])
+
+    def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
+        state = self._state
+        if self._keep_block:
+            self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
+        else:
+            state.to_client.in_block = not flags & frames.END_HEADERS
+        block = self._block.add(fragment, flags)
+        changed = False
+        if block is not None:
+            before = self.decoder.changes
+            self._block_whole(block)
+            changed = self.decoder.changes != before or state.lost
+        if not self._keep_block:
+            return PASS
+        if block is not None and changed:
+            state.to_client.inject(b"".join(self._block.frames))
+        return TAKE
+
+    def _block_whole(self, block: bytes) -> None:
+        state = self._state
+        fields: list[Field] = []
+        if not state.lost:
+            try:
+                fields = self.decoder.decode(block)
+            except HeaderDecodeError as error:
+                state.lose(f"the runtime's headers cannot be decoded: {error}")
+        stream = self._block.stream
+        ends = bool(self._block.flags & frames.END_STREAM)
+        opened = state.opened.get(stream)
+        if not ends:
+            if opened is not None:
+                opened.answered = True
+            return
+        status = GRPC_UNKNOWN
+        if opened is not None:
+            status = _status(fields)
+        self._ended(stream, status)
+
+    def _ended(self, stream: int, status: int) -> None:
+        """Upstream has sent END_STREAM or RST_STREAM."""
+        state = self._state
+        state.live.pop(stream, None)
+        state.refused.pop(stream, None)
+        opened = state.opened.get(stream)
+        if opened is not None and opened.phase is not Phase.SWALLOWED:
+            state.finish(opened, status)
+
+    # -- the rest ----------------------------------------------------------------------
+
+    def on_reset(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.4."""
+        if end > len(data):
+            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
+        state = self._state
+        if stream in state.refused:
+            del state.refused[stream]
+            return TAKE
+        state.live.pop(stream, None)
+        opened = state.opened.pop(stream, None)
+        if opened is not None:
+            if opened.phase is Phase.RELEASED:
+                status = _reset_status(int.from_bytes(data[start:end], "big"))
+                state.events.append(CallEnded(stream, status, False))
+            elif opened.phase is Phase.DECIDING:
+                state.events.append(CallCancelled(stream))
+            opened.ended = True  # no window of a stream that is gone is credited
+            state.drop(opened)
+        return PASS
+
+    def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.5. The client may be spoken to once these have gone to it."""
+        if end > len(data):
+            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
+        if flags & frames.ACK:
+            self._client_settings.acknowledge()
+            return PASS
+        state = self._state
+        state.to_client.unlock()
+        if (end - start) % 6 == 0:
+            before = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
+            self._upstream_settings.announce(data[start:end])
+            after = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
+            state.resize_streams(after - before)
+            self.peer.allow_table(
+                self._upstream_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
+            )
+        return PASS
+
+    def on_window_update(
+        self, data: bytes, start: int, end: int, flags: int, stream: int
+    ) -> Verdict:
+        """§6.9. What the client was told too early is withheld from it here."""
+        state = self._state
+        opened = state.opened.get(stream)
+        if stream and opened is None:
+            return PASS
+        if end > len(data):
+            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
+        increment = int.from_bytes(data[start:end], "big") & frames.MAX_WINDOW
+        if end - start != 4 or not increment:
+            return PASS  # an error, which is the client's to answer
+        ledger = state.ledger if opened is None else opened.ledger
+        passed = ledger.update(increment)
+        if state.queue:
+            state.queue.flush()
+        if passed == increment:
+            return PASS
+        if passed:
+            state.to_client.inject(frames.window_update(stream, passed))
+        return TAKE
+
+
+def _status(fields: list[Field]) -> int:
+    """grpc-status of the trailers; UNKNOWN when it is missing or not a number."""
+    for name, value in reversed(fields):
+        if name == b"grpc-status":
+            return int(value) if value.isdigit() and len(value) <= 3 else GRPC_UNKNOWN
+    return GRPC_UNKNOWN
+
+
+def _reset_status(code: int) -> int:
+    """The gRPC status that a client derives from a RST_STREAM (gRPC over HTTP/2, "Errors")."""
+    if code == frames.CANCEL:
+        return GRPC_CANCELLED
+    if code == frames.REFUSED_STREAM:
+        return GRPC_UNAVAILABLE
+    return _GRPC_INTERNAL
