@@ -1,0 +1,422 @@
+"""The asyncio shell of the relay: sockets, backpressure, half-close, decisions, draining.
+
+Memory of one connection is bounded: for each direction one chunk as it was read (256 KiB
+at most) and a send buffer that stops the other side's reading at its high-water mark
+(64 KiB), and the held requests within the limits of `relay.limits`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import cast
+
+from shimcore.errors import FrameError
+from shimcore.relay import frames
+from shimcore.relay.connection import Connection
+from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Event, Notice
+from shimcore.relay.streams import Budget
+from shimcore.relay.unavailable import UnavailableServer
+from shimcore.relay.work import Decision, HeldCall, Refusal, Slots, Worker
+
+log = logging.getLogger("shimcore.relay")
+
+# What a client may send before its upstream connection stands.
+EARLY_BYTES = 65_536
+# How long a closing connection may take to read what is still buffered for it.
+LINGER_S = 10.0
+DRAIN_LINGER_S = 1.0
+# Streams that end only when their client does; a drain does not wait for them.
+ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch")
+# How long an unfinished request may hold memory that others need.
+STARVED_S = 30.0
+# Distinct methods that are counted apart; the CRI has about sixty.
+COUNTED_METHODS = 256
+_RESOURCE_EXHAUSTED = 8
+
+OpenCall = Callable[[bytes, bytes, float | None], HeldCall]
+
+
+class Relay:
+    """All connections of the shim: what they share, and how they end.
+
+    `upstream` gives the runtime's socket path; `opens` says which methods are opened, and
+    `open_call` makes a held call of (path, message, seconds left) of each.
+    """
+
+    def __init__(
+        self, upstream: Callable[[], str], opens: Callable[[bytes], bool], open_call: OpenCall
+    ) -> None:
+        self.upstream = upstream
+        self.open_call = open_call
+        self.budget = Budget()
+        self.slots = Slots()
+        self.connections: set[Pair] = set()
+        self.calls: dict[bytes, int] = {}
+        self._opens = opens
+        self._starving: asyncio.TimerHandle | None = None
+
+    def accept(self) -> asyncio.Protocol:
+        """The protocol of a new client connection (a factory for `create_unix_server`)."""
+        return Pair(self).client
+
+    def opens(self, path: bytes) -> bool:
+        """Count a call, and say whether it is opened."""
+        calls = self.calls
+        if path in calls or len(calls) < COUNTED_METHODS:
+            calls[path] = calls.get(path, 0) + 1
+        return self._opens(path)
+
+    def watch_starving(self) -> None:
+        """Look after connections that lack memory for their requests, until none does."""
+        if self._starving is None:
+            self._starving = asyncio.get_running_loop().call_later(1.0, self._feed_starving)
+
+    def _feed_starving(self) -> None:
+        self._starving = None
+        for pair in list(self.connections):
+            pair.feed_starving()
+
+    async def drain(self, grace_s: float) -> None:
+        """Let running calls end, `grace_s` seconds at most, then close every connection.
+
+        Clients are told at once to open no more calls here.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        for pair in list(self.connections):
+            pair.go_away()
+        # A drain looks on from outside: calls do not pay for being watched.
+        while any(pair.working for pair in self.connections) and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        for pair in list(self.connections):
+            pair.close()
+        last = loop.time() + DRAIN_LINGER_S
+        while self.connections and loop.time() < last:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for pair in list(self.connections):
+            pair.abort()
+        if self._starving is not None:
+            self._starving.cancel()
+
+
+class Pair:
+    """A client connection and its own upstream connection."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.client = _Side(self._client_bytes, self._client_eof, self._lost, self._pace)
+        self.upstream = _Side(self._upstream_bytes, self._upstream_eof, self._lost, self._pace)
+        self.client.on_made = self._client_made
+        self._relay = relay
+        self._core = Connection(relay.opens, relay.budget)
+        self._worker = Worker(relay.slots, self._decided)
+        self._calls: dict[int, HeldCall] = {}
+        self._early: list[bytes] = []
+        self._early_bytes = 0
+        self._unavailable: UnavailableServer | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._open = False  # what the client sends can be taken now
+        self._over = False
+        self._starved_since: float | None = None
+
+    # -- the two connections -----------------------------------------------------------
+
+    def _client_made(self) -> None:
+        self._relay.connections.add(self)
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        path = self._relay.upstream()
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: self.upstream, path)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            log.warning("runtime socket %s: %s; calls are answered UNAVAILABLE", path, reason)
+            self._unavailable = UnavailableServer(
+                f"image-cri-shim: the container runtime at {path} cannot be reached ({reason}); "
+                "see whether it is running"
+            )
+        except asyncio.CancelledError:
+            self.upstream.abort()
+            raise
+        self._open = True
+        early, self._early = self._early, []
+        for data in early:
+            self._client_bytes(data)
+        self._early_bytes = 0
+        if self.client.eof:
+            self._client_eof()
+        self._pace()
+
+    def _pace(self) -> None:
+        """Read from a side only while the other one takes what comes from it."""
+        early_full = not self._open and self._early_bytes >= EARLY_BYTES
+        self.client.read(not (self.upstream.full or early_full))
+        self.upstream.read(not self.client.full)
+
+    # -- bytes -------------------------------------------------------------------------
+
+    def _client_bytes(self, data: bytes) -> None:
+        if self._over:
+            return
+        if not self._open or self._unavailable is not None:
+            self._client_bytes_without_upstream(data)
+            return
+        try:
+            self._core.from_client(data)
+        except FrameError as error:
+            self._fail(error)
+            return
+        self._pump()
+
+    def _client_bytes_without_upstream(self, data: bytes) -> None:
+        if self._unavailable is None:
+            self._early.append(data)
+            self._early_bytes += len(data)
+            if self._early_bytes >= EARLY_BYTES:
+                self._pace()
+            return
+        try:
+            for chunk in self._unavailable.feed(data):
+                self.client.write(chunk)
+        except FrameError as error:
+            self._fail(error)
+            return
+        if self._unavailable.answered and self._linger is None:
+            self._linger = asyncio.get_running_loop().call_later(1.0, self.close)
+
+    def _upstream_bytes(self, data: bytes) -> None:
+        if self._over:
+            return
+        try:
+            self._core.from_upstream(data)
+        except FrameError as error:
+            self._fail(error)
+            return
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what the core has for both sides and act on its events."""
+        core = self._core
+        while True:
+            for chunk in core.take_to_upstream():
+                self.upstream.write(chunk)
+            for chunk in core.take_to_client():
+                self.client.write(chunk)
+            events = core.take_events()
+            if not events:
+                break
+            for event in events:
+                self._on_event(event)
+        if core.starved:
+            self._relay.watch_starving()
+
+    def _fail(self, error: FrameError) -> None:
+        log.warning("closing a client's connection: %s", error)
+        self.client.write(frames.goaway(0, error.h2_code, str(error)))
+        self.close()
+
+    # -- calls -------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, CallReady):
+            call = self._relay.open_call(event.path, event.message, event.timeout_s)
+            self._calls[event.stream] = call
+            decided = call.decide_now()
+            if decided is None:
+                self._worker.start(event.stream, call)
+            else:
+                self._settle(event.stream, decided.decision)
+        elif isinstance(event, CallEnded):
+            ended = self._calls.pop(event.stream, None)
+            if ended is not None:
+                ended.finished(event.status, event.empty)
+        elif isinstance(event, CallCancelled):
+            self._calls.pop(event.stream, None)
+            self._worker.cancel(event.stream)
+        elif isinstance(event, Notice):
+            log.warning("%s", event.text)
+
+    def _settle(self, stream: int, decision: Decision) -> None:
+        if isinstance(decision, Refusal):
+            self._calls.pop(stream, None)
+            self._core.refuse(stream, decision.code, decision.text)
+        else:
+            self._core.forward(stream, decision)
+
+    def _decided(self, stream: int, decision: Decision) -> None:
+        """A decision of the worker's has come."""
+        if not self._over:
+            self._settle(stream, decision)
+            self._pump()
+
+    def feed_starving(self) -> None:
+        """Give held-back credit, or after a while refuse what keeps memory from others."""
+        core = self._core
+        if not core.starved or self._over:
+            self._starved_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        if self._starved_since is None:
+            self._starved_since = now
+        core.regrant()
+        if core.starved and now - self._starved_since > STARVED_S and not self._worker.busy:
+            for stream in core.gathering[:1]:
+                core.refuse(
+                    stream,
+                    _RESOURCE_EXHAUSTED,
+                    "image-cri-shim: too many bytes of unfinished image requests are held",
+                )
+        self._pump()
+
+    # -- the end -----------------------------------------------------------------------
+
+    @property
+    def working(self) -> bool:
+        """Whether a call is under way that a drain waits for."""
+        return any(not path.endswith(ENDLESS_METHODS) for path in self._core.live.values())
+
+    def go_away(self) -> None:
+        """Tell the client to open no more calls here."""
+        if self.upstream.transport is not None and not self._over:
+            self._core.go_away()
+            self._pump()
+
+    def _client_eof(self) -> None:
+        """The client sends no more: held calls are given up, upstream is told the same."""
+        if not self._open:
+            return
+        self._worker.cancel_all()
+        if self.upstream.transport is None:
+            self.close()
+        else:
+            self.upstream.write_eof()
+            self._close_when_done()
+
+    def _upstream_eof(self) -> None:
+        """Upstream sends no more. What it has sent still reaches the client."""
+        self.client.write_eof()
+        self._close_when_done()
+        if not self._over and self._linger is None:
+            self._linger = asyncio.get_running_loop().call_later(LINGER_S, self.close)
+
+    def _close_when_done(self) -> None:
+        if self.client.eof and self.upstream.eof:
+            self.close()
+
+    def _lost(self) -> None:
+        """One side is gone; the other ends with what is buffered for it."""
+        self.close()
+        if self.client.gone and (self.upstream.gone or self.upstream.transport is None):
+            if self._linger is not None:
+                self._linger.cancel()
+            self._relay.connections.discard(self)
+
+    def close(self) -> None:
+        """End both sides; what is buffered may still go out, for LINGER_S at most."""
+        if self._over:
+            return
+        self._over = True
+        self._worker.cancel_all()
+        self._core.close()
+        for event in self._core.take_events():
+            self._on_event(event)
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._linger is not None:
+            self._linger.cancel()
+        self._linger = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
+        self.client.close()
+        self.upstream.close()
+
+    def abort(self) -> None:
+        """End both sides at once."""
+        self.client.abort()
+        self.upstream.abort()
+
+
+class _Side(asyncio.Protocol):
+    """One of the two sockets of a pair."""
+
+    def __init__(
+        self,
+        on_bytes: Callable[[bytes], None],
+        on_eof: Callable[[], None],
+        on_lost: Callable[[], None],
+        on_pace: Callable[[], None],
+    ) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.full = False
+        self.eof = False
+        self.gone = False
+        self.on_made: Callable[[], None] | None = None
+        self._reading = True
+        self._wrote_eof = False
+        self.data_received = on_bytes  # type: ignore[assignment]
+        self._on_eof = on_eof
+        self._on_lost = on_lost
+        self._on_pace = on_pace
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport; the client's side then goes to find its upstream."""
+        self.transport = cast("asyncio.Transport", transport)
+        if self.on_made is not None:
+            self.on_made()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; our direction stays open until it has ended as well."""
+        self.eof = True
+        self._on_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self.gone = True
+        self.eof = True
+        self._on_lost()
+
+    def pause_writing(self) -> None:
+        """The peer reads too slowly."""
+        self.full = True
+        self._on_pace()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.full = False
+        self._on_pace()
+
+    def read(self, wanted: bool) -> None:
+        """Take bytes from the peer, or leave them with it."""
+        if self.transport is None or self.gone or wanted == self._reading:
+            return
+        self._reading = wanted
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send to the peer."""
+        if self.transport is not None and not self.gone and not self._wrote_eof:
+            self.transport.write(data)
+
+    def write_eof(self) -> None:
+        """Tell the peer that no more comes."""
+        if self.transport is not None and not self.gone and not self._wrote_eof:
+            self._wrote_eof = True
+            try:
+                self.transport.write_eof()
+            except OSError:  # the peer is gone altogether
+                self.transport.abort()
+
+    def close(self) -> None:
+        """Close when what is buffered has gone out."""
+        if self.transport is not None and not self.gone:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None and not self.gone:
+            self.transport.abort()

@@ -1,0 +1,140 @@
+"""Work on the side for held calls: bounded in number, cancelled with the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from shimcore.relay.limits import CONNECTION_CALLS_IN_WORK, PROCESS_CALLS_IN_WORK
+
+log = logging.getLogger("shimcore.relay")
+
+_INTERNAL = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A decision to answer a call with a gRPC status instead of sending it on."""
+
+    code: int
+    text: str
+
+
+# The message that goes on in place of the held one, None for the held one as it came.
+Decision = bytes | None | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision that needed nobody to be asked."""
+
+    decision: Decision
+
+
+class HeldCall(Protocol):
+    """What the image side makes of one held call."""
+
+    def decide_now(self) -> Decided | None:
+        """The decision if nobody has to be asked for it."""
+
+    async def decide(self) -> Decision:
+        """The decision; the coroutine is cancelled with the call."""
+
+    def finished(self, status: int, empty: bool) -> None:
+        """How the call that went on has ended."""
+
+
+class Slots:
+    """How many decisions may be in work at once, for a connection and for the process.
+
+    A slot is free only when its task has really ended. What does not fit waits in order.
+    """
+
+    def __init__(self, limit: int = PROCESS_CALLS_IN_WORK) -> None:
+        self._limit = limit
+        self._waiting: deque[Worker] = deque()
+        self.taken = 0
+
+    def take(self, worker: Worker) -> bool:
+        """Take a slot, or be called back (`Worker.start_waiting`) when one is free."""
+        if self.taken < self._limit:
+            self.taken += 1
+            return True
+        if worker not in self._waiting:
+            self._waiting.append(worker)
+        return False
+
+    def give(self) -> None:
+        """A task has ended."""
+        self.taken -= 1
+        while self._waiting and self.taken < self._limit:
+            self._waiting.popleft().start_waiting()
+
+
+class Worker:
+    """The decisions of one connection. `apply` gets each one with its stream."""
+
+    def __init__(self, slots: Slots, apply: Callable[[int, Decision], None]) -> None:
+        self._slots = slots
+        self._apply = apply
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._running = 0  # tasks that have not ended, cancelled ones included
+        self._waiting: dict[int, HeldCall] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a decision is in work or waits for a slot."""
+        return bool(self._running or self._waiting)
+
+    def start(self, stream: int, call: HeldCall) -> None:
+        """Have a call decided, at once or when a slot is free."""
+        self._waiting[stream] = call
+        self.start_waiting()
+
+    def start_waiting(self) -> None:
+        """Start what waits, as far as there are slots."""
+        while self._waiting and self._running < CONNECTION_CALLS_IN_WORK:
+            if not self._slots.take(self):
+                return
+            stream = next(iter(self._waiting))
+            call = self._waiting.pop(stream)
+            self._running += 1
+            task = asyncio.get_running_loop().create_task(self._decide(stream, call))
+            self._tasks[stream] = task
+            task.add_done_callback(partial(self._ended, stream))
+
+    async def _decide(self, stream: int, call: HeldCall) -> None:
+        try:
+            decision = await call.decide()
+        except Exception:
+            log.exception("deciding on an image call failed; this is a defect, please report it")
+            decision = Refusal(_INTERNAL, "image-cri-shim: internal error, see its log")
+        if self._tasks.get(stream) is asyncio.current_task():
+            self._apply(stream, decision)
+
+    def _ended(self, stream: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(stream) is task:
+            del self._tasks[stream]
+        self._running -= 1
+        if not task.cancelled() and task.exception() is not None:
+            log.error("applying a decision failed", exc_info=task.exception())
+        self._slots.give()
+        self.start_waiting()
+
+    def cancel(self, stream: int) -> None:
+        """The call needs no decision any more."""
+        self._waiting.pop(stream, None)
+        task = self._tasks.pop(stream, None)
+        if task is not None:
+            task.cancel()
+
+    def cancel_all(self) -> None:
+        """The connection is over."""
+        self._waiting.clear()
+        for stream in list(self._tasks):
+            self.cancel(stream)
