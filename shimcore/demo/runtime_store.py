@@ -1,0 +1,110 @@
+"""The stand-in's containerd Images service, over the same table of names."""
+
+from __future__ import annotations
+
+from shimcore.demo.runtime_faults import StatusError
+from shimcore.demo.runtime_images import ImageTable
+from shimcore.demo.runtime_rpc import Unary
+from shimcore.pb import containerd_pb2
+from shimcore.runtime.errors import StatusCode
+from shimcore.runtime.values import Descriptor, ImageRecord
+
+SERVICE = "/containerd.services.images.v1.Images/"
+
+
+class StoreMethods:
+    """Get, Create, Update, Delete and List, from bytes to bytes."""
+
+    def __init__(self, table: ImageTable) -> None:
+        self._table = table
+
+    def handlers(self) -> dict[str, Unary]:
+        """Handlers by gRPC path."""
+        return {
+            SERVICE + "Get": self.get,
+            SERVICE + "Create": self.create,
+            SERVICE + "Update": self.update,
+            SERVICE + "Delete": self.delete,
+            SERVICE + "List": self.list,
+        }
+
+    async def get(self, message: bytes) -> bytes:
+        """GetImageResponse; NOT_FOUND when the name is not there."""
+        record = self._existing(containerd_pb2.GetImageRequest.FromString(message).name)
+        return containerd_pb2.GetImageResponse(image=_image(record)).SerializeToString()
+
+    async def create(self, message: bytes) -> bytes:
+        """CreateImageResponse; ALREADY_EXISTS when the name is there."""
+        image = containerd_pb2.CreateImageRequest.FromString(message).image
+        if not image.name or not image.target.digest:
+            raise StatusError(
+                StatusCode.INVALID_ARGUMENT, "image name and target must not be empty"
+            )
+        if image.name in self._table.records:
+            raise StatusError(StatusCode.ALREADY_EXISTS, f'image "{image.name}": already exists')
+        self._table.records[image.name] = _record(image)
+        return containerd_pb2.CreateImageResponse(image=image).SerializeToString()
+
+    async def update(self, message: bytes) -> bytes:
+        """UpdateImageResponse; changes the fields of the mask, or all without a mask."""
+        request = containerd_pb2.UpdateImageRequest.FromString(message)
+        old = self._existing(request.image.name)
+        new = _record(request.image)
+        fields = request.update_mask.paths or ("labels", "target")
+        for path in fields:
+            if path not in {"labels", "target"}:
+                details = f'cannot update "{path}" field on image "{old.name}"'
+                raise StatusError(StatusCode.INVALID_ARGUMENT, details)
+        record = ImageRecord(
+            name=old.name,
+            labels=new.labels if "labels" in fields else old.labels,
+            target=new.target if "target" in fields else old.target,
+        )
+        self._table.records[old.name] = record
+        return containerd_pb2.UpdateImageResponse(image=_image(record)).SerializeToString()
+
+    async def delete(self, message: bytes) -> bytes:
+        """google.protobuf.Empty; NOT_FOUND when the name is not there."""
+        record = self._existing(containerd_pb2.DeleteImageRequest.FromString(message).name)
+        del self._table.records[record.name]
+        return b""
+
+    async def list(self, message: bytes) -> bytes:
+        """ListImagesResponse; of containerd's filters it knows `name==…` and `target.digest==…`."""
+        filters = containerd_pb2.ListImagesRequest.FromString(message).filters
+        images = [
+            _image(record)
+            for record in self._table.records.values()
+            if not filters or any(_matches(record, each) for each in filters)
+        ]
+        return containerd_pb2.ListImagesResponse(images=images).SerializeToString()
+
+    def _existing(self, name: str) -> ImageRecord:
+        record = self._table.records.get(name)
+        if record is None:
+            raise StatusError(StatusCode.NOT_FOUND, f'image "{name}": not found')
+        return record
+
+
+def _matches(record: ImageRecord, condition: str) -> bool:
+    field, equals, value = condition.partition("==")
+    known = {"name": record.name, "target.digest": record.target.digest}
+    if not equals or field not in known:
+        raise StatusError(StatusCode.INVALID_ARGUMENT, f"filter not known here: {condition}")
+    return known[field] == value.strip('"')
+
+
+def _image(record: ImageRecord) -> containerd_pb2.Image:
+    target = containerd_pb2.Descriptor(
+        media_type=record.target.media_type,
+        digest=record.target.digest,
+        size=record.target.size,
+        annotations=record.target.annotations,
+    )
+    return containerd_pb2.Image(name=record.name, labels=record.labels, target=target)
+
+
+def _record(image: containerd_pb2.Image) -> ImageRecord:
+    target = image.target
+    descriptor = Descriptor(target.media_type, target.digest, target.size, dict(target.annotations))
+    return ImageRecord(image.name, dict(image.labels), descriptor)

@@ -1,0 +1,146 @@
+"""One gRPC channel to the runtime's socket: bytes in, bytes out, errors as ours."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
+
+from shimcore.errors import RuntimeUnavailableError
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
+
+Metadata = tuple[tuple[str, str], ...]
+
+MESSAGE_LIMIT_BYTES = 16 << 20
+"""kubelet's own limit both ways (`maxMsgSize` of its remote runtime)."""
+
+METADATA_LIMIT_BYTES = 1 << 20
+"""Room for an error text of a runtime, which travels as a trailer."""
+
+OPTIONS: tuple[tuple[str, int | str], ...] = (
+    # For a unix socket grpc would send the path, which HTTP/2 servers may refuse.
+    ("grpc.default_authority", "localhost"),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 3000),
+    # Channels made one after another must not share a connection, nor its backoff.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+_NOT_CONNECTED = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED})
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A grpc channel and the number of calls on it; closed when retired and idle."""
+
+    channel: grpc.aio.Channel
+    calls: int = 0
+    retired: bool = field(default=False)
+
+    @property
+    def state(self) -> grpc.ChannelConnectivity:
+        return self.channel.get_state()
+
+
+class Channel:
+    """Unary calls over the unix socket `socket` (a path).
+
+    `generation` changes whenever the runtime behind the socket may have become another
+    one: what was learned about it under an older generation is to be forgotten.
+    """
+
+    def __init__(self, socket: str) -> None:
+        self.socket = socket
+        self.generation = 0
+        self._target = "unix:" + quote(socket)
+        self._line = self._open()
+        self._closed = False
+
+    async def call(
+        self, path: str, request: bytes, *, timeout_s: float | None, metadata: Metadata = ()
+    ) -> bytes:
+        """The serialized response of the method at `path`.
+
+        Raises RuntimeCallError for a status that the runtime sent, RuntimeUnavailableError
+        when it cannot be reached. Cancelling the task cancels the call.
+        """
+        line = await self._usable_line()
+        line.calls += 1
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = line.channel.unary_unary(
+            path, request_serializer=None, response_deserializer=None
+        )
+        try:
+            response = await method(request, timeout=timeout_s, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise self._converted(error, line) from error
+        except asyncio.CancelledError:
+            if self._closed and not _being_cancelled():
+                raise self._unavailable("the client was closed") from None
+            raise
+        finally:
+            line.calls -= 1
+            if line.retired and not line.calls:
+                await line.channel.close()
+        return response
+
+    async def aclose(self) -> None:
+        """Ends calls under way with RuntimeUnavailableError, and closes the connection."""
+        self._closed = True
+        await self._line.channel.close()
+
+    def _open(self) -> _Line:
+        return _Line(grpc.aio.insecure_channel(self._target, options=OPTIONS))
+
+    async def _usable_line(self) -> _Line:
+        """A line that will try at once: after a failed attempt grpc would first wait.
+
+        Anything but a ready connection means a new one, perhaps to another runtime.
+        """
+        if self._closed:
+            raise self._unavailable("the client is closed")
+        line = self._line
+        state = line.state
+        if state is grpc.ChannelConnectivity.READY:
+            return line
+        self.generation += 1
+        if state is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            return line
+        self._line = self._open()
+        line.retired = True
+        if not line.calls:
+            await line.channel.close()
+        return self._line
+
+    def _converted(
+        self, error: grpc.aio.AioRpcError, line: _Line
+    ) -> RuntimeCallError | RuntimeUnavailableError:
+        """Our error for `error`.
+
+        UNAVAILABLE over a connection that still stands is the runtime's own word (a
+        registry is down, say); over one that does not, it is grpc's about the runtime.
+        """
+        code = StatusCode(error.code().value[0])
+        details = error.details() or ""
+        if code is StatusCode.UNAVAILABLE:
+            self.generation += 1
+        if code in _NOT_CONNECTED and line.state is not grpc.ChannelConnectivity.READY:
+            return self._unavailable(details)
+        return RuntimeCallError(int(code), details)
+
+    def _unavailable(self, why: str) -> RuntimeUnavailableError:
+        return RuntimeUnavailableError(
+            f"the container runtime does not answer at {self.socket} ({why});"
+            " see that it runs, and that `cri:` in the configuration names its socket"
+        )
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,59 @@
+"""What a runtime can answer instead of an answer: a gRPC status; and gRPC's status codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from shimcore.errors import RuntimeUnavailableError, ShimError
+
+
+class StatusCode(IntEnum):
+    """gRPC's status codes (grpc/doc/statuscodes.md), for those who do not import grpc."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class RuntimeCallError(ShimError):
+    """The runtime answered a call with a status other than OK.
+
+    `code` is gRPC's number (see `StatusCode`), `details` the runtime's text as it came.
+    """
+
+    def __init__(self, code: int, details: str) -> None:
+        super().__init__(f"the runtime answered {_code_name(code)}: {details}")
+        self.code = code
+        self.details = details
+
+
+class SeveralRuntimesError(RuntimeUnavailableError):
+    """More than one runtime is on the node, so none is taken; `sockets` are theirs."""
+
+    def __init__(self, sockets: tuple[str, ...]) -> None:
+        super().__init__(
+            f"more than one container runtime is here: {', '.join(sockets)};"
+            " set `cri:` in the configuration to the one that kubelet shall use"
+        )
+        self.sockets = sockets
+
+
+def _code_name(code: int) -> str:
+    try:
+        return StatusCode(code).name
+    except ValueError:
+        return f"status {code}"

@@ -1,0 +1,132 @@
+"""Waits for the runtime to be there, and to be ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_delay,
+    stop_never,
+    wait_exponential,
+)
+
+from shimcore.errors import RuntimeUnavailableError
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
+from shimcore.runtime.errors import RuntimeCallError, SeveralRuntimesError, StatusCode
+from shimcore.runtime.values import RuntimeVersion
+
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 2.0
+
+ATTEMPT_TIMEOUT_S = 5.0
+"""One question; a runtime that takes longer to say its version is not ready."""
+
+NOTICE_INTERVAL_S = 10.0
+
+OnWait = Callable[[str], None]
+T = TypeVar("T")
+
+
+async def wait_until_ready(
+    runtime: str | RuntimeClient, timeout_s: float | None, on_wait: OnWait
+) -> RuntimeVersion:
+    """The version of the runtime (a socket's path, or a client), once it is ready.
+
+    `on_wait` is told why, when waiting starts and every 10 s after that. Raises
+    RuntimeUnavailableError after `timeout_s`; None waits for ever.
+    """
+    attempt_s = ATTEMPT_TIMEOUT_S if timeout_s is None else min(ATTEMPT_TIMEOUT_S, timeout_s)
+    if isinstance(runtime, RuntimeClient):
+        return await _wait_for(lambda: _ready_version(runtime, attempt_s), timeout_s, on_wait)
+    async with RuntimeClient(runtime) as client:
+        return await _wait_for(lambda: _ready_version(client, attempt_s), timeout_s, on_wait)
+
+
+async def wait_for_socket(
+    timeout_s: float | None, on_wait: OnWait, candidates: Sequence[str] = KNOWN_SOCKETS
+) -> str:
+    """The path of the one runtime socket on the node, once there is one.
+
+    Raises SeveralRuntimesError at once when there are more, since waiting does not mend
+    that, and RuntimeUnavailableError after `timeout_s`; None waits for ever.
+    """
+
+    async def detect() -> str:
+        return detect_socket(candidates)
+
+    return await _wait_for(detect, timeout_s, on_wait)
+
+
+async def _ready_version(client: RuntimeClient, attempt_s: float) -> RuntimeVersion:
+    """The runtime's version if it is ready, else RuntimeUnavailableError."""
+    try:
+        version = await client.version(attempt_s)
+        ready, why = await client.ready(attempt_s)
+    except RuntimeCallError as error:
+        raise RuntimeUnavailableError(f"{client.socket}: {error}{_hint(error)}") from error
+    if not ready:
+        raise RuntimeUnavailableError(
+            f"{version.name} at {client.socket} is not ready ({why}); see its log"
+        )
+    return version
+
+
+def _hint(error: RuntimeCallError) -> str:
+    if error.code == StatusCode.UNIMPLEMENTED:
+        return "; it has no CRI: is the CRI plugin disabled in the runtime's configuration?"
+    return ""
+
+
+async def _wait_for(
+    attempt: Callable[[], Awaitable[T]], timeout_s: float | None, on_wait: OnWait
+) -> T:
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(_may_pass),
+        wait=_Wait(timeout_s),
+        stop=stop_never if timeout_s is None else stop_after_delay(timeout_s),
+        before_sleep=_Notice(on_wait),
+        reraise=True,
+    )
+    return await retrying(attempt)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether `error` is one that time mends."""
+    return isinstance(error, RuntimeUnavailableError) and not isinstance(
+        error, SeveralRuntimesError
+    )
+
+
+class _Wait:
+    """Seconds until the next attempt: 0.1 doubling to 2, cut at what is left of the time."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+        self._backoff = wait_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
+
+    def __call__(self, state: RetryCallState) -> float:
+        wait_s = self._backoff(state)
+        if self._timeout_s is None or state.seconds_since_start is None:
+            return wait_s
+        return min(wait_s, max(0.0, self._timeout_s - state.seconds_since_start))
+
+
+class _Notice:
+    """Passes on why there is waiting: at once, then at most every 10 s."""
+
+    def __init__(self, on_wait: OnWait) -> None:
+        self._on_wait = on_wait
+        self._next_s = 0.0
+
+    def __call__(self, state: RetryCallState) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_s or state.outcome is None:
+            return
+        self._next_s = now_s + NOTICE_INTERVAL_S
+        self._on_wait(str(state.outcome.exception()))

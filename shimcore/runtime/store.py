@@ -1,0 +1,125 @@
+"""containerd's image store: the names of images, and what they point at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from shimcore.pb import containerd_pb2
+from shimcore.runtime.channel import Channel
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.runtime.messages import parsed
+from shimcore.runtime.values import Descriptor, ImageRecord
+
+SERVICE = "/containerd.services.images.v1.Images/"
+
+NAMESPACE = (("containerd-namespace", "k8s.io"),)
+"""The namespace in which containerd's CRI plugin keeps its images."""
+
+ABSENT_NAME = "image-cri-shim.invalid/is/this:containerd"
+"""A name that cannot be there (RFC 2606 §2): asking for it tells whether the store is."""
+
+UPDATED_FIELDS = ("labels", "target")
+
+
+class ImageStore:
+    """The image store over `channel`; remembers whether the runtime has one."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._learned: tuple[int, bool] | None = None  # generation, supported
+
+    async def supported(self, timeout_s: float | None) -> bool:
+        """Whether the runtime has this store; asked once for each connection."""
+        if self._learned is not None and self._learned[0] == self._channel.generation:
+            return self._learned[1]
+        try:
+            await self.get(ABSENT_NAME, timeout_s)
+        except RuntimeCallError as error:
+            if error.code != StatusCode.UNIMPLEMENTED:
+                raise
+        else:
+            self._learned = (self._channel.generation, True)
+        return self._learned is not None and self._learned[1]
+
+    async def get(self, name: str, timeout_s: float | None) -> ImageRecord | None:
+        """The record of `name`, or None."""
+        request = containerd_pb2.GetImageRequest(name=name).SerializeToString()
+        try:
+            answer = await self._call("Get", request, timeout_s)
+        except RuntimeCallError as error:
+            if error.code == StatusCode.NOT_FOUND:
+                return None
+            raise
+        return _record(parsed(containerd_pb2.GetImageResponse, answer).image)
+
+    async def create(self, record: ImageRecord, timeout_s: float | None) -> bool:
+        """Adds a name; False when it is there already, which changes nothing."""
+        request = containerd_pb2.CreateImageRequest(image=_image(record)).SerializeToString()
+        return await self._happened("Create", request, timeout_s, StatusCode.ALREADY_EXISTS)
+
+    async def update(self, record: ImageRecord, timeout_s: float | None) -> None:
+        """Gives a name that is there the labels and the target of `record`."""
+        request = containerd_pb2.UpdateImageRequest(
+            image=_image(record), update_mask=FieldMask(paths=UPDATED_FIELDS)
+        ).SerializeToString()
+        await self._call("Update", request, timeout_s)
+
+    async def delete(self, name: str, timeout_s: float | None) -> bool:
+        """Removes a name; False when it was not there. What it named is collected later."""
+        request = containerd_pb2.DeleteImageRequest(name=name).SerializeToString()
+        return await self._happened("Delete", request, timeout_s, StatusCode.NOT_FOUND)
+
+    async def list(self, filters: Sequence[str], timeout_s: float | None) -> list[ImageRecord]:
+        """The records that match any of `filters` (containerd's syntax); no filter: all."""
+        request = containerd_pb2.ListImagesRequest(filters=filters).SerializeToString()
+        answer = await self._call("List", request, timeout_s)
+        return [
+            _record(image) for image in parsed(containerd_pb2.ListImagesResponse, answer).images
+        ]
+
+    async def _happened(
+        self, method: str, request: bytes, timeout_s: float | None, needless: StatusCode
+    ) -> bool:
+        """True when the call did something, False when the answer is the status `needless`."""
+        try:
+            await self._call(method, request, timeout_s)
+        except RuntimeCallError as error:
+            if error.code == needless:
+                return False
+            raise
+        return True
+
+    async def _call(self, method: str, request: bytes, timeout_s: float | None) -> bytes:
+        try:
+            return await self._channel.call(
+                SERVICE + method, request, timeout_s=timeout_s, metadata=NAMESPACE
+            )
+        except RuntimeCallError as error:
+            if error.code == StatusCode.UNIMPLEMENTED:
+                self._learned = (self._channel.generation, False)
+            raise
+
+
+def _image(record: ImageRecord) -> containerd_pb2.Image:
+    target = record.target
+    return containerd_pb2.Image(
+        name=record.name,
+        labels=record.labels,
+        target=containerd_pb2.Descriptor(
+            media_type=target.media_type,
+            digest=target.digest,
+            size=target.size,
+            annotations=target.annotations,
+        ),
+    )
+
+
+def _record(image: containerd_pb2.Image) -> ImageRecord:
+    target = image.target
+    return ImageRecord(
+        name=image.name,
+        labels=dict(image.labels),
+        target=Descriptor(target.media_type, target.digest, target.size, dict(target.annotations)),
+    )

@@ -1,0 +1,46 @@
+"""What the runtime says, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeVersion:
+    """What runs behind the socket: `containerd`, `1.7.27`, and the CRI version `v1`."""
+
+    name: str
+    version: str
+    api_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOnNode:
+    """An image that the runtime has: its ID and the names that lead to it."""
+
+    id: str
+    repo_tags: tuple[str, ...]
+    repo_digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What an image's name points at: a manifest or index (OCI image-spec, descriptor.md).
+
+    `size` is in bytes.
+    """
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """A name in containerd's image store, in canonical form, and what it points at."""
+
+    name: str
+    labels: Mapping[str, str]
+    target: Descriptor
