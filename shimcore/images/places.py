@@ -1,0 +1,82 @@
+"""Where an image may come from: the candidates of a config, and the image's own registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shimcore.reference import Reference, Unmapped, is_docker_hub, is_excluded, rewrite
+
+if TYPE_CHECKING:
+    from shimcore.config import Config, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The name that an image has on one registry."""
+
+    registry: Registry
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A registry that is not asked for an image, and why."""
+
+    registry: Registry
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Candidates, best first, and what stands beside them.
+
+    `own` is the configured registry that the image already names: it is pulled there
+    and nowhere else, so then there are no candidates. `excluded_by` is the pattern that
+    keeps the image from being rewritten.
+    """
+
+    image: Reference
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+    own: Registry | None
+    excluded_by: str | None
+
+
+def places_of(image: Reference, config: Config) -> Places:
+    """Every place of an image under a config, in the order of priority."""
+    pattern = is_excluded(image, config.exclude)
+    if pattern is not None:
+        why = f"excluded by the pattern {pattern}"
+        return Places(image, (), _all_skipped(config.registries, why), None, pattern)
+    own = own_registry(image, config.registries)
+    if own is not None:
+        others = [registry for registry in config.registries if registry is not own]
+        why = f"the image names {own.host}, a configured registry"
+        return Places(image, (), _all_skipped(others, why), own, None)
+    candidates: dict[str, Candidate] = {}
+    skipped: list[Skipped] = []
+    for registry in config.registries:
+        mapped = rewrite(image, registry.mirror)
+        if isinstance(mapped, Unmapped):
+            skipped.append(Skipped(registry, mapped.reason))
+        elif str(mapped) in candidates:
+            skipped.append(Skipped(registry, f"{mapped} is asked for already"))
+        else:
+            candidates[str(mapped)] = Candidate(registry, mapped)
+    return Places(image, tuple(candidates.values()), tuple(skipped), None, None)
+
+
+def own_registry(image: Reference, registries: Sequence[Registry]) -> Registry | None:
+    """The configured registry whose host the image names; Docker Hub's hosts are one."""
+    for registry in registries:
+        if image.domain.lower() == registry.host.lower():
+            return registry
+        if is_docker_hub(image.domain) and is_docker_hub(registry.host):
+            return registry
+    return None
+
+
+def _all_skipped(registries: Sequence[Registry], reason: str) -> tuple[Skipped, ...]:
+    return tuple(Skipped(registry, reason) for registry in registries)

@@ -1,0 +1,196 @@
+"""Which registry has an image: all asked at once, the best by priority, remembered for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shimcore.images.cache import ExpiringCache
+from shimcore.images.credentials import secrets_of
+from shimcore.images.wording import reason
+from shimcore.registry.answers import ManifestAnswer, Outcome
+
+if TYPE_CHECKING:
+    from shimcore.config import Config
+    from shimcore.images.places import Candidate, Places
+    from shimcore.images.ports import Registries
+    from shimcore.reference import Reference
+
+BRIEF_TTL_S = 2.0
+"""How long an answer lives in which a better registry could not be asked: one that comes
+back is used again within seconds."""
+
+PROBE_SLACK_S = 0.2
+"""Grace over `probeTimeout`: the registry client's own bound, whose reason is better, wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A remembered answer: the best candidate (its place in the order, the digest that its
+    registry told), or that every registry said absent (`index` None), with the reasons."""
+
+    index: int | None
+    digest: str | None
+    reasons: Mapping[str, str]
+
+
+class Survey:
+    """One round of asking every candidate's registry, shared by all calls for the image."""
+
+    def __init__(
+        self, candidates: tuple[Candidate, ...], registries: Registries, probe_timeout_s: float
+    ) -> None:
+        self._candidates = candidates
+        self._registries = registries
+        self._limit_s = probe_timeout_s + PROBE_SLACK_S
+        self._answers: list[ManifestAnswer | None] = [None] * len(candidates)
+        self._tasks = [asyncio.ensure_future(self._ask(index)) for index in range(len(candidates))]
+        self.users = 0
+
+    def answer(self, index: int) -> ManifestAnswer | None:
+        """One registry's answer; None while there is none."""
+        return self._answers[index]
+
+    async def next_found(self, tried: Collection[int] = ()) -> int | None:
+        """The best candidate outside `tried` that is there, as soon as it is certain.
+
+        Registries of lower priority are not waited for; those of higher priority are, each
+        at most `probeTimeout` from the start of the round.
+        """
+        for index, task in enumerate(self._tasks):
+            if index in tried:
+                continue
+            await asyncio.wait({task})
+            answer = self._answers[index]
+            if answer is not None and answer.outcome is Outcome.FOUND:
+                return index
+        return None
+
+    def may_follow(self, index: int) -> int:
+        """How many candidates after `index` are there, or may still turn out to be."""
+        rest = self._answers[index + 1 :]
+        return sum(1 for answer in rest if answer is None or answer.outcome is Outcome.FOUND)
+
+    def reasons(self) -> dict[str, str]:
+        """Host → why its candidate is not there, of those that answered so."""
+        told: dict[str, str] = {}
+        for candidate, answer in zip(self._candidates, self._answers, strict=True):
+            if answer is not None and answer.outcome is not Outcome.FOUND:
+                told[candidate.registry.host] = _why(candidate, answer)
+        return told
+
+    def stop(self) -> None:
+        """Ends what is still being asked."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _ask(self, index: int) -> None:
+        candidate = self._candidates[index]
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._limit_s):
+                answer = await self._registries.head_manifest(
+                    candidate.registry, candidate.reference
+                )
+        except TimeoutError:
+            elapsed_s = time.monotonic() - started
+            answer = ManifestAnswer(
+                Outcome.UNREACHABLE, None, elapsed_s, f"no answer within {elapsed_s:.1f} s"
+            )
+        self._answers[index] = answer
+
+
+class Resolver:
+    """Surveys and their remembered results, one config's.
+
+    `clock` gives seconds for the times to live. `hits` and `misses` count questions.
+    """
+
+    def __init__(
+        self, config: Config, registries: Registries, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._config = config
+        self._registries = registries
+        self._cache: ExpiringCache[Known] = ExpiringCache(config.cache.size, clock)
+        self._surveys: dict[str, Survey] = {}
+        self.hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def known(self, places: Places) -> Known | None:
+        """The remembered answer; none is given for a registry whose breaker is not closed."""
+        known = self._cache.get(str(places.image))
+        if known is not None and known.index is not None:
+            host = places.candidates[known.index].registry.host
+            if self._registries.states().get(host, "closed") != "closed":
+                known = None
+        if known is None:
+            self.misses += 1
+        else:
+            self.hits += 1
+        return known
+
+    @contextmanager
+    def asking(self, places: Places) -> Iterator[Survey]:
+        """The survey of an image: the one that is under way, or a new one.
+
+        What is still unanswered when the last call leaves is asked no further.
+        """
+        key = str(places.image)
+        survey = self._surveys.get(key)
+        if survey is None:
+            survey = Survey(places.candidates, self._registries, self._config.probe_timeout_s)
+            self._surveys[key] = survey
+        survey.users += 1
+        try:
+            yield survey
+        finally:
+            survey.users -= 1
+            if not survey.users:
+                self._forget(key, survey)
+                survey.stop()
+
+    def settle(self, places: Places, survey: Survey, index: int | None) -> None:
+        """Remembers a survey's result, for as long as it may be relied on.
+
+        Found: `imageCacheTTL`, or briefly if a better registry could not be asked. Absent
+        everywhere: `negativeCacheTTL`. Anything else is no answer, and is not remembered.
+        """
+        key = str(places.image)
+        if self._surveys.get(key) is not survey:
+            return
+        end = len(places.candidates) if index is None else index
+        answers = [survey.answer(at) for at in range(end)]
+        certain = all(answer and answer.outcome is Outcome.ABSENT for answer in answers)
+        if index is None:
+            ttl_s = self._config.negative_cache_ttl_s if certain else 0.0
+            digest = None
+        else:
+            ttl_s = self._config.cache.ttl_s
+            if not certain:
+                ttl_s = min(ttl_s, BRIEF_TTL_S)
+            found = survey.answer(index)
+            digest = found.digest if found else None
+        self._cache.put(key, Known(index, digest, survey.reasons()), ttl_s)
+
+    def drop(self, image: Reference) -> None:
+        """Forgets an answer that a pull has shown to be wrong; the next question asks anew."""
+        self._cache.drop(str(image))
+        self._surveys.pop(str(image), None)
+
+    def _forget(self, key: str, survey: Survey) -> None:
+        if self._surveys.get(key) is survey:
+            del self._surveys[key]
+
+
+def _why(candidate: Candidate, answer: ManifestAnswer) -> str:
+    """`absent`, or `unreachable (connection refused)`."""
+    if not answer.detail:
+        return answer.outcome.value
+    return f"{answer.outcome.value} ({reason(answer.detail, secrets_of(candidate.registry))})"

@@ -1,0 +1,198 @@
+"""Image calls of one config: each held request becomes a call that decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shimcore.config import Fallback
+from shimcore.errors import ReferenceSyntaxError
+from shimcore.images.decision import Decision, Forward, Method, Refuse, Verdict, method_of
+from shimcore.images.explanation import Resolution, explain
+from shimcore.images.find import FindCall
+from shimcore.images.messages import ImageRequest, UnreadableRequestError
+from shimcore.images.parts import call_deadline, make_parts
+from shimcore.images.places import places_of
+from shimcore.images.pull import PullCall
+from shimcore.images.wording import decision_line
+from shimcore.reference import ImageID, parse
+from shimcore.runtime.errors import StatusCode
+
+if TYPE_CHECKING:
+    from shimcore.config import Config
+    from shimcore.images.ports import Registries, Runtime
+
+logger = logging.getLogger("shimcore.images")
+
+
+class _Question(Protocol):
+    """One kind of call, as PullCall and FindCall are."""
+
+    def now(self) -> Verdict | None: ...
+    async def ask(self) -> Verdict: ...
+    def finished(self, code: int, *, empty: bool) -> None: ...
+    def abandoned(self) -> None: ...
+
+
+class _Settled:
+    """A question that needs no deciding."""
+
+    def __init__(self, verdict: Verdict, on_end: Callable[[], None] = lambda: None) -> None:
+        self._verdict = verdict
+        self._on_end = on_end
+
+    def now(self) -> Verdict:
+        return self._verdict
+
+    async def ask(self) -> Verdict:
+        return self._verdict
+
+    def finished(self, code: int, *, empty: bool) -> None:
+        self._on_end()
+
+    def abandoned(self) -> None:
+        pass
+
+
+class ImageCall:
+    """One held request, from its opening to the runtime's answer.
+
+    Ask `decide_now` first, `decide` when that gives None; then tell `finished`, also with
+    CANCELLED when the caller went away after the request had gone on.
+    """
+
+    def __init__(self, method: Method, image: str, question: _Question, *, denies: bool) -> None:
+        self._method = method
+        self._image = image
+        self._question = question
+        self._denies = denies
+        self._started = time.monotonic()
+
+    def decide_now(self) -> Decision | None:
+        """The decision, if nobody has to be asked; else None, and `decide` is needed."""
+        try:
+            verdict = self._question.now()
+        except Exception:
+            logger.exception("cannot decide %s %.320r", self._method, self._image)
+            verdict = self._broken()
+        return None if verdict is None else self._said(verdict)
+
+    async def decide(self) -> Decision:
+        """The decision. Ends all its work when cancelled; raises nothing but CancelledError."""
+        try:
+            verdict = await self._question.ask()
+        except asyncio.CancelledError:
+            self._question.abandoned()
+            self._log("cancelled", Verdict(Forward(None), "", "", "the caller is gone"))
+            raise
+        except Exception:
+            logger.exception("cannot decide %s %.320r", self._method, self._image)
+            verdict = self._broken()
+        return self._said(verdict)
+
+    def finished(self, code: int, empty: bool) -> None:
+        """Takes in how the runtime answered: gRPC status, and whether the message was empty."""
+        try:
+            self._question.finished(code, empty=empty)
+        except Exception:
+            logger.exception("cannot take in the end of %s %.320r", self._method, self._image)
+
+    def _broken(self) -> Verdict:
+        """After an unexpected error: the original, or a refusal where that must not get out."""
+        if self._denies:
+            refused = Refuse(StatusCode.INTERNAL, "image-cri-shim failed; its log says how")
+            return Verdict(refused, "", "", "internal error")
+        return Verdict(Forward(None), self._image, "", "internal error")
+
+    def _said(self, verdict: Verdict) -> Decision:
+        self._log(None, verdict)
+        return verdict.decision
+
+    def _log(self, decision: str | None, verdict: Verdict) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            elapsed_s = time.monotonic() - self._started
+            logger.info(decision_line(self._method, self._image, verdict, elapsed_s, decision))
+
+
+class ImageService:
+    """What image calls mean under one config; a reload makes a new one, which starts fresh.
+
+    To be used inside a running event loop. `clock` gives seconds for the times to live.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        registries: Registries,
+        runtime: Runtime,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._registries = registries
+        self._parts = make_parts(config, registries, runtime, clock)
+
+    def open(self, method: str, message: bytes, timeout_s: float | None) -> ImageCall:
+        """The call of a held request; `method` is one of METHODS, `message` not compressed.
+
+        `timeout_s`: what is left of the caller's deadline.
+        """
+        kind, _ = method_of(method)
+        denies = kind is Method.PULL and self._config.fallback is Fallback.DENY
+        try:
+            request = ImageRequest(kind, message)
+        except UnreadableRequestError as error:
+            return ImageCall(kind, "", _Settled(_unreadable(str(error), denies)), denies=denies)
+        question = self._question(kind, request, timeout_s)
+        return ImageCall(kind, request.image, question, denies=denies)
+
+    async def explain(self, image: str, *, offline: bool) -> Resolution:
+        """What a pull of `image` would become; see `shimcore.images.explanation`."""
+        registries = None if offline else self._registries
+        return await explain(image, self._config, registries)
+
+    def stats(self) -> dict[str, Any]:
+        """Cache `entries`, `hits`, `misses`; `rewrites`: (registry host, outcome) → pulls."""
+        resolver = self._parts.resolver
+        return {
+            "entries": len(resolver),
+            "hits": resolver.hits,
+            "misses": resolver.misses,
+            "rewrites": dict(self._parts.pulls),
+        }
+
+    async def drain(self) -> None:
+        """Returns when all names after finished pulls have been given."""
+        await self._parts.names.drain()
+
+    def _question(self, kind: Method, request: ImageRequest, timeout_s: float | None) -> _Question:
+        try:
+            image = parse(request.image)
+        except ReferenceSyntaxError as error:
+            return self._untouched(kind, request, f"no image name: {error.reason}")
+        if isinstance(image, ImageID):
+            return self._untouched(kind, request, "an image ID")
+        places = places_of(image, self._config)
+        if places.excluded_by is not None:
+            return self._untouched(kind, request, f"excluded by {places.excluded_by}")
+        deadline = call_deadline(self._config, timeout_s)
+        if kind is Method.PULL:
+            return PullCall(self._parts, request, places, deadline)
+        return FindCall(self._parts, kind, request, places, deadline)
+
+    def _untouched(self, kind: Method, request: ImageRequest, why: str) -> _Settled:
+        """A request for the runtime alone; a removal by ID may still take any name along."""
+        verdict = Verdict(Forward(None), request.image, "", why)
+        if kind is Method.REMOVE:
+            self._parts.hints.clear()
+            return _Settled(verdict, self._parts.hints.clear)
+        return _Settled(verdict)
+
+
+def _unreadable(why: str, denies: bool) -> Verdict:
+    """What we cannot read, the runtime may; under `deny` no name gets out unread."""
+    if denies:
+        return Verdict(Refuse(StatusCode.INVALID_ARGUMENT, why), "", "", why)
+    return Verdict(Forward(None), "", "", why)
