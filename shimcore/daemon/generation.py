@@ -1,0 +1,116 @@
+"""What one configuration brings to life, and how it makes way for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from shimcore.config import Config
+from shimcore.images import Forward, ImageService
+from shimcore.images.decision import Decision as ImageDecision
+from shimcore.registry import RegistryClient
+from shimcore.relay.work import Decided, Decision, HeldCall, Refusal
+from shimcore.runtime import RuntimeClient
+
+log = logging.getLogger("shimcore.daemon")
+
+
+class Generation:
+    """The registries' client and the image service of one configuration.
+
+    It ends (`retire`) when the last decision that began in it has been made.
+    """
+
+    def __init__(self, config: Config, runtime: RuntimeClient) -> None:
+        self.config = config
+        self.registries = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
+        self.images = ImageService(config, self.registries, runtime)
+        self.deciding = 0
+        self.retired = False
+        self._idle = asyncio.Event()
+
+    def leave(self) -> None:
+        """A decision has been made."""
+        self.deciding -= 1
+        if self.retired and not self.deciding:
+            self._idle.set()
+
+    async def retire(self) -> None:
+        """Let its decisions and the names after its pulls end, then close its connections."""
+        self.retired = True
+        if self.deciding:
+            await self._idle.wait()
+        await self.images.drain()
+        await self.registries.aclose()
+
+
+class Generations:
+    """The generation in force, and those that are ending."""
+
+    def __init__(self, config: Config, runtime: RuntimeClient) -> None:
+        self._runtime = runtime
+        self._ending: set[asyncio.Task[None]] = set()
+        self.current = Generation(config, runtime)
+
+    def replace(self, config: Config) -> None:
+        """Put a new configuration in force; calls already begun end under the old one."""
+        old, self.current = self.current, Generation(config, self._runtime)
+        task = asyncio.get_running_loop().create_task(old.retire())
+        self._ending.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("closing an old configuration's clients failed", exc_info=task.exception())
+
+    def open(self, path: bytes, message: bytes, timeout_s: float | None) -> HeldCall:
+        """A held call, decided by the generation in force when its decision begins."""
+        return _Held(self, path.decode("ascii"), message, timeout_s)
+
+    async def close(self, grace_s: float) -> None:
+        """End every generation, within `grace_s` seconds."""
+        self._ending.add(asyncio.get_running_loop().create_task(self.current.retire()))
+        _, late = await asyncio.wait(self._ending, timeout=grace_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+
+class _Held:
+    """One held call between the relay, which knows frames, and the image side."""
+
+    __slots__ = ("_call", "_generation", "_generations", "_request")
+
+    def __init__(
+        self, generations: Generations, path: str, message: bytes, timeout_s: float | None
+    ) -> None:
+        self._generations = generations
+        self._request = (path, message, timeout_s)
+        self._generation = generations.current
+        self._call = self._generation.images.open(path, message, timeout_s)
+
+    def decide_now(self) -> Decided | None:
+        decision = self._call.decide_now()
+        return None if decision is None else Decided(_for_relay(decision))
+
+    async def decide(self) -> Decision:
+        if self._generation.retired:
+            self._generation = self._generations.current
+            self._call = self._generation.images.open(*self._request)
+        generation = self._generation
+        generation.deciding += 1
+        try:
+            return _for_relay(await self._call.decide())
+        finally:
+            generation.leave()
+
+    def finished(self, status: int, empty: bool) -> None:
+        self._call.finished(status, empty)
+
+
+def _for_relay(decision: ImageDecision) -> Decision:
+    if isinstance(decision, Forward):
+        return decision.message
+    return Refusal(decision.code, decision.text)

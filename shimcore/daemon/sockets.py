@@ -1,0 +1,123 @@
+"""Listening unix sockets: restricted from the start, never stolen, never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+
+from shimcore.errors import ShimError, SocketInUseError
+
+# What the runtime's own socket may at most hand on to ours.
+WIDEST_MODE = 0o660
+BACKLOG = 512
+_PROBE_TIMEOUT_S = 1.0
+
+
+class ListeningSocket:
+    """The place of a listening unix socket, held against other shims by a lock.
+
+    Making one claims the path: the lock file beside it (`.lock` added) decides between two
+    shims that start at the same moment, and stays when the socket goes. Nobody can connect
+    before `listen`. Raises SocketInUseError when another live process serves the path, and
+    ShimError when it cannot be claimed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.socket: socket.socket | None = None
+        self._identity: tuple[int, int] | None = None
+        self._lock = _lock(path)
+        try:
+            _remove_stale(path)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def listen(self, *, mode: int = 0o600) -> socket.socket:
+        """Bind, with `mode` from the first moment on, and listen. Raises ShimError."""
+        _remove_stale(self.path)
+        self.socket = _bind(self.path, mode)
+        self._identity = _identity(self.path)
+        return self.socket
+
+    def take_access_of(self, other: str) -> None:
+        """Take owner, group and mode of another socket, never wider than 0660."""
+        with contextlib.suppress(FileNotFoundError):
+            theirs = os.stat(other)
+            ours = os.stat(self.path)
+            if (theirs.st_uid, theirs.st_gid) != (ours.st_uid, ours.st_gid):
+                with contextlib.suppress(PermissionError):
+                    os.chown(self.path, theirs.st_uid, theirs.st_gid)
+            os.chmod(self.path, stat.S_IMODE(theirs.st_mode) & WIDEST_MODE)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket file, if it is still this one."""
+        if self.socket is not None:
+            self.socket.close()
+        with contextlib.suppress(FileNotFoundError):
+            if _identity(self.path) == self._identity:
+                os.unlink(self.path)
+        os.close(self._lock)
+
+
+def _lock(path: str) -> int:
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ShimError(f"socket {path}: {error.strerror}; is the directory writable?") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise SocketInUseError(
+            f"socket {path}: another image-cri-shim serves it; stop that one first"
+        ) from error
+    return lock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on."""
+    try:
+        kind = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise ShimError(f"socket {path}: something that is no socket is there; remove it")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_TIMEOUT_S)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            if error.errno == errno.ECONNREFUSED:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                return
+            if error.errno == errno.ENOENT:
+                return
+    raise SocketInUseError(f"socket {path}: another process serves it; stop that one first")
+
+
+def _bind(path: str, mode: int) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o777 & ~mode)
+    try:
+        listening.bind(path)
+    except OSError as error:
+        listening.close()
+        raise ShimError(f"socket {path}: {error.strerror or error}") from error
+    finally:
+        os.umask(before)
+    listening.listen(BACKLOG)
+    listening.setblocking(False)
+    return listening
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
