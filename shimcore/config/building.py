@@ -1,0 +1,227 @@
+"""Typed values → Config: what no single key can say (priorities, logins, order, duplicates)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shimcore.config.credentials import CredentialsFaultError, Login, find_login
+from shimcore.config.document import Tree, joined
+from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.keys import TOP_KEYS
+from shimcore.config.model import CacheSettings, Config, Fallback, Names, Registry
+from shimcore.config.reading import Reader, Values
+from shimcore.config.values import Address
+from shimcore.errors import ConfigError, ConfigFault
+from shimcore.reference import Mirror
+
+PRIORITY_LIMIT = 10_000
+"""Highest priority (the Go shim's range is 0 to 10000)."""
+
+
+def build(tree: Tree, source: str, files: Files, known_faults: list[ConfigFault]) -> Config:
+    """The configuration; ConfigError with all faults if there is one."""
+    return _Building(source, files, known_faults).config(tree)
+
+
+class _Building:
+    def __init__(self, source: str, files: Files, known_faults: list[ConfigFault]) -> None:
+        self._source = source
+        self._files = files
+        self._reader = Reader()
+        self._reader.faults.extend(known_faults)
+        self._notices: list[str] = []
+        self._has_inline_password = False
+
+    def config(self, tree: Tree) -> Config:
+        values = self._reader.mapping(tree, TOP_KEYS, "")
+        hub = self._hub(values)
+        registries = self._registries(values["registries"])
+        self._check_duplicates(hub, registries)
+        shim, admin = self._sockets(values)
+        cache = self._cache(values["cache"])
+        self._general_notices()
+        if self._reader.faults or hub is None:
+            raise ConfigError(self._source, tuple(self._reader.faults))
+        every = [hub, *(registry for _, registry in registries)]
+        every.sort(key=lambda registry: (-registry.priority, not registry.is_hub, registry.host))
+        return Config(
+            source=self._source,
+            shim_socket=shim,
+            runtime_socket=values["cri"],
+            hub=hub,
+            registries=tuple(every),
+            force=values["force"],
+            debug=values["debug"],
+            timeout_s=values["timeout"],
+            reload_interval_s=values["reloadInterval"],
+            exclude=values["exclude"] or (),
+            fallback=Fallback(values["fallback"]),
+            names=Names(values["names"]),
+            probe_timeout_s=values["probeTimeout"],
+            negative_cache_ttl_s=values["negativeCacheTTL"],
+            admin_socket=admin,
+            state_dir=self._files.resolve(values["stateDir"]),
+            metrics=values["metrics"],
+            cache=cache,
+            notices=tuple(self._notices),
+            files=self._files.stamps(),
+        )
+
+    def _hub(self, values: Values) -> Registry | None:
+        if values["address"] is None:
+            if not any(fault.path == "address" for fault in self._reader.faults):
+                reason = "is required: the hub's address, for example http://sealos.hub:5000"
+                self._reader.fault("address", reason)
+            return None
+        options = values["hub"] | {
+            "address": values["address"],
+            "auth": values["auth"],
+            "priority": values["offlinePriority"],
+        }
+        paths = {"auth": "auth", "priority": "offlinePriority"}
+        return self._registry(options, "hub", is_hub=True, paths=paths)
+
+    def _registries(self, entries: list[Values]) -> list[tuple[str, Registry]]:
+        """Each registry with its key path; an empty address is skipped, as the Go shim does."""
+        built = []
+        for index, options in enumerate(entries):
+            path = f"registries[{index}]"
+            if options["address"] is not None:
+                built.append((path, self._registry(options, path, is_hub=False, paths={})))
+            elif not any(fault.path.startswith(path) for fault in self._reader.faults):
+                self._notices.append(f"{path} has no address and is not used")
+        return built
+
+    def _registry(
+        self, options: dict[str, Any], path: str, *, is_hub: bool, paths: dict[str, str]
+    ) -> Registry:
+        def at(key: str) -> str:
+            return paths.get(key) or joined(path, key)
+
+        address: Address = options["address"]
+        password_file = self._resolved(options["passwordFile"])
+        docker_config = self._resolved(options["dockerConfig"])
+        login = Login(None)
+        try:
+            login = find_login(
+                options["auth"], password_file, docker_config, address.host, self._files
+            )
+        except CredentialsFaultError as fault:
+            self._reader.fault(at(fault.key), fault.reason)
+        self._note_login(login, at("dockerConfig"), [password_file, docker_config])
+        return Registry(
+            address=address.url,
+            scheme=address.scheme,
+            host=address.host,
+            priority=self._priority(options["priority"], at("priority")),
+            is_hub=is_hub,
+            credentials=login.credentials,
+            credentials_source=login.source,
+            ca_file=self._ca_file(options["caFile"], at("caFile")),
+            insecure_skip_verify=options["insecureSkipVerify"],
+            mirror=Mirror(address.host, options["path"], self._domains(options, at("domains"))),
+            password_file=password_file,
+            docker_config=docker_config,
+        )
+
+    def _resolved(self, path: str | None) -> str | None:
+        return None if path is None else self._files.resolve(path)
+
+    def _note_login(self, login: Login, path: str, files: list[str | None]) -> None:
+        if login.notice:
+            self._notices.append(f"{path}: {login.notice}")
+        if login.source == "auth":
+            self._has_inline_password = True
+        for file in files:
+            if file:
+                self._note_open_file(file)
+
+    def _note_open_file(self, path: str) -> None:
+        mode = self._files.readable_by_others(path)
+        notice = f"{path} holds a login and others can read it (mode {mode or 0:04o}): chmod 600"
+        if mode is not None and notice not in self._notices:
+            self._notices.append(notice)
+
+    def _priority(self, value: int, path: str) -> int:
+        clamped = min(max(value, 0), PRIORITY_LIMIT)
+        if clamped != value:
+            limits = f"0 to {PRIORITY_LIMIT}"
+            self._notices.append(f"{path}: {value} is outside {limits}; {clamped} is used")
+        return clamped
+
+    def _domains(self, options: dict[str, Any], path: str) -> frozenset[str] | None:
+        domains: tuple[str, ...] | None = options["domains"]
+        if domains is None:
+            return None
+        if not domains and not any(f.path.startswith(path) for f in self._reader.faults):
+            self._reader.fault(path, "the list is empty; leave the key out for the default")
+        return frozenset(domains)
+
+    def _ca_file(self, path: str | None, key_path: str) -> str | None:
+        if path is None:
+            return None
+        resolved = self._files.resolve(path)
+        try:
+            content = self._files.read_bytes(resolved)
+        except UnreadableFileError as error:
+            self._reader.fault(key_path, f"{resolved}: {error}")
+            return resolved
+        if not _holds_certificates(content):
+            self._reader.fault(key_path, f"{resolved}: no PEM certificates in it")
+        return resolved
+
+    def _check_duplicates(
+        self, hub: Registry | None, registries: list[tuple[str, Registry]]
+    ) -> None:
+        seen = {_host_key(hub): "address"} if hub else {}
+        for path, registry in registries:
+            key = _host_key(registry)
+            if key in seen:
+                reason = f"the same registry as in {seen[key]}; each host is given once"
+                self._reader.fault(f"{path}.address", reason)
+            seen.setdefault(key, f"{path}.address")
+
+    def _sockets(self, values: Values) -> tuple[str, str]:
+        shim: str = values["shim"]
+        admin: str = values["admin"] or f"{shim}.admin"
+        if values["cri"] == shim:
+            self._reader.fault("cri", "the runtime's socket and the shim's are the same")
+        if admin in {shim, values["cri"]}:
+            self._reader.fault("admin", "the admin socket needs a path of its own")
+        return shim, admin
+
+    def _cache(self, values: Values) -> CacheSettings:
+        size: int = values["imageCacheSize"]
+        if size < 0:
+            self._notices.append(f"cache.imageCacheSize: {size} is below 0; the cache is off")
+        interval: float = values["statsLogInterval"]
+        return CacheSettings(
+            size=max(size, 0),
+            ttl_s=values["imageCacheTTL"],
+            domain_ttl_s=values["domainCacheTTL"],
+            stats_interval_s=interval,
+            stats=not values["disableStats"] and interval > 0,
+        )
+
+    def _general_notices(self) -> None:
+        if self._reader.old_keys:
+            names = ", ".join(self._reader.old_keys)
+            self._notices.append(f"old keys, accepted and not used any more: {names}")
+        if self._has_inline_password:
+            self._note_open_file(self._source)
+
+
+def _host_key(registry: Registry) -> str:
+    default_port = ":443" if registry.scheme == "https" else ":80"
+    return registry.host.removesuffix(default_port)
+
+
+def _holds_certificates(pem: bytes) -> bool:
+    import ssl  # noqa: PLC0415 - only configurations that name a CA file pay for it
+
+    text = pem.decode("ascii", "ignore")  # bundles have comments in any encoding
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True

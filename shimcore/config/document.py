@@ -1,0 +1,153 @@
+"""YAML text → a tree of text, lists and mappings; nothing in it has a type of its own yet.
+
+Scalars stay as written (`0123`, `12:34`, `yes`); only a plain null or nothing is None.
+"""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from shimcore.errors import ConfigFault
+
+Tree = str | None | list["Tree"] | dict[str, "Tree"]
+
+_NULLS = {"", "~", "null", "Null", "NULL"}
+_TOO_DEEP = "not YAML that can be read here: nested too deeply"
+_STANDARD_TAG = "tag:yaml.org,2002:"
+_QUOTED = re.compile(r""" ?(?:'([^']*)'|"[^"]*")""")
+_TOKEN_NAMES = re.compile(r"<[a-z ]+>|[,:?\]}-]")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class _TextLoader(yaml.SafeLoader):
+    """Composes nodes and resolves no implicit types: every plain scalar is text."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML reads this class attribute
+
+
+def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
+    """The tree and its faults; text that is not YAML is one fault with line and column."""
+    node, fault = _compose(text)
+    if fault is not None:
+        return None, [fault]
+    if node is None:
+        return None, []
+    reading = _Reading()
+    try:
+        return reading.tree(node, ""), reading.faults
+    except RecursionError:
+        return None, [ConfigFault("", _TOO_DEEP)]
+
+
+def joined(path: str, key: str) -> str:
+    """The dotted path of a key; what is not a plain word is not repeated (it may be a secret)."""
+    shown = key if _PLAIN_KEY.fullmatch(key) else "(a key that is not a plain word)"
+    return f"{path}.{shown}" if path else shown
+
+
+def _compose(text: str) -> tuple[yaml.Node | None, ConfigFault | None]:
+    try:
+        return yaml.compose(text, Loader=_TextLoader), None
+    except yaml.MarkedYAMLError as error:
+        reason = _without_content(error)
+    except yaml.reader.ReaderError as error:
+        reason = f"not YAML: a character that YAML does not allow at offset {error.position}"
+    except RecursionError:
+        reason = _TOO_DEEP
+    except (yaml.YAMLError, ValueError, OverflowError):
+        reason = "not YAML: an escape that names no character"
+    # Built outside the handler: the error of PyYAML quotes the line, which may hold a password.
+    return None, ConfigFault("", reason)
+
+
+def _without_content(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong and where, with none of the file's own text in it."""
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    parts = [part for part in (error.context, error.problem) if part]
+    problem = " ".join(", ".join(parts).split()) or "not understood"
+
+    def keep(quoted: re.Match[str]) -> str:
+        return quoted[0] if _TOKEN_NAMES.fullmatch(quoted[1] or "") else ""
+
+    return f"not YAML: {where}{_QUOTED.sub(keep, problem)}"
+
+
+def _is_plain(node: yaml.Node) -> bool:
+    """True for a scalar without quotes."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None
+
+
+class _Reading:
+    """One walk over the nodes; a node that an alias repeats is read once."""
+
+    def __init__(self) -> None:
+        self.faults: list[ConfigFault] = []
+        self._done: dict[int, Tree] = {}
+        self._open: set[int] = set()
+
+    def tree(self, node: yaml.Node, path: str) -> Tree:
+        if id(node) in self._done:
+            return self._done[id(node)]
+        if id(node) in self._open:
+            self._fault(path, "an anchor that contains itself")
+            return None
+        self._open.add(id(node))
+        value = self._value(node, path)
+        self._open.discard(id(node))
+        self._done[id(node)] = value
+        return value
+
+    def _value(self, node: yaml.Node, path: str) -> Tree:
+        if not node.tag.startswith(_STANDARD_TAG):
+            self._fault(path, "YAML tags of your own are not known here")
+            return None
+        if isinstance(node, yaml.SequenceNode):
+            return [self.tree(item, f"{path}[{i}]") for i, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        return self._scalar(node, path)
+
+    def _scalar(self, node: yaml.Node, path: str) -> Tree:
+        text = str(node.value)
+        if _is_plain(node) and text in _NULLS:
+            return None
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            self._fault(path, "half a character (a surrogate) is not text")
+            return None
+        return text
+
+    def _mapping(self, node: yaml.MappingNode, path: str) -> Tree:
+        own: dict[str, Tree] = {}
+        lines: dict[str, int] = {}
+        merged: dict[str, Tree] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fault(path, "a key has to be text")
+                continue
+            key = key_node.value
+            line = key_node.start_mark.line + 1
+            if key == "<<" and _is_plain(key_node):
+                self._merge(merged, self.tree(value_node, path), path)
+            elif key in own:
+                reason = f"given twice, on lines {lines[key]} and {line}"
+                self._fault(joined(path, key), reason)
+            else:
+                own[key] = self.tree(value_node, joined(path, key))
+                lines[key] = line
+        return {**merged, **own}
+
+    def _merge(self, merged: dict[str, Tree], value: Tree, path: str) -> None:
+        """`<<: *anchor` or a list of them; the first that has a key wins."""
+        sources = value if isinstance(value, list) else [value]
+        for source in sources:
+            if not isinstance(source, dict):
+                self._fault(path, "<< merges mappings only")
+                return
+            for key, item in source.items():
+                merged.setdefault(key, item)
+
+    def _fault(self, path: str, reason: str) -> None:
+        self.faults.append(ConfigFault(path, reason))

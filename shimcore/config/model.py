@@ -1,0 +1,108 @@
+"""The configuration as values: frozen, validated, with every default filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from shimcore.reference import Mirror
+
+
+class Names(StrEnum):
+    """Which names an image has after a pull through a registry."""
+
+    BOTH = "both"
+    ORIGINAL = "original"
+    REGISTRY = "registry"
+
+
+class Fallback(StrEnum):
+    """Whether the original name may be pulled when no registry has the image."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """A login; `""` is a part that is not there. Its text never shows any of it."""
+
+    username: str
+    password: str
+    identity_token: str = ""
+
+    def __repr__(self) -> str:
+        """Fixed text, so that no log, error or f-string can carry a secret."""
+        return "Credentials(***)"
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """One registry that images are looked for at; the hub is one of them.
+
+    `address` is `https://host:port` with nothing after it; `host` is what stands in image
+    names. They differ for Docker Hub (`docker.io` is served by registry-1.docker.io) and
+    for a host of one word, which an image name can only have with a port.
+    """
+
+    address: str
+    scheme: str
+    host: str
+    priority: int
+    is_hub: bool
+    credentials: Credentials | None
+    credentials_source: str
+    """`auth`, `passwordFile`, `dockerConfig`, or `""`."""
+    ca_file: str | None
+    insecure_skip_verify: bool
+    mirror: Mirror
+    password_file: str | None = None
+    docker_config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """The resolver's cache: entries (0 = off), seconds, and its statistics in the log."""
+
+    size: int
+    ttl_s: float
+    domain_ttl_s: float
+    stats_interval_s: float
+    stats: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """A file that the configuration was read from, and a keyed hash of what was in it."""
+
+    path: str
+    stamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the shim is told; a reload makes a new one."""
+
+    source: str
+    shim_socket: str
+    runtime_socket: str | None
+    """None: look for it at the known places."""
+    hub: Registry
+    registries: tuple[Registry, ...]
+    """The hub included; best priority first, ties: the hub first, then by host."""
+    force: bool
+    debug: bool
+    timeout_s: float
+    reload_interval_s: float
+    exclude: tuple[str, ...]
+    fallback: Fallback
+    names: Names
+    probe_timeout_s: float
+    negative_cache_ttl_s: float
+    admin_socket: str
+    state_dir: str
+    metrics: str | None
+    """`host:port`, the host may be empty (all addresses); None is off."""
+    cache: CacheSettings
+    notices: tuple[str, ...]
+    files: tuple[FileStamp, ...] = field(default=(), repr=False, compare=False)

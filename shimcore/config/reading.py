@@ -1,0 +1,118 @@
+"""Tree → typed values by the table of keys; every fault is noted with its path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from shimcore.config.document import Tree, joined
+from shimcore.config.keys import Key, Kind
+from shimcore.config.values import ITEMS, SCALARS, choice
+from shimcore.errors import ConfigFault
+
+Values = dict[str, Any]
+"""Values by key name, each typed as its key's kind says; what was refused has its default."""
+
+
+class Reader:
+    """Reads mappings by their keys and collects what is wrong."""
+
+    def __init__(self) -> None:
+        self.faults: list[ConfigFault] = []
+        self.old_keys: list[str] = []
+
+    def fault(self, path: str, reason: str) -> None:
+        """Note one fault."""
+        self.faults.append(ConfigFault(path, reason))
+
+    def mapping(self, tree: Tree, keys: Sequence[Key], path: str) -> Values:
+        """A value for every key; those absent, null or refused have their default."""
+        given: dict[str, Tree] = {}
+        if isinstance(tree, dict):
+            given = tree
+        elif tree is not None:
+            self.fault(path, f"keys and values expected, not {_form(tree)}")
+        known = {key.name for key in keys}
+        for name in given:
+            if name not in known:
+                self._unknown(name, known, path)
+        return {key.name: self._value(key, given.get(key.name), path) for key in keys}
+
+    def _unknown(self, name: str, known: set[str], path: str) -> None:
+        by_lower = {candidate.lower(): candidate for candidate in known}
+        near = get_close_matches(name.lower()[:64], by_lower, n=1, cutoff=0.6)
+        hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
+        self.fault(joined(path, name), f"unknown key{hint}")
+
+    def _value(self, key: Key, tree: Tree, parent: str) -> object:
+        path = joined(parent, key.name)
+        if key.kind is Kind.OLD:
+            if tree is not None:
+                self.old_keys.append(key.name)
+            return None
+        if key.kind is Kind.MAPPING:
+            return self.mapping(tree, key.keys, path)
+        if key.kind is Kind.MAPPINGS:
+            return self._mappings(key, tree, path)
+        if key.kind in ITEMS:
+            return self._items(key, tree, path)
+        return self._scalar(key, tree, path)
+
+    def _mappings(self, key: Key, tree: Tree, path: str) -> list[Values]:
+        items = self._list(tree, path)
+        return [self.mapping(item, key.keys, f"{path}[{i}]") for i, item in enumerate(items)]
+
+    def _items(self, key: Key, tree: Tree, path: str) -> tuple[str, ...] | None:
+        """The texts of a list; None when the key is absent."""
+        if tree is None:
+            return None
+        texts = []
+        for index, item in enumerate(self._list(tree, path)):
+            if not isinstance(item, str) or not item:
+                self.fault(f"{path}[{index}]", f"text expected, not {_form(item)}")
+                continue
+            try:
+                texts.append(ITEMS[key.kind](item))
+            except ValueError as error:
+                self.fault(f"{path}[{index}]", str(error))
+        return tuple(texts)
+
+    def _list(self, tree: Tree, path: str) -> list[Tree]:
+        if tree is None:
+            return []
+        if isinstance(tree, list):
+            return tree
+        self.fault(path, f"a list expected, not {_form(tree)}")
+        return []
+
+    def _scalar(self, key: Key, tree: Tree, path: str) -> object:
+        default = None if key.default is None else _read(key, key.default)
+        if isinstance(tree, list | dict):
+            self.fault(path, f"text expected, not {_form(tree)}")
+            return default
+        # Empty text is the default too: the Go shim writes `cri: ""` for what is not set.
+        if tree is None or not tree.strip():
+            return default
+        try:
+            value = _read(key, tree if key.kind is Kind.SECRET else tree.strip())
+        except ValueError as error:
+            self.fault(path, str(error))
+            return default
+        if value != 0 or isinstance(value, bool) or key.zero == "value":
+            return value
+        if key.zero == "fault":
+            self.fault(path, "has to be more than 0")
+        return default
+
+
+def _read(key: Key, text: str) -> object:
+    return choice(key, text) if key.kind is Kind.CHOICE else SCALARS[key.kind](text)
+
+
+def _form(tree: Tree) -> str:
+    if isinstance(tree, dict):
+        return "keys and values"
+    if isinstance(tree, list):
+        return "a list"
+    return "text" if tree else "nothing"
