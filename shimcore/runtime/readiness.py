@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from tenacity import (
@@ -43,9 +44,9 @@ async def wait_until_ready(
     """
     attempt_s = ATTEMPT_TIMEOUT_S if timeout_s is None else min(ATTEMPT_TIMEOUT_S, timeout_s)
     if isinstance(runtime, RuntimeClient):
-        return await _wait_for(lambda: _ready_version(runtime, attempt_s), timeout_s, on_wait)
+        return await _wait_for(partial(_ready_version, runtime, attempt_s), timeout_s, on_wait)
     async with RuntimeClient(runtime) as client:
-        return await _wait_for(lambda: _ready_version(client, attempt_s), timeout_s, on_wait)
+        return await _wait_for(partial(_ready_version, client, attempt_s), timeout_s, on_wait)
 
 
 async def wait_for_socket(
