@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 
@@ -17,8 +18,19 @@ from .wire import Decoded, Fields
 STORE = "containerd.services.images.v1.Images"
 
 
-def _same(message: bytes) -> bytes:
+def same(message: bytes) -> bytes:
+    """Messages stay bytes: the serializer and deserializer of every call here."""
     return message
+
+
+class CallError(Exception):
+    """A call that ended with a gRPC status other than OK."""
+
+    def __init__(self, code: grpc.StatusCode, details: str, trailers: tuple[object, ...]) -> None:
+        super().__init__(f"{code.name}: {details}")
+        self.code = code
+        self.details = details
+        self.trailers = trailers
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +90,17 @@ class CriClient:
         self._channel.close()
 
     def method(self, path: str) -> Callable[..., bytes]:
-        """A unary call of any service, bytes to bytes."""
-        call: Callable[..., bytes] = self._channel.unary_unary(path, _same, _same)
-        return call
+        """A unary call of any service, bytes to bytes; it raises CallError."""
+        call = self._channel.unary_unary(path, same, same)
+
+        def run(request: bytes, **options: Any) -> bytes:
+            answer = call.future(request, **options)
+            if error := answer.exception():
+                trailers = tuple(answer.trailing_metadata() or ())
+                raise CallError(answer.code(), str(answer.details()), trailers) from error
+            return answer.result()
+
+        return run
 
     def image_call(self, name: str, fields: Fields, timeout_s: float | None = None) -> Decoded:
         path = f"/runtime.{self.api}.ImageService/{name}"

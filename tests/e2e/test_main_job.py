@@ -1,0 +1,192 @@
+"""The main job: a plain name asked of the shim's socket is pulled from the hub by containerd."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.e2e.conftest import HUB_LOGIN
+from tests.e2e.support.containerd import Containerd
+from tests.e2e.support.cri_client import CallError, CriClient
+from tests.e2e.support.crictl import Crictl
+from tests.e2e.support.process import wait_for
+from tests.e2e.support.recorder import Recorder
+from tests.e2e.support.registry import Registry
+from tests.e2e.support.shim import Shim
+
+pytestmark = pytest.mark.e2e
+
+ORIGINAL = "docker.io/library/nginx:latest"
+CLIENT_LOGIN = "me:secret"
+VERSIONS = ("v1", "v1alpha2")
+
+
+def basic(login: str) -> str:
+    return f"Basic {base64.b64encode(login.encode()).decode()}"
+
+
+def named(client: CriClient, *names: str) -> None:
+    """Waits until containerd's own store holds each name (the shim adds them after the answer)."""
+    wait_for(f"the names {names}", lambda: set(names) <= client.store().keys(), 3)
+
+
+def test_a_plain_name_is_pulled_from_the_hub(
+    crictl: Crictl, direct: Crictl, node_client: CriClient, hub: Recorder, public: Recorder
+) -> None:
+    """Both names are in containerd, the original works past the shim, docker.io is not asked."""
+    pulled = crictl.pull("nginx:latest")
+    assert pulled.status == 0, pulled.err
+    on_hub = f"{hub.host}/library/nginx:latest"
+    named(node_client, on_hub, ORIGINAL)
+    store = node_client.store()
+    assert store[on_hub].digest == store[ORIGINAL].digest
+    assert store[on_hub].labels == store[ORIGINAL].labels
+    status = direct.inspecti("nginx:latest")
+    assert status is not None
+    assert sorted(status["repoTags"]) == sorted([on_hub, ORIGINAL])
+    assert public.seen == []
+
+
+def test_image_commands(crictl: Crictl, node_client: CriClient, hub: Recorder) -> None:
+    """inspecti, images and rmi work under the name that people write."""
+    assert crictl.inspecti("nginx:latest") is None
+    assert crictl.pull("nginx:latest").status == 0
+    status = crictl.inspecti("nginx:latest")
+    assert status is not None
+    assert status["username"] == "web"
+    named(node_client, ORIGINAL)
+    tags = [tag for image in crictl.json("images")["images"] for tag in image["repoTags"]]
+    assert {ORIGINAL, f"{hub.host}/library/nginx:latest"} <= set(tags)
+    crictl.ok("rmi", "nginx:latest")
+    assert crictl.inspecti("nginx:latest") is None
+    assert not [name for name in node_client.store() if "nginx" in name]
+
+
+def test_runtime_commands(crictl: Crictl, direct: Crictl) -> None:
+    """info and version are containerd's own, as it answers without the shim."""
+    assert crictl.ok("version") == direct.ok("version")
+    through, past = crictl.json("info"), direct.json("info")
+    assert through["status"] == past["status"]
+    assert through["config"] == past["config"]
+
+
+def test_a_pod(crictl: Crictl, node_client: CriClient) -> None:
+    """A pod whose container names busybox:1.36 runs, answers, logs and stops."""
+    assert crictl.pull("busybox:1.36").status == 0
+    pod = crictl.run_pod("plain")
+    container = crictl.create(pod, "plain", "busybox:1.36", ["sh", "-c", "echo hello; sleep 600"])
+    crictl.ok("start", container)
+    assert crictl.ok("exec", "-s", container, "cat", "/marker").strip() == "busybox"
+    assert crictl.ok("exec", container, "echo", "streamed").strip() == "streamed"
+    wait_for("the log", lambda: "hello" in crictl.ok("logs", container), 5)
+    crictl.ok("stop", "-t", "0", container)
+    crictl.ok("stopp", pod)
+    crictl.ok("rmp", pod)
+    assert crictl.json("pods")["items"] == []
+
+
+@pytest.mark.parametrize("api", VERSIONS)
+def test_both_cri_versions(
+    api: str, shim: Shim, node_client: CriClient, hub: Recorder, tmp_path: Path
+) -> None:
+    """A client of either version pulls, finds, runs and removes under the plain name."""
+    with CriClient(shim.socket, api) as client:
+        assert client.version() == ("containerd", api)
+        assert client.image_status("busybox:1.36") is None
+        reference = client.pull("busybox:1.36")
+        seen = client.image_status("busybox:1.36")
+        assert seen is not None
+        assert seen.id == reference
+        assert f"{hub.host}/library/busybox:1.36" in seen.tags
+        pod = client.run_pod(api, tmp_path)
+        container = client.create_container(pod, api, "busybox:1.36", ["sleep", "600"], tmp_path)
+        client.start_container(container)
+        assert client.exec_sync(container, ["cat", "/marker"]) == "busybox"
+        client.remove_pod(pod)
+        named(node_client, "docker.io/library/busybox:1.36")
+        client.remove_image("busybox:1.36")
+        assert client.image_status("busybox:1.36") is None
+        assert not [tag for image in client.images() for tag in image.tags if "busybox" in tag]
+
+
+@pytest.mark.parametrize("tag", ["", ":latest"])
+def test_a_digest_is_kept(
+    tag: str,
+    shim: Shim,
+    node_client: CriClient,
+    hub: Recorder,
+    registry: Registry,
+    public: Recorder,
+) -> None:
+    """A pinned image is asked for by its digest; one that the hub lacks is not replaced."""
+    with CriClient(shim.socket) as client:
+        client.pull("nginx:latest")
+        digest = node_client.store()[f"{hub.host}/library/nginx:latest"].digest
+        client.remove_image("nginx:latest")
+        client.pull(f"nginx{tag}@{digest}")
+        named(
+            node_client,
+            f"{hub.host}/library/nginx@{digest}",
+            f"docker.io/library/nginx@{digest}",
+        )
+        assert client.image_status(f"nginx{tag}@{digest}") is not None
+        other = f"sha256:{'0' * 64}"
+        with pytest.raises(CallError):
+            client.pull(f"nginx{tag}@{other}")
+        assert client.image_status(f"nginx{tag}@{other}") is None
+        assert any(other in seen.path for seen in public.seen)
+
+
+@pytest.mark.parametrize("api", VERSIONS)
+def test_the_clients_credentials_stay_at_home(
+    api: str, shim: Shim, hub: Recorder, public: Recorder
+) -> None:
+    """What a client sends for docker.io does not reach the hub, whose own login does."""
+    username, _, password = CLIENT_LOGIN.partition(":")
+    with CriClient(shim.socket, api) as client:
+        client.pull("nginx:latest", username=username, password=password)
+    assert hub.credentials() == {basic(HUB_LOGIN)}
+    assert {seen.by_runtime for seen in hub.seen} == {True, False}
+    assert public.seen == []
+
+
+@pytest.mark.parametrize("api", VERSIONS)
+def test_an_image_that_no_registry_has(
+    api: str, shim: Shim, runtime: Containerd, hub: Recorder, public: Recorder
+) -> None:
+    """The original name and the client's login reach docker.io; the error is containerd's own."""
+    answers = []
+    for socket in (runtime.socket, shim.socket):
+        public.clear()
+        with CriClient(socket, api) as client, pytest.raises(CallError) as caught:
+            client.pull("team/nobody:1", username="me", password="secret")
+        assert public.credentials() == {basic(CLIENT_LOGIN)}
+        assert {seen.path for seen in public.seen} == {"/v2/team/nobody/manifests/1?ns=docker.io"}
+        error = caught.value
+        answers.append((error.code, error.details, error.trailers))
+    assert answers[0] == answers[1]
+    assert answers[0][0] is grpc.StatusCode.NOT_FOUND
+    assert basic(CLIENT_LOGIN) not in hub.credentials()
+
+
+def test_the_socket_is_as_open_as_the_runtimes(runtime: Containerd, shim: Shim) -> None:
+    """Owner, group and mode are those of containerd's socket."""
+    theirs, ours = os.stat(runtime.socket), os.stat(shim.socket)
+    assert (ours.st_uid, ours.st_gid) == (theirs.st_uid, theirs.st_gid)
+    assert stat.S_IMODE(ours.st_mode) == stat.S_IMODE(theirs.st_mode) == 0o660
+
+
+def test_no_secret_in_the_log(shim: Shim, crictl: Crictl) -> None:
+    """One line for the decision, with both names and without a password."""
+    assert crictl.pull("nginx:latest", credentials=CLIENT_LOGIN).status == 0
+    assert crictl.pull("team/nobody:1", credentials=CLIENT_LOGIN).status != 0
+    log = shim.text()
+    lines = [line for line in log.splitlines() if "nginx:latest" in line and "PullImage" in line]
+    assert len(lines) == 1, log
+    for secret in ("hub:pass", "secret", basic(HUB_LOGIN), basic(CLIENT_LOGIN)):
+        assert secret not in log
