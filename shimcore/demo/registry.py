@@ -1,0 +1,291 @@
+"""A small container registry on asyncio and the standard library: for `demo` and for tests.
+
+It serves what a pull needs (distribution-spec: `/v2/`, manifests, blobs) with no, Basic or Bearer
+authentication, remembers every request, and can be told to misbehave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from shimcore.demo.registry_http import HEAD_LIMIT_BYTES, Request, Response, read_request
+from shimcore.demo.registry_images import ImageShelf
+
+Auth = Literal["none", "basic", "bearer"]
+Predicate = Callable[[Request], bool]
+
+_SERVICE = "demo-registry"
+_TOKEN_PATH = "/token"  # noqa: S105 - a path, not a secret
+
+
+@dataclass(slots=True)
+class Faults:
+    """Ways to misbehave. Each may be changed while the registry runs."""
+
+    respond: list[tuple[Predicate, Response]] = field(default_factory=list)
+    """The first predicate that holds decides the answer, before any authentication."""
+    hang: Predicate | None = None
+    """Requests that are taken and never answered."""
+    drop: Predicate | None = None
+    """Requests that are taken and then the connection is closed, unanswered."""
+    delay_s: Callable[[Request], float] | None = None
+    head_status: int = 0
+    """Status for every HEAD of a manifest; 0: answer it."""
+    missing_blobs: set[str] = field(default_factory=set)
+    wrong_digest: str = ""
+    """What Docker-Content-Digest says instead of the truth."""
+    no_digest: bool = False
+    """Leave Docker-Content-Digest out."""
+    close_idle: bool = False
+    """Close the connection after each answer without having said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Issued:
+    """A token that was handed out."""
+
+    user: str
+    scope: str
+    expires_at: float
+
+
+class DemoRegistry:
+    """One registry on one port. `users` are name → password; None: nobody can log in.
+
+    Bearer mode: tokens are issued at `/token` of this registry unless `realm` says otherwise, to
+    known users and, when `anonymous_tokens`, to callers without credentials, too.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        users: Mapping[str, str] | None = None,
+        auth: Auth = "none",
+        tls: ssl.SSLContext | None = None,
+        latency_s: float = 0,
+        realm: str = "",
+        token_lifetime_s: float = 300,
+        anonymous_tokens: bool = False,
+    ) -> None:
+        self.images = ImageShelf()
+        self.faults = Faults()
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.realm = realm
+        self.token_lifetime_s = token_lifetime_s
+        self.identity_tokens: dict[str, str] = {}
+        """Refresh tokens taken at POST /token, token → user."""
+        self._bind = (host, port)
+        self._users = dict(users or {})
+        self._auth = auth
+        self._tls = tls
+        self._latency_s = latency_s
+        self._anonymous_tokens = anonymous_tokens
+        self._issued: dict[str, _Issued] = {}
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> DemoRegistry:
+        """Start it."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop it."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen; a second start after a stop takes the same port."""
+        self._server = await asyncio.start_server(
+            self._serve, *self._bind, ssl=self._tls, limit=HEAD_LIMIT_BYTES
+        )
+        self._bind = (self._bind[0], self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Close the port and every connection."""
+        if self._server is None:
+            return
+        self._server.close()
+        for task in tuple(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._server.wait_closed()
+        self._server = None
+
+    @property
+    def host(self) -> str:
+        """`host:port` as it stands in image names."""
+        host, port = self._bind
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def address(self) -> str:
+        """The URL of the registry, without a path."""
+        return f"{'https' if self._tls else 'http'}://{self.host}"
+
+    def add_image(
+        self, repository: str, tag: str, content: bytes = b"demo\n", *, docker: bool = False
+    ) -> str:
+        """Put a one-layer image there and return its digest."""
+        return self.images.add_image(repository, tag, content, docker=docker)
+
+    def revoke_tokens(self) -> None:
+        """Forget every token that was issued."""
+        self._issued.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until either side closes it."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._serving.add(task)
+        self.connections += 1
+        try:
+            while (request := await read_request(reader)) is not None:
+                if not await self._serve_one(request, writer):
+                    break
+        except (ValueError, ConnectionError, asyncio.IncompleteReadError):
+            pass  # the other side is gone, or does not speak HTTP: nobody is left to tell
+        except asyncio.CancelledError:
+            writer.transport.abort()  # stop(): what hangs must not hold it up
+        finally:
+            if task is not None:
+                self._serving.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+
+    async def _serve_one(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; False: the connection is to be closed."""
+        request = replace(request, user=self._user(request))
+        self.requests.append(request)
+        if self.faults.hang is not None and self.faults.hang(request):
+            await asyncio.Event().wait()
+        if self.faults.drop is not None and self.faults.drop(request):
+            return False
+        delay_s = self.faults.delay_s(request) if self.faults.delay_s is not None else 0
+        await asyncio.sleep(self._latency_s + delay_s)
+        close = request.headers.get("connection", "").lower() == "close"
+        answer = self._answer(request)
+        writer.write(answer.encode(head=request.method == "HEAD", close=close))
+        await writer.drain()
+        return not close and not self.faults.close_idle
+
+    def _user(self, request: Request) -> str:
+        if request.basic is not None:
+            return request.basic[0]
+        issued = self._issued.get(request.auth_value)
+        return issued.user if issued is not None and request.auth_scheme == "bearer" else ""
+
+    def _answer(self, request: Request) -> Response:
+        for holds, response in self.faults.respond:
+            if holds(request):
+                return response
+        if self._auth == "bearer" and request.path == _TOKEN_PATH:
+            return self._token(request)
+        return self._api(request) if request.path.startswith("/v2/") else Response(404)
+
+    def _api(self, request: Request) -> Response:
+        """Answer under `/v2/`."""
+        repository = _repository(request.path)
+        if not self._admits(request, repository):
+            return self._challenge(repository)
+        if request.path == "/v2/":
+            return Response(200, {"Content-Type": "application/json"}, b"{}")
+        if request.method not in ("GET", "HEAD"):
+            return _error(405, "UNSUPPORTED")
+        return self._content(request, repository)
+
+    def _content(self, request: Request, repository: str) -> Response:
+        """Answer for `/v2/<repository>/manifests|blobs/<reference>`."""
+        kind, _, reference = request.path.removeprefix(f"/v2/{repository}/").partition("/")
+        if kind == "blobs":
+            blob = self.images.blobs.get(reference)
+            if blob is None or reference in self.faults.missing_blobs:
+                return _error(404, "BLOB_UNKNOWN")
+            headers = {"Content-Type": "application/octet-stream"}
+            return Response(200, headers | {"Docker-Content-Digest": reference}, blob)
+        if kind != "manifests":
+            return Response(404)
+        if request.method == "HEAD" and self.faults.head_status:
+            return Response(self.faults.head_status)
+        found = self.images.find(repository, reference)
+        if found is None:
+            return _error(404, "MANIFEST_UNKNOWN")
+        digest, manifest = found
+        headers = {"Content-Type": manifest.media_type}
+        if not self.faults.no_digest:
+            headers["Docker-Content-Digest"] = self.faults.wrong_digest or digest
+        return Response(200, headers, manifest.content)
+
+    def _admits(self, request: Request, repository: str) -> bool:
+        if self._auth == "none":
+            return True
+        if self._auth == "basic":
+            return self._knows(request.basic)
+        issued = self._issued.get(request.auth_value)
+        if (
+            request.auth_scheme != "bearer"
+            or issued is None
+            or time.monotonic() >= issued.expires_at
+        ):
+            return False
+        return not repository or issued.scope == f"repository:{repository}:pull"
+
+    def _knows(self, login: tuple[str, str] | None) -> bool:
+        if login is None or login[0] not in self._users:
+            return False
+        return secrets.compare_digest(self._users[login[0]].encode(), login[1].encode())
+
+    def _challenge(self, repository: str) -> Response:
+        """Answer 401 as the distribution project's registry does."""
+        if self._auth == "basic":
+            challenge = f'Basic realm="{_SERVICE}"'
+        else:
+            realm = self.realm or f"{self.address}{_TOKEN_PATH}"
+            challenge = f'Bearer realm="{realm}",service="{_SERVICE}"'
+            if repository:
+                challenge += f',scope="repository:{repository}:pull"'
+        return _error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge})
+
+    def _token(self, request: Request) -> Response:
+        """Issue a token (GET with Basic, POST with a refresh token)."""
+        asked = request.form if request.method == "POST" else request.query
+        if request.method == "POST":
+            user = self.identity_tokens.get(asked.get("refresh_token", ""))
+        elif request.basic is None:
+            user = "" if self._anonymous_tokens else None
+        else:
+            user = request.basic[0] if self._knows(request.basic) else None
+        if user is None:
+            return _error(401, "UNAUTHORIZED")
+        token = secrets.token_urlsafe(24)
+        expires_at = time.monotonic() + self.token_lifetime_s
+        self._issued[token] = _Issued(user, asked.get("scope", ""), expires_at)
+        name = "access_token" if request.method == "POST" else "token"
+        body = json.dumps({name: token, "expires_in": self.token_lifetime_s}).encode()
+        return Response(200, {"Content-Type": "application/json"}, body)
+
+
+def _repository(path: str) -> str:
+    """Return the repository of `/v2/<repository>/manifests/…` or `…/blobs/…`, "" for `/v2/`."""
+    for kind in ("/manifests/", "/blobs/"):
+        head, found, _ = path.rpartition(kind)
+        if found:
+            return head.removeprefix("/v2/")
+    return ""
+
+
+def _error(status: int, code: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as the distribution specification words it."""
+    body = json.dumps({"errors": [{"code": code, "message": code.lower().replace("_", " ")}]})
+    return Response(status, {"Content-Type": "application/json", **(headers or {})}, body.encode())

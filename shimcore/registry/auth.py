@@ -1,0 +1,151 @@
+"""Logging in to one registry: answers its challenges and remembers which one it makes.
+
+The first question goes without credentials; its 401 says how to authenticate, and from then on
+questions are authenticated from the start. Credentials answer only a challenge that came from the
+registry's own origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from shimcore.registry.challenge import Challenge, ChallengeSyntaxError, parse_challenges
+from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, one_line
+from shimcore.registry.token import TokenCache, TokenEndpoint, basic, check_realm
+from shimcore.registry.transport import Answer, Ask, Origin, Transport
+
+if TYPE_CHECKING:
+    from shimcore.config import Credentials
+
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_NO_LOGIN = "asks for a login, and none is configured (auth, passwordFile or dockerConfig)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """An Authorization value; `fresh`: it was made for this question, not taken from the cache."""
+
+    challenge: Challenge
+    value: str = field(repr=False)
+    fresh: bool
+    withheld: str = ""
+
+
+class Authenticator:
+    """Sends requests to one registry with whatever login it asks for."""
+
+    def __init__(
+        self,
+        registry: str,
+        home: Origin,
+        credentials: Credentials | None,
+        transport: Transport,
+        clock: Callable[[], float],
+    ) -> None:
+        self._registry = registry
+        self._home = home
+        self._credentials = credentials
+        self._transport = transport
+        self._tokens = TokenCache(clock)
+        self._endpoint = TokenEndpoint(registry, transport, clock)
+        self._challenge: Challenge | None = None
+
+    async def send(self, ask: Ask, scope: str) -> Answer:
+        """Return the registry's answer; 401 and 403 are raised as UnauthorizedError.
+
+        Raises UnreachableError, too.
+        """
+        grant = None
+        if self._challenge is not None:
+            grant = await self._grant(self._challenge, scope, ask.deadline)
+        answer = await self._send_with(ask, grant)
+        if answer.status == _UNAUTHORIZED:
+            challenge = self._learn(answer)
+            if grant is None or not grant.fresh or grant.challenge != challenge:
+                if grant is not None:
+                    self._tokens.drop(grant.challenge, scope)
+                grant = await self._grant(challenge, scope, ask.deadline)
+                answer = await self._send_with(ask, grant)
+        if answer.status in (_UNAUTHORIZED, _FORBIDDEN):
+            raise self._refusal(answer, grant)
+        return answer
+
+    async def _send_with(self, ask: Ask, grant: _Grant | None) -> Answer:
+        if grant is None:
+            return await self._transport.send(ask)
+        return await self._transport.send(replace(ask, authorization=grant.value))
+
+    def _learn(self, answer: Answer) -> Challenge:
+        """Choose the challenge to answer: Bearer, else Basic."""
+        if answer.origin != self._home:
+            raise UnauthorizedError(
+                self._registry,
+                f"redirects to {answer.origin}, which asks for a login; credentials do not follow "
+                "a redirect to another host (is that the address to configure?)",
+            )
+        self._challenge = None
+        self._challenge = choose_challenge(self._registry, answer)
+        return self._challenge
+
+    async def _grant(self, challenge: Challenge, scope: str, deadline: float) -> _Grant:
+        """Return the Authorization that answers a challenge."""
+        if challenge.scheme == "basic":
+            return _Grant(challenge, self._basic(), fresh=True)
+        realm = check_realm(self._registry, self._home, challenge.get("realm"))
+        withheld = realm.withheld if self._credentials is not None else ""
+        cached = self._tokens.get(challenge, scope)
+        if cached:
+            return _Grant(challenge, f"Bearer {cached}", fresh=False, withheld=withheld)
+        token = await self._endpoint.fetch(
+            realm, challenge.get("service"), scope, self._credentials, deadline
+        )
+        self._tokens.put(challenge, scope, token)
+        return _Grant(challenge, f"Bearer {token.value}", fresh=True, withheld=withheld)
+
+    def _basic(self) -> str:
+        if self._credentials is None:
+            raise UnauthorizedError(self._registry, _NO_LOGIN)
+        value = basic(self._credentials)
+        if not value:
+            reason = "asks for a user name and password, and only an identity token is configured"
+            raise UnauthorizedError(self._registry, reason)
+        return value
+
+    def _refusal(self, answer: Answer, grant: _Grant | None) -> UnauthorizedError:
+        if grant is not None and grant.withheld:
+            reason = grant.withheld
+        elif answer.origin != self._home:
+            reason = f"redirects to {answer.origin}, which answers {answer.status}"
+        elif self._credentials is None:
+            reason = f"answers {answer.status}, and no login is configured"
+        elif answer.status == _FORBIDDEN:
+            reason = "the login may not read this (403)"
+        else:
+            reason = "the login was refused (401)"
+        return UnauthorizedError(self._registry, reason)
+
+
+def choose_challenge(registry: str, answer: Answer) -> Challenge:
+    """Return the challenge of a 401 to answer: Bearer with a realm, else Basic.
+
+    Raises UnauthorizedError when there is none, UnreachableError when it cannot be read.
+    """
+    try:
+        challenges = parse_challenges(answer.headers.get_list("WWW-Authenticate"))
+    except ChallengeSyntaxError as error:
+        raise UnreachableError(registry, f"answered 401 with {error}", Fault.ANSWERED) from error
+    for challenge in challenges:
+        if challenge.scheme == "bearer" and challenge.get("realm"):
+            return challenge
+    for challenge in challenges:
+        if challenge.scheme == "basic":
+            return challenge
+    asked = one_line(", ".join(challenge.scheme for challenge in challenges), 60)
+    reason = (
+        f"asks for {asked}; Basic and Bearer are supported"
+        if challenges
+        else "answered 401 without saying how to log in (no WWW-Authenticate)"
+    )
+    raise UnauthorizedError(registry, reason)

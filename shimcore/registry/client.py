@@ -1,0 +1,152 @@
+"""The client of all configured registries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from shimcore.errors import RegistryError
+from shimcore.registry.answers import ManifestAnswer, Outcome, PingReport
+from shimcore.registry.errors import Fault, UnauthorizedError
+from shimcore.registry.flight import FlightCancelledError, Flights
+from shimcore.registry.health import Breaker
+
+if TYPE_CHECKING:
+    import ssl
+
+    from shimcore.config import Registry
+    from shimcore.reference import Reference
+    from shimcore.registry.endpoint import Endpoint
+
+_logger = logging.getLogger(__name__)
+_DEFECT = "unexpected error (see the log)"
+
+
+class RegistryClient:
+    """Asks registries about manifests and about themselves.
+
+    One for a configuration; connections, tokens and the health of each registry live as long as it
+    does. `head_manifest` and `ping` answer, they do not raise.
+    """
+
+    def __init__(
+        self,
+        registries: Sequence[Registry],
+        *,
+        probe_timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._probe_timeout_s = probe_timeout_s
+        self._clock = clock
+        self._breakers: dict[str, Breaker] = {}
+        for registry in registries:
+            self._breaker(registry)
+        self._endpoints: dict[Registry, Endpoint] = {}
+        self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
+        self._flights: Flights[tuple[Registry, str], ManifestAnswer] = Flights()
+
+    async def head_manifest(self, registry: Registry, image: Reference) -> ManifestAnswer:
+        """Ask whether the registry has the image, within the probe timeout.
+
+        `image` is the candidate, its domain the registry's host. Those who ask the same at the
+        same time share one question. Raises nothing but CancelledError.
+        """
+        started = self._clock()
+        try:
+            return await self._flights.join(
+                (registry, str(image)), lambda: self._question(registry, image)
+            )
+        except FlightCancelledError:
+            detail = "the question was dropped: the registry client was closed"
+            return ManifestAnswer(Outcome.UNREACHABLE, None, self._clock() - started, detail)
+
+    async def ping(self, registry: Registry) -> PingReport:
+        """Ask `GET /v2/` and log in as configured. Raises nothing but CancelledError."""
+        started = self._clock()
+        try:
+            return await self._endpoint(registry).ping()
+        except RegistryError as error:
+            detail = error.reason
+        except Exception:
+            _logger.exception("%s: unexpected error", registry.host)
+            detail = _DEFECT
+        return PingReport(
+            reachable=False,
+            ok=False,
+            auth_scheme="unknown",
+            login="unknown",
+            tls=None,
+            elapsed_s=self._clock() - started,
+            detail=detail,
+        )
+
+    def states(self) -> dict[str, str]:
+        """Return each registry's host with "closed" (well), "open" (dead) or "half-open"."""
+        return {host: str(breaker.state) for host, breaker in self._breakers.items()}
+
+    def report_pull(self, registry: Registry, ok: bool, reachable: bool) -> None:
+        """Learn from a pull that the runtime made whether the registry can be reached."""
+        breaker = self._breaker(registry)
+        if ok or reachable:
+            breaker.answered()
+        else:
+            breaker.failed(Fault.CONNECT, "a pull could not reach it", self._clock())
+
+    async def aclose(self) -> None:
+        """End what is being asked and close all connections."""
+        await self._flights.cancel_all()
+        endpoints, self._endpoints = list(self._endpoints.values()), {}
+        await asyncio.gather(*(endpoint.aclose() for endpoint in endpoints))
+
+    async def _question(self, registry: Registry, image: Reference) -> ManifestAnswer:
+        started = self._clock()
+        digest = None
+        try:
+            finding = await self._endpoint(registry).find(image)
+            outcome, digest, detail = finding.outcome, finding.digest, finding.detail
+        except UnauthorizedError as error:
+            outcome, detail = Outcome.UNAUTHORIZED, error.reason
+        except RegistryError as error:
+            outcome, detail = Outcome.UNREACHABLE, error.reason
+        except Exception:
+            _logger.exception("%s: unexpected error", registry.host)
+            outcome, detail = Outcome.UNREACHABLE, _DEFECT
+        return ManifestAnswer(outcome, digest, self._clock() - started, detail)
+
+    def _breaker(self, registry: Registry) -> Breaker:
+        breaker = self._breakers.get(registry.host)
+        if breaker is None:
+            breaker = self._breakers[registry.host] = Breaker(self._clock, random.random)
+        return breaker
+
+    def _endpoint(self, registry: Registry) -> Endpoint:
+        """Return the registry's endpoint, made at the first question. Raises RegistryError."""
+        endpoint = self._endpoints.get(registry)
+        if endpoint is None:
+            # Here, so that the values of this package can be had without an HTTP library.
+            from shimcore.registry.endpoint import Endpoint  # noqa: PLC0415
+            from shimcore.registry.proxy import ProxyRules  # noqa: PLC0415
+
+            endpoint = self._endpoints[registry] = Endpoint(
+                registry,
+                self._context(registry),
+                ProxyRules.from_environment(os.environ),
+                self._breaker(registry),
+                probe_timeout_s=self._probe_timeout_s,
+                clock=self._clock,
+            )
+        return endpoint
+
+    def _context(self, registry: Registry) -> ssl.SSLContext:
+        """Return the TLS context of a registry; those with the same settings share one."""
+        key = (registry.ca_file, registry.insecure_skip_verify)
+        if key not in self._contexts:
+            from shimcore.registry.tls import make_context  # noqa: PLC0415
+
+            self._contexts[key] = make_context(registry.host, *key)
+        return self._contexts[key]

@@ -1,0 +1,142 @@
+"""Why a registry could not be asked or said no, in words that tell how to mend it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from enum import Enum
+
+from shimcore.errors import RegistryError
+
+_ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
+
+# OpenSSL's verification results (x509_vfy.h) that have their own remedy.
+_EXPIRED, _HOSTNAME_MISMATCH, _IP_MISMATCH = 10, 62, 64
+_UNTRUSTED = {18, 19, 20, 21}
+
+
+class Fault(Enum):
+    """How far a question came; the circuit breaker weighs the first two."""
+
+    CONNECT = "connect"  # nothing that can be talked to: DNS, refused, TLS, no route
+    SILENT = "silent"  # connected, but no answer in time, or the connection broke
+    ANSWERED = "answered"  # it answered, but not the question: 429, 5xx, nonsense
+
+
+class UnreachableError(RegistryError):
+    """The registry, or its token endpoint, gave no usable answer."""
+
+    def __init__(self, registry: str, reason: str, fault: Fault) -> None:
+        super().__init__(registry, reason)
+        self.fault = fault
+
+
+class UntrustedError(UnreachableError):
+    """The TLS handshake failed; the certificate may still be worth showing."""
+
+    def __init__(self, registry: str, reason: str) -> None:
+        super().__init__(registry, reason, Fault.CONNECT)
+
+
+class UnauthorizedError(RegistryError):
+    """The registry wants a login that is not there, or refused the one it got."""
+
+
+def from_exception(
+    registry: str, origin: str, raised: BaseException, *, connecting: bool
+) -> UnreachableError:
+    """Turn what the HTTP library raised into one line.
+
+    `origin` is what was being talked to; `connecting`: there was no connection yet.
+    """
+    chain = list(_causes(raised))
+    for cause in chain:
+        if isinstance(cause, ssl.SSLError):
+            return UntrustedError(registry, _tls_reason(origin, cause))
+        if reason := _connect_reason(origin, cause):
+            return UnreachableError(registry, reason, Fault.CONNECT)
+    broken = [cause for cause in chain if isinstance(cause, OSError)]
+    text = one_line(str(broken[-1] if broken else raised)) or "closed by the other side"
+    if connecting:
+        return UnreachableError(registry, f"no connection to {origin}: {text}", Fault.CONNECT)
+    if "illegal status line" in text:
+        return UnreachableError(registry, _not_http(origin), Fault.ANSWERED)
+    return UnreachableError(registry, f"{origin} broke off: {text}", Fault.SILENT)
+
+
+def _not_http(origin: str) -> str:
+    reason = f"{origin} answers with something that is not HTTP"
+    if origin.startswith("http://"):
+        reason += "; if it speaks TLS, write https:// in its address"
+    return reason
+
+
+def _causes(raised: BaseException) -> Iterator[BaseException]:
+    """Yield the exception and everything that it was raised from, groups included."""
+    pending: list[BaseException | None] = [raised]
+    seen: set[int] = set()
+    while pending:
+        cause = pending.pop(0)
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            pending.extend(cause.exceptions)
+        pending.append(cause.__cause__ or cause.__context__)
+
+
+def _connect_reason(origin: str, cause: BaseException) -> str:
+    if isinstance(cause, socket.gaierror):
+        return (
+            f"the name in {origin} cannot be resolved ({cause.strerror}); "
+            "add it to DNS or to /etc/hosts"
+        )
+    if isinstance(cause, ConnectionRefusedError):
+        return f"{origin} refused the connection; is the registry running on that port?"
+    if isinstance(cause, UnicodeError):
+        return f"{origin} is not a host name"
+    return ""
+
+
+def _tls_reason(origin: str, cause: ssl.SSLError) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the certificate of {origin} {_verification_reason(cause)}"
+    if cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
+        return (
+            f"{origin} does not speak TLS; if it is a plain registry, write http:// in its address"
+        )
+    return f"the TLS handshake with {origin} failed: {one_line(cause.reason or str(cause))}"
+
+
+def _verification_reason(cause: ssl.SSLCertVerificationError) -> str:
+    message = one_line(cause.verify_message)
+    if cause.verify_code == _EXPIRED:
+        return "has expired; renew it"
+    if cause.verify_code in (_HOSTNAME_MISMATCH, _IP_MISMATCH):
+        return f"is for another name ({message.rstrip('.')})"
+    if cause.verify_code in _UNTRUSTED:
+        return f"is not trusted ({message}); name its CA in caFile"
+    return f"is not valid: {message}"
+
+
+def error_codes(body: bytes) -> str:
+    """Return the error codes of a registry's JSON answer, `MANIFEST_UNKNOWN, …`, or "".
+
+    Codes only: messages are free text of the other side (distribution-spec, Error Codes).
+    """
+    try:
+        errors = json.loads(body)["errors"]
+        codes = [str(error["code"]) for error in errors]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return ", ".join(code for code in codes[:3] if _ERROR_CODE.fullmatch(code))
+
+
+def one_line(text: str, limit_characters: int = 200) -> str:
+    """Make text of unknown origin fit for one line of a log or a table."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:limit_characters]

@@ -1,0 +1,113 @@
+"""Is this manifest in that registry, and under which digest? (distribution-spec, Pulling manifests)
+
+HEAD first; GET where HEAD is refused or tells no digest. The answer's body is never kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shimcore.registry.answers import Outcome
+from shimcore.registry.auth import Authenticator
+from shimcore.registry.errors import Fault, UnreachableError, error_codes
+from shimcore.registry.transport import Answer, Ask
+
+if TYPE_CHECKING:
+    from shimcore.reference import Reference
+
+MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024  # distribution-spec: registries should take this much
+_SCHEMA1 = (
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/vnd.docker.distribution.manifest.v1+json",
+)
+ACCEPT = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        *_SCHEMA1,
+    )
+)
+
+_OK, _NOT_FOUND, _GONE, _BAD_REQUEST, _TOO_MANY = 200, 404, 410, 400, 429
+_HEAD_REFUSED = {400, 405, 406, 415, 501}
+# image-spec, Digests; the length keeps a hostile header out of logs and tables.
+_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,128}")
+_ALGORITHMS = ("sha256", "sha384", "sha512")
+_INVALID_NAMES = ("NAME_INVALID", "TAG_INVALID", "DIGEST_INVALID", "MANIFEST_INVALID")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """FOUND with the digest, or ABSENT with the reason when it is not a plain 404."""
+
+    outcome: Outcome
+    digest: str | None
+    detail: str = ""
+
+
+async def find_manifest(
+    registry: str, base_url: str, authenticator: Authenticator, image: Reference, deadline: float
+) -> Finding:
+    """Ask for the manifest of `image`. Raises UnauthorizedError, UnreachableError."""
+    url = f"{base_url}/v2/{image.path}/manifests/{image.manifest_reference}"
+    scope = f"repository:{image.path}:pull"
+    answer = await authenticator.send(Ask("HEAD", url, deadline, accept=ACCEPT), scope)
+    if answer.status in _HEAD_REFUSED or (answer.status == _OK and not _stated_digest(answer)):
+        ask = Ask("GET", url, deadline, body_limit_bytes=MANIFEST_LIMIT_BYTES, accept=ACCEPT)
+        answer = await authenticator.send(ask, scope)
+    if answer.status == _OK:
+        return _found(answer, image)
+    return _missing(registry, answer)
+
+
+def _stated_digest(answer: Answer) -> str:
+    """Return a well-formed Docker-Content-Digest, or the empty string."""
+    digest = answer.headers.get("Docker-Content-Digest", "")
+    return digest if _DIGEST.fullmatch(digest) else ""
+
+
+def _found(answer: Answer, image: Reference) -> Finding:
+    wanted = image.digest or ""
+    digest = _stated_digest(answer) or _computed_digest(answer, wanted.partition(":")[0])
+    if wanted and digest != wanted:
+        said = f"answers with {digest}" if digest else "answers without a digest"
+        return Finding(Outcome.ABSENT, None, f"{said} where {wanted} was asked for")
+    return Finding(Outcome.FOUND, digest or None)
+
+
+def _computed_digest(answer: Answer, algorithm: str) -> str:
+    """Return the digest of a manifest's bytes; "" for schema 1, whose digest leaves parts out."""
+    media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    if not answer.body or media_type in _SCHEMA1:
+        return ""
+    name = algorithm if algorithm in _ALGORITHMS else "sha256"
+    return f"{name}:{hashlib.new(name, answer.body).hexdigest()}"
+
+
+def _missing(registry: str, answer: Answer) -> Finding:
+    """Tell "not there" from "could not tell"."""
+    codes = error_codes(answer.body)
+    if answer.status in (_NOT_FOUND, _GONE):
+        return Finding(Outcome.ABSENT, None, codes)
+    if answer.status == _BAD_REQUEST and codes.split(", ")[0] in _INVALID_NAMES:
+        return Finding(Outcome.ABSENT, None, f"the registry does not take such a name ({codes})")
+    raise UnreachableError(registry, status_reason(answer), Fault.ANSWERED)
+
+
+def status_reason(answer: Answer) -> str:
+    """Return what a status that answers nothing means to an operator."""
+    codes = error_codes(answer.body)
+    said = f"{answer.origin} answered {answer.status}" + (f" ({codes})" if codes else "")
+    if answer.status == _TOO_MANY:
+        wait = answer.headers.get("Retry-After", "")
+        return f"{said}: too many requests" + (f"; retry after {wait} s" if wait.isdigit() else "")
+    if answer.status == _BAD_REQUEST and b"HTTPS" in answer.body and answer.origin.scheme == "http":
+        return f"{said}: it speaks TLS; write https:// in its address"
+    if answer.status >= 500:
+        return f"{said}: the registry, or what is in front of it, has a fault of its own"
+    return f"{said}, which says nothing about the image"

@@ -1,0 +1,151 @@
+"""Is this a registry, does its TLS hold, is the login accepted? (`check-registry`)"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from shimcore.registry.answers import PingReport, TlsReport
+from shimcore.registry.auth import Authenticator, choose_challenge
+from shimcore.registry.challenge import Challenge
+from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, UntrustedError
+from shimcore.registry.manifest import status_reason
+from shimcore.registry.proxy import ProxyRules
+from shimcore.registry.tls import make_context
+from shimcore.registry.token import check_realm
+from shimcore.registry.transport import Answer, Ask, Transport
+
+if TYPE_CHECKING:
+    from shimcore.config import Registry
+
+_OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
+_BODY_LIMIT_BYTES = 64 * 1024
+_PUBLIC_ONLY = "no login is configured: public images only"
+UNVERIFIED_LOOK_S = 2.0  # for showing a certificate that did not hold; beside the ping's own bound
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What was learned besides TLS and time."""
+
+    ok: bool
+    scheme: str
+    login: str
+    detail: str = ""
+
+
+class Pinger:
+    """One ping. `failure` tells afterwards why the registry did not answer, None if it did."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        url: str,
+        transport: Transport,
+        rules: ProxyRules,
+        clock: Callable[[], float],
+    ) -> None:
+        self.failure: UnreachableError | None = None
+        self._registry = registry
+        self._home = transport.origin(url)
+        self._url = f"{url}/v2/"
+        self._transport = transport
+        self._rules = rules
+        self._clock = clock
+        # A login of its own: what is reported must have been tried now, not remembered.
+        self._authenticator = Authenticator(
+            registry.host, self._home, registry.credentials, transport, clock
+        )
+
+    async def ping(self, deadline: float) -> PingReport:
+        """Return the report; `deadline` is a time of the loop's clock."""
+        started = self._clock()
+        ask = Ask("GET", self._url, deadline, body_limit_bytes=_BODY_LIMIT_BYTES, report_tls=True)
+        tls: TlsReport | None = None
+        try:
+            answer = await self._transport.send(ask)
+        except UnreachableError as error:
+            self.failure = error
+            verdict = _unknown(error.reason)
+        else:
+            tls = answer.tls
+            verdict = await self._judge(ask, answer)
+        elapsed_s = self._clock() - started
+        if isinstance(self.failure, UntrustedError):
+            tls = await self._look_unverified(ask)
+        talks = self.failure is None or self.failure.fault is Fault.ANSWERED
+        return PingReport(
+            reachable=talks or tls is not None,
+            ok=verdict.ok,
+            auth_scheme=verdict.scheme,
+            login=verdict.login,
+            tls=tls,
+            elapsed_s=elapsed_s,
+            detail=verdict.detail,
+        )
+
+    async def _judge(self, ask: Ask, answer: Answer) -> _Verdict:
+        """Read the answer to the question without credentials, then log in if it asks for that."""
+        if answer.status == _OK:
+            moved = answer.origin != self._home
+            return _Verdict(True, "none", "not needed", f"answers from {answer.origin}" * moved)
+        if answer.status == _NOT_FOUND:
+            return _unknown(f"{answer.origin} has no /v2/ (404): not a container registry")
+        if answer.status != _UNAUTHORIZED:
+            return _unknown(status_reason(answer))
+        try:
+            challenge = choose_challenge(self._registry.host, answer)
+        except (UnauthorizedError, UnreachableError) as error:
+            return _unknown(error.reason)
+        return await self._log_in(ask, challenge)
+
+    async def _log_in(self, ask: Ask, challenge: Challenge) -> _Verdict:
+        scheme, configured = challenge.scheme, self._registry.credentials is not None
+        try:
+            if configured and (withheld := self._withheld(challenge)):
+                return _Verdict(False, scheme, "unknown", withheld)
+            answer = await self._authenticator.send(ask, scope="")
+        except UnreachableError as error:
+            return _Verdict(False, scheme, "unknown", error.reason)
+        except UnauthorizedError as error:
+            return self._refused(scheme, error)
+        if answer.status != _OK:
+            return _Verdict(False, scheme, "unknown", status_reason(answer))
+        if not configured:
+            return _Verdict(True, scheme, "not configured", _PUBLIC_ONLY)
+        return _Verdict(True, scheme, "accepted")
+
+    def _withheld(self, challenge: Challenge) -> str:
+        """Return why the login will not be sent to the challenge's realm, "" when it will."""
+        if challenge.scheme != "bearer":
+            return ""
+        return check_realm(self._registry.host, self._home, challenge.get("realm")).withheld
+
+    def _refused(self, scheme: str, error: UnauthorizedError) -> _Verdict:
+        if self._registry.credentials is not None:
+            return _Verdict(False, scheme, "refused", error.reason)
+        if scheme == "bearer":
+            return _Verdict(True, scheme, "not configured", _PUBLIC_ONLY)
+        return _Verdict(False, scheme, "not configured", error.reason)
+
+    async def _look_unverified(self, ask: Ask) -> TlsReport | None:
+        """Fetch the certificate that did not hold, over a connection that checks nothing.
+
+        The request on it carries no credentials, and its answer is not believed.
+        """
+        context = make_context(self._registry.host, None, insecure=True)
+        transport = Transport(self._registry.host, context, self._rules)
+        deadline = asyncio.get_running_loop().time() + UNVERIFIED_LOOK_S
+        try:
+            answer = await transport.send(replace(ask, deadline=deadline))
+        except (UnreachableError, UnauthorizedError):
+            return None
+        finally:
+            await transport.aclose()
+        return answer.tls
+
+
+def _unknown(detail: str) -> _Verdict:
+    return _Verdict(False, "unknown", "unknown", detail)

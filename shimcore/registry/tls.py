@@ -1,0 +1,49 @@
+"""TLS as a registry's configuration wants it, and what a session says about itself."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+
+from shimcore.errors import RegistryError
+from shimcore.registry.answers import TlsReport
+from shimcore.registry.certificate import parse_certificate
+
+
+def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:
+    """Return a client context: the system's CAs, and `ca_file`'s beside them as containerd does.
+
+    Raises RegistryError naming the file when it cannot be used.
+    """
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if ca_file:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except ssl.SSLError as error:
+            raise RegistryError(registry, f"caFile {ca_file} holds no PEM certificates") from error
+        except OSError as error:
+            raise RegistryError(registry, f"caFile {ca_file}: {error.strerror}") from error
+    return context
+
+
+def report_session(session: object) -> TlsReport | None:
+    """Describe the TLS session of an answer; None for a plain connection."""
+    if not isinstance(session, (ssl.SSLObject, ssl.SSLSocket)):
+        return None
+    verified = session.context.verify_mode == ssl.CERT_REQUIRED
+    version = session.version() or ""
+    der = session.getpeercert(binary_form=True) or b""
+    try:
+        certificate = parse_certificate(der)
+    except ValueError:
+        return TlsReport(version, issuer="", subject="", days_left=0, verified=verified)
+    return TlsReport(
+        version=version,
+        issuer=certificate.issuer,
+        subject=certificate.subject,
+        days_left=certificate.days_left(datetime.now(tz=UTC)),
+        verified=verified,
+    )

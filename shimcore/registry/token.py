@@ -1,0 +1,210 @@
+"""Bearer tokens: where a token may be asked for, the asking, and keeping it until it expires.
+
+Sources: the distribution project's token specification (GET) and its OAuth2 companion (POST).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+
+from shimcore.registry.challenge import Challenge
+from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, error_codes
+from shimcore.registry.transport import Answer, Ask, Origin, Transport
+
+if TYPE_CHECKING:
+    from shimcore.config import Credentials
+
+TOKEN_LIMIT_BYTES = 1024 * 1024
+DEFAULT_LIFETIME_S = 60.0  # token specification: what a missing expires_in means
+MAX_SKEW_S = 10.0  # a token is given up this much, or a tenth of its life, before it expires
+CACHE_LIMIT = 2048  # one token for each repository of a registry
+CLIENT_ID = "image-cri-shim"
+_TOKEN_TEXT = re.compile(r"[\x21-\x7e]+")  # what can stand in a header field
+
+
+class Realm(NamedTuple):
+    """A token endpoint; `withheld` says why it gets no credentials, "" when it may have them."""
+
+    url: str
+    origin: Origin
+    withheld: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token; `expires_at` is a time of the cache's clock."""
+
+    value: str = field(repr=False)
+    expires_at: float
+
+
+class TokenCache:
+    """The tokens of one registry and one login, by (realm, service, scope)."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tokens: dict[tuple[str, str, str], Token] = {}
+
+    def get(self, challenge: Challenge, scope: str) -> str:
+        """Return a token that is still good, or the empty string."""
+        token = self._tokens.get(_key(challenge, scope))
+        return token.value if token is not None and self._clock() < token.expires_at else ""
+
+    def put(self, challenge: Challenge, scope: str, token: Token) -> None:
+        """Keep a token; when full, the expired go first, then the oldest."""
+        if len(self._tokens) >= CACHE_LIMIT:
+            now = self._clock()
+            self._tokens = {k: t for k, t in self._tokens.items() if now < t.expires_at}
+        while len(self._tokens) >= CACHE_LIMIT:
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[_key(challenge, scope)] = token
+
+    def drop(self, challenge: Challenge, scope: str) -> None:
+        """Forget a token that the registry refused."""
+        self._tokens.pop(_key(challenge, scope), None)
+
+
+def _key(challenge: Challenge, scope: str) -> tuple[str, str, str]:
+    return challenge.get("realm"), challenge.get("service"), scope
+
+
+def check_realm(registry: str, home: Origin, realm: str) -> Realm:
+    """Read a challenge's realm and decide whether a password may be sent there.
+
+    It may over https; and over plain http only to the registry's own host, when that registry is
+    itself plain http and has the password on the same wire anyway. Raises UnauthorizedError.
+    """
+    try:
+        url = httpx.URL(realm).copy_with(username="", password="", fragment=None)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise UnauthorizedError(registry, "names a token realm that is not a URL") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UnauthorizedError(registry, "names a token realm that is not an http or https URL")
+    origin = Origin.of(url)
+    if origin.scheme == "https" or (home.scheme == "http" and origin.host == home.host):
+        return Realm(str(url), origin, withheld="")
+    where = "on another host" if origin.host != home.host else "while the registry speaks https"
+    return Realm(
+        str(url),
+        origin,
+        withheld=f"the login was not sent to the token realm {origin}, plain http {where}",
+    )
+
+
+class TokenEndpoint:
+    """Asks token realms on behalf of one registry."""
+
+    def __init__(self, registry: str, transport: Transport, clock: Callable[[], float]) -> None:
+        self._registry = registry
+        self._transport = transport
+        self._clock = clock
+
+    async def fetch(
+        self,
+        realm: Realm,
+        service: str,
+        scope: str,
+        credentials: Credentials | None,
+        deadline: float,
+    ) -> Token:
+        """Return a fresh token. Raises UnauthorizedError, UnreachableError."""
+        usable = credentials if not realm.withheld else None
+        if usable is not None and usable.identity_token:
+            ask = _refresh(realm, service, scope, usable.identity_token, deadline)
+        else:
+            ask = _get(realm, service, scope, usable, deadline)
+        started = self._clock()
+        answer = await self._transport.send(ask)
+        if answer.status != httpx.codes.OK:
+            raise self._refusal(answer, realm, anonymous=credentials is None)
+        return self._read(answer, started)
+
+    def _refusal(
+        self, answer: Answer, realm: Realm, *, anonymous: bool
+    ) -> UnauthorizedError | UnreachableError:
+        codes = error_codes(answer.body)
+        said = f"{answer.status} ({codes})" if codes else str(answer.status)
+        if answer.status == httpx.codes.TOO_MANY_REQUESTS or answer.status >= 500:
+            reason = f"the token realm {realm.origin} answered {said}"
+            return UnreachableError(self._registry, reason, Fault.ANSWERED)
+        reason = f"the token realm {realm.origin} refused with {said}"
+        if anonymous:
+            reason += ", and no login is configured"
+        elif realm.withheld:
+            reason = realm.withheld
+        return UnauthorizedError(self._registry, reason)
+
+    def _read(self, answer: Answer, started: float) -> Token:
+        """`{"token" or "access_token": …, "expires_in": seconds}`."""
+        try:
+            fields = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            fields = None
+        value = (fields.get("token") or fields.get("access_token")) if _is_object(fields) else None
+        if not isinstance(value, str) or not _TOKEN_TEXT.fullmatch(value):
+            reason = f"the token realm {answer.origin} answered without a usable token"
+            raise UnreachableError(self._registry, reason, Fault.ANSWERED)
+        lifetime_s = _lifetime(fields.get("expires_in"))
+        return Token(value, started + lifetime_s - min(MAX_SKEW_S, lifetime_s / 10))
+
+
+def _is_object(fields: object) -> bool:
+    return isinstance(fields, dict)
+
+
+def _lifetime(expires_in: object) -> float:
+    """Return seconds; nothing, 0 and nonsense mean the specification's default."""
+    if isinstance(expires_in, bool) or not isinstance(expires_in, (int, float)):
+        return DEFAULT_LIFETIME_S
+    return float(expires_in) if 0 < expires_in < 1e9 else DEFAULT_LIFETIME_S
+
+
+def _get(
+    realm: Realm, service: str, scope: str, credentials: Credentials | None, deadline: float
+) -> Ask:
+    query = {"service": service, "scope": scope}
+    url = httpx.URL(realm.url).copy_merge_params({k: v for k, v in query.items() if v})
+    authorization = basic(credentials) if credentials is not None else ""
+    return Ask(
+        "GET",
+        str(url),
+        deadline,
+        body_limit_bytes=TOKEN_LIMIT_BYTES,
+        accept="application/json",
+        authorization=authorization,
+        stay=bool(authorization),
+    )
+
+
+def _refresh(realm: Realm, service: str, scope: str, identity_token: str, deadline: float) -> Ask:
+    form = {
+        "grant_type": "refresh_token",
+        "service": service,
+        "client_id": CLIENT_ID,
+        "scope": scope,
+        "refresh_token": identity_token,
+    }
+    return Ask(
+        "POST",
+        realm.url,
+        deadline,
+        body_limit_bytes=TOKEN_LIMIT_BYTES,
+        accept="application/json",
+        form={key: value for key, value in form.items() if value},
+        stay=True,
+    )
+
+
+def basic(credentials: Credentials) -> str:
+    """Return `Basic …` in UTF-8 (RFC 7617 §2.1), or "" without a username."""
+    if not credentials.username:
+        return ""
+    pair = f"{credentials.username}:{credentials.password}".encode()
+    return "Basic " + base64.b64encode(pair).decode("ascii")

@@ -1,0 +1,284 @@
+"""One HTTP exchange with a registry: bounded in time, size and redirects.
+
+Credentials are a value of the exchange, not of the client: they go to the origin (scheme, host and
+port) that the exchange was opened for, and no redirect to another origin carries them, nor one
+back from there. Cookies are not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.cookiejar
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import httpx
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+
+from shimcore import __version__
+from shimcore.registry.answers import TlsReport
+from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, from_exception
+from shimcore.registry.proxy import ProxyRules
+from shimcore.registry.tls import report_session
+
+MAX_REDIRECTS = 5  # public registries use one (to a CDN); Go's client allows ten
+ERROR_BODY_LIMIT_BYTES = 64 * 1024
+MAX_CONNECTIONS = 32  # for one registry; a node starting a hundred pods asks about a dozen images
+KEEPALIVE_CONNECTIONS = 8
+KEEPALIVE_S = 30.0
+_REDIRECTS = {301, 302, 303, 307, 308}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_STALE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port: the whole of what credentials are given to (RFC 6454 §4)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: httpx.URL) -> Origin:
+        """Return the origin of an absolute http or https URL."""
+        port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+        return cls(url.scheme, url.host.lower(), port)
+
+    def __str__(self) -> str:
+        """Print as in a URL, the scheme's own port left out."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if _DEFAULT_PORTS.get(self.scheme) == self.port else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request; `deadline` is a time of the running loop's clock.
+
+    `stay`: a redirect to another origin is an error, since the request is worthless (or harmful)
+    without its credentials there.
+    """
+
+    method: str
+    url: str
+    deadline: float
+    body_limit_bytes: int = 0
+    accept: str = "*/*"
+    authorization: str = field(default="", repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+    stay: bool = False
+    report_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer; `origin` is where it came from, redirects followed."""
+
+    status: int
+    headers: httpx.Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    origin: Origin
+    tls: TlsReport | None
+
+
+class _StaleConnectionError(Exception):
+    """A pooled connection that the server had closed before it took the request."""
+
+
+class _Progress:
+    """How far one attempt came, told by the HTTP library's trace events."""
+
+    def __init__(self) -> None:
+        self.connected = False
+        self.reused = True
+        self.sent = False
+        self.answered = False
+
+    async def __call__(self, event: str, _details: object) -> None:
+        """Note one event, `connection.connect_tcp.started` and the like."""
+        if event.endswith("connect_tcp.started"):
+            self.reused = False
+        elif event.endswith("connect_tcp.complete"):
+            self.connected = True
+        elif event.endswith("send_request_headers.started"):
+            self.sent = True
+        elif event.endswith("receive_response_headers.complete"):
+            self.answered = True
+
+    def timeout(self, registry: str, origin: Origin) -> UnreachableError:
+        """Return what running out of time means at this point."""
+        if self.answered:
+            reason, fault = f"the answer of {origin} did not end in time", Fault.SILENT
+        elif self.sent:
+            reason, fault = f"{origin} took the request but did not answer in time", Fault.SILENT
+        elif self.connected:
+            reason, fault = f"the TLS handshake with {origin} did not end in time", Fault.CONNECT
+        elif self.reused:
+            reason, fault = f"all {MAX_CONNECTIONS} connections to {origin} are busy", Fault.SILENT
+        else:
+            reason, fault = f"no connection to {origin} in time", Fault.CONNECT
+        return UnreachableError(registry, reason, fault)
+
+
+class _RoutedTransport(httpx.AsyncBaseTransport):
+    """Sends each request directly or through the environment's proxy for its origin."""
+
+    def __init__(self, context: ssl.SSLContext, rules: ProxyRules) -> None:
+        self._rules = rules
+        self._options: dict[str, Any] = {
+            "verify": context,
+            "trust_env": False,
+            "limits": httpx.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=KEEPALIVE_CONNECTIONS,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+        }
+        self._routes: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send over the route of the request's origin."""
+        proxy = self._rules.proxy_for(*Origin.of(request.url))
+        if proxy not in self._routes:
+            try:
+                route = httpx.AsyncHTTPTransport(proxy=proxy or None, **self._options)
+            except (ValueError, ImportError) as error:
+                raise httpx.ProxyError(
+                    f"HTTP_PROXY or HTTPS_PROXY cannot be used: {error}"
+                ) from error
+            self._routes[proxy] = route
+        return await self._routes[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close every route."""
+        for route in self._routes.values():
+            await route.aclose()
+
+
+class Transport:
+    """Exchanges with one registry, and with the origins it points to, over pooled connections."""
+
+    def __init__(self, registry: str, context: ssl.SSLContext, rules: ProxyRules) -> None:
+        self._registry = registry
+        self._client = httpx.AsyncClient(
+            transport=_RoutedTransport(context, rules),
+            trust_env=False,
+            timeout=None,  # noqa: S113 - every exchange has a deadline
+            headers={
+                "User-Agent": f"image-cri-shim/{__version__}",
+                # A digest is over the bytes as stored; and nothing here is worth unpacking.
+                "Accept-Encoding": "identity",
+            },
+        )
+        self._client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        await self._client.aclose()
+
+    async def send(self, ask: Ask) -> Answer:
+        """Return the final answer. Raises UnreachableError, UnauthorizedError."""
+        url, authorization = self._url(ask.url), ask.authorization
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await self._exchange(ask, url, authorization)
+            location = answer.headers.get("Location", "")
+            if answer.status not in _REDIRECTS or not location:
+                return answer
+            target = self._target(url, location)
+            if Origin.of(target) != Origin.of(url):
+                if ask.stay:
+                    raise UnauthorizedError(
+                        self._registry,
+                        f"{answer.origin} redirects to {Origin.of(target)}, "
+                        "and credentials do not follow a redirect to another host",
+                    )
+                authorization = ""
+            url = target
+        raise self._unusable(f"more than {MAX_REDIRECTS} redirects")
+
+    def origin(self, url: str) -> Origin:
+        """Return the origin of a URL. Raises UnreachableError when it is none."""
+        return Origin.of(self._url(url))
+
+    def _url(self, text: str) -> httpx.URL:
+        try:
+            return httpx.URL(text)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise self._unusable("a URL that cannot be read") from error
+
+    def _target(self, url: httpx.URL, location: str) -> httpx.URL:
+        """Resolve a Location; a name and password in it are dropped, so none are ever sent."""
+        try:
+            target = url.join(location).copy_with(username="", password="", fragment=None)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise self._unusable("a redirect to a URL that cannot be read") from error
+        if target.scheme not in _DEFAULT_PORTS or not target.host:
+            raise self._unusable(f"a redirect to something else than HTTP ({target.scheme}:)")
+        return target
+
+    def _unusable(self, what: str) -> UnreachableError:
+        return UnreachableError(self._registry, f"answered with {what}", Fault.ANSWERED)
+
+    async def _exchange(self, ask: Ask, url: httpx.URL, authorization: str) -> Answer:
+        """Send once, or twice if the pooled connection turned out to be closed already."""
+        try:
+            async for attempt in AsyncRetrying(
+                stop=stop_after_attempt(2),
+                retry=retry_if_exception_type(_StaleConnectionError),
+                reraise=True,
+            ):
+                with attempt:
+                    return await self._attempt(ask, url, authorization)
+        except _StaleConnectionError as error:
+            origin = str(Origin.of(url))
+            raise from_exception(self._registry, origin, error, connecting=False) from error
+        raise AssertionError("tenacity ends with a result or an error")  # pragma: no cover
+
+    async def _attempt(self, ask: Ask, url: httpx.URL, authorization: str) -> Answer:
+        progress, origin = _Progress(), Origin.of(url)
+        request = self._client.build_request(
+            ask.method,
+            url,
+            headers={"Accept": ask.accept}
+            | ({"Authorization": authorization} if authorization else {}),
+            data=ask.form,
+            extensions={"trace": progress},
+        )
+        try:
+            async with asyncio.timeout_at(ask.deadline):
+                response = await self._client.send(request, auth=None, stream=True)
+                try:
+                    return await self._read(ask, response, origin)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise progress.timeout(self._registry, origin) from error
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, UnicodeError) as error:
+            if isinstance(error, _STALE) and progress.reused and not progress.answered:
+                raise _StaleConnectionError(str(error)) from error
+            connecting = not progress.sent
+            raise from_exception(
+                self._registry, str(origin), error, connecting=connecting
+            ) from error
+
+    async def _read(self, ask: Ask, response: httpx.Response, origin: Origin) -> Answer:
+        """Read the body up to its limit; of an error's, only as much as the error codes need."""
+        report = None
+        if ask.report_tls:  # before the body: its end may close the connection
+            stream = response.extensions["network_stream"]
+            report = report_session(stream.get_extra_info("ssl_object"))
+        failed = response.status_code >= 300
+        limit = ERROR_BODY_LIMIT_BYTES if failed else ask.body_limit_bytes
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > limit:
+                if failed or ask.body_limit_bytes == 0:
+                    break
+                raise self._unusable(f"more than {limit} bytes")
+        coding = response.headers.get("Content-Encoding", "identity").lower()
+        if body and not failed and ask.body_limit_bytes and coding != "identity":
+            raise self._unusable(f"Content-Encoding {coding!r}, which was not accepted")
+        return Answer(response.status_code, response.headers, bytes(body), origin, report)
