@@ -153,8 +153,10 @@ class DemoRegistry:
             while (request := await read_request(reader)) is not None:
                 if not await self._serve_one(request, writer):
                     break
-        except (ValueError, ConnectionError, asyncio.IncompleteReadError):
-            pass  # the other side is gone, or does not speak HTTP: nobody is left to tell
+        except ValueError:
+            writer.write(Response(400).encode(head=False, close=True))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the other side is gone: nobody is left to tell
         except asyncio.CancelledError:
             writer.transport.abort()  # stop(): what hangs must not hold it up
         finally:

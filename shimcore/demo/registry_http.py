@@ -89,11 +89,14 @@ class Response:
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
     """Return the next request, None when the client is done. Raises ValueError for nonsense."""
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        start = await reader.readexactly(1)
+        if not start.isalpha():  # a TLS handshake, for one: its client waits for our answer
+            raise ValueError("not HTTP")
+        head = start + await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
-        if error.partial:
-            raise ValueError("a request that ends early") from error
-        return None
+        if not error.partial:
+            return None
+        raise ValueError("a request that ends early") from error
     except asyncio.LimitOverrunError as error:
         raise ValueError("a request head that is too long") from error
     first, *lines = head.decode("latin-1").split("\r\n")[:-2]

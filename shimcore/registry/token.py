@@ -16,7 +16,7 @@ import httpx
 
 from shimcore.registry.challenge import Challenge
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, error_codes
-from shimcore.registry.transport import Answer, Ask, Origin, Transport
+from shimcore.registry.transport import Answer, Ask, Origin, Transport, read_url
 
 if TYPE_CHECKING:
     from shimcore.config import Credentials
@@ -82,11 +82,9 @@ def check_realm(registry: str, home: Origin, realm: str) -> Realm:
     itself plain http and has the password on the same wire anyway. Raises UnauthorizedError.
     """
     try:
-        url = httpx.URL(realm).copy_with(username="", password="", fragment=None)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise UnauthorizedError(registry, "names a token realm that is not a URL") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise UnauthorizedError(registry, "names a token realm that is not an http or https URL")
+        url = read_url(realm)
+    except ValueError as error:
+        raise UnauthorizedError(registry, f"names a token realm that is {error}") from error
     origin = Origin.of(url)
     if origin.scheme == "https" or (home.scheme == "http" and origin.host == home.host):
         return Realm(str(url), origin, withheld="")

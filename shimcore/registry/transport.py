@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import http.cookiejar
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
@@ -23,6 +24,9 @@ from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError,
 from shimcore.registry.proxy import ProxyRules
 from shimcore.registry.tls import report_session
 
+if TYPE_CHECKING:
+    import httpcore
+
 MAX_REDIRECTS = 5  # public registries use one (to a CDN); Go's client allows ten
 ERROR_BODY_LIMIT_BYTES = 64 * 1024
 MAX_CONNECTIONS = 32  # for one registry; a node starting a hundred pods asks about a dozen images
@@ -30,6 +34,8 @@ KEEPALIVE_CONNECTIONS = 8
 KEEPALIVE_S = 30.0
 _REDIRECTS = {301, 302, 303, 307, 308}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# DNS names (IDNA's ASCII form), IPv4 and, with colons, IPv6 addresses.
+_HOST = re.compile(rb"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
 _STALE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
@@ -51,6 +57,23 @@ class Origin(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if _DEFAULT_PORTS.get(self.scheme) == self.port else f":{self.port}"
         return f"{self.scheme}://{host}{port}"
+
+
+def read_url(text: str, base: httpx.URL | None = None) -> httpx.URL:
+    """Return an absolute http or https URL, without a user name, password or fragment in it.
+
+    A relative one is read against `base`. Raises ValueError.
+    """
+    try:
+        url = base.join(text) if base is not None else httpx.URL(text)
+        url = url.copy_with(username="", password="", fragment=None)
+    except httpx.InvalidURL as error:
+        raise ValueError("not a URL") from error
+    if url.scheme not in _DEFAULT_PORTS:
+        raise ValueError("neither an http nor an https URL")
+    if not _HOST.fullmatch(url.raw_host):
+        raise ValueError("a URL without a host")
+    return url
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +114,23 @@ class _Progress:
     """How far one attempt came, told by the HTTP library's trace events."""
 
     def __init__(self) -> None:
+        self._socket: httpcore.AsyncNetworkStream | None = None
         self.connected = False
         self.reused = True
         self.sent = False
         self.answered = False
 
-    async def __call__(self, event: str, _details: object) -> None:
+    async def __call__(self, event: str, details: Mapping[str, Any]) -> None:
         """Note one event, `connection.connect_tcp.started` and the like."""
         if event.endswith("connect_tcp.started"):
             self.reused = False
         elif event.endswith("connect_tcp.complete"):
             self.connected = True
+            self._socket = details["return_value"]
+        elif event.endswith("start_tls.failed") and self._socket is not None:
+            # httpcore closes the socket itself, but not when the handshake is cancelled (which
+            # is what a deadline does): it would stay open until it is collected.
+            await self._socket.aclose()
         elif event.endswith("send_request_headers.started"):
             self.sent = True
         elif event.endswith("receive_response_headers.complete"):
@@ -204,19 +233,16 @@ class Transport:
 
     def _url(self, text: str) -> httpx.URL:
         try:
-            return httpx.URL(text)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise self._unusable("a URL that cannot be read") from error
+            return read_url(text)
+        except ValueError as error:
+            reason = f"its address is {error}"
+            raise UnreachableError(self._registry, reason, Fault.ANSWERED) from error
 
     def _target(self, url: httpx.URL, location: str) -> httpx.URL:
-        """Resolve a Location; a name and password in it are dropped, so none are ever sent."""
         try:
-            target = url.join(location).copy_with(username="", password="", fragment=None)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise self._unusable("a redirect to a URL that cannot be read") from error
-        if target.scheme not in _DEFAULT_PORTS or not target.host:
-            raise self._unusable(f"a redirect to something else than HTTP ({target.scheme}:)")
-        return target
+            return read_url(location, base=url)
+        except ValueError as error:
+            raise self._unusable(f"a redirect to {error}") from error
 
     def _unusable(self, what: str) -> UnreachableError:
         return UnreachableError(self._registry, f"answered with {what}", Fault.ANSWERED)

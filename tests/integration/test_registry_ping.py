@@ -1,0 +1,250 @@
+"""`ping`: reachable, TLS, scheme, login."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from shimcore.config import Credentials
+from shimcore.demo.registry import DemoRegistry
+from shimcore.demo.registry_http import Response
+from shimcore.registry import Outcome, RegistryClient, TlsReport
+from tests.support.registries import LOGIN, candidate, configured
+from tests.support.tls import PrivateCA
+
+USERS = {LOGIN.username: LOGIN.password}
+WRONG = Credentials("admin", "wrong")
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[RegistryClient]:
+    client = RegistryClient([], probe_timeout_s=2.0)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> PrivateCA:
+    return PrivateCA(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("auth", "credentials", "anonymous", "ok", "login"),
+    [
+        ("none", None, False, True, "not needed"),
+        ("none", LOGIN, False, True, "not needed"),
+        ("basic", LOGIN, False, True, "accepted"),
+        ("basic", WRONG, False, False, "refused"),
+        ("basic", None, False, False, "not configured"),
+        ("bearer", LOGIN, False, True, "accepted"),
+        ("bearer", WRONG, False, False, "refused"),
+        ("bearer", None, True, True, "not configured"),
+        ("bearer", None, False, True, "not configured"),
+    ],
+)
+async def test_login(
+    client: RegistryClient,
+    auth: Literal["none", "basic", "bearer"],
+    credentials: Credentials | None,
+    anonymous: bool,
+    ok: bool,
+    login: str,
+) -> None:
+    """The login is really tried; only Bearer registries may be of use without one."""
+    async with DemoRegistry(users=USERS, auth=auth, anonymous_tokens=anonymous) as demo:
+        report = await client.ping(configured(demo.address, credentials=credentials))
+    assert (report.reachable, report.ok, report.auth_scheme) == (True, ok, auth)
+    assert report.login == login
+    assert report.tls is None
+    assert report.elapsed_s > 0
+    assert ok or report.detail
+
+
+async def test_a_ping_is_never_answered_from_memory(client: RegistryClient) -> None:
+    """A password that was changed is refused at once, though a token of it is still good."""
+    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+        registry = configured(demo.address, credentials=LOGIN)
+        assert (await client.ping(registry)).login == "accepted"
+        demo.faults.respond.append((lambda request: request.path == "/token", Response(401)))
+        assert (await client.ping(registry)).login == "refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "not a container registry"), (503, "503"), (200, "")]
+)
+async def test_other_answers(client: RegistryClient, status: int, words: str) -> None:
+    """Reachable, but not well."""
+    async with DemoRegistry() as demo:
+        demo.faults.respond.append((lambda _: True, Response(status)))
+        report = await client.ping(configured(demo.address))
+    assert report.reachable
+    assert report.ok is (status == 200)
+    assert words in report.detail
+
+
+async def test_nobody_there(client: RegistryClient) -> None:
+    """Not reachable; the breaker learns it."""
+    demo = DemoRegistry()
+    await demo.start()
+    await demo.stop()
+    registry = configured(demo.address)
+    report = await client.ping(registry)
+    assert (report.reachable, report.ok, report.login) == (False, False, "unknown")
+    assert "refused the connection" in report.detail
+    assert client.states() == {registry.host: "open"}
+
+
+async def test_private_ca(client: RegistryClient, ca: PrivateCA) -> None:
+    """A registry whose CA is configured is verified, and its certificate described."""
+    tls = ca.issue("127.0.0.1", common_name="sealos.hub").context()
+    async with DemoRegistry(users=USERS, auth="basic", tls=tls) as demo:
+        demo.add_image("library/nginx", "latest")
+        registry = configured(demo.address, credentials=LOGIN, ca_file=ca.ca_file)
+        report = await client.ping(registry)
+        answer = await client.head_manifest(registry, candidate(registry))
+    assert (report.ok, report.login) == (True, "accepted")
+    assert report.tls == TlsReport(
+        version="TLSv1.3",
+        issuer="O=Example, CN=Demo CA",
+        subject="O=Example, CN=sealos.hub",
+        days_left=89,
+        verified=True,
+    )
+    assert answer.outcome is Outcome.FOUND
+
+
+@pytest.mark.parametrize(
+    ("days_left", "address", "trusted", "words"),
+    [
+        (-3, "127.0.0.1", True, "has expired"),
+        (90, "hub.example", True, "is for another name"),
+        (90, "127.0.0.1", False, "is not trusted"),
+    ],
+)
+async def test_a_certificate_that_does_not_hold_is_refused_and_shown(
+    client: RegistryClient, ca: PrivateCA, days_left: int, address: str, trusted: bool, words: str
+) -> None:
+    """Expired, for another name, or of an unknown CA: not ok, with the facts of the certificate."""
+    tls = ca.issue(address, days_left=days_left).context()
+    async with DemoRegistry(tls=tls) as demo:
+        registry = configured(demo.address, ca_file=ca.ca_file if trusted else None)
+        report = await client.ping(registry)
+        answer = await client.head_manifest(registry, candidate(registry))
+    assert (report.reachable, report.ok) == (True, False)
+    assert words in report.detail
+    assert report.tls is not None
+    assert (report.tls.issuer, report.tls.verified) == ("O=Example, CN=Demo CA", False)
+    assert report.tls.days_left == days_left - 1
+    assert answer.outcome is Outcome.UNREACHABLE
+    assert words in answer.detail
+
+
+async def test_insecure_skip_verify(client: RegistryClient, ca: PrivateCA) -> None:
+    """Any certificate is taken, and the report does not call it verified."""
+    tls = ca.issue("hub.example", days_left=-3).context()
+    async with DemoRegistry(users=USERS, auth="basic", tls=tls) as demo:
+        registry = configured(demo.address, credentials=LOGIN, insecure=True)
+        report = await client.ping(registry)
+    assert (report.ok, report.login) == (True, "accepted")
+    assert report.tls is not None
+    assert (report.tls.verified, report.tls.days_left) == (False, -4)
+
+
+async def test_https_address_of_a_plain_registry(client: RegistryClient) -> None:
+    """The commonest mistake names its remedy."""
+    async with DemoRegistry() as demo:
+        report = await client.ping(configured(demo.address.replace("http:", "https:")))
+    assert not report.ok
+    assert "write http:// in its address" in report.detail
+
+
+async def test_plain_address_of_a_tls_registry(client: RegistryClient, ca: PrivateCA) -> None:
+    """And the other way round there is at least an answer that could not tell."""
+    async with DemoRegistry(tls=ca.issue("127.0.0.1").context()) as demo:
+        report = await client.ping(configured(demo.address.replace("https:", "http:")))
+    assert not report.ok
+    assert report.detail
+
+
+@pytest.mark.parametrize("content", [None, "not a certificate"])
+async def test_a_ca_file_that_cannot_be_used(
+    client: RegistryClient, tmp_path: Path, content: str | None
+) -> None:
+    """Is named; the registry is not asked without it."""
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    registry = configured("https://127.0.0.1:1", ca_file=ca_file)
+    for detail in (
+        (await client.ping(registry)).detail,
+        (await client.head_manifest(registry, candidate(registry))).detail,
+    ):
+        assert detail.startswith(f"caFile {ca_file}")
+
+
+async def test_an_old_tls_version_is_refused(client: RegistryClient, ca: PrivateCA) -> None:
+    """Nothing below TLS 1.2; what was negotiated is reported."""
+    context = ca.issue("127.0.0.1").context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with DemoRegistry(tls=context) as demo:
+        report = await client.ping(configured(demo.address, ca_file=ca.ca_file))
+    assert report.tls is not None
+    assert report.tls.version == "TLSv1.2"
+
+
+async def test_questions_go_through_the_environments_proxy(
+    client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As containerd's do; the demo registry stands in for a proxy, which sees the absolute URL."""
+    async with DemoRegistry() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.address)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        registry = configured("http://hub.invalid:5000")
+        await client.head_manifest(registry, candidate(registry))
+    assert [request.target for request in proxy.requests] == [
+        "http://hub.invalid:5000/v2/library/nginx/manifests/latest"
+    ]
+
+
+def test_the_values_can_be_had_without_an_http_library() -> None:
+    """Importing the package costs no HTTP library; the command line starts the faster for it."""
+    code = "import sys, shimcore.registry; print('httpx' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert run.stdout.strip() == "False"
+
+
+async def test_a_handshake_that_never_ends_leaves_no_open_socket() -> None:
+    """A port that takes connections and says nothing: named as such, and the socket is closed."""
+    ended = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            pass
+        ended.set()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = RegistryClient([], probe_timeout_s=0.2)
+    registry = configured(f"https://127.0.0.1:{port}")
+    answer = await client.head_manifest(registry, candidate(registry))
+    assert "TLS handshake" in answer.detail
+    await asyncio.wait_for(ended.wait(), 1)
+    await client.aclose()
+    server.close()
+    await server.wait_closed()
