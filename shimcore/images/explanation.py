@@ -124,7 +124,7 @@ def _reports(
             registry.host,
             str(candidate.reference),
             registry.priority,
-            answer.outcome,
+            answer.outcome.value,
             answer.digest,
             _ms(answer.elapsed_s),
             reason(answer.detail, secrets_of(registry)),
@@ -132,7 +132,7 @@ def _reports(
     for skip in places.skipped:
         registry = skip.registry
         reports[registry.address] = CandidateReport(
-            registry.host, "", registry.priority, Outcome.SKIPPED, None, 0.0, skip.reason
+            registry.host, "", registry.priority, Outcome.SKIPPED.value, None, 0.0, skip.reason
         )
     order = [registry.address for registry in config.registries]
     return tuple(reports[address] for address in order if address in reports)

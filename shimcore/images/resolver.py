@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from shimcore.images.places import Candidate, Places
     from shimcore.images.ports import Registries
     from shimcore.reference import Reference
+
+logger = logging.getLogger("shimcore.images")
 
 BRIEF_TTL_S = 2.0
 """How long an answer lives in which a better registry could not be asked: one that comes
@@ -101,6 +104,10 @@ class Survey:
             answer = ManifestAnswer(
                 Outcome.UNREACHABLE, None, elapsed_s, f"no answer within {elapsed_s:.1f} s"
             )
+        except Exception:
+            logger.exception("the question to %s failed", candidate.registry.host)
+            elapsed_s = time.monotonic() - started
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, elapsed_s, "internal error")
         self._answers[index] = answer
 
 

@@ -1,0 +1,313 @@
+"""Registries and a runtime that are told what to answer, and remember what they were asked."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from shimcore.config import Config, Registry, parse_config
+from shimcore.errors import RuntimeUnavailableError
+from shimcore.images import Decision, Forward, ImageService
+from shimcore.images.places import Places, places_of
+from shimcore.pb import cri_pb2
+from shimcore.reference import Reference, parse_reference
+from shimcore.registry.answers import ManifestAnswer, Outcome
+from shimcore.runtime import Descriptor, ImageOnNode, ImageRecord, RuntimeCallError, StatusCode
+
+PULL = "/runtime.v1.ImageService/PullImage"
+STATUS = "/runtime.v1.ImageService/ImageStatus"
+REMOVE = "/runtime.v1.ImageService/RemoveImage"
+CREATE = "/runtime.v1.RuntimeService/CreateContainer"
+
+DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
+MANAGED = {"io.cri-containerd.image": "managed"}
+
+HUB = "sealos.hub:5000"
+MIRROR = "mirror.local:5000"
+THREE = """
+address: http://sealos.hub:5000
+auth: hub:hub-secret
+registries:
+- {address: "http://mirror.local:5000", auth: "mirror:mirror-secret", priority: 600}
+- {address: "http://last.local:5000", priority: 100}
+"""
+
+
+def config_of(text: str = THREE, **changes: object) -> Config:
+    """The config in `text`, with some of its values replaced."""
+    return replace(parse_config(text, "test.yaml"), **changes)  # type: ignore[arg-type]
+
+
+def places(image: str, config: Config) -> Places:
+    """Places of an image's text."""
+    return places_of(parse_reference(image), config)
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class FakeRegistries:
+    """Answers by host; a callable is asked for the delay before the answer.
+
+    `asked` holds (host, name) of every question, `together` the highest number of equal
+    questions that were open at one time.
+    """
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    delays_s: dict[str, float] = field(default_factory=dict)
+    digests: dict[str, str | None] = field(default_factory=dict)
+    breakers: dict[str, str] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    reports: list[tuple[str, bool, bool]] = field(default_factory=list)
+    together: int = 0
+    default: Outcome = Outcome.ABSENT
+    detail: str = ""
+    _open: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    async def head_manifest(self, registry: Registry, image: Reference) -> ManifestAnswer:
+        question = (registry.host, str(image))
+        self.asked.append(question)
+        self._open[question] += 1
+        self.together = max(self.together, self._open[question])
+        try:
+            await asyncio.sleep(self.delays_s.get(registry.host, 0))
+        except asyncio.CancelledError:
+            self.cancelled.append(registry.host)
+            raise
+        finally:
+            self._open[question] -= 1
+        outcome = self.outcomes.get(registry.host, self.default)
+        digest = self.digests.get(registry.host, DIGEST) if outcome is Outcome.FOUND else None
+        return ManifestAnswer(outcome, digest, 0.001, self.detail)
+
+    def states(self) -> Mapping[str, str]:
+        return self.breakers
+
+    def report_pull(self, registry: Registry, ok: bool, reachable: bool) -> None:
+        self.reports.append((registry.host, ok, reachable))
+
+
+class FakeRuntime:
+    """A node with an image store; pulls succeed unless told otherwise."""
+
+    def __init__(self, *, store: bool = True) -> None:
+        self.store = store
+        self.records: dict[str, ImageRecord] = {}
+        self.pulls: list[cri_pb2.PullImageRequest] = []
+        self.statuses: list[str] = []
+        self.deleted: list[str] = []
+        self.failing: dict[str, Exception] = {}
+        """Host or name → what a pull of it raises."""
+        self.hanging: set[str] = set()
+        """Hosts whose pulls never end."""
+        self.cancelled: list[str] = []
+        self.down = False
+        self.store_fault: Exception | None = None
+        self.digest = DIGEST
+        self.pull_s = 0.0
+        self.on_update: Callable[[str], None] = lambda name: None
+
+    def pulled(self, name: str, digest: str | None = None) -> None:
+        """What a pull of `name` leaves in the store."""
+        reference = parse_reference(name)
+        target = reference.digest or digest or self.digest
+        names = {f"{reference.name}@{target}", image_id(target)}
+        if not reference.digest:
+            names.add(str(reference))
+        for each in names:
+            self.records[each] = record(each, target)
+
+    def names(self) -> set[str]:
+        """Names on the node, IDs aside."""
+        return {name for name in self.records if not name.startswith("sha256:")}
+
+    async def image_status(
+        self, image: str, *, timeout_s: float | None, api: str | None = None
+    ) -> ImageOnNode | None:
+        self._check()
+        self.statuses.append(image)
+        await asyncio.sleep(0)
+        reference = parse_reference(image)
+        wanted = str(replace(reference, tag=None) if reference.digest else reference)
+        found = self.records.get(wanted)
+        return None if found is None else ImageOnNode(image_id(found.target.digest), (), ())
+
+    async def pull_image(
+        self, request: bytes, *, timeout_s: float | None, api: str | None = None
+    ) -> str:
+        self._check()
+        parsed = cri_pb2.PullImageRequest.FromString(request)
+        self.pulls.append(parsed)
+        name = parsed.image.image
+        host = parse_reference(name).domain
+        try:
+            await asyncio.sleep(self.pull_s)
+            if host in self.hanging:
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(name)
+            raise
+        fault = self.failing.get(name) or self.failing.get(host)
+        if fault is not None:
+            raise fault
+        self.pulled(name)
+        return image_id(self.digest)
+
+    async def store_supported(self, *, timeout_s: float | None) -> bool:
+        self._check()
+        return self.store
+
+    async def store_get(self, name: str, *, timeout_s: float | None) -> ImageRecord | None:
+        await self._store_call()
+        return self.records.get(name)
+
+    async def store_create(self, record: ImageRecord, *, timeout_s: float | None) -> bool:
+        await self._store_call()
+        if record.name in self.records:
+            return False
+        self.records[record.name] = record
+        return True
+
+    async def store_update(self, record: ImageRecord, *, timeout_s: float | None) -> None:
+        await self._store_call()
+        if record.name not in self.records:
+            raise RuntimeCallError(StatusCode.NOT_FOUND, record.name)
+        self.records[record.name] = record
+        self.on_update(record.name)
+
+    async def store_delete(self, name: str, *, timeout_s: float | None) -> bool:
+        await self._store_call()
+        self.deleted.append(name)
+        return self.records.pop(name, None) is not None
+
+    async def _store_call(self) -> None:
+        self._check()
+        await asyncio.sleep(0)
+        if self.store_fault is not None:
+            raise self.store_fault
+        if not self.store:
+            raise RuntimeCallError(StatusCode.UNIMPLEMENTED, "unknown service")
+
+    def _check(self) -> None:
+        if self.down:
+            raise RuntimeUnavailableError("the runtime is down")
+
+
+def image_id(digest: str) -> str:
+    """An image ID that belongs to a manifest's digest."""
+    return "sha256:" + hashlib.sha256(digest.encode()).hexdigest()
+
+
+def record(name: str, digest: str) -> ImageRecord:
+    """A record as a pull makes it."""
+    return ImageRecord(
+        name, MANAGED, Descriptor("application/vnd.oci.image.index.v1+json", digest, 7)
+    )
+
+
+@dataclass
+class Bench:
+    """A service on fakes, asked as the relay asks it."""
+
+    config: Config = field(default_factory=config_of)
+    registries: FakeRegistries = field(default_factory=FakeRegistries)
+    runtime: FakeRuntime = field(default_factory=FakeRuntime)
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.service = ImageService(self.config, self.registries, self.runtime, self.clock)
+
+    def restart(self) -> None:
+        """A new service, as after a reload or a restart of the shim."""
+        self.service = ImageService(self.config, self.registries, self.runtime, self.clock)
+
+    async def decide(self, method: str, message: bytes, timeout_s: float | None = None) -> Decision:
+        """The decision of one call that is not followed any further."""
+        call = self.service.open(method, message, timeout_s)
+        decision = call.decide_now()
+        return await call.decide() if decision is None else decision
+
+    async def pull(self, image: str, **auth: str) -> Decision:
+        """One whole pull: decided, sent on, answered, names given."""
+        message = pull_request(image, **auth)
+        call = self.service.open(PULL, message, None)
+        decision = call.decide_now()
+        if decision is None:
+            decision = await call.decide()
+        if isinstance(decision, Forward):
+            call.finished(await self._sent_on(decision.message or message), False)
+        await self.service.drain()
+        return decision
+
+    async def _sent_on(self, message: bytes) -> int:
+        try:
+            await self.runtime.pull_image(message, timeout_s=None)
+        except RuntimeCallError as error:
+            return error.code
+        except RuntimeUnavailableError:
+            return StatusCode.UNAVAILABLE
+        return StatusCode.OK
+
+    async def status(self, image: str) -> str:
+        """The name under which ImageStatus goes on."""
+        message = status_request(image)
+        call = self.service.open(STATUS, message, None)
+        decision = call.decide_now()
+        if decision is None:
+            decision = await call.decide()
+        assert isinstance(decision, Forward)
+        sent = cri_pb2.ImageStatusRequest.FromString(decision.message or message).image.image
+        there = await self.runtime.image_status(sent, timeout_s=None)
+        call.finished(0, there is None)
+        return sent
+
+
+def pull_request(image: str, **auth: str) -> bytes:
+    """A serialized PullImageRequest; `auth` are AuthConfig's fields."""
+    request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image))
+    if auth:
+        request.auth.CopyFrom(cri_pb2.AuthConfig(**auth))
+    return request.SerializeToString()
+
+
+def status_request(image: str) -> bytes:
+    """A serialized ImageStatusRequest."""
+    return cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=image)).SerializeToString()
+
+
+def remove_request(image: str) -> bytes:
+    """A serialized RemoveImageRequest."""
+    return cri_pb2.RemoveImageRequest(image=cri_pb2.ImageSpec(image=image)).SerializeToString()
+
+
+def create_request(image: str, user_specified: str = "") -> bytes:
+    """A serialized CreateContainerRequest."""
+    spec = cri_pb2.ImageSpec(image=image, user_specified_image=user_specified)
+    return cri_pb2.CreateContainerRequest(
+        pod_sandbox_id="p", config=cri_pb2.ContainerConfig(image=spec)
+    ).SerializeToString()
+
+
+def sent(decision: Decision) -> cri_pb2.PullImageRequest:
+    """The rewritten pull of a decision."""
+    assert isinstance(decision, Forward)
+    assert decision.message is not None
+    return cri_pb2.PullImageRequest.FromString(decision.message)
+
+
+def failed(text: str, code: int = StatusCode.UNKNOWN) -> RuntimeCallError:
+    """A pull's failure as a runtime tells it."""
+    return RuntimeCallError(code, text)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from shimcore.images.places import Places
+from shimcore.images.resolver import BRIEF_TTL_S, PROBE_SLACK_S, Known, Resolver
+from shimcore.registry.answers import Outcome
+from tests.unit.images.fakes import HUB, MIRROR, Clock, FakeRegistries, config_of, places
+
+LAST = "last.local:5000"
+
+
+async def best(resolver: Resolver, where: Places) -> int | None:
+    """One question, remembered, as a pull asks it."""
+    with resolver.asking(where) as survey:
+        index = await survey.next_found()
+        resolver.settle(where, survey, index)
+        return index
+
+
+async def test_slow_registry_of_lower_priority_is_not_waited_for() -> None:
+    """The hub has it, so the answer comes at once, and the slow question ends."""
+    registries = FakeRegistries({HUB: Outcome.FOUND}, delays_s={MIRROR: 30, LAST: 30})
+    config = config_of()
+    started = time.monotonic()
+    assert await best(Resolver(config, registries), places("nginx", config)) == 0
+    assert time.monotonic() - started < 1
+    await asyncio.sleep(0)
+    assert sorted(registries.cancelled) == [LAST, MIRROR]
+
+
+async def test_registry_of_higher_priority_is_waited_for() -> None:
+    """The mirror's quick answer does not beat the hub's."""
+    registries = FakeRegistries({HUB: Outcome.FOUND, MIRROR: Outcome.FOUND}, delays_s={HUB: 0.05})
+    config = config_of()
+    assert await best(Resolver(config, registries), places("nginx", config)) == 0
+
+
+async def test_hung_registry_is_waited_for_no_longer_than_the_probe_timeout() -> None:
+    """A hub that never answers counts as unreachable after `probeTimeout`."""
+    registries = FakeRegistries({MIRROR: Outcome.FOUND}, delays_s={HUB: 30})
+    config = config_of(probe_timeout_s=0.1)
+    where = places("nginx", config)
+    resolver = Resolver(config, registries)
+    started = time.monotonic()
+    with resolver.asking(where) as survey:
+        assert await survey.next_found() == 1
+        assert survey.reasons()[HUB].startswith("unreachable (no answer within")
+    assert 0.1 <= time.monotonic() - started < 0.1 + PROBE_SLACK_S + 0.3
+
+
+async def test_all_are_asked_at_once() -> None:
+    """Three registries that take 0.1 s each take 0.1 s together."""
+    registries = FakeRegistries(delays_s={HUB: 0.1, MIRROR: 0.1, LAST: 0.1})
+    config = config_of()
+    started = time.monotonic()
+    assert await best(Resolver(config, registries), places("nginx", config)) is None
+    assert time.monotonic() - started < 0.25
+
+
+async def test_same_question_is_shared_and_survives_one_caller() -> None:
+    """Of two callers one is cancelled; the other gets the answer of the one question."""
+    registries = FakeRegistries({HUB: Outcome.FOUND}, delays_s={HUB: 0.05})
+    config = config_of()
+    resolver, where = Resolver(config, registries), places("nginx", config)
+    first = asyncio.create_task(best(resolver, where))
+    second = asyncio.create_task(best(resolver, where))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    assert await second == 0
+    assert registries.asked.count((HUB, f"{HUB}/library/nginx:latest")) == 1
+    assert HUB not in registries.cancelled
+
+
+async def test_last_caller_takes_the_questions_along() -> None:
+    """When nobody waits any more, nothing is asked any more."""
+    registries = FakeRegistries(delays_s={HUB: 30, MIRROR: 30, LAST: 30})
+    config = config_of()
+    task = asyncio.create_task(best(Resolver(config, registries), places("nginx", config)))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)
+    assert len(registries.cancelled) == 3
+
+
+async def test_found_lives_as_long_as_the_image_cache() -> None:
+    """A certain answer is remembered for `imageCacheTTL`, and counted."""
+    registries, clock, config = FakeRegistries({HUB: Outcome.FOUND}), Clock(), config_of()
+    resolver, where = Resolver(config, registries, clock), places("nginx", config)
+    assert resolver.known(where) is None
+    await best(resolver, where)
+    clock.now += config.cache.ttl_s - 1
+    known = resolver.known(where)
+    assert known is not None
+    assert known.index == 0
+    assert (resolver.hits, resolver.misses, len(resolver)) == (1, 1, 1)
+    clock.now += 2
+    assert resolver.known(where) is None
+    assert len(resolver) == 0
+
+
+@pytest.mark.parametrize("hub", [Outcome.UNREACHABLE, Outcome.UNAUTHORIZED])
+async def test_found_below_a_registry_in_trouble_lives_briefly(hub: Outcome) -> None:
+    """A better registry that comes back is asked again within seconds."""
+    registries = FakeRegistries({HUB: hub, MIRROR: Outcome.FOUND})
+    clock, config = Clock(), config_of()
+    resolver, where = Resolver(config, registries, clock), places("nginx", config)
+    assert await best(resolver, where) == 1
+    assert resolver.known(where) is not None
+    clock.now += BRIEF_TTL_S
+    assert resolver.known(where) is None
+
+
+async def test_absent_everywhere_lives_for_the_negative_ttl() -> None:
+    """A miss is remembered for `negativeCacheTTL` only."""
+    registries, clock, config = FakeRegistries(), Clock(), config_of()
+    resolver, where = Resolver(config, registries, clock), places("nginx", config)
+    assert await best(resolver, where) is None
+    known = resolver.known(where)
+    assert known == Known(None, None, {HUB: "absent", MIRROR: "absent", LAST: "absent"})
+    clock.now += config.negative_cache_ttl_s
+    assert resolver.known(where) is None
+
+
+@pytest.mark.parametrize("trouble", [Outcome.UNREACHABLE, Outcome.UNAUTHORIZED])
+@pytest.mark.parametrize("host", [HUB, MIRROR, LAST])
+async def test_failure_to_ask_is_no_miss(trouble: Outcome, host: str) -> None:
+    """Wherever one registry could not be asked, nothing is remembered."""
+    config = config_of()
+    resolver, where = Resolver(config, FakeRegistries({host: trouble})), places("nginx", config)
+    assert await best(resolver, where) is None
+    assert resolver.known(where) is None
+
+
+async def test_cache_of_size_zero_is_off() -> None:
+    """`imageCacheSize: 0` asks every time."""
+    config = config_of()
+    config = replace(config, cache=replace(config.cache, size=0))
+    resolver = Resolver(config, FakeRegistries({HUB: Outcome.FOUND}))
+    await best(resolver, places("nginx", config))
+    assert resolver.known(places("nginx", config)) is None
+
+
+async def test_least_recently_used_leaves_first() -> None:
+    """The cache holds `imageCacheSize` answers."""
+    config = config_of()
+    config = replace(config, cache=replace(config.cache, size=2))
+    resolver = Resolver(config, FakeRegistries({HUB: Outcome.FOUND}))
+    for image in ("a", "b"):
+        await best(resolver, places(image, config))
+    assert resolver.known(places("a", config)) is not None
+    await best(resolver, places("c", config))
+    assert resolver.known(places("b", config)) is None
+    assert resolver.known(places("a", config)) is not None
+
+
+async def test_dropped_answer_is_asked_anew_even_by_callers_of_a_running_survey() -> None:
+    """After a failed pull nobody joins the old round, and the old round is not remembered."""
+    registries, config = FakeRegistries({HUB: Outcome.FOUND}), config_of()
+    resolver, where = Resolver(config, registries), places("nginx", config)
+    with resolver.asking(where) as old:
+        await old.next_found()
+        resolver.drop(where.image)
+        resolver.settle(where, old, 0)
+        assert resolver.known(where) is None
+        with resolver.asking(where) as new:
+            assert new is not old
+
+
+@pytest.mark.parametrize("state", ["open", "half-open"])
+async def test_remembered_answer_of_a_dead_registry_is_not_used(state: str) -> None:
+    """What its breaker knows outweighs what the cache remembers."""
+    registries, config = FakeRegistries({HUB: Outcome.FOUND}), config_of()
+    resolver, where = Resolver(config, registries), places("nginx", config)
+    await best(resolver, where)
+    registries.breakers[HUB] = state
+    assert resolver.known(where) is None

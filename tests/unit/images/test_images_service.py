@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from shimcore.config import Fallback
+from shimcore.images import Forward, Refuse
+from shimcore.images.cache import ExpiringCache
+from shimcore.images.decision import Verdict
+from shimcore.images.flights import Flights
+from shimcore.images.wording import (
+    REASON_LIMIT,
+    REFUSAL_LIMIT,
+    decision_line,
+    printable,
+    reason,
+    refusal,
+)
+from shimcore.registry.answers import Outcome
+from shimcore.runtime import StatusCode
+from tests.unit.images.fakes import (
+    HUB,
+    PULL,
+    STATUS,
+    Bench,
+    Clock,
+    FakeRegistries,
+    config_of,
+    failed,
+    pull_request,
+    status_request,
+)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The decisions in the log."""
+    return [each.message for each in caplog.records if each.message.startswith("call=")]
+
+
+async def test_one_line_for_each_decision(caplog: pytest.LogCaptureFixture) -> None:
+    """What was asked, what went on, where and why, in milliseconds; no secret of anyone."""
+    caplog.set_level(logging.DEBUG)
+    bench = Bench(registries=FakeRegistries({HUB: Outcome.FOUND}))
+    bench.runtime.failing[HUB] = failed("hub-secret callers-own-secret Bearer abcdefghijkl")
+    await bench.pull("nginx", username="me", password="callers-own-secret")
+    bench.runtime.failing.clear()
+    await bench.pull("redis")
+    await bench.status("redis")
+    told = lines(caplog)
+    assert len(told) == 3
+    assert told[0].startswith("call=PullImage image=nginx decision=as-is name=nginx registry=-")
+    assert f"call=PullImage image=redis decision=rewritten name={HUB}/library/redis" in told[1]
+    assert told[2].startswith("call=ImageStatus image=redis decision=as-is")
+    for secret in ("hub-secret", "callers-own", "abcdefghijkl"):
+        assert secret not in caplog.text
+
+
+async def test_hostile_name_stays_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A name with line breaks, escapes or a megabyte cannot forge or flood the log."""
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    name = 'x\ncall=PullImage decision=rewritten \x1b[31m"' + "y" * 1_000_000
+    bench.service.open(PULL, pull_request(name), None).decide_now()
+    assert len(lines(caplog)) == 1
+    assert "\n" not in lines(caplog)[0]
+    assert "\x1b" not in lines(caplog)[0]
+    assert len(lines(caplog)[0]) < 2000
+
+
+async def test_cancelled_decision_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A caller that goes away gets its line, too."""
+    caplog.set_level(logging.INFO)
+    bench = Bench(registries=FakeRegistries(delays_s={HUB: 30}))
+    task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task})
+    assert "decision=cancelled" in lines(caplog)[0]
+
+
+class Broken(FakeRegistries):
+    """A neighbour with a defect."""
+
+    def states(self) -> dict[str, str]:
+        raise ZeroDivisionError
+
+    async def head_manifest(self, *_: object) -> None:  # type: ignore[override]
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("fallback", list(Fallback))
+async def test_defect_never_breaks_a_call(
+    fallback: Fallback, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The original goes on, or nothing does where it must not; the log has the traceback."""
+    bench = Bench(config=config_of(fallback=fallback), registries=Broken())
+    bench.service._parts.resolver.asking = None  # type: ignore[assignment, method-assign]
+    decision = await bench.decide(PULL, pull_request("nginx"))
+    if fallback is Fallback.ALLOW:
+        assert decision == Forward(None)
+    else:
+        assert isinstance(decision, Refuse)
+        assert decision.code == StatusCode.INTERNAL
+    assert any(each.levelno == logging.ERROR and each.exc_info for each in caplog.records)
+
+
+async def test_defect_of_a_question_is_an_unreachable_registry(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An error inside a registry's question does not end the others'."""
+    bench = Bench(registries=Broken())
+    assert await bench.pull("nginx") == Forward(None)
+    assert len(bench.service._parts.resolver) == 0
+    assert any(each.exc_info for each in caplog.records)
+
+
+async def test_unreadable_request_goes_to_the_runtime() -> None:
+    """It can tell better what is wrong."""
+    call = Bench().service.open(STATUS, b"\x0a\xff", None)
+    assert call.decide_now() == Forward(None)
+    call.finished(3, True)
+
+
+async def test_statistics() -> None:
+    """Entries, hits, misses, and pulls by registry and outcome."""
+    bench = Bench(registries=FakeRegistries({HUB: Outcome.FOUND}))
+    await bench.pull("nginx")
+    await bench.pull("nginx")
+    assert bench.service.stats() == {
+        "entries": 1,
+        "hits": 1,
+        "misses": 1,
+        "rewrites": {(HUB, "side-ok"): 1, (HUB, "ok"): 2},
+    }
+
+
+async def test_new_service_starts_fresh() -> None:
+    """After a reload nothing is remembered and nothing proven."""
+    bench = Bench(registries=FakeRegistries({HUB: Outcome.FOUND}))
+    await bench.pull("nginx")
+    bench.restart()
+    call = bench.service.open(PULL, pull_request("nginx"), None)
+    assert call.decide_now() is None
+    assert bench.service.open(STATUS, status_request("nginx"), None).decide_now() is None
+
+
+def test_import_for_help_is_light() -> None:
+    """The package's values cost neither an HTTP nor a gRPC library."""
+    code = (
+        "import sys, shimcore.images as i; i.METHODS; i.explain;"
+        "sys.exit(any(m in sys.modules for m in ('httpx', 'grpc')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestWording:
+    def test_printable_is_bounded(self) -> None:
+        """Cut with an ellipsis, with everything unprintable escaped."""
+        assert printable("a\nb\u2028", 10) == "a\\x0ab\\x2028"
+        assert printable("x" * 20, 10) == "x" * 9 + "…"
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("Get https://user:pw@host/x: EOF", "Get https://host/x: EOF"),
+            ('Get "https://s3/blob?X-Amz-Signature=abc": EOF', 'Get "https://s3/blob?***": EOF'),
+            ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic ***"),
+            ("password hunter22 refused\nnow", "password *** refused now"),
+        ],
+    )
+    def test_reason_has_no_secrets(self, text: str, shown: str) -> None:
+        """URL passwords and queries, headers, and known secrets are taken out."""
+        assert reason(text, ["hunter22"]) == shown
+
+    def test_reason_is_bounded(self) -> None:
+        """A runtime's error text may be a megabyte."""
+        assert len(reason("x " * 1_000_000)) == REASON_LIMIT
+
+    def test_refusal_names_all_of_many(self) -> None:
+        """Twenty registries with long reasons still fit, each with its host."""
+        hosts = {f"registry-{number:02}.local:5000": "x" * 240 for number in range(20)}
+        text = refusal("nginx", hosts)
+        assert len(text) <= REFUSAL_LIMIT
+        assert all(host in text for host in hosts)
+
+    def test_line_quotes_values(self) -> None:
+        """A value with spaces or quotes cannot be taken for another key."""
+        line = decision_line(
+            "PullImage", 'a" b=c', Verdict(Refuse(5, "t"), "", "", "w h y"), 0.0015
+        )
+        assert line.startswith(
+            'call=PullImage image="a\\" b=c" decision=refused(5) name=- registry=- '
+        )
+        assert line.endswith(' why="w h y" ms=1.5')
+
+
+class TestFlights:
+    async def test_exception_reaches_every_caller(self) -> None:
+        """And the next caller starts anew."""
+        flights: Flights[int] = Flights()
+        starts = 0
+
+        async def work() -> int:
+            nonlocal starts
+            starts += 1
+            await asyncio.sleep(0.01)
+            raise ValueError
+
+        told = await asyncio.gather(
+            *(flights.run("k", work) for _ in range(3)), return_exceptions=True
+        )
+        assert [type(each) for each in told] == [ValueError] * 3
+        assert (starts, len(flights)) == (1, 0)
+
+    async def test_new_caller_does_not_join_a_flight_that_is_ending(self) -> None:
+        """After the last caller was cancelled, the key is free at once."""
+        flights: Flights[str] = Flights()
+
+        async def stubborn() -> str:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.02)
+                raise
+            return "late"
+
+        async def quick() -> str:
+            return "new"
+
+        first = asyncio.create_task(flights.run("k", stubborn))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.wait({first})
+        assert await flights.run("k", quick) == "new"
+
+
+class TestExpiringCache:
+    def test_time_to_live(self) -> None:
+        """Each entry has its own."""
+        clock = Clock()
+        cache: ExpiringCache[int] = ExpiringCache(10, clock)
+        cache.put("a", 1, 5)
+        cache.put("b", 2, 10)
+        cache.put("never", 3, 0)
+        clock.now += 5
+        assert (cache.get("a"), cache.get("b"), cache.get("never")) == (None, 2, None)
+        assert len(cache) == 1
+
+    def test_size_zero_keeps_nothing(self) -> None:
+        """Off is off."""
+        cache: ExpiringCache[int] = ExpiringCache(0, Clock())
+        cache.put("a", 1, 5)
+        assert cache.get("a") is None
