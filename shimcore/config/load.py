@@ -47,4 +47,7 @@ def _parse(text: str, source: str, files: Files) -> Config:
     tree, faults = read_document(text)
     if tree is None and faults:
         raise ConfigError(source, tuple(faults))
+    if tree is not None and not isinstance(tree, dict):
+        reason = "keys and values expected, such as: address: http://sealos.hub:5000"
+        raise ConfigError(source, (ConfigFault("", reason),))
     return build(tree, source, files, faults)

@@ -9,17 +9,15 @@ import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
-from shimcore.config import Config, Watcher
-from shimcore.daemon import logs
-from shimcore.daemon.generation import Generations
+from shimcore.config import Config
+from shimcore.daemon import logs, upkeep
+from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.notify import notify
+from shimcore.daemon.shim import DRAIN_S, Shim
 from shimcore.daemon.sockets import ListeningSocket
-from shimcore.errors import ConfigError, RuntimeUnavailableError
-from shimcore.images import METHODS
-from shimcore.relay.shell import Relay
+from shimcore.errors import RuntimeUnavailableError
 from shimcore.runtime import (
     KNOWN_SOCKETS,
-    RuntimeClient,
     RuntimeVersion,
     detect_socket,
     wait_for_socket,
@@ -27,13 +25,6 @@ from shimcore.runtime import (
 )
 
 log = logging.getLogger("shimcore.daemon")
-
-# How long running pulls may go on after SIGTERM.
-DRAIN_S = 30.0
-# How long the clients of the shim's own may take to close after that.
-CLOSE_S = 2.0
-
-_OPENED = frozenset(path.encode() for path in METHODS)
 
 
 @dataclass(slots=True)
@@ -70,14 +61,14 @@ def serve(path: str, config: Config) -> None:
 async def _serve(path: str, config: Config) -> None:
     signals = _Signals()
     signals.watch()
-    listening = ListeningSocket(config.shim_socket)
-    try:
+    with contextlib.ExitStack() as sockets:
+        listening = ListeningSocket(config.shim_socket)
+        sockets.callback(listening.close)
+        admin = ListeningSocket(config.admin_socket)
+        sockets.callback(admin.close)
         runtime = await _until_stopped(_find_runtime(config), signals.stop)
         if runtime is not None:
-            await _serve_on(listening, runtime, path, config, signals)
-    finally:
-        listening.close()
-    notify("STOPPING=1")
+            await _serve_on(listening, admin, Shim(path, config, runtime), signals)
     log.info("stopped")
 
 
@@ -86,7 +77,7 @@ async def _find_runtime(config: Config) -> str:
 
     def say(why: str) -> None:
         log.warning("waiting for the container runtime: %s", why)
-        notify(f"STATUS=waiting for the container runtime: {why}")
+        notify(f"STATUS=waiting for the container runtime: {' '.join(why.split())}")
 
     if config.force:
         try:
@@ -107,70 +98,55 @@ def _described(socket: str, version: RuntimeVersion) -> str:
 
 
 async def _serve_on(
-    listening: ListeningSocket, socket: str, path: str, config: Config, signals: _Signals
+    listening: ListeningSocket, admin: ListeningSocket, shim: Shim, signals: _Signals
 ) -> None:
-    accepting = listening.listen()
-    listening.take_access_of(socket)
-    runtime = RuntimeClient(socket)
-    generations = Generations(config, runtime)
-    relay = Relay(lambda: socket, _OPENED.__contains__, generations.open)
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(relay.accept, sock=accepting)
+    accepting = listening.listen()
+    listening.take_access_of(shim.runtime_socket)
+    server = await loop.create_unix_server(shim.relay.accept, sock=accepting)
+    admin_server = AdminServer(shim, admin)
+    await admin_server.start()
+    _say_serving(shim)
+    upkeeping = [
+        loop.create_task(upkeep.reload_on_change(shim, signals.reload)),
+        loop.create_task(upkeep.watch(shim, listening.path)),
+        loop.create_task(upkeep.log_statistics(shim)),
+    ]
+    try:
+        await _first(signals.stop, upkeeping)
+    finally:
+        log.info("draining: running calls get up to %.0f s", DRAIN_S)
+        notify("STOPPING=1", "STATUS=draining")
+        for task in upkeeping:
+            task.cancel()
+        admin_server.draining()
+        server.close()
+        await shim.close()
+        await admin_server.stop()
+
+
+def _say_serving(shim: Shim) -> None:
+    config = shim.config
+    others = len(config.registries) - 1
+    more = f" and {others} more" if others else ""
     log.info(
         "serving %s for %s; hub %s%s",
         config.shim_socket,
-        socket,
+        shim.runtime_socket,
         config.hub.address,
-        f", {len(config.registries) - 1} more registries" if len(config.registries) > 1 else "",
+        more,
     )
-    notify("READY=1", f"STATUS=serving {config.shim_socket}")
-    reloading = loop.create_task(_reload_on_change(path, generations, signals.reload))
-    try:
-        await signals.stop.wait()
-    finally:
-        log.info("draining: running calls get up to %.0f s", DRAIN_S)
-        notify("STOPPING=1")
-        reloading.cancel()
-        server.close()
-        await relay.drain(DRAIN_S)
-        await generations.close(CLOSE_S)
-        await runtime.aclose()
+    notify("READY=1", f"STATUS=serving {config.shim_socket} for {shim.runtime_socket}")
 
 
-async def _reload_on_change(path: str, generations: Generations, asked: asyncio.Event) -> None:
-    """Look at the file at each interval, and at once on SIGHUP."""
-    watcher = Watcher(path, generations.current.config)
-    while True:
-        interval = generations.current.config.reload_interval_s
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), interval if interval > 0 else None)
-        forced = asked.is_set()
-        asked.clear()
-        if forced:
-            notify("RELOADING=1")
-        _reload(watcher, generations, forced=forced)
-        if forced:
-            notify("READY=1")
-
-
-def _reload(watcher: Watcher, generations: Generations, *, forced: bool) -> None:
-    before = generations.current.config
-    try:
-        config = watcher.reload() if forced else watcher.check()
-    except ConfigError as error:
-        for fault in error.faults:
-            log.error("%s: %s; the configuration in force stays", error.source, fault)
-        return
-    if config is None:
-        return
-    for name in ("shim_socket", "runtime_socket", "admin_socket", "metrics"):
-        if getattr(config, name) != getattr(before, name):
-            log.warning("a changed %s takes effect at the next start", name)
-    for notice in config.notices:
-        log.warning("%s: %s", config.source, notice)
-    logs.set_level(debug=config.debug)
-    generations.replace(config)
-    log.info("configuration reloaded from %s", config.source)
+async def _first(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Until the process is asked to stop. A task of upkeep that fails ends it as well."""
+    stopping = asyncio.ensure_future(stop.wait())
+    running: set[asyncio.Future[object]] = {stopping, *tasks}  # type: ignore[arg-type]
+    while not stopping.done():
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 async def _until_stopped(work: Coroutine[None, None, str], stop: asyncio.Event) -> str | None:

@@ -10,6 +10,7 @@ import socket
 import stat
 from pathlib import Path
 
+from shimcore.daemon.activation import inherited_socket
 from shimcore.errors import ShimError, SocketInUseError
 
 # What the runtime's own socket may at most hand on to ours.
@@ -29,9 +30,12 @@ class ListeningSocket:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.inherited = inherited_socket(path)
         self.socket: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
         self._lock = _lock(path)
+        if self.inherited is not None:
+            return
         try:
             _remove_stale(path)
         except BaseException:
@@ -39,14 +43,29 @@ class ListeningSocket:
             raise
 
     def listen(self, *, mode: int = 0o600) -> socket.socket:
-        """Bind, with `mode` from the first moment on, and listen. Raises ShimError."""
+        """Bind, with `mode` from the first moment on, and listen. Raises ShimError.
+
+        A socket that systemd has opened is taken as it is.
+        """
+        if self.inherited is not None:
+            self.socket = self.inherited
+            return self.socket
         _remove_stale(self.path)
         self.socket = _bind(self.path, mode)
         self._identity = _identity(self.path)
         return self.socket
 
+    def adopt(self) -> None:
+        """The socket file at the path was bound by a library on this one's behalf."""
+        self._identity = _identity(self.path)
+
     def take_access_of(self, other: str) -> None:
-        """Take owner, group and mode of another socket, never wider than 0660."""
+        """Take owner, group and mode of another socket, never wider than 0660.
+
+        A socket that systemd has opened keeps what its unit says.
+        """
+        if self.inherited is not None:
+            return
         with contextlib.suppress(FileNotFoundError):
             theirs = os.stat(other)
             ours = os.stat(self.path)
@@ -56,11 +75,11 @@ class ListeningSocket:
             os.chmod(self.path, stat.S_IMODE(theirs.st_mode) & WIDEST_MODE)
 
     def close(self) -> None:
-        """Stop listening and remove the socket file, if it is still this one."""
+        """Stop listening and remove the socket file, if it is this one's own."""
         if self.socket is not None:
             self.socket.close()
         with contextlib.suppress(FileNotFoundError):
-            if _identity(self.path) == self._identity:
+            if self._identity is not None and _identity(self.path) == self._identity:
                 os.unlink(self.path)
         os.close(self._lock)
 

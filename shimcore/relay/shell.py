@@ -54,6 +54,7 @@ class Relay:
         self.slots = Slots()
         self.connections: set[Pair] = set()
         self.calls: dict[bytes, int] = {}
+        self.accepted = 0
         self._opens = opens
         self._starving: asyncio.TimerHandle | None = None
 
@@ -125,6 +126,7 @@ class Pair:
 
     def _client_made(self) -> None:
         self._relay.connections.add(self)
+        self._relay.accepted += 1
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:

@@ -1,0 +1,119 @@
+"""The running shim: its parts, the configuration in force, and what can be said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+from shimcore.config import Config, Watcher
+from shimcore.daemon import logs
+from shimcore.daemon.generation import Generations
+from shimcore.errors import ConfigError, RuntimeUnavailableError
+from shimcore.images import METHODS
+from shimcore.relay.shell import Relay
+from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
+
+log = logging.getLogger("shimcore.daemon")
+
+# How long running pulls may go on after SIGTERM.
+DRAIN_S = 30.0
+# How long the shim's own clients may take to close after that.
+CLOSE_S = 2.0
+# A runtime that takes longer to say that it is well is not.
+RUNTIME_ANSWER_S = 2.0
+
+_OPENED = frozenset(path.encode() for path in METHODS)
+_NEEDS_RESTART = {
+    "shim_socket": "shim",
+    "runtime_socket": "cri",
+    "admin_socket": "admin",
+    "metrics": "metrics",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeReport:
+    """What the runtime says of itself; `detail` says why it is not ready."""
+
+    socket: str
+    version: RuntimeVersion | None
+    ready: bool
+    detail: str
+
+
+class Shim:
+    """Everything between the listening socket and the runtime's, for one run of `serve`."""
+
+    def __init__(self, path: str, config: Config, runtime_socket: str) -> None:
+        self.runtime_socket = runtime_socket
+        self.runtime = RuntimeClient(runtime_socket)
+        self.generations = Generations(config, self.runtime)
+        self.relay = Relay(lambda: runtime_socket, _OPENED.__contains__, self.generations.open)
+        self.started_at = time.time()
+        self.loaded_at = self.started_at
+        self.config_file = path
+        self.config_fault = ""  # what is wrong with the file as it is now
+        self._started_with = config
+        self._watcher = Watcher(path, config)
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.generations.current.config
+
+    @property
+    def socket(self) -> str:
+        """Path of the socket that is served."""
+        return self._started_with.shim_socket
+
+    def reload(self, *, forced: bool) -> bool:
+        """Look at the configuration; whether another one is in force now.
+
+        `forced` reads the files also when nothing about them has changed. A configuration
+        that cannot be used is logged and kept out.
+        """
+        try:
+            config = self._watcher.reload() if forced else self._watcher.check()
+        except ConfigError as error:
+            self.config_fault = "; ".join(str(fault) for fault in error.faults)
+            for fault in error.faults:
+                log.error("%s: %s; the configuration in force stays", error.source, fault)
+            return False
+        if config is None:
+            return False
+        self._put_in_force(config)
+        return True
+
+    def _put_in_force(self, config: Config) -> None:
+        for name, key in _NEEDS_RESTART.items():
+            if getattr(config, name) != getattr(self._started_with, name):
+                log.warning("%s: a changed %r counts from the next start on", config.source, key)
+        for notice in config.notices:
+            log.warning("%s: %s", config.source, notice)
+        logs.set_level(debug=config.debug)
+        self.generations.replace(config)
+        self.config_fault = ""
+        self.loaded_at = time.time()
+        log.info("configuration reloaded from %s", config.source)
+
+    async def runtime_report(self) -> RuntimeReport:
+        """Ask the runtime for its version and readiness, within RUNTIME_ANSWER_S."""
+        version = None
+        try:
+            async with asyncio.timeout(RUNTIME_ANSWER_S):
+                version = await self.runtime.version(RUNTIME_ANSWER_S)
+                ready, why = await self.runtime.ready(RUNTIME_ANSWER_S)
+        except (RuntimeUnavailableError, RuntimeCallError) as error:
+            return RuntimeReport(self.runtime_socket, version, ready=False, detail=str(error))
+        except TimeoutError:
+            why = f"no answer within {RUNTIME_ANSWER_S:g} s"
+            return RuntimeReport(self.runtime_socket, version, ready=False, detail=why)
+        return RuntimeReport(self.runtime_socket, version, ready, "" if ready else why)
+
+    async def close(self) -> None:
+        """Let running calls end, then close every connection."""
+        await self.relay.drain(DRAIN_S)
+        await self.generations.close(CLOSE_S)
+        await self.runtime.aclose()
