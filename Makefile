@@ -1,3 +1,42 @@
+# On a machine with Python 3.11 or later, git and make, `make demo` and `make test` do everything.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := cli shimcore tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test e2e lint types check
+
+help: ## Show what there is to make
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+# The project and its development tools, at the versions that CI has tried.
+$(VENV)/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fast]' --group dev
+	@touch $@
+
+venv: $(VENV)/done ## Install into .venv
+
+demo: venv ## Show the main job on embedded parts
+	$(BIN)/image-cri-shim demo
+
+test: venv ## Unit, property and integration tests
+	$(BIN)/python -m pytest
+
+e2e: venv ## Real containerd, registries, crictl and systemd (root, Debian)
+	$(BIN)/python -m pytest tests/e2e -m e2e
+
+lint: venv ## Style
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: venv ## Strict types
+	$(BIN)/mypy
+
+check: lint types protos-check test ## Everything that needs no root
+
 # Generated code works with protobuf runtimes no older than its compiler: this one's is 5.27,
 # older than the oldest runtime that pyproject.toml allows.
 PROTOC_VERSION := 1.67.1
