@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from shimcore.errors import RegistryError
 from shimcore.registry.challenge import Challenge, ChallengeSyntaxError, parse_challenges
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, one_line
 from shimcore.registry.token import TokenCache, TokenEndpoint, basic, check_realm
@@ -57,13 +58,11 @@ class Authenticator:
 
         Raises UnreachableError, too.
         """
-        grant = None
-        if self._challenge is not None:
-            grant = await self._grant(self._challenge, scope, ask.deadline)
+        grant = await self._remembered(scope, ask.deadline)
         answer = await self._send_with(ask, grant)
         if answer.status == _UNAUTHORIZED:
-            challenge = self._learn(answer)
-            if grant is None or not grant.fresh or grant.challenge != challenge:
+            challenge = self._read(answer)
+            if grant is None or not grant.fresh or _differ(grant.challenge, challenge):
                 if grant is not None:
                     self._tokens.drop(grant.challenge, scope)
                 grant = await self._grant(challenge, scope, ask.deadline)
@@ -72,12 +71,26 @@ class Authenticator:
             raise self._refusal(answer, grant)
         return answer
 
+    async def _remembered(self, scope: str, deadline: float) -> _Grant | None:
+        """Return what answers the challenge made before, if any.
+
+        If that cannot be had any more, the challenge is forgotten: the registry may by now ask
+        for something else.
+        """
+        if self._challenge is None:
+            return None
+        try:
+            return await self._grant(self._challenge, scope, deadline)
+        except RegistryError:
+            self._challenge = None
+            raise
+
     async def _send_with(self, ask: Ask, grant: _Grant | None) -> Answer:
         if grant is None:
             return await self._transport.send(ask)
         return await self._transport.send(replace(ask, authorization=grant.value))
 
-    def _learn(self, answer: Answer) -> Challenge:
+    def _read(self, answer: Answer) -> Challenge:
         """Choose the challenge to answer: Bearer, else Basic."""
         if answer.origin != self._home:
             raise UnauthorizedError(
@@ -85,14 +98,18 @@ class Authenticator:
                 f"redirects to {answer.origin}, which asks for a login; credentials do not follow "
                 "a redirect to another host (is that the address to configure?)",
             )
-        self._challenge = None
-        self._challenge = choose_challenge(self._registry, answer)
-        return self._challenge
+        return choose_challenge(self._registry, answer)
 
     async def _grant(self, challenge: Challenge, scope: str, deadline: float) -> _Grant:
-        """Return the Authorization that answers a challenge."""
+        """Return the Authorization that answers a challenge, and remember the challenge."""
         if challenge.scheme == "basic":
-            return _Grant(challenge, self._basic(), fresh=True)
+            grant = _Grant(challenge, self._basic(), fresh=True)
+        else:
+            grant = await self._bearer(challenge, scope, deadline)
+        self._challenge = challenge
+        return grant
+
+    async def _bearer(self, challenge: Challenge, scope: str, deadline: float) -> _Grant:
         realm = check_realm(self._registry, self._home, challenge.get("realm"))
         withheld = realm.withheld if self._credentials is not None else ""
         cached = self._tokens.get(challenge, scope)
@@ -125,6 +142,13 @@ class Authenticator:
         else:
             reason = "the login was refused (401)"
         return UnauthorizedError(self._registry, reason)
+
+
+def _differ(one: Challenge, other: Challenge) -> bool:
+    """Say whether two challenges want different answers; scope and error differ all the time."""
+    return one.scheme != other.scheme or any(
+        one.get(name) != other.get(name) for name in ("realm", "service")
+    )
 
 
 def choose_challenge(registry: str, answer: Answer) -> Challenge:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -15,15 +16,16 @@ from shimcore.registry.answers import ManifestAnswer, Outcome, PingReport
 from shimcore.registry.errors import Fault, UnauthorizedError
 from shimcore.registry.flight import FlightCancelledError, Flights
 from shimcore.registry.health import Breaker
+from shimcore.registry.proxy import ProxyRules
+from shimcore.registry.tls import make_context
 
 if TYPE_CHECKING:
-    import ssl
-
     from shimcore.config import Registry
     from shimcore.reference import Reference
     from shimcore.registry.endpoint import Endpoint
 
 _logger = logging.getLogger(__name__)
+_CLOSED = "not asked: the registry client was closed"
 _DEFECT = "unexpected error (see the log)"
 
 
@@ -41,6 +43,12 @@ class RegistryClient:
         probe_timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        # Here, so that the values of this package can be had without an HTTP library, and a
+        # question does not wait for an import.
+        from shimcore.registry.endpoint import Endpoint  # noqa: PLC0415
+
+        self._make_endpoint = Endpoint
+        self._closed = False
         self._probe_timeout_s = probe_timeout_s
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
@@ -62,8 +70,8 @@ class RegistryClient:
                 (registry, str(image)), lambda: self._question(registry, image)
             )
         except FlightCancelledError:
-            detail = "the question was dropped: the registry client was closed"
-            return ManifestAnswer(Outcome.UNREACHABLE, None, self._clock() - started, detail)
+            elapsed_s = self._clock() - started
+            return ManifestAnswer(Outcome.UNREACHABLE, None, elapsed_s, _CLOSED)
 
     async def ping(self, registry: Registry) -> PingReport:
         """Ask `GET /v2/` and log in as configured. Raises nothing but CancelledError."""
@@ -99,6 +107,7 @@ class RegistryClient:
 
     async def aclose(self) -> None:
         """End what is being asked and close all connections."""
+        self._closed = True
         await self._flights.cancel_all()
         endpoints, self._endpoints = list(self._endpoints.values()), {}
         await asyncio.gather(*(endpoint.aclose() for endpoint in endpoints))
@@ -127,12 +136,10 @@ class RegistryClient:
     def _endpoint(self, registry: Registry) -> Endpoint:
         """Return the registry's endpoint, made at the first question. Raises RegistryError."""
         endpoint = self._endpoints.get(registry)
+        if self._closed:
+            raise RegistryError(registry.host, _CLOSED)
         if endpoint is None:
-            # Here, so that the values of this package can be had without an HTTP library.
-            from shimcore.registry.endpoint import Endpoint  # noqa: PLC0415
-            from shimcore.registry.proxy import ProxyRules  # noqa: PLC0415
-
-            endpoint = self._endpoints[registry] = Endpoint(
+            endpoint = self._endpoints[registry] = self._make_endpoint(
                 registry,
                 self._context(registry),
                 ProxyRules.from_environment(os.environ),
@@ -146,7 +153,5 @@ class RegistryClient:
         """Return the TLS context of a registry; those with the same settings share one."""
         key = (registry.ca_file, registry.insecure_skip_verify)
         if key not in self._contexts:
-            from shimcore.registry.tls import make_context  # noqa: PLC0415
-
             self._contexts[key] = make_context(registry.host, *key)
         return self._contexts[key]

@@ -177,6 +177,45 @@ async def test_a_revoked_token_is_replaced_once(client: RegistryClient) -> None:
         assert [scheme for _, scheme in wire(demo)][6:] == ["bearer", "basic", "bearer"]
 
 
+async def test_a_new_token_that_is_refused_is_not_asked_for_again(client: RegistryClient) -> None:
+    """Though the challenge names another repository than the one that was remembered."""
+    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+        demo.add_image("library/nginx", "latest")
+        registry = configured(demo.address, credentials=LOGIN)
+        await ask(client, registry)
+        challenge = f'Bearer realm="{demo.address}/token",service="demo-registry",error="denied"'
+        refusal = Response(401, {"WWW-Authenticate": challenge})
+        demo.faults.respond.append((lambda request: "/private/" in request.path, refusal))
+        answer = await client.head_manifest(registry, candidate(registry, "private/app"))
+    assert answer.outcome is Outcome.UNAUTHORIZED
+    assert [scheme for _, scheme in wire(demo)][3:] == ["basic", "bearer"]
+
+
+async def test_a_realm_that_moved_is_learned_anew(client: RegistryClient) -> None:
+    """A token realm that is gone costs one question; the next asks the registry again."""
+    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+        demo.add_image("library/nginx", "latest")
+        registry = configured(demo.address, credentials=LOGIN)
+        demo.realm = f"{demo.address}/token?old"
+        await ask(client, registry)
+        demo.revoke_tokens()
+        gone = (lambda request: request.target.startswith("/token?old"), Response(404))
+        demo.faults.respond.append(gone)
+        demo.realm = ""
+        outcomes = [(await ask(client, registry, tag)).outcome for tag in ("latest", "latest")]
+        assert outcomes[-1] is Outcome.FOUND
+
+
+async def test_a_login_that_is_no_longer_asked_for(client: RegistryClient) -> None:
+    """A registry that wanted a login, which was never configured, and then does not."""
+    async with DemoRegistry(auth="basic") as demo:
+        demo.add_image("library/nginx", "latest")
+        registry = configured(demo.address)
+        assert (await ask(client, registry)).outcome is Outcome.UNAUTHORIZED
+        demo.faults.respond.append((manifests, Response(404)))
+        assert (await ask(client, registry)).outcome is Outcome.ABSENT
+
+
 async def test_an_identity_token_is_sent_as_a_refresh_token(client: RegistryClient) -> None:
     """POST with grant_type=refresh_token; the answer's access_token is the Bearer token."""
     async with DemoRegistry(auth="bearer") as demo:
