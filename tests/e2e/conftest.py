@@ -157,7 +157,7 @@ def clear_node(node: Containerd) -> None:
             client.remove_pod(wire.text(wire.decode(pod), 1))
         for name in client.store():
             if not name.startswith("pause.e2e/") and not name.startswith("sha256:"):
-                client.store_call("Delete", {1: name, 2: 1})
+                client.store_call("Delete", {1: name})
         for image in client.images():
             if not any(tag.startswith("pause.e2e/") for tag in image.tags):
                 client.remove_image(image.id)

@@ -84,7 +84,7 @@ class Bench:
         """The error of one pull that has to fail; its row goes into the table."""
         started = time.monotonic()
         with CriClient(shim.socket) as client, pytest.raises(CallError) as caught:
-            client.pull(image)
+            client.pull(image, username="me", password="secret")
         took_s = time.monotonic() - started
         FAULTS.append(Fault(fault, took_s, "—", caught.value.code.name))
         return caught.value
@@ -144,7 +144,7 @@ def test_a_dead_hub_stops_costing(bench: Bench) -> None:
     """Behind a hub that hangs, the breaker opens: a later image takes milliseconds of waiting."""
     silent = SilentListener()
     try:
-        config = bench.config(f"http://{silent.host}", probeTimeout="500ms")
+        config = bench.config(f"http://{silent.host}", probeTimeout="1s")
         shim = bench.shims.serve(config)
         for _ in range(6):
             image, _ = bench.push()
@@ -152,7 +152,7 @@ def test_a_dead_hub_stops_costing(bench: Bench) -> None:
                 client.pull(image)
         image, _ = bench.push()
         _, took_s = bench.until_there("hub hung, seventh image (breaker open)", shim, image)
-        assert took_s < 0.45
+        assert took_s < 0.9
     finally:
         silent.close()
 
@@ -301,7 +301,7 @@ def test_the_callers_deadline(bench: Bench) -> None:
             client.pull("nginx:latest", timeout_s=1)
         took_s = time.monotonic() - started
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert took_s < 1.5
+        assert took_s < 2
         FAULTS.append(
             Fault("hub hung, caller gives up after 1 s", took_s, "—", "DEADLINE_EXCEEDED")
         )
@@ -323,4 +323,4 @@ def test_a_restart_with_everything_down(bench: Bench, via_crictl: Callable[[Shim
     after = bench.shims.serve(config)
     started = time.monotonic()
     assert via_crictl(after).inspecti(image) is not None
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2

@@ -15,12 +15,15 @@ from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.recorder import Recorder, Seen
 from tests.e2e.support.registry import Registry
+from tests.e2e.support.shim import Shim
 
 pytestmark = pytest.mark.e2e
 
 IMAGES = 40
 CALLS_EACH = 5
 CONNECTIONS = 4
+# Idle connections that the shim's registry client keeps for its next question.
+KEPT_ALIVE = 8
 
 
 def push_many(registry: Registry, prefix: str, count: int) -> list[str]:
@@ -41,23 +44,26 @@ def questions(hub: Recorder) -> dict[str, list[Seen]]:
     return asked
 
 
+def pull_all(shim: Shim, names: list[str]) -> list[str]:
+    """The references that one call for each name is answered with, all calls at once."""
+    clients = [CriClient(shim.socket) for _ in range(CONNECTIONS)]
+    calls = list(zip(names, itertools.cycle(clients), strict=False))
+    with ThreadPoolExecutor(len(calls)) as pool:
+        answers = list(pool.map(lambda call: call[1].pull(call[0]), calls))
+    for client in clients:
+        client.close()
+    return answers
+
+
 def test_two_hundred_pulls_of_forty_images(
     shims: Shims, hub_config: dict[str, Any], hub: Recorder, registry: Registry
 ) -> None:
-    """All succeed, no question is asked twice at the same time, descriptors come back."""
+    """All succeed, and no question is asked twice at the same time."""
     names = push_many(registry, "many", IMAGES)
     shim = shims.serve(hub_config)
-    with CriClient(shim.socket) as client:
-        client.pull("nginx:latest")
-    before = shim.open_files()
     hub.clear()
     hub.delay_s = 0.02
-    clients = [CriClient(shim.socket) for _ in range(CONNECTIONS)]
-    calls = list(zip(names * CALLS_EACH, itertools.cycle(clients), strict=False))
-    with ThreadPoolExecutor(len(calls)) as pool:
-        answers = list(pool.map(lambda call: (call[0], call[1].pull(call[0])), calls))
-    for client in clients:
-        client.close()
+    answers = pull_all(shim, names * CALLS_EACH)
     assert len(answers) == IMAGES * CALLS_EACH
     assert len(set(answers)) == IMAGES, "an image has one reference, whoever asked"
     asked = questions(hub)
@@ -65,8 +71,20 @@ def test_two_hundred_pulls_of_forty_images(
     for path, same in asked.items():
         for earlier, later in itertools.pairwise(same):
             assert later.started >= earlier.ended, path
-    wait_for("the descriptors", lambda: shim.open_files() <= before, 30)
+    originals = {f"docker.io/library/{name}" for name in names}
     with CriClient(shims.runtime.socket) as node:
-        wait_for(
-            "the names", lambda: {f"docker.io/library/{n}" for n in names} <= set(node.store()), 10
-        )
+        wait_for("the names", lambda: originals <= set(node.store()), 10)
+
+
+def test_descriptors_come_back(
+    shims: Shims, hub_config: dict[str, Any], registry: Registry
+) -> None:
+    """After two hundred pulls only kept-alive registry connections stay; more pulls add none."""
+    names = push_many(registry, "again", 2 * IMAGES)
+    shim = shims.serve(hub_config)
+    pull_all(shim, ["nginx:latest"])
+    before = shim.open_files()
+    pull_all(shim, names[:IMAGES] * CALLS_EACH)
+    wait_for("the descriptors", lambda: shim.open_files() <= before + KEPT_ALIVE, 10)
+    pull_all(shim, names[IMAGES:] * CALLS_EACH)
+    wait_for("the descriptors", lambda: shim.open_files() <= before + KEPT_ALIVE, 10)
