@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.images.decision import Forward, Method, Verdict
+from shimcore.images.names import is_done
 from shimcore.runtime.errors import RuntimeCallError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class FindCall:
         if naming is None:
             return False
         await asyncio.wait({naming}, timeout=NAMING_WAIT_S)
-        return naming.done() and naming.result()
+        return is_done(naming)
 
     def _naming(self) -> asyncio.Task[bool] | None:
         return self._parts.names.under_way(self._places.image)

@@ -112,7 +112,7 @@ class Names:
         """The naming of an image that has not ended yet."""
         return self._tasks.get(str(image))
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs `work` in a task of this object."""
         task = asyncio.ensure_future(_logged(work))
         self._loose.add(task)
@@ -209,9 +209,14 @@ class Names:
         return False
 
 
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
+def is_done(naming: asyncio.Task[bool]) -> bool:
+    """True when a naming has ended, and the runtime knows the image by its own name."""
+    return naming.done() and not naming.cancelled() and naming.result()
+
+
+async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
-        await work
+        await work()
     except Exception:
         logger.exception("work after a pull failed")
 

@@ -16,6 +16,7 @@ from shimcore.config import Fallback
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.images.credentials import auth_for, secrets_of
 from shimcore.images.decision import Forward, Refuse, Verdict
+from shimcore.images.names import is_done
 from shimcore.images.wording import reason, refusal
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
@@ -93,7 +94,7 @@ class PullCall:
             self._count(candidate, "ok")
             self._succeeded(candidate)
             naming = self._parts.names.give(self._places.image, candidate.reference)
-            self._parts.names.later(self._release_after(naming))
+            self._parts.names.later(lambda: self._release_after(naming))
             return
         else:
             told = code not in _NOT_THE_REGISTRY
@@ -104,7 +105,7 @@ class PullCall:
     def abandoned(self) -> None:
         """Gives up the claim on names that pulls of this call brought."""
         if self._leased:
-            self._parts.names.later(self._release(keep=False))
+            self._parts.names.later(lambda: self._release(keep=False))
 
     def secrets(self) -> tuple[str, ...]:
         """The caller's secrets, for keeping them out of logs."""
@@ -267,7 +268,7 @@ class PullCall:
 
     async def _release_after(self, naming: asyncio.Task[bool]) -> None:
         await asyncio.wait({naming})
-        await self._release(keep=not naming.result())
+        await self._release(keep=not is_done(naming))
 
     async def _release(self, *, keep: bool) -> None:
         brought = self._parts.names.brought

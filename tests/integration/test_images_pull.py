@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shimcore.config import Credentials
+from shimcore.demo.registry import DemoRegistry
+from shimcore.demo.registry_http import Request, Response
+from shimcore.demo.runtime import pull_out_of_thin_air
+from shimcore.runtime import StatusCode
+from tests.integration.images_support import CALLER, HUB_LOGIN, Node, node
+
+NGINX = "library/nginx:latest"
+
+
+def fill(*registries: DemoRegistry, repository: str = "library/nginx") -> str:
+    """Puts one image everywhere; its digest."""
+    digests = {registry.add_image(repository, "latest") for registry in registries}
+    return digests.pop()
+
+
+def is_blob(request: Request) -> bool:
+    return "/blobs/" in request.path
+
+
+@pytest.fixture
+async def three(tmp_path: Path) -> AsyncIterator[Node]:
+    """nginx on the hub, on the mirror, and where it comes from."""
+    async with node(tmp_path) as made:
+        fill(made.hub, made.mirror, made.origin)
+        yield made
+
+
+async def test_pulled_from_the_hub_with_the_hubs_login(three: Node) -> None:
+    """The caller's credentials are seen by nobody."""
+    pulled = await three.pull("nginx", CALLER)
+    assert (pulled.name, pulled.code) == (three.at_hub(NGINX), 0)
+    assert {each.user for each in three.hub.requests} == {"", "hub-user"}
+    assert three.origin.requests == []
+    assert b"callers-secret" not in b"".join(
+        each.request for each in three.runtime.called("PullImage")
+    )
+
+
+async def test_second_pull_asks_no_registry(three: Node) -> None:
+    """The steady state: a remembered answer, a proven registry, one call to the runtime."""
+    await three.pull("nginx")
+    before = [request.method for request in three.hub.requests].count("HEAD")
+    pulls = len(three.asked_runtime())
+    await three.pull("nginx")
+    assert [request.method for request in three.hub.requests].count("HEAD") == before
+    assert len(three.asked_runtime()) == pulls + 1
+
+
+async def test_absent_everywhere_is_pulled_where_it_comes_from(three: Node) -> None:
+    """With the caller's own credentials, unchanged."""
+    fill(three.origin, repository="library/redis")
+    pulled = await three.pull("redis", CALLER)
+    assert (pulled.name, pulled.code) == ("redis", 0)
+    assert "caller" in {each.user for each in three.origin.requests}
+    assert all(each.user != "caller" for each in three.hub.requests + three.mirror.requests)
+
+
+async def test_runtimes_own_error_comes_back(three: Node) -> None:
+    """Nobody has it: the runtime says so about the original name."""
+    pulled = await three.pull("nobody/has:this", CALLER)
+    assert pulled.code == StatusCode.NOT_FOUND
+    assert "docker.io/nobody/has:this" in pulled.text
+
+
+async def test_digest_that_the_hub_does_not_have(three: Node) -> None:
+    """Another image of that name on the hub is not taken for it."""
+    digest = three.origin.add_image("library/nginx", "latest", b"newer\n")
+    pulled = await three.pull(f"nginx:latest@{digest}", CALLER)
+    assert (pulled.name, pulled.code) == (f"nginx:latest@{digest}", 0)
+
+
+async def hub_down(made: Node) -> None:
+    await made.hub.stop()
+
+
+async def hub_hung(made: Node) -> None:
+    made.hub.faults.hang = lambda request: True
+
+
+async def hub_hung_in_a_blob(made: Node) -> None:
+    made.hub.faults.hang = is_blob
+
+
+async def hub_drops_blobs(made: Node) -> None:
+    made.hub.faults.drop = is_blob
+
+
+async def hub_without_the_blob(made: Node) -> None:
+    made.hub.faults.missing_blobs = set(made.hub.images.blobs)
+
+
+async def hub_broken(made: Node) -> None:
+    made.hub.faults.respond = [(lambda request: True, Response(500))]
+
+
+async def hub_with_broken_blobs(made: Node) -> None:
+    made.hub.faults.respond = [(is_blob, Response(503))]
+
+
+async def hub_with_other_password(made: Node) -> None:
+    made.hub._users = {"hub-user": "changed"}
+
+
+async def hub_refusing_blobs(made: Node) -> None:
+    made.hub.faults.respond = [(is_blob, Response(401))]
+
+
+async def hub_with_too_many_requests(made: Node) -> None:
+    made.hub.faults.respond = [(is_blob, Response(429))]
+
+
+FAULTS = [
+    (hub_down, 1.0),
+    (hub_hung, 2.0),
+    (hub_hung_in_a_blob, 2.0),
+    (hub_drops_blobs, 1.0),
+    (hub_without_the_blob, 1.0),
+    (hub_broken, 2.0),
+    (hub_with_broken_blobs, 1.0),
+    (hub_with_other_password, 1.0),
+    (hub_refusing_blobs, 1.0),
+    (hub_with_too_many_requests, 1.0),
+]
+
+
+@pytest.mark.parametrize(("fault", "limit_s"), FAULTS, ids=[each[0].__name__ for each in FAULTS])
+async def test_fails_over_to_the_mirror(three: Node, fault: object, limit_s: float) -> None:
+    """Whatever is wrong with the hub, the call goes on with the mirror's name, soon."""
+    await fault(three)  # type: ignore[operator]
+    timeout_s = 2.0 if fault is hub_hung_in_a_blob else None
+    pulled = await three.pull("nginx", CALLER, timeout_s=timeout_s)
+    assert (pulled.name, pulled.code) == (f"{three.mirror.host}/{NGINX}", 0)
+    assert pulled.seconds < limit_s
+    assert {each.user for each in three.mirror.requests} == {"", "mirror-user"}
+    three.hub.faults.hang = None
+
+
+@pytest.mark.parametrize(("fault", "limit_s"), FAULTS, ids=[each[0].__name__ for each in FAULTS])
+async def test_proven_hub_that_fails_is_left_with_the_next_pull(
+    three: Node, fault: object, limit_s: float
+) -> None:
+    """The steady state ends with one failed pull at most; kubelet's next one works."""
+    await three.pull("nginx")
+    await three.service.drain()
+    await three.remove("nginx")
+    await fault(three)  # type: ignore[operator]
+    timeout_s = 2.0 if fault in (hub_hung_in_a_blob, hub_hung) else None
+    pulls = [await three.pull("nginx", timeout_s=timeout_s)]
+    if pulls[-1].code:
+        pulls.append(await three.pull("nginx", timeout_s=timeout_s))
+    assert (pulls[-1].name, pulls[-1].code) == (f"{three.mirror.host}/{NGINX}", 0)
+    assert pulls[-1].seconds < limit_s
+    three.hub.faults.hang = None
+
+
+async def test_recovered_hub_is_used_again_within_seconds(three: Node) -> None:
+    """And while it is dead, a pull costs milliseconds, not a timeout."""
+    await three.hub.stop()
+    await three.pull("nginx")
+    dead = await three.pull("nginx")
+    assert dead.name.startswith(three.mirror.host)
+    assert dead.seconds < 0.5
+    await three.hub.start()
+    started = time.monotonic()
+    while not (await three.pull("nginx")).name.startswith(three.hub.host):
+        assert time.monotonic() - started < 6
+        await asyncio.sleep(0.1)
+
+
+async def test_expired_tokens_are_fetched_anew(tmp_path: Path) -> None:
+    """The hub's tokens live for a moment; a later pull just asks for another."""
+    hub = DemoRegistry(users=HUB_LOGIN, auth="bearer", token_lifetime_s=0.05)
+    async with node(tmp_path, hub=hub) as made:
+        fill(made.hub, made.mirror)
+        fill(made.hub, repository="library/redis")
+        hub.token_lifetime_s = 60
+        assert (await made.pull("nginx")).name == made.at_hub(NGINX)
+        hub.revoke_tokens()
+        assert (await made.pull("redis")).name == made.at_hub("library/redis:latest")
+
+
+async def test_deny_never_lets_the_original_name_out(tmp_path: Path) -> None:
+    """The refusal names every registry and its reason."""
+    async with node(tmp_path, "fallback: deny") as made:
+        fill(made.hub, made.mirror, made.origin)
+        for registry in (made.hub, made.mirror):
+            registry.faults.missing_blobs = set(registry.images.blobs)
+        pulled = await made.pull("nginx", CALLER)
+        assert pulled.code == StatusCode.UNAVAILABLE
+        assert f"{made.hub.host}: pull failed" in pulled.text
+        assert f"{made.mirror.host}: pull failed" in pulled.text
+        absent = await made.pull("redis", CALLER)
+        assert absent.code == StatusCode.NOT_FOUND
+        await made.mirror.stop()
+        unknown = await made.pull("other", CALLER)
+        assert unknown.code == StatusCode.UNAVAILABLE
+        assert f"{made.hub.host}: absent" in unknown.text
+        assert f"{made.mirror.host}: unreachable" in unknown.text
+        assert made.origin.requests == []
+        assert not any(name == "nginx:latest" for name in made.asked_runtime())
+
+
+async def test_cancelled_caller_ends_the_pull_in_the_runtime(three: Node) -> None:
+    """Nothing goes on behind a caller that is gone."""
+    three.hub.faults.hang = is_blob
+    task = asyncio.create_task(three.pull("nginx"))
+    while not three.runtime.called("PullImage"):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task})
+    await asyncio.sleep(0.1)
+    assert three.runtime.cancelled == ["/runtime.v1.ImageService/PullImage"]
+    three.hub.faults.hang = None
+
+
+async def test_restart_of_the_runtime_in_the_middle(three: Node) -> None:
+    """The pull is answered by the runtime's absence; the next one works."""
+    await three.runtime.stop()
+    with pytest.raises(Exception, match="does not answer"):
+        await three.pull("nginx")
+    await three.runtime.start()
+    assert (await three.pull("nginx")).name == three.at_hub(NGINX)
+
+
+@pytest.mark.parametrize("api", ["v1", "v1alpha2"])
+async def test_both_cri_versions(three: Node, api: str) -> None:
+    """The older one is decided alike."""
+    assert (await three.pull("nginx", api=api)).name == three.at_hub(NGINX)
+
+
+async def test_two_hundred_pulls_of_forty_images(three: Node) -> None:
+    """No registry hears a question twice at a time, no call is lost, no descriptor stays open."""
+    images = [f"team/app-{number}" for number in range(40)]
+    for at, image in enumerate(images):
+        fill((three.hub, three.mirror, three.origin)[at % 3], repository=image)
+    three.runtime.puller = pull_out_of_thin_air
+    together = _count_equal_questions(three.hub, three.mirror)
+    await three.pull("team/app-0")
+    before = len(os.listdir("/proc/self/fd"))
+    pulls = await asyncio.gather(*(three.pull(image, CALLER) for image in images * 5))
+    assert [pulled.code for pulled in pulls] == [0] * 200
+    assert max(together.values()) == 1
+    await three.service.drain()
+    for image in images:
+        assert await three.question(image) == (image, True)
+    await three.registries.aclose()
+    await asyncio.sleep(0.05)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def _count_equal_questions(*registries: DemoRegistry) -> Counter[tuple[str, str]]:
+    """The highest number of equal HEAD requests that each registry had open at one time."""
+    highest: Counter[tuple[str, str]] = Counter()
+    for registry in registries:
+        opened: Counter[str] = Counter()
+        serve = registry._serve_one
+
+        async def counted(
+            request: Request, writer: asyncio.StreamWriter, *,
+            opened: Counter[str] = opened, host: str = registry.host, serve: object = serve,
+        ) -> bool:  # fmt: skip
+            key = f"{request.method} {request.path} {bool(request.basic)}"
+            opened[key] += request.method == "HEAD"
+            highest[host, key] = max(highest[host, key], opened[key])
+            try:
+                return await serve(request, writer)  # type: ignore[no-any-return, operator]
+            finally:
+                opened[key] -= request.method == "HEAD"
+
+        registry._serve_one = counted  # type: ignore[method-assign]
+    return highest
+
+
+async def test_image_of_a_configured_registry_gets_its_login(three: Node) -> None:
+    """Injected when the caller sent none; the caller's own otherwise."""
+    fill(three.mirror, repository="team/app")
+    name = f"{three.mirror.host}/team/app:latest"
+    pulled = await three.pull(name)
+    assert (pulled.name, pulled.code) == (name, 0)
+    assert (await three.pull(name, {"username": "mirror-user", "password": "wrong"})).code != 0
+
+
+async def test_credentials_are_those_of_the_config_in_force(three: Node) -> None:
+    """After a reload the new password is used, in the resolver and in the pull."""
+    three.hub._users = {"hub-user": "changed"}
+    assert (await three.pull("nginx")).name.startswith(three.mirror.host)
+    config = three.config
+    hub = replace(config.hub, credentials=Credentials("hub-user", "changed"))
+    three.config = replace(config, hub=hub, registries=(hub, *config.registries[1:]))
+    await three.restart()
+    assert (await three.pull("nginx")).name == three.at_hub(NGINX)
