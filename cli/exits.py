@@ -1,40 +1,111 @@
-"""Exit statuses, and how each error becomes one."""
+"""Exit statuses, and how each error becomes one line on standard error and a status."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import typer
 
 from shimcore.errors import ConfigError, ShimError
 
 OK = 0
 FAILED = 1
+# As getopt-like programs, and click, have it.
+USAGE = 2
 NONE_HAS_IT = 3
 NOT_RUNNING = 3
 # sysexits.h EX_CONFIG
 BAD_CONFIG = 78
+# 128 + the signal, as a shell says it.
+INTERRUPTED = 130
 
 
 @contextmanager
-def reported() -> Iterator[None]:
-    """Turn the project's errors into lines on standard error and an exit status."""
+def reported(*, bad_config: int = BAD_CONFIG) -> Iterator[None]:
+    """Turn the project's errors into lines on standard error and an exit status.
+
+    `bad_config` is the status for a configuration that cannot be used: 78 for `serve`, where
+    systemd can be told by it not to try again; a question that could not be asked is 1.
+    """
+    import typer  # noqa: PLC0415 - main handles an interrupt while it loads
+
     try:
         yield
     except ConfigError as error:
         for fault in error.faults:
             say(f"{error.source}: {fault}")
-        raise typer.Exit(BAD_CONFIG) from error
+        raise typer.Exit(bad_config) from error
     except ShimError as error:
         say(str(error))
         raise typer.Exit(FAILED) from error
-    except BrokenPipeError as error:
-        sys.stderr.close()
-        raise typer.Exit(FAILED) from error
+
+
+def status_of(command: Callable[[], object]) -> int:
+    """The exit status of the whole run; whatever it raised has been said in one line."""
+    try:
+        status = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last stop: every error is said, none is shown raw
+        return _failure(error)
+    return status if isinstance(status, int) else OK
 
 
 def say(text: str) -> None:
     """One line on standard error, whatever line breaks came with it."""
-    print("image-cri-shim: " + " ".join(text.split()), file=sys.stderr)
+    try:
+        print("image-cri-shim: " + " ".join(text.split()), file=sys.stderr)
+    except BrokenPipeError:
+        return  # nobody reads it
+
+
+def _failure(error: Exception) -> int:
+    import typer  # noqa: PLC0415 - as above
+
+    if isinstance(error, typer.Abort):
+        return INTERRUPTED
+    if isinstance(error, typer.BadParameter.__mro__[1]):  # click's UsageError, wherever it lives
+        say(_usage_fault(error))
+        return USAGE
+    if isinstance(error, OSError):
+        say(_os_fault(error))
+        if error.filename is None:
+            _drop_output()
+        return FAILED
+    say(f"unexpected error, please report it: {type(error).__name__}: {error} ({_place(error)})")
+    return FAILED
+
+
+def _usage_fault(error: Exception) -> str:
+    """What is wrong with the command line, and where help is."""
+    message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "image-cri-shim")
+    return f"{message[:1].lower()}{message[1:]}; see {path} --help"
+
+
+def _os_fault(error: OSError) -> str:
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else f"cannot write the output: {what}"
+
+
+def _place(error: Exception) -> str:
+    """File and line where it was raised."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if step is None:
+        return "nowhere"
+    return f"{os.path.basename(step.tb_frame.f_code.co_filename)}:{step.tb_lineno}"
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, so that the flush at exit is silent."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+    os.close(sink)

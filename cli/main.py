@@ -1,60 +1,32 @@
-"""The command line: `image-cri-shim [-f FILE] COMMAND`. Without a command it serves."""
+"""Entry point of `image-cri-shim [-f FILE] COMMAND`. Without a command it serves.
+
+Nothing heavy is imported here, so that an interrupt while the rest loads is quiet, too.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import Annotated
+import sys
 
-import typer
-
-from cli.options import FileOption
-from shimcore import __version__
-
-app = typer.Typer(
-    name="image-cri-shim",
-    help="An image proxy between kubelet and the container runtime.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=False,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-_COMMANDS = ("serve",)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"image-cri-shim {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def main(
-    context: typer.Context,
-    file: FileOption = None,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    """An image proxy between kubelet and the container runtime.
-
-    Without a command it serves, so that units written for `image-cri-shim -f FILE` work.
-    """
-    context.obj = file
-    if context.invoked_subcommand is None:
-        from cli.serve import serve  # noqa: PLC0415
-
-        serve(context, file=file)
-
-
-for _name in _COMMANDS:
-    importlib.import_module(f"cli.{_name.replace('-', '_')}").register(app)
+COMMANDS = ("serve", "resolve", "check_registry", "demo", "completions")
+"""The modules of `cli/` with a `register(app)`, in the order in which help lists them."""
 
 
 def run() -> None:
-    """Entry point of the console script."""
-    app()
+    """Run the command line and exit with its status."""
+    from cli.exits import INTERRUPTED, status_of  # noqa: PLC0415
+
+    try:
+        status = status_of(_command)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def _command() -> object:
+    # A name that the terminal's encoding does not have shall not end the run.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    from cli.app import app  # noqa: PLC0415
+
+    return app(prog_name="image-cri-shim", standalone_mode=False)

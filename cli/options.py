@@ -18,20 +18,29 @@ class Output(StrEnum):
     YAML = "yaml"
 
 
+_FILE_HELP = f"Configuration file (default {DEFAULT_FILE})."
+
+FirstFileOption = Annotated[
+    str | None,
+    typer.Option("-f", "--file", envvar="IMAGE_CRI_SHIM_CONFIG", metavar="FILE", help=_FILE_HELP),
+]
+"""Before the command; the environment is read here alone, so that it never beats a `-f`."""
+
 FileOption = Annotated[
     str | None,
-    typer.Option(
-        "-f",
-        "--file",
-        envvar="IMAGE_CRI_SHIM_CONFIG",
-        metavar="FILE",
-        help=f"Configuration file (default {DEFAULT_FILE}).",
-    ),
+    typer.Option("-f", "--file", metavar="FILE", help=_FILE_HELP),
 ]
+"""After the command."""
+
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print the result.")]
 
 
-def chosen_file(context: typer.Context, file: str | None) -> str:
-    """The file named at the command, else before it, else the default."""
+def named_file(context: typer.Context, file: str | None) -> str | None:
+    """The file named at the command, else before it or in the environment, else None."""
     above: str | None = context.obj
-    return file or above or DEFAULT_FILE
+    return file or above
+
+
+def chosen_file(context: typer.Context, file: str | None) -> str:
+    """The file named at the command, else before it or in the environment, else the default."""
+    return named_file(context, file) or DEFAULT_FILE

@@ -1,0 +1,53 @@
+"""The Typer app: the options before a command, and every command of `main.COMMANDS`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from cli.main import COMMANDS
+from cli.options import FirstFileOption
+from shimcore import __version__
+
+app = typer.Typer(
+    name="image-cri-shim",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
+    add_completion=False,  # see the command `completions`
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"image-cri-shim {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    file: FirstFileOption = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """An image proxy between kubelet and the container runtime.
+
+    Without a command it serves, so that units written for `image-cri-shim -f FILE` work.
+    """
+    context.obj = file
+    if context.invoked_subcommand is None:
+        from cli.serve import serve  # noqa: PLC0415
+
+        serve(context, file=file)
+
+
+for _name in COMMANDS:
+    importlib.import_module(f"cli.{_name}").register(app)

@@ -1,0 +1,201 @@
+"""`check-registry`: are the registries there, is their TLS well, is the login accepted?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import exits, render
+from cli.options import DEFAULT_FILE, FileOption, Output, OutputOption, named_file
+from cli.render import BAD, GOOD, WARN, Cell, Column, Table
+
+if TYPE_CHECKING:
+    from shimcore.config import Config, Registry
+    from shimcore.registry import PingReport, TlsReport
+
+SOON_DAYS = 30
+"""A certificate that ends sooner is warned about."""
+
+PROBE_TIMEOUT_S = 3.0
+"""The default of `probeTimeout`, where there is no configuration."""
+
+_LOGIN_STYLES = {"accepted": GOOD, "refused": BAD}
+
+_COLUMNS = (
+    Column("REGISTRY"),
+    Column("OK"),
+    Column("REACHABLE"),
+    Column("AUTH"),
+    Column("LOGIN"),
+    Column("TIME", right=True),
+    Column("TLS", below=True),
+    Column("DETAIL", below=True),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("check-registry")(check_registry)
+
+
+def check_registry(
+    context: typer.Context,
+    addresses: Annotated[
+        list[str] | None, typer.Argument(metavar="[ADDRESS...]", show_default=False)
+    ] = None,
+    file: FileOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Check every configured registry, or those named.
+
+    An address that is not configured is checked without a login. Exit status: 0 all well;
+    1 any failing.
+    """
+    with exits.reported(bad_config=exits.FAILED):
+        config = _config(named_file(context, file), named=bool(addresses))
+        registries = _chosen(addresses or (), config)
+        timeout_s = config.probe_timeout_s if config else PROBE_TIMEOUT_S
+        reports = _reports(registries, timeout_s)
+    pairs = list(zip(registries, reports, strict=True))
+    for registry, report in pairs:
+        _warn_of_end(registry, report)
+    render.show(output, [_plain(*each) for each in pairs], lambda: [_table(pairs)])
+    raise typer.Exit(exits.OK if all(report.ok for report in reports) else exits.FAILED)
+
+
+def _config(path: str | None, *, named: bool) -> Config | None:
+    """The configuration; None when there is no file and addresses were named instead."""
+    from shimcore.config import load  # noqa: PLC0415 - a fast --help
+
+    if path is None and named and not os.path.lexists(DEFAULT_FILE):
+        return None
+    config = load(path or DEFAULT_FILE)
+    for notice in config.notices:
+        exits.say(f"{config.source}: {notice}")
+    return config
+
+
+def _chosen(addresses: Sequence[str], config: Config | None) -> list[Registry]:
+    """The registries to check, each once."""
+    configured = config.registries if config else ()
+    if not addresses:
+        return list(configured)
+    return list(dict.fromkeys(_named(address, configured) for address in addresses))
+
+
+def _named(text: str, configured: Sequence[Registry]) -> Registry:
+    """The configured registry at an address, else one without a login. Raises ShimError."""
+    from shimcore.config.values import address  # noqa: PLC0415 - a fast --help
+    from shimcore.errors import ShimError  # noqa: PLC0415
+
+    try:
+        wanted = address(text)
+    except ValueError as error:
+        raise ShimError(f"{text}: {error}") from None
+    for registry in configured:
+        if registry.address == wanted.url:
+            return registry
+        if "://" not in text and text.rstrip("/") in (registry.host, registry.address):
+            return registry
+    return _unconfigured(wanted.url, wanted.scheme, wanted.host)
+
+
+def _unconfigured(url: str, scheme: str, host: str) -> Registry:
+    from shimcore.config import Registry  # noqa: PLC0415 - a fast --help
+    from shimcore.reference import Mirror  # noqa: PLC0415
+
+    return Registry(
+        address=url,
+        scheme=scheme,
+        host=host,
+        priority=0,
+        is_hub=False,
+        credentials=None,
+        credentials_source="",
+        ca_file=None,
+        insecure_skip_verify=False,
+        mirror=Mirror(host),
+    )
+
+
+def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
+    from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
+
+    count = len(registries)
+    asking = "asking 1 registry" if count == 1 else f"asking {count} registries"
+    return answer_of(_ping(registries, timeout_s), asking)
+
+
+async def _ping(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
+    from shimcore.registry import RegistryClient  # noqa: PLC0415 - a fast --help
+
+    client = RegistryClient(registries, probe_timeout_s=timeout_s)
+    try:
+        return list(await asyncio.gather(*(client.ping(registry) for registry in registries)))
+    finally:
+        await client.aclose()
+
+
+def _warn_of_end(registry: Registry, report: PingReport) -> None:
+    if report.tls is not None and report.ok and report.tls.days_left < SOON_DAYS:
+        ends = _days(report.tls.days_left)
+        exits.say(f"warning: {registry.address}: its certificate {ends}; renew it")
+
+
+def _plain(registry: Registry, report: PingReport) -> dict[str, Any]:
+    """The fixed keys of the JSON."""
+    return {
+        "address": registry.address,
+        "ok": report.ok,
+        "reachable": report.reachable,
+        "auth_scheme": report.auth_scheme,
+        "login": report.login,
+        "tls": asdict(report.tls) if report.tls else None,
+        "elapsed_ms": round(report.elapsed_s * 1000, 1),
+        "detail": report.detail,
+    }
+
+
+def _table(pairs: Sequence[tuple[Registry, PingReport]]) -> Table:
+    return Table(_COLUMNS, tuple(_row(*each) for each in pairs))
+
+
+def _row(registry: Registry, report: PingReport) -> tuple[Cell, ...]:
+    return (
+        Cell(registry.address),
+        Cell("ok", GOOD) if report.ok else Cell("FAIL", BAD),
+        Cell("yes") if report.reachable else Cell("no", BAD),
+        Cell(report.auth_scheme),
+        Cell(report.login, _LOGIN_STYLES.get(report.login, "")),
+        Cell(render.duration(report.elapsed_s * 1000)),
+        _tls(registry, report.tls),
+        Cell(report.detail, "" if report.ok else BAD),
+    )
+
+
+def _tls(registry: Registry, tls: TlsReport | None) -> Cell:
+    if tls is None:
+        return Cell("none: plain HTTP", WARN) if registry.scheme == "http" else Cell("")
+    parts = [tls.version, _days(tls.days_left), f"issued by {tls.issuer or 'an unknown issuer'}"]
+    if registry.insecure_skip_verify:
+        parts.append("not verified (insecureSkipVerify)")
+    elif not tls.verified:
+        parts.append("not trusted")
+    if tls.days_left < 0 or not (tls.verified or registry.insecure_skip_verify):
+        style = BAD
+    else:
+        style = WARN if tls.days_left < SOON_DAYS or not tls.verified else ""
+    return Cell(", ".join(parts), style)
+
+
+def _days(days_left: int) -> str:
+    if days_left < 0:
+        return "has expired"
+    if days_left == 0:
+        return "ends today"
+    return f"{days_left} days left" if days_left >= SOON_DAYS else f"ends in {days_left} days"

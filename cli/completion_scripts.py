@@ -1,0 +1,207 @@
+"""Completion scripts as text: bash without any helper of its own, zsh, fish."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from cli.completions import PROGRAM, CommandSpec, OptionSpec
+
+_NOTE = f"# Made by `{PROGRAM} completions SHELL`."
+_FUNCTION = "_" + re.sub(r"\W", "_", PROGRAM)
+
+
+def bash(commands: Sequence[CommandSpec]) -> str:
+    """A script for bash 4 and later; needs no bash-completion package."""
+    names = " ".join(each.name for each in commands if each.name)
+    return f"""\
+# bash completion for {PROGRAM}
+{_NOTE.replace("SHELL", "bash")}
+
+{_FUNCTION}() {{
+    local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}}
+    local command= word skip= options= words= i
+    COMPREPLY=()
+    # Readline splits `--output=json` at the equals sign.
+    if [[ $cur == = ]]; then
+        cur=
+    elif [[ $prev == = ]] && ((COMP_CWORD > 1)); then
+        prev=${{COMP_WORDS[COMP_CWORD - 2]}}
+    fi
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${{COMP_WORDS[i]}}
+        if [[ $word == = ]]; then
+            continue
+        elif [[ -n $skip ]]; then
+            skip=
+        else
+            case $word in
+{_bash_valued(commands)}
+                -*) ;;
+                *)
+                    command=$word
+                    break
+                    ;;
+            esac
+        fi
+    done
+    case $command:$prev in
+{_bash_values(commands)}
+    esac
+    case $command in
+{_bash_commands(commands)}
+    esac
+    if [[ $cur == -* ]]; then
+        words=$options
+    elif [[ -z $command ]]; then
+        words="{names}"
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}}
+complete -F {_FUNCTION} {PROGRAM}
+"""
+
+
+def _bash_valued(commands: Sequence[CommandSpec]) -> str:
+    """The options before a command whose next word is their value."""
+    names = [name for option in commands[0].options if option.value for name in option.names]
+    return f"{' ' * 16}{' | '.join(names)}) skip=1 ;;"
+
+
+def _bash_values(commands: Sequence[CommandSpec]) -> str:
+    pairs = [(each.name, option) for each in commands for option in each.options if option.value]
+    return "\n".join(
+        f"        {' | '.join(f'{command}:{name}' for name in option.names)})\n"
+        f"{_bash_value(option)}"
+        f"            return\n"
+        f"            ;;"
+        for command, option in pairs
+    )
+
+
+def _bash_value(option: OptionSpec) -> str:
+    kinds = {
+        "files": 'compopt -o filenames\n            mapfile -t COMPREPLY < <(compgen -f -- "$cur")',
+        "folders": 'compopt -o filenames\n            mapfile -t COMPREPLY < <(compgen -d -- "$cur")',
+        "words": f'mapfile -t COMPREPLY < <(compgen -W "{" ".join(option.words)}" -- "$cur")',
+    }
+    return f"            {kinds[option.value]}\n" if option.value in kinds else ""
+
+
+def _bash_commands(commands: Sequence[CommandSpec]) -> str:
+    lines = []
+    for command in commands:
+        names = " ".join(name for option in command.options for name in option.names)
+        words = f' words="{" ".join(command.words)}"' if command.words else ""
+        pattern = command.name or '""'
+        lines.append(f'        {pattern}) options="{names}"{words} ;;')
+    return "\n".join(lines)
+
+
+def zsh(commands: Sequence[CommandSpec]) -> str:
+    """A script for zsh's completion system; to be named `_image-cri-shim` in its fpath."""
+    first, *rest = commands
+    described = "\n".join(f"        {_quoted(f'{each.name}:{each.help}')}" for each in rest)
+    cases = "\n".join(_zsh_case(each) for each in rest)
+    return f"""\
+#compdef {PROGRAM}
+{_NOTE.replace("SHELL", "zsh")}
+
+{_FUNCTION}() {{
+    local context state state_descr line
+    typeset -A opt_args
+    local -a commands
+    commands=(
+{described}
+    )
+    _arguments -C \\
+{_zsh_options(first)} \\
+        '1:command:->command' \\
+        '*::argument:->argument' && return
+    case $state in
+        command) _describe -t commands command commands ;;
+        argument)
+            case $line[1] in
+{cases}
+            esac
+            ;;
+    esac
+}}
+
+if [[ $funcstack[1] == _{PROGRAM} ]]; then
+    {_FUNCTION} "$@"
+else
+    compdef {_FUNCTION} {PROGRAM}
+fi
+"""
+
+
+def _zsh_case(command: CommandSpec) -> str:
+    options = _zsh_options(command, indent=20)
+    rest = f":word:({' '.join(command.words)})" if command.words else ":argument:"
+    return (
+        f"                {command.name})\n"
+        f"                    _arguments \\\n    {options.replace(chr(10), chr(10) + '    ')} \\\n"
+        f"                        '*{rest}'\n"
+        f"                    ;;"
+    )
+
+
+def _zsh_options(command: CommandSpec, indent: int = 8) -> str:
+    return " \\\n".join(" " * indent + line for line in map(_zsh_option, command.options))
+
+
+def _zsh_option(option: OptionSpec) -> str:
+    values = {
+        "": "",
+        "files": ":file:_files",
+        "folders": ":folder:_files -/",
+        "words": f":value:({' '.join(option.words)})",
+        "other": ":value:",
+    }
+    help_text = re.sub(r"([\[\]:\\])", r"\\\1", option.help)
+    names = option.names
+    tail = _quoted(f"[{help_text}]{values[option.value]}")
+    if len(names) == 1:
+        return names[0] + tail
+    return f"'({' '.join(names)})'{{{','.join(names)}}}{tail}"
+
+
+def fish(commands: Sequence[CommandSpec]) -> str:
+    """A script for fish."""
+    names = [each.name for each in commands if each.name]
+    none_yet = f"not __fish_seen_subcommand_from {' '.join(names)}"
+    lines = [f"# fish completion for {PROGRAM}", _NOTE.replace("SHELL", "fish"), ""]
+    lines.append(f"complete -c {PROGRAM} -f")
+    for command in commands:
+        seen = f"__fish_seen_subcommand_from {command.name}" if command.name else none_yet
+        if command.name:
+            lines.append(_fish_line(none_yet, [f"-a {command.name}"], command.help))
+        if command.words:
+            lines.append(_fish_line(seen, [f"-a {_quoted(' '.join(command.words))}"], ""))
+        lines += [_fish_line(seen, _fish_flags(option), option.help) for option in command.options]
+    return "\n".join(lines) + "\n"
+
+
+def _fish_line(condition: str, what: Iterable[str], help_text: str) -> str:
+    described = f" -d {_quoted(help_text)}" if help_text else ""
+    return f"complete -c {PROGRAM} -n {_quoted(condition)} {' '.join(what)}{described}"
+
+
+def _fish_flags(option: OptionSpec) -> list[str]:
+    flags = [
+        f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names
+    ]
+    values = {
+        "": [],
+        "files": ["-r", "-F"],
+        "folders": ["-x", "-a '(__fish_complete_directories)'"],
+        "words": ["-x", f"-a {_quoted(' '.join(option.words))}"],
+        "other": ["-x"],
+    }
+    return flags + values[option.value]
+
+
+def _quoted(text: str) -> str:
+    """In single quotes, for all three shells."""
+    return "'" + text.replace("'", "'\\''") + "'"

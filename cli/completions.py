@@ -1,0 +1,142 @@
+"""`completions SHELL`: the completion script of a shell, made from the commands themselves.
+
+`python -m cli.completions FOLDER` writes all of them. The scripts are static: completing a
+word starts no Python.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+from typer.models import ArgumentInfo, OptionInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM = "image-cri-shim"
+_METAVARS = {"FILE": "files", "DIR": "folders"}
+
+
+class Shell(StrEnum):
+    """A shell that there is a script for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+FILE_NAMES = {
+    Shell.BASH: f"{PROGRAM}.bash",
+    Shell.ZSH: f"{PROGRAM}.zsh",
+    Shell.FISH: f"{PROGRAM}.fish",
+}
+"""The files in `completions/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionSpec:
+    """An option: its spellings, and what its value is (`""`: it takes none)."""
+
+    names: tuple[str, ...]
+    help: str
+    value: str = ""
+    """`files`, `folders`, `words` (one of `words`), `other` or `""`."""
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A command (`""`: none yet): its options, and the words that its arguments are of."""
+
+    name: str
+    help: str
+    options: tuple[OptionSpec, ...]
+    words: tuple[str, ...] = ()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(completions)
+
+
+def completions(
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+) -> None:
+    """Print the completion script of a shell."""
+    print(script(shell), end="")
+
+
+def script(shell: Shell) -> str:
+    """The completion script of `shell`, its last line ended."""
+    from cli import completion_scripts as scripts  # noqa: PLC0415 - a fast --help
+
+    write: dict[Shell, Callable[[Sequence[CommandSpec]], str]] = {
+        Shell.BASH: scripts.bash,
+        Shell.ZSH: scripts.zsh,
+        Shell.FISH: scripts.fish,
+    }
+    return write[shell](commands())
+
+
+def commands() -> tuple[CommandSpec, ...]:
+    """What may stand before a command, and every command; read from their signatures."""
+    from cli.app import app, main  # noqa: PLC0415 - app imports this module
+
+    described = [_spec("", main)]
+    for each in app.registered_commands:
+        if each.callback is not None and not each.hidden:
+            described.append(_spec(each.name or each.callback.__name__, each.callback))
+    return tuple(described)
+
+
+def _spec(name: str, command: Callable[..., object]) -> CommandSpec:
+    options: list[OptionSpec] = []
+    words: list[str] = []
+    for parameter, hint in get_type_hints(command, include_extras=True).items():
+        kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        for note in notes:
+            if isinstance(note, OptionInfo) and not note.hidden:
+                options.append(_option(parameter, kind, note))
+            elif isinstance(note, ArgumentInfo):
+                words += _choices(kind)
+    options.append(OptionSpec(("-h", "--help"), "Show help and exit"))
+    return CommandSpec(name, _summary(command.__doc__), tuple(options), tuple(words))
+
+
+def _option(parameter: str, kind: Any, info: OptionInfo) -> OptionSpec:
+    # In an Annotated option the first spelling stands where else the default would.
+    spelled = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
+    spelled = spelled or ["--" + parameter.replace("_", "-")]
+    names = sorted((name for each in spelled for name in each.split("/")), key=len)
+    words = _choices(kind)
+    value = "" if kind is bool else _METAVARS.get(info.metavar or "", "other")
+    return OptionSpec(tuple(names), _summary(info.help), "words" if words else value, words)
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    is_enum = isinstance(kind, type) and issubclass(kind, Enum)
+    return tuple(str(each.value) for each in kind) if is_enum else ()
+
+
+def _summary(text: str | None) -> str:
+    """The first line, without the full stop."""
+    return (text or "").strip().partition("\n")[0].rstrip(".")
+
+
+def write_all(folder: Path) -> None:
+    """Write the script of every shell into `folder`."""
+    for shell, name in FILE_NAMES.items():
+        (folder / name).write_text(script(shell), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    # The module that the app imports, not this second one of the same file.
+    from cli.completions import write_all as write
+
+    write(Path(sys.argv[1]))

@@ -1,0 +1,83 @@
+"""`demo`: the main job on a machine with nothing on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli import exits, render
+from cli.render import GOOD, Cell, Column, Facts, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shimcore.demo.show import Pull
+
+# 128 + SIGTERM
+_TERMINATED = 143
+
+# Where the package `cli` is, installed or not.
+_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_COLUMNS = (
+    Column("ASKED"),
+    Column("PULLED AS"),
+    Column("REGISTRY", below=True),
+    Column("TIME", right=True, below=True),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo() -> None:
+    """Show the main job: a small registry, a stand-in runtime, the real shim between them.
+
+    Needs no root, no network and no container runtime, and leaves nothing behind.
+    """
+    from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
+
+    with exits.reported():
+        try:
+            pulls = answer_of(_play())
+        except asyncio.CancelledError:
+            raise typer.Exit(_TERMINATED) from None
+    print()
+    render.print_blocks([_table(pulls)])
+
+
+async def _play() -> tuple[Pull, ...]:
+    from shimcore.demo.show import show  # noqa: PLC0415 - a fast --help
+
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    # -P: a folder `cli` where the demo happens to be started is not this one.
+    command = [sys.executable, "-P", "-m", "cli"]
+    paths = [_HOME, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return await show(command, {"PYTHONPATH": os.pathsep.join(paths)}, _say)
+
+
+def _say(did: str, saw: str) -> None:
+    render.print_blocks([Facts(did, (("", Cell(saw, GOOD)),))])
+    sys.stdout.flush()
+
+
+def _table(pulls: Sequence[Pull]) -> Table:
+    rows = (
+        (
+            Cell(pull.asked),
+            Cell(pull.pulled_as, GOOD),
+            Cell(pull.registry),
+            Cell(render.duration(pull.elapsed_s * 1000)),
+        )
+        for pull in pulls
+    )
+    return Table(_COLUMNS, tuple(rows))

@@ -1,0 +1,173 @@
+"""`resolve`: what would be pulled for an image, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import exits, render
+from cli.options import FileOption, Output, OutputOption, chosen_file
+from cli.render import BAD, DIM, GOOD, WARN, Block, Cell, Column, Facts, Table
+
+if TYPE_CHECKING:
+    from shimcore.config import Config
+    from shimcore.images import CandidateReport, Resolution
+
+_WORST_LAST = (exits.OK, exits.NONE_HAS_IT, exits.FAILED)
+_STYLES = {"found": GOOD, "absent": WARN, "skipped": DIM}
+
+_COLUMNS = (
+    Column("REGISTRY"),
+    Column("OUTCOME"),
+    Column("PRIORITY", right=True),
+    Column("TIME", right=True),
+    Column("NAME THERE", below=True),
+    Column("DIGEST", below=True),
+    Column("WHY", below=True),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(resolve)
+
+
+def resolve(
+    context: typer.Context,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", show_default=False)],
+    file: FileOption = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no registry; show the names alone.")
+    ] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show what would be pulled for an image, and why.
+
+    Exit status: 0 a registry has it; 3 none has it; 1 could not tell. Of several images the
+    worst counts: 1, then 3. With --offline: 0 a registry would be asked; 3 none would be.
+    """
+    from shimcore.config import load  # noqa: PLC0415 - a fast --help
+
+    with exits.reported(bad_config=exits.FAILED):
+        config = load(chosen_file(context, file))
+        resolutions, valid = _resolutions(images, config, offline=offline)
+    for warning in _warnings(resolutions):
+        exits.say(f"warning: {warning}")
+    if resolutions or output is not Output.TABLE:
+        render.show(
+            output,
+            [resolution.as_dict() for resolution in resolutions],
+            lambda: [block for each in resolutions for block in _blocks(each, offline)],
+        )
+    statuses = [_status(resolution, offline=offline) for resolution in resolutions]
+    statuses += [] if valid else [exits.FAILED]
+    raise typer.Exit(max(statuses, key=_WORST_LAST.index))
+
+
+def _resolutions(
+    images: Sequence[str], config: Config, *, offline: bool
+) -> tuple[list[Resolution], bool]:
+    """What is known of every image with a valid name, and whether all of them were."""
+    from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
+    from shimcore.errors import ReferenceSyntaxError  # noqa: PLC0415
+    from shimcore.reference import parse  # noqa: PLC0415
+
+    names = []
+    for image in images:
+        try:
+            parse(image)
+        except ReferenceSyntaxError as error:
+            exits.say(str(error))
+        else:
+            names.append(image)
+    asking = f"asking {_registries(len(config.registries))}"
+    found = answer_of(_explain(names, config, offline=offline), asking)
+    return found, len(names) == len(images)
+
+
+async def _explain(images: Sequence[str], config: Config, *, offline: bool) -> list[Resolution]:
+    from shimcore.images import explain  # noqa: PLC0415 - a fast --help
+    from shimcore.registry import RegistryClient  # noqa: PLC0415
+
+    if offline:
+        return [await explain(image, config) for image in images]
+    client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
+    try:
+        return list(await asyncio.gather(*(explain(image, config, client) for image in images)))
+    finally:
+        await client.aclose()
+
+
+def _registries(count: int) -> str:
+    return "1 registry" if count == 1 else f"{count} registries"
+
+
+def _warnings(resolutions: Sequence[Resolution]) -> list[str]:
+    """Every warning once."""
+    from shimcore.images import shared_names  # noqa: PLC0415 - a fast --help
+
+    own = [warning for resolution in resolutions for warning in resolution.warnings]
+    shared = shared_names({resolution.image: resolution for resolution in resolutions})
+    return list(dict.fromkeys([*own, *shared]))
+
+
+def _status(resolution: Resolution, *, offline: bool) -> int:
+    asked = [each for each in resolution.candidates if each.outcome != "skipped"]
+    if resolution.registry is not None and (offline or asked):
+        return exits.OK
+    could_not_tell = any(each.outcome != "absent" for each in asked)
+    return exits.FAILED if could_not_tell else exits.NONE_HAS_IT
+
+
+def _blocks(resolution: Resolution, offline: bool) -> list[Block]:
+    heading = resolution.image
+    if resolution.canonical != resolution.image:
+        heading += f"  ({resolution.canonical})"
+    facts = Facts(heading, tuple(_facts(resolution, offline)))
+    rows = tuple(_row(each) for each in resolution.candidates)
+    return [facts, Table(_COLUMNS, rows)] if rows else [facts]
+
+
+def _facts(resolution: Resolution, offline: bool) -> list[tuple[str, Cell]]:
+    if resolution.registry is not None:
+        verb = "would be asked first" if offline else "has it"
+        facts = [
+            ("pulled as", Cell(resolution.resolved or "", GOOD)),
+            ("from", Cell(f"{resolution.registry}, which {verb}")),
+        ]
+        return facts + ([("digest", Cell(resolution.digest))] if resolution.digest else [])
+    if resolution.resolved is None:
+        denied = f"nothing: {_why_none(resolution)}, and `fallback: deny` keeps its own name back"
+        return [("pulled as", Cell(denied, BAD))]
+    return [("pulled as", Cell(resolution.resolved, WARN)), ("why", Cell(_why_own(resolution)))]
+
+
+def _why_own(resolution: Resolution) -> str:
+    if not resolution.candidates:
+        return "an image ID is never rewritten"
+    return f"its own name: {_why_none(resolution)}"
+
+
+def _why_none(resolution: Resolution) -> str:
+    outcomes = {each.outcome for each in resolution.candidates} - {"skipped"}
+    if not outcomes:
+        return "no registry is asked for it"
+    if outcomes == {"absent"}:
+        return "no registry has it"
+    return "no registry said that it has it, and not all could be asked"
+
+
+def _row(candidate: CandidateReport) -> tuple[Cell, ...]:
+    skipped = candidate.outcome == "skipped"
+    return (
+        Cell(candidate.registry),
+        Cell(str(candidate.outcome), _STYLES.get(candidate.outcome, BAD)),
+        Cell(str(candidate.priority)),
+        Cell("" if skipped else render.duration(candidate.elapsed_ms)),
+        Cell(candidate.reference),
+        Cell(candidate.digest or "", DIM),
+        Cell(candidate.detail, DIM if skipped else ""),
+    )

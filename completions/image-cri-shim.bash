@@ -1,0 +1,76 @@
+# bash completion for image-cri-shim
+# Made by `image-cri-shim completions bash`.
+
+_image_cri_shim() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    local command= word skip= options= words= i
+    COMPREPLY=()
+    # Readline splits `--output=json` at the equals sign.
+    if [[ $cur == = ]]; then
+        cur=
+    elif [[ $prev == = ]] && ((COMP_CWORD > 1)); then
+        prev=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if [[ $word == = ]]; then
+            continue
+        elif [[ -n $skip ]]; then
+            skip=
+        else
+            case $word in
+                -f | --file) skip=1 ;;
+                -*) ;;
+                *)
+                    command=$word
+                    break
+                    ;;
+            esac
+        fi
+    done
+    case $command:$prev in
+        :-f | :--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        serve:-f | serve:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        resolve:-f | resolve:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        resolve:-o | resolve:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
+        check-registry:-f | check-registry:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        check-registry:-o | check-registry:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
+    esac
+    case $command in
+        "") options="-f --file --version -h --help" ;;
+        serve) options="-f --file --dry-run -h --help" ;;
+        resolve) options="-f --file --offline -o --output -h --help" ;;
+        check-registry) options="-f --file -o --output -h --help" ;;
+        demo) options="-h --help" ;;
+        completions) options="-h --help" words="bash zsh fish" ;;
+    esac
+    if [[ $cur == -* ]]; then
+        words=$options
+    elif [[ -z $command ]]; then
+        words="serve resolve check-registry demo completions"
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+complete -F _image_cri_shim image-cri-shim

@@ -1,0 +1,25 @@
+# fish completion for image-cri-shim
+# Made by `image-cri-shim completions fish`.
+
+complete -c image-cri-shim -f
+complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry demo completions' -s f -l file -r -F -d 'Configuration file (default /etc/image-cri-shim.yaml)'
+complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry demo completions' -l version -d 'Print the version'
+complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry demo completions' -s h -l help -d 'Show help and exit'
+complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry demo completions' -a serve -d 'Stand between kubelet and the runtime until SIGTERM or SIGINT'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from serve' -s f -l file -r -F -d 'Configuration file (default /etc/image-cri-shim.yaml)'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from serve' -l dry-run -d 'Check everything, print the configuration in force with secrets masked, exit'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from serve' -s h -l help -d 'Show help and exit'
+complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry demo completions' -a resolve -d 'Show what would be pulled for an image, and why'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from resolve' -s f -l file -r -F -d 'Configuration file (default /etc/image-cri-shim.yaml)'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from resolve' -l offline -d 'Ask no registry; show the names alone'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from resolve' -s o -l output -x -a 'table json yaml' -d 'How to print the result'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from resolve' -s h -l help -d 'Show help and exit'
+complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry demo completions' -a check-registry -d 'Check every configured registry, or those named'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from check-registry' -s f -l file -r -F -d 'Configuration file (default /etc/image-cri-shim.yaml)'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from check-registry' -s o -l output -x -a 'table json yaml' -d 'How to print the result'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from check-registry' -s h -l help -d 'Show help and exit'
+complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry demo completions' -a demo -d 'Show the main job: a small registry, a stand-in runtime, the real shim between them'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from demo' -s h -l help -d 'Show help and exit'
+complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry demo completions' -a completions -d 'Print the completion script of a shell'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from completions' -s h -l help -d 'Show help and exit'

@@ -1,0 +1,66 @@
+#compdef image-cri-shim
+# Made by `image-cri-shim completions zsh`.
+
+_image_cri_shim() {
+    local context state state_descr line
+    typeset -A opt_args
+    local -a commands
+    commands=(
+        'serve:Stand between kubelet and the runtime until SIGTERM or SIGINT'
+        'resolve:Show what would be pulled for an image, and why'
+        'check-registry:Check every configured registry, or those named'
+        'demo:Show the main job: a small registry, a stand-in runtime, the real shim between them'
+        'completions:Print the completion script of a shell'
+    )
+    _arguments -C \
+        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+        --version'[Print the version]' \
+        '(-h --help)'{-h,--help}'[Show help and exit]' \
+        '1:command:->command' \
+        '*::argument:->argument' && return
+    case $state in
+        command) _describe -t commands command commands ;;
+        argument)
+            case $line[1] in
+                serve)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        --dry-run'[Check everything, print the configuration in force with secrets masked, exit]' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                resolve)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        --offline'[Ask no registry; show the names alone]' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                check-registry)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                demo)
+                    _arguments \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                completions)
+                    _arguments \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:word:(bash zsh fish)'
+                    ;;
+            esac
+            ;;
+    esac
+}
+
+if [[ $funcstack[1] == _image-cri-shim ]]; then
+    _image_cri_shim "$@"
+else
+    compdef _image_cri_shim image-cri-shim
+fi
