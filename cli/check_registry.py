@@ -132,8 +132,10 @@ def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingRepor
 
 
 async def _ping(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
-    from shimcore.registry import RegistryClient  # noqa: PLC0415 - a fast --help
+    from cli.waiting import load_http  # noqa: PLC0415 - a fast --help
+    from shimcore.registry import RegistryClient  # noqa: PLC0415
 
+    await load_http()
     client = RegistryClient(registries, probe_timeout_s=timeout_s)
     try:
         return list(await asyncio.gather(*(client.ping(registry) for registry in registries)))
@@ -180,7 +182,7 @@ def _row(registry: Registry, report: PingReport) -> tuple[Cell, ...]:
 
 def _tls(registry: Registry, tls: TlsReport | None) -> Cell:
     if tls is None:
-        return Cell("none: plain HTTP", WARN) if registry.scheme == "http" else Cell("")
+        return Cell("no TLS: plain HTTP", WARN) if registry.scheme == "http" else Cell("")
     parts = [tls.version, _days(tls.days_left), f"issued by {tls.issuer or 'an unknown issuer'}"]
     if registry.insecure_skip_verify:
         parts.append("not verified (insecureSkipVerify)")

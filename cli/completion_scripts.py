@@ -9,6 +9,7 @@ from cli.completions import PROGRAM, CommandSpec, OptionSpec
 
 _NOTE = f"# Made by `{PROGRAM} completions SHELL`."
 _FUNCTION = "_" + re.sub(r"\W", "_", PROGRAM)
+_FILENAMES = "compopt -o filenames\n            "
 
 
 def bash(commands: Sequence[CommandSpec]) -> str:
@@ -81,8 +82,8 @@ def _bash_values(commands: Sequence[CommandSpec]) -> str:
 
 def _bash_value(option: OptionSpec) -> str:
     kinds = {
-        "files": 'compopt -o filenames\n            mapfile -t COMPREPLY < <(compgen -f -- "$cur")',
-        "folders": 'compopt -o filenames\n            mapfile -t COMPREPLY < <(compgen -d -- "$cur")',
+        "files": f'{_FILENAMES}mapfile -t COMPREPLY < <(compgen -f -- "$cur")',
+        "folders": f'{_FILENAMES}mapfile -t COMPREPLY < <(compgen -d -- "$cur")',
         "words": f'mapfile -t COMPREPLY < <(compgen -W "{" ".join(option.words)}" -- "$cur")',
     }
     return f"            {kinds[option.value]}\n" if option.value in kinds else ""

@@ -27,8 +27,8 @@ _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _COLUMNS = (
     Column("ASKED"),
     Column("PULLED AS"),
-    Column("REGISTRY", below=True),
-    Column("TIME", right=True, below=True),
+    Column("REGISTRY"),
+    Column("TIME", right=True),
 )
 
 

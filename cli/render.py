@@ -1,7 +1,7 @@
 """A result for people or programs: tables on a terminal, aligned text in a pipe, JSON, YAML.
 
 Nothing is ever cut off. In a pipe a row is a line, however long. On a terminal, columns that
-do not fit (`Column.below`) go under their row, and what is longer than a line is folded.
+do not fit (`Column.below`) go under their row, and what is longer than a line goes on in the next.
 """
 
 from __future__ import annotations
@@ -126,16 +126,21 @@ def _print_rich(blocks: Sequence[Block], stream: TextIO) -> None:
 
 
 def _print_facts(console: Console, facts: Facts) -> None:
-    from rich.table import Table as Grid  # noqa: PLC0415 - as above
-    from rich.text import Text  # noqa: PLC0415
+    """Label and value side by side; a value that would be folded there goes below its label."""
+    from rich.text import Text  # noqa: PLC0415 - as above
 
-    console.print(Text(printable(facts.heading), HEADING, overflow="fold"))
-    grid = Grid.grid(padding=(0, _GAP, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    console.print(Text(printable(facts.heading), HEADING), soft_wrap=True)
+    label_width = max((len(label) for label, _ in facts.pairs), default=0) + _GAP
+    room = console.width - label_width - _GAP
     for label, cell in facts.pairs:
-        grid.add_row(Text(f"  {label}", DIM), _text(cell))
-    console.print(grid)
+        shown = Text(" " * _GAP + label.ljust(label_width), DIM)
+        if len(printable(cell.text)) <= room:
+            console.print(shown, _text(cell), sep="", soft_wrap=True)
+            continue
+        if label:
+            shown.rstrip()
+            console.print(shown)
+        _print_indented(console, cell)
 
 
 def _print_table(console: Console, table: Table) -> None:
@@ -151,7 +156,7 @@ def _print_table(console: Console, table: Table) -> None:
         console.print(_row(row[:inline], columns, widths))
         for index in below:
             if row[index].text:
-                console.print(_indented(row[index]))
+                _print_indented(console, row[index])
 
 
 def _row(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]) -> RenderableType:
@@ -165,10 +170,14 @@ def _row(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]
     return grid
 
 
-def _indented(cell: Cell) -> RenderableType:
+def _print_indented(console: Console, cell: Cell) -> None:
+    """On lines of its own; a word longer than a line is left whole, for searching and copying."""
     from rich.padding import Padding  # noqa: PLC0415 - as above
 
-    return Padding(_text(cell), (0, 0, 0, _INDENT), expand=False)
+    if " " not in cell.text:
+        console.print(" " * _INDENT, _text(cell), sep="", soft_wrap=True)
+    else:
+        console.print(Padding(_text(cell), (0, 0, 0, _INDENT), expand=False))
 
 
 def _text(cell: Cell) -> RenderableType:

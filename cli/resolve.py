@@ -83,7 +83,7 @@ def _resolutions(
             exits.say(str(error))
         else:
             names.append(image)
-    asking = f"asking {_registries(len(config.registries))}"
+    asking = "" if offline else f"asking {_registries(len(config.registries))}"
     found = answer_of(_explain(names, config, offline=offline), asking)
     return found, len(names) == len(images)
 
@@ -94,6 +94,9 @@ async def _explain(images: Sequence[str], config: Config, *, offline: bool) -> l
 
     if offline:
         return [await explain(image, config) for image in images]
+    from cli.waiting import load_http  # noqa: PLC0415
+
+    await load_http()
     client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
     try:
         return list(await asyncio.gather(*(explain(image, config, client) for image in images)))
@@ -123,26 +126,27 @@ def _status(resolution: Resolution, *, offline: bool) -> int:
 
 
 def _blocks(resolution: Resolution, offline: bool) -> list[Block]:
-    heading = resolution.image
-    if resolution.canonical != resolution.image:
-        heading += f"  ({resolution.canonical})"
-    facts = Facts(heading, tuple(_facts(resolution, offline)))
+    facts = Facts(resolution.image, tuple(_facts(resolution, offline)))
     rows = tuple(_row(each) for each in resolution.candidates)
     return [facts, Table(_COLUMNS, rows)] if rows else [facts]
 
 
 def _facts(resolution: Resolution, offline: bool) -> list[tuple[str, Cell]]:
+    named = []
+    if resolution.canonical != resolution.image:
+        named = [("in full", Cell(resolution.canonical))]
     if resolution.registry is not None:
         verb = "would be asked first" if offline else "has it"
-        facts = [
+        return [
+            *named,
             ("pulled as", Cell(resolution.resolved or "", GOOD)),
             ("from", Cell(f"{resolution.registry}, which {verb}")),
         ]
-        return facts + ([("digest", Cell(resolution.digest))] if resolution.digest else [])
     if resolution.resolved is None:
         denied = f"nothing: {_why_none(resolution)}, and `fallback: deny` keeps its own name back"
-        return [("pulled as", Cell(denied, BAD))]
-    return [("pulled as", Cell(resolution.resolved, WARN)), ("why", Cell(_why_own(resolution)))]
+        return [*named, ("pulled as", Cell(denied, BAD))]
+    why = ("why", Cell(_why_own(resolution)))
+    return [*named, ("pulled as", Cell(resolution.resolved, WARN)), why]
 
 
 def _why_own(resolution: Resolution) -> str:
@@ -157,7 +161,7 @@ def _why_none(resolution: Resolution) -> str:
         return "no registry is asked for it"
     if outcomes == {"absent"}:
         return "no registry has it"
-    return "no registry said that it has it, and not all could be asked"
+    return "not found, but not every registry could tell"
 
 
 def _row(candidate: CandidateReport) -> tuple[Cell, ...]:

@@ -40,3 +40,13 @@ def _spinner(text: str) -> contextlib.AbstractContextManager[object]:
     from rich.text import Text  # noqa: PLC0415
 
     return Console(stderr=True).status(Text(text))
+
+
+async def load_http() -> None:
+    """Load what the first question to a registry would: its time is to be the registry's own."""
+    import anyio.lowlevel  # noqa: PLC0415 - with httpcore what httpx talks through
+    import httpcore  # noqa: F401, PLC0415
+
+    import shimcore.registry.endpoint  # noqa: F401, PLC0415
+
+    await anyio.lowlevel.checkpoint()  # loads its asyncio side

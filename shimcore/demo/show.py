@@ -143,7 +143,7 @@ class _Node:
         expected = f"{self._hub.host}/library/{IMAGE}"
         if pulled_as != expected:
             raise DemoError(f"the runtime was asked for {pulled_as}, not for {expected}")
-        return Pull(IMAGE, pulled_as, self._hub.address, elapsed_s)
+        return Pull(IMAGE, pulled_as, self._hub.host, elapsed_s)
 
     def _last_pull(self) -> cri_pb2.PullImageRequest:
         calls = self._runtime.called("PullImage")
