@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 from shimcore.demo.runtime_faults import StatusError
 from shimcore.runtime.errors import StatusCode
 
-Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
-Method: TypeAlias = grpc.RpcMethodHandler[bytes, bytes]
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+Method: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 Unary = Callable[[bytes], Awaitable[bytes]]

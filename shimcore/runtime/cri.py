@@ -90,7 +90,7 @@ class Cri:
         """Calls `method` ("Service/Method") in version `api`, or in the one that is there."""
         if api is not None:
             return await self._channel.call(f"/{api}.{method}", request, timeout_s=timeout_s)
-        first, second = self._order()
+        first, second = await self._order()
         try:
             return await self._channel.call(f"/{first}.{method}", request, timeout_s=timeout_s)
         except RuntimeCallError as error:
@@ -115,9 +115,9 @@ class Cri:
     def _learn(self, path: str) -> None:
         self._learned = (self._channel.generation, path[1:].rpartition("/")[0].rpartition(".")[0])
 
-    def _order(self) -> tuple[str, str]:
+    async def _order(self) -> tuple[str, str]:
         """The versions in the order to try: the learned one first, while it holds."""
         preferred, older = API_VERSIONS
-        if self._learned == (self._channel.generation, older):
+        if self._learned == (await self._channel.current_generation(), older):
             return older, preferred
         return preferred, older

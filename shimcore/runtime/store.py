@@ -32,16 +32,17 @@ class ImageStore:
 
     async def supported(self, timeout_s: float | None) -> bool:
         """Whether the runtime has this store; asked once for each connection."""
-        if self._learned is not None and self._learned[0] == self._channel.generation:
+        generation = await self._channel.current_generation()
+        if self._learned is not None and self._learned[0] == generation:
             return self._learned[1]
         try:
             await self.get(ABSENT_NAME, timeout_s)
         except RuntimeCallError as error:
-            if error.code != StatusCode.UNIMPLEMENTED:
-                raise
-        else:
-            self._learned = (self._channel.generation, True)
-        return self._learned is not None and self._learned[1]
+            if error.code == StatusCode.UNIMPLEMENTED:
+                return False
+            raise
+        self._learned = (self._channel.generation, True)
+        return True
 
     async def get(self, name: str, timeout_s: float | None) -> ImageRecord | None:
         """The record of `name`, or None."""

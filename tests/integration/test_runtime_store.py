@@ -1,0 +1,139 @@
+"""containerd's image store through the client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shimcore.demo.runtime import StandInRuntime, StatusError, pull_out_of_thin_air
+from shimcore.pb import cri_pb2
+from shimcore.runtime import (
+    Descriptor,
+    ImageRecord,
+    RuntimeCallError,
+    RuntimeClient,
+    StatusCode,
+)
+
+T_S = 5.0
+
+HUB_NGINX = "sealos.hub:5000/library/nginx:latest"
+NGINX = "docker.io/library/nginx:latest"
+RECORD = ImageRecord(
+    NGINX, {"io.cri-containerd.image": "managed"}, Descriptor("type", "sha256:00", 3, {"a": "b"})
+)
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
+    async with StandInRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+async def client(runtime: StandInRuntime) -> AsyncIterator[RuntimeClient]:
+    async with RuntimeClient(runtime.socket_path) as client:
+        yield client
+
+
+async def test_a_record_comes_back_as_it_went(client: RuntimeClient) -> None:
+    """Name, labels and target survive create and get; absent names are None."""
+    assert await client.store_get(NGINX, timeout_s=T_S) is None
+    assert await client.store_create(RECORD, timeout_s=T_S) is True
+    assert await client.store_get(NGINX, timeout_s=T_S) == RECORD
+
+
+async def test_a_name_that_is_there_is_left_alone(client: RuntimeClient) -> None:
+    """Creating it again says False and changes nothing."""
+    await client.store_create(RECORD, timeout_s=T_S)
+    other = replace(RECORD, labels={})
+    assert await client.store_create(other, timeout_s=T_S) is False
+    assert await client.store_get(NGINX, timeout_s=T_S) == RECORD
+
+
+async def test_update_changes_labels_and_target(client: RuntimeClient) -> None:
+    """A name can be made to point elsewhere; one that is not there cannot."""
+    await client.store_create(RECORD, timeout_s=T_S)
+    moved = ImageRecord(NGINX, {"x": "y"}, Descriptor("type", "sha256:11", 4))
+    await client.store_update(moved, timeout_s=T_S)
+    assert await client.store_get(NGINX, timeout_s=T_S) == moved
+    with pytest.raises(RuntimeCallError) as caught:
+        await client.store_update(replace(moved, name="other"), timeout_s=T_S)
+    assert caught.value.code == StatusCode.NOT_FOUND
+
+
+async def test_delete_says_whether_it_was_there(client: RuntimeClient) -> None:
+    """True once, then False."""
+    await client.store_create(RECORD, timeout_s=T_S)
+    assert await client.store_delete(NGINX, timeout_s=T_S) is True
+    assert await client.store_delete(NGINX, timeout_s=T_S) is False
+
+
+async def test_list_takes_containerd_s_filters(client: RuntimeClient) -> None:
+    """No filter: all; several: any of them."""
+    second = replace(RECORD, name=HUB_NGINX, target=Descriptor("type", "sha256:11", 4))
+    for record in (RECORD, second):
+        await client.store_create(record, timeout_s=T_S)
+    assert await client.store_list([], timeout_s=T_S) == [RECORD, second]
+    assert await client.store_list(["target.digest==sha256:11"], timeout_s=T_S) == [second]
+    assert await client.store_list([f'name=="{NGINX}"'], timeout_s=T_S) == [RECORD]
+
+
+async def test_a_name_given_to_a_pulled_image_is_seen_by_cri(client: RuntimeClient) -> None:
+    """What the shim does after a pull: the original name, on the record that the pull made."""
+    spec = cri_pb2.ImageSpec(image=HUB_NGINX)
+    request = cri_pb2.PullImageRequest(image=spec).SerializeToString()
+    image_id = await client.pull_image(request, timeout_s=T_S)
+    pulled = await client.store_get(HUB_NGINX, timeout_s=T_S)
+    assert pulled is not None
+    await client.store_create(replace(pulled, name=NGINX), timeout_s=T_S)
+    found = await client.image_status("nginx", timeout_s=T_S)
+    assert found is not None
+    assert found.id == image_id
+    assert set(found.repo_tags) == {NGINX, HUB_NGINX}
+
+
+async def test_every_call_names_kubernetes_namespace(
+    runtime: StandInRuntime, client: RuntimeClient
+) -> None:
+    """The images that CRI sees are those of the namespace k8s.io."""
+    await client.store_get(NGINX, timeout_s=T_S)
+    await client.store_list([], timeout_s=T_S)
+    for call in runtime.calls:
+        assert dict(call.metadata)["containerd-namespace"] == "k8s.io"
+
+
+async def test_whether_there_is_a_store_is_asked_once(
+    runtime: StandInRuntime, client: RuntimeClient
+) -> None:
+    """The answer holds as long as the connection."""
+    assert await client.store_supported(timeout_s=T_S) is True
+    assert await client.store_supported(timeout_s=T_S) is True
+    assert len(runtime.calls) == 1
+
+
+async def test_a_runtime_without_a_store_is_asked_once_too(tmp_path: Path) -> None:
+    """CRI-O answers UNIMPLEMENTED: no store."""
+    path = str(tmp_path / "r.sock")
+    async with StandInRuntime(path, image_store=False) as runtime, RuntimeClient(path) as client:
+        assert await client.store_supported(timeout_s=T_S) is False
+        assert await client.store_supported(timeout_s=T_S) is False
+        assert len(runtime.calls) == 1
+
+
+async def test_another_failure_teaches_nothing(
+    runtime: StandInRuntime, client: RuntimeClient
+) -> None:
+    """Only UNIMPLEMENTED means that there is no store."""
+
+    async def refuse(request: bytes) -> bytes:
+        raise StatusError(StatusCode.INTERNAL, "bolt: timeout")
+
+    runtime.overrides["Images/Get"] = refuse
+    with pytest.raises(RuntimeCallError, match="bolt"):
+        await client.store_supported(timeout_s=T_S)
+    runtime.overrides.clear()
+    assert await client.store_supported(timeout_s=T_S) is True
