@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := cli shimcore tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types check
+.PHONY: help venv demo test e2e lint types check bench bench-quick
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +34,12 @@ lint: venv ## Style
 
 types: venv ## Strict types
 	$(BIN)/mypy
+
+bench: venv ## Speed and memory beside other proxies (needs Go; a quarter of an hour)
+	$(BIN)/python -m benchmarks.run
+
+bench-quick: venv ## The same in two minutes, with fewer cases
+	$(BIN)/python -m benchmarks.run --quick
 
 check: lint types protos-check test ## Everything that needs no root
 

@@ -1,0 +1,1 @@
+"""How fast the shim is, beside what else could stand there."""
