@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from shimcore.config import Config, Registry
     from shimcore.images.ports import Registries
 
+NOT_ASKED = "not asked"
+"""Detail of a candidate whose registry was not to be asked (`--offline`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class CandidateReport:
@@ -54,12 +57,18 @@ class Resolution:
 
     @property
     def outcome(self) -> Outcome:
-        """FOUND: a registry has it. ABSENT: none has it. UNREACHABLE: could not tell."""
-        outcomes = {report.outcome for report in self.candidates}
+        """FOUND: a registry has it. ABSENT: none has it. UNREACHABLE: could not tell.
+
+        SKIPPED: nobody was asked, as with `--offline`.
+        """
+        outcomes = [report.outcome for report in self.candidates]
         if Outcome.FOUND in outcomes:
             return Outcome.FOUND
-        asked = outcomes - {Outcome.SKIPPED}
-        return Outcome.ABSENT if asked == {Outcome.ABSENT} else Outcome.UNREACHABLE
+        if any(each in (Outcome.UNREACHABLE, Outcome.UNAUTHORIZED) for each in outcomes):
+            return Outcome.UNREACHABLE
+        if any(report.detail == NOT_ASKED for report in self.candidates):
+            return Outcome.SKIPPED
+        return Outcome.ABSENT
 
     def as_dict(self) -> dict[str, Any]:
         """The fixed keys of `resolve`'s JSON; warnings are for people and not among them."""
@@ -98,7 +107,7 @@ async def _answers(
     asked: tuple[Candidate, ...], registries: Registries | None
 ) -> list[ManifestAnswer]:
     if registries is None:
-        return [ManifestAnswer(Outcome.SKIPPED, None, 0.0, "not asked") for _ in asked]
+        return [ManifestAnswer(Outcome.SKIPPED, None, 0.0, NOT_ASKED) for _ in asked]
     questions = (registries.head_manifest(each.registry, each.reference) for each in asked)
     return list(await asyncio.gather(*questions))
 

@@ -38,10 +38,11 @@ class FindCall:
 
     def now(self) -> Verdict | None:
         """The verdict that needs no question: an image with one possible name, or a known one."""
+        if self._method is Method.REMOVE:
+            self._parts.hints.clear()
         if not self._places.candidates:
             return self._as_is("it can have no other name")
         if self._method is Method.REMOVE:
-            self._parts.hints.clear()
             return None
         if self._parts.hints.is_own(self._places.image) and not self._naming():
             return self._as_is("known under its own name")

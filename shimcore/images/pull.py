@@ -48,15 +48,26 @@ _NOT_REACHED = (
 
 
 class PullCall:
-    """One held PullImage request."""
+    """One held PullImage request.
+
+    `deadline` is the loop's time at which work on the side ends; `bounded`: because the
+    caller's own deadline is near it.
+    """
 
     def __init__(
-        self, parts: Parts, request: ImageRequest, places: Places, deadline: float
+        self,
+        parts: Parts,
+        request: ImageRequest,
+        places: Places,
+        deadline: float,
+        *,
+        bounded: bool,
     ) -> None:
         self._parts = parts
         self._request = request
         self._places = places
         self._deadline = deadline
+        self._bounded = bounded
         self._known: Known | None = None
         self._looked = False
         self._failures: dict[str, str] = {}
@@ -187,13 +198,16 @@ class PullCall:
         return None
 
     def _share_s(self, index: int, tried: set[int], survey: Survey | None) -> float:
-        """Seconds for one candidate: what is left, divided by the places still to be tried."""
+        """Seconds for one candidate: what is left, divided by the places still to be tried.
+
+        The original counts only when the caller's own deadline would leave it no time.
+        """
         left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
         if survey is None:
             behind = len(self._places.candidates) - len(tried)
         else:
             behind = survey.may_follow(index)
-        return left_s / (1 + behind + (1 if self._original_allowed() else 0))
+        return left_s / (1 + behind + (1 if self._bounded and self._original_allowed() else 0))
 
     def _goes_straight(self, index: int, survey: Survey | None) -> bool:
         if self._places.candidates[index].registry.host in self._parts.proven:

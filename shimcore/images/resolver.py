@@ -168,10 +168,12 @@ class Resolver:
 
         Found: `imageCacheTTL`, or briefly if a better registry could not be asked. Absent
         everywhere: `negativeCacheTTL`. Anything else is no answer, and is not remembered.
+        Whoever comes after this asks the cache or anew, however long the survey is still held.
         """
         key = str(places.image)
         if self._surveys.get(key) is not survey:
             return
+        del self._surveys[key]
         end = len(places.candidates) if index is None else index
         answers = [survey.answer(at) for at in range(end)]
         certain = all(answer and answer.outcome is Outcome.ABSENT for answer in answers)

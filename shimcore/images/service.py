@@ -91,6 +91,8 @@ class ImageCall:
         except Exception:
             logger.exception("cannot decide %s %.320r", self._method, self._image)
             verdict = self._broken()
+        if isinstance(verdict.decision, Refuse):
+            self._question.abandoned()
         return self._said(verdict)
 
     def finished(self, code: int, empty: bool) -> None:
@@ -179,7 +181,7 @@ class ImageService:
             return self._untouched(kind, request, f"excluded by {places.excluded_by}")
         deadline = call_deadline(self._config, timeout_s)
         if kind is Method.PULL:
-            return PullCall(self._parts, request, places, deadline)
+            return PullCall(self._parts, request, places, deadline, bounded=timeout_s is not None)
         return FindCall(self._parts, kind, request, places, deadline)
 
     def _untouched(self, kind: Method, request: ImageRequest, why: str) -> _Settled:

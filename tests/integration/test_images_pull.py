@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,47 +122,50 @@ async def hub_with_too_many_requests(made: Node) -> None:
     made.hub.faults.respond = [(is_blob, Response(429))]
 
 
-FAULTS = [
-    (hub_down, 1.0),
-    (hub_hung, 2.0),
-    (hub_hung_in_a_blob, 2.0),
-    (hub_drops_blobs, 1.0),
-    (hub_without_the_blob, 1.0),
-    (hub_broken, 2.0),
-    (hub_with_broken_blobs, 1.0),
-    (hub_with_other_password, 1.0),
-    (hub_refusing_blobs, 1.0),
-    (hub_with_too_many_requests, 1.0),
+Fault = Callable[[Node], Awaitable[None]]
+
+FAULTS: list[Fault] = [
+    hub_down,
+    hub_hung,
+    hub_hung_in_a_blob,
+    hub_drops_blobs,
+    hub_without_the_blob,
+    hub_broken,
+    hub_with_broken_blobs,
+    hub_with_other_password,
+    hub_refusing_blobs,
+    hub_with_too_many_requests,
 ]
 
+SOON_S = 3.0
+"""`probeTimeout` is 1 s here; most of these take a tenth of it, on an idle machine."""
 
-@pytest.mark.parametrize(("fault", "limit_s"), FAULTS, ids=[each[0].__name__ for each in FAULTS])
-async def test_fails_over_to_the_mirror(three: Node, fault: object, limit_s: float) -> None:
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_fails_over_to_the_mirror(three: Node, fault: Fault) -> None:
     """Whatever is wrong with the hub, the call goes on with the mirror's name, soon."""
-    await fault(three)  # type: ignore[operator]
-    timeout_s = 2.0 if fault is hub_hung_in_a_blob else None
+    await fault(three)
+    timeout_s = 3.0 if fault is hub_hung_in_a_blob else None
     pulled = await three.pull("nginx", CALLER, timeout_s=timeout_s)
     assert (pulled.name, pulled.code) == (f"{three.mirror.host}/{NGINX}", 0)
-    assert pulled.seconds < limit_s
+    assert pulled.seconds < SOON_S
     assert {each.user for each in three.mirror.requests} == {"", "mirror-user"}
     three.hub.faults.hang = None
 
 
-@pytest.mark.parametrize(("fault", "limit_s"), FAULTS, ids=[each[0].__name__ for each in FAULTS])
-async def test_proven_hub_that_fails_is_left_with_the_next_pull(
-    three: Node, fault: object, limit_s: float
-) -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_proven_hub_that_fails_is_left_with_the_next_pull(three: Node, fault: Fault) -> None:
     """The steady state ends with one failed pull at most; kubelet's next one works."""
     await three.pull("nginx")
     await three.service.drain()
     await three.remove("nginx")
-    await fault(three)  # type: ignore[operator]
-    timeout_s = 2.0 if fault in (hub_hung_in_a_blob, hub_hung) else None
+    await fault(three)
+    timeout_s = 3.0 if fault in (hub_hung_in_a_blob, hub_hung) else None
     pulls = [await three.pull("nginx", timeout_s=timeout_s)]
     if pulls[-1].code:
         pulls.append(await three.pull("nginx", timeout_s=timeout_s))
     assert (pulls[-1].name, pulls[-1].code) == (f"{three.mirror.host}/{NGINX}", 0)
-    assert pulls[-1].seconds < limit_s
+    assert pulls[-1].seconds < SOON_S
     three.hub.faults.hang = None
 
 
@@ -172,11 +175,11 @@ async def test_recovered_hub_is_used_again_within_seconds(three: Node) -> None:
     await three.pull("nginx")
     dead = await three.pull("nginx")
     assert dead.name.startswith(three.mirror.host)
-    assert dead.seconds < 0.5
+    assert dead.seconds < 1
     await three.hub.start()
     started = time.monotonic()
     while not (await three.pull("nginx")).name.startswith(three.hub.host):
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 10
         await asyncio.sleep(0.1)
 
 

@@ -62,7 +62,7 @@ async def test_offline_asks_nobody() -> None:
     told = await explain("nginx", config_of())
     assert {each.outcome for each in told.candidates} == {"skipped"}
     assert told.resolved == f"{HUB}/library/nginx:latest"
-    assert told.outcome is Outcome.UNREACHABLE
+    assert told.outcome is Outcome.SKIPPED
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,7 @@ async def test_excluded_image() -> None:
     """All are skipped, and the pattern is told."""
     told = await explain("nginx", config_of(exclude=("nginx*",)), FakeRegistries())
     assert told.resolved == told.canonical
+    assert told.outcome is Outcome.ABSENT
     assert all("nginx*" in each.detail for each in told.candidates)
 
 

@@ -117,6 +117,15 @@ async def test_removal_by_id_forgets_hints() -> None:
     assert len(bench.service._parts.hints) == 0
 
 
+async def test_removal_by_a_registrys_name_forgets_hints() -> None:
+    """The original name goes along with the hub's."""
+    bench = bench_with(NGINX, AT_HUB)
+    await bench.status("nginx")
+    call = bench.service.open(REMOVE, remove_request(AT_HUB), None)
+    assert call.decide_now() == Forward(None)
+    assert len(bench.service._parts.hints) == 0
+
+
 async def test_removal_does_not_name_what_it_removes() -> None:
     """An image under the hub's name only is removed under it, not given another first."""
     bench = bench_with(AT_HUB)

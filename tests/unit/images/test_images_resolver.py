@@ -28,7 +28,7 @@ async def test_slow_registry_of_lower_priority_is_not_waited_for() -> None:
     config = config_of()
     started = time.monotonic()
     assert await best(Resolver(config, registries), places("nginx", config)) == 0
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     await asyncio.sleep(0)
     assert sorted(registries.cancelled) == [LAST, MIRROR]
 
@@ -50,16 +50,16 @@ async def test_hung_registry_is_waited_for_no_longer_than_the_probe_timeout() ->
     with resolver.asking(where) as survey:
         assert await survey.next_found() == 1
         assert survey.reasons()[HUB].startswith("unreachable (no answer within")
-    assert 0.1 <= time.monotonic() - started < 0.1 + PROBE_SLACK_S + 0.3
+    assert 0.1 <= time.monotonic() - started < 0.1 + PROBE_SLACK_S + 1
 
 
 async def test_all_are_asked_at_once() -> None:
-    """Three registries that take 0.1 s each take 0.1 s together."""
-    registries = FakeRegistries(delays_s={HUB: 0.1, MIRROR: 0.1, LAST: 0.1})
+    """Three registries that take 0.3 s each take 0.3 s together."""
+    registries = FakeRegistries(delays_s={HUB: 0.3, MIRROR: 0.3, LAST: 0.3})
     config = config_of()
     started = time.monotonic()
     assert await best(Resolver(config, registries), places("nginx", config)) is None
-    assert time.monotonic() - started < 0.25
+    assert time.monotonic() - started < 0.8
 
 
 async def test_same_question_is_shared_and_survives_one_caller() -> None:
@@ -181,3 +181,16 @@ async def test_remembered_answer_of_a_dead_registry_is_not_used(state: str) -> N
     await best(resolver, where)
     registries.breakers[HUB] = state
     assert resolver.known(where) is None
+
+
+async def test_survey_that_is_held_long_is_not_joined_after_its_answer() -> None:
+    """A pull on the side may take minutes; whoever comes meanwhile asks for today's answer."""
+    registries, clock, config = FakeRegistries({MIRROR: Outcome.FOUND}), Clock(), config_of()
+    registries.outcomes[HUB] = Outcome.UNREACHABLE
+    resolver, where = Resolver(config, registries, clock), places("nginx", config)
+    with resolver.asking(where) as held:
+        resolver.settle(where, held, await held.next_found())
+        registries.outcomes[HUB] = Outcome.FOUND
+        clock.now += BRIEF_TTL_S
+        assert resolver.known(where) is None
+        assert await best(resolver, where) == 0
