@@ -5,7 +5,6 @@ from __future__ import annotations
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.blocks import BlockGatherer
-from shimcore.relay.events import CallCancelled, CallEnded
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
 from shimcore.relay.limits import FRAME_BYTES, HEADER_BLOCK_BYTES, TRACKED_STREAMS
 from shimcore.relay.messages import timeout_seconds
@@ -46,6 +45,7 @@ class ClientSide:
         table[frames.CONTINUATION] = self.on_continuation
         table[frames.RST_STREAM] = self.on_reset
         table[frames.SETTINGS] = self.on_settings
+        table[frames.WINDOW_UPDATE] = self.on_window_update
         return table
 
     # -- DATA --------------------------------------------------------------------------
@@ -56,10 +56,10 @@ class ClientSide:
         ledger = state.ledger
         opened = state.opened.get(stream)
         if opened is None:
-            if not state.queue and (ledger.debt <= 0 or end - start <= ledger.upstream):
+            if not ledger.held and not ledger.debt:
                 ledger.upstream -= end - start
                 return PASS
-            return self._queue_data(data, start, end, flags, stream)
+            return self._others_data(data, start, end, flags, stream)
         if end > len(data):
             self._check_length(end - start)
             return WHOLE
@@ -99,7 +99,10 @@ class ClientSide:
         state = self._state
         size = end - start
         ledger, own = state.ledger, opened.ledger
-        if not state.queue.waits(opened.id) and size <= min(ledger.upstream, own.upstream):
+        # Upstream may accept a longer frame only once a queued ACK of its settings has gone.
+        fits = size <= frames.OWN_FRAME_BYTES or not state.queue.ack_waits
+        fits = fits and size <= min(ledger.upstream, own.upstream)
+        if fits and not state.queue.waits(opened.id):
             ledger.upstream -= size
             own.upstream -= size
             return PASS
@@ -112,11 +115,14 @@ class ClientSide:
         state.queue.add_data(opened.id, bytes(payload), opened.ended, own)
         return TAKE
 
-    def _queue_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
-        """DATA of a call that is not ours, while the connection is in debt to upstream."""
+    def _others_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """DATA of a call that was not opened, while the two windows differ."""
         state = self._state
-        if not state.queue.waits(stream) and end - start <= state.ledger.upstream:
-            state.ledger.upstream -= end - start
+        size = end - start
+        queue = state.queue
+        if size <= state.ledger.upstream and not (queue.ack_waits or queue.waits(stream)):
+            state.ledger.upstream -= size
+            state.grant(None)
             return PASS
         if end > len(data):
             self._check_length(end - start)
@@ -212,21 +218,22 @@ class ClientSide:
             state.lose(f"the client's headers cannot be decoded: {error}")
             return
         stream = self._block.stream
-        if stream in state.live:
+        if stream > state.last_stream:
+            self._new_stream(stream, fields)
+        elif self._block.flags & frames.END_STREAM:
             opened = state.opened.get(stream)
-            if opened is not None and self._block.flags & frames.END_STREAM:
+            if opened is not None:
                 opened.ended = True
-            return
-        self._new_stream(stream, fields)
 
     def _new_stream(self, stream: int, fields: list[Field]) -> None:
         state = self._state
+        state.last_stream = stream
         path = b""
         for name, value in fields:
             if name == b":path":
                 path = value
                 break
-        if len(state.live) >= TRACKED_STREAMS:
+        if len(state.live) + len(state.opened) >= TRACKED_STREAMS:
             raise FrameError(frames.ENHANCE_YOUR_CALM, f"over {TRACKED_STREAMS} open streams")
         state.live[stream] = path
         if self._block.flags & frames.END_STREAM or not state.opens(path):
@@ -252,31 +259,50 @@ class ClientSide:
         if opened is not None:
             if opened.phase is Phase.SWALLOWED:
                 return TAKE  # upstream has had a reset already
-            if opened.phase is Phase.DECIDING:
-                state.events.append(CallCancelled(stream))
-            elif opened.phase is Phase.RELEASED:
-                state.events.append(CallEnded(stream, GRPC_CANCELLED, False))
-            opened.ended = True
+            state.report(opened, GRPC_CANCELLED)
             state.drop(opened)
-        else:
-            dropped = state.queue.drop_data(stream)
-            state.ledger.replace(dropped, 0)
-            state.settle(None)
+        elif state.queue:
+            state.drop_queued(stream)
         if state.queue.waits(stream):
-            state.queue.add_reset(stream, data[start - frames.FRAME_HEADER_BYTES : end])
+            state.queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])
             return TAKE
         return PASS
+
+    def on_window_update(
+        self, data: bytes, start: int, end: int, flags: int, stream: int
+    ) -> Verdict:
+        """§6.9. Passes, but not before the HEADERS of its stream."""
+        queue = self._state.queue
+        if not (queue.blocks_wait and stream and queue.waits(stream)):
+            return PASS
+        if end > len(data):
+            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
+        queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])
+        return TAKE
 
     def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.5. The ACK of upstream's settings, or settings of the client's own."""
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         if flags & frames.ACK:
-            before = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
-            self._upstream_settings.acknowledge()
-            after = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
-            self._state.resize_streams(after - before)
-        elif (end - start) % 6 == 0:
+            return self._ack(data[start - frames.FRAME_HEADER_BYTES : end])
+        if (end - start) % 6 == 0:
             self._client_settings.announce(data[start:end])
             self.peer.allow_table(self._client_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE))
         return PASS
+
+    def _ack(self, ack: bytes) -> Verdict:
+        """Must not overtake queued header blocks, nor queued DATA if it makes windows smaller."""
+        queue, settings = self._state.queue, self._upstream_settings
+        shrinks = settings.next_shrinks(frames.SETTINGS_INITIAL_WINDOW_SIZE)
+        if queue.blocks_wait or (shrinks and queue.untracked_waits):
+            queue.add_ack(ack, self._acknowledged)
+            return TAKE
+        self._acknowledged()
+        return PASS
+
+    def _acknowledged(self) -> None:
+        before = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
+        self._upstream_settings.acknowledge()
+        after = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
+        self._state.resize_streams(after - before)

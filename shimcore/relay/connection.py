@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.client_side import ClientSide
-from shimcore.relay.events import CallCancelled, CallEnded, Event
+from shimcore.relay.events import Event
 from shimcore.relay.messages import write_message
 from shimcore.relay.scanner import Scanner
 from shimcore.relay.settings import AnnouncedSettings
@@ -51,12 +52,14 @@ class Connection:
             if not data:
                 return
         self._to_upstream.feed(data)
-        if self._state.ledger.held:
+        if self._state.ledger.held != self._state.accounted:
             self._state.account()
 
     def from_upstream(self, data: bytes) -> None:
         """Bytes that the runtime sent. Raises FrameError."""
         self._to_client.feed(data)
+        if self._state.ledger.held != self._state.accounted:
+            self._state.account()
 
     def _pass_preface(self, data: bytes) -> bytes:
         """RFC 9113 §3.4. What is not HTTP/2 is relayed as bytes, for upstream to refuse."""
@@ -97,6 +100,7 @@ class Connection:
         if opened is None or opened.phase is not Phase.DECIDING:
             return False
         payload = bytes(opened.gathered) if message is None else write_message(message)
+        opened.awaited = True
         self._state.send(opened, payload)
         self._state.account()
         return True
@@ -106,33 +110,25 @@ class Connection:
         opened = self._state.opened.get(stream)
         if opened is None or not opened.holding:
             return False
-        opened.phase = Phase.GATHERING  # decided: its cancellation is no event
+        prefix = b"" if self._to_client.in_block else self._upstream_side.owed_size_update()
         self._to_client.inject(
-            frames.refusal(
-                stream, code, text, answered=opened.answered, prefix=self._owed_size_update()
-            )
+            frames.refusal(stream, code, text, answered=opened.answered, prefix=prefix)
         )
-        self._state.live.pop(stream, None)
-        self._state.swallow(opened)
+        self._state.refuse(opened)
         self._state.account()
         return True
 
-    def _owed_size_update(self) -> bytes:
-        """A size update that the client's decoder waits for before any field (RFC 7541 §4.2).
+    def go_away(self, error: FrameError | None = None) -> None:
+        """Ask the client to open no more streams here; those that are open go on (§6.8).
 
-        Upstream's encoder will send its own; until then this one puts the client, and the
-        decoder here, where upstream's encoder is.
+        With an error that `from_client` or `from_upstream` raised: tell the client why its
+        connection is closed, if it is between two frames.
         """
-        allowed = self._client_settings.acknowledged(frames.SETTINGS_HEADER_TABLE_SIZE)
-        decoder = self._upstream_side.decoder
-        if decoder.max_bytes <= allowed:
-            return b""
-        decoder.resize(allowed)
-        return frames.size_update(allowed)
-
-    def go_away(self) -> None:
-        """Ask the client to open no more streams here; those that are open go on (§6.8)."""
-        self._to_client.inject(frames.goaway(frames.STREAM_MASK, frames.NO_ERROR))
+        if error is None:
+            self._to_client.inject(frames.goaway(frames.STREAM_MASK, frames.NO_ERROR))
+        else:
+            last = self._state.last_stream
+            self._to_client.inject(frames.goaway(last, error.h2_code, str(error)))
 
     def regrant(self) -> None:
         """Try again to give credit that was withheld for want of memory."""
@@ -146,10 +142,7 @@ class Connection:
         """The connection is over: every call that is not becomes an event."""
         state = self._state
         for opened in state.opened.values():
-            if opened.phase is Phase.DECIDING:
-                state.events.append(CallCancelled(opened.id))
-            elif opened.phase is Phase.RELEASED and not state.lost:
-                state.events.append(CallEnded(opened.id, GRPC_UNAVAILABLE, False))
+            state.report(opened, GRPC_UNAVAILABLE)
         state.opened.clear()
         state.live.clear()
         state.close_account()

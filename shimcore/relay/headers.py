@@ -14,7 +14,12 @@ from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-from shimcore.relay.limits import HEADER_BLOCK_BYTES, REMEMBERED_BLOCKS, REMEMBERED_STRINGS
+from shimcore.relay.limits import (
+    HEADER_LIST_BYTES,
+    REMEMBERED_BLOCK_BYTES,
+    REMEMBERED_BLOCKS,
+    REMEMBERED_STRINGS,
+)
 
 Field = tuple[bytes, bytes]
 
@@ -55,7 +60,7 @@ class HeaderDecoder:
         "max_bytes",
     )
 
-    def __init__(self, limit_bytes: int = HEADER_BLOCK_BYTES) -> None:
+    def __init__(self, limit_bytes: int = HEADER_LIST_BYTES) -> None:
         self._entries: deque[Field] = deque()
         self._size = 0
         self._limit_bytes = limit_bytes
@@ -79,7 +84,9 @@ class HeaderDecoder:
             raise HeaderDecodeError(str(error) or "truncated header block") from error
         if self.max_bytes > self.allowed_bytes:
             raise HeaderDecodeError("the encoder did not shrink its table")
-        if self.changes == before and len(self._remembered) < REMEMBERED_BLOCKS:
+        if self.changes == before and len(block) <= REMEMBERED_BLOCK_BYTES:
+            if len(self._remembered) >= REMEMBERED_BLOCKS:
+                self._remembered.clear()
             self._remembered[block] = fields
         return fields
 

@@ -14,6 +14,10 @@ MESSAGE_BYTES = 16 << 20
 # (RFC 9113 §6.5.2), and no frame is larger than its three length bytes allow.
 FRAME_BYTES = (1 << 24) - 1
 
+# Names and values of one decoded header list, RFC 7541 §4.1's 32 bytes a field included:
+# what a block of that size can spell out in Huffman code and in short fields.
+HEADER_LIST_BYTES = 4 * HEADER_BLOCK_BYTES
+
 # Credit that the relay gives for request bytes it holds: two of the largest messages at
 # once on one connection, and for the whole process what a 4 GiB node can spare.
 CONNECTION_HELD_BYTES = 2 * MESSAGE_BYTES + (1 << 20)
@@ -35,7 +39,8 @@ REFUSED_STREAMS = 1024
 # and 16,384 is the smallest frame size that every peer accepts (RFC 9113 §4.2).
 REFUSAL_TEXT_BYTES = 4096
 
-# Distinct header blocks remembered between two changes of a dynamic table, and
-# Huffman-coded strings remembered for the process.
+# Distinct header blocks remembered between two changes of a dynamic table, the size up to
+# which they are, and Huffman-coded strings remembered for the process.
 REMEMBERED_BLOCKS = 64
+REMEMBERED_BLOCK_BYTES = 1024
 REMEMBERED_STRINGS = 512

@@ -46,8 +46,8 @@ def read_message(gathered: bytes | bytearray, encoding: bytes) -> bytes:
         message = inflater.decompress(body, MESSAGE_BYTES + 1)
     except zlib.error as error:
         raise UnreadableMessageError("gzip data that does not inflate") from error
-    if len(message) > MESSAGE_BYTES or not inflater.eof:
-        raise UnreadableMessageError(f"gzip data over {MESSAGE_BYTES} bytes or cut short")
+    if len(message) > MESSAGE_BYTES or not inflater.eof or inflater.unused_data:
+        raise UnreadableMessageError(f"not one gzip stream of at most {MESSAGE_BYTES} bytes")
     return message
 
 

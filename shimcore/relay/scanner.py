@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
+from shimcore.errors import FrameError
 from shimcore.relay.frames import FRAME_HEADER, FRAME_HEADER_BYTES, STREAM_MASK
 
 
@@ -77,10 +78,18 @@ class Scanner:
             self._own.append(frames)
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of this direction."""
-        if self.blind:
+        """Take the next bytes of this direction.
+
+        A FrameError of a handler comes through; the frames before it have gone out.
+        """
+        if not data:
+            return
+        left = self._left
+        if self.blind or left > len(data):  # or the middle of a frame that goes on
+            self._left = max(left - len(data), 0)
             self.out.append(data)
             return
+        self._left = 0
         self._feeding = True
         if self._partial:
             self._partial += data
@@ -90,52 +99,46 @@ class Scanner:
                 return
             data = bytes(self._partial)
             self._partial = bytearray()
-        start = self._scan(data)
+        start = self._scan(data, left)
         if start == 0:
             self.out.append(data)
-        elif 0 < start < len(data):
+        elif start < len(data):
             self.out.append(data[start:])
         self._feeding = False
         if self._own:
             self._release_own()
 
-    def _scan(self, data: bytes) -> int:
+    def _scan(self, data: bytes, position: int) -> int:
         """Go through a chunk's frames; returns where the part begins that is still to pass.
 
-        What has to wait for more bytes is kept, and what came before it has gone out;
-        the result is then the chunk's length (or more).
+        `position` is where the first frame begins. What has to wait for more bytes is kept,
+        and what came before it has gone out; the result is then the chunk's length.
         """
         handlers = self._handlers
         kinds = len(handlers)
         unpack = FRAME_HEADER.unpack_from
         size = len(data)
-        start = 0
-        position = self._left
-        if position:
-            if position > size:
-                self._left = position - size
-                return 0
-            self._left = 0
-            start = self._flush(data, 0, position)
+        start = self._flush(data, 0, position) if position else 0
         while size - position >= FRAME_HEADER_BYTES:
             high, low, kind, flags, stream = unpack(data, position)
-            end = position + FRAME_HEADER_BYTES + (high << 8 | low)
+            payload = position + FRAME_HEADER_BYTES
+            end = payload + (high << 8 | low)
             handler = handlers[kind] if kind < kinds else None
             if handler is not None:
-                verdict = handler(
-                    data, position + FRAME_HEADER_BYTES, end, flags, stream & STREAM_MASK
-                )
+                try:
+                    verdict = handler(data, payload, end, flags, stream & STREAM_MASK)
+                except FrameError:
+                    self._stop(data, start, position)
+                    raise
                 if verdict is not _PASS:
                     if position > start:
                         self.out.append(data[start:position])
-                    if verdict is _TAKE:
-                        self._release_own_inside()
-                        position = start = end
-                        continue
-                    self._keep(data, position, end - position)
-                    return size
-            if self.blind:
-                return start
+                    if verdict is not _TAKE:
+                        self._keep(data, position, end - position)
+                        return size
+                    self._release_own_inside()
+                    position = start = end
+                    continue
             position = end
             if end > size:
                 self._left = end - size
@@ -148,6 +151,12 @@ class Scanner:
             self._keep(data, position, FRAME_HEADER_BYTES)
             return size
         return start
+
+    def _stop(self, data: bytes, start: int, position: int) -> None:
+        """A frame cannot be relayed: send what came before it."""
+        if position > start:
+            self.out.append(data[start:position])
+        self._feeding = False
 
     def _keep(self, data: bytes, position: int, need: int) -> None:
         self._partial = bytearray(memoryview(data)[position:])

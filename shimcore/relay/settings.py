@@ -32,6 +32,11 @@ class AnnouncedSettings:
         if len(self._pending) > _PENDING:
             self._acknowledged.update(self._pending.popleft())
 
+    def next_shrinks(self, key: int) -> bool:
+        """Whether the next ACK makes a value smaller."""
+        now = self._acknowledged[key]
+        return bool(self._pending) and self._pending[0].get(key, now) < now
+
     def acknowledge(self) -> None:
         """The other side's ACK has passed."""
         if self._pending:

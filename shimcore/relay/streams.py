@@ -50,6 +50,7 @@ class OpenedStream:
     __slots__ = (
         "answer",
         "answered",
+        "awaited",
         "encoding",
         "ended",
         "gathered",
@@ -71,6 +72,7 @@ class OpenedStream:
         self.phase = Phase.GATHERING
         self.gathered = bytearray()
         self.ended = False  # the client has sent END_STREAM
+        self.awaited = False  # someone waits for the outcome of the forwarded call
         self.answered = False  # upstream's first HEADERS have gone to the client
         self.answer = b""  # up to PREFIX_BYTES of the first message of the answer
 
@@ -114,10 +116,11 @@ class ConnectionState:
         self.opened: dict[int, OpenedStream] = {}
         self.refused: OrderedDict[int, None] = OrderedDict()
         self.events: list[Event] = []
+        self.last_stream = 0  # the newest stream that the client has opened
         self.lost = False  # a header table is lost: nothing is opened any more
         self.starved = False  # credit for held bytes was withheld for want of memory
+        self.accounted = 0  # what the budget knows of the held bytes
         self._budget = budget
-        self._accounted = 0
 
     # -- held requests -----------------------------------------------------------------
 
@@ -134,7 +137,7 @@ class ConnectionState:
 
     def receive(self, size: int) -> None:
         """Count bytes that stay here; a client that overruns its window is an error."""
-        if size > self.ledger.client:
+        if size and size > self.ledger.client:
             raise frames.flow_control_error()
         self.ledger.receive(size)
 
@@ -155,8 +158,16 @@ class ConnectionState:
             return
         if stream.ended or (need is not None and len(stream.gathered) > need):
             self.release(stream)  # no message, or several: not ours to judge
+        elif self.ledger.held > CONNECTION_HELD_BYTES and self._has_room(stream):
+            method = stream.path.decode(errors="replace")
+            self.events.append(Notice(f"{method}: request passed on unread: too much is held"))
+            self.release(stream)
         else:
             self.grant(stream)
+
+    def _has_room(self, stream: OpenedStream) -> bool:
+        """Whether what is gathered of a call could leave at once."""
+        return len(stream.gathered) <= min(self.ledger.upstream, stream.ledger.upstream)
 
     def release(self, stream: OpenedStream) -> None:
         """Send a held request on as it came."""
@@ -177,13 +188,19 @@ class ConnectionState:
             self.queue.add_data(stream.id, payload, stream.ended, stream.ledger)
 
     def drop(self, stream: OpenedStream) -> None:
-        """Forget what is held or queued of a call and give the client its window back."""
-        size = len(stream.gathered) + self.queue.drop_data(stream.id)
+        """Forget what is held or queued of a call that is over.
+
+        The client gets its connection window back; the stream's is of no use any more.
+        """
+        size = len(stream.gathered)
         stream.gathered = bytearray()
-        if size:
-            self.ledger.replace(size, 0)
-            stream.ledger.replace(size, 0)
-            self.settle(stream)
+        self.ledger.replace(size, 0)
+        self.drop_queued(stream.id)
+
+    def drop_queued(self, stream: int) -> None:
+        """Forget the queued DATA of a call that is over."""
+        self.ledger.replace(self.queue.drop_data(stream), 0)
+        self.settle(None)
 
     # -- windows -----------------------------------------------------------------------
 
@@ -212,7 +229,7 @@ class ConnectionState:
             credit = ledger.held - ledger.debt
             ledger.grant(credit)
             self.to_client.inject(frames.window_update(0, credit))
-        if stream is None or stream.ended:
+        if stream is None or stream.ended or stream.phase is not Phase.GATHERING:
             return
         need = whole_length(stream.gathered) or PREFIX_BYTES
         credit = stream.ledger.held - stream.ledger.debt
@@ -223,14 +240,14 @@ class ConnectionState:
     def account(self) -> None:
         """Tell the process's budget what this connection holds."""
         held = self.ledger.held
-        if held != self._accounted:
-            self._budget.used += held - self._accounted
-            self._accounted = held
+        if held != self.accounted:
+            self._budget.used += held - self.accounted
+            self.accounted = held
 
     def close_account(self) -> None:
         """Give the process's budget back what this connection held."""
-        self._budget.used -= self._accounted
-        self._accounted = 0
+        self._budget.used -= self.accounted
+        self.accounted = 0
 
     def resize_streams(self, difference: int) -> None:
         """Upstream's initial window changed; open streams' windows follow (§6.9.2)."""
@@ -238,32 +255,48 @@ class ConnectionState:
             return
         for stream in self.opened.values():
             stream.ledger.upstream += difference
+            if stream.phase is Phase.GATHERING:
+                self.grant(stream)  # what fitted when it was sent may be short of room now
         if difference > 0 and self.queue:
             self.queue.flush()
 
     # -- the end of a call -------------------------------------------------------------
 
-    def swallow(self, stream: OpenedStream) -> None:
-        """Answered without its request: end it upstream and drop what is still to come."""
-        if stream.phase is Phase.DECIDING:
-            self.events.append(CallCancelled(stream.id))
-        self.drop(stream)
-        self.to_upstream.inject(frames.rst_stream(stream.id, frames.CANCEL))
+    def refuse(self, stream: OpenedStream) -> None:
+        """The shim has answered a call: nothing of it interests either side any more."""
+        self.live.pop(stream.id, None)
         self.refused[stream.id] = None
         if len(self.refused) > REFUSED_STREAMS:
             self.refused.popitem(last=False)
+        self._swallow(stream)
+
+    def _swallow(self, stream: OpenedStream) -> None:
+        """Answered without its request: end it upstream and drop what is still to come."""
+        self.drop(stream)
+        reset = frames.rst_stream(stream.id, frames.CANCEL)
+        if self.queue.waits(stream.id):
+            self.queue.add_frame(stream.id, reset)
+        else:
+            self.to_upstream.inject(reset)
         stream.phase = Phase.SWALLOWED
         if stream.ended:
             self.opened.pop(stream.id, None)
 
     def finish(self, stream: OpenedStream, status: int) -> None:
-        """Upstream has answered the call, or reset it."""
-        if stream.phase is Phase.RELEASED:
-            self.events.append(CallEnded(stream.id, status, stream.answer_empty))
-        if stream.holding or self.queue.waits(stream.id):
-            self.swallow(stream)
+        """Upstream has answered the call to its end."""
+        self.report(stream, status)
+        if stream.gathered or (stream.holding and stream.ended) or self.queue.waits(stream.id):
+            self._swallow(stream)
         else:
             self.opened.pop(stream.id, None)
+
+    def report(self, stream: OpenedStream, status: int) -> None:
+        """Tell whoever decides on a call, or waits for its outcome, that it is over."""
+        if stream.phase is Phase.DECIDING:
+            self.events.append(CallCancelled(stream.id))
+        elif stream.awaited:
+            stream.awaited = False
+            self.events.append(CallEnded(stream.id, status, stream.answer_empty))
 
     def lose(self, reason: str) -> None:
         """A header table is lost: release what is held and open nothing any more."""
@@ -274,5 +307,5 @@ class ConnectionState:
         for stream in list(self.opened.values()):
             if stream.holding:
                 self.release(stream)
-            elif stream.phase is Phase.RELEASED:
-                self.events.append(CallEnded(stream.id, GRPC_UNKNOWN, False))
+            else:
+                self.report(stream, GRPC_UNKNOWN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.blocks import BlockGatherer
-from shimcore.relay.events import CallCancelled, CallEnded
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
 from shimcore.relay.limits import HEADER_BLOCK_BYTES
 from shimcore.relay.messages import PREFIX_BYTES
@@ -33,6 +32,8 @@ class UpstreamSide:
         self.peer = self.decoder  # the other direction's, whose bound this one announces
         self._block = BlockGatherer()
         self._keep_block = False  # the open block is for a refused call
+        # The smallest table acknowledged while the decoder's stood at that change.
+        self._owed_size = frames.MAX_WINDOW, 0
         self._state: ConnectionState
 
     def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
@@ -61,15 +62,14 @@ class UpstreamSide:
             return self._refused_data(data, start, end, flags, stream)
         opened = state.opened.get(stream)
         if opened is not None and len(opened.answer) < PREFIX_BYTES:
-            if (
-                end > len(data)
-                and len(data) - start < PREFIX_BYTES + 1
-                and end - start <= (frames.OWN_FRAME_BYTES)
-            ):
+            if end > len(data) < start + PREFIX_BYTES + 1:
                 return WHOLE
-            first = start + 1 if flags & frames.PADDED else start
+            try:
+                first, last = frames.unpadded(data, start, end, flags)
+            except ValueError:
+                return PASS  # an error, which is the client's to answer
             missing = PREFIX_BYTES - len(opened.answer)
-            opened.answer += data[first : min(first + missing, end)]
+            opened.answer += data[first : min(first + missing, last)]
         if flags & frames.END_STREAM:
             self._ended(stream, GRPC_UNKNOWN)
         return PASS
@@ -156,7 +156,7 @@ class UpstreamSide:
         ends = bool(self._block.flags & frames.END_STREAM)
         opened = state.opened.get(stream)
         if not ends:
-            if opened is not None:
+            if opened is not None and not _informational(fields):
                 opened.answered = True
             return
         status = GRPC_UNKNOWN
@@ -173,6 +173,18 @@ class UpstreamSide:
         if opened is not None and opened.phase is not Phase.SWALLOWED:
             state.finish(opened, status)
 
+    def owed_size_update(self) -> bytes:
+        """A table size update that the client's decoder waits for (RFC 7541 §4.2).
+
+        Upstream's encoder sends its own with its next block. Until then this one puts the
+        client, and the decoder here, where upstream's encoder has been meanwhile.
+        """
+        smallest, changes = self._owed_size
+        if self.decoder.changes != changes or self.decoder.max_bytes <= smallest:
+            return b""
+        self.decoder.resize(smallest)
+        return frames.size_update(smallest)
+
     # -- the rest ----------------------------------------------------------------------
 
     def on_reset(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
@@ -186,13 +198,10 @@ class UpstreamSide:
         state.live.pop(stream, None)
         opened = state.opened.pop(stream, None)
         if opened is not None:
-            if opened.phase is Phase.RELEASED:
-                status = _reset_status(int.from_bytes(data[start:end], "big"))
-                state.events.append(CallEnded(stream, status, False))
-            elif opened.phase is Phase.DECIDING:
-                state.events.append(CallCancelled(stream))
-            opened.ended = True  # no window of a stream that is gone is credited
+            state.report(opened, _reset_status(int.from_bytes(data[start:end], "big")))
             state.drop(opened)
+        elif state.queue:
+            state.drop_queued(stream)
         return PASS
 
     def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
@@ -200,7 +209,7 @@ class UpstreamSide:
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         if flags & frames.ACK:
-            self._client_settings.acknowledge()
+            self._acknowledged()
             return PASS
         state = self._state
         state.to_client.unlock()
@@ -214,16 +223,27 @@ class UpstreamSide:
             )
         return PASS
 
+    def _acknowledged(self) -> None:
+        """Remember the smallest table that upstream's encoder owes the client since then."""
+        self._client_settings.acknowledge()
+        size = self._client_settings.acknowledged(frames.SETTINGS_HEADER_TABLE_SIZE)
+        smallest, changes = self._owed_size
+        if changes == self.decoder.changes:
+            size = min(size, smallest)
+        self._owed_size = size, self.decoder.changes
+
     def on_window_update(
         self, data: bytes, start: int, end: int, flags: int, stream: int
     ) -> Verdict:
         """§6.9. What the client was told too early is withheld from it here."""
         state = self._state
         opened = state.opened.get(stream)
-        if stream and opened is None:
+        if stream and opened is None and stream not in state.refused:
             return PASS
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
+        if stream in state.refused:
+            return TAKE
         increment = int.from_bytes(data[start:end], "big") & frames.MAX_WINDOW
         if end - start != 4 or not increment:
             return PASS  # an error, which is the client's to answer
@@ -235,7 +255,13 @@ class UpstreamSide:
             return PASS
         if passed:
             state.to_client.inject(frames.window_update(stream, passed))
+        state.grant(opened)
         return TAKE
+
+
+def _informational(fields: list[Field]) -> bool:
+    """Whether a header block is a 1xx response (§8.1)."""
+    return bool(fields) and fields[0][0] == b":status" and fields[0][1].startswith(b"1")
 
 
 def _status(fields: list[Field]) -> int:
