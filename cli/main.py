@@ -5,14 +5,24 @@ Nothing heavy is imported here, so that an interrupt while the rest loads is qui
 
 from __future__ import annotations
 
+import os
 import sys
 
-COMMANDS = ("serve", "resolve", "check_registry", "demo", "completions")
+COMMANDS = (
+    "serve",
+    "resolve",
+    "check_registry",
+    "install_service",
+    "demo",
+    "completions",
+)
 """The modules of `cli/` with a `register(app)`, in the order in which help lists them."""
 
 
 def run() -> None:
     """Run the command line and exit with its status."""
+    # grpc's own remarks on connections that come and go are not for operators.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from cli.exits import INTERRUPTED, status_of  # noqa: PLC0415
 
     try:

@@ -6,6 +6,7 @@ ShimError
 ├── FrameError             HTTP/2 framing that cannot be relayed
 ├── RegistryError          a registry that could not be asked, or that said no
 ├── RuntimeUnavailableError  the container runtime cannot be reached
+├── RuntimeCallError       a gRPC status that the runtime answered (in shimcore.runtime)
 ├── SocketInUseError       another process serves the shim's socket
 └── AdminError             the running shim could not be asked
 """

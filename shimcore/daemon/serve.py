@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from shimcore.config import Config
@@ -50,12 +51,19 @@ def serve(path: str, config: Config) -> None:
     logs.set_up(debug=config.debug)
     for notice in config.notices:
         log.warning("%s: %s", config.source, notice)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(path, config))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed, unless IMAGE_CRI_SHIM_LOOP says `asyncio`."""
+    if os.environ.get("IMAGE_CRI_SHIM_LOOP") == "asyncio":
+        return None
     try:
-        import uvloop  # noqa: PLC0415 - optional, and slow to import where it is not used
+        import uvloop  # noqa: PLC0415 - optional
     except ImportError:
-        asyncio.run(_serve(path, config))
-    else:
-        uvloop.run(_serve(path, config))
+        return None
+    return uvloop.new_event_loop
 
 
 async def _serve(path: str, config: Config) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -134,12 +135,8 @@ class Pair:
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: self.upstream, path)
         except OSError as error:
-            reason = error.strerror or str(error)
-            log.warning("runtime socket %s: %s; calls are answered UNAVAILABLE", path, reason)
-            self._unavailable = UnavailableServer(
-                f"image-cri-shim: the container runtime at {path} cannot be reached ({reason}); "
-                "see whether it is running"
-            )
+            log.warning("%s; calls are answered UNAVAILABLE", _away(path, error))
+            self._unavailable = UnavailableServer(lambda: _why_away(path))
         except asyncio.CancelledError:
             self.upstream.abort()
             raise
@@ -337,6 +334,24 @@ class Pair:
         """End both sides at once."""
         self.client.abort()
         self.upstream.abort()
+
+
+def _why_away(path: str) -> str | None:
+    """Why nobody accepts at the runtime's socket now; None when somebody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            return _away(path, error)
+    return None
+
+
+def _away(path: str, error: OSError) -> str:
+    return (
+        f"image-cri-shim: the container runtime at {path} cannot be reached "
+        f"({error.strerror or error}); see whether it is running"
+    )
 
 
 class _Side(asyncio.Protocol):

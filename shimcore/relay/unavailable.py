@@ -1,10 +1,14 @@
 """What a client hears while the runtime cannot be reached: UNAVAILABLE, call by call.
 
-A server of its own only in name: it acknowledges settings and pings, answers every call
-with the same status, and then asks the client to come back on a new connection.
+A server of its own only in name: it acknowledges settings and pings, answers each call with
+why the runtime is away, and asks the client to come back on a new connection. A call that
+comes when the runtime is back is refused as not processed, which clients mend by sending it
+again on that new connection, unseen by their callers (RFC 9113 §8.7).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
@@ -15,11 +19,15 @@ UNAVAILABLE = 14
 
 
 class UnavailableServer:
-    """Bytes of one client in, bytes for it out; `answered` once a call has been refused."""
+    """Bytes of one client in, bytes for it out; `answered` once a call has been refused.
 
-    def __init__(self, text: str) -> None:
+    `away` says at each call why the runtime cannot be reached; None when it can again.
+    """
+
+    def __init__(self, away: Callable[[], str | None]) -> None:
         self.answered = False
-        self._text = text
+        self._away = away
+        self._last_answered = 0
         self._preface_left = len(frames.PREFACE)
         self._out: list[bytes] = [frames.frame(frames.SETTINGS, 0, 0)]
         self._block_ends_stream = False
@@ -64,7 +72,14 @@ class UnavailableServer:
             self._refuse(stream)
 
     def _refuse(self, stream: int) -> None:
-        self._out.append(frames.refusal(stream, UNAVAILABLE, self._text, answered=False))
+        text = self._away()
+        if text is None:
+            self._out.append(frames.goaway(self._last_answered, frames.NO_ERROR))
+            self._out.append(frames.rst_stream(stream, frames.REFUSED_STREAM))
+            self.answered = True
+            return
+        self._last_answered = stream
+        self._out.append(frames.refusal(stream, UNAVAILABLE, text, answered=False))
         if not self._block_ends_stream:
             self._out.append(frames.rst_stream(stream, frames.NO_ERROR))
         if not self.answered:
