@@ -76,7 +76,7 @@ def _config(path: str | None, *, named: bool) -> Config | None:
         return None
     config = load(path or DEFAULT_FILE)
     for notice in config.notices:
-        exits.say(f"{config.source}: {notice}")
+        exits.say(notice if config.source in notice else f"{config.source}: {notice}")
     return config
 
 
@@ -96,7 +96,8 @@ def _named(text: str, configured: Sequence[Registry]) -> Registry:
     try:
         wanted = address(text)
     except ValueError as error:
-        raise ShimError(f"{text}: {error}") from None
+        # What stands before an @ is a login.
+        raise ShimError(f"{text.rpartition('@')[2]}: {error}") from None
     for registry in configured:
         if registry.address == wanted.url:
             return registry

@@ -34,7 +34,7 @@ def reported(*, bad_config: int = BAD_CONFIG) -> Iterator[None]:
         yield
     except ConfigError as error:
         for fault in error.faults:
-            say(f"{error.source}: {fault}")
+            say(f"{error.source}: {fault}{_remedy(error.source)}")
         raise typer.Exit(bad_config) from error
     except ShimError as error:
         say(str(error))
@@ -64,6 +64,12 @@ def say(text: str) -> None:
         return  # nobody reads it
 
 
+def _remedy(source: str) -> str:
+    if os.path.lexists(source):
+        return ""
+    return "; name the configuration with -f FILE, or write one with install-service"
+
+
 def _failure(error: Exception) -> int:
     import typer  # noqa: PLC0415 - as above
 
@@ -84,9 +90,11 @@ def _failure(error: Exception) -> int:
 def _usage_fault(error: Exception) -> str:
     """What is wrong with the command line, and where help is."""
     message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+    message = message.replace("Value error, ", "").replace(". Did you", ", did you")
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "image-cri-shim")
-    return f"{message[:1].lower()}{message[1:]}; see {path} --help"
+    see = "? See" if message.endswith("?") else "; see"
+    return f"{message[:1].lower()}{message[1:].rstrip('?')}{see} {path} --help"
 
 
 def _os_fault(error: OSError) -> str:

@@ -57,19 +57,46 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
             ;;
+        install-service:-f | install-service:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        install-service:--root)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        install-service:--command)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        uninstall-service:-f | uninstall-service:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        uninstall-service:--root)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
     esac
     case $command in
         "") options="-f --file --version -h --help" ;;
         serve) options="-f --file --dry-run -h --help" ;;
         resolve) options="-f --file --offline -o --output -h --help" ;;
         check-registry) options="-f --file -o --output -h --help" ;;
+        install-service) options="-f --file --now --wire-kubelet --dry-run --root --command --force -h --help" ;;
+        uninstall-service) options="-f --file --now --purge --dry-run --root --force -h --help" ;;
         demo) options="-h --help" ;;
         completions) options="-h --help" words="bash zsh fish" ;;
     esac
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry demo completions"
+        words="serve resolve check-registry install-service uninstall-service demo completions"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

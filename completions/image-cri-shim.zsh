@@ -9,6 +9,8 @@ _image_cri_shim() {
         'serve:Stand between kubelet and the runtime until SIGTERM or SIGINT'
         'resolve:Show what would be pulled for an image, and why'
         'check-registry:Check every configured registry, or those named'
+        'install-service:Install and enable the systemd service, and with --wire-kubelet put it to use'
+        'uninstall-service:Stop and remove the service, and put back every file as it was'
         'demo:Show the main job: a small registry, a stand-in runtime, the real shim between them'
         'completions:Print the completion script of a shell'
     )
@@ -41,6 +43,29 @@ _image_cri_shim() {
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
                         '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                install-service)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        --now'[Start the service, and restart a kubelet pointed at it]' \
+                        --wire-kubelet'[Point kubelet and crictl at the shim]' \
+                        --dry-run'[Show what would change as a diff, and change nothing]' \
+                        --root'[Work on an unpacked image at DIR]:folder:_files -/' \
+                        --command'[The command that the unit starts]:file:_files' \
+                        --force'[Overwrite installed files that were changed by hand]' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                uninstall-service)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        --now'[Restart a kubelet that was pointed at the shim]' \
+                        --purge'[Remove the configuration, too, if it was not there]' \
+                        --dry-run'[Show what would change as a diff, and change nothing]' \
+                        --root'[Work on an unpacked image at DIR]:folder:_files -/' \
+                        --force'[Restore files that were changed by hand, too]' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;

@@ -1,0 +1,97 @@
+"""The scripts in `completions/` are what the commands say, and bash completes with them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cli.completions import FILE_NAMES, Shell, commands, script
+from cli.main import COMMANDS
+
+FOLDER = Path(__file__).parents[3] / "completions"
+BASH = f"""\
+source {FOLDER}/image-cri-shim.bash
+compopt() {{ :; }}  # only there while readline completes
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+_image_cri_shim
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+def completed(*words: str, cwd: Path | None = None) -> list[str]:
+    """What bash offers for the last of the words after the program's name."""
+    ran = subprocess.run(
+        ["bash", "--norc", "-c", BASH, "bash", "image-cri-shim", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
+    )
+    assert ran.stderr == ""
+    return ran.stdout.split("\n")[:-1] if ran.stdout.strip() else []
+
+
+@pytest.mark.parametrize("shell", Shell)
+def test_scripts_are_up_to_date(shell: Shell) -> None:
+    """`python -m cli.completions completions` would change nothing."""
+    assert (FOLDER / FILE_NAMES[shell]).read_text() == script(shell)
+
+
+@pytest.mark.parametrize("shell", Shell)
+def test_shells_accept_them(shell: Shell) -> None:
+    """The shell itself finds no fault in its script."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    check = "--no-execute" if shell is Shell.FISH else "-n"
+    ran = subprocess.run(
+        [shell, check, FOLDER / FILE_NAMES[shell]], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_every_command_is_described() -> None:
+    """Each command has its name and a line of help."""
+    described = {each.name: each.help for each in commands()}
+    assert {name.replace("_", "-") for name in COMMANDS} <= set(described)
+    assert all(described.values())
+
+
+def test_bash_offers_commands() -> None:
+    """The first word is a command, with or without a file named before it."""
+    every = [each.name for each in commands() if each.name]
+    assert completed("") == every
+    assert completed("-f", "x.yaml", "") == every
+    assert completed("--file", "=", "x.yaml", "") == every
+    assert completed("check") == ["check-registry"]
+
+
+def test_bash_offers_the_command_s_options() -> None:
+    """Options are those of the command that stands before."""
+    assert completed("--v") == ["--version"]
+    assert completed("resolve", "--o") == ["--offline", "--output"]
+    assert completed("-f", "serve", "resolve", "--off") == ["--offline"]
+    assert completed("serve", "--d") == ["--dry-run"]
+
+
+def test_bash_offers_values() -> None:
+    """A value is one of those that the option takes, however it is spelled."""
+    assert completed("resolve", "-o", "") == ["table", "json", "yaml"]
+    assert completed("resolve", "nginx", "--output", "=", "j") == ["json"]
+    assert completed("resolve", "nginx", "--output", "=") == ["table", "json", "yaml"]
+    assert completed("completions", "z") == ["zsh"]
+
+
+def test_bash_offers_files(tmp_path: Path) -> None:
+    """A file's name may have spaces."""
+    (tmp_path / "my shim.yaml").touch()
+    assert completed("-f", "my", cwd=tmp_path) == ["my shim.yaml"]
+    assert completed("serve", "--file", "my", cwd=tmp_path) == ["my shim.yaml"]
+
+
+def test_bash_offers_nothing_for_an_image() -> None:
+    """An image's name cannot be guessed."""
+    assert completed("resolve", "ng") == []
