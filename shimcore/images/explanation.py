@@ -98,9 +98,10 @@ async def explain(text: str, config: Config, registries: Registries | None = Non
 
 
 def _asked(places: Places) -> tuple[Candidate, ...]:
-    if places.own is not None:
-        return (Candidate(places.own, places.image),)
-    return places.candidates
+    """The candidates, and the registry that the image itself names as the last of them."""
+    if places.own is None:
+        return places.candidates
+    return (*places.candidates, Candidate(places.own, places.image))
 
 
 async def _answers(

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shimcore.reference import Reference, Unmapped, is_docker_hub, is_excluded, rewrite
+from shimcore.reference import (
+    Reference,
+    Unmapped,
+    is_docker_hub,
+    is_excluded,
+    is_well_known,
+    rewrite,
+)
 
 if TYPE_CHECKING:
     from shimcore.config import Config, Registry
@@ -32,9 +39,10 @@ class Skipped:
 class Places:
     """Candidates, best first, and what stands beside them.
 
-    `own` is the configured registry that the image already names: it is pulled there
-    and nowhere else, so then there are no candidates. `excluded_by` is the pattern that
-    keeps the image from being rewritten.
+    `own` is the configured registry that the image already names, its last place. A private
+    one is named on purpose: then there are no candidates. A well-known public one is what a
+    bare `nginx` names as well, and the other registries are asked before it. `excluded_by` is
+    the pattern that keeps the image from being rewritten.
     """
 
     image: Reference
@@ -51,13 +59,15 @@ def places_of(image: Reference, config: Config) -> Places:
         why = f"excluded by the pattern {pattern}"
         return Places(image, (), _all_skipped(config.registries, why), None, pattern)
     own = own_registry(image, config.registries)
-    if own is not None:
+    if own is not None and not is_well_known(own.host):
         others = [registry for registry in config.registries if registry is not own]
         why = f"the image names {own.host}, a configured registry"
         return Places(image, (), _all_skipped(others, why), own, None)
     candidates: dict[str, Candidate] = {}
     skipped: list[Skipped] = []
     for registry in config.registries:
+        if registry is own:
+            continue
         mapped = rewrite(image, registry.mirror)
         if isinstance(mapped, Unmapped):
             skipped.append(Skipped(registry, mapped.reason))
@@ -65,7 +75,7 @@ def places_of(image: Reference, config: Config) -> Places:
             skipped.append(Skipped(registry, f"{mapped} is asked for already"))
         else:
             candidates[str(mapped)] = Candidate(registry, mapped)
-    return Places(image, tuple(candidates.values()), tuple(skipped), None, None)
+    return Places(image, tuple(candidates.values()), tuple(skipped), own, None)
 
 
 def own_registry(image: Reference, registries: Sequence[Registry]) -> Registry | None:

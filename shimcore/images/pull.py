@@ -242,11 +242,14 @@ class PullCall:
             asked = {**reasons, **self._failures}
             why = "; ".join(part for part in (why, _told(asked)) if part)
             return Verdict(Forward(None), image, "", why or _nowhere(places))
+        named = "names a configured registry"
+        told_of = _told({**reasons, **self._failures})
+        why = "; ".join(part for part in (named, why, told_of) if part)
         auth = auth_for(places.own, places.image)
         if auth is None or self._request.has_credentials:
-            return Verdict(Forward(None), image, places.own.host, "names a configured registry")
+            return Verdict(Forward(None), image, places.own.host, why)
         message = self._request.authorized(auth)
-        why = "names a configured registry, whose credentials were added"
+        why = why.replace(named, f"{named}, whose credentials were added", 1)
         return Verdict(Forward(message), image, places.own.host, why)
 
     def _reasons_of_all(self, reasons: Mapping[str, str]) -> dict[str, str]:

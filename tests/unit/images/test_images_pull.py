@@ -262,6 +262,27 @@ class TestConfiguredHost:
         decision = await bench.decide(PULL, pull_request(f"{HUB}/app:v1", **{field: "x"}))
         assert decision == Forward(None)
 
+    PUBLIC = """
+address: http://sealos.hub:5000
+registries:
+- {address: "https://docker.io", auth: "paid:hub-account"}
+"""
+
+    async def test_a_configured_public_registry_does_not_keep_its_images_from_the_hub(self) -> None:
+        """`nginx` names docker.io too; with docker.io configured the hub is still asked first."""
+        bench = Bench(config=config_of(self.PUBLIC), registries=both())
+        assert sent(await bench.pull("nginx")).image.image == AT_HUB
+        assert [host for host, _ in bench.registries.asked] == [HUB]
+
+    async def test_a_configured_public_registry_is_the_last_place_with_its_credentials(
+        self,
+    ) -> None:
+        """When the hub has it not, the original name goes on, with the configured login."""
+        bench = Bench(config=config_of(self.PUBLIC, fallback=Fallback.DENY))
+        request = sent(await bench.pull("nginx"))
+        assert request.image.image == "nginx"
+        assert (request.auth.username, request.auth.password) == ("paid", "hub-account")
+
     async def test_denied_fallback_does_not_touch_it(self) -> None:
         """A configured registry is a place to pull from."""
         bench = Bench(config=config_of(fallback=Fallback.DENY))
