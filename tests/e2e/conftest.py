@@ -19,7 +19,7 @@ from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.registry import Registry
-from tests.e2e.support.report import FAULTS, write_faults
+from tests.e2e.support.report import FAULTS, NOTES, write_faults
 from tests.e2e.support.shim import COMMAND, Shim
 
 COMPONENTS = ("containerd", "runc", "ctr", "docker-registry", "htpasswd", "crictl", "setpriv")
@@ -235,6 +235,6 @@ def crictl(shim: Shim, via_crictl: Callable[[Shim], Crictl]) -> Crictl:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table of faults, for people; also in `.cache/e2e-faults.md`."""
-    if FAULTS:
-        terminalreporter.section("faults, seconds until the image is there")
+    if FAULTS or NOTES:
+        terminalreporter.section("seconds until the image is there")
         terminalreporter.write_line(write_faults(Path(".cache/e2e-faults.md")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,7 @@ from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.recorder import Recorder, Seen
 from tests.e2e.support.registry import Registry
+from tests.e2e.support.report import NOTES
 from tests.e2e.support.shim import Shim
 
 pytestmark = pytest.mark.e2e
@@ -63,7 +65,9 @@ def test_two_hundred_pulls_of_forty_images(
     shim = shims.serve(hub_config)
     hub.clear()
     hub.delay_s = 0.02
+    started = time.monotonic()
     answers = pull_all(shim, names * CALLS_EACH)
+    NOTES.append(f"{len(answers)} pulls of {IMAGES} images: {time.monotonic() - started:.1f} s")
     assert len(answers) == IMAGES * CALLS_EACH
     assert len(set(answers)) == IMAGES, "an image has one reference, whoever asked"
     asked = questions(hub)

@@ -1,4 +1,4 @@
-"""The table of faults that the run prints at its end."""
+"""What the run prints at its end: the table of faults, and single lines."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ class Fault:
 
 
 FAULTS: list[Fault] = []
+NOTES: list[str] = []
 
 
 def write_faults(path: Path) -> str:
-    """The rows so far as a Markdown table, which is also written to `path`."""
+    """The rows so far as a Markdown table, then the notes; also written to `path`."""
     head = "| fault | seconds | runtime was asked for | caller saw |\n|---|---|---|---|\n"
     rows = [
         f"| {row.fault} | {row.seconds:.2f} | {row.asked_for} | {row.caller_saw} |"
         for row in FAULTS
     ]
-    table = head + "\n".join(rows) + "\n"
+    table = head + "\n".join(rows) + "\n\n" if rows else ""
+    table += "\n".join(NOTES) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(table)
     return table

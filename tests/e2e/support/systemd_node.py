@@ -1,0 +1,42 @@
+"""Runs inside the booted tree: the stand-in runtime, and a hub with a login at port 5000.
+
+A pull takes as long as `/run/node/slow` says (seconds), after `/run/node/pulling` appeared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from shimcore.demo.registry import DemoRegistry
+from shimcore.demo.runtime import PulledImage, RegistryPuller, StandInRuntime
+from shimcore.pb import cri_pb2
+
+SOCKET = "/run/containerd/containerd.sock"
+ROOM = Path("/run/node")
+
+
+class _SlowPuller(RegistryPuller):
+    async def __call__(self, image: str, auth: cri_pb2.AuthConfig | None) -> PulledImage:
+        slow = ROOM / "slow"
+        if slow.exists():
+            (ROOM / "pulling").touch()
+            await asyncio.sleep(float(slow.read_text()))
+        return await super().__call__(image, auth)
+
+
+async def main() -> None:
+    """Serve until killed."""
+    ROOM.mkdir(exist_ok=True)
+    Path(SOCKET).parent.mkdir(exist_ok=True)
+    hub = DemoRegistry(port=5000, users={"admin": "pass:word"}, auth="basic")
+    for name in ("nginx", "busybox"):
+        hub.add_image(f"library/{name}", "latest")
+    await hub.start()
+    runtime = StandInRuntime(SOCKET, puller=_SlowPuller(), record=False)
+    await runtime.start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,262 @@
+"""A Debian with the project installed, booted by its own systemd in namespaces of its own.
+
+debootstrap makes the tree once (`.cache/systemd-tree`); each boot writes to an overlay that
+exists in the namespaces alone, so nothing stays mounted when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .process import Process, wait_for
+
+BASE = Path(".cache/systemd-tree/bookworm-1").absolute()
+PACKAGES = "systemd,systemd-sysv,python3,procps"
+MIRROR = "http://deb.debian.org/debian"
+COMPONENTS = ("debootstrap", "unshare", "nsenter", "setpriv")
+PROJECT = Path(__file__).parents[3]
+PREFIX = "/opt/image-cri-shim"
+COMMAND = f"{PREFIX}/bin/image-cri-shim"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Runs in the new namespaces. $1: directory of this boot, $2: base, $3: this Python's packages.
+_BOOT = """
+set -eu
+mount -t tmpfs tmpfs "$1/over"
+mkdir "$1/over/upper" "$1/over/work"
+cp -a "$1/files/." "$1/over/upper/"
+mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/over/upper,workdir=$1/over/work" "$1/tree"
+cd "$1/tree"
+mount --bind "$3" opt/image-cri-shim/packages
+mount -o remount,bind,ro opt/image-cri-shim/packages
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs tmp
+mount -t tmpfs -o mode=755 dev dev
+for device in null zero full random urandom tty; do
+  : >"dev/$device"
+  mount --bind "/dev/$device" "dev/$device"
+done
+mkdir dev/pts dev/shm
+ln -s /proc/self/fd dev/fd
+exec env -i container=image-cri-shim-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+  chroot . /lib/systemd/systemd --log-target=console --show-status=0
+"""
+
+
+def missing() -> list[str]:
+    """What this machine lacks for it."""
+    lacking = [name for name in COMPONENTS if shutil.which(name) is None]
+    if os.geteuid() != 0:
+        lacking.append("root")
+    if sys.version_info[:2] != (3, 11):
+        lacking.append("Python 3.11, as in Debian 12")
+    if _cgroups() is None:
+        lacking.append("a writable cgroup2 hierarchy")
+    return lacking
+
+
+def base() -> Path:
+    """The unpacked Debian, made when it is not there yet (a minute or two)."""
+    if not BASE.exists():
+        partial = BASE.with_name(f"{BASE.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        variant = ["--variant=minbase", f"--include={PACKAGES}"]
+        with (BASE.parent / "debootstrap.log").open("wb") as log:
+            command = ["debootstrap", *variant, "bookworm", str(partial), MIRROR]
+            subprocess.run(command, stdout=log, stderr=log, check=True)
+        partial.rename(BASE)
+    return BASE
+
+
+class Done(subprocess.CompletedProcess[str]):
+    """How a command in the tree ended."""
+
+
+class Machine:
+    """One boot of the tree, between `boot` and `close`."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="systemd-e2e-"))
+        self._cgroup: Path | None = None
+        self._init = 0
+        for name in ("over", "tree", "files"):
+            (self.directory / name).mkdir()
+        self._install()
+        self._process = Process("systemd", self._command(), self.directory / "console.log")
+
+    @property
+    def root(self) -> Path:
+        """Its root directory, as this process can reach it."""
+        return Path(f"/proc/{self._init}/root")
+
+    def place(self, path: str) -> Path:
+        """A file of the machine's."""
+        return self.root / path.lstrip("/")
+
+    def add(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Write a file before the boot or after."""
+        place = self.place(path) if self._init else self.directory / "files" / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+        place.chmod(mode)
+
+    def boot(self, timeout_s: float = 60) -> float:
+        """Seconds until systemd has started everything."""
+        started = time.monotonic()
+        self._process.start()
+        wait_for("the namespaces", self._has_init, 20)
+        wait_for("systemd", lambda: self.place("/run/systemd/private").exists(), 20)
+        self.run("systemctl", "is-system-running", "--wait", timeout_s=timeout_s)
+        return time.monotonic() - started
+
+    def run(self, *command: str, timeout_s: float = 60, check: bool = False) -> Done:
+        """Run a command on the machine to its end."""
+        done = subprocess.run(
+            self.entering(*command), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        result = Done(list(command), done.returncode, done.stdout, done.stderr)
+        assert not check or result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+        return result
+
+    def entering(self, *command: str) -> list[str]:
+        """The command line that runs a command on the machine."""
+        spaces = ["--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd=/"]
+        environment = ["env", "-i", f"PATH={PATH}", "LC_ALL=C.UTF-8", "SYSTEMD_PAGER="]
+        return ["nsenter", f"--target={self._init}", *spaces, *environment, *command]
+
+    def systemctl(self, *arguments: str, timeout_s: float = 60) -> None:
+        """`systemctl arguments…`, which has to succeed."""
+        self.run("systemctl", *arguments, check=True, timeout_s=timeout_s)
+
+    def shows(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
+
+    def journal(self, *arguments: str) -> str:
+        """`journalctl -u image-cri-shim arguments…`."""
+        return self.run("journalctl", "--unit=image-cri-shim", *arguments, check=True).stdout
+
+    def close(self) -> None:
+        """End everything that runs in it; its mounts end with it."""
+        self._process.kill()
+        if self._cgroup is not None:
+            _remove_cgroup(self._cgroup)
+        shutil.rmtree(self.directory)
+
+    def console(self) -> str:
+        return self._process.tail()
+
+    def _has_init(self) -> bool:
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        with contextlib.suppress(OSError, ValueError):
+            self._init = int(children.read_text())
+        return self._init != 0
+
+    def _command(self) -> list[str]:
+        parent = _cgroups()
+        assert parent is not None
+        self._cgroup = parent / f"image-cri-shim-e2e-{os.getpid()}-{self.directory.name}"
+        self._cgroup.mkdir()
+        spaces = ["--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net", "--fork"]
+        packages = sysconfig.get_path("platlib")
+        return [
+            "sh",
+            "-c",
+            'echo $$ >"$0/cgroup.procs"; exec "$@"',
+            str(self._cgroup),
+            "unshare",
+            *spaces,
+            "--kill-child",
+            "--propagation=private",
+            "sh",
+            "-c",
+            _BOOT,
+            "sh",
+            str(self.directory),
+            str(base()),
+            packages,
+        ]
+
+    def _install(self) -> None:
+        """The project in a virtual environment of Debian's Python; what it needs is bound in."""
+        prefix = self.directory / "files" / PREFIX.lstrip("/")
+        site = prefix / "lib/python3.11/site-packages"
+        site.mkdir(parents=True)
+        (prefix / "packages").mkdir()
+        isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
+        subprocess.run([*command, f"--target={site}", str(PROJECT)], check=True)
+        (site / "packages.pth").write_text(f"{PREFIX}/packages\n")
+        (prefix / "bin").mkdir()
+        (prefix / "bin/python3").symlink_to("/usr/bin/python3")
+        (prefix / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
+        script = (site / "bin/image-cri-shim").read_text().split("\n", 1)[1]
+        self.add(COMMAND, f"#!{PREFIX}/bin/python3\n{script}", 0o755)
+        link = self.directory / "files/usr/local/bin/image-cri-shim"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(COMMAND)
+
+
+@contextlib.contextmanager
+def following(machine: Machine, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A command on the machine that goes on by itself, such as `journalctl -f`."""
+    process = subprocess.Popen(
+        machine.entering(*command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def snapshot(machine: Machine, directories: Sequence[str]) -> dict[str, tuple[object, ...]]:
+    """Every file and link below the directories: kind, mode, owner, content."""
+    found: dict[str, tuple[object, ...]] = {}
+    for directory in directories:
+        top = machine.place(directory)
+        for place in sorted([top, *top.rglob("*")]):
+            status = place.lstat()
+            content: object = None
+            if place.is_symlink():
+                content = os.readlink(place)
+            elif place.is_file():
+                content = place.read_bytes()
+            name = "/" + str(place.relative_to(machine.root))
+            found[name] = (oct(status.st_mode), status.st_uid, status.st_gid, content)
+    return found
+
+
+def _cgroups() -> Path | None:
+    """Where a cgroup can be made."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[fields.index("-") + 1] == "cgroup2" and os.access(fields[4], os.W_OK):
+            return Path(fields[4])
+    return None
+
+
+def _remove_cgroup(top: Path) -> None:
+    def gone() -> bool:
+        for directory, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+        return not top.exists()
+
+    wait_for(f"the end of {top}", gone, 10)
