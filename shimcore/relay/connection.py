@@ -106,14 +106,20 @@ class Connection:
         return True
 
     def refuse(self, stream: int, code: int, text: str) -> bool:
-        """Answer a held call with a gRPC status. False when it is not held any more."""
+        """Answer a held call with a gRPC status. False when it is not held any more.
+
+        Nor is it when upstream's own answer has begun to end it: CallCancelled follows.
+        """
         opened = self._state.opened.get(stream)
         if opened is None or not opened.holding:
             return False
+        passing = self._upstream_side.passing_block(stream)
+        if passing is not None and passing & frames.END_STREAM:
+            return False
+        answered = opened.answered or passing is not None
+        # A block that is on its way carries the size update that was owed, if one was.
         prefix = b"" if self._to_client.in_block else self._upstream_side.owed_size_update()
-        self._to_client.inject(
-            frames.refusal(stream, code, text, answered=opened.answered, prefix=prefix)
-        )
+        self._to_client.inject(frames.refusal(stream, code, text, answered=answered, prefix=prefix))
         self._state.refuse(opened)
         self._state.account()
         return True

@@ -173,6 +173,12 @@ class UpstreamSide:
         if opened is not None and opened.phase is not Phase.SWALLOWED:
             state.finish(opened, status)
 
+    def passing_block(self, stream: int) -> int | None:
+        """The HEADERS flags of a stream's block of which only a part has gone out."""
+        if self._state.to_client.in_block and self._block.stream == stream:
+            return self._block.flags
+        return None
+
     def owed_size_update(self) -> bytes:
         """A table size update that the client's decoder waits for (RFC 7541 §4.2).
 
