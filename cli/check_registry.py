@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -133,7 +132,9 @@ def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingRepor
 
 
 async def _ping(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
-    from cli.waiting import load_http  # noqa: PLC0415 - a fast --help
+    import asyncio  # noqa: PLC0415 - a fast --help
+
+    from cli.waiting import load_http  # noqa: PLC0415
     from shimcore.registry import RegistryClient  # noqa: PLC0415
 
     await load_http()

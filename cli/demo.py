@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -38,11 +37,15 @@ def register(app: typer.Typer) -> None:
 
 
 def demo() -> None:
-    """Show the main job: a small registry, a stand-in runtime, the real shim between them.
+    """Show the main job on a machine with nothing on it.
 
-    Needs no root, no network and no container runtime, and leaves nothing behind.
+    Starts a small registry that wants a password and a stand-in for the container runtime,
+    the real shim between them, and pulls nginx:latest as kubelet does. Needs no root, no
+    network and no container runtime, and leaves nothing behind.
     """
-    from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
+    import asyncio  # noqa: PLC0415 - a fast --help
+
+    from cli.waiting import answer_of  # noqa: PLC0415
 
     with exits.reported():
         try:
@@ -54,7 +57,9 @@ def demo() -> None:
 
 
 async def _play() -> tuple[Pull, ...]:
-    from shimcore.demo.show import show  # noqa: PLC0415 - a fast --help
+    import asyncio  # noqa: PLC0415 - a fast --help
+
+    from shimcore.demo.show import show  # noqa: PLC0415
 
     task = asyncio.current_task()
     if task is not None:

@@ -12,6 +12,7 @@ COMMANDS = (
     "serve",
     "resolve",
     "check_registry",
+    "status",
     "install_service",
     "demo",
     "completions",

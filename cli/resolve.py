@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,13 +88,14 @@ def _resolutions(
 
 
 async def _explain(images: Sequence[str], config: Config, *, offline: bool) -> list[Resolution]:
-    from shimcore.images import explain  # noqa: PLC0415 - a fast --help
+    import asyncio  # noqa: PLC0415 - a fast --help
+
+    from cli.waiting import load_http  # noqa: PLC0415
+    from shimcore.images import explain  # noqa: PLC0415
     from shimcore.registry import RegistryClient  # noqa: PLC0415
 
     if offline:
         return [await explain(image, config) for image in images]
-    from cli.waiting import load_http  # noqa: PLC0415
-
     await load_http()
     client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
     try:

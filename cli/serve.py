@@ -27,7 +27,11 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Stand between kubelet and the runtime until SIGTERM or SIGINT."""
+    """Stand between kubelet and the runtime.
+
+    Until SIGTERM or SIGINT, on which calls that are running may end first. SIGHUP reads the
+    configuration anew. Exit status: 78 for a configuration that cannot be used.
+    """
     from shimcore.config import load, masked  # noqa: PLC0415 - a fast --help
 
     path = chosen_file(context, file)

@@ -57,6 +57,15 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
             ;;
+        status:-f | status:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        status:-o | status:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
         install-service:-f | install-service:--file)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -88,6 +97,7 @@ _image_cri_shim() {
         serve) options="-f --file --dry-run -h --help" ;;
         resolve) options="-f --file --offline -o --output -h --help" ;;
         check-registry) options="-f --file -o --output -h --help" ;;
+        status) options="-f --file -o --output -w --watch -h --help" ;;
         install-service) options="-f --file --now --wire-kubelet --dry-run --root --command --force -h --help" ;;
         uninstall-service) options="-f --file --now --purge --dry-run --root --force -h --help" ;;
         demo) options="-h --help" ;;
@@ -96,7 +106,7 @@ _image_cri_shim() {
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry install-service uninstall-service demo completions"
+        words="serve resolve check-registry status install-service uninstall-service demo completions"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -6,12 +6,13 @@ _image_cri_shim() {
     typeset -A opt_args
     local -a commands
     commands=(
-        'serve:Stand between kubelet and the runtime until SIGTERM or SIGINT'
+        'serve:Stand between kubelet and the runtime'
         'resolve:Show what would be pulled for an image, and why'
         'check-registry:Check every configured registry, or those named'
+        'status:Show how the running shim is'
         'install-service:Install and enable the systemd service, and with --wire-kubelet put it to use'
         'uninstall-service:Stop and remove the service, and put back every file as it was'
-        'demo:Show the main job: a small registry, a stand-in runtime, the real shim between them'
+        'demo:Show the main job on a machine with nothing on it'
         'completions:Print the completion script of a shell'
     )
     _arguments -C \
@@ -43,6 +44,14 @@ _image_cri_shim() {
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
                         '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                status)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '(-w --watch)'{-w,--watch}'[Show it anew every two seconds]' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;

@@ -1,0 +1,57 @@
+"""`demo` as somebody runs it who has nothing yet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from shimcore.demo.process import DemoError
+from shimcore.demo.show import show
+from tests.integration.cli_support import COMMAND, run
+
+
+async def test_demo(tmp_path: Path) -> None:
+    """It ends well, with the table, and leaves nothing behind."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    ran = await run("demo", environment={"TMPDIR": str(folder), "HTTP_PROXY": "http://127.0.0.1:9"})
+    assert (ran.status, ran.err) == (0, "")
+    header, first, second = ran.out.splitlines()[-3:]
+    assert header.split() == ["ASKED", "PULLED", "AS", "REGISTRY", "TIME"]
+    for line in (first, second):
+        asked, pulled_as, registry, *_ = line.split()
+        assert asked == "nginx:latest"
+        assert pulled_as == f"{registry}/library/nginx:latest"
+    assert "the hub let admin in" in ran.out
+    assert os.listdir(folder) == []
+
+
+async def test_terminated(tmp_path: Path) -> None:
+    """A demo that is ended ends its shim and removes its folder."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "demo",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+    assert process.stdout is not None
+    await process.stdout.readuntil(b"the real shim between them")
+    process.send_signal(signal.SIGTERM)
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, err) == (143, b"")
+    assert os.listdir(folder) == []
+
+
+async def test_shim_that_does_not_start() -> None:
+    """A shim that ends at once: its last words are in the one line."""
+    broken = [sys.executable, "-c", "import sys; sys.exit('no such thing')"]
+    with pytest.raises(DemoError, match=r"ended with status 1; its last words: no such thing"):
+        await show(broken, {}, lambda did, saw: None)

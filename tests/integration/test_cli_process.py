@@ -1,0 +1,100 @@
+"""The command as a process: usage faults, interrupts, closed pipes, what help costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shimcore.demo.registry import DemoRegistry
+from tests.integration.cli_support import COMMAND, run, write_config
+
+HEAVY = ("grpc", "google", "httpx", "yaml", "rich", "tenacity", "hpack", "asyncio", "ssl")
+IMPORTED = f"""
+import sys
+sys.argv = ["image-cri-shim", *sys.argv[1:]]
+from cli.main import run
+try:
+    run()
+finally:
+    print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_loads_little(option: str) -> None:
+    """Help and version load nothing that takes long."""
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPORTED, option], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "[]\n")
+    assert "image-cri-shim" in ran.stdout
+
+
+async def test_which_configuration(tmp_path: Path) -> None:
+    """The environment names the file; `-f` wins over it, and after the command over before."""
+    async with DemoRegistry() as hub:
+        config = write_config(tmp_path, address=hub.address)
+        question = ["resolve", "--offline", "nginx"]
+        assert (await run(*question, environment={"IMAGE_CRI_SHIM_CONFIG": config})).status == 0
+        elsewhere = {"IMAGE_CRI_SHIM_CONFIG": "/nowhere"}
+        assert (await run(*question, environment=elsewhere)).status == 1
+        assert (await run("-f", config, *question, environment=elsewhere)).status == 0
+        assert (await run("-f", "/nowhere", *question, "-f", config)).status == 0
+
+
+async def test_interrupt(tmp_path: Path) -> None:
+    """Ctrl-C while a registry is waited for: status 130, not a word."""
+    async with DemoRegistry() as hub:
+        hub.faults.hang = lambda request: True
+        config = write_config(tmp_path, address=hub.address, probeTimeout="20s")
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "-f",
+            config,
+            "check-registry",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        while not hub.requests:
+            await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(process.communicate(), 10)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def test_closed_pipe() -> None:
+    """Nobody reads the output: no complaint."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [*COMMAND, "completions", "bash"], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert ran.stderr == b""
+    assert ran.returncode == 1
+
+
+def test_full_disk() -> None:
+    """Output that cannot be written: one line."""
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [*COMMAND, "completions", "bash"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert ran.returncode == 1
+    assert ran.stderr == b"image-cri-shim: cannot write the output: No space left on device\n"
+
+
+def test_ascii_terminal() -> None:
+    """A locale without the characters of a text does not end the run."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(
+        [*COMMAND, "resolve", "--bögus", "x"], capture_output=True, env=environment, check=False
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(b"image-cri-shim: no such option: --b")
