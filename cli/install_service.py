@@ -1,0 +1,203 @@
+"""`install-service` and `uninstall-service`: the systemd units, and kubelet's way to the shim."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import exits
+from cli.options import FileOption, chosen_file
+
+if TYPE_CHECKING:
+    from shimcore.systemd.changes import Change
+    from shimcore.systemd.install import Plan
+    from shimcore.systemd.root import Root
+    from shimcore.systemd.systemctl import ServiceControl
+
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+RootOption = Annotated[
+    str, typer.Option("--root", metavar="DIR", help="Work on an unpacked image at DIR.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would change as a diff, and change nothing.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands."""
+    app.command("install-service")(install_service)
+    app.command("uninstall-service")(uninstall_service)
+
+
+def install_service(
+    context: typer.Context,
+    file: FileOption = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Start the service, and restart a kubelet pointed at it.")
+    ] = False,
+    wire_kubelet: Annotated[
+        bool, typer.Option("--wire-kubelet", help="Point kubelet and crictl at the shim.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    root: RootOption = "/",
+    command: Annotated[
+        str | None,
+        typer.Option("--command", metavar="FILE", help="The command that the unit starts."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite installed files that were changed by hand.")
+    ] = False,
+) -> None:
+    """Install and enable the systemd service, and with --wire-kubelet put it to use.
+
+    Writes the units, and a configuration to fill in where there is none. Running it again
+    changes nothing more. Exit status: 0 done; 1 not.
+    """
+    with exits.reported(bad_config=exits.FAILED):
+        from shimcore.systemd import install, kubelet  # noqa: PLC0415 - a fast --help
+        from shimcore.systemd.command import command_path  # noqa: PLC0415
+
+        place = _root(root)
+        control = None if dry_run else _control(place)
+        path = os.path.abspath(chosen_file(context, file))
+        request = install.Request(
+            root=place,
+            config_file=path,
+            command=os.path.abspath(command) if command else command_path(place),
+            completions=_completions(),
+            wire_kubelet=wire_kubelet,
+            force=force,
+            preview=dry_run,
+        )
+        running = kubelet.running_command_line() if place.is_machine else None
+        plan = install.plan(request, running)
+        if plan.filled and place.is_machine:
+            _check_configuration(path)
+        if dry_run:
+            _show(place, plan.changes)
+        else:
+            if not plan:
+                print("everything is installed already")
+            _say(install.install(plan, control, now=now))
+        _conclude(plan, asked=now or wire_kubelet, dry_run=dry_run)
+
+
+def uninstall_service(
+    context: typer.Context,
+    file: FileOption = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Restart a kubelet that was pointed at the shim.")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove the configuration, too, if it was not there.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    root: RootOption = "/",
+    force: Annotated[
+        bool, typer.Option("--force", help="Restore files that were changed by hand, too.")
+    ] = False,
+) -> None:
+    """Stop and remove the service, and put back every file as it was.
+
+    Exit status: 0 done; 1 not.
+    """
+    with exits.reported(bad_config=exits.FAILED):
+        from shimcore.systemd import uninstall  # noqa: PLC0415 - a fast --help
+
+        place = _root(root)
+        control = None if dry_run else _control(place)
+        path = os.path.abspath(chosen_file(context, file))
+        removal = uninstall.plan_removal(place, path, purge=purge, force=force)
+        for note in removal.notes:
+            exits.say(note)
+        if removal.record is None:
+            print("nothing is installed")
+        elif dry_run:
+            _show(place, removal.changes)
+        else:
+            _say(uninstall.uninstall(removal, control, now=now))
+
+
+def _root(directory: str) -> Root:
+    from shimcore.errors import ShimError  # noqa: PLC0415 - as above
+    from shimcore.systemd.root import Root  # noqa: PLC0415
+
+    if not os.path.isdir(directory):
+        raise ShimError(f"--root: {directory} is not a directory")
+    return Root(directory)
+
+
+def _control(root: Root) -> ServiceControl | None:
+    """systemd of this machine; None for an unpacked image. Raises ShimError."""
+    from shimcore.errors import ShimError  # noqa: PLC0415 - as above
+    from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415
+
+    if not root.is_machine:
+        return None
+    control = this_machine()
+    if os.geteuid() != 0:
+        raise ShimError("only root can do this; try it with sudo, or look with --dry-run")
+    return control
+
+
+def _completions() -> dict[str, str]:
+    from cli.completions import PROGRAM, Shell, script  # noqa: PLC0415 - as above
+
+    share = "/usr/local/share"
+    return {
+        f"{share}/bash-completion/completions/{PROGRAM}": script(Shell.BASH),
+        f"{share}/zsh/site-functions/_{PROGRAM}": script(Shell.ZSH),
+        f"{share}/fish/vendor_completions.d/{PROGRAM}.fish": script(Shell.FISH),
+    }
+
+
+def _check_configuration(path: str) -> None:
+    """Raises ConfigError for a configuration that the service could not start with."""
+    from shimcore.config import load  # noqa: PLC0415 - as above
+
+    for notice in load(path).notices:
+        exits.say(f"{path}: {notice}")
+
+
+def _conclude(plan: Plan, *, asked: bool, dry_run: bool) -> None:
+    from shimcore.errors import ShimError  # noqa: PLC0415 - as above
+
+    for note in plan.notes:
+        exits.say(note)
+    if plan.filled or dry_run:
+        return
+    if asked:
+        raise ShimError(
+            f"{plan.config_file}: fill in `address`, then run this command again; "
+            "nothing was started, and kubelet is as it was"
+        )
+    print(f"next: fill in `address` in {plan.config_file}, then install-service --now")
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _show(root: Root, changes: list[Change]) -> None:
+    """The diff, coloured on a terminal."""
+    from shimcore.systemd.changes import diff  # noqa: PLC0415 - as above
+
+    lines = [line for change in changes for line in diff(root, change)]
+    if not lines:
+        print("nothing would change")
+    elif not sys.stdout.isatty():
+        print("\n".join(lines))
+    else:
+        from rich.console import Console  # noqa: PLC0415 - slow to import
+        from rich.text import Text  # noqa: PLC0415
+
+        console = Console(highlight=False, markup=False, emoji=False)
+        for line in lines:
+            style = "bold" if line.startswith(("---", "+++")) else _DIFF_STYLES.get(line[:1], "")
+            console.print(Text(line, style), soft_wrap=True)

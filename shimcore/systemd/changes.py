@@ -1,0 +1,65 @@
+"""A change to one file or link, and what it looks like."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from shimcore.systemd.edits import Edit
+from shimcore.systemd.entries import Entry, File, Link, read
+from shimcore.systemd.root import Root
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be at a path; `entry` None: nothing.
+
+    `edit` is there where the file belongs to somebody else and only a part of it changes;
+    `wiring` where kubelet or crictl is pointed at the shim.
+    """
+
+    path: str
+    entry: Entry | None
+    edit: Edit | None = None
+    wiring: bool = False
+    optional: bool = False
+    """The installation is whole without it; its text interests nobody."""
+
+
+def pending(root: Root, changes: Iterable[Change]) -> list[Change]:
+    """Those that are not so already."""
+    return [change for change in changes if read(root, change.path) != change.entry]
+
+
+def diff(root: Root, change: Change) -> Iterator[str]:
+    """Lines of a unified diff between what is there and what is to be there."""
+    old, new = read(root, change.path), change.entry
+    if change.optional:
+        yield f"--- {_name(change.path, old)}"
+        yield f"+++ {_name(change.path, new)}, {len(_lines(new))} lines"
+        return
+    before, after = _lines(old), _lines(new)
+    yield from difflib.unified_diff(
+        before, after, _name(change.path, old), _name(change.path, new), lineterm=""
+    )
+    if isinstance(old, File) and isinstance(new, File) and _access(old) != _access(new):
+        yield f"{change.path}: {_access(old)} becomes {_access(new)}"
+
+
+def _name(path: str, entry: Entry | None) -> str:
+    if entry is None:
+        return "/dev/null"
+    return f"{path} ({entry.mode:04o})" if isinstance(entry, File) else f"{path} (link)"
+
+
+def _access(file: File) -> str:
+    return f"{file.mode:04o} {file.uid}:{file.gid}"
+
+
+def _lines(entry: Entry | None) -> list[str]:
+    if entry is None:
+        return []
+    if isinstance(entry, Link):
+        return [entry.target]
+    return entry.content.decode(errors="replace").splitlines()

@@ -1,0 +1,128 @@
+"""Files and links as values, and putting them in place all at once or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from shimcore.errors import ShimError
+from shimcore.systemd.root import Root
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file's bytes, permission bits and owner."""
+
+    content: bytes
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link."""
+
+    target: str
+
+
+Entry = File | Link
+
+
+def read(root: Root, path: str) -> Entry | None:
+    """What is at `path`, its last link not followed; None when nothing is.
+
+    Raises ShimError for a directory or a device, and for what cannot be read.
+    """
+    place = root.host(path, last=False)
+    try:
+        status = place.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            return Link(os.readlink(place))
+        if not stat.S_ISREG(status.st_mode):
+            raise ShimError(f"{path}: not a regular file")
+        content = place.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ShimError(f"{path}: {error.strerror}") from error
+    return File(content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+
+
+def write(root: Root, path: str, entry: Entry | None) -> list[str]:
+    """Put `entry` at `path` (None: nothing); returns the directories made for it, outermost first.
+
+    The old entry is replaced in one step. Raises ShimError.
+    """
+    place = root.host(path, last=False)
+    try:
+        if entry is None:
+            place.unlink(missing_ok=True)
+            return []
+        made = _make_directories(root, place.parent)
+        _replace(place, entry)
+    except OSError as error:
+        raise ShimError(f"{path}: {error.strerror}") from error
+    return made
+
+
+def remove_empty(root: Root, directory: str) -> None:
+    """Remove a directory unless something is in it."""
+    with contextlib.suppress(OSError):
+        root.host(directory).rmdir()
+
+
+def _make_directories(root: Root, directory: Path) -> list[str]:
+    missing = []
+    while not directory.exists():
+        missing.append(directory)
+        directory = directory.parent
+    for each in reversed(missing):
+        each.mkdir(mode=0o755)
+        each.chmod(0o755)
+    return ["/" + str(each.relative_to(root.directory)) for each in reversed(missing)]
+
+
+def _replace(place: Path, entry: Entry) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    try:
+        if isinstance(entry, File):
+            _fill(descriptor, entry, place)
+        else:
+            os.unlink(name)
+            os.symlink(entry.target, name)
+        os.rename(name, place)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    finally:
+        os.close(descriptor)
+    _sync(place.parent)
+
+
+def _fill(descriptor: int, entry: File, old: Path) -> None:
+    if (entry.uid, entry.gid) != (os.geteuid(), os.getegid()):
+        os.fchown(descriptor, entry.uid, entry.gid)
+    if old.is_file() and not old.is_symlink():
+        # SELinux labels and access lists go on to the new file.
+        for attribute in os.listxattr(old):
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, attribute, os.getxattr(old, attribute))
+    os.fchmod(descriptor, entry.mode)
+    view = memoryview(entry.content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,241 @@
+"""Installing the service: what has to change, and doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from shimcore.errors import ShimError
+from shimcore.systemd import kubelet, record, units, wiring
+from shimcore.systemd.changes import Change, pending
+from shimcore.systemd.entries import File, Link, read
+from shimcore.systemd.record import Record
+from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.template import template
+from shimcore.systemd.units import SERVICE, SOCKET, UnitSettings
+from shimcore.systemd.yamltext import get_keys
+
+UNITS = "/etc/systemd/system"
+DEFAULT_SHIM = "/var/run/image-cri-shim.sock"
+# How long `--now` waits for the service to be ready. It goes on by itself after that.
+START_TIMEOUT_S = 90.0
+_ENABLED = {
+    f"{UNITS}/multi-user.target.wants/{SERVICE}": f"{UNITS}/{SERVICE}",
+    f"{UNITS}/sockets.target.wants/{SOCKET}": f"{UNITS}/{SOCKET}",
+}
+# The service has directories of its own there (PrivateTmp=).
+_HIDDEN = ("/tmp/", "/var/tmp/", "/dev/")  # noqa: S108
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the operator wants; paths are inside `root`."""
+
+    root: Root
+    config_file: str
+    command: str
+    completions: Mapping[str, str] = field(default_factory=dict)
+    """Completion scripts: path → text."""
+    wire_kubelet: bool = False
+    force: bool = False
+    """Files of an earlier installation that were changed by hand may be overwritten."""
+    preview: bool = False
+    """Plan what would follow once the configuration is filled in, too."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that is not yet as it should be."""
+
+    root: Root
+    config_file: str
+    filled: bool
+    """Whether the configuration names a hub; without that nothing can be started."""
+    changes: list[Change]
+    notes: list[str]
+    """What the operator should know, one line each."""
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def concerns(self, *names: str) -> bool:
+        """Whether one of these units changes."""
+        return any(PurePosixPath(change.path).name in names for change in self.changes)
+
+    @property
+    def wiring(self) -> list[Change]:
+        """The changes to kubelet's and crictl's files."""
+        return [change for change in self.changes if change.wiring]
+
+    @property
+    def own(self) -> list[Change]:
+        """The changes to the service's own files."""
+        return [change for change in self.changes if not change.wiring]
+
+
+def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan:
+    """What `install-service` would do. Changes nothing. Raises ShimError."""
+    root = request.root
+    notes: list[str] = []
+    text = root.text(request.config_file)
+    values = get_keys(text or "", ("address", "shim", "admin", "stateDir", "cri"))
+    filled = bool(values["address"])
+    settings = _settings(request, values)
+    wired: list[Change] = []
+    endpoint = None
+    if request.wire_kubelet:
+        found = kubelet.find(root, running_kubelet)
+        shim = values["shim"] or DEFAULT_SHIM
+        endpoint = _runtime_of(found, shim)
+        if filled or request.preview:
+            wired = wiring.wire(root, found, _path("shim", shim))
+        if endpoint and text is not None and not values["cri"]:
+            notes.append(f"kubelet used {endpoint}; set `cri: {endpoint}` if another is found")
+    elif text is None:
+        endpoint = _known_endpoint(root, running_kubelet)
+    changes = _own(request, settings, text, endpoint)
+    changes = pending(root, [*changes, *wired])
+    _refuse_changed_by_hand(request, changes)
+    return Plan(root, request.config_file, filled, changes, notes)
+
+
+def install(plan: Plan, control: ServiceControl | None, *, now: bool) -> Iterator[str]:
+    """Carry the plan out; yields a line for each thing done. Raises ShimError.
+
+    `control` is None for an unpacked image. `now` starts the service, then restarts a
+    kubelet that was pointed at it.
+    """
+    root = plan.root
+    known = record.load(root)
+    kept = known or Record()
+    if known is None and control is not None and read(root, f"{UNITS}/{SERVICE}"):
+        kept.was_active = control.is_active(SERVICE)
+    socket_changes, service_changes = plan.concerns(SOCKET), plan.concerns(SERVICE)
+    yield from _apply(plan, kept, plan.own)
+    start = now and plan.filled and control is not None
+    if control is not None and plan.own:
+        control.run("daemon-reload")
+    if start and control is not None:
+        yield _start(control, socket_changes, service_changes)
+    yield from _apply(plan, kept, plan.wiring)
+    if control is not None and plan.wiring:
+        control.run("daemon-reload")
+        yield _kubelet(control, now=now)
+
+
+def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]:
+    if not changes:
+        return
+    for change in changes:
+        kept.add(plan.root, change)
+    kept.save(plan.root)
+    for change in changes:
+        was_there = read(plan.root, change.path) is not None
+        try:
+            kept.put(plan.root, change)
+        except ShimError as error:
+            if not change.optional:
+                raise
+            yield f"left out: {error}"
+        else:
+            yield f"{'changed' if was_there else 'wrote'} {change.path}"
+    kept.save(plan.root)
+
+
+def _start(control: ServiceControl, socket_changes: bool, service_changes: bool) -> str:
+    if socket_changes or not control.is_active(SOCKET):
+        # A socket cannot be started beside a service that runs already.
+        control.run("stop", SERVICE)
+        control.run("restart", SOCKET)
+    verb = "restart" if service_changes and control.is_active(SERVICE) else "start"
+    control.run(verb, SERVICE, timeout_s=START_TIMEOUT_S)
+    return f"{SERVICE} runs"
+
+
+def _kubelet(control: ServiceControl, *, now: bool) -> str:
+    if not control.is_active(kubelet.UNIT):
+        return "kubelet will use the shim when it is started"
+    if not now:
+        return (
+            "kubelet uses the shim after: "
+            f"systemctl start {SERVICE} && systemctl restart {kubelet.UNIT}"
+        )
+    control.run("restart", kubelet.UNIT)
+    return f"{kubelet.UNIT} restarted: it uses the shim"
+
+
+def _settings(request: Request, values: Mapping[str, str | None]) -> UnitSettings:
+    shim = _path("shim", values["shim"] or DEFAULT_SHIM)
+    runtime = _path("cri", values["cri"]) if values["cri"] else ""
+    for name, path in (
+        ("the command", request.command),
+        ("the configuration", request.config_file),
+        ("cri", runtime),
+    ):
+        if path.startswith(_HIDDEN):
+            raise ShimError(f"{name}: the service cannot see {path}; use another directory")
+    return UnitSettings(
+        command=request.command,
+        config_file=request.config_file,
+        shim_socket=shim,
+        admin_socket=_path("admin", values["admin"] or f"{shim}.admin"),
+        state_dir=_path("stateDir", values["stateDir"] or units.STATE_DIR),
+    )
+
+
+def _path(key: str, value: str) -> str:
+    path = value.removeprefix("unix://").removeprefix("unix:")
+    if not path.startswith("/"):
+        raise ShimError(f"{key}: an absolute path expected, not {value!r}")
+    return path
+
+
+def _own(
+    request: Request, settings: UnitSettings, config: str | None, endpoint: str | None
+) -> list[Change]:
+    changes = [
+        Change(f"{UNITS}/{SERVICE}", File(units.service_text(settings).encode())),
+        Change(f"{UNITS}/{SOCKET}", File(units.socket_text(settings).encode())),
+        *(Change(path, Link(target)) for path, target in _ENABLED.items()),
+    ]
+    if config is None:
+        text = template(DEFAULT_SHIM, endpoint)
+        changes.append(Change(request.config_file, File(text.encode(), 0o600)))
+    for path, text in request.completions.items():
+        changes.append(Change(path, File(text.encode()), optional=True))
+    return changes
+
+
+def _runtime_of(found: kubelet.Kubelet, shim: str) -> str | None:
+    """The endpoint that kubelet has, unless that is the shim's own already."""
+    if not found.endpoint:
+        return None
+    same = units.modern(_path("endpoint", found.endpoint)) == units.modern(_path("shim", shim))
+    return None if same else found.endpoint
+
+
+def _known_endpoint(root: Root, running: Sequence[str] | None) -> str | None:
+    """What kubelet uses, on a machine that has one."""
+    try:
+        return _runtime_of(kubelet.find(root, running), DEFAULT_SHIM)
+    except ShimError:
+        return None  # no kubelet, or none that can be read: the runtime is looked for
+
+
+def _refuse_changed_by_hand(request: Request, changes: Sequence[Change]) -> None:
+    known = record.load(request.root)
+    if known is None or request.force:
+        return
+    changed = []
+    for change in changes:
+        recorded = known.files.get(change.path)
+        now = read(request.root, change.path)
+        if recorded and change.edit is None and now is not None and not recorded.is_ours(now):
+            changed.append(change.path)
+    if changed:
+        raise ShimError(
+            f"changed by hand since they were installed: {', '.join(changed)}; "
+            "--force overwrites them (a unit is better changed with systemctl edit)"
+        )

@@ -1,0 +1,172 @@
+"""How this machine's kubelet is started, and where it has its endpoints from."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from shimcore.errors import ShimError
+from shimcore.systemd import envfile, unitfile
+from shimcore.systemd.root import Root
+from shimcore.systemd.unitfile import ServiceUnit
+from shimcore.systemd.yamltext import get_keys
+
+UNIT = "kubelet.service"
+EXTRA_ARGS = "KUBELET_EXTRA_ARGS"
+RUNTIME_FLAG = "--container-runtime-endpoint"
+IMAGE_FLAG = "--image-service-endpoint"
+FLAGS = (RUNTIME_FLAG, IMAGE_FLAG)
+RUNTIME_KEY = "containerRuntimeEndpoint"
+IMAGE_KEY = "imageServiceEndpoint"
+KEYS = (RUNTIME_KEY, IMAGE_KEY)
+KUBEADM_CONFIG = "/var/lib/kubelet/config.yaml"
+KUBEADM_FLAGS = "/var/lib/kubelet/kubeadm-flags.env"
+EXTRA_ARGS_FILES = ("/etc/default/kubelet", "/etc/sysconfig/kubelet")
+
+# kubeadm's 10-kubeadm.conf, for a machine whose unit is not where systemd keeps units.
+_KUBEADM_UNIT = """\
+[Service]
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+EnvironmentFile=-/etc/default/kubelet
+EnvironmentFile=-/etc/sysconfig/kubelet
+ExecStart=/usr/bin/kubelet --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS \
+$KUBELET_EXTRA_ARGS
+"""
+
+
+class Origin(StrEnum):
+    """Where a flag comes from."""
+
+    ENV_FILE = "environment file"
+    UNIT_VARIABLE = "variable of the unit"
+    EXEC_START = "ExecStart"
+    ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag that kubelet is given: its value, and what has to change for another."""
+
+    name: str
+    value: str
+    origin: Origin
+    variable: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kubelet:
+    """What kubelet is started with."""
+
+    unit: ServiceUnit | None
+    config: str | None
+    config_dir: str | None
+    flags: tuple[Flag, ...]
+    endpoint: str | None
+    """The runtime endpoint in force, as it is written; None where kubelet's default counts."""
+    extra_args_file: str | None
+    """The environment file from which the command line takes KUBELET_EXTRA_ARGS."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    root: Root
+    unit: ServiceUnit | None
+    arguments: list[str]
+    from_files: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def find(root: Root, running: Sequence[str] | None = None) -> Kubelet:
+    """The kubelet of `root`; `running` is the command line of one that runs.
+
+    Raises ShimError when there is none.
+    """
+    reading = _read(root, running)
+    config = envfile.flag_value(reading.arguments, "--config")
+    config_dir = envfile.flag_value(reading.arguments, "--config-dir")
+    flags = tuple(flag for name in FLAGS if (flag := _flag(reading, name)) is not None)
+    return Kubelet(
+        unit=reading.unit,
+        config=config,
+        config_dir=config_dir,
+        flags=flags,
+        endpoint=_endpoint(root, flags, config, config_dir),
+        extra_args_file=_extra_args_file(reading),
+    )
+
+
+def running_command_line(proc: Path = Path("/proc")) -> list[str] | None:
+    """The command line of a running kubelet; None when none runs."""
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if words[0].rpartition("/")[2] == "kubelet":
+                    return words[:-1]
+    return None
+
+
+def _read(root: Root, running: Sequence[str] | None) -> _Reading:
+    unit = unitfile.read_service(root, UNIT)
+    if unit is None and running is not None:
+        return _Reading(root, None, list(running))
+    if unit is None and (root.exists(KUBEADM_CONFIG) or root.exists(KUBEADM_FLAGS)):
+        unit = ServiceUnit()
+        unit.apply(_KUBEADM_UNIT)
+    if unit is None:
+        raise ShimError(
+            f"no kubelet found: there is no {UNIT}, no {KUBEADM_CONFIG}, and none is running"
+        )
+    from_files = unitfile.file_variables(root, unit)
+    variables = unit.environment | {name: value for name, (value, _) in from_files.items()}
+    return _Reading(root, unit, unit.arguments(variables), from_files)
+
+
+def _flag(reading: _Reading, name: str) -> Flag | None:
+    value = envfile.flag_value(reading.arguments, name)
+    if value is None:
+        return None
+    if reading.unit is None:
+        return Flag(name, value, Origin.ELSEWHERE)
+    for variable in reversed(_used_variables(reading.unit)):
+        content, file = reading.from_files.get(variable, (None, ""))
+        if content is None:
+            content = reading.unit.environment.get(variable, "")
+        if envfile.flag_value(content.split(), name) == value:
+            origin = Origin.ENV_FILE if file else Origin.UNIT_VARIABLE
+            return Flag(name, value, origin, variable, file)
+    return Flag(name, value, Origin.EXEC_START)
+
+
+def _used_variables(unit: ServiceUnit) -> list[str]:
+    return re.findall(r"\$\{?(\w+)", unit.exec_start)
+
+
+def _endpoint(
+    root: Root, flags: tuple[Flag, ...], config: str | None, config_dir: str | None
+) -> str | None:
+    for flag in flags:
+        if flag.name == RUNTIME_FLAG:
+            return flag.value
+    files = [] if config is None else [config]
+    if config_dir is not None:
+        files += [f"{config_dir}/{n}" for n in root.names(config_dir) if n.endswith(".conf")]
+    found = None
+    for path in files:
+        found = get_keys(root.text(path) or "", (RUNTIME_KEY,))[RUNTIME_KEY] or found
+    return found
+
+
+def _extra_args_file(reading: _Reading) -> str | None:
+    unit = reading.unit
+    if unit is None or not unit.uses(EXTRA_ARGS):
+        return None
+    if EXTRA_ARGS in reading.from_files:
+        return reading.from_files[EXTRA_ARGS][1]
+    known = [path for path in unit.files if path in EXTRA_ARGS_FILES]
+    there = [path for path in known if reading.root.exists(path.rpartition("/")[0])]
+    return next(iter(there or known), None)

@@ -1,0 +1,188 @@
+"""What an installation changed, kept so that it can be taken back byte for byte.
+
+`installed.json` in the state directory lists the files; `originals/` beside it has what was
+in them, each under its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shimcore.errors import ShimError
+from shimcore.systemd import edits
+from shimcore.systemd.changes import Change
+from shimcore.systemd.edits import Edit
+from shimcore.systemd.entries import Entry, File, Link, read, remove_empty, write
+from shimcore.systemd.root import Root
+from shimcore.systemd.units import STATE_DIR
+
+RECORD = f"{STATE_DIR}/installed.json"
+ORIGINALS = f"{STATE_DIR}/originals"
+_VERSION = 1
+
+
+@dataclass(slots=True)
+class Recorded:
+    """One file: what was there, and the fingerprint of what was put there."""
+
+    path: str
+    before: Entry | None
+    after: Mapping[str, Any] | None
+    edit: Edit | None
+    wiring: bool
+
+    def is_ours(self, entry: Entry | None) -> bool:
+        """Whether the file is still as it was put there."""
+        return fingerprint(entry) == self.after
+
+
+@dataclass(slots=True)
+class Record:
+    """The whole installation."""
+
+    was_active: bool = False
+    """Whether a service of this name ran before."""
+    directories: list[str] = field(default_factory=list)
+    """Directories made for the files, outermost first."""
+    files: dict[str, Recorded] = field(default_factory=dict)
+
+    def add(self, root: Root, change: Change) -> None:
+        """Take up a change that is about to be made."""
+        now = read(root, change.path)
+        known = self.files.get(change.path)
+        edit = change.edit
+        if known is not None and edit is not None and known.edit is not None:
+            edit = _joined(known.edit, edit)
+        if (known is not None and known.is_ours(now)) or (known is not None and edit is None):
+            before = known.before
+        else:
+            before = _reverted(now, edit)
+        self.files[change.path] = Recorded(
+            change.path, before, fingerprint(change.entry), edit, change.wiring
+        )
+
+    def save(self, root: Root) -> None:
+        """Write the record and the originals. Raises ShimError."""
+        for recorded in self.files.values():
+            if isinstance(recorded.before, File):
+                original = File(recorded.before.content, 0o600)
+                name = f"{ORIGINALS}/{_sha256(original.content)}"
+                if read(root, name) != original:
+                    self._write(root, name, original)
+        text = json.dumps(self._as_json(), indent=1, sort_keys=True) + "\n"
+        entry = File(text.encode(), 0o600)
+        if read(root, RECORD) != entry:
+            self._write(root, RECORD, entry)
+
+    def put(self, root: Root, change: Change) -> None:
+        """Make a change, and remember the directories that it needed. Raises ShimError."""
+        self._write(root, change.path, change.entry)
+
+    def forget(self, root: Root) -> None:
+        """Remove the record, the originals and the directories that are empty now."""
+        write(root, RECORD, None)
+        for name in list(root.names(ORIGINALS)):
+            write(root, f"{ORIGINALS}/{name}", None)
+        remove_empty(root, ORIGINALS)
+        for directory in reversed(self.directories):
+            remove_empty(root, directory)
+
+    def _write(self, root: Root, path: str, entry: Entry | None) -> None:
+        made = write(root, path, entry)
+        self.directories += [each for each in made if each not in self.directories]
+
+    def _as_json(self) -> dict[str, Any]:
+        files = [
+            {
+                "path": each.path,
+                "before": fingerprint(each.before),
+                "after": each.after,
+                "edit": None if each.edit is None else each.edit.as_json(),
+                "wiring": each.wiring,
+            }
+            for each in self.files.values()
+        ]
+        return {
+            "version": _VERSION,
+            "was_active": self.was_active,
+            "directories": self.directories,
+            "files": files,
+        }
+
+
+def load(root: Root) -> Record | None:
+    """The record of an installation; None when there is none. Raises ShimError."""
+    text = root.text(RECORD)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+        if content["version"] != _VERSION:
+            raise ShimError(f"{RECORD}: written by another version of image-cri-shim")
+        record = Record(content["was_active"], content["directories"])
+        for each in content["files"]:
+            record.files[each["path"]] = Recorded(
+                each["path"],
+                _original(root, each["before"]),
+                each["after"],
+                None if each["edit"] is None else edits.from_json(each["edit"]),
+                each["wiring"],
+            )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShimError(f"{RECORD}: not a record of an installation ({error})") from error
+    return record
+
+
+def fingerprint(entry: Entry | None) -> dict[str, Any] | None:
+    """The entry without its content, which is named by its SHA-256."""
+    if entry is None:
+        return None
+    if isinstance(entry, Link):
+        return {"link": entry.target}
+    return {
+        "sha256": _sha256(entry.content),
+        "mode": entry.mode,
+        "uid": entry.uid,
+        "gid": entry.gid,
+    }
+
+
+def _original(root: Root, value: Mapping[str, Any] | None) -> Entry | None:
+    if value is None:
+        return None
+    if "link" in value:
+        return Link(value["link"])
+    path = f"{ORIGINALS}/{value['sha256']}"
+    kept = read(root, path)
+    if not isinstance(kept, File) or _sha256(kept.content) != value["sha256"]:
+        raise ShimError(f"{path}: the original of an installed file is missing or damaged")
+    return File(kept.content, value["mode"], value["uid"], value["gid"])
+
+
+def _joined(known: Edit, edit: Edit) -> Edit:
+    """The new edit, with the old values of the known one where only ours are found now."""
+    old = {
+        name: known.old.get(name) if value in (known.ours, edit.ours) else value
+        for name, value in edit.old.items()
+    }
+    for name, value in known.old.items():
+        old.setdefault(name, value)
+    if isinstance(edit, edits.KeysEdit):
+        return edits.KeysEdit(edit.ours, old)
+    return edits.FlagsEdit(edit.ours, edit.variable, old)
+
+
+def _reverted(entry: Entry | None, edit: Edit | None) -> Entry | None:
+    """The file as it was before any edit of ours."""
+    if edit is None or not isinstance(entry, File):
+        return entry
+    content = edit.revert(entry.content.decode()).encode()
+    return File(content, entry.mode, entry.uid, entry.gid)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

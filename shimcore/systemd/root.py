@@ -1,0 +1,85 @@
+"""The file system that is changed: the machine's own, or an unpacked image below a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from shimcore.errors import ShimError
+
+# Linux gives up after as many (path_resolution(7)).
+_MOST_LINKS = 40
+
+
+class Root:
+    """Absolute paths as they are inside `directory`; symbolic links never lead out of it."""
+
+    def __init__(self, directory: str | os.PathLike[str] = "/") -> None:
+        self.directory = Path(directory).absolute()
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether this is the running machine's own file system."""
+        return self.directory == Path("/")
+
+    def real(self, path: str, *, last: bool = True) -> str:
+        """`path` with its links followed inside the root; without `last`, not the last name's.
+
+        What does not exist stays as it is. Raises ShimError for links that go in a circle.
+        """
+        done = PurePosixPath("/")
+        left = list(PurePosixPath(path).parts[1:])
+        links = 0
+        while left:
+            name = left.pop(0)
+            if name == "..":
+                done = done.parent
+                continue
+            host = self._host(done / name)
+            if not host.is_symlink() or not (left or last):
+                done /= name
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise ShimError(f"{path}: too many symbolic links")
+            target = PurePosixPath(os.readlink(host))
+            if target.is_absolute():
+                done = PurePosixPath("/")
+                target = target.relative_to("/")
+            left[:0] = target.parts
+        return str(done)
+
+    def host(self, path: str, *, last: bool = True) -> Path:
+        """Where a path of the root is for this process."""
+        return self._host(PurePosixPath(self.real(path, last=last)))
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is there, links followed."""
+        return self.host(path).exists()
+
+    def text(self, path: str) -> str | None:
+        """The file's text (UTF-8), line ends as they are; None when there is no such file.
+
+        Raises ShimError for what cannot be read.
+        """
+        try:
+            return self.host(path).read_bytes().decode()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UnicodeDecodeError as error:
+            raise ShimError(f"{path}: not UTF-8 text") from error
+        except OSError as error:
+            raise ShimError(f"{path}: {error.strerror}") from error
+
+    def names(self, path: str) -> Iterator[str]:
+        """The names in a directory, sorted; none when it is not there."""
+        try:
+            yield from sorted(os.listdir(self.host(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise ShimError(f"{path}: {error.strerror}") from error
+
+    def _host(self, path: PurePosixPath) -> Path:
+        return self.directory / path.relative_to("/")

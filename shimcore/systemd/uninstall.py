@@ -1,0 +1,133 @@
+"""Taking an installation back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from shimcore.errors import ShimError
+from shimcore.systemd import kubelet, record
+from shimcore.systemd.changes import Change
+from shimcore.systemd.entries import Entry, File, read
+from shimcore.systemd.install import UNITS
+from shimcore.systemd.record import Record, Recorded
+from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.units import SERVICE, SOCKET
+
+
+@dataclass(slots=True)
+class Removal:
+    """What is to be put back; `record` None: nothing is installed."""
+
+    root: Root
+    record: Record | None
+    changes: list[Change]
+    notes: list[str]
+
+    @property
+    def wiring(self) -> list[Change]:
+        """The changes to kubelet's and crictl's files."""
+        return [change for change in self.changes if change.wiring]
+
+
+def plan_removal(
+    root: Root, config_file: str, *, purge: bool = False, force: bool = False
+) -> Removal:
+    """What `uninstall-service` would do. Changes nothing.
+
+    A configuration that was written and filled in stays unless `purge`. Raises ShimError,
+    without `force` also for other files that were changed by hand.
+    """
+    known = record.load(root)
+    removal = Removal(root, known, [], [])
+    if known is None:
+        return removal
+    by_hand = []
+    for recorded in reversed(known.files.values()):
+        now = read(root, recorded.path)
+        if now == recorded.before:
+            continue  # put back by hand, or never written
+        if recorded.is_ours(now) or (recorded.edit is None and (force or now is None)):
+            removal.changes.append(_change(recorded, recorded.before))
+        elif recorded.edit is not None:
+            _revert(removal, recorded, now)
+        elif recorded.path == config_file:
+            _configuration(removal, recorded, purge=purge)
+        else:
+            by_hand.append(recorded.path)
+    if by_hand:
+        raise ShimError(
+            f"changed by hand since they were installed: {', '.join(by_hand)}; "
+            "--force puts back what was there before the installation"
+        )
+    return removal
+
+
+def uninstall(removal: Removal, control: ServiceControl | None, *, now: bool) -> Iterator[str]:
+    """Put everything back; yields a line for each thing done. Raises ShimError.
+
+    `now` restarts kubelet, between getting its old endpoint and the end of the shim.
+    """
+    root, known = removal.root, removal.record
+    if known is None:
+        return
+    wired = removal.wiring
+    yield from _apply(root, wired)
+    if control is not None and wired:
+        control.run("daemon-reload")
+        yield _kubelet(control, now=now)
+    if control is not None:
+        for unit in (SOCKET, SERVICE):
+            if read(root, f"{UNITS}/{unit}") is not None:
+                control.run("stop", unit)
+        yield f"{SERVICE} stopped"
+    yield from _apply(root, [change for change in removal.changes if not change.wiring])
+    known.forget(root)
+    if control is not None:
+        control.run("daemon-reload")
+        if known.was_active and read(root, f"{UNITS}/{SERVICE}") is not None:
+            control.run("start", SERVICE)
+            yield f"{SERVICE} of before runs again"
+
+
+def _apply(root: Root, changes: list[Change]) -> Iterator[str]:
+    kept = Record()
+    for change in changes:
+        kept.put(root, change)
+        yield f"{'removed' if change.entry is None else 'restored'} {change.path}"
+
+
+def _revert(removal: Removal, recorded: Recorded, now: Entry | None) -> None:
+    """Take back our part of a file in which other things have changed as well."""
+    if not isinstance(now, File) or recorded.edit is None:
+        return  # it is gone, and our part with it
+    try:
+        content = recorded.edit.revert(now.content.decode()).encode()
+    except ShimError as error:
+        raise ShimError(f"{recorded.path}: {error}") from error
+    if content != now.content:
+        removal.changes.append(_change(recorded, replace(now, content=content)))
+        removal.notes.append(f"{recorded.path} has changed since; only the endpoints are put back")
+
+
+def _configuration(removal: Removal, recorded: Recorded, *, purge: bool) -> None:
+    if purge:
+        removal.changes.append(_change(recorded, recorded.before))
+    else:
+        removal.notes.append(
+            f"{recorded.path} stays, as it was filled in (--purge would remove it)"
+        )
+
+
+def _change(recorded: Recorded, entry: Entry | None) -> Change:
+    return Change(recorded.path, entry, recorded.edit, recorded.wiring)
+
+
+def _kubelet(control: ServiceControl, *, now: bool) -> str:
+    if not control.is_active(kubelet.UNIT):
+        return "kubelet will use the runtime when it is started"
+    if not now:
+        return f"kubelet has lost its runtime until: systemctl restart {kubelet.UNIT}"
+    control.run("restart", kubelet.UNIT)
+    return f"{kubelet.UNIT} restarted: it uses the runtime"

@@ -1,0 +1,111 @@
+"""Unit files as far as kubelet's need reading (systemd.syntax(7), systemd.service(5))."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+
+from shimcore.systemd import envfile
+from shimcore.systemd.root import Root
+
+# systemd.unit(5): the earlier directory wins.
+_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass(slots=True)
+class ServiceUnit:
+    """What a service starts, and with which environment."""
+
+    exec_start: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables set in the unit itself."""
+    files: list[str] = field(default_factory=list)
+    """Its environment files; a later one wins."""
+
+    def apply(self, text: str) -> None:
+        """Read a unit file, or a drop-in after it."""
+        for key, value in _service_settings(text):
+            if key == "ExecStart":
+                self.exec_start = value
+            elif key == "Environment":
+                for word in _words(value):
+                    name, _, content = word.partition("=")
+                    self.environment[name] = content
+            elif key == "EnvironmentFile":
+                self.files = [*self.files, value.removeprefix("-")] if value else []
+
+    def arguments(self, variables: dict[str, str]) -> list[str]:
+        """The command line with its variables put in."""
+        words: list[str] = []
+        for word in _words(self.exec_start):
+            if re.fullmatch(r"\$\w+", word):
+                words += variables.get(word[1:], "").split()
+            else:
+                words.append(_VARIABLE.sub(lambda name: variables.get(name[1], ""), word))
+        return words
+
+    def uses(self, variable: str) -> bool:
+        """Whether the command line takes the variable's words."""
+        return f"${variable}" in _words(self.exec_start)
+
+
+def read_service(root: Root, name: str) -> ServiceUnit | None:
+    """The service unit with its drop-ins; None when there is no such unit."""
+    text = next(
+        (text for each in _DIRECTORIES if (text := root.text(f"{each}/{name}")) is not None), None
+    )
+    if text is None:
+        return None
+    unit = ServiceUnit()
+    unit.apply(text)
+    for path in drop_ins(root, name):
+        unit.apply(root.text(path) or "")
+    return unit
+
+
+def drop_ins(root: Root, name: str) -> list[str]:
+    """Paths of the unit's drop-ins in the order in which they apply."""
+    found: dict[str, str] = {}
+    for directory in reversed(_DIRECTORIES):
+        for each in root.names(f"{directory}/{name}.d"):
+            if each.endswith(".conf"):
+                found[each] = f"{directory}/{name}.d/{each}"
+    return [found[each] for each in sorted(found)]
+
+
+def file_variables(root: Root, unit: ServiceUnit) -> dict[str, tuple[str, str]]:
+    """Variables of the unit's environment files: name → (value, file)."""
+    found: dict[str, tuple[str, str]] = {}
+    for path in unit.files:
+        for name, value in envfile.variables(root.text(path) or "").items():
+            found[name] = (value, path)
+    return found
+
+
+def _service_settings(text: str) -> list[tuple[str, str]]:
+    joined = re.sub(r"\\\n(?:[ \t]*[#;][^\n]*\n)*", " ", text.replace("\r\n", "\n"))
+    section = ""
+    found = []
+    for raw in joined.split("\n"):
+        line = raw.strip()
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif section == "Service" and "=" in line and line[0] not in "#;":
+            key, _, value = line.partition("=")
+            found.append((key.strip(), value.strip()))
+    return found
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()

@@ -1,0 +1,170 @@
+"""The texts of image-cri-shim.service and image-cri-shim.socket. Pure.
+
+`contrib/systemd/` holds them as they are for the default settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from shimcore.errors import ShimError
+
+SERVICE = "image-cri-shim.service"
+SOCKET = "image-cri-shim.socket"
+STATE_DIR = "/var/lib/image-cri-shim"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSettings:
+    """What the units depend on; every path is absolute."""
+
+    command: str = "/usr/local/bin/image-cri-shim"
+    config_file: str = "/etc/image-cri-shim.yaml"
+    shim_socket: str = "/run/image-cri-shim.sock"
+    admin_socket: str = "/run/image-cri-shim.sock.admin"
+    state_dir: str = STATE_DIR
+
+    @property
+    def writable(self) -> tuple[str, ...]:
+        """Directories, beside the state directory, that the service creates files in."""
+        sockets = (self.shim_socket, self.admin_socket)
+        wanted = [str(PurePosixPath(modern(path)).parent) for path in sockets]
+        if self.state_dir != STATE_DIR:
+            wanted.append(self.state_dir)
+        return tuple(dict.fromkeys(wanted))
+
+
+def modern(path: str) -> str:
+    """The path without the legacy directory /var/run, which systemd warns about."""
+    return path.removeprefix("/var") if path.startswith("/var/run/") else path
+
+
+def service_text(settings: UnitSettings = UnitSettings()) -> str:
+    """The service unit. Raises ShimError for a path that no unit can hold."""
+    return _SERVICE.format(
+        command=_word(settings.command.replace("$", "$$")),
+        config=_word(settings.config_file.replace("$", "$$")),
+        writable=" ".join(_word(f"-{path}") for path in settings.writable),
+    )
+
+
+def socket_text(settings: UnitSettings = UnitSettings()) -> str:
+    """The socket unit. Raises ShimError for a path that no unit can hold."""
+    path = modern(settings.shim_socket)
+    if len(path.encode()) > 107:  # sockaddr_un(7)
+        raise ShimError(f"shim: {path} is longer than a socket's path can be (107 bytes)")
+    return _SOCKET.format(socket=_plain(path))
+
+
+def _plain(text: str) -> str:
+    """`%` doubled (systemd.unit(5), specifiers)."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ShimError(f"{text!r} has a control character and cannot stand in a unit")
+    return text.replace("%", "%%")
+
+
+def _word(text: str) -> str:
+    """One word of a command line or list (systemd.service(5), systemd.syntax(7))."""
+    text = _plain(text)
+    if not any(character in text for character in " \"'\\;"):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+_SOCKET = """\
+# The shim's listening socket. systemd holds it, so a client that connects while the service
+# starts, restarts or has crashed waits instead of being refused. To end the shim altogether
+# stop this unit: that stops the service as well.
+
+[Unit]
+Description=Socket of the image proxy between kubelet and the container runtime
+Before=kubelet.service
+
+[Socket]
+ListenStream={socket}
+SocketMode=0600
+RemoveOnStop=yes
+# A service that fails again and again must not take the socket away.
+TriggerLimitIntervalSec=0
+
+[Install]
+WantedBy=sockets.target
+"""
+
+_SERVICE = """\
+[Unit]
+Description=Image proxy between kubelet and the container runtime
+Requires=image-cri-shim.socket
+After=image-cri-shim.socket network.target
+After=containerd.service crio.service cri-docker.service
+Before=kubelet.service
+# kubelet cannot work without it: restarted for as long as it takes.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command} serve --file {config}
+# A configuration with faults fails the reload, and the one in force stays.
+ExecReload=/bin/sh -c 'exec "$$0" "$$@" >/dev/null' {command} serve --file {config} --dry-run
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=always
+RestartSec=1
+# Ready when the socket serves and the runtime answers; `timeout` in the configuration bounds it.
+TimeoutStartSec=infinity
+# Running calls get 30 s to finish.
+TimeoutStopSec=45
+TimeoutAbortSec=10
+WatchdogSec=30
+KillMode=mixed
+SyslogIdentifier=image-cri-shim
+
+# Two descriptors for each connection. No core files: they would hold passwords.
+LimitNOFILE=65536
+LimitCORE=0
+# As kubelet and containerd have it: the node is lost without it.
+OOMScoreAdjust=-999
+
+# It runs as root because the runtime's socket and kubelet's files are root's, and has none of
+# root's powers over anything else.
+StateDirectory=image-cri-shim
+StateDirectoryMode=0700
+UMask=0077
+CapabilityBoundingSet=
+AmbientCapabilities=
+NoNewPrivileges=yes
+# Where the admin socket and the lock of the shim's socket are made.
+ReadWritePaths={writable}
+ProtectSystem=strict
+# Not hidden: a docker configuration or a virtual environment may be there.
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateMounts=yes
+DevicePolicy=closed
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProcSubset=pid
+RemoveIPC=yes
+KeyringMode=private
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+Also=image-cri-shim.socket
+"""

@@ -1,0 +1,155 @@
+"""What has to change so that kubelet and crictl talk to the shim."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from shimcore.errors import ShimError
+from shimcore.systemd import envfile, yamltext
+from shimcore.systemd.changes import Change
+from shimcore.systemd.edits import Edit, FlagsEdit, KeysEdit
+from shimcore.systemd.entries import File, read
+from shimcore.systemd.kubelet import (
+    EXTRA_ARGS,
+    FLAGS,
+    KEYS,
+    RUNTIME_FLAG,
+    UNIT,
+    Flag,
+    Kubelet,
+    Origin,
+)
+from shimcore.systemd.root import Root
+from shimcore.systemd.unitfile import ServiceUnit
+
+CRICTL = "/etc/crictl.yaml"
+DROP_IN = "99-image-cri-shim.conf"
+UNIT_DROP_IN = f"/etc/systemd/system/{UNIT}.d/{DROP_IN}"
+# From here `kubeadm upgrade` (1.32 and later) takes the endpoint into kubelet's configuration.
+KUBEADM_INSTANCE = "/var/lib/kubelet/instance-config.yaml"
+_CRICTL_KEYS = ("runtime-endpoint", "image-endpoint")
+
+
+def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
+    """The changes that point kubelet and crictl at the shim's socket. Raises ShimError."""
+    endpoint = f"unix://{shim_socket}"
+    return [
+        *_flags(root, kubelet, endpoint),
+        *_configuration(root, kubelet, endpoint),
+        *_kubeadm(root, endpoint),
+        _keys(root, CRICTL, _CRICTL_KEYS, endpoint),
+    ]
+
+
+def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
+    """A flag wins over every file, so each that is there has to change."""
+    adds = () if kubelet.config or kubelet.config_dir else _missing(kubelet)
+    edited: dict[tuple[str, str], dict[str, str | None]] = {}
+    in_unit = []
+    for flag in kubelet.flags:
+        if flag.origin is Origin.ENV_FILE:
+            edited.setdefault((flag.file, flag.variable), {})[flag.name] = flag.value
+        elif flag.origin is not Origin.ELSEWHERE:
+            in_unit.append(flag)
+        elif flag.value != endpoint:
+            raise ShimError(
+                f"kubelet runs with {flag.name}={flag.value}, which no systemd unit gives it; "
+                f"change it to {endpoint} where kubelet is started"
+            )
+    if adds and kubelet.extra_args_file:
+        key = (kubelet.extra_args_file, EXTRA_ARGS)
+        edited.setdefault(key, {}).update(dict.fromkeys(adds))
+        adds = ()
+    elif adds and kubelet.unit is None:
+        raise ShimError(
+            f"kubelet runs without --config and without a systemd unit; give it "
+            f"{RUNTIME_FLAG}={endpoint} where it is started"
+        )
+    for (path, variable), old in edited.items():
+        yield _edit(root, path, FlagsEdit(endpoint, variable, old))
+    changed = [flag for flag in in_unit if flag.value != endpoint]
+    if kubelet.unit is not None and (changed or adds):
+        yield _unit_drop_in(kubelet.unit, changed, adds, endpoint)
+
+
+def _missing(kubelet: Kubelet) -> tuple[str, ...]:
+    """The flag that a kubelet without any configuration file still needs."""
+    there = {flag.name for flag in kubelet.flags}
+    return () if RUNTIME_FLAG in there else (RUNTIME_FLAG,)
+
+
+def _configuration(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
+    if kubelet.config_dir:
+        values = "".join(f"{key}: {yamltext.scalar(endpoint)}\n" for key in KEYS)
+        text = (
+            "# Written by image-cri-shim install-service.\n"
+            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n" + values
+        )
+        path = f"{kubelet.config_dir.rstrip('/')}/{DROP_IN}"
+        yield Change(path, File(text.encode()), wiring=True)
+    elif kubelet.config:
+        if not root.exists(kubelet.config):
+            raise ShimError(f"{kubelet.config}: kubelet is started with it, but it is not there")
+        yield _keys(root, kubelet.config, KEYS, endpoint)
+
+
+def _kubeadm(root: Root, endpoint: str) -> Iterator[Change]:
+    text = root.text(KUBEADM_INSTANCE)
+    if text is not None and yamltext.get_keys(text, KEYS[:1])[KEYS[0]] is not None:
+        yield _keys(root, KUBEADM_INSTANCE, KEYS[:1], endpoint)
+
+
+def _keys(root: Root, path: str, keys: tuple[str, ...], endpoint: str) -> Change:
+    try:
+        old = yamltext.get_keys(root.text(path) or "", keys)
+    except yamltext.YamlTextError as error:
+        raise ShimError(f"{path}: {error}") from error
+    return _edit(root, path, KeysEdit(endpoint, old))
+
+
+def _edit(root: Root, path: str, edit: Edit) -> Change:
+    """The change that makes the edit, on the file that the path leads to."""
+    path = root.real(path)
+    try:
+        content = edit.apply(root.text(path) or "").encode()
+    except ShimError as error:
+        raise ShimError(f"{path}: {error}") from error
+    now = read(root, path)
+    entry = replace(now, content=content) if isinstance(now, File) else File(content)
+    return Change(path, entry, edit=edit, wiring=True)
+
+
+def _unit_drop_in(
+    unit: ServiceUnit, flags: list[Flag], adds: tuple[str, ...], endpoint: str
+) -> Change:
+    """A drop-in of kubelet's unit with the unit's own settings, the flags in them changed."""
+    command = unit.exec_start
+    lines = []
+    environment: dict[str, str] = {}
+    for flag in flags:
+        if flag.origin is Origin.EXEC_START:
+            command = _replaced(command, flag.name, endpoint)
+        else:
+            value = environment.get(flag.variable) or unit.environment[flag.variable]
+            environment[flag.variable] = _replaced(value, flag.name, endpoint)
+    command += "".join(f" {flag}={endpoint}" for flag in adds)
+    for name, value in environment.items():
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'Environment="{name}={escaped}"')
+    if command != unit.exec_start:
+        lines += ["ExecStart=", f"ExecStart={command}"]
+    text = (
+        "# Written by image-cri-shim install-service: kubelet's own settings with the shim's\n"
+        f"# socket in {' and '.join(FLAGS)}.\n[Service]\n" + "\n".join(lines) + "\n"
+    )
+    return Change(UNIT_DROP_IN, File(text.encode()), wiring=True)
+
+
+def _replaced(text: str, flag: str, endpoint: str) -> str:
+    pattern = rf"(?<![\w-]){re.escape(flag)}(=|\s+)[^\s\"'\\]*"
+    new = re.sub(pattern, lambda found: f"{flag}{found[1]}{endpoint}", text)
+    if envfile.flag_value(new.replace('"', " ").replace("'", " ").split(), flag) != endpoint:
+        raise ShimError(f"{UNIT}: {flag} cannot be found in its text; change it by hand")
+    return new
