@@ -17,6 +17,8 @@ log = logging.getLogger("shimcore.daemon")
 STATUS_INTERVAL_S = 10.0
 # How long the shim's own socket may take to be accepted on before that counts as a fault.
 ACCEPT_S = 2.0
+# How often it is looked whether statistics have been switched on.
+_OFF_S = 60.0
 
 
 async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
@@ -77,11 +79,11 @@ async def log_statistics(shim: Shim) -> None:
     said: tuple[int, int] = (0, 0)
     while True:
         settings = shim.config.cache
-        await asyncio.sleep(settings.stats_interval_s or 60.0)
-        if not settings.stats:
+        await asyncio.sleep(settings.stats_interval_s or _OFF_S)
+        if not (settings.stats and settings.stats_interval_s):
             continue
         stats = shim.generations.current.images.stats()
         now = (stats["hits"], stats["misses"])
         if now != said:
             said = now
-            log.info("cache: %d entries, %d hits, %d misses", stats["entries"], now[0], now[1])
+            log.info("cache: %d entries, %d hits, %d misses", stats["entries"], *now)
