@@ -6,7 +6,6 @@ do not fit (`Column.below`) go under their row, and what is longer than a line g
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,10 +61,12 @@ Block = Table | Facts
 
 def show(output: Output, value: Any, blocks: Callable[[], Sequence[Block]]) -> None:
     """Print `value` (fit for JSON) as JSON or YAML, or else the blocks, on standard output."""
+    import json  # noqa: PLC0415 - not for --help
+
     if output is Output.JSON:
         print(json.dumps(value, indent=2))
     elif output is Output.YAML:
-        import yaml  # noqa: PLC0415 - not for --help
+        import yaml  # noqa: PLC0415 - as above
 
         plain = json.loads(json.dumps(value))
         yaml.safe_dump(plain, sys.stdout, sort_keys=False, allow_unicode=True, width=sys.maxsize)
