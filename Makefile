@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := cli shimcore tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types check bench bench-quick
+.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,7 +41,16 @@ bench: venv ## Speed and memory beside other proxies (needs Go; a quarter of an 
 bench-quick: venv ## The same in two minutes, with fewer cases
 	$(BIN)/python -m benchmarks.run --quick
 
-check: lint types protos-check test ## Everything that needs no root
+completions: venv ## Generate completions/ from the command line
+	$(BIN)/python -m cli.completions completions
+
+completions-check: venv ## Fail when completions/ is not what the command line says
+	rm -rf .cache/completions && mkdir -p .cache/completions
+	$(BIN)/python -m cli.completions .cache/completions
+	@diff -ru completions .cache/completions || \
+	{ echo "completions/ is out of date: run 'make completions'" >&2; exit 1; }
+
+check: lint types protos-check completions-check test ## Everything that needs no root
 
 # Generated code works with protobuf runtimes no older than its compiler: this one's is 5.27,
 # older than the oldest runtime that pyproject.toml allows.

@@ -11,7 +11,7 @@ from shimcore.config import Fallback
 from shimcore.images.credentials import secrets_of
 from shimcore.images.places import Candidate, Places, places_of
 from shimcore.images.wording import reason
-from shimcore.reference import ImageID, Reference, is_well_known, parse
+from shimcore.reference import ImageID, Reference, is_docker_hub, is_well_known, parse
 from shimcore.registry.answers import ManifestAnswer, Outcome
 
 if TYPE_CHECKING:
@@ -172,9 +172,14 @@ def _resolution(
 
 
 def _warnings(image: Reference, candidate: Candidate) -> tuple[str, ...]:
-    """A warning when images of other domains share the candidate's name."""
+    """A warning when Docker Hub's images, or those of other domains, share the name.
+
+    Docker Hub's own are the ones that a bare path means everywhere; they are not warned of.
+    """
     registry = candidate.registry
-    if candidate.reference == image or not _mixes_domains(registry):
+    if is_docker_hub(image.domain) or candidate.reference == image:
+        return ()
+    if not _mixes_domains(registry):
         return ()
     return (
         f"{registry.host} keeps no domains apart: {image.path} of any domain that it serves is"

@@ -120,19 +120,21 @@ async def test_new_connections_are_refused_while_draining(
         return b""
 
     runtime.overrides["RuntimeService/Version"] = slow
-    async with serving(tmp_path, runtime.socket_path, force=True) as shim:
-        async with _channel(shim.socket) as channel:  # noqa: SIM117 - ends before the shim is awaited
-            call = asyncio.ensure_future(_call(channel, f"{RUNTIME}Version", b""))
-            await asyncio.wait_for(begun.wait(), 10)
-            shim.signal(signal.SIGTERM)
-            await asyncio.to_thread(shim.wait_log, "draining")
-            await asyncio.sleep(0.1)
-            with (
-                socket.socket(socket.AF_UNIX) as late,
-                pytest.raises(OSError, match=r"refused|No such file"),
-            ):
-                late.connect(shim.socket)
-            await call
+    async with (
+        serving(tmp_path, runtime.socket_path, force=True) as shim,
+        _channel(shim.socket) as channel,
+    ):
+        call = asyncio.ensure_future(_call(channel, f"{RUNTIME}Version", b""))
+        await asyncio.wait_for(begun.wait(), 10)
+        shim.signal(signal.SIGTERM)
+        await asyncio.to_thread(shim.wait_log, "draining")
+        await asyncio.sleep(0.1)
+        with (
+            socket.socket(socket.AF_UNIX) as late,
+            pytest.raises(OSError, match=r"refused|No such file"),
+        ):
+            late.connect(shim.socket)
+        await call
 
 
 async def test_the_socket_takes_the_runtimes_access_but_never_more_than_0660(
