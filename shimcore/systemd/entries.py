@@ -53,8 +53,8 @@ def read(root: Root, path: str) -> Entry | None:
     return File(content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
 
 
-def write(root: Root, path: str, entry: Entry | None) -> list[str]:
-    """Put `entry` at `path` (None: nothing); returns the directories made for it, outermost first.
+def write(root: Root, path: str, entry: Entry | None) -> None:
+    """Put `entry` at `path` (None: nothing), in directories made for it.
 
     The old entry is replaced in one step. Raises ShimError.
     """
@@ -62,29 +62,29 @@ def write(root: Root, path: str, entry: Entry | None) -> list[str]:
     try:
         if entry is None:
             place.unlink(missing_ok=True)
-            return []
-        made = _make_directories(root, place.parent)
+            return
+        for directory in missing_directories(root, path):
+            root.host(directory).mkdir()
+            root.host(directory).chmod(0o755)
         _replace(place, entry)
     except OSError as error:
         raise ShimError(f"{path}: {error.strerror}") from error
-    return made
+
+
+def missing_directories(root: Root, path: str) -> list[str]:
+    """The directories above `path` that are not there, outermost first."""
+    missing: list[str] = []
+    directory = root.host(path, last=False).parent
+    while not directory.exists():
+        missing.insert(0, "/" + str(directory.relative_to(root.directory)))
+        directory = directory.parent
+    return missing
 
 
 def remove_empty(root: Root, directory: str) -> None:
     """Remove a directory unless something is in it."""
     with contextlib.suppress(OSError):
         root.host(directory).rmdir()
-
-
-def _make_directories(root: Root, directory: Path) -> list[str]:
-    missing = []
-    while not directory.exists():
-        missing.append(directory)
-        directory = directory.parent
-    for each in reversed(missing):
-        each.mkdir(mode=0o755)
-        each.chmod(0o755)
-    return ["/" + str(each.relative_to(root.directory)) for each in reversed(missing)]
 
 
 def _replace(place: Path, entry: Entry) -> None:

@@ -9,13 +9,13 @@ from pathlib import PurePosixPath
 from shimcore.errors import ShimError
 from shimcore.systemd import kubelet, record, units, wiring
 from shimcore.systemd.changes import Change, pending
-from shimcore.systemd.entries import File, Link, read
+from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.template import template
 from shimcore.systemd.units import SERVICE, SOCKET, UnitSettings
-from shimcore.systemd.yamltext import get_keys
+from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 UNITS = "/etc/systemd/system"
 DEFAULT_SHIM = "/var/run/image-cri-shim.sock"
@@ -80,7 +80,10 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     root = request.root
     notes: list[str] = []
     text = root.text(request.config_file)
-    values = get_keys(text or "", ("address", "shim", "admin", "stateDir", "cri"))
+    try:
+        values = get_keys(text or "", ("address", "shim", "admin", "stateDir", "cri"))
+    except YamlTextError as error:
+        raise ShimError(f"{request.config_file}: {error}") from error
     filled = bool(values["address"])
     settings = _settings(request, values)
     wired: list[Change] = []
@@ -134,14 +137,13 @@ def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]
     for change in changes:
         was_there = read(plan.root, change.path) is not None
         try:
-            kept.put(plan.root, change)
+            write(plan.root, change.path, change.entry)
         except ShimError as error:
             if not change.optional:
                 raise
             yield f"left out: {error}"
         else:
             yield f"{'changed' if was_there else 'wrote'} {change.path}"
-    kept.save(plan.root)
 
 
 def _start(control: ServiceControl, socket_changes: bool, service_changes: bool) -> str:

@@ -13,7 +13,7 @@ from shimcore.errors import ShimError
 from shimcore.systemd import envfile, unitfile
 from shimcore.systemd.root import Root
 from shimcore.systemd.unitfile import ServiceUnit
-from shimcore.systemd.yamltext import get_keys
+from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 UNIT = "kubelet.service"
 EXTRA_ARGS = "KUBELET_EXTRA_ARGS"
@@ -157,7 +157,10 @@ def _endpoint(
         files += [f"{config_dir}/{n}" for n in root.names(config_dir) if n.endswith(".conf")]
     found = None
     for path in files:
-        found = get_keys(root.text(path) or "", (RUNTIME_KEY,))[RUNTIME_KEY] or found
+        try:
+            found = get_keys(root.text(path) or "", (RUNTIME_KEY,))[RUNTIME_KEY] or found
+        except YamlTextError as error:
+            raise ShimError(f"{path}: {error}") from error
     return found
 
 

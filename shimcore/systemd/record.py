@@ -16,7 +16,15 @@ from shimcore.errors import ShimError
 from shimcore.systemd import edits
 from shimcore.systemd.changes import Change
 from shimcore.systemd.edits import Edit
-from shimcore.systemd.entries import Entry, File, Link, read, remove_empty, write
+from shimcore.systemd.entries import (
+    Entry,
+    File,
+    Link,
+    missing_directories,
+    read,
+    remove_empty,
+    write,
+)
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import STATE_DIR
 
@@ -67,20 +75,15 @@ class Record:
 
     def save(self, root: Root) -> None:
         """Write the record and the originals. Raises ShimError."""
+        for path in (f"{ORIGINALS}/x", *self.files):
+            missing = missing_directories(root, path)
+            self.directories += [each for each in missing if each not in self.directories]
         for recorded in self.files.values():
             if isinstance(recorded.before, File):
-                original = File(recorded.before.content, 0o600)
-                name = f"{ORIGINALS}/{_sha256(original.content)}"
-                if read(root, name) != original:
-                    self._write(root, name, original)
+                content = recorded.before.content
+                _put(root, f"{ORIGINALS}/{_sha256(content)}", content)
         text = json.dumps(self._as_json(), indent=1, sort_keys=True) + "\n"
-        entry = File(text.encode(), 0o600)
-        if read(root, RECORD) != entry:
-            self._write(root, RECORD, entry)
-
-    def put(self, root: Root, change: Change) -> None:
-        """Make a change, and remember the directories that it needed. Raises ShimError."""
-        self._write(root, change.path, change.entry)
+        _put(root, RECORD, text.encode())
 
     def forget(self, root: Root) -> None:
         """Remove the record, the originals and the directories that are empty now."""
@@ -90,10 +93,6 @@ class Record:
         remove_empty(root, ORIGINALS)
         for directory in reversed(self.directories):
             remove_empty(root, directory)
-
-    def _write(self, root: Root, path: str, entry: Entry | None) -> None:
-        made = write(root, path, entry)
-        self.directories += [each for each in made if each not in self.directories]
 
     def _as_json(self) -> dict[str, Any]:
         files = [
@@ -149,6 +148,12 @@ def fingerprint(entry: Entry | None) -> dict[str, Any] | None:
         "uid": entry.uid,
         "gid": entry.gid,
     }
+
+
+def _put(root: Root, path: str, content: bytes) -> None:
+    entry = File(content, 0o600)
+    if read(root, path) != entry:
+        write(root, path, entry)
 
 
 def _original(root: Root, value: Mapping[str, Any] | None) -> Entry | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from shimcore.errors import ShimError
 from shimcore.systemd import kubelet, record
 from shimcore.systemd.changes import Change
-from shimcore.systemd.entries import Entry, File, read
+from shimcore.systemd.entries import Entry, File, read, write
 from shimcore.systemd.install import UNITS
 from shimcore.systemd.record import Record, Recorded
 from shimcore.systemd.root import Root
@@ -92,9 +92,8 @@ def uninstall(removal: Removal, control: ServiceControl | None, *, now: bool) ->
 
 
 def _apply(root: Root, changes: list[Change]) -> Iterator[str]:
-    kept = Record()
     for change in changes:
-        kept.put(root, change)
+        write(root, change.path, change.entry)
         yield f"{'removed' if change.entry is None else 'restored'} {change.path}"
 
 

@@ -1,0 +1,57 @@
+"""The units' texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimcore.errors import ShimError
+from shimcore.systemd.units import SERVICE, SOCKET, UnitSettings, service_text, socket_text
+
+CONTRIB = Path(__file__).parents[3] / "contrib" / "systemd"
+
+
+@pytest.mark.parametrize(("name", "text"), [(SERVICE, service_text()), (SOCKET, socket_text())])
+def test_contrib_has_the_units_that_are_installed(name: str, text: str) -> None:
+    """`contrib/systemd` holds the very texts of the default settings."""
+    assert (CONTRIB / name).read_text() == text
+
+
+def test_the_socket_is_the_one_of_the_configuration() -> None:
+    """The socket unit listens where the configuration says, the service can write there."""
+    settings = UnitSettings(
+        shim_socket="/srv/shim/s.sock", admin_socket="/srv/admin.sock", state_dir="/srv/state"
+    )
+    assert "ListenStream=/srv/shim/s.sock\n" in socket_text(settings)
+    assert "ReadWritePaths=-/srv/shim -/srv -/srv/state\n" in service_text(settings)
+
+
+def test_the_legacy_directory_is_not_named() -> None:
+    """systemd warns about /var/run; the units say /run."""
+    settings = UnitSettings(
+        shim_socket="/var/run/image-cri-shim.sock",
+        admin_socket="/var/run/image-cri-shim.sock.admin",
+    )
+    assert socket_text(settings) == socket_text()
+    assert service_text(settings) == service_text()
+
+
+def test_words_are_quoted_as_systemd_reads_them() -> None:
+    """Spaces, quotes, dollars and percent signs in paths stay what they are."""
+    text = service_text(UnitSettings(command='/opt/a b/$x/100%"/image-cri-shim'))
+    assert 'ExecStart="/opt/a b/$$x/100%%\\"/image-cri-shim" serve --file' in text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        UnitSettings(command="/opt/new\nline"),
+        UnitSettings(shim_socket="/run/\x1b.sock"),
+        UnitSettings(shim_socket="/run/" + "x" * 110),
+    ],
+)
+def test_a_path_that_no_unit_can_hold_is_refused(settings: UnitSettings) -> None:
+    """Control characters and sockets' paths that are too long."""
+    with pytest.raises(ShimError):
+        service_text(settings) + socket_text(settings)

@@ -1,0 +1,248 @@
+"""Many ways in which kubelet is started, and what changes in each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shimcore.errors import ShimError
+from shimcore.systemd import kubelet
+from shimcore.systemd.changes import pending
+from shimcore.systemd.entries import write
+from shimcore.systemd.wiring import UNIT_DROP_IN, wire
+from tests.unit.systemd.machines import (
+    CONTAINERD,
+    KUBEADM,
+    KUBEADM_CONFIG,
+    KUBEADM_DROP_IN,
+    KUBEADM_FLAGS,
+    KUBELET_UNIT,
+    SHIM,
+    unpacked,
+)
+
+UNIT = "/etc/systemd/system/kubelet.service"
+SOCKET = "/var/run/image-cri-shim.sock"
+CRICTL = "/etc/crictl.yaml"
+
+
+def unit(command: str, *more: str) -> str:
+    lines = "\n".join([f"ExecStart={command}", *more])
+    return f"[Unit]\nDescription=kubelet\n[Service]\n{lines}\n"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A machine, kubelet's endpoint on it, and which files change."""
+
+    files: dict[str, str]
+    endpoint: str | None
+    changed: set[str]
+    running: list[str] | None = None
+    values: dict[str, object] = field(default_factory=dict)
+
+
+LAYOUTS = {
+    "kubeadm": Layout(
+        KUBEADM, CONTAINERD, {"/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"}
+    ),
+    "kubeadm without the flag": Layout(
+        {**KUBEADM, "/var/lib/kubelet/kubeadm-flags.env": 'KUBELET_KUBEADM_ARGS="--v=2"\n'},
+        None,
+        {"/var/lib/kubelet/config.yaml"},
+    ),
+    "kubeadm 1.32": Layout(
+        {
+            **KUBEADM,
+            "/var/lib/kubelet/kubeadm-flags.env": "",
+            "/var/lib/kubelet/instance-config.yaml": f"containerRuntimeEndpoint: {CONTAINERD}\n",
+            "/var/lib/kubelet/config.yaml": KUBEADM_CONFIG.replace('""', CONTAINERD),
+        },
+        CONTAINERD,
+        {"/var/lib/kubelet/config.yaml", "/var/lib/kubelet/instance-config.yaml"},
+    ),
+    "kubeadm, extra arguments win": Layout(
+        {**KUBEADM, "/etc/default/kubelet": f"KUBELET_EXTRA_ARGS={kubelet.RUNTIME_FLAG}=/x.sock\n"},
+        "/x.sock",
+        {"/var/lib/kubelet/config.yaml", "/etc/default/kubelet"},
+    ),
+    "kubeadm files without a unit": Layout(
+        {path: text for path, text in KUBEADM.items() if "systemd" not in path},
+        CONTAINERD,
+        {"/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"},
+    ),
+    "drop-in directory": Layout(
+        {
+            UNIT: unit("/usr/bin/kubelet --config=/etc/k.yaml --config-dir=/etc/k.d"),
+            "/etc/k.yaml": "a: 1\n",
+            "/etc/k.d/10-a.conf": f"containerRuntimeEndpoint: {CONTAINERD}\n",
+        },
+        CONTAINERD,
+        {"/etc/k.d/99-image-cri-shim.conf"},
+    ),
+    "drop-in directory to come": Layout(
+        {UNIT: unit("/usr/bin/kubelet --config-dir /etc/kubernetes/kubelet.conf.d")},
+        None,
+        {"/etc/kubernetes/kubelet.conf.d/99-image-cri-shim.conf"},
+    ),
+    "json configuration": Layout(
+        {UNIT: unit("/usr/bin/kubelet --config /etc/k.json"), "/etc/k.json": '{"kind": "x"}'},
+        None,
+        {"/etc/k.json"},
+    ),
+    "flags, Debian": Layout(
+        {
+            UNIT: unit(
+                "/usr/bin/kubelet $KUBELET_EXTRA_ARGS", "EnvironmentFile=-/etc/default/kubelet"
+            ),
+            "/etc/default/kubelet": 'KUBELET_EXTRA_ARGS="--node-ip=10.0.0.1"\n',
+        },
+        None,
+        {"/etc/default/kubelet"},
+    ),
+    "flags, Fedora, no file yet": Layout(
+        {
+            UNIT: unit(
+                "/usr/bin/kubelet $KUBELET_EXTRA_ARGS",
+                "EnvironmentFile=-/etc/default/kubelet",
+                "EnvironmentFile=-/etc/sysconfig/kubelet",
+            ),
+            "/etc/sysconfig/other": "",
+        },
+        None,
+        {"/etc/sysconfig/kubelet"},
+    ),
+    "flags in the unit's command": Layout(
+        {UNIT: unit(f"/usr/bin/kubelet {kubelet.RUNTIME_FLAG}={CONTAINERD} --v=2")},
+        CONTAINERD,
+        {UNIT_DROP_IN},
+    ),
+    "flags in the unit's environment": Layout(
+        {
+            UNIT: unit(
+                "/usr/bin/kubelet $RUNTIME_ARGS",
+                f'Environment="RUNTIME_ARGS={kubelet.RUNTIME_FLAG}={CONTAINERD} --v=2"',
+            )
+        },
+        CONTAINERD,
+        {UNIT_DROP_IN},
+    ),
+    "a command without any flag": Layout(
+        {UNIT: unit("/usr/bin/kubelet --v=2")}, None, {UNIT_DROP_IN}
+    ),
+    "both flags": Layout(
+        {
+            UNIT: unit(
+                f"/usr/bin/kubelet {kubelet.RUNTIME_FLAG} {CONTAINERD} {kubelet.IMAGE_FLAG} /i.sock"
+            )
+        },
+        CONTAINERD,
+        {UNIT_DROP_IN},
+    ),
+    "no unit, but it runs": Layout(
+        {"/srv/k.yaml": f"containerRuntimeEndpoint: {CONTAINERD}\n"},
+        CONTAINERD,
+        {"/srv/k.yaml"},
+        running=["/srv/kubelet", "--config", "/srv/k.yaml"],
+    ),
+    "linked unit": Layout(
+        {"/srv/kubelet.service": KUBELET_UNIT, "/srv/10.conf": KUBEADM_DROP_IN, **KUBEADM},
+        CONTAINERD,
+        {"/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"},
+    ),
+    "wired by hand": Layout(
+        {
+            **KUBEADM,
+            "/var/lib/kubelet/config.yaml": f"containerRuntimeEndpoint: {SHIM}\n"
+            f"imageServiceEndpoint: {SHIM}\n",
+            "/var/lib/kubelet/kubeadm-flags.env": KUBEADM_FLAGS.replace(CONTAINERD, SHIM),
+        },
+        SHIM,
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_kubelet_is_pointed_at_the_shim(tmp_path: Path, layout: Layout) -> None:
+    """The right files change, kubelet started again has the shim, and twice is once."""
+    root = unpacked(tmp_path, layout.files)
+    found = kubelet.find(root, layout.running)
+    assert found.endpoint == layout.endpoint
+    changes = pending(root, wire(root, found, SOCKET))
+    assert {change.path for change in changes} == layout.changed | {CRICTL}
+    for change in changes:
+        write(root, change.path, change.entry)
+    again = kubelet.find(root, layout.running)
+    assert again.endpoint == SHIM
+    assert all(flag.value == SHIM for flag in again.flags)
+    assert pending(root, wire(root, again, SOCKET)) == []
+
+
+def test_kubelets_own_settings_stay(tmp_path: Path) -> None:
+    """The command line of a unit that is overridden keeps its other words."""
+    command = f"/usr/bin/kubelet --a='b c' {kubelet.RUNTIME_FLAG}={CONTAINERD} --v=2"
+    root = unpacked(tmp_path, {UNIT: unit(command)})
+    for change in wire(root, kubelet.find(root), SOCKET):
+        write(root, change.path, change.entry)
+    assert f"ExecStart=\nExecStart={command.replace(CONTAINERD, SHIM)}\n" in (
+        root.text(UNIT_DROP_IN) or ""
+    )
+
+
+def test_the_drop_in_is_a_kubelet_configuration(tmp_path: Path) -> None:
+    """With the kind and version that kubelet wants in each file."""
+    root = unpacked(tmp_path, {UNIT: unit("/usr/bin/kubelet --config-dir=/etc/k.d/")})
+    changes = {change.path: change for change in wire(root, kubelet.find(root), SOCKET)}
+    write(root, "/x", changes["/etc/k.d/99-image-cri-shim.conf"].entry)
+    assert yaml.safe_load(root.text("/x") or "") == {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "containerRuntimeEndpoint": SHIM,
+        "imageServiceEndpoint": SHIM,
+    }
+
+
+def test_json_stays_json(tmp_path: Path) -> None:
+    """kubelet reads a configuration that begins with a brace as JSON."""
+    root = unpacked(tmp_path, LAYOUTS["json configuration"].files)
+    for change in wire(root, kubelet.find(root), SOCKET):
+        write(root, change.path, change.entry)
+    text = root.text("/etc/k.json") or ""
+    assert json.loads(text)["imageServiceEndpoint"] == SHIM
+
+
+@pytest.mark.parametrize(
+    ("files", "running", "said"),
+    [
+        ({}, None, "no kubelet found"),
+        ({}, ["kubelet", f"{kubelet.RUNTIME_FLAG}={CONTAINERD}"], "no systemd unit gives it"),
+        ({}, ["kubelet"], "without a systemd unit"),
+        ({UNIT: unit("/usr/bin/kubelet --config=/gone.yaml")}, None, "/gone.yaml"),
+        (
+            {UNIT: unit("/usr/bin/kubelet --config=/k.yaml"), "/k.yaml": "- a\n"},
+            None,
+            "/k.yaml: not a mapping",
+        ),
+        ({**KUBEADM, CRICTL: "a: &x [\n"}, None, f"{CRICTL}: "),
+    ],
+)
+def test_what_cannot_be_wired_is_said(
+    tmp_path: Path, files: dict[str, str], running: list[str] | None, said: str
+) -> None:
+    """In one line, before anything has changed."""
+    root = unpacked(tmp_path, files)
+    with pytest.raises(ShimError, match=said):
+        wire(root, kubelet.find(root, running), SOCKET)
+
+
+def test_a_running_kubelet_is_found(tmp_path: Path) -> None:
+    """By the name of its command, wherever that is."""
+    for pid, words in (("1", "/sbin/init"), ("7", "/opt/bin/kubelet\0--v=2"), ("x", "kubelet")):
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "cmdline").write_bytes(words.encode() + b"\0")
+    assert kubelet.running_command_line(tmp_path) == ["/opt/bin/kubelet", "--v=2"]
