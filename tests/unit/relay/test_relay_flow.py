@@ -1,0 +1,522 @@
+"""Flow control: both ends see the windows that they would see without the relay."""
+
+from __future__ import annotations
+
+import pytest
+
+from shimcore.errors import FrameError
+from shimcore.relay import frames
+from shimcore.relay.events import CallReady, Notice
+from shimcore.relay.limits import CONNECTION_HELD_BYTES
+from shimcore.relay.streams import GRANT_BELOW_BYTES, Budget
+from tests.support.wire import OTHER, Frame, Wire, body, credit, message
+
+WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
+DEFAULT = frames.DEFAULT_WINDOW
+
+
+def test_data_of_other_calls_is_counted() -> None:
+    """Padding included, and upstream's credit as well."""
+    wire = Wire()
+    wire.open(1, OTHER)
+    wire.client(frames.frame(frames.DATA, frames.PADDED, 1, b"\x03abc\0\0\0"))
+    assert wire.core.windows == (DEFAULT - 7, DEFAULT - 7, 0)
+    wire.upstream(frames.window_update(0, 7))
+    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+    assert credit(wire.to_client(), 0) == 7
+
+
+def test_a_shorter_message_credits_the_client() -> None:
+    """On the connection, and on the stream while the client has not ended it."""
+    wire = Wire()
+    wire.open(1)
+    wire.data(1, message(b"x" * 100), end=False)
+    wire.core.forward(1, b"x" * 40)
+    sent = wire.to_client()
+    assert (credit(sent, 0), credit(sent, 1)) == (60, 60)
+    assert wire.core.windows == (DEFAULT - 45, DEFAULT - 45, 0)
+
+
+def test_a_stream_that_the_client_has_ended_gets_no_credit() -> None:
+    """Its window is of no use any more."""
+    wire = Wire()
+    wire.call(1, b"x" * 100)
+    wire.core.forward(1, b"")
+    sent = wire.to_client()
+    assert (credit(sent, 0), credit(sent, 1)) == (100, 0)
+
+
+def test_a_longer_message_is_withheld_from_upstreams_credit() -> None:
+    """WINDOW_UPDATEs stay here, or go on smaller, until it is made up for."""
+    wire = Wire()
+    wire.open(1)
+    wire.data(1, message(b""), end=False)
+    wire.core.forward(1, b"x" * 100)
+    assert wire.core.debt == 100
+    assert not wire.to_client()
+    wire.upstream(frames.window_update(0, 60) + frames.window_update(1, 60))
+    assert not wire.to_client()
+    wire.upstream(frames.window_update(0, 45) + frames.window_update(1, 45))
+    five = (5).to_bytes(4, "big")
+    assert wire.to_client() == [
+        Frame(frames.WINDOW_UPDATE, 0, 0, five),
+        Frame(frames.WINDOW_UPDATE, 0, 1, five),
+    ]
+    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+    assert wire.core.debt == 0
+
+
+def test_the_surplus_waits_for_upstreams_connection_window() -> None:
+    """What upstream has no room for is sent when it has."""
+    wire = Wire()
+    wire.call(1)
+    wire.core.forward(1, b"x" * 100_000)
+    sent = wire.to_upstream()
+    assert len(body(sent, 1)) == DEFAULT
+    assert wire.core.held_bytes == 100_005 - DEFAULT
+    wire.upstream(frames.window_update(1, 50_000) + frames.window_update(0, 34_000))
+    wire.upstream(frames.window_update(0, 50_000))
+    sent += wire.to_upstream()
+    assert body(sent, 1) == message(b"x" * 100_000)
+    assert sent[-1].flags == frames.END_STREAM
+    assert wire.core.held_bytes == 0
+
+
+def test_the_surplus_waits_for_upstreams_stream_window() -> None:
+    """The stream's own window counts as well as the connection's."""
+    wire = Wire()
+    wire.announce(WINDOW, 50)
+    wire.acknowledge()
+    wire.to_upstream()
+    wire.call(1)
+    wire.core.forward(1, b"x" * 100)
+    sent = wire.to_upstream()
+    assert len(body(sent, 1)) == 50
+    wire.upstream(frames.window_update(1, 100))
+    assert body(sent + wire.to_upstream(), 1) == message(b"x" * 100)
+
+
+def test_other_calls_pass_a_surplus_that_waits_for_its_own_stream() -> None:
+    """Streams wait independently of each other."""
+    wire = Wire()
+    wire.announce(WINDOW, 50)
+    wire.acknowledge()
+    wire.call(1)
+    wire.core.forward(1, b"x" * 100)
+    wire.to_upstream()
+    wire.open(3, OTHER)
+    wire.data(3, b"passes")
+    assert body(wire.to_upstream(), 3) == b"passes"
+
+
+def test_others_data_waits_where_the_client_was_given_more_than_upstream_takes() -> None:
+    """What a grant has let in is sent when upstream has room, in the order of each stream."""
+    wire = Wire()
+    wire.call(1, b"x" * 40_000)
+    assert credit(wire.to_client(), 0) == 40_005
+    wire.core.forward(1, None)
+    assert wire.core.windows == (DEFAULT, DEFAULT - 40_005, 0)
+    wire.open(3, OTHER)
+    wire.to_upstream()
+    for _ in range(4):
+        wire.client(frames.frame(frames.DATA, frames.PADDED, 3, b"\x02" + b"y" * 10_000 + b"\0\0"))
+    sent = wire.to_upstream()
+    assert len(body(sent, 3)) == DEFAULT - 40_005 - 2 * 3
+    wire.upstream(frames.window_update(0, 40_005))
+    sent += wire.to_upstream()
+    assert body(sent, 3) == b"y" * 40_000
+    assert wire.core.held_bytes == 0
+
+
+def test_padding_of_held_data_is_credited_at_once() -> None:
+    """It is not sent on."""
+    wire = Wire()
+    wire.open(1)
+    payload = b"\x0a" + message(b"image") + bytes(10)
+    wire.client(frames.frame(frames.DATA, frames.PADDED, 1, payload))
+    sent = wire.to_client()
+    assert (credit(sent, 0), credit(sent, 1)) == (11, 11)
+    assert wire.core.held_bytes == 10
+
+
+def test_a_message_larger_than_the_window_gets_credit() -> None:
+    """15 MiB through windows of 20 KiB: upstream sees nothing until the decision."""
+    wire = Wire()
+    wire.announce(WINDOW, 20_480)
+    wire.acknowledge()
+    wire.open(1)
+    whole = message(b"z" * (15 << 20))
+    stream, connection = 20_480, DEFAULT
+    position = 0
+    while position < len(whole):
+        size = min(stream, connection, 16_384, len(whole) - position)
+        assert size > 0, "the client stalls"
+        end = position + size == len(whole)
+        wire.data(1, whole[position : position + size], end=end)
+        position += size
+        sent = wire.to_client()
+        stream += credit(sent, 1) - size
+        connection += credit(sent, 0) - size
+        assert stream <= 20_480
+        assert connection <= DEFAULT
+    assert not body(wire.to_upstream(), 1)
+    (ready,) = wire.events()
+    assert isinstance(ready, CallReady)
+    assert len(ready.message) == 15 << 20
+    wire.core.forward(1, None)
+    received, sent = 0, []
+    while received < len(whole):
+        got = body(wire.to_upstream(), 1)
+        assert got, "the surplus stalls"
+        received += len(got)
+        wire.upstream(frames.window_update(0, len(got)) + frames.window_update(1, len(got)))
+        sent += wire.to_client()
+    connection += credit(sent, 0)
+    assert connection == DEFAULT
+    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+    assert wire.core.debt == 0
+
+
+def test_a_window_of_ten_bytes_takes_a_long_message() -> None:
+    """Credit is given for the prefix first, then for the rest."""
+    wire = Wire()
+    wire.announce(WINDOW, 10)
+    wire.acknowledge()
+    wire.open(1)
+    whole = message(b"z" * 500)
+    window, position = 10, 0
+    while position < len(whole):
+        size = min(window, 3, len(whole) - position)
+        assert size > 0, "the client stalls"
+        wire.data(1, whole[position : position + size], end=position + size == len(whole))
+        position += size
+        window += credit(wire.to_client(), 1) - size
+    assert len(wire.events()) == 1
+
+
+def test_many_held_calls_do_not_stall_others() -> None:
+    """200 held requests: the client can always send another call's request."""
+    wire = Wire()
+    window = DEFAULT
+    for number in range(200):
+        stream = 2 * number + 1
+        assert window > 1000, "the client stalls"
+        wire.call(stream, b"x" * 995)
+        window += credit(wire.to_client(), 0) - 1000
+    assert wire.core.held_bytes == 200_000
+    wire.open(401, OTHER)
+    wire.to_upstream()
+    wire.data(401, b"y" * 16_000)
+    assert body(wire.to_upstream(), 401) == b"y" * 16_000
+    for number in range(200):
+        wire.core.forward(2 * number + 1, None)
+        read = sum(len(frame.payload) for frame in wire.to_upstream() if frame.kind == 0)
+        if read:
+            wire.upstream(frames.window_update(0, read))
+    while wire.core.held_bytes:
+        wire.upstream(frames.window_update(0, 16_000))
+        wire.to_upstream()
+    assert wire.core.debt == 0 or wire.core.windows[0] == wire.core.windows[1] + wire.core.debt
+
+
+def test_others_data_makes_the_relay_give_credit_again() -> None:
+    """In a large window, what is held may be enough to stop upstream from giving any."""
+    wire = Wire()
+    wire.upstream(frames.window_update(0, 1 << 20))
+    wire.to_client()
+    for stream in range(1, 201, 2):
+        wire.call(stream, b"x" * 9995)
+    window = wire.core.windows[0]
+    assert window > GRANT_BELOW_BYTES
+    assert not credit(wire.to_client(), 0)
+    wire.open(201, OTHER)
+    wire.data(201, b"y" * (window - 20_000), end=False)
+    assert credit(wire.to_client(), 0) == wire.core.debt == 1_000_000
+
+
+def test_withheld_credit_is_granted_again_while_bytes_are_held() -> None:
+    """Paying for an old grant must not starve a client whose request is held."""
+    wire = Wire()
+    wire.open(1)
+    wire.data(1, b"\0" + (100_000).to_bytes(4, "big") + b"x" * 40_000, end=False)
+    granted = wire.core.debt
+    assert granted == 40_005
+    wire.data(1, b"x" * 30_000, end=False)
+    wire.to_client()
+    wire.open(3, OTHER)
+    wire.data(3, b"y" * wire.core.windows[0])
+    assert wire.core.windows[0] >= GRANT_BELOW_BYTES or wire.core.debt == wire.core.held_bytes
+    wire.to_client()
+    wire.upstream(frames.window_update(0, 30_000))
+    assert wire.core.windows[0] >= min(GRANT_BELOW_BYTES, wire.core.windows[1])
+
+
+def test_a_client_that_overruns_its_window_is_told_so() -> None:
+    """What is held cannot grow past what the client was given (§6.9.1)."""
+    wire = Wire()
+    wire.open(1)
+    with pytest.raises(FrameError) as caught:
+        for _ in range(10):
+            held = b"\0" + (200_000).to_bytes(4, "big") + b"x" * 60_000
+            wire.core._state.starved = False
+            wire.core._state._budget.limit = -1
+            wire.data(1, held, end=False)
+    assert caught.value.h2_code == frames.FLOW_CONTROL_ERROR
+
+
+# -- settings --------------------------------------------------------------------------
+
+
+def test_a_smaller_initial_window_holds_at_once() -> None:
+    """Until the ACK has passed, upstream may count with either."""
+    wire = Wire()
+    wire.call(1)
+    wire.announce(WINDOW, 4)
+    wire.to_upstream()
+    wire.core.forward(1, None)
+    assert body(wire.to_upstream(), 1) == message(b"image")[:4]
+
+
+def test_a_larger_initial_window_holds_from_the_ack_on() -> None:
+    """And lets the rest of a waiting request go, behind the ACK."""
+    wire = Wire()
+    wire.announce(WINDOW, 4)
+    wire.acknowledge()
+    wire.call(1)
+    wire.announce(WINDOW, 100)
+    wire.to_upstream()
+    wire.core.forward(1, None)
+    assert body(wire.to_upstream(), 1) == message(b"image")[:4]
+    wire.acknowledge()
+    sent = wire.to_upstream()
+    assert [frame.kind for frame in sent] == [frames.SETTINGS, frames.DATA]
+    assert body(sent, 1) == message(b"image")[4:]
+
+
+def test_a_window_below_zero_waits_for_credit() -> None:
+    """A stream that has sent more than its new window allows (§6.9.2)."""
+    wire = Wire()
+    wire.open(1)
+    wire.data(1, message(b"x" * 95), end=False)
+    wire.core.forward(1, None)
+    wire.announce(WINDOW, 10)
+    wire.acknowledge()
+    wire.to_upstream()
+    wire.data(1, b"late", end=False)
+    assert not wire.to_upstream()
+    wire.upstream(frames.window_update(1, 90))
+    assert not wire.to_upstream()
+    wire.upstream(frames.window_update(1, 10))
+    assert body(wire.to_upstream(), 1) == b"late"
+
+
+def test_a_held_request_that_the_new_window_is_too_small_for_gets_credit() -> None:
+    """The client may be below zero by what is held, and upstream knows nothing of it."""
+    wire = Wire()
+    wire.open(1)
+    wire.data(1, message(b"x" * 1000)[:500], end=False)
+    wire.to_client()
+    wire.announce(WINDOW, 100)
+    sent = wire.to_client()
+    assert [frame.kind for frame in sent] == [frames.SETTINGS, frames.WINDOW_UPDATE]
+    assert credit(sent, 1) == 500
+
+
+def others_wait(wire: Wire) -> None:
+    """A call that is not ours has DATA queued: 5 bytes have gone, 5 wait."""
+    wire.core.forward(1, b"x" * (DEFAULT - 10))
+    wire.open(3, OTHER)
+    wire.data(3, b"0123456789", end=False)
+    wire.to_upstream()
+
+
+def test_an_ack_of_smaller_windows_waits_for_data_that_it_would_forbid() -> None:
+    """Upstream would count the queued bytes against the smaller window."""
+    wire = Wire()
+    wire.call(1, b"")
+    others_wait(wire)
+    wire.announce(WINDOW, 1)
+    wire.acknowledge()
+    assert not wire.to_upstream()
+    wire.upstream(frames.window_update(0, 100))
+    sent = wire.to_upstream()
+    assert [frame.kind for frame in sent] == [frames.DATA, frames.SETTINGS]
+
+
+def test_header_blocks_and_data_stay_behind_an_ack_that_waits() -> None:
+    """The client has sent them under the settings that it acknowledges."""
+    wire = Wire()
+    wire.call(1, b"")
+    others_wait(wire)
+    wire.announce(WINDOW, 1)
+    wire.acknowledge()
+    wire.open(5, OTHER)
+    wire.data(5, b"z")
+    wire.client(frames.window_update(5, 9))
+    assert not wire.to_upstream()
+    wire.upstream(frames.window_update(0, 100))
+    kinds = [(frame.kind, frame.stream) for frame in wire.to_upstream()]
+    assert kinds == [(0, 3), (4, 0), (1, 5), (0, 5), (8, 5)]
+
+
+def test_other_acks_pass() -> None:
+    """An ACK that makes nothing smaller waits for nobody."""
+    wire = Wire()
+    wire.call(1, b"")
+    others_wait(wire)
+    wire.announce(WINDOW, 100_000)
+    wire.acknowledge()
+    assert [frame.kind for frame in wire.to_upstream()] == [frames.SETTINGS]
+
+
+def test_an_ack_does_not_overtake_a_header_block() -> None:
+    """The block was encoded with the old table; upstream's decoder follows the ACK."""
+    wire = Wire()
+    wire.announce(WINDOW, 3)
+    wire.acknowledge()
+    wire.open(1)
+    wire.data(1, b"\x07ab", end=False)
+    wire.data(1, b"cd", end=False)
+    block = wire.request_encoder.encode([(b"x-end", b"1")])
+    wire.client(frames.frame(frames.HEADERS, 0x5, 1, block))
+    wire.to_upstream()
+    wire.announce(frames.SETTINGS_HEADER_TABLE_SIZE, 0)
+    wire.acknowledge()
+    assert not wire.to_upstream()
+    wire.upstream(frames.window_update(1, 10))
+    assert [frame.kind for frame in wire.to_upstream()] == [0, 1, 4]
+
+
+# -- resets ----------------------------------------------------------------------------
+
+
+def test_a_reset_gives_back_what_is_held_and_what_waits() -> None:
+    """Upstream has not seen those bytes and will never credit them."""
+    wire = Wire()
+    wire.call(1, b"x" * 95)
+    wire.call(3, b"")
+    wire.core.forward(3, b"y" * 70_000)
+    wire.to_client()
+    wire.client(frames.rst_stream(1, 8))
+    wire.client(frames.rst_stream(3, 8))
+    assert wire.core.held_bytes == 0
+    seen, left, _ = wire.core.windows
+    assert seen - wire.core.debt == left
+    read = DEFAULT - left
+    wire.upstream(frames.window_update(0, read))
+    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+
+
+def test_a_reset_drops_others_queued_data() -> None:
+    """Of a call that was not opened, by either side."""
+    for reset in ("client", "upstream"):
+        wire = Wire()
+        wire.call(1, b"")
+        others_wait(wire)
+        assert wire.core.held_bytes > 0
+        getattr(wire, reset)(frames.rst_stream(3, 8))
+        assert wire.core.held_bytes == 0
+        assert credit(wire.to_client(), 0) == 0, "it is in debt for the longer message"
+        read = DEFAULT - wire.core.windows[1]
+        wire.upstream(frames.window_update(0, read))
+        assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+
+
+def test_trailers_behind_a_surplus_survive_upstreams_reset() -> None:
+    """The header table's history goes on, and nobody waits for the dropped DATA."""
+    wire = Wire()
+    wire.announce(WINDOW, 3)
+    wire.acknowledge()
+    wire.open(1)
+    wire.data(1, b"\x07ab", end=False)
+    wire.data(1, b"cd", end=False)
+    block = wire.request_encoder.encode([(b"x-end", b"1")])
+    wire.client(frames.frame(frames.HEADERS, 0x5, 1, block))
+    wire.open(3, OTHER)
+    wire.to_upstream()
+    wire.upstream(frames.rst_stream(1, 8))
+    assert [(f.kind, f.stream) for f in wire.to_upstream()] == [(1, 1), (1, 3)]
+
+
+# -- memory ----------------------------------------------------------------------------
+
+
+def fill(wire: Wire, stream: int, size: int) -> int:
+    """A client with an unfinished message of `size` bytes sends what it may; returns that."""
+    wire.open(stream)
+    left, sent = size, 0
+    data = b"\0" + size.to_bytes(4, "big")
+    while left:
+        part = min(
+            wire.core.windows[0], wire.core._state.opened[stream].ledger.client, 16_384, left
+        )
+        if part <= 0 or stream not in wire.core.gathering:
+            break
+        payload = (data + b"x" * part)[:part]
+        data = b""
+        wire.data(stream, payload, end=False)
+        left -= part
+        sent += part
+    return sent
+
+
+def starved(wire: Wire) -> bool:
+    """Whether credit is being withheld now."""
+    return wire.core.starved
+
+
+def test_credit_stops_at_the_connections_limit() -> None:
+    """Held bytes of one connection are bounded; the rest waits with the client."""
+    wire = Wire()
+    sent = sum(fill(wire, stream, 16 << 20) for stream in (1, 3, 5))
+    assert wire.core.starved
+    assert sent == wire.core.held_bytes
+    assert CONNECTION_HELD_BYTES <= sent <= CONNECTION_HELD_BYTES + 2 * DEFAULT
+
+
+def test_credit_stops_at_the_processs_limit_and_goes_on_with_regrant() -> None:
+    """All connections share one budget; when there is room again, the client hears of it."""
+    budget = Budget(limit=100_000)
+    first, second = Wire(budget=budget), Wire(budget=budget)
+    assert fill(first, 1, 150_000) > 100_000
+    assert starved(first)
+    assert fill(second, 1, 150_000) == DEFAULT
+    assert starved(second)
+    assert budget.used == first.core.held_bytes + second.core.held_bytes
+    second.to_client()
+    second.core.regrant()
+    assert starved(second)
+    assert not second.to_client()
+    first.core.refuse(1, 8, "too much")
+    assert budget.used == second.core.held_bytes
+    second.core.regrant()
+    assert not second.core.starved
+    sent = second.to_client()
+    assert credit(sent, 0) == credit(sent, 1) == DEFAULT
+
+
+def test_the_budget_is_given_back_when_a_connection_ends() -> None:
+    """And follows what upstream takes."""
+    budget = Budget()
+    wire = Wire(budget=budget)
+    wire.call(1, b"")
+    wire.call(3, b"x" * 995)
+    wire.core.forward(1, b"x" * 70_000)
+    wire.to_upstream()
+    assert budget.used == wire.core.held_bytes == 70_005 - DEFAULT + 1000
+    wire.upstream(frames.window_update(0, 9000) + frames.window_update(1, 9000))
+    assert budget.used == wire.core.held_bytes == 1000
+    wire.core.close()
+    assert budget.used == 0
+
+
+def test_too_much_in_a_huge_window_is_released_unread() -> None:
+    """Where upstream's own window lets the client send more than the relay may keep."""
+    wire = Wire()
+    wire.announce(WINDOW, 1 << 30)
+    wire.acknowledge()
+    wire.upstream(frames.window_update(0, 1 << 30))
+    for stream in range(1, 21, 2):
+        fill(wire, stream, 16 << 20)
+    assert wire.core.held_bytes <= CONNECTION_HELD_BYTES + (16 << 20)
+    assert any(isinstance(event, Notice) for event in wire.events())
