@@ -253,14 +253,12 @@ def test_withheld_credit_is_granted_again_while_bytes_are_held() -> None:
 
 def test_a_client_that_overruns_its_window_is_told_so() -> None:
     """What is held cannot grow past what the client was given (§6.9.1)."""
-    wire = Wire()
+    wire = Wire(budget=Budget(limit=-1))
+    wire.announce(frames.SETTINGS_MAX_FRAME_SIZE, 1 << 20)
     wire.open(1)
+    wire.data(1, b"\0" + (200_000).to_bytes(4, "big") + b"x" * 60_000, end=False)
     with pytest.raises(FrameError) as caught:
-        for _ in range(10):
-            held = b"\0" + (200_000).to_bytes(4, "big") + b"x" * 60_000
-            wire.core._state.starved = False
-            wire.core._state._budget.limit = -1
-            wire.data(1, held, end=False)
+        wire.data(1, b"x" * 5531, end=False)
     assert caught.value.h2_code == frames.FLOW_CONTROL_ERROR
 
 
@@ -490,9 +488,10 @@ def test_credit_stops_at_the_processs_limit_and_goes_on_with_regrant() -> None:
     first.core.refuse(1, 8, "too much")
     assert budget.used == second.core.held_bytes
     second.core.regrant()
-    assert not second.core.starved
+    assert not starved(second)
     sent = second.to_client()
-    assert credit(sent, 0) == credit(sent, 1) == DEFAULT
+    assert credit(sent, 0) == DEFAULT
+    assert credit(sent, 1) > 0
 
 
 def test_the_budget_is_given_back_when_a_connection_ends() -> None:
