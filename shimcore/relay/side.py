@@ -1,0 +1,92 @@
+"""One socket of a pair: reading on demand, writing with pauses, half-close, the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+
+class Side(asyncio.Protocol):
+    """One of the two sockets of a pair."""
+
+    def __init__(
+        self,
+        on_bytes: Callable[[bytes], None],
+        on_eof: Callable[[], None],
+        on_lost: Callable[[], None],
+        on_pace: Callable[[], None],
+    ) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.full = False
+        self.eof = False
+        self.gone = False
+        self.on_made: Callable[[], None] | None = None
+        self._reading = True
+        self._wrote_eof = False
+        self.data_received = on_bytes  # type: ignore[assignment]
+        self._on_eof = on_eof
+        self._on_lost = on_lost
+        self._on_pace = on_pace
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport; the client's side then goes to find its upstream."""
+        self.transport = cast("asyncio.Transport", transport)
+        if self.on_made is not None:
+            self.on_made()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more; our direction stays open until it has ended as well."""
+        self.eof = True
+        self._on_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self.gone = True
+        self.eof = True
+        self._on_lost()
+
+    def pause_writing(self) -> None:
+        """The peer reads too slowly."""
+        self.full = True
+        self._on_pace()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.full = False
+        self._on_pace()
+
+    def read(self, wanted: bool) -> None:
+        """Take bytes from the peer, or leave them with it."""
+        if self.transport is None or self.gone or wanted == self._reading:
+            return
+        self._reading = wanted
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send to the peer."""
+        if self.transport is not None and not self.gone and not self._wrote_eof:
+            self.transport.write(data)
+
+    def write_eof(self) -> None:
+        """Tell the peer that no more comes."""
+        if self.transport is not None and not self.gone and not self._wrote_eof:
+            self._wrote_eof = True
+            try:
+                self.transport.write_eof()
+            except OSError:  # the peer is gone altogether
+                self.transport.abort()
+
+    def close(self) -> None:
+        """Close when what is buffered has gone out."""
+        if self.transport is not None and not self.gone:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None and not self.gone:
+            self.transport.abort()
