@@ -148,9 +148,10 @@ def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]
 
 def _start(control: ServiceControl, socket_changes: bool, service_changes: bool) -> str:
     if socket_changes or not control.is_active(SOCKET):
-        # A socket cannot be started beside a service that runs already.
-        control.run("stop", SERVICE)
-        control.run("restart", SOCKET)
+        # A socket cannot be started beside a service that runs already. Both are stopped at
+        # once: a connection that waits in the socket would start the service again.
+        control.run("stop", SOCKET, SERVICE)
+        control.run("start", SOCKET)
     verb = "restart" if service_changes and control.is_active(SERVICE) else "start"
     control.run(verb, SERVICE, timeout_s=START_TIMEOUT_S)
     return f"{SERVICE} runs"

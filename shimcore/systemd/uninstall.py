@@ -78,9 +78,9 @@ def uninstall(removal: Removal, control: ServiceControl | None, *, now: bool) ->
         control.run("daemon-reload")
         yield _kubelet(control, now=now)
     if control is not None:
-        for unit in (SOCKET, SERVICE):
-            if read(root, f"{UNITS}/{unit}") is not None:
-                control.run("stop", unit)
+        there = [unit for unit in (SOCKET, SERVICE) if read(root, f"{UNITS}/{unit}") is not None]
+        if there:
+            control.run("stop", *there)
         yield f"{SERVICE} stopped"
     yield from _apply(root, [change for change in removal.changes if not change.wiring])
     known.forget(root)

@@ -50,9 +50,12 @@ for device in null zero full random urandom tty; do
   mount --bind "/dev/$device" "dev/$device"
 done
 mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
+pivot_root . mnt
 exec env -i container=image-cri-shim-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-  chroot . /lib/systemd/systemd --log-target=console --show-status=0
+  chroot . sh -c 'umount -l /mnt; exec /lib/systemd/systemd --log-target=journal --show-status=0'
 """
 
 
@@ -134,7 +137,7 @@ class Machine:
 
     def entering(self, *command: str) -> list[str]:
         """The command line that runs a command on the machine."""
-        spaces = ["--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd=/"]
+        spaces = ["--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd"]
         environment = ["env", "-i", f"PATH={PATH}", "LC_ALL=C.UTF-8", "SYSTEMD_PAGER="]
         return ["nsenter", f"--target={self._init}", *spaces, *environment, *command]
 
@@ -260,3 +263,24 @@ def _remove_cgroup(top: Path) -> None:
         return not top.exists()
 
     wait_for(f"the end of {top}", gone, 10)
+
+
+@contextlib.contextmanager
+def node() -> Iterator[Machine]:
+    """A booted machine on which the stand-in runtime and a hub run."""
+    machine = Machine()
+    try:
+        script = Path(__file__).with_name("systemd_node.py").read_text()
+        machine.add("/opt/node.py", script)
+        machine.add(
+            "/etc/systemd/system/containerd.service",
+            f"[Service]\nExecStart={PREFIX}/bin/python3 /opt/node.py\n"
+            "[Install]\nWantedBy=multi-user.target\n",
+        )
+        machine.boot()
+        machine.systemctl("start", "containerd.service")
+        socket = machine.place("/run/containerd/containerd.sock")
+        wait_for("the runtime", socket.exists, 20)
+        yield machine
+    finally:
+        machine.close()

@@ -110,9 +110,9 @@ class NotedSystemd:
         if said == self._fails:
             raise ShimError(f"systemctl {said}: no")
         if arguments[0] in ("start", "restart"):
-            self.active.add(arguments[1])
+            self.active.update(arguments[1:])
         elif arguments[0] == "stop":
-            self.active.discard(arguments[1])
+            self.active.difference_update(arguments[1:])
 
     def is_active(self, unit: str) -> bool:
         """Whether it was started last."""

@@ -278,8 +278,8 @@ class TestSystemd:
         do(request(unpacked(tmp_path, READY)), control, now=True)
         assert control.asked == [
             "daemon-reload",
-            f"stop {SERVICE}",
-            f"restart {SOCKET}",
+            f"stop {SOCKET} {SERVICE}",
+            f"start {SOCKET}",
             f"start {SERVICE}",
             "daemon-reload",
             "restart kubelet.service",
@@ -330,8 +330,7 @@ class TestSystemd:
         assert control.asked == [
             "daemon-reload",
             "restart kubelet.service",
-            f"stop {SOCKET}",
-            f"stop {SERVICE}",
+            f"stop {SOCKET} {SERVICE}",
             "daemon-reload",
         ]
 

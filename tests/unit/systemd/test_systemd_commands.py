@@ -1,0 +1,83 @@
+"""install-service and uninstall-service as they are typed, on unpacked images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import app
+from tests.unit.systemd.machines import CONFIG, FILLED, KUBEADM, SHIM, tree, unpacked
+
+IMAGE = {**KUBEADM, "/usr/local/bin/image-cri-shim": "#!/bin/sh\n"}
+
+
+def image(directory: Path, **more: str) -> Path:
+    root = unpacked(directory, {**IMAGE, **more})
+    root.host("/usr/local/bin/image-cri-shim").chmod(0o755)
+    return root.directory
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """Exit status, and what was printed on either stream."""
+    done = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    return done.exit_code, done.output
+
+
+def test_an_image_there_and_back(tmp_path: Path) -> None:
+    """Without systemd: units, links, kubelet and crictl; twice is once; nothing stays."""
+    directory = image(tmp_path, **{CONFIG: FILLED})
+    before = tree(unpacked(directory, {}))
+    status, text = run("install-service", "--root", directory, "--wire-kubelet")
+    assert (status, "wrote /etc/systemd/system/image-cri-shim.service" in text) == (0, True)
+    assert SHIM in (directory / "etc/crictl.yaml").read_text()
+    status, text = run("install-service", "--root", directory, "--wire-kubelet")
+    assert (status, text) == (0, "everything is installed already\n")
+    status, text = run("uninstall-service", "--root", directory)
+    assert status == 0
+    assert tree(unpacked(directory, {})) == before
+    assert run("uninstall-service", "--root", directory) == (0, "nothing is installed\n")
+
+
+def test_a_dry_run_shows_and_changes_nothing(tmp_path: Path) -> None:
+    """Kubelet's part is shown even where the configuration is still to be filled in."""
+    directory = image(tmp_path)
+    before = tree(unpacked(directory, {}))
+    status, text = run("install-service", "--root", directory, "--wire-kubelet", "--dry-run")
+    assert status == 0
+    assert f'+containerRuntimeEndpoint: "{SHIM}"' in text
+    assert "+++ /etc/systemd/system/image-cri-shim.service (0644)" in text
+    assert tree(unpacked(directory, {})) == before
+
+
+def test_a_configuration_to_fill_in(tmp_path: Path) -> None:
+    """Installing alone is done; what needs a hub is not, and says so."""
+    directory = image(tmp_path)
+    status, text = run("install-service", "--root", directory)
+    assert (status, "next: fill in `address` in /etc/image-cri-shim.yaml" in text) == (0, True)
+    status, text = run("install-service", "--root", directory, "--wire-kubelet")
+    assert status == 1
+    assert "fill in `address`, then run this command again" in text
+    assert not (directory / "etc/crictl.yaml").exists()
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    """One line and status 1: no such root, no command in it, no kubelet."""
+    status, text = run("install-service", "--root", tmp_path / "nowhere")
+    assert (status, text.count("\n"), "is not a directory" in text) == (1, 1, True)
+    status, text = run(
+        "install-service", "--root", tmp_path, "--command", "/bin/image-cri-shim", "--wire-kubelet"
+    )
+    assert (status, text.count("\n"), "no kubelet found" in text) == (1, 1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says what to do instead, for both commands."""
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == "/")
+    for command in ("install-service", "uninstall-service"):
+        status, text = run(command)
+        assert (status, text.count("\n")) == (1, 1)
+        assert "systemd does not run this machine" in text
