@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shimcore.config.credentials import CredentialsFaultError, Login, find_login
 from shimcore.config.document import Tree, joined
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.keys import TOP_KEYS
-from shimcore.config.model import CacheSettings, Config, Fallback, Names, Registry
+from shimcore.config.model import (
+    CacheSettings,
+    Config,
+    Fallback,
+    KubernetesSource,
+    Names,
+    Registry,
+)
 from shimcore.config.reading import Reader, Values
 from shimcore.config.values import Address
 from shimcore.errors import ConfigError, ConfigFault
@@ -18,15 +27,35 @@ PRIORITY_LIMIT = 10_000
 """Highest priority (the Go shim's range is 0 to 10000)."""
 
 
-def build(tree: Tree, source: str, files: Files, known_faults: list[ConfigFault]) -> Config:
-    """The configuration; ConfigError with all faults if there is one."""
-    return _Building(source, files, known_faults).config(tree)
+KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf"
+"""kubelet's own kubeconfig, where kubeadm puts it."""
+
+
+def build(
+    tree: Tree,
+    source: str,
+    files: Files,
+    known_faults: list[ConfigFault],
+    origins: Mapping[str, str] | None = None,
+) -> Config:
+    """The configuration; ConfigError with all faults if there is one.
+
+    `origins` says of each key path in `tree` where it came from, if not all from `source`.
+    """
+    return _Building(source, files, known_faults, origins or {}).config(tree)
 
 
 class _Building:
-    def __init__(self, source: str, files: Files, known_faults: list[ConfigFault]) -> None:
+    def __init__(
+        self,
+        source: str,
+        files: Files,
+        known_faults: list[ConfigFault],
+        origins: Mapping[str, str],
+    ) -> None:
         self._source = source
         self._files = files
+        self._origins = origins
         self._reader = Reader()
         self._reader.faults.extend(known_faults)
         self._notices: list[str] = []
@@ -64,6 +93,8 @@ class _Building:
             metrics=values["metrics"],
             cache=cache,
             notices=tuple(self._notices),
+            kubernetes=self._kubernetes(values["kubernetes"]),
+            origins=self._origins,
             files=self._files.stamps(),
         )
 
@@ -108,7 +139,7 @@ class _Building:
             )
         except CredentialsFaultError as fault:
             self._reader.fault(at(fault.key), fault.reason)
-        self._note_login(login, at("dockerConfig"), [password_file, docker_config])
+        self._note_login(login, at, [password_file, docker_config])
         return Registry(
             address=address.url,
             scheme=address.scheme,
@@ -122,15 +153,17 @@ class _Building:
             mirror=Mirror(address.host, options["path"], self._domains(options, at("domains"))),
             password_file=password_file,
             docker_config=docker_config,
+            key=path,
         )
 
     def _resolved(self, path: str | None) -> str | None:
         return None if path is None else self._files.resolve(path)
 
-    def _note_login(self, login: Login, path: str, files: list[str | None]) -> None:
+    def _note_login(self, login: Login, at: Callable[[str], str], files: list[str | None]) -> None:
         if login.notice:
-            self._notices.append(f"{path}: {login.notice}")
-        if login.source == "auth":
+            self._notices.append(f"{at('dockerConfig')}: {login.notice}")
+        own = self._origins.get(at("auth"), self._source) == self._source
+        if login.source == "auth" and own:
             self._has_inline_password = True
         for file in files:
             if file:
@@ -202,6 +235,14 @@ class _Building:
             stats_interval_s=interval,
             stats=not values["disableStats"] and interval > 0,
         )
+
+    def _kubernetes(self, values: Values) -> KubernetesSource:
+        given = self._resolved(values["kubeconfig"])
+        # KUBECONFIG may list several files, as kubectl reads it; the first one counts here.
+        found = given or os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+        enabled = bool(found) if values["enabled"] is None else values["enabled"]
+        path = found or KUBELET_CONFIG
+        return KubernetesSource(enabled, path, values["namespace"], values["name"])
 
     def _general_notices(self) -> None:
         if self._reader.old_keys:

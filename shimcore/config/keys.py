@@ -27,7 +27,9 @@ class Kind(Enum):
     PATTERNS = auto()
     MAPPING = auto()
     MAPPINGS = auto()
+    NAME = auto()
     OLD = auto()
+    LOCAL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,23 @@ _CACHE_KEYS = (
     Key("disableStats", Kind.BOOLEAN, "false", "log no statistics"),
 )
 
+_KUBERNETES_KEYS = (
+    Key(
+        "enabled",
+        Kind.BOOLEAN,
+        None,
+        "whether the cluster's part is read; by default where there is a kubeconfig",
+    ),
+    Key(
+        "kubeconfig",
+        Kind.PATH,
+        None,
+        "kubeconfig file; by default KUBECONFIG's, then /etc/kubernetes/kubelet.conf",
+    ),
+    Key("namespace", Kind.NAME, "kube-system", "namespace of the ConfigMap and the Secret"),
+    Key("name", Kind.NAME, "image-cri-shim", "name of the ConfigMap and of the Secret"),
+)
+
 TOP_KEYS = (
     Key("shim", Kind.SOCKET, "/var/run/image-cri-shim.sock", "socket the shim listens on"),
     Key("cri", Kind.SOCKET, None, "runtime socket; looked for when absent"),
@@ -130,7 +149,83 @@ TOP_KEYS = (
     Key("admin", Kind.SOCKET, None, "the admin socket; by default the shim's with .admin added"),
     Key("stateDir", Kind.PATH, "/var/lib/image-cri-shim", "folder for what outlives a restart"),
     Key("metrics", Kind.LISTEN, None, "host:port, :port or port to serve metrics at; off"),
+    Key(
+        "kubernetes",
+        Kind.MAPPING,
+        None,
+        "configuration from the cluster, merged over this file",
+        keys=_KUBERNETES_KEYS,
+    ),
     Key("image", Kind.OLD, None, "old; accepted and not used"),
     Key("version", Kind.OLD, None, "old; accepted and not used, both CRI versions are served"),
     Key("registry.d", Kind.OLD, None, "old; accepted and not used"),
 )
+
+_LOGIN_KEYS = (
+    Key("username", Kind.SECRET, None, "user name"),
+    Key("password", Kind.SECRET, None, "password"),
+)
+
+_LOCAL_REASON = "the node's own: only its configuration file may say it"
+_TOP = {key.name: key for key in TOP_KEYS}
+_OPTIONS = {key.name: key for key in _OPTION_KEYS}
+
+
+def _local(*names: str) -> tuple[Key, ...]:
+    return tuple(Key(name, Kind.LOCAL, None, _LOCAL_REASON) for name in names)
+
+
+# What names a file stays with the node: whoever may write the ConfigMap shall not have
+# nodes send files of theirs to a registry of his.
+_CLUSTER_OPTION_KEYS = (
+    _OPTIONS["insecureSkipVerify"],
+    _OPTIONS["domains"],
+    _OPTIONS["path"],
+    *_local("caFile", "passwordFile", "dockerConfig"),
+)
+
+CLUSTER_KEYS = (
+    Key("version", Kind.OLD, None, "version of the format; v1"),
+    Key(
+        "sealos",
+        Kind.MAPPING,
+        None,
+        "the hub",
+        keys=(
+            Key("address", Kind.ADDRESS, None, "the hub's address"),
+            Key("auth", Kind.MAPPING, None, "the hub's login", keys=_LOGIN_KEYS),
+        ),
+    ),
+    Key(
+        "registries",
+        Kind.MAPPINGS,
+        None,
+        "further registries",
+        keys=(
+            _REGISTRY_KEYS[0],
+            Key("auth", Kind.MAPPING, None, "its login", keys=_LOGIN_KEYS),
+            _REGISTRY_KEYS[2],
+            *_CLUSTER_OPTION_KEYS,
+        ),
+    ),
+    Key("hub", Kind.MAPPING, None, "the hub's options", keys=_CLUSTER_OPTION_KEYS),
+    *(
+        _TOP[name]
+        for name in (
+            "offlinePriority",
+            "reloadInterval",
+            "force",
+            "debug",
+            "timeout",
+            "cache",
+            "exclude",
+            "fallback",
+            "names",
+            "probeTimeout",
+            "negativeCacheTTL",
+        )
+    ),
+    *_local("shim", "cri", "admin", "stateDir", "metrics", "kubernetes"),
+)
+"""What `registries.yaml` of the ConfigMap and the Secret may hold: the Go shim's format, and
+those of ours that are the same for every node."""

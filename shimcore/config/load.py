@@ -1,19 +1,25 @@
-"""A file, or text, → Config."""
+"""A file, or text, → Config; the cluster's part, if there is one, over it."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from shimcore.config.building import build
-from shimcore.config.document import read_document
+from shimcore.config.document import Tree, read_document
 from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.kubernetes import ClusterPart
 from shimcore.config.model import Config, FileStamp
+from shimcore.config.origins import layer_of, merged
 from shimcore.errors import ConfigError, ConfigFault
 
 
-def load(path: str | os.PathLike[str]) -> Config:
-    """The configuration in the file `path`; ConfigError with every fault of it."""
-    loaded = attempt(os.fspath(path))[0]
+def load(path: str | os.PathLike[str], cluster: ClusterPart | None = None) -> Config:
+    """The configuration in the file `path`; ConfigError with every fault of it.
+
+    What `cluster` says is merged over it, in memory.
+    """
+    loaded = attempt(os.fspath(path), cluster)[0]
     if isinstance(loaded, ConfigError):
         raise loaded
     return loaded
@@ -24,14 +30,16 @@ def parse_config(text: str, source: str) -> Config:
 
     Reads the files that it names (logins, authorities). ConfigError with every fault.
     """
-    return _parse(text, source, Files(os.path.dirname(source)))
+    return _parse(text, source, Files(os.path.dirname(source)), None)
 
 
-def attempt(path: str) -> tuple[Config | ConfigError, tuple[FileStamp, ...]]:
+def attempt(
+    path: str, cluster: ClusterPart | None = None
+) -> tuple[Config | ConfigError, tuple[FileStamp, ...]]:
     """What loading `path` comes to, and the stamps of all files that it depended on."""
     files = Files(os.path.dirname(path))
     try:
-        return _parse(_read(path, files), path, files), files.stamps()
+        return _parse(_read(path, files), path, files, cluster), files.stamps()
     except ConfigError as error:
         return error, files.stamps()
 
@@ -43,11 +51,27 @@ def _read(path: str, files: Files) -> str:
         raise ConfigError(path, (ConfigFault("", str(error)),)) from None
 
 
-def _parse(text: str, source: str, files: Files) -> Config:
+def _parse(text: str, source: str, files: Files, cluster: ClusterPart | None) -> Config:
     tree, faults = read_document(text)
     if tree is None and faults:
         raise ConfigError(source, tuple(faults))
     if tree is not None and not isinstance(tree, dict):
         reason = "keys and values expected, such as: address: http://sealos.hub:5000"
         raise ConfigError(source, (ConfigFault("", reason),))
-    return build(tree, source, files, faults)
+    own = build(tree, source, files, faults, layer_of(tree, source).origins)
+    if cluster is None or not cluster.documents:
+        return own
+    if not own.kubernetes.enabled or not cluster.belongs_to(own.kubernetes):
+        return own
+    return _with_cluster(tree, source, files, cluster)
+
+
+def _with_cluster(tree: Tree, source: str, files: Files, cluster: ClusterPart) -> Config:
+    """The cluster's part over a file that is faultless by itself; the faults are the cluster's."""
+    layer = merged(layer_of(tree, source), cluster.layer(), keep_registries=False)
+    try:
+        config = build(layer.tree, source, files, [], layer.origins)
+    except ConfigError as error:
+        names = " and ".join(cluster.origin(kind) for kind in cluster.documents)
+        raise ConfigError(f"{source} with {names}", error.faults) from None
+    return replace(config, notices=(*config.notices, *layer.notices))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shimcore.config.durations import format_duration
-from shimcore.config.model import CacheSettings, Config, Registry
+from shimcore.config.model import CacheSettings, Config, KubernetesSource, Registry
 
 _HIDDEN = "***"
 
@@ -34,6 +34,16 @@ def masked(config: Config) -> dict[str, Any]:
         "stateDir": config.state_dir,
         "metrics": config.metrics,
         "cache": _cache(config.cache),
+        "kubernetes": _kubernetes(config.kubernetes),
+    }
+
+
+def _kubernetes(source: KubernetesSource) -> dict[str, Any]:
+    return {
+        "enabled": source.enabled,
+        "kubeconfig": source.kubeconfig,
+        "namespace": source.namespace,
+        "name": source.name,
     }
 
 

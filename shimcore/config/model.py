@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -58,6 +59,8 @@ class Registry:
     mirror: Mirror
     password_file: str | None = None
     docker_config: str | None = None
+    key: str = field(default="", repr=False, compare=False)
+    """Its key path in the configuration as given: `registries[1]`; `hub` for the hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,16 @@ class CacheSettings:
     domain_ttl_s: float
     stats_interval_s: float
     stats: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesSource:
+    """Where the cluster keeps its part of the configuration."""
+
+    enabled: bool = False
+    kubeconfig: str = ""
+    namespace: str = "kube-system"
+    name: str = "image-cri-shim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +118,7 @@ class Config:
     """`host:port`, the host may be empty (all addresses); None is off."""
     cache: CacheSettings
     notices: tuple[str, ...]
+    kubernetes: KubernetesSource = KubernetesSource()
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Where each key that is given came from, by key path; a key that is not here: default."""
     files: tuple[FileStamp, ...] = field(default=(), repr=False, compare=False)

@@ -51,6 +51,10 @@ class Reader:
             if tree is not None:
                 self.old_keys.append(key.name)
             return None
+        if key.kind is Kind.LOCAL:
+            if tree is not None:
+                self.fault(path, key.doc)
+            return None
         if key.kind is Kind.MAPPING:
             return self.mapping(tree, key.keys, path)
         if key.kind is Kind.MAPPINGS:

@@ -26,6 +26,7 @@ _FALSE = {"false", "no", "off", "n"}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _LISTEN_HOST = re.compile(r"[A-Za-z0-9._-]*|\[[A-Fa-f0-9:.]+\]")
 _PORT = re.compile(r"[0-9]{1,5}")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _API_PATHS = {"", "/v1", "/v2"}
 
 
@@ -151,6 +152,13 @@ def template(text: str) -> str:
     return text
 
 
+def object_name(text: str) -> str:
+    """The name of an object in Kubernetes (a DNS subdomain, RFC 1123)."""
+    if len(text) > 253 or not _OBJECT_NAME.fullmatch(text):
+        raise ValueError(f"a name of an object in Kubernetes expected, not {shown(text)}")
+    return text
+
+
 def domain_pattern(text: str) -> str:
     """A source domain, or a pattern of them with `*`."""
     if not valid_domain(text.replace("*", "x.x")):
@@ -175,5 +183,6 @@ SCALARS: dict[Kind, Callable[[str], object]] = {
     Kind.PATH: path_text,
     Kind.LISTEN: listen,
     Kind.TEMPLATE: template,
+    Kind.NAME: object_name,
 }
 ITEMS: dict[Kind, Callable[[str], str]] = {Kind.DOMAINS: domain_pattern, Kind.PATTERNS: str}

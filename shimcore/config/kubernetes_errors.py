@@ -1,0 +1,35 @@
+"""Why the API server gives no answer; all of it passes, and none of it stops the shim."""
+
+from __future__ import annotations
+
+
+class ClusterError(Exception):
+    """Base; the text is for the log and holds no secret."""
+
+
+class AwayError(ClusterError):
+    """The server cannot be reached, or does not answer as it should; try again later."""
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class EndedError(AwayError):
+    """The server ended a watch before its time: it is going away, most likely."""
+
+
+class RefusedError(ClusterError):
+    """The server answers and says no; `kind_only`: the other kind may well be allowed."""
+
+    def __init__(self, reason: str, *, kind_only: bool = False) -> None:
+        super().__init__(reason)
+        self.kind_only = kind_only
+
+
+class GoneError(ClusterError):
+    """The version to go on from is too old (410); list again."""
+
+
+class NotInstalledError(ClusterError):
+    """The client's packages are not installed here."""

@@ -1,0 +1,284 @@
+"""Keeps up with the cluster's part of the configuration, whatever the API server does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NoReturn, Protocol
+
+from shimcore.config.kubernetes import ClusterPart, Document, Event, Kind
+from shimcore.config.kubernetes_errors import (
+    AwayError,
+    ClusterError,
+    EndedError,
+    GoneError,
+    NotInstalledError,
+    RefusedError,
+)
+from shimcore.config.kubernetes_pace import SETTLE_S, STEADY_S, Pace
+from shimcore.config.model import KubernetesSource
+
+log = logging.getLogger("shimcore.config")
+
+# A watch that has lasted less of its time than this was ended by a server that goes away.
+_EARLY = 0.9
+# Failures in a row after which what is known of the versions is not relied on any more.
+_FORGET = 3
+
+
+class Connection(Protocol):
+    """What is needed of `kubernetes_api.Api`."""
+
+    async def list(self, kind: Kind, *, fresh: bool) -> Event:
+        """The object now."""
+
+    def watch(self, kind: Kind, version: str, timeout_s: float) -> AsyncGenerator[Event]:
+        """What happens to it after `version`; the first event says that it is being watched."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+class Condition(StrEnum):
+    """How it stands with the API server."""
+
+    STARTING = "starting"
+    WATCHING = "watching"
+    AWAY = "away"
+    REFUSED = "refused"
+    NOT_INSTALLED = "not installed"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The condition, why, and since when (seconds since 1970)."""
+
+    condition: Condition
+    detail: str
+    since: float
+
+
+class Follower:
+    """Watches both objects and tells what they say: once it is known, and when it changes.
+
+    `known` is the part that counts already (the kept copy). A kind that cannot be asked keeps
+    what was last known of it.
+    """
+
+    def __init__(
+        self,
+        source: KubernetesSource,
+        known: ClusterPart | None,
+        tell: Callable[[ClusterPart], Awaitable[None]],
+        *,
+        pace: Pace | None = None,
+        connect: Callable[[KubernetesSource], Connection] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._source = source
+        self._tell = tell
+        self._pace = pace or Pace()
+        self._connect = connect or _connect
+        self._sleep = sleep
+        self._has_copy = known is not None
+        self._documents: dict[Kind, Document | None] = dict(known.documents) if known else {}
+        self._told: dict[Kind, str] | None = None
+        self._versions: dict[Kind, str] = {}  # to go on from
+        self._settled: set[Kind] = set()  # answered or refused, at least once
+        self._refused: dict[Kind, str] = {}
+        self._watching: set[Kind] = set()
+        self._steady_since: float | None = None
+        self._news = asyncio.Event()
+        self.standing = Standing(Condition.STARTING, "", time.time())
+
+    @property
+    def part(self) -> ClusterPart:
+        """What the cluster says, as far as it is known."""
+        there = {kind: found for kind, found in self._documents.items() if found is not None}
+        return ClusterPart(self._source, there)
+
+    async def run(self) -> NoReturn:
+        """Never returns; cancel it. Raises nothing that an API server can bring about."""
+        telling = asyncio.ensure_future(self._telling())
+        try:
+            await self._sleep(self._pace.start(known=self._has_copy))
+            failures = 0
+            while True:
+                error = await self._session()
+                failures = 1 if self._was_steady() else failures + 1
+                if failures >= _FORGET:
+                    self._versions.clear()
+                delay_s = self._delay(error, failures)
+                self._stand_apart(error, delay_s)
+                await self._sleep(delay_s)
+        finally:
+            telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await telling
+
+    def _was_steady(self) -> bool:
+        since = self._steady_since
+        return since is not None and _now() - since > STEADY_S
+
+    def _delay(self, error: ClusterError, failures: int) -> float:
+        if isinstance(error, AwayError):
+            return max(self._pace.retry(failures), error.retry_after_s)
+        return self._pace.refused(failures)
+
+    async def _session(self) -> ClusterError:
+        """One connection, for as long as it holds; why it ended."""
+        self._steady_since = None
+        self._watching.clear()
+        self._refused.clear()
+        try:
+            connection = self._connect(self._source)
+        except ClusterError as error:
+            return error
+        failed: list[ClusterError] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                for kind in Kind:
+                    group.create_task(self._follow(connection, kind))
+        except* ClusterError as errors:
+            failed = [one for one in errors.exceptions if isinstance(one, ClusterError)]
+        finally:
+            await connection.aclose()
+        return failed[0]
+
+    async def _follow(self, connection: Connection, kind: Kind) -> NoReturn:
+        """List once, then one watch after the other. Raises AwayError and RefusedError."""
+        fresh = False
+        refusals = 0
+        while True:
+            try:
+                if kind not in self._versions:
+                    self._note(kind, await connection.list(kind, fresh=fresh))
+                await self._watch(connection, kind)
+                refusals = 0
+            except GoneError as error:
+                log.debug("%s: version %s: %s", kind, self._versions.pop(kind, ""), error)
+                fresh = True
+                await self._sleep(self._pace.spread())
+            except RefusedError as error:
+                if not error.kind_only:
+                    raise
+                refusals += 1
+                delay_s = self._pace.refused(refusals)
+                self._note_refusal(kind, error, delay_s)
+                await self._sleep(delay_s)
+
+    async def _watch(self, connection: Connection, kind: Kind) -> None:
+        """One watch to its end. Raises EndedError for one that comes too early."""
+        timeout_s = self._pace.watch()
+        begun = _now()
+        async with aclosing(connection.watch(kind, self._versions[kind], timeout_s)) as events:
+            async for event in events:
+                if event.bookmark:
+                    self._versions[kind] = event.version
+                    self._note_watching(kind)
+                else:
+                    self._note(kind, event)
+        if _now() - begun < timeout_s * _EARLY:
+            raise EndedError("the API server ended a watch before its time")
+
+    def _note(self, kind: Kind, event: Event) -> None:
+        """The object as it is now."""
+        self._versions[kind] = event.version
+        self._documents[kind] = event.document
+        self._settle(kind)
+
+    def _settle(self, kind: Kind) -> None:
+        self._settled.add(kind)
+        if len(self._settled) == len(Kind):
+            self._news.set()
+
+    async def _telling(self) -> NoReturn:
+        while True:
+            await self._news.wait()
+            await self._sleep(SETTLE_S)
+            self._news.clear()
+            texts = _texts(self._documents)
+            if texts != self._told:
+                self._told = texts
+                await self._tell(self.part)
+
+    def _note_watching(self, kind: Kind) -> None:
+        self._refused.pop(kind, None)
+        self._watching.add(kind)
+        if self._steady_since is None:
+            self._steady_since = _now()
+        if len(self._watching) + len(self._refused) < len(Kind):
+            return
+        if self._refused:
+            self._stand(Condition.REFUSED, "; ".join(self._refused.values()))
+        else:
+            self._stand(Condition.WATCHING, "")
+
+    def _note_refusal(self, kind: Kind, error: RefusedError, delay_s: float) -> None:
+        self._watching.discard(kind)
+        self._refused[kind] = str(error)
+        if self._stand(Condition.REFUSED, "; ".join(self._refused.values())):
+            log.error(
+                "Kubernetes: %s: %s; what was known of it stays, asked again in %.0f s",
+                kind,
+                error,
+                delay_s,
+            )
+        self._settle(kind)
+
+    def _stand_apart(self, error: ClusterError, delay_s: float) -> None:
+        """The connection is lost, or was never there."""
+        if isinstance(error, EndedError):
+            log.debug("%s; connecting again in %.0f s", error, delay_s)
+            return
+        condition = Condition.AWAY
+        if isinstance(error, RefusedError):
+            condition = Condition.REFUSED
+        elif isinstance(error, NotInstalledError):
+            condition = Condition.NOT_INSTALLED
+        if self._stand(condition, str(error)):
+            log.warning(
+                "Kubernetes: %s; the configuration in force stays, tried again in %.0f s",
+                error,
+                delay_s,
+            )
+
+    def _stand(self, condition: Condition, detail: str) -> bool:
+        """Whether that is something new; then it is to be logged."""
+        before = self.standing
+        if (before.condition, before.detail) == (condition, detail):
+            return False
+        since = before.since if before.condition is condition else time.time()
+        self.standing = Standing(condition, detail, since)
+        if condition is Condition.WATCHING:
+            source = self._source
+            log.info(
+                "Kubernetes: watching ConfigMap and Secret %s/%s", source.namespace, source.name
+            )
+        return True
+
+
+def _connect(source: KubernetesSource) -> Connection:
+    """A connection by way of lightkube, which only those who need it load."""
+    try:
+        from shimcore.config.kubernetes_api import Api  # noqa: PLC0415
+    except ImportError as error:
+        raise NotInstalledError(
+            f"{error.name} is not installed: install image-cri-shim[kubernetes], or set "
+            "kubernetes.enabled to false"
+        ) from error
+    return Api(source)
+
+
+def _texts(documents: dict[Kind, Document | None]) -> dict[Kind, str]:
+    """What counts of the documents: a changed label of an object changes nothing."""
+    return {kind: document.text for kind, document in documents.items() if document is not None}
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
