@@ -111,6 +111,9 @@ def _blocks(found: Status) -> list[Block]:
         ("runtime", _runtime(runtime)),
         ("config", Cell(_config(config), "" if config["valid"] else WARN)),
     ]
+    pairs += [("", Cell(f"and {source}")) for source in config["sources"][1:]]
+    if config["kubernetes"]:
+        pairs.append(("kubernetes", _kubernetes(config["kubernetes"])))
     if facts["serving"]:
         asked = cache["hits"] + cache["misses"]
         share = f", {100 * cache['hits'] // asked} % of questions answered" if asked else ""
@@ -137,6 +140,15 @@ def _config(config: dict[str, Any]) -> str:
         loaded = datetime.fromisoformat(config["loaded_at"])
         text += f", in force for {_age((datetime.now(UTC) - loaded).total_seconds())}"
     return text if config["valid"] else f"{text}; the file now is INVALID: {config['error']}"
+
+
+def _kubernetes(state: dict[str, Any]) -> Cell:
+    since = datetime.fromisoformat(state["since"])
+    text = f"{state['state']}, for {_age((datetime.now(UTC) - since).total_seconds())}"
+    if state["kept_at"]:
+        text += f"; the node's copy of {state['kept_at']} counts meanwhile"
+    good = state["state"] == "watching" and not state["error"]
+    return Cell(text, GOOD if good else WARN)
 
 
 def _age(seconds: float) -> str:

@@ -15,6 +15,7 @@ from grpc_health.v1.health import aio as health
 
 from shimcore import __version__
 from shimcore.config import masked
+from shimcore.config.origins import sources, values
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
 from shimcore.pb import admin_pb2
@@ -104,9 +105,26 @@ class AdminServer:
     def _config_state(self) -> admin_pb2.ConfigState:
         shim = self._shim
         state = admin_pb2.ConfigState(
-            file=shim.config_file, valid=not shim.config_fault, error=shim.config_fault
+            file=shim.config_file,
+            valid=not shim.config_fault,
+            error=shim.config_fault,
+            sources=sources(shim.config),
+            kubernetes=self._kubernetes_state(),
         )
         state.loaded_at.FromNanoseconds(int(shim.loaded_at * 1e9))
+        return state
+
+    def _kubernetes_state(self) -> admin_pb2.KubernetesState | None:
+        cluster = self._shim.cluster
+        if cluster.follower is None:
+            return None
+        standing = cluster.follower.standing
+        state = admin_pb2.KubernetesState(
+            state=standing.condition.value, detail=standing.detail, error=cluster.fault
+        )
+        state.since.FromNanoseconds(int(standing.since * 1e9))
+        if cluster.kept_at:
+            state.kept_at.FromNanoseconds(int(cluster.kept_at * 1e9))
         return state
 
     async def _reload(self, _request: Message, _context: Any) -> Message:
@@ -114,8 +132,13 @@ class AdminServer:
         return admin_pb2.ReloadResponse(config=self._config_state(), changed=changed)
 
     async def _show_config(self, _request: Message, _context: Any) -> Message:
-        text = yaml.safe_dump(masked(self._shim.config), sort_keys=False, allow_unicode=True)
-        return admin_pb2.ShowConfigResponse(yaml=text)
+        config = self._shim.config
+        text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
+        found = [
+            admin_pb2.ConfigValue(key=value.key, value=value.text, origin=value.origin)
+            for value in values(config)
+        ]
+        return admin_pb2.ShowConfigResponse(yaml=text, values=found, config=self._config_state())
 
 
 def _unary(

@@ -12,6 +12,7 @@ from typing import Any
 
 from shimcore.config import load
 from shimcore.config.document import read_document
+from shimcore.config.origins import Value
 from shimcore.errors import AdminError, ConfigError
 
 DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
@@ -92,9 +93,24 @@ def status(place: Place, *, timeout_s: float = ANSWER_S) -> Status:
             f"{answer.config.file} cannot be used, an older configuration is in force: "
             f"{answer.config.error}"
         )
-    elif place.fault:
+    detail += _kubernetes_details(facts["config"]["kubernetes"])
+    if facts["config"]["valid"] and place.fault:
         detail.append(f"{place.file} cannot be used: {place.fault}")
     return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
+
+
+def _kubernetes_details(state: dict[str, Any] | None) -> list[str]:
+    """What an operator has to know of the cluster's part, if it is not as it should be."""
+    if state is None:
+        return []
+    details = []
+    if state["error"]:
+        details.append(
+            f"what the cluster says cannot be used, what it said before stays: {state['error']}"
+        )
+    if state["detail"]:
+        details.append(f"Kubernetes is {state['state']}: {state['detail']}")
+    return details
 
 
 def _knock(path: str) -> str:
@@ -146,16 +162,26 @@ def _ask(path: str, method: str, timeout_s: float) -> Any:
             raise AdminError(f"admin socket {path}: {text}") from error
 
 
-def show_config(place: Place, *, timeout_s: float = ANSWER_S) -> str:
-    """The configuration in force as YAML, secrets masked. Raises AdminError."""
-    problem = _knock(place.admin_socket)
-    if problem:
-        raise AdminError(problem)
-    return str(_ask(place.admin_socket, "ShowConfig", timeout_s).yaml)
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A configuration in force: its state, itself as YAML (no secrets), each value's origin."""
+
+    state: dict[str, Any]
+    yaml: str
+    values: tuple[Value, ...]
+
+
+def show_config(place: Place, *, timeout_s: float = ANSWER_S) -> Shown | None:
+    """The configuration that the running shim has; None without one. Raises AdminError."""
+    if _knock(place.admin_socket):
+        return None
+    answer = _ask(place.admin_socket, "ShowConfig", timeout_s)
+    values = tuple(Value(one.key, one.value, one.origin) for one in answer.values)
+    return Shown(_config_facts(answer.config), answer.yaml, values)
 
 
 def _facts(answer: Any) -> dict[str, Any]:
-    runtime, config, cache = answer.runtime, answer.config, answer.cache
+    runtime, cache = answer.runtime, answer.cache
     return {
         "serving": answer.serving,
         "shim_socket": answer.shim_socket,
@@ -166,17 +192,35 @@ def _facts(answer: Any) -> dict[str, Any]:
             "api_version": runtime.api_version,
             "ready": runtime.ready,
         },
-        "config": {
-            "file": config.file,
-            "loaded_at": _time(config.loaded_at.ToSeconds()),
-            "valid": config.valid,
-            "error": config.error or None,
-        },
+        "config": _config_facts(answer.config),
         "cache": {"entries": cache.entries, "hits": cache.hits, "misses": cache.misses},
         "registries": [
             {"address": registry.address, "state": registry.state} for registry in answer.registries
         ],
         "calls": answer.calls,
+    }
+
+
+def _config_facts(config: Any) -> dict[str, Any]:
+    return {
+        "file": config.file,
+        "loaded_at": _time(config.loaded_at.ToSeconds()),
+        "valid": config.valid,
+        "error": config.error or None,
+        "sources": list(config.sources),
+        "kubernetes": _kubernetes(config) if config.HasField("kubernetes") else None,
+    }
+
+
+def _kubernetes(config: Any) -> dict[str, Any]:
+    state = config.kubernetes
+    kept = _time(state.kept_at.ToSeconds()) if state.HasField("kept_at") else None
+    return {
+        "state": state.state,
+        "since": _time(state.since.ToSeconds()),
+        "detail": state.detail or None,
+        "error": state.error or None,
+        "kept_at": kept,
     }
 
 
@@ -197,6 +241,8 @@ def _nothing(place: Place) -> dict[str, Any]:
             "loaded_at": None,
             "valid": not place.fault,
             "error": place.fault or None,
+            "sources": [],
+            "kubernetes": None,
         },
         "cache": {"entries": 0, "hits": 0, "misses": 0},
         "registries": [],

@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from shimcore.config import Config
-from shimcore.daemon import logs, upkeep
+from shimcore.config.kubernetes_state import Kept
+from shimcore.daemon import cluster, logs, upkeep
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import DRAIN_S, Shim
@@ -49,10 +50,11 @@ def serve(path: str, config: Config) -> None:
     or the socket is another's.
     """
     logs.set_up(debug=config.debug)
+    config, kept = cluster.with_kept(path, config)
     for notice in config.notices:
         log.warning("%s: %s", config.source, notice)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(path, config))
+        runner.run(_serve(path, config, kept))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -66,7 +68,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(path: str, config: Config) -> None:
+async def _serve(path: str, config: Config, kept: Kept | None) -> None:
     signals = _Signals()
     signals.watch()
     with contextlib.ExitStack() as sockets:
@@ -76,7 +78,7 @@ async def _serve(path: str, config: Config) -> None:
         sockets.callback(admin.close)
         runtime = await _until_stopped(_find_runtime(config), signals.stop)
         if runtime is not None:
-            await _serve_on(listening, admin, Shim(path, config, runtime), signals)
+            await _serve_on(listening, admin, Shim(path, config, runtime, kept), signals)
     log.info("stopped")
 
 
@@ -119,6 +121,7 @@ async def _serve_on(
         loop.create_task(upkeep.reload_on_change(shim, signals.reload)),
         loop.create_task(upkeep.watch(shim, listening.path)),
         loop.create_task(upkeep.log_statistics(shim)),
+        loop.create_task(cluster.follow(shim)),
     ]
     try:
         await _first(signals.stop, upkeeping)

@@ -8,6 +8,10 @@ import time
 from dataclasses import dataclass
 
 from shimcore.config import Config, Watcher
+from shimcore.config.kubernetes import ClusterPart
+from shimcore.config.kubernetes_state import Kept
+from shimcore.config.kubernetes_watch import Follower
+from shimcore.config.origins import sources
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
 from shimcore.errors import ConfigError, RuntimeUnavailableError
@@ -43,10 +47,25 @@ class RuntimeReport:
     detail: str
 
 
+@dataclass(slots=True)
+class ClusterState:
+    """The cluster's part of the configuration, as far as it is known."""
+
+    part: ClusterPart | None = None
+    """What counts now."""
+    kept_at: float = 0.0
+    """When it was kept (seconds since 1970), while it is a kept copy; 0 once it is confirmed."""
+    fault: str = ""
+    """What is wrong with what the cluster says now."""
+    follower: Follower | None = None
+
+
 class Shim:
     """Everything between the listening socket and the runtime's, for one run of `serve`."""
 
-    def __init__(self, path: str, config: Config, runtime_socket: str) -> None:
+    def __init__(
+        self, path: str, config: Config, runtime_socket: str, kept: Kept | None = None
+    ) -> None:
         self.runtime_socket = runtime_socket
         self.runtime = RuntimeClient(runtime_socket)
         self.generations = Generations(config, self.runtime)
@@ -56,7 +75,9 @@ class Shim:
         self.config_file = path
         self.config_fault = ""  # what is wrong with the file as it is now
         self._started_with = config
-        self._watcher = Watcher(path, config)
+        self.cluster = ClusterState(kept.part, kept.kept_at) if kept else ClusterState()
+        self.replaced = asyncio.Event()  # another configuration has come into force
+        self._watcher = Watcher(path, config, self.cluster.part)
 
     @property
     def config(self) -> Config:
@@ -86,6 +107,26 @@ class Shim:
         self._put_in_force(config)
         return True
 
+    def put_cluster(self, part: ClusterPart) -> bool:
+        """Merge what the cluster says now; whether it could be used.
+
+        What cannot be used is logged and kept out: what the cluster said before stays.
+        """
+        try:
+            config = self._watcher.put(part)
+        except ConfigError as error:
+            self.cluster.fault = "; ".join(f"{error.source}: {fault}" for fault in error.faults)
+            for fault in error.faults:
+                log.error("%s: %s; the configuration in force stays", error.source, fault)
+            return False
+        self.cluster.fault = ""
+        self.cluster.part, self.cluster.kept_at = part, 0.0
+        if config == self.config:  # what is known has been confirmed
+            self.generations.current.config = config
+        else:
+            self._put_in_force(config)
+        return True
+
     def _put_in_force(self, config: Config) -> None:
         for name, key in _NEEDS_RESTART.items():
             if getattr(config, name) != getattr(self._started_with, name):
@@ -96,7 +137,10 @@ class Shim:
         self.generations.replace(config)
         self.config_fault = ""
         self.loaded_at = time.time()
-        log.info("configuration reloaded from %s", config.source)
+        self.replaced.set()
+        if self._watcher.cluster is not self.cluster.part:  # refused before, and usable now
+            self.cluster.part, self.cluster.fault = self._watcher.cluster, ""
+        log.info("configuration reloaded from %s", " and ".join(sources(config)))
 
     async def runtime_report(self) -> RuntimeReport:
         """Ask the runtime for its version and readiness, within RUNTIME_ANSWER_S."""

@@ -59,16 +59,34 @@ class RuntimeState(_message.Message):
     def __init__(self, socket: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., api_version: _Optional[str] = ..., ready: bool = ..., detail: _Optional[str] = ...) -> None: ...
 
 class ConfigState(_message.Message):
-    __slots__ = ("file", "loaded_at", "valid", "error")
+    __slots__ = ("file", "loaded_at", "valid", "error", "sources", "kubernetes")
     FILE_FIELD_NUMBER: _ClassVar[int]
     LOADED_AT_FIELD_NUMBER: _ClassVar[int]
     VALID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    KUBERNETES_FIELD_NUMBER: _ClassVar[int]
     file: str
     loaded_at: _timestamp_pb2.Timestamp
     valid: bool
     error: str
-    def __init__(self, file: _Optional[str] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., valid: bool = ..., error: _Optional[str] = ...) -> None: ...
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    kubernetes: KubernetesState
+    def __init__(self, file: _Optional[str] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., valid: bool = ..., error: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., kubernetes: _Optional[_Union[KubernetesState, _Mapping]] = ...) -> None: ...
+
+class KubernetesState(_message.Message):
+    __slots__ = ("state", "detail", "since", "error", "kept_at")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    KEPT_AT_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    detail: str
+    since: _timestamp_pb2.Timestamp
+    error: str
+    kept_at: _timestamp_pb2.Timestamp
+    def __init__(self, state: _Optional[str] = ..., detail: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., kept_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class CacheState(_message.Message):
     __slots__ = ("entries", "hits", "misses")
@@ -105,12 +123,14 @@ class ShowConfigRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ShowConfigResponse(_message.Message):
-    __slots__ = ("yaml", "values")
+    __slots__ = ("yaml", "values", "config")
     YAML_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
     yaml: str
     values: _containers.RepeatedCompositeFieldContainer[ConfigValue]
-    def __init__(self, yaml: _Optional[str] = ..., values: _Optional[_Iterable[_Union[ConfigValue, _Mapping]]] = ...) -> None: ...
+    config: ConfigState
+    def __init__(self, yaml: _Optional[str] = ..., values: _Optional[_Iterable[_Union[ConfigValue, _Mapping]]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ...) -> None: ...
 
 class ConfigValue(_message.Message):
     __slots__ = ("key", "value", "origin")
