@@ -157,11 +157,16 @@ def _completions() -> dict[str, str]:
 
 
 def _check_configuration(path: str) -> None:
-    """Raises ConfigError for a configuration that the service could not start with."""
+    """Raises ShimError for a configuration that the service could not start with."""
     from shimcore.config import load  # noqa: PLC0415 - as above
+    from shimcore.errors import ShimError  # noqa: PLC0415
+    from shimcore.systemd.install import unreadable  # noqa: PLC0415
 
-    for notice in load(path).notices:
+    config = load(path)
+    for notice in config.notices:
         exits.say(f"{path}: {notice}")
+    if foreign := unreadable(each.path for each in config.files):
+        raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
 
 
 def _conclude(plan: Plan, *, asked: bool, dry_run: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -126,6 +128,21 @@ def install(plan: Plan, control: ServiceControl | None, *, now: bool) -> Iterato
     if control is not None and plan.wiring:
         control.run("daemon-reload")
         yield _kubelet(control, now=now)
+
+
+def unreadable(paths: Iterable[str]) -> list[str]:
+    """Those of this machine's files that root cannot read without its powers.
+
+    The service has no CAP_DAC_OVERRIDE: what belongs to somebody else has to be readable by
+    everybody, or by root's group.
+    """
+    found = []
+    for path in filter(os.path.exists, paths):
+        status = os.stat(path)
+        group = status.st_mode & stat.S_IRGRP and status.st_gid == 0
+        if status.st_uid != 0 and not group and not status.st_mode & stat.S_IROTH:
+            found.append(path)
+    return found
 
 
 def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]:

@@ -211,6 +211,31 @@ def test_on_a_terminal_the_diff_has_colours(clean: Machine) -> None:
     assert "\x1b[32m+[Unit]" in done.stdout
 
 
+def test_an_image_that_was_prepared_with_root(machine: Machine) -> None:
+    """Installed on the unpacked image, everything runs after the first boot, kubelet last."""
+
+    def prepare(image: Machine) -> None:
+        image.add("/usr/local/bin/kubelet", KUBELET, 0o755)
+        image.add(CONFIG, "address: http://127.0.0.1:5000\nauth: admin:pass:word\n", 0o600)
+        for path, text in FILES.items():
+            image.add(path, text)
+        wants = image.unpacked / "etc/systemd/system/multi-user.target.wants"
+        wants.mkdir()
+        for unit, place in (("containerd", "/etc"), ("kubelet", "/usr/lib")):
+            (wants / f"{unit}.service").symlink_to(f"{place}/systemd/system/{unit}.service")
+        done = run_shim("install-service", "--root", image.unpacked, "--wire-kubelet")
+        assert done.returncode == 0, done.stderr
+
+    with node(prepare) as booted:
+        with CriClient(booted.place("/run/image-cri-shim.sock"), timeout_s=20) as client:
+            assert client.pull("nginx:latest").startswith("sha256:")
+        assert "path=/usr/local/bin/image-cri-shim " in booted.shows(SERVICE, "ExecStart")
+        began = int(booted.shows("kubelet.service", "ExecMainStartTimestampMonotonic"))
+        assert began > int(booted.shows(SERVICE, "ActiveEnterTimestampMonotonic")) > 0
+        said = booted.run("journalctl", "--unit=kubelet").stdout
+        assert f"--container-runtime-endpoint=unix://{SHIM} --v=2" in said
+
+
 def test_a_machine_without_systemd() -> None:
     """One clear line and status 1, on the machine that runs these tests, if it has none."""
     done = run_shim("install-service")

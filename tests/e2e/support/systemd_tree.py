@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .process import Process, wait_for
@@ -106,13 +106,18 @@ class Machine:
         """Its root directory, as this process can reach it."""
         return Path(f"/proc/{self._init}/root")
 
+    @property
+    def unpacked(self) -> Path:
+        """What the boot will lay over Debian."""
+        return self.directory / "files"
+
     def place(self, path: str) -> Path:
         """A file of the machine's."""
         return self.root / path.lstrip("/")
 
     def add(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file before the boot or after."""
-        place = self.place(path) if self._init else self.directory / "files" / path.lstrip("/")
+        place = self.place(path) if self._init else self.unpacked / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
         place.chmod(mode)
@@ -196,7 +201,7 @@ class Machine:
 
     def _install(self) -> None:
         """The project in a virtual environment of Debian's Python; what it needs is bound in."""
-        prefix = self.directory / "files" / PREFIX.lstrip("/")
+        prefix = self.unpacked / PREFIX.lstrip("/")
         site = prefix / "lib/python3.11/site-packages"
         site.mkdir(parents=True)
         (prefix / "packages").mkdir()
@@ -209,7 +214,7 @@ class Machine:
         (prefix / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
         script = (site / "bin/image-cri-shim").read_text().split("\n", 1)[1]
         self.add(COMMAND, f"#!{PREFIX}/bin/python3\n{script}", 0o755)
-        link = self.directory / "files/usr/local/bin/image-cri-shim"
+        link = self.unpacked / "usr/local/bin/image-cri-shim"
         link.parent.mkdir(parents=True)
         link.symlink_to(COMMAND)
 
@@ -266,8 +271,11 @@ def _remove_cgroup(top: Path) -> None:
 
 
 @contextlib.contextmanager
-def node() -> Iterator[Machine]:
-    """A booted machine on which the stand-in runtime and a hub run."""
+def node(prepare: Callable[[Machine], None] | None = None) -> Iterator[Machine]:
+    """A booted machine on which the stand-in runtime and a hub run.
+
+    `prepare` may add files before the boot; `unpacked` is where they are until then.
+    """
     machine = Machine()
     try:
         script = Path(__file__).with_name("systemd_node.py").read_text()
@@ -277,6 +285,8 @@ def node() -> Iterator[Machine]:
             f"[Service]\nExecStart={PREFIX}/bin/python3 /opt/node.py\n"
             "[Install]\nWantedBy=multi-user.target\n",
         )
+        if prepare is not None:
+            prepare(machine)
         machine.boot()
         machine.systemctl("start", "containerd.service")
         socket = machine.place("/run/containerd/containerd.sock")

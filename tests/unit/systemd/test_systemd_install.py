@@ -10,7 +10,7 @@ import pytest
 from shimcore.errors import ShimError
 from shimcore.systemd.changes import diff
 from shimcore.systemd.command import command_path
-from shimcore.systemd.install import Plan, Request, install, plan
+from shimcore.systemd.install import Plan, Request, install, plan, unreadable
 from shimcore.systemd.record import RECORD
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
@@ -359,6 +359,27 @@ class TestRefusals:
         root = unpacked(tmp_path, {CONFIG: config})
         with pytest.raises(ShimError, match=said):
             plan(request(root, wire=False))
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+    @pytest.mark.parametrize(
+        ("owner", "group", "mode", "readable"),
+        [
+            (0, 0, 0o600, True),
+            (1000, 1000, 0o600, False),
+            (1000, 1000, 0o604, True),
+            (1000, 0, 0o640, True),
+            (1000, 1000, 0o640, False),
+        ],
+    )
+    def test_a_file_that_root_cannot_read_without_powers(
+        self, tmp_path: Path, owner: int, group: int, mode: int, readable: bool
+    ) -> None:
+        """The service has none of root's capabilities."""
+        place = tmp_path / "password"
+        place.touch()
+        place.chmod(mode)
+        os.chown(place, owner, group)
+        assert unreadable([str(place)]) == ([] if readable else [str(place)])
 
     def test_a_read_only_place_for_completions_is_no_failure(self, tmp_path: Path) -> None:
         """They are left out, with a line that says so."""
