@@ -80,7 +80,7 @@ def command(machine: Machine, *arguments: str) -> Done:
 def fill_in(machine: Machine) -> None:
     place = machine.place(CONFIG)
     text = place.read_text()
-    hub = "address: http://127.0.0.1:5000\nauth: admin:pass:word\n"
+    hub = "address: http://sealos.hub:5000\nauth: admin:pass:word\n"
     assert "\naddress:\n" in text
     place.write_text(text.replace("\naddress:\n", f"\n{hub}"))
 
@@ -153,7 +153,7 @@ def test_the_service_is_there_after_a_boot(clean: Machine) -> None:
 def test_it_takes_the_place_of_a_shim_of_the_same_name(clean: Machine) -> None:
     """An older shim's unit is replaced, and runs again after uninstalling."""
     clean.add("/etc/systemd/system/image-cri-shim.service", "[Service]\nExecStart=sleep infinity\n")
-    clean.add(CONFIG, "address: http://127.0.0.1:5000\nauth: admin:pass:word\n", 0o600)
+    clean.add(CONFIG, "address: http://sealos.hub:5000\nauth: admin:pass:word\n", 0o600)
     clean.systemctl("daemon-reload")
     clean.systemctl("start", SERVICE)
     before = snapshot(clean, PLACES)
@@ -216,7 +216,7 @@ def test_an_image_that_was_prepared_with_root(machine: Machine) -> None:
 
     def prepare(image: Machine) -> None:
         image.add("/usr/local/bin/kubelet", KUBELET, 0o755)
-        image.add(CONFIG, "address: http://127.0.0.1:5000\nauth: admin:pass:word\n", 0o600)
+        image.add(CONFIG, "address: http://sealos.hub:5000\nauth: admin:pass:word\n", 0o600)
         for path, text in FILES.items():
             image.add(path, text)
         wants = image.unpacked / "etc/systemd/system/multi-user.target.wants"

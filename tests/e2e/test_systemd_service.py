@@ -23,7 +23,7 @@ SERVICE = "image-cri-shim.service"
 SOCKET = "image-cri-shim.socket"
 CONFIG = "/etc/image-cri-shim.yaml"
 SHIM = "/run/image-cri-shim.sock"
-HUB = "address: http://127.0.0.1:5000\nauth: admin:pass:word\nreloadInterval: 1h\n"
+HUB = "address: http://sealos.hub:5000\nauth: admin:pass:word\nreloadInterval: 1h\n"
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_pull_through_the_hub(client: CriClient) -> None:
     found = client.image_status("nginx:latest")
     assert found is not None
     assert set(found.tags) == {
-        "127.0.0.1:5000/library/nginx:latest",
+        "sealos.hub:5000/library/nginx:latest",
         "docker.io/library/nginx:latest",
     }
 
@@ -237,7 +237,7 @@ def test_a_bad_configuration_is_refused(service: Machine, client: CriClient) -> 
 def test_a_bad_configuration_at_the_start(service: Machine) -> None:
     """It is tried again until it is mended; a call waits that long."""
     service.systemctl("stop", SERVICE)
-    service.add(CONFIG, "address: http://127.0.0.1:5000\ntimeout: soon\n", 0o600)
+    service.add(CONFIG, "address: http://sealos.hub:5000\ntimeout: soon\n", 0o600)
     service.run("systemctl", "start", SERVICE)
     wait_for("more tries", lambda: int(service.shows(SERVICE, "NRestarts")) >= 3, 20)
     assert "timeout" in service.journal("-n", "20")

@@ -1,4 +1,4 @@
-"""Runs inside the booted tree: the stand-in runtime, and a hub with a login at port 5000.
+"""Runs inside the booted tree: the stand-in runtime, and a hub with a login, sealos.hub:5000.
 
 A pull takes as long as `/run/node/slow` says (seconds), after `/run/node/pulling` appeared.
 """
@@ -33,7 +33,8 @@ async def main() -> None:
     for name in ("nginx", "busybox"):
         hub.add_image(f"library/{name}", "latest")
     await hub.start()
-    runtime = StandInRuntime(SOCKET, puller=_SlowPuller(), record=False)
+    puller = _SlowPuller({"sealos.hub:5000": "http://127.0.0.1:5000"})
+    runtime = StandInRuntime(SOCKET, puller=puller, record=False)
     await runtime.start()
     await asyncio.Event().wait()
 

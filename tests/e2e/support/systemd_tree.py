@@ -280,6 +280,7 @@ def node(prepare: Callable[[Machine], None] | None = None) -> Iterator[Machine]:
     try:
         script = Path(__file__).with_name("systemd_node.py").read_text()
         machine.add("/opt/node.py", script)
+        machine.add("/etc/hosts", "127.0.0.1 localhost sealos.hub\n")
         machine.add(
             "/etc/systemd/system/containerd.service",
             f"[Service]\nExecStart={PREFIX}/bin/python3 /opt/node.py\n"
