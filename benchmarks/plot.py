@@ -25,7 +25,7 @@ def plot(results: Results, path: Path) -> bool:
     for place, variant in enumerate(variants):
         found = [results.get(case.scenario, at, variant) for case, at in cells]
         spots = [number + place * width for number in range(len(cells))]
-        added = [0 if one is None else max(one.added_p50_us, 1) for one in found]
+        added = [0 if one is None else one.added_p50_us for one in found]
         share = [0 if one is None else one.calls_of_direct for one in found]
         latency.bar(spots, added, width, label=variant.title)
         rate.bar(spots, share, width, label=variant.title)
@@ -35,7 +35,7 @@ def plot(results: Results, path: Path) -> bool:
         axes.tick_params(axis="x", labelsize=7)
         axes.grid(axis="y", alpha=0.3)
         axes.legend()
-    latency.set_yscale("log")
+    latency.set_yscale("symlog", linthresh=10)
     latency.set_title("Added p50 latency (µs, logarithmic; less is better)")
     rate.set_title("Calls a second as a share of direct (more is better)")
     figure.savefig(path, dpi=110)

@@ -41,7 +41,7 @@ def main() -> int:
         return 1
     say.done()
     plain = not sys.stdout.isatty()
-    tables.show(found, Console(width=150 if plain else None))
+    tables.show(found, Console(width=170 if plain else None))
     asked.json.parent.mkdir(parents=True, exist_ok=True)
     asked.json.write_text(json.dumps(found.as_json(), indent=1) + "\n")
     print(f"written: {asked.json}")

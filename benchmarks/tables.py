@@ -31,7 +31,8 @@ def _number(value: float | None, digits: int = 0) -> str:
 
 
 def _latency(results: Results, case: Case) -> Table:
-    table = Table(title=case.title[0].upper() + case.title[1:], title_justify="left")
+    title = case.title[0].upper() + case.title[1:]
+    table = Table(title=title, title_justify="left")
     rate = "messages/s" if case.messages > 1 else "calls/s"
     table.add_column("in flight", justify="right")
     table.add_column("through")
@@ -47,7 +48,7 @@ def _latency(results: Results, case: Case) -> Table:
         "÷ Go's",
         "CPU µs/call",
     ):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for in_flight in case.in_flight:
         for variant in case.variants():
             one = results.get(case.scenario, in_flight, variant)
