@@ -135,13 +135,13 @@ def _named(scheme: str, host: str) -> Address:
 
 
 def listen(text: str) -> str:
-    """`host:port`, the host empty for all addresses, of `host:port`, `:port` or `port`."""
+    """`host:port` of `host:port`, `:port` or `port`; a port alone is loopback's."""
     host, _, port = text.rpartition(":")
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError(f"host:port, :port or a port expected, not {shown(text)}")
     if not _LISTEN_HOST.fullmatch(host):
         raise ValueError(f"host:port, :port or a port expected, not {shown(text)}")
-    return f"{host}:{port}"
+    return f"{host or '127.0.0.1'}:{port}"
 
 
 def template(text: str) -> str:

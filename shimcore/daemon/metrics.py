@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,6 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from shimcore import __version__
 from shimcore.errors import ShimError
+from shimcore.runtime import StatusCode
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -34,11 +34,7 @@ _PULL_SECONDS = (0.05, 0.25, 1, 5, 15, 30, 60, 120, 300, 600, 900)
 _STATES = ("closed", "half-open", "open")
 # A client may call anything; past this many names the rest are counted together.
 _METHODS = 256
-_CODES = (
-    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS "
-    "PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED "
-    "INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED"
-).split()
+_CODES = {int(code): code.name for code in StatusCode}
 
 
 class CallMetrics:
@@ -46,19 +42,27 @@ class CallMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._calls = Counter(
-            "image_cri_shim_calls", "Calls by method and gRPC code.", ["method", "code"],
+            "image_cri_shim_calls",
+            "Calls by method and gRPC code.",
+            ["method", "code"],
             registry=registry,
         )
         self._seconds = Histogram(
-            "image_cri_shim_call_seconds", "Seconds of a call, pulls and endless streams apart.",
-            ["method"], buckets=_CALL_SECONDS, registry=registry,
+            "image_cri_shim_call_seconds",
+            "Seconds of a call, pulls and endless streams apart.",
+            ["method"],
+            buckets=_CALL_SECONDS,
+            registry=registry,
         )
         self._pulls = Gauge(
             "image_cri_shim_pulls_in_flight", "PullImage calls under way.", registry=registry
         )
         self._pull_seconds = Histogram(
-            "image_cri_shim_pull_seconds", "Seconds of a PullImage call, by its gRPC code.",
-            ["code"], buckets=_PULL_SECONDS, registry=registry,
+            "image_cri_shim_pull_seconds",
+            "Seconds of a PullImage call, by its gRPC code.",
+            ["code"],
+            buckets=_PULL_SECONDS,
+            registry=registry,
         )
         self._methods: dict[bytes, str] = {}
 
@@ -69,7 +73,7 @@ class CallMetrics:
 
     def ended(self, path: bytes, status: int, seconds: float) -> None:
         """A call is over, with its gRPC status."""
-        code = _CODES[status] if 0 <= status < len(_CODES) else str(status)
+        code = _CODES.get(status, "other")
         method = self._method(path)
         self._calls.labels(method, code).inc()
         if path.endswith(b"/PullImage"):
@@ -85,10 +89,6 @@ class CallMetrics:
                 return "other"
             method = self._methods[path] = path.decode("ascii", "replace").lstrip("/")[:128]
         return method
-
-
-class _Source(Protocol):
-    def collect(self) -> Iterator[Metric]: ...
 
 
 class ShimCollector:
@@ -181,8 +181,3 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(f"image_cri_shim_{name}", text, value=value)
-
-
-def now() -> float:
-    """Seconds of the clock by which calls are timed."""
-    return time.monotonic()

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from shimcore.config import Config
 from shimcore.config.kubernetes_state import Kept
@@ -25,6 +26,9 @@ from shimcore.runtime import (
     wait_for_socket,
     wait_until_ready,
 )
+
+if TYPE_CHECKING:
+    from shimcore.daemon.metrics import MetricsServer
 
 log = logging.getLogger("shimcore.daemon")
 
@@ -111,6 +115,7 @@ async def _serve_on(
     listening: ListeningSocket, admin: ListeningSocket, shim: Shim, signals: _Signals
 ) -> None:
     loop = asyncio.get_running_loop()
+    metrics = _serve_metrics(shim)
     accepting = listening.listen()
     listening.take_access_of(shim.runtime_socket)
     server = await loop.create_unix_server(shim.relay.accept, sock=accepting)
@@ -134,6 +139,19 @@ async def _serve_on(
         server.close()
         await shim.close()
         await admin_server.stop()
+        if metrics is not None:
+            metrics.close()
+
+
+def _serve_metrics(shim: Shim) -> MetricsServer | None:
+    """Serve metrics where the configuration gives an address."""
+    if shim.config.metrics is None:
+        return None
+    from shimcore.daemon.metrics import MetricsServer  # noqa: PLC0415 - costs memory
+
+    server = MetricsServer(shim, shim.config.metrics)
+    shim.relay.observer = server.calls
+    return server
 
 
 def _say_serving(shim: Shim) -> None:

@@ -72,6 +72,7 @@ class Shim:
         self.relay = Relay(lambda: runtime_socket, _OPENED.__contains__, self.generations.open)
         self.started_at = time.time()
         self.loaded_at = self.started_at
+        self.generation_number = 1  # of the configuration in force
         self.config_file = path
         self.config_fault = ""  # what is wrong with the file as it is now
         self._started_with = config
@@ -135,6 +136,7 @@ class Shim:
             log.warning("%s: %s", config.source, notice)
         logs.set_level(debug=config.debug)
         self.generations.replace(config)
+        self.generation_number += 1
         self.config_fault = ""
         self.loaded_at = time.time()
         self.replaced.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.blocks import BlockGatherer
+from shimcore.relay.events import StreamBegan
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
 from shimcore.relay.limits import FRAME_BYTES, HEADER_BLOCK_BYTES, TRACKED_STREAMS
 from shimcore.relay.messages import timeout_seconds
@@ -236,6 +237,8 @@ class ClientSide:
         if len(state.live) + len(state.opened) >= TRACKED_STREAMS:
             raise FrameError(frames.ENHANCE_YOUR_CALM, f"over {TRACKED_STREAMS} open streams")
         state.live[stream] = path
+        if state.watched:
+            state.events.append(StreamBegan(stream, path))
         if self._block.flags & frames.END_STREAM or not state.opens(path):
             return
         named = dict(fields)
@@ -254,7 +257,7 @@ class ClientSide:
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         state = self._state
-        state.live.pop(stream, None)
+        state.ended(stream, GRPC_CANCELLED)
         opened = state.opened.pop(stream, None)
         if opened is not None:
             if opened.phase is Phase.SWALLOWED:

@@ -120,7 +120,7 @@ class Connection:
         # A block that is on its way carries the size update that was owed, if one was.
         prefix = b"" if self._to_client.in_block else self._upstream_side.owed_size_update()
         self._to_client.inject(frames.refusal(stream, code, text, answered=answered, prefix=prefix))
-        self._state.refuse(opened)
+        self._state.refuse(opened, code)
         self._state.account()
         return True
 
@@ -149,11 +149,21 @@ class Connection:
         state = self._state
         for opened in state.opened.values():
             state.report(opened, GRPC_UNAVAILABLE)
+        for stream in list(state.live):
+            state.ended(stream, GRPC_UNAVAILABLE)
         state.opened.clear()
-        state.live.clear()
         state.close_account()
 
     # -- what there is to see ----------------------------------------------------------
+
+    @property
+    def watched(self) -> bool:
+        """Whether every call's beginning and end becomes an event, not only opened ones'."""
+        return self._state.watched
+
+    @watched.setter
+    def watched(self, wanted: bool) -> None:
+        self._state.watched = wanted
 
     @property
     def live(self) -> dict[int, bytes]:

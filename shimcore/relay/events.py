@@ -39,10 +39,27 @@ class CallEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamBegan:
+    """Any call has begun. Told only where every call is watched (`Connection.watched`)."""
+
+    stream: int
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """Any call is over, with its gRPC status. Told only where every call is watched."""
+
+    stream: int
+    path: bytes
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something that an operator should read once."""
 
     text: str
 
 
-Event = CallReady | CallCancelled | CallEnded | Notice
+Event = CallReady | CallCancelled | CallEnded | StreamBegan | StreamEnded | Notice

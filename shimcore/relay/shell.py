@@ -10,12 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
+from typing import Protocol
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.connection import Connection
-from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Event, Notice
+from shimcore.relay.events import (
+    CallCancelled,
+    CallEnded,
+    CallReady,
+    Event,
+    Notice,
+    StreamBegan,
+    StreamEnded,
+)
 from shimcore.relay.side import Side
 from shimcore.relay.streams import Budget
 from shimcore.relay.unavailable import UnavailableServer
@@ -35,6 +45,17 @@ STARVED_S = 30.0
 # Distinct methods that are counted apart; the CRI has about sixty.
 COUNTED_METHODS = 256
 _RESOURCE_EXHAUSTED = 8
+
+
+class Observer(Protocol):
+    """Is told of every call where somebody counts them."""
+
+    def began(self, path: bytes) -> None:
+        """A call has begun."""
+
+    def ended(self, path: bytes, status: int, seconds: float) -> None:
+        """A call is over, with its gRPC status and how long it took."""
+
 
 OpenCall = Callable[[bytes, bytes, float | None], HeldCall]
 
@@ -56,6 +77,7 @@ class Relay:
         self.connections: set[Pair] = set()
         self.calls: dict[bytes, int] = {}
         self.accepted = 0
+        self.observer: Observer | None = None  # of connections that come from now on
         self._opens = opens
         self._starving: asyncio.TimerHandle | None = None
 
@@ -113,7 +135,9 @@ class Pair:
         self._relay = relay
         self._core = Connection(relay.opens, relay.budget)
         self._worker = Worker(relay.slots, self._decided)
+        self._core.watched = relay.observer is not None
         self._calls: dict[int, HeldCall] = {}
+        self._begun: dict[int, float] = {}
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._unavailable: UnavailableServer | None = None
@@ -237,6 +261,17 @@ class Pair:
             self._worker.cancel(event.stream)
         elif isinstance(event, Notice):
             log.warning("%s", event.text)
+        elif self._relay.observer is not None:
+            self._observe(event, self._relay.observer)
+
+    def _observe(self, event: StreamBegan | StreamEnded, observer: Observer) -> None:
+        now = time.monotonic()
+        if isinstance(event, StreamBegan):
+            self._begun[event.stream] = now
+            observer.began(event.path)
+        else:
+            seconds = now - self._begun.pop(event.stream, now)
+            observer.ended(event.path, event.status, seconds)
 
     def _settle(self, stream: int, decision: Decision) -> None:
         if isinstance(decision, Refusal):

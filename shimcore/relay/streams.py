@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from shimcore.relay import frames
-from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Event, Notice
+from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Event, Notice, StreamEnded
 from shimcore.relay.limits import (
     CONNECTION_HELD_BYTES,
     PROCESS_HELD_BYTES,
@@ -116,6 +116,7 @@ class ConnectionState:
         self.opened: dict[int, OpenedStream] = {}
         self.refused: OrderedDict[int, None] = OrderedDict()
         self.events: list[Event] = []
+        self.watched = False  # every call's beginning and end becomes an event
         self.last_stream = 0  # the newest stream that the client has opened
         self.lost = False  # a header table is lost: nothing is opened any more
         self.starved = False  # credit for held bytes was withheld for want of memory
@@ -262,9 +263,15 @@ class ConnectionState:
 
     # -- the end of a call -------------------------------------------------------------
 
-    def refuse(self, stream: OpenedStream) -> None:
+    def ended(self, stream: int, status: int) -> None:
+        """A call is over, with its gRPC status, for upstream or for the client."""
+        path = self.live.pop(stream, None)
+        if self.watched and path is not None:
+            self.events.append(StreamEnded(stream, path, status))
+
+    def refuse(self, stream: OpenedStream, code: int) -> None:
         """The shim has answered a call: nothing of it interests either side any more."""
-        self.live.pop(stream.id, None)
+        self.ended(stream.id, code)
         self.refused[stream.id] = None
         if len(self.refused) > REFUSED_STREAMS:
             self.refused.popitem(last=False)

@@ -160,14 +160,14 @@ class UpstreamSide:
                 opened.answered = True
             return
         status = GRPC_UNKNOWN
-        if opened is not None:
+        if opened is not None or state.watched:
             status = _status(fields)
         self._ended(stream, status)
 
     def _ended(self, stream: int, status: int) -> None:
         """Upstream has sent END_STREAM or RST_STREAM."""
         state = self._state
-        state.live.pop(stream, None)
+        state.ended(stream, status)
         state.refused.pop(stream, None)
         opened = state.opened.get(stream)
         if opened is not None and opened.phase is not Phase.SWALLOWED:
@@ -201,10 +201,11 @@ class UpstreamSide:
         if stream in state.refused:
             del state.refused[stream]
             return TAKE
-        state.live.pop(stream, None)
+        status = _reset_status(int.from_bytes(data[start:end], "big"))
+        state.ended(stream, status)
         opened = state.opened.pop(stream, None)
         if opened is not None:
-            state.report(opened, _reset_status(int.from_bytes(data[start:end], "big")))
+            state.report(opened, status)
             state.drop(opened)
         elif state.queue:
             state.drop_queued(stream)
