@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
-from typer.models import ArgumentInfo, OptionInfo
+from typer.models import ArgumentInfo, OptionInfo, TyperInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,20 @@ def commands() -> tuple[CommandSpec, ...]:
     for each in app.registered_commands:
         if each.callback is not None and not each.hidden:
             described.append(_spec(each.name or each.callback.__name__, each.callback))
+    described += [_group(group) for group in app.registered_groups]
     return tuple(described)
+
+
+def _group(group: TyperInfo) -> CommandSpec:
+    """A command with commands below it: their names are its words, their options are its own."""
+    below = group.typer_instance.registered_commands if group.typer_instance else []
+    specs = [
+        _spec(each.name or each.callback.__name__, each.callback) for each in below if each.callback
+    ]
+    options = {option.names: option for spec in specs for option in spec.options}
+    words = tuple(spec.name for spec in specs)
+    summary = group.typer_instance.info.help if group.typer_instance else ""
+    return CommandSpec(str(group.name), _summary(str(summary)), tuple(options.values()), words)
 
 
 def _spec(name: str, command: Callable[..., object]) -> CommandSpec:

@@ -13,6 +13,7 @@ COMMANDS = (
     "resolve",
     "check_registry",
     "status",
+    "config",
     "install_service",
     "demo",
     "completions",

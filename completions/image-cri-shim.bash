@@ -91,6 +91,15 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             return
             ;;
+        config:-f | config:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        config:-o | config:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
     esac
     case $command in
         "") options="-f --file --version -h --help" ;;
@@ -102,11 +111,12 @@ _image_cri_shim() {
         uninstall-service) options="-f --file --now --purge --dry-run --root --force -h --help" ;;
         demo) options="-h --help" ;;
         completions) options="-h --help" words="bash zsh fish" ;;
+        config) options="-f --file -o --output -h --help" words="show check schema" ;;
     esac
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry status install-service uninstall-service demo completions"
+        words="serve resolve check-registry status install-service uninstall-service demo completions config"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

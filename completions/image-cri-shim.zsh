@@ -14,6 +14,7 @@ _image_cri_shim() {
         'uninstall-service:Stop and remove the service, and put back every file as it was'
         'demo:Show the main job on a machine with nothing on it'
         'completions:Print the completion script of a shell'
+        'config:Show the configuration in force, or check a file'
     )
     _arguments -C \
         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
@@ -87,6 +88,13 @@ _image_cri_shim() {
                     _arguments \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:word:(bash zsh fish)'
+                    ;;
+                config)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:word:(show check schema)'
                     ;;
             esac
             ;;

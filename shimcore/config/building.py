@@ -30,6 +30,8 @@ PRIORITY_LIMIT = 10_000
 KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf"
 """kubelet's own kubeconfig, where kubeadm puts it."""
 
+_ENVIRONMENT = "environment (KUBECONFIG)"
+
 
 def build(
     tree: Tree,
@@ -55,7 +57,7 @@ class _Building:
     ) -> None:
         self._source = source
         self._files = files
-        self._origins = origins
+        self._origins = dict(origins)
         self._reader = Reader()
         self._reader.faults.extend(known_faults)
         self._notices: list[str] = []
@@ -240,6 +242,9 @@ class _Building:
         given = self._resolved(values["kubeconfig"])
         # KUBECONFIG may list several files, as kubectl reads it; the first one counts here.
         found = given or os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+        if found and not given:
+            self._origins["kubernetes.kubeconfig"] = _ENVIRONMENT
+            self._origins.setdefault("kubernetes.enabled", _ENVIRONMENT)
         enabled = bool(found) if values["enabled"] is None else values["enabled"]
         path = found or KUBELET_CONFIG
         return KubernetesSource(enabled, path, values["namespace"], values["name"])

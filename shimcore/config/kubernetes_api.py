@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import ssl
 from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -148,9 +150,15 @@ def _reason(error: BaseException) -> str:
     """The system's word for it where there is one; the client's own says only that it failed."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or 'failed'}"
+        if isinstance(cause, socket.gaierror) and cause.strerror:
             return cause.strerror
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx2.RemoteProtocolError):
+        return "the connection was cut"
     return str(error) or type(error).__name__
 
 
@@ -236,7 +244,7 @@ def _raise_for(code: int, message: str, retry_after_s: float = 0.0) -> None:
     if code == httpx2.codes.UNAUTHORIZED:
         raise RefusedError(f"the API server does not know the kubeconfig's login (401): {said}")
     if code == httpx2.codes.FORBIDDEN:
-        hint = "apply contrib/kubernetes/rbac.yaml"
+        hint = "nodes need what contrib/kubernetes/rbac.yaml grants"
         raise RefusedError(f"the API server refuses (403): {said}; {hint}", kind_only=True)
     raise RefusedError(f"the API server answers {code}: {said}", kind_only=True)
 

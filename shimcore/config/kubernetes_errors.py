@@ -16,7 +16,7 @@ class AwayError(ClusterError):
 
 
 class EndedError(AwayError):
-    """The server ended a watch before its time: it is going away, most likely."""
+    """A watch came to an end before its time, as when the server restarts."""
 
 
 class RefusedError(ClusterError):

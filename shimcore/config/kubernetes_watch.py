@@ -29,6 +29,8 @@ log = logging.getLogger("shimcore.config")
 _EARLY = 0.9
 # Failures in a row after which what is known of the versions is not relied on any more.
 _FORGET = 3
+# An API server that starts refuses everybody until it has read the roles.
+_PASSING_REFUSALS = 2
 
 
 class Connection(Protocol):
@@ -49,6 +51,7 @@ class Condition(StrEnum):
 
     STARTING = "starting"
     WATCHING = "watching"
+    RECONNECTING = "reconnecting"
     AWAY = "away"
     REFUSED = "refused"
     NOT_INSTALLED = "not installed"
@@ -90,6 +93,7 @@ class Follower:
         self._told: dict[Kind, str] | None = None
         self._versions: dict[Kind, str] = {}  # to go on from
         self._settled: set[Kind] = set()  # answered or refused, at least once
+        self._allowed: set[Kind] = set()  # answered, at least once
         self._refused: dict[Kind, str] = {}
         self._watching: set[Kind] = set()
         self._steady_since: float | None = None
@@ -168,7 +172,8 @@ class Follower:
                 if not error.kind_only:
                     raise
                 refusals += 1
-                delay_s = self._pace.refused(refusals)
+                passing = kind in self._allowed and refusals <= _PASSING_REFUSALS
+                delay_s = (self._pace.retry if passing else self._pace.refused)(refusals)
                 self._note_refusal(kind, error, delay_s)
                 await self._sleep(delay_s)
 
@@ -176,13 +181,18 @@ class Follower:
         """One watch to its end. Raises EndedError for one that comes too early."""
         timeout_s = self._pace.watch()
         begun = _now()
-        async with aclosing(connection.watch(kind, self._versions[kind], timeout_s)) as events:
-            async for event in events:
-                if event.bookmark:
-                    self._versions[kind] = event.version
-                    self._note_watching(kind)
-                else:
-                    self._note(kind, event)
+        try:
+            async with aclosing(connection.watch(kind, self._versions[kind], timeout_s)) as events:
+                async for event in events:
+                    if event.bookmark:
+                        self._versions[kind] = event.version
+                        self._note_watching(kind)
+                    else:
+                        self._note(kind, event)
+        except AwayError as error:
+            if kind not in self._watching:
+                raise
+            raise EndedError(str(error), error.retry_after_s) from error
         if _now() - begun < timeout_s * _EARLY:
             raise EndedError("the API server ended a watch before its time")
 
@@ -190,6 +200,7 @@ class Follower:
         """The object as it is now."""
         self._versions[kind] = event.version
         self._documents[kind] = event.document
+        self._allowed.add(kind)
         self._settle(kind)
 
     def _settle(self, kind: Kind) -> None:
@@ -234,7 +245,9 @@ class Follower:
     def _stand_apart(self, error: ClusterError, delay_s: float) -> None:
         """The connection is lost, or was never there."""
         if isinstance(error, EndedError):
-            log.debug("%s; connecting again in %.0f s", error, delay_s)
+            log.debug("Kubernetes: %s; connecting again in %.0f s", error, delay_s)
+            if self.standing.condition is Condition.WATCHING:
+                self._stand(Condition.RECONNECTING, "")
             return
         condition = Condition.AWAY
         if isinstance(error, RefusedError):
@@ -255,7 +268,7 @@ class Follower:
             return False
         since = before.since if before.condition is condition else time.time()
         self.standing = Standing(condition, detail, since)
-        if condition is Condition.WATCHING:
+        if condition is Condition.WATCHING and before.condition is not Condition.RECONNECTING:
             source = self._source
             log.info(
                 "Kubernetes: watching ConfigMap and Secret %s/%s", source.namespace, source.name

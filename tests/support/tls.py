@@ -54,23 +54,32 @@ class PrivateCA:
         self.ca_file.write_bytes(_pem(self._certificate))
 
     def issue(
-        self, *addresses: str, days_left: float = 90, common_name: str = "registry"
+        self,
+        *addresses: str,
+        days_left: float = 90,
+        common_name: str = "registry",
+        organization: str = "Example",
     ) -> ServerCertificate:
-        """Issue a certificate for IP addresses or DNS names; negative days: expired."""
+        """Issue a certificate for IP addresses or DNS names; negative days: expired.
+
+        Without addresses it is a client's: the name and, as its group, the organization.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(tz=datetime.UTC)
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
-            .subject_name(_name(common_name))
+            .subject_name(_name(common_name, organization))
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - 60 * DAY)
             .not_valid_after(now + days_left * DAY)
-            .add_extension(x509.SubjectAlternativeName(list(map(_alternative, addresses))), False)
-            .sign(self._key, hashes.SHA256())
         )
-        stem = f"{common_name}-{certificate.serial_number:x}"
+        if addresses:
+            names = x509.SubjectAlternativeName(list(map(_alternative, addresses)))
+            builder = builder.add_extension(names, False)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        stem = f"{common_name.replace(':', '-')}-{certificate.serial_number:x}"
         cert_file, key_file = self._folder / f"{stem}.pem", self._folder / f"{stem}.key"
         cert_file.write_bytes(_pem(certificate))
         key_file.write_bytes(
@@ -83,10 +92,10 @@ class PrivateCA:
         return ServerCertificate(cert_file, key_file, certificate)
 
 
-def _name(common_name: str) -> x509.Name:
+def _name(common_name: str, organization: str = "Example") -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Example"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
             x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )

@@ -1,0 +1,148 @@
+"""`config`: what is in force and where it came from, what is wrong with a file, the schema."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import exits, render
+from cli.options import FileOption, Output, OutputOption, chosen_file
+from cli.render import DIM, WARN, Block, Cell, Column, Facts, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shimcore.config.origins import Value
+    from shimcore.daemon.asking import Shown
+
+_COLUMNS = (Column("KEY"), Column("VALUE"), Column("FROM", below=True))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command and those below it."""
+    below = typer.Typer(
+        help="Show the configuration in force, or check a file.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    below.command()(show)
+    below.command()(check)
+    below.command()(schema)
+    app.add_typer(below, name="config")
+
+
+def show(
+    context: typer.Context, file: FileOption = None, output: OutputOption = Output.TABLE
+) -> None:
+    """Show the configuration in force, each value with its origin, secrets masked.
+
+    Asks the running shim; without one, shows what it would start with.
+    """
+    from shimcore.daemon.asking import place_of, show_config  # noqa: PLC0415 - a fast --help
+
+    path = chosen_file(context, file)
+    with exits.reported():
+        place = place_of(path)
+        shown = show_config(place)
+        running = shown is not None
+        if shown is None:
+            exits.say(f"no shim is running at {place.shim_socket}; this is what {path} would give")
+            shown = _of_file(path)
+    value = {
+        "running": running,
+        **shown.state,
+        "config": _tree(shown.yaml),
+        "values": [{"key": v.key, "value": v.text, "origin": v.origin} for v in shown.values],
+    }
+    render.show(output, value, lambda: _blocks(shown, running=running))
+
+
+def check(
+    context: typer.Context,
+    named: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="A configuration file, or a manifest of the ConfigMap or the Secret.",
+            show_default=False,
+        ),
+    ] = None,
+    file: FileOption = None,
+) -> None:
+    """Check a file and say everything that is wrong with it.
+
+    Exit status: 0 nothing is; 78 it cannot be used.
+    """
+    from shimcore.config.checking import checked  # noqa: PLC0415 - a fast --help
+
+    path = named or chosen_file(context, file)
+    with exits.reported():
+        notices = checked(path)
+    for notice in notices:
+        exits.say(f"{path}: {notice}")
+    print(f"{render.printable(path)}: no fault")
+
+
+def schema() -> None:
+    """Print the JSON schema of the configuration file, for editors."""
+    from shimcore.config.schema import schema as made  # noqa: PLC0415 - a fast --help
+
+    print(json.dumps(made(), indent=2, ensure_ascii=False))
+
+
+def _of_file(path: str) -> Shown:
+    """What a shim that started now would have. Raises ConfigError."""
+    import yaml  # noqa: PLC0415 - a fast --help
+
+    from shimcore.config import load, masked  # noqa: PLC0415
+    from shimcore.config.origins import sources, values  # noqa: PLC0415
+    from shimcore.daemon.asking import Shown  # noqa: PLC0415
+    from shimcore.daemon.cluster import with_kept  # noqa: PLC0415
+
+    config, _ = with_kept(path, load(path))
+    text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
+    state = {
+        "file": path,
+        "loaded_at": None,
+        "valid": True,
+        "error": None,
+        "sources": list(sources(config)),
+        "kubernetes": None,
+    }
+    return Shown(state, text, tuple(values(config)))
+
+
+def _tree(text: str) -> Any:
+    import yaml  # noqa: PLC0415 - a fast --help
+
+    return yaml.safe_load(text)
+
+
+def _blocks(shown: Shown, *, running: bool) -> list[Block]:
+    state = shown.state
+    heading = "configuration in force" if running else "configuration of the file"
+    pairs = [("from", Cell(source)) for source in state["sources"]]
+    if state["error"]:
+        pairs.append(("the file now is INVALID", Cell(state["error"], WARN)))
+    kubernetes = state["kubernetes"]
+    if kubernetes:
+        good = kubernetes["state"] == "watching"
+        pairs.append(("kubernetes", Cell(kubernetes["state"], "" if good else WARN)))
+        pairs += [
+            ("", Cell(kubernetes[name], WARN)) for name in ("detail", "error") if kubernetes[name]
+        ]
+    return [Facts(heading, tuple(pairs)), _table(shown.values)]
+
+
+def _table(values: Sequence[Value]) -> Table:
+    rows = tuple(
+        (
+            Cell(value.key),
+            Cell(value.text),
+            Cell(value.origin, DIM if value.origin == "default" else ""),
+        )
+        for value in values
+    )
+    return Table(_COLUMNS, rows)

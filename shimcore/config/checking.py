@@ -1,0 +1,51 @@
+"""Checks what a file holds: a configuration, or a manifest of the cluster's part of one."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode
+
+from shimcore.config.document import Tree, read_document
+from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.kubernetes import DATA_KEY, Kind, read_cluster_document
+from shimcore.config.load import load
+from shimcore.errors import ConfigError, ConfigFault
+
+
+def checked(path: str) -> tuple[str, ...]:
+    """What is to be said of a file without faults. Raises ConfigError with all its faults.
+
+    A manifest is checked for what it holds under `registries.yaml`.
+    """
+    try:
+        tree, faults = read_document(Files(os.path.dirname(path)).read_text(path))
+    except UnreadableFileError as error:
+        raise ConfigError(path, (ConfigFault("", str(error)),)) from None
+    kind = tree.get("kind") if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or kind not in set(Kind):
+        return load(path).notices
+    if faults:
+        raise ConfigError(path, tuple(faults))
+    read_cluster_document(_content(tree, path), f"{path}: {DATA_KEY}")
+    return ()
+
+
+def _content(manifest: dict[str, Tree], path: str) -> str:
+    """The document in the manifest; a Secret's may be in `data` or in `stringData`."""
+    is_secret = manifest.get("kind") == Kind.SECRET
+    for name in ("stringData", "data") if is_secret else ("data",):
+        held = manifest.get(name)
+        text = held.get(DATA_KEY) if isinstance(held, dict) else None
+        if isinstance(text, str):
+            return _decoded(text, path) if is_secret and name == "data" else text
+    where = "stringData" if is_secret else "data"
+    raise ConfigError(path, (ConfigFault(where, f"there is no {DATA_KEY} in it"),))
+
+
+def _decoded(text: str, path: str) -> str:
+    try:
+        return b64decode("".join(text.split()), validate=True).decode()
+    except ValueError:
+        pass
+    # Raised outside the handler: the error may hold the bytes.
+    raise ConfigError(path, (ConfigFault(f"data.{DATA_KEY}", "not the base64 of UTF-8 text"),))
