@@ -111,7 +111,7 @@ def test_our_own_keys() -> None:
     assert (config.fallback, config.names) == (Fallback.DENY, Names.ORIGINAL)
     assert (config.probe_timeout_s, config.negative_cache_ttl_s) == (0.3, 0.0)
     assert (config.admin_socket, config.state_dir) == ("/run/a.sock", "/srv/s")
-    assert config.metrics == ":9100"
+    assert config.metrics == "127.0.0.1:9100"
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ def test_sockets(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "metrics"),
     [
-        ("9100", ":9100"),
-        (":9100", ":9100"),
+        ("9100", "127.0.0.1:9100"),
+        (":9100", "127.0.0.1:9100"),
         ("127.0.0.1:0", "127.0.0.1:0"),
         ("'[::1]:1'", "[::1]:1"),
     ],
