@@ -26,6 +26,9 @@ from shimcore.reference.value import (
 PATH_LIMIT = 255
 """Longest path, in characters (distribution/reference, `RepositoryNameTotalLengthMax`)."""
 
+DOMAIN_LIMIT = 259
+"""Longest host: 253 characters of a name (RFC 1035 §2.3.4), a colon and five digits."""
+
 TAG_LIMIT = 128
 """Longest tag, in characters (the grammar's `tag`)."""
 
@@ -93,7 +96,9 @@ def _parse_name(text: str) -> Reference:
         path = OFFICIAL_PREFIX + path
     if len(path) > PATH_LIMIT:
         raise ReferenceSyntaxError(
-            text, start + PATH_LIMIT, f"the repository name is longer than {PATH_LIMIT} characters"
+            text,
+            path_end - (len(path) - PATH_LIMIT),
+            f"the repository name is longer than {PATH_LIMIT} characters",
         )
     return Reference(domain, path, tag if tag or digest else "latest", digest)
 
@@ -111,6 +116,8 @@ def _split_domain(text: str) -> tuple[str, int]:
 
 def _domain_fault(text: str) -> tuple[int, str] | None:
     """domain := (label ("." label)* | "[" IPv6 "]") [":" digits]; None when it is one."""
+    if len(text) > DOMAIN_LIMIT:
+        return DOMAIN_LIMIT, f"a registry host is longer than {DOMAIN_LIMIT} characters"
     host_end = _ipv6_end(text) if text.startswith("[") else _labels_end(text)
     if isinstance(host_end, tuple):
         return host_end

@@ -107,6 +107,8 @@ def test_accepts(text: str, expected: Reference) -> None:
         ("foo_bar.com/x", 3, "host"),
         ("a." + "/x", 2, "host"),
         ("a/" * 128 + "a", 255, "longer than 255"),
+        ("a" * 248, 247, "longer than 255"),  # with the `library/` that is not written
+        ("h." * 130 + "x/y", 259, "longer than 259"),
         ("nginx\u00e9", 5, "cannot have this character"),
         ("\u0661/x", 0, "cannot have this character"),
     ],
