@@ -13,6 +13,7 @@ COMMANDS = (
     "resolve",
     "check_registry",
     "status",
+    "pull",
     "config",
     "install_service",
     "demo",

@@ -10,6 +10,7 @@ _image_cri_shim() {
         'resolve:Show what would be pulled for an image, and why'
         'check-registry:Check every configured registry, or those named'
         'status:Show how the running shim is'
+        'pull:Pull images through the running shim, so that they are there before their pods'
         'install-service:Install and enable the systemd service, and with --wire-kubelet put it to use'
         'uninstall-service:Stop and remove the service, and put back every file as it was'
         'demo:Show the main job on a machine with nothing on it'
@@ -53,6 +54,15 @@ _image_cri_shim() {
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
                         '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
                         '(-w --watch)'{-w,--watch}'[Show it anew every two seconds]' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                pull)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        '(-l --list)'{-l,--list}'[Pull what FILE lists\: an image a line, # for comments; - is standard input]:file:_files' \
+                        '(-j --jobs)'{-j,--jobs}'[How many to pull at a time]:value:' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;

@@ -1,0 +1,76 @@
+"""Bars of pulls on a terminal: one for each image that is being pulled, one for all.
+
+The CRI tells nothing of the bytes of a pull, so an image's bar moves without an end until
+the image is there; how far all of them are is known.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from cli import exits, render
+from cli.pull import said
+from cli.render import DIM, GOOD
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import TaskID
+
+    from shimcore.runtime.preheat import Step
+
+
+class PullBars:
+    """Called with each step of the pulls; what has ended goes above the bars as a line."""
+
+    def __init__(self, count: int, stream: TextIO, *, lines: bool) -> None:
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._lines = lines
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[state]}", style=DIM, markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            # An error goes where standard error goes, which may be a file.
+            redirect_stderr=sys.stderr.isatty(),
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._all = self._progress.add_task("all", total=count, state=f"0 of {count}")
+        self._count = count
+
+    def __enter__(self) -> Self:
+        """The bars, shown."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Take the bars away; the lines stay."""
+        for bar in [*self._bars.values(), self._all]:
+            self._progress.update(bar, visible=False)
+        self._progress.stop()
+
+    def __call__(self, step: Step) -> None:
+        """Show it."""
+        if not step.ended:
+            name = render.printable(step.image)
+            self._bars[step.image] = self._progress.add_task(name, total=None, state="pulling")
+            return
+        self._progress.remove_task(self._bars.pop(step.image))
+        self._progress.advance(self._all)
+        done = int(self._progress.tasks[0].completed)
+        self._progress.update(self._all, state=f"{done} of {self._count}")
+        if step.error:
+            exits.say(f"{render.printable(step.image)}: {step.error}")
+        elif self._lines:
+            self._console.print(Text(said(step), GOOD), soft_wrap=True)

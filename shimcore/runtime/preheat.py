@@ -1,0 +1,162 @@
+"""Pulls a list of images through the shim, as kubelet would, before their pods come."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket as sockets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from shimcore.errors import ReferenceSyntaxError, RuntimeUnavailableError, ShimError
+from shimcore.reference import Reference, parse_reference
+
+if TYPE_CHECKING:
+    from shimcore.runtime.client import RuntimeClient
+
+KNOCK_S = 5.0
+VERSION_S = 30.0
+"""A shim that systemd starts for this connection answers when the runtime does."""
+
+
+class State(StrEnum):
+    """Where an image's pull is."""
+
+    PULLING = "pulling"
+    PULLED = "pulled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """News of one image; `reference` is what the runtime answered, `error` one line."""
+
+    image: str
+    state: State
+    elapsed_s: float = 0.0
+    reference: str = ""
+    error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether this was the last of the image."""
+        return self.state is not State.PULLING
+
+
+def listed(text: str) -> list[str]:
+    """The images of a list: one a line; empty lines, and what follows a `#`, do not count."""
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+def wanted(images: Iterable[str]) -> tuple[list[str], list[Step]]:
+    """The names to pull, each image once, and a failure for each text that is no name."""
+    names: dict[str, str] = {}
+    failures: dict[str, Step] = {}
+    for image in images:
+        try:
+            reference = parse_reference(image)
+        except ReferenceSyntaxError as error:
+            failures.setdefault(image, Step(image, State.FAILED, error=str(error)))
+        else:
+            names.setdefault(str(reference), _tagged(image, reference))
+    return list(names.values()), list(failures.values())
+
+
+def _tagged(image: str, reference: Reference) -> str:
+    """The name as kubelet asks for it: as it was written, and `:latest` if it says neither."""
+    says = reference.digest is not None or image.endswith(f":{reference.tag}")
+    return image if says else f"{image}:{reference.tag}"
+
+
+async def pull(
+    socket: str, images: Sequence[str], jobs: int, on_step: Callable[[Step], None]
+) -> list[Step]:
+    """How the pull of each image ended, in their order; `jobs` of them at a time.
+
+    `socket` is the shim's. No credentials are sent: the shim has its own. `on_step` is told
+    when a pull begins and when it ends. Raises ShimError when no shim answers to begin with;
+    after that an image fails alone.
+    """
+    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
+
+    _knock(socket)
+    ended: dict[str, Step] = {}
+    waiting = iter(images)
+
+    async def work() -> None:
+        for image in waiting:
+            on_step(Step(image, State.PULLING))
+            ended[image] = await _pull(client, image)
+            on_step(ended[image])
+
+    async with RuntimeClient(socket) as client:
+        await _greet(client)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(jobs, len(images))):
+                group.create_task(work())
+    return [ended[image] for image in images]
+
+
+async def _pull(client: RuntimeClient, image: str) -> Step:
+    from shimcore.pb import cri_pb2  # noqa: PLC0415 - as above
+    from shimcore.runtime.errors import RuntimeCallError  # noqa: PLC0415
+
+    request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image))
+    started = time.monotonic()
+    reference = error = ""
+    try:
+        # kubelet sets no deadline either; `timeout` in the shim's configuration bounds it.
+        reference = await client.pull_image(request.SerializeToString(), timeout_s=None)
+    except RuntimeCallError as refusal:
+        error = refusal.details or str(refusal)
+    except RuntimeUnavailableError:
+        error = f"the shim at {client.socket} went away; see image-cri-shim status"
+    state = State.FAILED if error else State.PULLED
+    return Step(image, state, time.monotonic() - started, reference, " ".join(error.split()))
+
+
+async def _greet(client: RuntimeClient) -> None:
+    """Raises ShimError unless the shim, and the runtime behind it, answer."""
+    from shimcore.runtime.errors import RuntimeCallError, StatusCode  # noqa: PLC0415 - as above
+
+    try:
+        await client.version(VERSION_S)
+    except RuntimeUnavailableError as error:
+        raise ShimError(
+            f"the shim at {client.socket}, or the runtime behind it, does not answer;"
+            " see image-cri-shim status"
+        ) from error
+    except RuntimeCallError as error:
+        if error.code == StatusCode.DEADLINE_EXCEEDED:
+            why = f"no answer within {VERSION_S:.0f} s"
+        else:
+            why = error.details
+        raise ShimError(
+            f"the shim at {client.socket} is not ready: {why}; see image-cri-shim status"
+        ) from error
+
+
+def _knock(path: str) -> None:
+    """Raises ShimError when nobody listens at the socket, or this user may not ask."""
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
+        probe.settimeout(KNOCK_S)
+        try:
+            probe.connect(path)
+        except PermissionError as error:
+            raise ShimError(f"{path}: permission denied; run this as root") from error
+        except (BlockingIOError, TimeoutError):
+            return  # its queue is full: somebody is there
+        except OSError as error:
+            why = "there is no such socket" if error.errno == errno.ENOENT else ""
+            raise ShimError(
+                _not_running(path, why or os.strerror(error.errno or errno.EIO).lower())
+            ) from error
+
+
+def _not_running(path: str, why: str) -> str:
+    return f"the shim is not running at {path} ({why}); see image-cri-shim status"
