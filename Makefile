@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := cli shimcore tests benchmarks
+SOURCES := cli shimcore tests benchmarks packaging
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick
+.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick dist
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,6 +49,15 @@ completions-check: venv ## Fail when completions/ is not what the command line s
 	$(BIN)/python -m cli.completions .cache/completions
 	@diff -ru completions .cache/completions || \
 	{ echo "completions/ is out of date: run 'make completions'" >&2; exit 1; }
+
+# What ends up in the packages, or makes them.
+PACKAGED := $(shell find cli shimcore completions packaging contrib/systemd -type f \
+	-not -name '*.py[co]') pyproject.toml constraints.txt LICENSE README.md CHANGELOG.md
+
+dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb and .tar.gz in dist/
+
+dist/image-cri-shim-SHA256SUMS: $(PACKAGED)
+	PYTHON=$(PYTHON) packaging/build
 
 check: lint types protos-check completions-check test ## Everything that needs no root
 

@@ -64,10 +64,16 @@ async def _play() -> tuple[Pull, ...]:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    # -P: a folder `cli` where the demo happens to be started is not this one.
-    command = [sys.executable, "-P", "-m", "cli"]
     paths = [_HOME, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return await show(command, {"PYTHONPATH": os.pathsep.join(paths)}, _say)
+    return await show(_own_command(), {"PYTHONPATH": os.pathsep.join(paths)}, _say)
+
+
+def _own_command() -> list[str]:
+    """What starts this same command line once more."""
+    if getattr(sys, "frozen", False):  # the bundle of `make dist`, which is no Python
+        return [sys.executable]
+    # -P: a folder `cli` where the demo happens to be started is not this one.
+    return [sys.executable, "-P", "-m", "cli"]
 
 
 def _say(did: str, saw: str) -> None:

@@ -1,0 +1,42 @@
+"""Starts the command line inside the bundle, and sets right what its own libraries upset."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL, openEuler, Kylin
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # RHEL 10
+    "/etc/ssl/cert.pem",
+)
+"""Where systems keep the authorities that they trust (Go's crypto/x509, root_linux.go)."""
+
+
+def give_back_library_path() -> None:
+    """Let child processes, systemctl say, find the system's libraries and not the bundle's."""
+    before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)
+    os.environ.pop("LD_LIBRARY_PATH", None)
+    if before is not None:
+        os.environ["LD_LIBRARY_PATH"] = before
+
+
+def trust_system_authorities() -> None:
+    """Name the system's authorities where OpenSSL, built for Debian, looks in vain."""
+    found = ssl.get_default_verify_paths()
+    if found.cafile or found.capath:
+        return
+    for path in AUTHORITIES:
+        if os.path.exists(path):
+            os.environ[found.openssl_cafile_env] = path
+            return
+
+
+if __name__ == "__main__":
+    give_back_library_path()
+    trust_system_authorities()
+    from cli.main import run
+
+    run()

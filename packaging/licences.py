@@ -1,0 +1,129 @@
+"""Prints what a bundle holds of others: every package with its version and its licence's text.
+
+`python licences.py DISTRIBUTION EXTRA…` walks what the distribution requires in this Python.
+Standard input names the library files, one a line, that came from the build machine's system;
+their Debian packages and copyright files follow.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+RULE = "=" * 78
+NAMES = ("licen", "copying", "notice", "authors")
+BUILD = {"pyinstaller": "GPL-2.0-or-later, with the exception that lets its loader be bundled"}
+"""What is in a bundle without being required: PyInstaller's start program and import code."""
+
+
+def required(name: str, extras: Iterable[str]) -> dict[str, Distribution]:
+    """What `name` with `extras` brings along, itself not included, by lower-case name."""
+    found: dict[str, Distribution] = {}
+    waiting = [(name, frozenset(extras))]
+    seen = set()
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        try:
+            here = distribution(one[0])
+        except PackageNotFoundError as error:
+            raise SystemExit(f"licences.py: {error.name} is required and not installed") from error
+        found[here.name.lower()] = here
+        for text in here.requires or ():
+            wanted = Requirement(text)
+            marker = wanted.marker
+            if marker is None or any(marker.evaluate({"extra": each}) for each in {"", *one[1]}):
+                waiting.append((wanted.name, frozenset(wanted.extras)))
+    del found[distribution(name).name.lower()]
+    return found
+
+
+def licence(one: Distribution) -> str:
+    """Its licence in a few words."""
+    if one.name.lower() in BUILD:
+        return BUILD[one.name.lower()]
+    said = {name: one.metadata.get_all(name) or [""] for name in ("License-Expression", "License")}
+    classifiers = [
+        each.rpartition(" :: ")[2]
+        for each in one.metadata.get_all("Classifier") or ()
+        if each.startswith("License :: ") and each != "License :: OSI Approved"
+    ]
+    first_line = said["License"][0].strip().partition("\n")[0]
+    return said["License-Expression"][0] or ", ".join(classifiers) or first_line or "see below"
+
+
+def texts(one: Distribution) -> Iterator[tuple[str, str]]:
+    """Its licence files: name and text."""
+    for path in sorted(one.files or (), key=str):
+        place = Path(str(path.locate()))
+        if ".dist-info" in str(path) and place.name.lower().startswith(NAMES) and place.is_file():
+            yield place.name, place.read_text(encoding="utf-8", errors="replace")
+
+
+def debian_packages(files: Iterable[str]) -> dict[str, list[str]]:
+    """The packages that own the files: name and version → file names."""
+    owned: dict[str, list[str]] = {}
+    for file in files:
+        package = _owner(file)
+        if package:
+            _, version = _query("--show", "--showformat=${Version}", package)
+            title = f"{package.partition(':')[0]} {version}"
+            owned.setdefault(title, []).append(Path(file).name)
+    return owned
+
+
+def _owner(file: str) -> str:
+    """The package's name, `:amd64` and the like included; empty when there is none."""
+    # Before /usr was merged dpkg knew these files without it, and may still.
+    for path in (file, file.removeprefix("/usr")):
+        found, said = _query("--search", path)
+        if found:
+            return said.partition(": ")[0]
+    return ""
+
+
+def _query(*arguments: str) -> tuple[bool, str]:
+    done = subprocess.run(  # noqa: S603 - paths that PyInstaller found
+        ["/usr/bin/dpkg-query", *arguments], capture_output=True, text=True, check=False
+    )
+    return done.returncode == 0, done.stdout
+
+
+def report(name: str, extras: Iterable[str], files: Iterable[str]) -> Iterator[str]:
+    """The whole list, a line or a text at a time."""
+    packages = required(name, extras) | {each: distribution(each) for each in BUILD}
+    outside = [each for each in files if "site-packages" not in each]
+    system = debian_packages(outside)
+    yield f"{name} {distribution(name).version} is under the Apache License 2.0. Bundled with it:\n"
+    yield f"  Python {platform.python_version()}  (PSF-2.0)"
+    for each in sorted(packages):
+        one = packages[each]
+        yield f"  {one.name} {one.version}  ({licence(one)})"
+    for each in sorted(system):
+        yield f"  {each}  (Debian's package; {', '.join(sorted(set(system[each])))})"
+    own = Path(sysconfig.get_path("stdlib"), "LICENSE.txt")
+    if own.is_file():  # Debian has it in its package's copyright file
+        yield f"\n{RULE}\nPython\n{RULE}\n{own.read_text().rstrip()}"
+    for each in sorted(packages):
+        one = packages[each]
+        for file, text in texts(one):
+            yield f"\n{RULE}\n{one.name} {one.version}: {file}\n{RULE}\n{text.rstrip()}"
+    for each in sorted(system):
+        place = Path("/usr/share/doc", each.partition(" ")[0], "copyright")
+        if place.is_file():
+            text = place.read_text(encoding="utf-8", errors="replace")
+            yield f"\n{RULE}\n{each}: copyright\n{RULE}\n{text.rstrip()}"
+
+
+if __name__ == "__main__":
+    for part in report(sys.argv[1], sys.argv[2:], sys.stdin.read().splitlines()):
+        print(part)

@@ -1,0 +1,35 @@
+"""Writes the units and the configuration's template as the packages hold them.
+
+`python units.py DIR`: into DIR/units and DIR/image-cri-shim.yaml. The units are those of
+contrib/systemd/ for the packages' command, and start nothing before there is a configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from shimcore.systemd.template import template
+from shimcore.systemd.units import SERVICE, SOCKET, UnitSettings, service_text, socket_text
+
+COMMAND = "/usr/bin/image-cri-shim"
+SHIM = "/var/run/image-cri-shim.sock"
+
+
+def waiting(text: str, config_file: str) -> str:
+    """The unit, left alone by systemd until the configuration is there."""
+    if text.splitlines().count("[Unit]") != 1:
+        raise SystemExit("units.py: a unit without its section [Unit]")
+    return text.replace("[Unit]\n", f"[Unit]\nConditionPathExists={config_file}\n", 1)
+
+
+def write(folder: Path) -> None:
+    """Write all three."""
+    settings = UnitSettings(command=COMMAND)
+    for name, text in ((SERVICE, service_text(settings)), (SOCKET, socket_text(settings))):
+        (folder / "units" / name).write_text(waiting(text, settings.config_file))
+    (folder / "image-cri-shim.yaml").write_text(template(SHIM, None))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
