@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import exits, render
-from cli.options import DEFAULT_FILE, FileOption, Output, OutputOption, named_file
+from cli.main import DEFAULT_FILE
+from cli.options import FileOption, Output, OutputOption, named_file
 from cli.render import BAD, GOOD, WARN, Cell, Column, Table
 
 if TYPE_CHECKING:

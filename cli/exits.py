@@ -33,12 +33,17 @@ def reported(*, bad_config: int = BAD_CONFIG) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        for fault in error.faults:
-            say(f"{error.source}: {fault}{_remedy(error.source)}")
+        for line in describe(error):
+            say(line)
         raise typer.Exit(bad_config) from error
     except ShimError as error:
         say(str(error))
         raise typer.Exit(FAILED) from error
+
+
+def describe(error: ConfigError) -> list[str]:
+    """A line for each fault of a configuration, with what to do where there is none at all."""
+    return [f"{error.source}: {fault}{_remedy(error.source)}" for fault in error.faults]
 
 
 def status_of(command: Callable[[], object]) -> int:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
+DEFAULT_FILE = "/etc/image-cri-shim.yaml"
+CONFIG_VARIABLE = "IMAGE_CRI_SHIM_CONFIG"
+
 COMMANDS = (
     "serve",
     "resolve",
@@ -40,6 +43,32 @@ def _command() -> object:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    named, plain = _plain_serve(sys.argv[1:])
+    if plain:
+        from cli.serving import run_serve  # noqa: PLC0415
+
+        return run_serve(named or os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
     from cli.app import app  # noqa: PLC0415
 
     return app(prog_name="image-cri-shim", standalone_mode=False)
+
+
+def _plain_serve(arguments: list[str]) -> tuple[str | None, bool]:
+    """The `-f FILE` of a command line that says `serve`, or nothing, and no more than that.
+
+    This is what a node runs for months: it is read here, since the library that reads all
+    other command lines would stay in memory, 17 MiB of it.
+    """
+    file: str | None = None
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        if argument in {"-f", "--file"} and left:
+            file = left.pop(0)
+        elif argument.startswith("--file="):
+            file = argument.removeprefix("--file=")
+        elif argument == "serve" and "serve" not in left:
+            continue
+        else:
+            return None, False
+    return file, True

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_FILE = "/etc/image-cri-shim.yaml"
+from cli.main import CONFIG_VARIABLE, DEFAULT_FILE
 
 
 class Output(StrEnum):
@@ -22,7 +22,7 @@ _FILE_HELP = f"Configuration file (default {DEFAULT_FILE})."
 
 FirstFileOption = Annotated[
     str | None,
-    typer.Option("-f", "--file", envvar="IMAGE_CRI_SHIM_CONFIG", metavar="FILE", help=_FILE_HELP),
+    typer.Option("-f", "--file", envvar=CONFIG_VARIABLE, metavar="FILE", help=_FILE_HELP),
 ]
 """Before the command; the environment is read here alone, so that it never beats a `-f`."""
 

@@ -32,18 +32,23 @@ def serve(
     Until SIGTERM or SIGINT, on which calls that are running may end first. SIGHUP reads the
     configuration anew. Exit status: 78 for a configuration that cannot be used.
     """
-    from shimcore.config import load, masked  # noqa: PLC0415 - a fast --help
-
     path = chosen_file(context, file)
+    if dry_run:
+        _show(path)
+        return
+    from cli.serving import run_serve  # noqa: PLC0415 - a fast --help
+
+    raise typer.Exit(run_serve(path))
+
+
+def _show(path: str) -> None:
+    """Check the configuration and print what would be in force."""
+    import yaml  # noqa: PLC0415 - as above
+
+    from shimcore.config import load, masked  # noqa: PLC0415 - as above
+
     with exits.reported():
         config = load(path)
-        if dry_run:
-            import yaml  # noqa: PLC0415
-
-            for notice in config.notices:
-                exits.say(f"{config.source}: {notice}")
-            yaml.safe_dump(masked(config), sys.stdout, sort_keys=False, allow_unicode=True)
-            return
-        from shimcore.daemon.serve import serve as run  # noqa: PLC0415
-
-        run(path, config)
+        for notice in config.notices:
+            exits.say(f"{config.source}: {notice}")
+        yaml.safe_dump(masked(config), sys.stdout, sort_keys=False, allow_unicode=True)

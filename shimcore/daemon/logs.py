@@ -33,6 +33,8 @@ class _Journal(_OneLine):
 
 def set_up(*, debug: bool) -> None:
     """Send the project's records to standard error; `debug` also those of level DEBUG."""
+    # Facts about a record that no format here shows.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     if os.environ.get("JOURNAL_STREAM"):
         handler.setFormatter(_Journal("%(message)s"))

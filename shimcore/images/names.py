@@ -65,7 +65,7 @@ class Names:
     ) -> None:
         self._runtime = runtime
         self._hints = hints
-        self._enabled = enabled
+        self.enabled = enabled
         self.brought = brought
         self._tasks: dict[str, asyncio.Task[bool]] = {}
         self._loose: set[asyncio.Task[Any]] = set()
@@ -74,7 +74,7 @@ class Names:
 
     async def supported(self) -> bool:
         """True when names are wanted and the runtime has an image store; says once if not."""
-        if not self._enabled:
+        if not self.enabled:
             return False
         if await self._runtime.store_supported(timeout_s=STORE_CALL_LIMIT_S):
             return True
@@ -102,7 +102,7 @@ class Names:
         """
         failed_at = self._failed_at.get(str(image))
         now = asyncio.get_running_loop().time()
-        if not self._enabled or (failed_at is not None and now - failed_at < MEND_BACKOFF_S):
+        if not self.enabled or (failed_at is not None and now - failed_at < MEND_BACKOFF_S):
             return None
         if (task := self.under_way(image)) is not None:
             return task

@@ -104,6 +104,9 @@ class PullCall:
         elif code == StatusCode.OK:
             self._count(candidate, "ok")
             self._succeeded(candidate)
+            if not self._parts.names.enabled:
+                self._parts.hints.seen(self._places.image, str(candidate.reference))
+                return
             naming = self._parts.names.give(self._places.image, candidate.reference)
             self._parts.names.later(lambda: self._release_after(naming))
             return

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shimcore.config import Fallback
@@ -15,7 +16,7 @@ from shimcore.images.explanation import Resolution, explain
 from shimcore.images.find import FindCall
 from shimcore.images.messages import ImageRequest, UnreadableRequestError
 from shimcore.images.parts import call_deadline, make_parts
-from shimcore.images.places import places_of
+from shimcore.images.places import Places, places_of
 from shimcore.images.pull import PullCall
 from shimcore.images.wording import decision_line
 from shimcore.reference import ImageID, parse
@@ -57,6 +58,12 @@ class _Settled:
         pass
 
 
+MEANINGS = 4096
+"""Names of images whose places are remembered; a node has some hundreds."""
+
+_AS_IT_CAME = Forward(None)
+
+
 class ImageCall:
     """One held request, from its opening to the runtime's answer.
 
@@ -78,7 +85,11 @@ class ImageCall:
         except Exception:
             logger.exception("cannot decide %s %.320r", self._method, self._image)
             verdict = self._broken()
-        return None if verdict is None else self._said(verdict)
+        if verdict is None:
+            return None
+        if self._method is not Method.PULL and verdict.decision == _AS_IT_CAME:
+            return self._said(verdict, logging.DEBUG)  # nothing was decided: it is simply there
+        return self._said(verdict)
 
     async def decide(self) -> Decision:
         """The decision. Ends all its work when cancelled; raises nothing but CancelledError."""
@@ -109,14 +120,16 @@ class ImageCall:
             return Verdict(refused, "", "", "internal error")
         return Verdict(Forward(None), self._image, "", "internal error")
 
-    def _said(self, verdict: Verdict) -> Decision:
-        self._log(None, verdict)
+    def _said(self, verdict: Verdict, level: int = logging.INFO) -> Decision:
+        self._log(None, verdict, level)
         return verdict.decision
 
-    def _log(self, decision: str | None, verdict: Verdict) -> None:
-        if logger.isEnabledFor(logging.INFO):
+    def _log(self, decision: str | None, verdict: Verdict, level: int = logging.INFO) -> None:
+        if logger.isEnabledFor(level):
             elapsed_s = time.monotonic() - self._started
-            logger.info(decision_line(self._method, self._image, verdict, elapsed_s, decision))
+            logger.log(
+                level, decision_line(self._method, self._image, verdict, elapsed_s, decision)
+            )
 
 
 class ImageService:
@@ -135,6 +148,8 @@ class ImageService:
         self._config = config
         self._registries = registries
         self._parts = make_parts(config, registries, runtime, clock)
+        # The configuration of a service never changes, so neither does what a name means.
+        self._means = lru_cache(maxsize=MEANINGS)(self._meaning)
 
     def open(self, method: str, message: bytes, timeout_s: float | None) -> ImageCall:
         """The call of a held request; `method` is one of METHODS, `message` not compressed.
@@ -170,19 +185,26 @@ class ImageService:
         await self._parts.names.drain()
 
     def _question(self, kind: Method, request: ImageRequest, timeout_s: float | None) -> _Question:
-        try:
-            image = parse(request.image)
-        except ReferenceSyntaxError as error:
-            return self._untouched(kind, request, f"no image name: {error.reason}")
-        if isinstance(image, ImageID):
-            return self._untouched(kind, request, "an image ID")
-        places = places_of(image, self._config)
-        if places.excluded_by is not None:
-            return self._untouched(kind, request, f"excluded by {places.excluded_by}")
+        places = self._means(request.image)
+        if isinstance(places, str):
+            return self._untouched(kind, request, places)
         deadline = call_deadline(self._config, timeout_s)
         if kind is Method.PULL:
             return PullCall(self._parts, request, places, deadline, bounded=timeout_s is not None)
         return FindCall(self._parts, kind, request, places, deadline)
+
+    def _meaning(self, text: str) -> Places | str:
+        """Where an image may come from, or why its name is not for the shim."""
+        try:
+            image = parse(text)
+        except ReferenceSyntaxError as error:
+            return f"no image name: {error.reason}"
+        if isinstance(image, ImageID):
+            return "an image ID"
+        places = places_of(image, self._config)
+        if places.excluded_by is not None:
+            return f"excluded by {places.excluded_by}"
+        return places
 
     def _untouched(self, kind: Method, request: ImageRequest, why: str) -> _Settled:
         """A request for the runtime alone; a removal by ID may still take any name along."""

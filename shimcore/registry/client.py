@@ -43,11 +43,6 @@ class RegistryClient:
         probe_timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # Here, so that the values of this package can be had without an HTTP library, and a
-        # question does not wait for an import.
-        from shimcore.registry.endpoint import Endpoint  # noqa: PLC0415
-
-        self._make_endpoint = Endpoint
         self._closed = False
         self._probe_timeout_s = probe_timeout_s
         self._clock = clock
@@ -139,7 +134,10 @@ class RegistryClient:
         if self._closed:
             raise RegistryError(registry.host, _CLOSED)
         if endpoint is None:
-            endpoint = self._endpoints[registry] = self._make_endpoint(
+            # A node that has its images asks no registry: until then no HTTP library is there.
+            from shimcore.registry.endpoint import Endpoint  # noqa: PLC0415
+
+            endpoint = self._endpoints[registry] = Endpoint(
                 registry,
                 self._context(registry),
                 ProxyRules.from_environment(os.environ),

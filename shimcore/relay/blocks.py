@@ -23,9 +23,10 @@ class BlockGatherer:
         """A HEADERS or PUSH_PROMISE frame opens a block; its flags count for the stream."""
         self.stream = stream
         self.flags = flags
-        self._fragments.clear()
-        self.frames.clear()
-        self._size = 0
+        if self._size:
+            self._fragments.clear()
+            self.frames.clear()
+            self._size = 0
 
     def add(self, fragment: bytes, flags: int) -> bytes | None:
         """The whole block once END_HEADERS is there; raises FrameError when it is too long."""

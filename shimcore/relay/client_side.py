@@ -156,8 +156,9 @@ class ClientSide:
         opened = state.opened.get(stream)
         if opened is not None and opened.holding:
             state.release(opened)  # trailers before a decision: not a unary request
-        self._keep_block = (
-            opened is not None or state.queue.blocks_wait or state.queue.waits(stream)
+        # Nothing waits in the queue while no byte is held.
+        self._keep_block = opened is not None or (
+            state.ledger.held > 0 and (state.queue.blocks_wait or state.queue.waits(stream))
         )
         try:
             fragment = frames.header_fragment(data, start, end, flags)

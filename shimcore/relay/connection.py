@@ -8,7 +8,6 @@ on when the caller of this class has decided (`forward`, `refuse`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
@@ -19,9 +18,6 @@ from shimcore.relay.scanner import Scanner
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import GRPC_UNAVAILABLE, Budget, ConnectionState, Phase
 from shimcore.relay.upstream_side import UpstreamSide
-
-_T = TypeVar("_T")
-
 
 class Connection:
     """Relays one connection. `opens` says of a method path whether its calls are opened.
@@ -79,15 +75,18 @@ class Connection:
 
     def take_to_client(self) -> list[bytes]:
         """Chunks for the client, in order."""
-        return _take(self._to_client.out)
+        taken, self._to_client.out = self._to_client.out, []
+        return taken
 
     def take_to_upstream(self) -> list[bytes]:
         """Chunks for the runtime, in order."""
-        return _take(self._to_upstream.out)
+        taken, self._to_upstream.out = self._to_upstream.out, []
+        return taken
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order."""
-        return _take(self._state.events)
+        taken, self._state.events = self._state.events, []
+        return taken
 
     # -- decisions in ------------------------------------------------------------------
 
@@ -195,9 +194,3 @@ class Connection:
     def debt(self) -> int:
         """Connection scope: what of upstream's next WINDOW_UPDATEs is withheld."""
         return self._state.ledger.debt
-
-
-def _take(items: list[_T]) -> list[_T]:
-    taken = items[:]
-    items.clear()
-    return taken

@@ -92,6 +92,8 @@ def unpadded(data: bytes, start: int, end: int, flags: int) -> tuple[int, int]:
 
 def header_fragment(data: bytes, start: int, end: int, flags: int) -> bytes:
     """The field block fragment of a HEADERS payload: padding and priority taken off (§6.2)."""
+    if not flags & (PADDED | PRIORITY_FLAG):
+        return data[start:end]
     start, end = unpadded(data, start, end, flags)
     if flags & PRIORITY_FLAG:
         start += 5

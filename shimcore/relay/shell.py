@@ -42,6 +42,8 @@ DRAIN_LINGER_S = 1.0
 ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch")
 # How long an unfinished request may hold memory that others need.
 STARVED_S = 30.0
+# Chunks that are copied into one write; past this a copy costs more than a system call.
+JOINED_BYTES = 16_384
 # Distinct methods that are counted apart; the CRI has about sixty.
 COUNTED_METHODS = 256
 _RESOURCE_EXHAUSTED = 8
@@ -223,16 +225,12 @@ class Pair:
     def _pump(self) -> None:
         """Send what the core has for both sides and act on its events."""
         core = self._core
-        while True:
-            for chunk in core.take_to_upstream():
-                self.upstream.write(chunk)
-            for chunk in core.take_to_client():
-                self.client.write(chunk)
-            events = core.take_events()
-            if not events:
-                break
+        while events := core.take_events():
             for event in events:
                 self._on_event(event)
+        # Only now, so that a call decided at once costs each side one write.
+        _write(self.upstream, core.take_to_upstream())
+        _write(self.client, core.take_to_client())
         if core.starved:
             self._relay.watch_starving()
 
@@ -369,6 +367,15 @@ class Pair:
         """End both sides at once."""
         self.client.abort()
         self.upstream.abort()
+
+
+def _write(side: Side, chunks: list[bytes]) -> None:
+    """Send chunks with one system call where they are small, without a copy where not."""
+    if len(chunks) > 1 and sum(map(len, chunks)) <= JOINED_BYTES:
+        side.write(b"".join(chunks))
+        return
+    for chunk in chunks:
+        side.write(chunk)
 
 
 def _why_away(path: str) -> str | None:
