@@ -1,0 +1,385 @@
+"""The follower against a server on a socket: lists, watches, and all that goes wrong there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from shimcore.config import kubernetes_api
+from shimcore.config.kubernetes import ClusterPart, Kind
+from shimcore.config.kubernetes_api import Api
+from shimcore.config.kubernetes_errors import AwayError, GoneError, RefusedError
+from shimcore.config.kubernetes_pace import Pace
+from shimcore.config.kubernetes_watch import Condition, Follower
+from shimcore.config.model import KubernetesSource
+from tests.support.apiserver import TOKEN, StandInApi, standing_in
+from tests.support.tls import PrivateCA
+
+PASSWORD = "pa55-w0rd-zx81"
+DOCUMENT = f"sealos: {{auth: {{username: a, password: {PASSWORD}}}}}"
+
+
+class QuickPace(Pace):
+    """The same order of things in fractions of a second."""
+
+    def start(self, *, known: bool) -> float:
+        return 0.0
+
+    def watch(self) -> float:
+        return 60.0
+
+    def spread(self) -> float:
+        return 0.02
+
+    def retry(self, failures: int) -> float:
+        return 0.05
+
+    def refused(self, refusals: int) -> float:
+        return 0.05
+
+
+class Followed:
+    """A follower at work, and what it told."""
+
+    def __init__(self, source: KubernetesSource) -> None:
+        self.told: list[ClusterPart] = []
+        self.follower = Follower(source, None, self._tell, pace=QuickPace(), sleep=_short)
+
+    async def _tell(self, part: ClusterPart) -> None:
+        self.told.append(part)
+
+    @property
+    def condition(self) -> Condition:
+        return self.follower.standing.condition
+
+    def text(self, kind: Kind) -> str:
+        """What was told last of a kind; empty when it is not there."""
+        document = self.told[-1].documents.get(kind) if self.told else None
+        return document.text if document else ""
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not done():
+                await asyncio.sleep(0.01)
+
+
+async def _short(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, 0.05))
+
+
+@asynccontextmanager
+async def followed(source: KubernetesSource) -> AsyncIterator[Followed]:
+    one = Followed(source)
+    task = asyncio.ensure_future(one.follower.run())
+    try:
+        yield one
+    finally:
+        assert not task.done(), task.exception()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StandInApi]:
+    async with standing_in() as started:
+        yield started
+
+
+@pytest.fixture
+def source(server: StandInApi, tmp_path: Path) -> KubernetesSource:
+    return KubernetesSource(True, str(server.kubeconfig(tmp_path / "kubeconfig")))
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> object:
+    """Whatever happens, neither the password nor the token is in any record."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert PASSWORD not in caplog.text
+    assert TOKEN not in caplog.text
+    assert PASSWORD.encode().hex() not in caplog.text
+
+
+async def test_change_delete_and_change_again(server: StandInApi, source: KubernetesSource) -> None:
+    """Both objects are followed; another object of the namespace is none of ours."""
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.WATCHING)
+        server.put("Secret", DOCUMENT)
+        server.put("ConfigMap", "timeout: 5m")
+        server.put("ConfigMap", "timeout: 6m", "another")
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) == "timeout: 5m")
+        assert one.text(Kind.SECRET) == DOCUMENT
+        server.delete("Secret")
+        await one.until(lambda: one.text(Kind.SECRET) == "")
+        server.put("Secret", "debug: true")
+        await one.until(lambda: one.text(Kind.SECRET) == "debug: true")
+        assert [asked.verb for asked in server.asked].count("list") == 2
+
+
+async def test_only_the_two_objects_are_asked_for(
+    server: StandInApi, source: KubernetesSource
+) -> None:
+    """Every request names the object, as RBAC's resourceNames wants it; lists come from the
+    cache; watches go on from the list's version."""
+    server.put("ConfigMap", "a: 1")
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.WATCHING)
+    assert sorted((asked.verb, asked.kind, asked.version) for asked in server.asked) == [
+        ("list", "ConfigMap", "0"),
+        ("list", "Secret", "0"),
+        ("watch", "ConfigMap", "101"),
+        ("watch", "Secret", "101"),
+    ]
+    assert {asked.answered for asked in server.asked} == {200}
+
+
+async def test_a_server_that_ignores_the_selector(
+    server: StandInApi, source: KubernetesSource
+) -> None:
+    """Other objects that come all the same are left alone."""
+    server.trouble.ignore_selector = True
+    server.put("Secret", "of: another", "another")
+    async with followed(source) as one:
+        await one.until(lambda: bool(one.told))
+        server.put("Secret", "of: another 2", "another")
+        server.put("ConfigMap", "mine: 1")
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) == "mine: 1")
+        assert one.text(Kind.SECRET) == ""
+
+
+async def test_bookmarks_move_the_version(tmp_path: Path) -> None:
+    """After a cut the watch goes on from the last bookmark, though all before is forgotten."""
+    async with standing_in(bookmark_s=0.05) as server:
+        source = KubernetesSource(True, str(server.kubeconfig(tmp_path / "kubeconfig")))
+        async with followed(source) as one:
+            await one.until(lambda: one.condition is Condition.WATCHING)
+            server.pass_versions(500)
+            await asyncio.sleep(0.3)
+            server.forget()
+            server.asked.clear()
+            server.cut()
+            await one.until(lambda: len(server.asked) >= 2)
+            await one.until(lambda: one.condition is Condition.WATCHING)
+            assert {(asked.verb, asked.version) for asked in server.asked} == {("watch", "600")}
+
+
+async def test_410_on_the_watch_request(server: StandInApi, source: KubernetesSource) -> None:
+    """The version is too old when the watch begins: list again, not from the cache."""
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.WATCHING)
+        await server.stop()
+        server.put("ConfigMap", "a: 2")
+        server.forget()
+        await server.start()
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) == "a: 2")
+
+
+async def test_410_inside_a_watch(server: StandInApi, source: KubernetesSource) -> None:
+    """The same as an event, on a connection that stays."""
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.WATCHING)
+        server.asked.clear()
+        server.pass_versions(10)
+        server.forget()
+        server.put("ConfigMap", "a: 2")
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) == "a: 2")
+        assert ("list", "") in {(asked.verb, asked.version) for asked in server.asked}
+
+
+@pytest.mark.parametrize(("code", "word"), [(401, "login"), (403, "rbac.yaml")])
+async def test_refused_and_then_allowed(
+    server: StandInApi,
+    source: KubernetesSource,
+    caplog: pytest.LogCaptureFixture,
+    code: int,
+    word: str,
+) -> None:
+    """Said with what to do about it; picked up when it is mended."""
+    server.trouble.codes[""] = code
+    server.put("Secret", DOCUMENT)
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.REFUSED)
+        await one.until(lambda: word in caplog.text and f"({code})" in caplog.text)
+        server.trouble.codes.clear()
+        await one.until(lambda: one.text(Kind.SECRET) == DOCUMENT)
+
+
+async def test_a_token_that_is_renewed(server: StandInApi, tmp_path: Path) -> None:
+    """The kubeconfig is read anew for each connection."""
+    path = tmp_path / "kubeconfig"
+    server.kubeconfig(path, token="old-token")
+    async with followed(KubernetesSource(True, str(path))) as one:
+        await one.until(lambda: one.condition is Condition.REFUSED)
+        server.kubeconfig(path)
+        await one.until(lambda: one.condition is Condition.WATCHING)
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+async def test_a_busy_server(server: StandInApi, source: KubernetesSource, code: int) -> None:
+    """It is away, not refusing; asked again later."""
+    server.trouble.codes["Secret"] = code
+    server.trouble.retry_after = 1
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.AWAY)
+        assert str(code) in one.follower.standing.detail
+        server.trouble.codes.clear()
+        await one.until(lambda: one.condition is Condition.WATCHING)
+
+
+async def test_cut_inside_an_event(server: StandInApi, source: KubernetesSource) -> None:
+    """Half an event is none; the whole one comes after the next connection."""
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.WATCHING)
+        server.trouble.cut_inside_event = True
+        server.put("Secret", DOCUMENT)
+        await one.until(lambda: one.condition is not Condition.WATCHING)
+        server.trouble.cut_inside_event = False
+        await one.until(lambda: one.text(Kind.SECRET) == DOCUMENT)
+
+
+async def test_a_server_that_shuts_down_in_order(
+    server: StandInApi, source: KubernetesSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Watches that end before their time are no alarm, and are not begun again at once."""
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.WATCHING)
+        server.end_watches()
+        await one.until(lambda: len(server.asked) >= 6)
+        await one.until(lambda: one.condition is Condition.WATCHING)
+    ours = [record for record in caplog.records if record.name.startswith("shimcore")]
+    assert all(record.levelno < logging.WARNING for record in ours)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"<html>", b"[]\n", b"{}\n", b'{"type": 1, "object": []}\n', b"\xff\xfe\n", b"[" * 9999],
+)
+async def test_garbage(server: StandInApi, source: KubernetesSource, garbage: bytes) -> None:
+    """Neither a list nor a watch of rubbish ends the follower, or is taken for an answer."""
+    api = Api(source)
+    try:
+        version = (await api.list(Kind.SECRET, fresh=False)).version
+        server.trouble.garbage = garbage
+        with pytest.raises(AwayError):
+            await api.list(Kind.SECRET, fresh=False)
+        server.put("Secret", DOCUMENT)
+        with pytest.raises(AwayError):
+            async for _ in api.watch(Kind.SECRET, version, 1):
+                pass
+    finally:
+        await api.aclose()
+
+
+async def test_an_event_without_end(
+    server: StandInApi, source: KubernetesSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is longer than an object can be is not gathered."""
+    monkeypatch.setattr(kubernetes_api, "LIMIT_BYTES", 10_000)
+    api = Api(source)
+    server.put("ConfigMap", "x" * 20_000)
+    try:
+        with pytest.raises(AwayError, match="too long"):
+            await api.list(Kind.CONFIG_MAP, fresh=False)
+        server.trouble.garbage = b"x" * 20_000
+        with pytest.raises(AwayError, match="too long"):
+            async for _ in api.watch(Kind.CONFIG_MAP, "100", 5):
+                pass
+    finally:
+        await api.aclose()
+
+
+async def test_slow_answers(
+    server: StandInApi, source: KubernetesSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that does not come, and a watch that does not end, have a bound each."""
+    monkeypatch.setattr(kubernetes_api, "ANSWER_S", 0.2)
+    monkeypatch.setattr(kubernetes_api, "OVERTIME_S", -0.7)
+    api = Api(source)
+    try:
+        with pytest.raises(AwayError, match="not finished"):
+            async for _ in api.watch(Kind.SECRET, "100", 1):
+                pass
+        server.trouble.delay_s = 2
+        with pytest.raises(AwayError, match=r"in time|not finished"):
+            await api.list(Kind.SECRET, fresh=False)
+    finally:
+        await api.aclose()
+
+
+async def test_what_each_status_means(server: StandInApi, source: KubernetesSource) -> None:
+    """410 is gone, 401 is for both kinds, 403 and other refusals for one."""
+    api = Api(source)
+    try:
+        for code, error, kind_only in ((401, RefusedError, False), (404, RefusedError, True)):
+            server.trouble.codes[""] = code
+            with pytest.raises(error) as caught:
+                await api.list(Kind.SECRET, fresh=True)
+            assert caught.value.kind_only is kind_only
+        server.trouble.codes[""] = 410
+        with pytest.raises(GoneError):
+            await api.list(Kind.SECRET, fresh=True)
+    finally:
+        await api.aclose()
+
+
+async def test_tls_is_verified(tmp_path: Path) -> None:
+    """With the kubeconfig's authority it is reached; with another it is not, and that is said."""
+    ca = PrivateCA(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = PrivateCA(tmp_path / "other")
+    async with standing_in(tls=ca.issue("127.0.0.1").context()) as server:
+        path = tmp_path / "kubeconfig"
+        server.kubeconfig(path, ca_file=other.ca_file)
+        async with followed(KubernetesSource(True, str(path))) as one:
+            await one.until(lambda: one.condition is Condition.AWAY)
+            assert "TLS" in one.follower.standing.detail
+            server.kubeconfig(path, ca_file=ca.ca_file)
+            await one.until(lambda: one.condition is Condition.WATCHING)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (None, "no such file"),
+        ("", "not a kubeconfig"),
+        (f"a: [{PASSWORD}", "not YAML"),
+        (f"users: [{PASSWORD}]", "not a kubeconfig"),
+        ("clusters: []\ncontexts: []\nusers: []\n", "no current context"),
+        (
+            "current-context: c\nclusters: [{name: k, cluster: {server: 'https://x'}}]\n"
+            "contexts: [{name: c, context: {cluster: k, user: u}}]\n"
+            f"users: [{{name: u, user: {{client-certificate-data: {PASSWORD}, "
+            f"client-key-data: {PASSWORD}}}}}]",
+            "cannot be used",
+        ),
+    ],
+)
+async def test_a_bad_kubeconfig(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str | None, word: str
+) -> None:
+    """It is said what is wrong, with nothing of its content; it may be mended later."""
+    path = tmp_path / "kubeconfig"
+    if content is not None:
+        path.write_text(content)
+    async with followed(KubernetesSource(True, str(path))) as one:
+        await one.until(lambda: one.condition is Condition.AWAY)
+        assert word in one.follower.standing.detail
+        assert PASSWORD not in one.follower.standing.detail
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe: 1", b"\x00"])
+async def test_a_secret_that_is_no_text(
+    server: StandInApi, source: KubernetesSource, raw: bytes
+) -> None:
+    """It reaches the reader of the document, which refuses it."""
+    server.put("Secret", raw)
+    async with followed(source) as one:
+        await one.until(lambda: bool(one.text(Kind.SECRET)))
+        with pytest.raises(Exception, match="not YAML"):
+            one.told[-1].layer()

@@ -1,0 +1,231 @@
+"""`serve`, `status` and `config show` as processes, with a server that stands in for the API's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shimcore.config.kubernetes_state import FILE_NAME
+from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
+from tests.support.apiserver import TOKEN, StandInApi, standing_in
+from tests.support.serving import COMMAND, ServeProcess, serving
+
+PASSWORD = "pa55-w0rd-zx81"
+SECRET = f"""
+sealos: {{auth: {{username: admin, password: {PASSWORD}}}}}
+registries: [{{address: 127.0.0.1:8, auth: {{username: robot, password: {PASSWORD}-2}}}}]
+"""
+SECRET_NAME = "Secret kube-system/image-cri-shim"
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[str]:
+    started = StandInRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
+    await started.start()
+    yield str(tmp_path / "runtime.sock")
+    await started.stop()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[StandInApi]:
+    async with standing_in() as started:
+        yield started
+
+
+def _kubernetes(api: StandInApi, tmp_path: Path) -> dict[str, str]:
+    return {"kubeconfig": str(api.kubeconfig(tmp_path / "kubeconfig"))}
+
+
+async def _command(shim: ServeProcess, *words: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [*COMMAND, "-f", str(shim.file), *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+async def _shown(shim: ServeProcess) -> dict[str, Any]:
+    done = await _command(shim, "config", "show", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    _has_no_secret(done.stdout + done.stderr)
+    tree: dict[str, Any] = json.loads(done.stdout)
+    return tree
+
+
+async def _status(shim: ServeProcess) -> tuple[dict[str, Any], str]:
+    done = await _command(shim, "status", "-o", "json")
+    table = await _command(shim, "status")
+    _has_no_secret(done.stdout + done.stderr + table.stdout + table.stderr)
+    tree: dict[str, Any] = json.loads(done.stdout)["config"]
+    return tree, table.stdout
+
+
+def _has_no_secret(text: str) -> None:
+    assert PASSWORD not in text
+    assert TOKEN not in text
+
+
+def _origins(shown: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {one["key"]: (one["value"], one["origin"]) for one in shown["values"]}
+
+
+async def _log(shim: ServeProcess, text: str) -> None:
+    await asyncio.to_thread(shim.wait_log, text)
+
+
+async def test_change_bad_change_and_delete(tmp_path: Path, runtime: str, api: StandInApi) -> None:
+    """What the cluster says counts, is kept and is shown with its origin; what is bad does not."""
+    kubernetes = _kubernetes(api, tmp_path)
+    async with serving(tmp_path, runtime, kubernetes=kubernetes, auth="a:file-pass") as shim:
+        await _log(shim, "watching ConfigMap and Secret kube-system/image-cri-shim")
+        api.put("Secret", SECRET)
+        api.put("ConfigMap", "timeout: 7m\nregistries: [{address: 127.0.0.1:7, priority: 900}]")
+        await _log(shim, f"reloaded from {shim.file} and ")
+
+        shown = await _shown(shim)
+        assert shown["running"] is True
+        origins = _origins(shown)
+        assert origins["auth"] == ("admin:***", SECRET_NAME)
+        assert origins["address"] == ("http://127.0.0.1:9", str(shim.file))
+        assert origins["timeout"] == ("7m", "ConfigMap kube-system/image-cri-shim")
+        assert origins["registries[0].priority"] == ("900", "ConfigMap kube-system/image-cri-shim")
+        assert origins["registries[1].auth"] == ("robot:***", SECRET_NAME)
+        assert origins["names"] == ("both", "default")
+
+        state, table = await _status(shim)
+        assert SECRET_NAME in state["sources"]
+        assert state["kubernetes"]["state"] == "watching"
+        assert SECRET_NAME in table
+        kept = tmp_path / "state" / FILE_NAME
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert PASSWORD in kept.read_text()
+        assert PASSWORD not in shim.file.read_text()
+
+        api.put("ConfigMap", f"timeout: 8m\nsealos: {{address: 'ftp://x', pasword: {PASSWORD}}}")
+        await _log(shim, "sealos.address: ")
+        state, table = await _status(shim)
+        assert "sealos.pasword" in state["kubernetes"]["error"]
+        assert "unknown key" in state["kubernetes"]["error"]
+        assert _origins(await _shown(shim))["timeout"][0] == "7m"
+        assert "8m" not in kept.read_text()
+
+        api.delete("ConfigMap")
+        api.delete("Secret")
+        await _log(shim, f"configuration reloaded from {shim.file}\n")
+        origins = _origins(await _shown(shim))
+        assert origins["timeout"] == ("15m", "default")
+        assert origins["auth"] == ("a:***", str(shim.file))
+        state, _ = await _status(shim)
+        assert state["sources"] == [str(shim.file)]
+        assert state["kubernetes"]["error"] is None
+        assert await asyncio.to_thread(shim.stop) == 0
+        _has_no_secret(shim.log)
+
+
+async def test_the_api_server_is_away_at_the_start(
+    tmp_path: Path, runtime: str, api: StandInApi
+) -> None:
+    """A node that boots has what was known last, says so, and serves at once."""
+    kubernetes = _kubernetes(api, tmp_path)
+    async with serving(tmp_path, runtime, kubernetes=kubernetes) as shim:
+        await _log(shim, "watching")
+        api.put("Secret", SECRET + "timeout: 7m")
+        await _log(shim, SECRET_NAME)
+        kept = tmp_path / "state" / FILE_NAME
+        while not kept.exists():
+            await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(shim.stop) == 0
+
+    await api.stop()
+    async with serving(tmp_path, runtime, kubernetes=kubernetes) as shim:
+        origins = _origins(await _shown(shim))
+        assert origins["timeout"] == ("7m", SECRET_NAME)
+        state, table = await _status(shim)
+        assert state["kubernetes"]["kept_at"] is not None
+        assert "copy" in table
+        assert await asyncio.to_thread(shim.stop) == 0
+        _has_no_secret(shim.log)
+    done = await _command(shim, "config", "show")
+    assert done.returncode == 0
+    assert "no shim is running" in done.stderr
+    assert SECRET_NAME in done.stdout
+    _has_no_secret(done.stdout + done.stderr)
+
+
+async def test_a_state_folder_that_cannot_be_written(
+    tmp_path: Path, runtime: str, api: StandInApi
+) -> None:
+    """It is a warning; the configuration counts all the same."""
+    (tmp_path / "state").write_text("in the way")
+    kubernetes = _kubernetes(api, tmp_path)
+    async with serving(tmp_path, runtime, kubernetes=kubernetes) as shim:
+        api.put("ConfigMap", "timeout: 7m")
+        await _log(shim, "the cluster's part cannot be kept")
+        assert _origins(await _shown(shim))["timeout"][0] == "7m"
+        assert "WARNING" in shim.log
+
+
+async def test_nothing_of_it_without_a_kubeconfig(tmp_path: Path, runtime: str) -> None:
+    """Not enabled, its packages are not even loaded."""
+    env = {"KUBECONFIG": ""}
+    shim = ServeProcess(tmp_path, runtime)
+    try:
+        await asyncio.to_thread(shim.start, env=env)
+        assert shim.process is not None
+        maps = Path(f"/proc/{shim.process.pid}/maps").read_text()
+        assert "msgspec" not in maps
+        state, _ = await _status(shim)
+        assert state["kubernetes"] is None
+    finally:
+        shim.kill()
+
+
+async def test_kubeconfig_from_the_environment(
+    tmp_path: Path, runtime: str, api: StandInApi
+) -> None:
+    """KUBECONFIG switches it on."""
+    api.put("ConfigMap", "timeout: 7m")
+    shim = ServeProcess(tmp_path, runtime)
+    try:
+        path = str(api.kubeconfig(tmp_path / "kubeconfig"))
+        await asyncio.to_thread(shim.start, env={"KUBECONFIG": path})
+        await _log(shim, "and ConfigMap kube-system/image-cri-shim")
+        assert _origins(await _shown(shim))["kubernetes.enabled"][1].startswith("environment")
+    finally:
+        shim.kill()
+
+
+async def test_a_kept_copy_that_is_spoiled(tmp_path: Path, runtime: str, api: StandInApi) -> None:
+    """It is said and not used; the shim serves."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / FILE_NAME).write_text(f'{{"documents": "{PASSWORD}')
+    async with serving(tmp_path, runtime, kubernetes=_kubernetes(api, tmp_path)) as shim:
+        assert "not a copy that was kept here" in shim.log
+        _has_no_secret(shim.log)
+
+
+async def test_the_section_changes_while_it_runs(
+    tmp_path: Path, runtime: str, api: StandInApi
+) -> None:
+    """Switched off, nothing of the cluster counts any more; switched on again, all of it does."""
+    api.put("ConfigMap", "timeout: 7m")
+    kubernetes: dict[str, Any] = _kubernetes(api, tmp_path)
+    async with serving(tmp_path, runtime, kubernetes=kubernetes, reloadInterval="200ms") as shim:
+        await _log(shim, "and ConfigMap")
+        shim.write_config(kubernetes={**kubernetes, "enabled": False})
+        await _log(shim, f"configuration reloaded from {shim.file}\n")
+        shown = await _shown(shim)
+        assert _origins(shown)["timeout"][0] == "15m"
+        assert shown["kubernetes"] is None
+        shim.write_config(kubernetes=kubernetes)
+        while _origins(await _shown(shim))["timeout"][0] != "7m":
+            await asyncio.sleep(0.2)

@@ -1,0 +1,380 @@
+"""What the follower does by the clock: hours of it, on a simulated one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+from shimcore.config.kubernetes import ClusterPart, Document, Event, Kind
+from shimcore.config.kubernetes_errors import (
+    AwayError,
+    ClusterError,
+    GoneError,
+    NotInstalledError,
+    RefusedError,
+)
+from shimcore.config.kubernetes_pace import Pace
+from shimcore.config.kubernetes_watch import Condition, Connection, Follower
+from shimcore.config.model import KubernetesSource
+from tests.support.simulated import run_simulated
+
+SOURCE = KubernetesSource(enabled=True, kubeconfig="/k")
+HOUR = 3600.0
+
+
+@dataclass
+class Server:
+    """An API server in memory; every request is noted with its time."""
+
+    asked: list[tuple[float, str]] = field(default_factory=list)
+    objects: dict[Kind, Document] = field(default_factory=dict)
+    fault: ClusterError | None = None
+    faults: dict[str, ClusterError] = field(default_factory=dict)  # by "list Secret"
+    ends_after_s: float | None = None
+    connects: int = 0
+    queues: list[tuple[Kind, asyncio.Queue[Event | ClusterError]]] = field(default_factory=list)
+
+    def connect(self, _source: KubernetesSource) -> Connection:
+        self.connects += 1
+        if isinstance(self.fault, NotInstalledError):
+            raise self.fault
+        return _Link(self)
+
+    def ask(self, what: str) -> None:
+        self.asked.append((asyncio.get_running_loop().time(), what))
+        if self.fault is not None:
+            raise self.fault
+        if what in self.faults:
+            raise self.faults[what]
+
+    def put(self, kind: Kind, text: str, version: str) -> None:
+        self.objects[kind] = Document(text, version)
+        self.send(kind, Event(version, self.objects[kind]))
+
+    def send(self, kind: Kind, event: Event | ClusterError) -> None:
+        for one, queue in self.queues:
+            if one is kind:
+                queue.put_nowait(event)
+
+    def go_away(self, error: ClusterError) -> None:
+        self.fault = error
+        for _, queue in self.queues:
+            queue.put_nowait(error)
+
+    def since(self, begun: float) -> list[str]:
+        return [what for at, what in self.asked if at >= begun]
+
+
+class _Link:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def list(self, kind: Kind, *, fresh: bool) -> Event:
+        self._server.ask(f"{'fresh ' if fresh else ''}list {kind}")
+        return Event("10", self._server.objects.get(kind))
+
+    async def watch(self, kind: Kind, version: str, timeout_s: float) -> AsyncGenerator[Event]:
+        self._server.ask(f"watch {kind} {version}")
+        yield Event(version, bookmark=True)
+        queue: asyncio.Queue[Event | ClusterError] = asyncio.Queue()
+        self._server.queues.append((kind, queue))
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._server.ends_after_s or timeout_s):
+                    while True:
+                        event = await queue.get()
+                        if isinstance(event, ClusterError):
+                            raise event
+                        yield event
+        finally:
+            self._server.queues.remove((kind, queue))
+
+    async def aclose(self) -> None:
+        return
+
+
+@asynccontextmanager
+async def following(
+    server: Server, known: ClusterPart | None = None
+) -> AsyncIterator[tuple[Follower, list[dict[Kind, str]]]]:
+    told: list[dict[Kind, str]] = []
+
+    async def tell(part: ClusterPart) -> None:
+        told.append({kind: document.text for kind, document in part.documents.items()})
+
+    pace = Pace(random.Random(7))
+    follower = Follower(SOURCE, known, tell, pace=pace, connect=server.connect)
+    task = asyncio.ensure_future(follower.run())
+    try:
+        yield follower, told
+    finally:
+        assert not task.done(), task.exception()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def condition(follower: Follower) -> Condition:
+    return follower.standing.condition
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_a_quiet_day() -> None:
+    """Two lists at the start, then two watches every 30 to 60 minutes, each from where it was."""
+
+    async def story() -> None:
+        server = Server()
+        async with following(server) as (follower, told):
+            await asyncio.sleep(10)
+            assert condition(follower) is Condition.WATCHING
+            assert told == [{}]
+            server.send(Kind.SECRET, Event("77", bookmark=True))
+            begun = now()
+            await asyncio.sleep(24 * HOUR)
+            asked = server.since(begun)
+            assert 48 <= len(asked) <= 96
+            assert set(asked) == {"watch ConfigMap 10", "watch Secret 77"}
+            assert server.connects == 1
+            assert told == [{}]
+
+    run_simulated(story())
+
+
+def test_a_change_is_told_once() -> None:
+    """Two objects changed together are one change; the same text again is none."""
+
+    async def story() -> None:
+        server = Server()
+        async with following(server) as (_, told):
+            await asyncio.sleep(10)
+            server.put(Kind.CONFIG_MAP, "a", "11")
+            server.put(Kind.SECRET, "b", "12")
+            await asyncio.sleep(5)
+            server.put(Kind.CONFIG_MAP, "a", "13")
+            await asyncio.sleep(5)
+            server.send(Kind.SECRET, Event("14"))
+            await asyncio.sleep(5)
+            both = {Kind.CONFIG_MAP: "a", Kind.SECRET: "b"}
+            assert told == [{}, both, {Kind.CONFIG_MAP: "a"}]
+
+    run_simulated(story())
+
+
+def test_away_at_the_start_for_an_hour(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is told, one line is logged, tries get rarer; then it is all there."""
+    caplog.set_level(logging.INFO, "shimcore")
+
+    async def story() -> None:
+        server = Server(fault=AwayError("127.0.0.1:6443: Connection refused"))
+        server.objects[Kind.CONFIG_MAP] = Document("a", "5")
+        async with following(server) as (follower, told):
+            await asyncio.sleep(HOUR)
+            assert told == []
+            assert condition(follower) is Condition.AWAY
+            assert "Connection refused" in follower.standing.detail
+            tries = server.connects
+            assert 10 <= tries <= 25
+            assert [record.levelname for record in caplog.records] == ["WARNING"]
+            server.fault = None
+            await asyncio.sleep(302)
+            assert condition(follower) is Condition.WATCHING
+            assert told == [{Kind.CONFIG_MAP: "a"}]
+            assert "watching" in caplog.text
+
+    run_simulated(story())
+
+
+def test_away_for_an_hour_in_between() -> None:
+    """What changed meanwhile is seen on return; what did not is not told again."""
+
+    async def story() -> None:
+        server = Server()
+        async with following(server) as (_, told):
+            await asyncio.sleep(HOUR)
+            server.go_away(AwayError("gone"))
+            await asyncio.sleep(HOUR)
+            begun = now()
+            server.fault = None
+            server.objects[Kind.SECRET] = Document("new", "900")
+            await asyncio.sleep(302)
+            assert told == [{}, {Kind.SECRET: "new"}]
+            assert sorted(server.since(begun)) == [
+                "list ConfigMap",
+                "list Secret",
+                "watch ConfigMap 10",
+                "watch Secret 10",
+            ]
+
+    run_simulated(story())
+
+
+def test_a_short_cut_goes_on_from_the_version() -> None:
+    """No list: the watches go on from where they were, within 30 s."""
+
+    async def story() -> None:
+        server = Server()
+        async with following(server) as (follower, _):
+            await asyncio.sleep(HOUR / 4)
+            begun = now()
+            server.go_away(AwayError("cut"))
+            server.fault = None
+            await asyncio.sleep(0.01)
+            assert condition(follower) is Condition.RECONNECTING
+            await asyncio.sleep(31)
+            assert condition(follower) is Condition.WATCHING
+            assert sorted(server.since(begun)) == ["watch ConfigMap 10", "watch Secret 10"]
+
+    run_simulated(story())
+
+
+def test_a_server_that_ends_every_watch_at_once() -> None:
+    """It is not asked again and again: less and less, down to every few minutes."""
+
+    async def story() -> None:
+        server = Server(ends_after_s=0.1)
+        async with following(server):
+            await asyncio.sleep(HOUR)
+            begun = now()
+            await asyncio.sleep(HOUR)
+            assert len(server.since(begun)) <= 4 * HOUR / 150
+
+    run_simulated(story())
+
+
+def test_too_old_a_version() -> None:
+    """410: listed again, not from the cache, after a random while; only that kind."""
+
+    async def story() -> None:
+        server = Server()
+        async with following(server) as (follower, _):
+            await asyncio.sleep(HOUR / 4)
+            begun = now()
+            server.send(Kind.SECRET, GoneError("too old"))
+            await asyncio.sleep(31)
+            assert server.since(begun) == ["fresh list Secret", "watch Secret 10"]
+            assert server.connects == 1
+            assert condition(follower) is Condition.WATCHING
+
+    run_simulated(story())
+
+
+def test_one_kind_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """The other counts all the same; the refused one is asked rarely and said once."""
+    caplog.set_level(logging.INFO, "shimcore")
+    known = ClusterPart(SOURCE, {Kind.SECRET: Document("kept", "1")})
+
+    async def story() -> None:
+        server = Server()
+        server.faults["list Secret"] = RefusedError("refuses (403): secrets", kind_only=True)
+        server.objects[Kind.CONFIG_MAP] = Document("a", "5")
+        async with following(server, known) as (follower, told):
+            await asyncio.sleep(4 * HOUR)
+            assert condition(follower) is Condition.REFUSED
+            assert told == [{Kind.CONFIG_MAP: "a", Kind.SECRET: "kept"}]
+            assert len([what for _, what in server.asked if what == "list Secret"]) <= 30
+            assert caplog.text.count("403") == 1
+            server.faults.clear()
+            await asyncio.sleep(901)
+            assert condition(follower) is Condition.WATCHING
+            assert told[1:] == [{Kind.CONFIG_MAP: "a"}]
+
+    run_simulated(story())
+
+
+def test_a_passing_refusal() -> None:
+    """A server that has just started refuses until it knows the roles: soon asked again."""
+
+    async def story() -> None:
+        server = Server()
+        async with following(server) as (follower, _):
+            await asyncio.sleep(HOUR / 4)
+            refused = RefusedError("refuses (403)", kind_only=True)
+            server.faults = {f"watch {kind} 10": refused for kind in Kind}
+            server.go_away(AwayError("restarts"))
+            server.fault = None
+            await asyncio.sleep(31)
+            server.faults.clear()
+            await asyncio.sleep(31)
+            assert condition(follower) is Condition.WATCHING
+
+    run_simulated(story())
+
+
+def test_the_login_is_refused() -> None:
+    """401: a new connection each time, so that a renewed certificate is read; rarely."""
+
+    async def story() -> None:
+        server = Server(fault=RefusedError("does not know the login (401)"))
+        async with following(server) as (follower, told):
+            await asyncio.sleep(12 * HOUR)
+            assert condition(follower) is Condition.REFUSED
+            assert told == []
+            assert 45 <= server.connects <= 100
+
+    run_simulated(story())
+
+
+def test_retry_after() -> None:
+    """A server that asks for patience gets it."""
+
+    async def story() -> None:
+        server = Server(fault=AwayError("429", retry_after_s=1000))
+        async with following(server):
+            await asyncio.sleep(HOUR)
+            assert server.connects <= 4
+
+    run_simulated(story())
+
+
+def test_not_installed(caplog: pytest.LogCaptureFixture) -> None:
+    """Said once, with what to do; the shim goes on."""
+
+    async def story() -> None:
+        server = Server(fault=NotInstalledError("lightkube is not installed"))
+        async with following(server) as (follower, _):
+            await asyncio.sleep(HOUR)
+            assert condition(follower) is Condition.NOT_INSTALLED
+
+    run_simulated(story())
+    assert caplog.text.count("not installed") == 1
+
+
+def test_a_kept_copy_waits() -> None:
+    """Nodes that boot together with a kept copy begin at random within 30 s."""
+
+    async def story() -> None:
+        begun = now()
+        firsts = []
+        for seed in range(40):
+            server = Server()
+            follower = Follower(
+                SOURCE,
+                ClusterPart(SOURCE, {}),
+                _nobody,
+                pace=Pace(random.Random(seed)),
+                connect=server.connect,
+            )
+            task = asyncio.ensure_future(follower.run())
+            begun = now()
+            await asyncio.sleep(31)
+            firsts.append(server.asked[0][0] - begun)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        assert max(firsts) > 25
+        assert min(firsts) < 5
+
+    run_simulated(story())
+
+
+async def _nobody(_part: ClusterPart) -> None:
+    return
