@@ -121,6 +121,11 @@ def _domain_fault(text: str) -> tuple[int, str] | None:
     host_end = _ipv6_end(text) if text.startswith("[") else _labels_end(text)
     if isinstance(host_end, tuple):
         return host_end
+    return _port_fault(text, host_end)
+
+
+def _port_fault(text: str, host_end: int) -> tuple[int, str] | None:
+    """[":" digits] after the host."""
     if host_end == len(text):
         return None
     if text[host_end] != ":":

@@ -109,13 +109,14 @@ def requests(data: bytes) -> None:
 
 def config(data: bytes) -> None:
     """No text does anything but make a configuration or a ConfigError that can be printed."""
+    refused = None
     try:
         parse_config(data.decode("utf-8", "surrogateescape"), "/nonexistent/config.yaml")
-        return
     except ConfigError as error:
         refused = error
-    assert refused.faults
-    str(refused).encode("utf-8", "backslashreplace")
+    if refused is not None:
+        assert refused.faults
+        str(refused).encode("utf-8", "backslashreplace")
 
 
 def reference(data: bytes) -> None:
