@@ -75,11 +75,11 @@ async def test_yaml_is_the_same(hub: DemoRegistry, config: str) -> None:
 
 async def test_pipe(hub: DemoRegistry, config: str) -> None:
     """In a pipe there is one line for each candidate; a warning about mapping is beside it."""
-    digest = hub.add_image("library/nginx", "latest")
-    ran = await run("-f", config, "resolve", "nginx")
+    digest = hub.add_image("org/app", "latest")
+    ran = await run("-f", config, "resolve", "quay.io/org/app")
     line = ran.out.splitlines()[-1]
     assert line.split()[:3] == [hub.host, "found", "1000"]
-    assert f"{hub.host}/library/nginx:latest" in line
+    assert f"{hub.host}/org/app:latest" in line
     assert digest in line
     [warning] = ran.error_lines
     assert warning.startswith(f"image-cri-shim: warning: {hub.host} keeps no domains apart")
