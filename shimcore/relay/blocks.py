@@ -23,7 +23,7 @@ class BlockGatherer:
         """A HEADERS or PUSH_PROMISE frame opens a block; its flags count for the stream."""
         self.stream = stream
         self.flags = flags
-        if self._size:
+        if self._size or self.frames:  # a block may be empty
             self._fragments.clear()
             self.frames.clear()
             self._size = 0
