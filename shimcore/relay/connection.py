@@ -19,6 +19,7 @@ from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import GRPC_UNAVAILABLE, Budget, ConnectionState, Phase
 from shimcore.relay.upstream_side import UpstreamSide
 
+
 class Connection:
     """Relays one connection. `opens` says of a method path whether its calls are opened.
 

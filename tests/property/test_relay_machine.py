@@ -236,7 +236,7 @@ class RelayMachine(RuleBasedStateMachine):
                 self.client[stream].over = True
                 self.wire.headers(stream, [*RESPONSE, *TRAILERS], end=True)
         self.take()
-        if self.unread:
+        while self.unread:
             self.credit(half=False)
         assert self.wire.core.windows == (frames.DEFAULT_WINDOW, frames.DEFAULT_WINDOW, 0)
         assert self.wire.core.debt == 0

@@ -132,6 +132,14 @@ def test_several_messages_are_released_as_they_came() -> None:
     assert not wire.events()
 
 
+def test_the_beginning_of_a_second_message_releases_at_once() -> None:
+    """More than one message may mean a stream of them: its end is not waited for."""
+    wire = Wire()
+    wire.open(1)
+    wire.data(1, message(b"one") + message(b"two")[:3], end=False)
+    assert body(wire.to_upstream(), 1) == message(b"one") + message(b"two")[:3]
+
+
 def test_a_second_message_after_the_first_was_told_releases_both() -> None:
     """The decision is called off, since it is no unary request."""
     wire = Wire()

@@ -98,6 +98,16 @@ def test_a_lost_header_table_releases_what_is_held(odd: bytes) -> None:
     assert not wire.events()
 
 
+def test_a_lost_header_table_is_told_once() -> None:
+    """Whatever else cannot be read later, on either side."""
+    wire = Wire()
+    bad = frames.frame(frames.HEADERS, 0x4 | frames.PADDED, 1, b"\xffabc")
+    for _ in range(3):
+        wire.client(bad)
+        wire.upstream(bad)
+    assert len(wire.events()) == 1
+
+
 def test_upstreams_lost_header_table_is_the_same() -> None:
     """The outcome of a call cannot be read any more."""
     wire = Wire()

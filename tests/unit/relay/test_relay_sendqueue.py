@@ -152,6 +152,25 @@ def test_an_ack_stands_between_the_data_before_and_after_it() -> None:
     assert not sender.queue
 
 
+def test_data_does_not_overtake_an_ack_that_waits_for_a_block() -> None:
+    """The client may have sent it in a window that is larger from that ACK on."""
+    sender = Sender(100)
+    own = Ledger(1)
+    sender.data(1, b"ab", end=False, own=own)
+    sender.queue.add_block(1, BLOCK)
+    sender.queue.add_ack(frames.frame(frames.SETTINGS, frames.ACK, 0), lambda: None)
+    sender.data(3, b"c")
+    assert not body(sender.sent(), 3)
+    own.update(1)
+    sender.queue.flush()
+    assert [frame.kind for frame in sender.sent()[1:]] == [
+        frames.DATA,
+        frames.HEADERS,
+        frames.SETTINGS,
+        frames.DATA,
+    ]
+
+
 def test_data_with_a_ledger_does_not_wait_for_an_ack() -> None:
     """An opened stream's window is known, whatever holds."""
     sender = Sender(1)

@@ -1,0 +1,565 @@
+"""Breaks the relay core on purpose, one rule at a time: each break has to fail a test.
+
+Run it as `python -m tests.mutation [NAME ...]`. A mutation replaces one piece of text in a
+copy of shimcore/relay; the relay's unit and property tests then run against the copy. It
+is not part of the default test run: some fifty runs of those tests take minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# In the order in which a break is likely to show; the first failure ends a run.
+TESTS = ("tests/unit/relay", "tests/property/test_relay_conversations.py")
+SEEDS = "30"
+# A mutated core may wait for what never comes.
+LIMIT_S = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One break: in `file`, the only occurrence of `old` becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+def _m(name: str, file: str, old: str, new: str) -> Mutation:
+    return Mutation(name, file, old, new)
+
+
+CLIENT, UPSTREAM, STREAMS = "client_side.py", "upstream_side.py", "streams.py"
+
+MUTATIONS = (
+    # 1. know each stream's method
+    _m(
+        "a block that is not of an opened call is not decoded",
+        CLIENT,
+        "        stream = self._block.stream\n        if stream > state.last_stream:",
+        "        stream = self._block.stream\n        if False:",
+    ),
+    _m(
+        "padding of HEADERS is read as its block",
+        "frames.py",
+        "    start, end = unpadded(data, start, end, flags)\n    if flags & PRIORITY_FLAG:",
+        "    if flags & PRIORITY_FLAG:",
+    ),
+    _m(
+        "priority is read as the block", "frames.py", "        start += 5\n", "        start += 0\n"
+    ),
+    _m(
+        "CONTINUATION is not part of the block",
+        "blocks.py",
+        '        block = b"".join(self._fragments)',
+        "        block = self._fragments[0]",
+    ),
+    _m(
+        "late trailers open a stream anew",
+        CLIENT,
+        "if stream > state.last_stream:",
+        "if stream not in state.live:",
+    ),
+    # 2. hold the request
+    _m(
+        "DATA of an opened call passes",
+        CLIENT,
+        "        opened = state.opened.get(stream)\n        if opened is None:\n"
+        "            if not ledger.held",
+        "        opened = None\n        if opened is None:\n            if not ledger.held",
+    ),
+    _m(
+        "END_STREAM is always set on what is sent",
+        "sendqueue.py",
+        "ends = item.end_stream and part == size",
+        "ends = part == size",
+    ),
+    _m(
+        "END_STREAM comes with the first part",
+        "sendqueue.py",
+        "ends = item.end_stream and part == size",
+        "ends = item.end_stream",
+    ),
+    _m(
+        "several messages are held as one",
+        STREAMS,
+        "(need is not None and len(stream.gathered) > need)",
+        "False",
+    ),
+    _m(
+        "a second message after the first was told stays held",
+        CLIENT,
+        "            if payload:\n                state.release(opened)\n",
+        "",
+    ),
+    _m(
+        "no message stays held",
+        STREAMS,
+        "if stream.ended or (need is not None",
+        "if (need is not None",
+    ),
+    _m(
+        "trailers do not release",
+        CLIENT,
+        "            state.release(opened)  # trailers before",
+        "            pass  # trailers before",
+    ),
+    # 3. windows
+    _m(
+        "a shorter message credits nobody",
+        STREAMS,
+        "        if owed:\n            self.to_client.inject(frames.window_update(0, owed))",
+        "        if owed:\n            pass",
+    ),
+    _m(
+        "a shorter message does not credit the stream",
+        STREAMS,
+        "if owed and not stream.ended:",
+        "if False:",
+    ),
+    _m(
+        "a longer message is not withheld",
+        "windows.py",
+        "        if self.debt <= 0:\n            return increment",
+        "        if self.debt <= 10**9:\n            return increment",
+    ),
+    _m(
+        "all of upstream's credit is withheld",
+        "windows.py",
+        "withheld = min(increment, self.debt)",
+        "withheld = increment",
+    ),
+    _m(
+        "the surplus does not wait for the connection's window",
+        "sendqueue.py",
+        "room = self._ledger.upstream",
+        "room = 1 << 30",
+    ),
+    _m(
+        "the surplus does not wait for the stream's window",
+        "sendqueue.py",
+        "room = min(room, queue.ledger.upstream)",
+        "pass",
+    ),
+    _m(
+        "no credit for held bytes of the connection",
+        STREAMS,
+        "if ledger.client < GRANT_BELOW_BYTES and ledger.held > ledger.debt:",
+        "if False:",
+    ),
+    _m(
+        "no credit for held bytes of a stream",
+        STREAMS,
+        "if credit > 0 and stream.ledger.client < need - len(stream.gathered):",
+        "if False:",
+    ),
+    _m(
+        "credit for held bytes is not withheld later",
+        "windows.py",
+        '"""The client is given credit for bytes that upstream has not seen."""\n'
+        "        self.debt += size",
+        '"""The client is given credit for bytes that upstream has not seen."""',
+    ),
+    _m(
+        "withheld credit is not granted again",
+        UPSTREAM,
+        "        state.grant(opened)\n",
+        "",
+    ),
+    _m(
+        "padding that is held is not credited",
+        STREAMS,
+        "        if padding:\n            self.ledger.replace",
+        "        if False:\n            self.ledger.replace",
+    ),
+    _m(
+        "padding of queued DATA is not credited",
+        CLIENT,
+        "state.ledger.replace(end - start - (last - first), 0)",
+        "pass",
+    ),
+    _m(
+        "a reset does not give back what was held",
+        STREAMS,
+        "        self.ledger.replace(size, 0)\n        self.drop_queued(stream.id)",
+        "        self.drop_queued(stream.id)",
+    ),
+    _m(
+        "DATA that passes is not counted",
+        CLIENT,
+        "            if not ledger.held and not ledger.debt:\n"
+        "                ledger.upstream -= end - start",
+        "            if not ledger.held and not ledger.debt:\n                pass",
+    ),
+    _m(
+        "a client may overrun its window",
+        STREAMS,
+        "if size and size > self.ledger.client:",
+        "if False:",
+    ),
+    # 4. refuse
+    _m(
+        "upstream is not reset",
+        STREAMS,
+        "            self.to_upstream.inject(reset)",
+        "            pass",
+    ),
+    _m(
+        "a reset goes before the HEADERS that wait",
+        STREAMS,
+        "        if self.queue.waits(stream.id):\n            self.queue.add_frame",
+        "        if False:\n            self.queue.add_frame",
+    ),
+    _m(
+        "late header blocks are dropped, whatever they change",
+        UPSTREAM,
+        "        if block is not None and changed:",
+        "        if False:",
+    ),
+    _m(
+        "late header blocks are forwarded, whatever they change",
+        UPSTREAM,
+        "        if block is not None and changed:",
+        "        if block is not None:",
+    ),
+    _m(
+        "late DATA reaches the client",
+        UPSTREAM,
+        "        if state.refused and stream in state.refused:\n"
+        "            return self._refused_data",
+        "        if False:\n            return self._refused_data",
+    ),
+    _m(
+        "late DATA is not credited to upstream",
+        UPSTREAM,
+        "self._state.to_upstream.inject(frames.window_update(0, end - start))",
+        "pass",
+    ),
+    _m(
+        "a refusal indexes its fields",
+        "frames.py",
+        'return b"\\x00" + _string(name) + _string(value)',
+        'return b"\\x40" + _string(name) + _string(value)',
+    ),
+    _m(
+        "a refusal's text is not encoded",
+        "frames.py",
+        'safe=" !\\"#$&',
+        'safe=" %!\\"#$&',
+    ),
+    _m(
+        "a refusal ignores what upstream has answered",
+        "connection.py",
+        "answered = opened.answered or passing is not None",
+        "answered = False",
+    ),
+    _m(
+        "a refusal ignores a block that is on its way",
+        "connection.py",
+        "answered = opened.answered or passing is not None",
+        "answered = opened.answered",
+    ),
+    _m(
+        "a call is ended twice",
+        "connection.py",
+        "        if passing is not None and passing & frames.END_STREAM:\n",
+        "        if False:\n",
+    ),
+    _m(
+        "the owed size update is left out",
+        UPSTREAM,
+        "        self.decoder.resize(smallest)\n        return frames.size_update(smallest)",
+        '        return b""',
+    ),
+    _m(
+        "the owed size update is the last one",
+        UPSTREAM,
+        "            size = min(size, smallest)",
+        "            pass",
+    ),
+    _m(
+        "the client's late DATA is not credited",
+        CLIENT,
+        "            state.ledger.replace(end - start, 0)\n",
+        "            state.ledger.held -= end - start\n",
+    ),
+    # interleaving
+    _m(
+        "own frames go out inside of a frame",
+        "scanner.py",
+        "return not (self._left or self.in_block or self._locked or self._feeding)",
+        "return not (self.in_block or self._locked or self._feeding)",
+    ),
+    _m(
+        "own frames go out inside of a header block",
+        "scanner.py",
+        "return not (self._left or self.in_block or self._locked or self._feeding)",
+        "return not (self._left or self._locked or self._feeding)",
+    ),
+    _m(
+        "own frames go out before the server's SETTINGS",
+        "connection.py",
+        "Scanner(self._upstream_side.handlers(), locked=True)",
+        "Scanner(self._upstream_side.handlers())",
+    ),
+    _m(
+        "header blocks overtake each other",
+        "sendqueue.py",
+        "if self._order[0] != stream or",
+        "if",
+    ),
+    _m(
+        "a chunk in which nothing is taken is copied",
+        "scanner.py",
+        "        if start == 0:\n            self.out.append(data)",
+        "        if start == 0:\n            self.out.append(bytes(memoryview(data)))",
+    ),
+    # settings
+    _m(
+        "a smaller initial window counts from the ACK on only",
+        "settings.py",
+        "return min(self._values(key))",
+        "return self._acknowledged[key]",
+    ),
+    _m(
+        "a larger initial window counts at once",
+        "settings.py",
+        "return min(self._values(key))",
+        "return self._values(key)[-1]",
+    ),
+    _m(
+        "open streams do not follow the initial window",
+        STREAMS,
+        "            stream.ledger.upstream += difference\n",
+        "            pass\n",
+    ),
+    _m(
+        "a held request is stuck below zero",
+        STREAMS,
+        "                self.grant(stream)  # what fitted",
+        "                pass  # what fitted",
+    ),
+    _m(
+        "an ACK overtakes queued DATA",
+        CLIENT,
+        "if queue.blocks_wait or (shrinks and queue.untracked_waits):",
+        "if queue.blocks_wait:",
+    ),
+    _m(
+        "an ACK overtakes header blocks",
+        CLIENT,
+        "if queue.blocks_wait or (shrinks and queue.untracked_waits):",
+        "if shrinks and queue.untracked_waits:",
+    ),
+    _m(
+        "DATA overtakes an ACK",
+        "sendqueue.py",
+        "(item.untracked is not None and not item.untracked.free)",
+        "False",
+    ),
+    _m(
+        "the decoder's bound stays at its default",
+        "headers.py",
+        "self.allowed_bytes = max(self.allowed_bytes, size)",
+        "pass",
+    ),
+    # HPACK
+    _m(
+        "a size update does not evict",
+        "headers.py",
+        "        self._changed()\n        self._evict()",
+        "        self._changed()",
+    ),
+    _m(
+        "a remembered block outlives a change of the table",
+        "headers.py",
+        "        if self._remembered:\n            self._remembered.clear()",
+        "        pass",
+    ),
+    _m(
+        "an entry larger than the table stays out and leaves the others",
+        "headers.py",
+        "            self._entries.clear()\n            self._size = 0\n            return",
+        "            return",
+    ),
+    # limits
+    _m(
+        "a header block has no limit",
+        "blocks.py",
+        "if self._size > HEADER_BLOCK_BYTES:",
+        "if False:",
+    ),
+    _m(
+        "a long header frame is waited for",
+        UPSTREAM,
+        "    def _open_block(\n"
+        "        self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int\n"
+        "    ) -> Verdict:\n        if end > len(data):\n"
+        "            if end - start > HEADER_BLOCK_BYTES:",
+        "    def _open_block(\n"
+        "        self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int\n"
+        "    ) -> Verdict:\n        if end > len(data):\n            if False:",
+    ),
+    _m(
+        "any number of streams is tracked",
+        CLIENT,
+        "if len(state.live) + len(state.opened) >= TRACKED_STREAMS:",
+        "if False:",
+    ),
+    _m(
+        "any number of refused streams is remembered",
+        STREAMS,
+        "if len(self.refused) > REFUSED_STREAMS:",
+        "if False:",
+    ),
+    _m(
+        "gzip inflates beyond the limit",
+        "messages.py",
+        "if len(message) > MESSAGE_BYTES or not inflater.eof or inflater.unused_data:",
+        "if inflater.unused_data:",
+    ),
+    _m(
+        "any encoding is taken for gzip",
+        "messages.py",
+        'if encoding != b"gzip":',
+        "if False:",
+    ),
+    _m(
+        "a message may have any length",
+        "messages.py",
+        "    if length > MESSAGE_BYTES:",
+        "    if False:",
+    ),
+    _m(
+        "credit is given past the connection's limit",
+        STREAMS,
+        "if ledger.held > CONNECTION_HELD_BYTES or self._budget.used > self._budget.limit:",
+        "if self._budget.used > self._budget.limit:",
+    ),
+    _m(
+        "credit is given past the process's limit",
+        STREAMS,
+        "if ledger.held > CONNECTION_HELD_BYTES or self._budget.used > self._budget.limit:",
+        "if ledger.held > CONNECTION_HELD_BYTES:",
+    ),
+    _m(
+        "the process's budget is not given back",
+        STREAMS,
+        "        self._budget.used -= self.accounted\n",
+        "",
+    ),
+    # the end of calls, and of sight
+    _m(
+        "a reset while held cancels nothing",
+        CLIENT,
+        "            state.report(opened, GRPC_CANCELLED)\n",
+        "",
+    ),
+    _m(
+        "a reset while held is not forwarded",
+        CLIENT,
+        "            state.queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])\n"
+        "            return TAKE\n        return PASS\n\n    def on_window_update",
+        "            return TAKE\n        return TAKE\n\n    def on_window_update",
+    ),
+    _m(
+        "an outcome is told twice",
+        STREAMS,
+        "            stream.awaited = False\n",
+        "",
+    ),
+    _m(
+        "a lost table releases nothing",
+        STREAMS,
+        "            if stream.holding:\n                self.release(stream)\n            else:",
+        "            if stream.holding:\n                pass\n            else:",
+    ),
+    _m(
+        "a lost table is told every time",
+        STREAMS,
+        "        if self.lost:\n            return\n",
+        "",
+    ),
+    _m(
+        "what is not HTTP/2 is read as frames",
+        "connection.py",
+        "            self._to_upstream.drop_sight()\n",
+        "",
+    ),
+    _m(
+        "padding is taken for the answer",
+        UPSTREAM,
+        "                first, last = frames.unpadded(data, start, end, flags)",
+        "                first, last = start, end",
+    ),
+)
+
+
+def main(names: list[str]) -> int:
+    """Run the mutations whose names contain one of `names` (all without); 1 if one lives."""
+    chosen = [m for m in MUTATIONS if not names or any(name in m.name for name in names)]
+    with _copy() as unchanged:
+        if _fails(unchanged):
+            print("the tests fail without any mutation", file=sys.stderr)
+            return 2
+    alive = 0
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for mutation, caught in zip(chosen, pool.map(_caught, chosen), strict=True):
+            alive += not caught
+            print("caught" if caught else "ALIVE ", mutation.name, flush=True)
+    print(f"{len(chosen) - alive} of {len(chosen)} mutations are caught")
+    return 1 if alive else 0
+
+
+def _caught(mutation: Mutation) -> bool:
+    with _copy() as folder:
+        path = folder / "shimcore" / "relay" / mutation.file
+        text = path.read_text()
+        if text.count(mutation.old) != 1:
+            raise SystemExit(f"{mutation.name}: its text is not once in {mutation.file}")
+        path.write_text(text.replace(mutation.old, mutation.new))
+        return _fails(folder)
+
+
+@contextmanager
+def _copy() -> Iterator[Path]:
+    """A folder with the sources and tests that are needed, to be changed at will."""
+    with tempfile.TemporaryDirectory(prefix="mutation-") as name:
+        folder = Path(name)
+        for part in ("shimcore", "tests/unit/relay", "tests/property", "tests/support"):
+            shutil.copytree(
+                ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        for part in ("pyproject.toml", "tests/__init__.py", "tests/unit/__init__.py"):
+            shutil.copy(ROOT / part, folder / part)
+        yield folder
+
+
+def _fails(folder: Path) -> bool:
+    """Whether a test fails in this folder. A run that takes too long counts as a failure."""
+    environment = {**os.environ, "RELAY_SEEDS": SEEDS, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *TESTS]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    if done.returncode not in {0, 1}:
+        raise SystemExit(f"pytest did not run:\n{done.stdout.decode()}{done.stderr.decode()}")
+    return done.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
