@@ -8,7 +8,7 @@ import pytest
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
-from shimcore.relay.events import CallCancelled, CallEnded, Notice
+from shimcore.relay.events import CallCancelled, CallEnded, Notice, StreamBegan, StreamEnded
 from shimcore.relay.limits import HEADER_BLOCK_BYTES, TRACKED_STREAMS
 from tests.support.wire import OTHER, PULL, RESPONSE, TRAILERS, Frame, Wire, body, message, setting
 
@@ -306,6 +306,38 @@ def test_live_streams_are_those_that_have_not_ended() -> None:
     assert wire.core.live == {7: OTHER}
     wire.upstream(frames.frame(frames.DATA, frames.END_STREAM, 7))
     assert not wire.core.live
+
+
+def test_watched_calls_begin_and_end_once() -> None:
+    """Every call, opened or not, however it ends; nothing is told where nobody watches."""
+    wire = Wire()
+    wire.open(1, OTHER)
+    assert not wire.events()
+    wire.core.watched = True
+    for stream in (3, 5, 7, 9, 13):
+        wire.open(stream, OTHER)
+    wire.call(15)
+    wire.answer(3)
+    wire.client(frames.rst_stream(3, 8))
+    wire.client(frames.rst_stream(5, 8))
+    wire.upstream(frames.rst_stream(7, 8))
+    wire.upstream(frames.frame(frames.DATA, frames.END_STREAM, 9))
+    wire.core.refuse(15, 5, "no")
+    wire.core.close()
+    wire.core.close()
+    events = wire.events()
+    assert [e.stream for e in events if isinstance(e, StreamBegan)] == [3, 5, 7, 9, 13, 15]
+    ended = {e.stream: (e.path, e.status) for e in events if isinstance(e, StreamEnded)}
+    assert ended == {
+        1: (OTHER, 14),
+        3: (OTHER, 0),
+        5: (OTHER, 1),
+        7: (OTHER, 1),
+        9: (OTHER, 2),
+        15: (PULL, 5),
+        13: (OTHER, 14),
+    }
+    assert sum(isinstance(e, StreamEnded) for e in events) == 7
 
 
 def test_late_trailers_open_no_stream() -> None:
