@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import ssl
-import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ KINDS = {"configmaps": "ConfigMap", "secrets": "Secret"}
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: `verb` is list or watch; `at` is the server's clock."""
+    """One request: `verb` is list or watch; `at` is the event loop's clock."""
 
     verb: str
     kind: str
@@ -222,7 +221,7 @@ class StandInApi:
         code = self._code(kind, target.path, query, watch=watch, known=known)
         version = query.get("resourceVersion", "")
         verb = "watch" if watch else "list"
-        self.asked.append(Asked(verb, kind, version, time.monotonic(), code))
+        self.asked.append(Asked(verb, kind, version, asyncio.get_running_loop().time(), code))
         await asyncio.sleep(self.trouble.delay_s)
         if code != 200:
             return self._refuse(writer, code, kind)
