@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from shimcore.config.document import Tree, joined
@@ -40,6 +39,8 @@ class Reader:
         return {key.name: self._value(key, given.get(key.name), path) for key in keys}
 
     def _unknown(self, name: str, known: set[str], path: str) -> None:
+        from difflib import get_close_matches  # noqa: PLC0415 - for a fault only
+
         by_lower = {candidate.lower(): candidate for candidate in known}
         near = get_close_matches(name.lower()[:64], by_lower, n=1, cutoff=0.6)
         hint = f"; did you mean {by_lower[near[0]]}?" if near else ""

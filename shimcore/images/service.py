@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shimcore.config import Fallback
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.images.decision import Decision, Forward, Method, Refuse, Verdict, method_of
-from shimcore.images.explanation import Resolution, explain
 from shimcore.images.find import FindCall
 from shimcore.images.messages import ImageRequest, UnreadableRequestError
 from shimcore.images.parts import call_deadline, make_parts
@@ -24,6 +23,7 @@ from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
     from shimcore.config import Config
+    from shimcore.images.explanation import Resolution
     from shimcore.images.ports import Registries, Runtime
 
 logger = logging.getLogger("shimcore.images")
@@ -167,6 +167,8 @@ class ImageService:
 
     async def explain(self, image: str, *, offline: bool) -> Resolution:
         """What a pull of `image` would become; see `shimcore.images.explanation`."""
+        from shimcore.images.explanation import explain  # noqa: PLC0415 - for an operator only
+
         registries = None if offline else self._registries
         return await explain(image, self._config, registries)
 

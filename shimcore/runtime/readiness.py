@@ -7,28 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_delay,
-    stop_never,
-    wait_exponential,
-)
-
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import RuntimeCallError, SeveralRuntimesError, StatusCode
 from shimcore.runtime.values import RuntimeVersion
 
-FIRST_WAIT_S = 0.1
-LONGEST_WAIT_S = 2.0
-
 ATTEMPT_TIMEOUT_S = 5.0
 """One question; a runtime that takes longer to say its version is not ready."""
 
-NOTICE_INTERVAL_S = 10.0
 
 OnWait = Callable[[str], None]
 T = TypeVar("T")
@@ -87,14 +74,17 @@ def _hint(error: RuntimeCallError) -> str:
 async def _wait_for(
     attempt: Callable[[], Awaitable[T]], timeout_s: float | None, on_wait: OnWait
 ) -> T:
-    retrying = AsyncRetrying(
-        retry=retry_if_exception(_may_pass),
-        wait=_Wait(timeout_s),
-        stop=stop_never if timeout_s is None else stop_after_delay(timeout_s),
-        before_sleep=_Notice(on_wait),
-        reraise=True,
-    )
-    return await retrying(attempt)
+    started = time.monotonic()
+    try:
+        return await attempt()
+    except RuntimeUnavailableError as error:
+        if not _may_pass(error):
+            raise
+    # A node whose runtime is up does not load what is needed for waiting.
+    from shimcore.runtime.patience import retried  # noqa: PLC0415
+
+    left_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - started))
+    return await retried(attempt, _may_pass, left_s, on_wait)
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -102,32 +92,3 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, RuntimeUnavailableError) and not isinstance(
         error, SeveralRuntimesError
     )
-
-
-class _Wait:
-    """Seconds until the next attempt: 0.1 doubling to 2, cut at what is left of the time."""
-
-    def __init__(self, timeout_s: float | None) -> None:
-        self._timeout_s = timeout_s
-        self._backoff = wait_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
-
-    def __call__(self, state: RetryCallState) -> float:
-        wait_s = self._backoff(state)
-        if self._timeout_s is None or state.seconds_since_start is None:
-            return wait_s
-        return min(wait_s, max(0.0, self._timeout_s - state.seconds_since_start))
-
-
-class _Notice:
-    """Passes on why there is waiting: at once, then at most every 10 s."""
-
-    def __init__(self, on_wait: OnWait) -> None:
-        self._on_wait = on_wait
-        self._next_s = 0.0
-
-    def __call__(self, state: RetryCallState) -> None:
-        now_s = time.monotonic()
-        if now_s < self._next_s or state.outcome is None:
-            return
-        self._next_s = now_s + NOTICE_INTERVAL_S
-        self._on_wait(str(state.outcome.exception()))
