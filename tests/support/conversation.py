@@ -291,12 +291,12 @@ class Conversation:
 
     def client_send_data(self, call: Call) -> bool:
         left = len(call.body) - call.sent
-        try:
-            room = self.client.local_flow_control_window(call.stream)
-        except h2.exceptions.StreamClosedError:  # reset by h2 at a late frame of a refused call
+        stream = self.client.streams.get(call.stream)
+        if stream is None or stream.closed:  # by h2, at a late frame of a refused call
             assert call.stream in self.client.forgotten
             call.client_done = True
             return True
+        room = self.client.local_flow_control_window(call.stream)
         room = min(room, self.client.max_outbound_frame_size)
         if left and room <= 0:
             return False
