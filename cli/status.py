@@ -116,8 +116,8 @@ def _blocks(found: Status) -> list[Block]:
         pairs.append(("kubernetes", _kubernetes(config["kubernetes"])))
     if facts["serving"]:
         asked = cache["hits"] + cache["misses"]
-        share = f", {100 * cache['hits'] // asked} % of questions answered" if asked else ""
-        pairs.append(("cache", Cell(f"{cache['entries']} images{share}")))
+        share = f", {cache['hits']} of {asked} questions answered from it" if asked else ""
+        pairs.append(("cache", Cell(f"{_images(cache['entries'])}{share}")))
         pairs.append(("calls", Cell(f"{facts['calls']:,}")))
     blocks: list[Block] = [Facts("image-cri-shim", tuple(pairs))]
     if facts["registries"]:
@@ -149,6 +149,10 @@ def _kubernetes(state: dict[str, Any]) -> Cell:
         text += f"; the node's copy of {state['kept_at']} counts meanwhile"
     good = state["state"] == "watching" and not state["error"]
     return Cell(text, GOOD if good else WARN)
+
+
+def _images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count:,} images"
 
 
 def _age(seconds: float) -> str:
