@@ -17,6 +17,8 @@ AUTHORITIES = (
 
 def give_back_library_path() -> None:
     """Let child processes, systemctl say, find the system's libraries and not the bundle's."""
+    # A child may be this command once more: it sets out anew, and does not rely on our path.
+    os.environ["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
     before = os.environ.pop("LD_LIBRARY_PATH_ORIG", None)
     os.environ.pop("LD_LIBRARY_PATH", None)
     if before is not None:

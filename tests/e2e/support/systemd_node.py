@@ -1,19 +1,22 @@
 """Runs inside the booted tree: the stand-in runtime, and a hub with a login, sealos.hub:5000.
 
+Outside of it, in its network alone, it takes the tree's root directory as its argument.
 A pull takes as long as `/run/node/slow` says (seconds), after `/run/node/pulling` appeared.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.runtime import PulledImage, RegistryPuller, StandInRuntime
 from shimcore.pb import cri_pb2
 
-SOCKET = "/run/containerd/containerd.sock"
-ROOM = Path("/run/node")
+ROOT = Path(*sys.argv[1:2] or "/")
+SOCKET = str(ROOT / "run/containerd/containerd.sock")
+ROOM = ROOT / "run/node"
 
 
 class _SlowPuller(RegistryPuller):

@@ -21,6 +21,7 @@ from pathlib import Path
 from .process import Process, wait_for
 
 BASE = Path(".cache/systemd-tree/bookworm-1").absolute()
+DOWNLOADS = BASE.parent / "downloads"
 PACKAGES = "systemd,systemd-sysv,python3,procps"
 MIRROR = "http://deb.debian.org/debian"
 COMPONENTS = ("debootstrap", "unshare", "nsenter", "setpriv")
@@ -29,7 +30,8 @@ PREFIX = "/opt/image-cri-shim"
 COMMAND = f"{PREFIX}/bin/image-cri-shim"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Runs in the new namespaces. $1: directory of this boot, $2: base, $3: this Python's packages.
+# Runs in the new namespaces. $1: directory of this boot, $2: base, $3: this Python's packages,
+# or nothing.
 _BOOT = """
 set -eu
 mount -t tmpfs tmpfs "$1/over"
@@ -37,8 +39,10 @@ mkdir "$1/over/upper" "$1/over/work"
 cp -a "$1/files/." "$1/over/upper/"
 mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/over/upper,workdir=$1/over/work" "$1/tree"
 cd "$1/tree"
-mount --bind "$3" opt/image-cri-shim/packages
-mount -o remount,bind,ro opt/image-cri-shim/packages
+if [ -n "$3" ]; then
+  mount --bind "$3" opt/image-cri-shim/packages
+  mount -o remount,bind,ro opt/image-cri-shim/packages
+fi
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
@@ -73,16 +77,21 @@ def missing() -> list[str]:
 
 def base() -> Path:
     """The unpacked Debian, made when it is not there yet (a minute or two)."""
-    if not BASE.exists():
-        partial = BASE.with_name(f"{BASE.name}.partial")
+    return unpacked(BASE, PACKAGES)
+
+
+def unpacked(place: Path, packages: str) -> Path:
+    """`place` with the smallest Debian and these packages, made when it is not there yet."""
+    if not place.exists():
+        partial = place.with_name(f"{place.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        variant = ["--variant=minbase", f"--include={PACKAGES}"]
-        with (BASE.parent / "debootstrap.log").open("wb") as log:
+        DOWNLOADS.mkdir(parents=True, exist_ok=True)
+        variant = ["--variant=minbase", f"--include={packages}", f"--cache-dir={DOWNLOADS}"]
+        with (place.parent / "debootstrap.log").open("wb") as log:
             command = ["debootstrap", *variant, "bookworm", str(partial), MIRROR]
             subprocess.run(command, stdout=log, stderr=log, check=True)
-        partial.rename(BASE)
-    return BASE
+        partial.rename(place)
+    return place
 
 
 class Done(subprocess.CompletedProcess[str]):
@@ -180,7 +189,6 @@ class Machine:
         self._cgroup = parent / f"image-cri-shim-e2e-{os.getpid()}-{self.directory.name}"
         self._cgroup.mkdir()
         spaces = ["--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net", "--fork"]
-        packages = sysconfig.get_path("platlib")
         return [
             "sh",
             "-c",
@@ -195,9 +203,17 @@ class Machine:
             _BOOT,
             "sh",
             str(self.directory),
-            str(base()),
-            packages,
+            str(self._base()),
+            self._packages(),
         ]
+
+    def _base(self) -> Path:
+        """The unpacked system that it boots."""
+        return base()
+
+    def _packages(self) -> str:
+        """The Python packages that it shares with this process; empty for none."""
+        return sysconfig.get_path("platlib")
 
     def _install(self) -> None:
         """The project in a virtual environment of Debian's Python; what it needs is bound in."""

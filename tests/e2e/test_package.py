@@ -1,0 +1,241 @@
+"""The .deb and the .tar.gz on a Debian without Python and without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import refuse
+from tests.e2e.support import systemd_tree
+from tests.e2e.support.bare_tree import BareMachine, bare_machine
+from tests.e2e.support.process import wait_for
+from tests.e2e.support.systemd_tree import PROJECT, Done, snapshot
+
+pytestmark = pytest.mark.e2e
+
+NAME = "image-cri-shim"
+SERVICE = f"{NAME}.service"
+SOCKET = f"{NAME}.socket"
+COMMAND = f"/usr/bin/{NAME}"
+CONFIG = f"/etc/{NAME}.yaml"
+STATE = f"/var/lib/{NAME}"
+SHIM = f"/run/{NAME}.sock"
+HUB = "address: http://127.0.0.1:5000\nauth: admin:pass:word\nfallback: deny\n"
+BUILD_S = 900
+KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
+KUBELET = {
+    "/etc/systemd/system/kubelet.service": (
+        f"[Service]\nExecStart=/usr/local/bin/kubelet --config={KUBELET_CONFIG}\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    ),
+    KUBELET_CONFIG: (
+        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+        "containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def dist() -> Path:
+    """The folder with the packages of these sources, built when they are not there."""
+    lacking = systemd_tree.missing()
+    if lacking:
+        refuse("needs " + ", ".join(lacking))
+    built = subprocess.run(
+        ["make", "dist"], cwd=PROJECT, capture_output=True, text=True, timeout=BUILD_S, check=False
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return PROJECT / "dist"
+
+
+@pytest.fixture(scope="module")
+def deb(dist: Path) -> Path:
+    (path,) = dist.glob("*.deb")
+    return path
+
+
+@pytest.fixture(scope="module")
+def older(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as one of an older version, which has a file that this one has not."""
+    tree = tmp_path_factory.mktemp("older") / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", deb, tree], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub(r"(?m)^Version: .*", "Version: 0.0.1", control.read_text()))
+    (tree / f"usr/lib/{NAME}/lib/older").touch()
+    path = tree.with_name(f"{NAME}_0.0.1.deb")
+    subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "--build", tree, path], check=True)
+    return path
+
+
+@pytest.fixture
+def machine(dist: Path) -> Iterator[BareMachine]:
+    """A booted Debian with the runtime and the hub in its reach."""
+    with bare_machine() as booted:
+        assert booted.run("sh", "-c", "command -v python3").returncode != 0
+        interfaces = booted.run("cat", "/proc/net/dev").stdout.splitlines()[2:]
+        assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+        with booted.node():
+            yield booted
+
+
+def dpkg(machine: BareMachine, *arguments: str) -> str:
+    """What dpkg said; it has to succeed."""
+    done = machine.run("dpkg", *arguments, timeout_s=120)
+    print(f"$ dpkg {' '.join(arguments)}\n{done.stdout}{done.stderr}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def states(machine: BareMachine) -> list[str]:
+    """Of service and socket: enabled or not, running or not."""
+    return [
+        machine.run("systemctl", question, unit).stdout.strip()
+        for unit in (SERVICE, SOCKET)
+        for question in ("is-enabled", "is-active")
+    ]
+
+
+def shim(machine: BareMachine, *arguments: str, timeout_s: float = 60) -> Done:
+    return machine.run(NAME, *arguments, timeout_s=timeout_s)
+
+
+def configure(machine: BareMachine, text: str = HUB) -> None:
+    machine.add(CONFIG, text, 0o600)
+
+
+def main_pid(machine: BareMachine) -> str:
+    return machine.shows(SERVICE, "MainPID")
+
+
+def test_the_life_of_the_package(machine: BareMachine, older: Path, deb: Path) -> None:
+    """Install, look, configure, serve, pull, upgrade, remove, purge: nothing is left."""
+    old, new = machine.put(older), machine.put(deb)
+    names, etc = machine.names(), snapshot(machine, ["/etc"])
+
+    said = dpkg(machine, "--install", old)
+    assert f"next, write {CONFIG}" in said
+    assert states(machine) == ["enabled", "inactive", "enabled", "inactive"]
+    assert machine.place(f"/usr/share/doc/{NAME}/examples/{NAME}.yaml").exists()
+    assert shim(machine, "--version").stdout.startswith(f"{NAME} ")
+    demo = shim(machine, "demo")
+    assert demo.returncode == 0, demo.stderr
+    assert "the hub let admin in" in demo.stdout
+
+    # Without a configuration starting it is no failure, and does nothing.
+    machine.systemctl("start", SOCKET, SERVICE)
+    assert states(machine) == ["enabled", "inactive", "enabled", "inactive"]
+
+    configure(machine)
+    started = time.monotonic()
+    machine.systemctl("start", SERVICE)
+    print(f"serving after {time.monotonic() - started:.2f} s")
+    assert states(machine) == ["enabled", "active", "enabled", "active"]
+    assert shim(machine, "status").returncode == 0
+    pulled = shim(machine, "pull", "nginx")
+    assert pulled.returncode == 0, pulled.stderr
+    print(pulled.stdout)
+
+    pid = main_pid(machine)
+    assert "restarted" in dpkg(machine, "--install", new)
+    assert main_pid(machine) != pid
+    assert machine.place(CONFIG).read_text() == HUB
+    assert machine.place(CONFIG).stat().st_mode & 0o777 == 0o600
+    assert not machine.place(f"/usr/lib/{NAME}/lib/older").exists()
+    assert shim(machine, "status").returncode == 0
+    pulled = shim(machine, "pull", "busybox", "-o", "json")
+    assert [each["pulled"] for each in json.loads(pulled.stdout)] == [True]
+
+    dpkg(machine, "--remove", NAME)
+    assert not machine.place(COMMAND).is_symlink()
+    assert not machine.place(SHIM).exists()
+    assert machine.place(CONFIG).read_text() == HUB
+    assert machine.place(STATE).is_dir()
+
+    dpkg(machine, "--purge", NAME)
+    assert machine.names() == names
+    assert snapshot(machine, ["/etc"]) == etc
+    assert list(machine.place("/run").glob(f"{NAME}*")) == []
+    assert machine.run("systemctl", "--failed", "--quiet", "list-units").stdout.strip() == ""
+
+
+def test_what_an_upgrade_leaves_alone(machine: BareMachine, older: Path, deb: Path) -> None:
+    """A disabled service stays so; one whose configuration is broken by now runs on."""
+    dpkg(machine, "--install", machine.put(older))
+    configure(machine)
+    machine.systemctl("start", SERVICE)
+    machine.systemctl("disable", SERVICE)
+    configure(machine, "address: ''\nbogus: 1\n")
+    pid = main_pid(machine)
+    said = dpkg(machine, "--install", machine.put(deb))
+    assert f"cannot use {CONFIG}; the old one runs on" in said
+    assert (main_pid(machine), states(machine)[:2]) == (pid, ["disabled", "active"])
+
+
+def test_removing_gives_kubelet_its_runtime_back(machine: BareMachine, deb: Path) -> None:
+    """What install-service wired is unwired before the command goes, and kubelet restarted."""
+    for path, text in KUBELET.items():
+        machine.add(path, text)
+    machine.add("/usr/local/bin/kubelet", "#!/bin/sh\nexec sleep infinity\n", 0o755)
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "kubelet.service")
+    dpkg(machine, "--install", machine.put(deb))
+    configure(machine)
+    wired = shim(machine, "install-service", "--wire-kubelet", "--now")
+    assert wired.returncode == 0, wired.stderr
+    assert SHIM in machine.place(KUBELET_CONFIG).read_text(), wired.stdout
+    kubelet = machine.shows("kubelet.service", "MainPID")
+    said = dpkg(machine, "--purge", NAME)
+    assert "kubelet.service restarted" in said
+    assert machine.shows("kubelet.service", "MainPID") != kubelet
+    assert machine.place(KUBELET_CONFIG).read_text() == KUBELET[KUBELET_CONFIG]
+    assert not machine.place(SHIM).exists()
+
+
+def test_tarball(machine: BareMachine, dist: Path) -> None:
+    """The lines of INSTALL.txt, on the same machine."""
+    (archive,) = dist.glob("*.tar.gz")
+    path = machine.put(archive)
+    names = machine.names()
+    folder = f"/opt/{archive.name.removesuffix('.tar.gz')}"
+    machine.run("tar", "-C", "/opt", "-xzf", path, check=True)
+    machine.run("ln", "-sfn", f"{folder}/{NAME}", f"/usr/local/bin/{NAME}", check=True)
+    assert machine.place(f"{folder}/INSTALL.txt").exists()
+    configure(machine)
+    installed = shim(machine, "install-service", "--now")
+    assert installed.returncode == 0, installed.stderr
+    wait_for("the shim", lambda: shim(machine, "status").returncode == 0, 20)
+    assert shim(machine, "pull", "nginx").returncode == 0
+    removed = shim(machine, "uninstall-service", "--now")
+    assert removed.returncode == 0, removed.stderr
+    machine.run("rm", "-r", f"/usr/local/bin/{NAME}", folder, CONFIG, check=True)
+    assert machine.names() - names <= {STATE}
+
+
+def test_what_the_package_needs(deb: Path, dist: Path) -> None:
+    """Nothing but Debian's C library, zlib and init scripts; no file that is not root's."""
+    fields = subprocess.run(
+        ["dpkg-deb", "--field", deb, "Depends"], capture_output=True, text=True, check=True
+    ).stdout
+    assert {part.split()[0] for part in fields.split(", ")} == {
+        "libc6",
+        "zlib1g",
+        "init-system-helpers",
+    }
+    listing = subprocess.run(
+        ["dpkg-deb", "--contents", deb], capture_output=True, text=True, check=True
+    ).stdout
+    for line in listing.splitlines():
+        mode, owner, *_ = line.split()
+        assert owner == "root/root"
+        assert mode[0] == "l" or mode[8] == "-", line  # others may not write
+    assert f"./etc/{NAME}.yaml" not in listing
+    sizes = {path.name: os.stat(path).st_size for path in dist.glob(f"{NAME}[_-]*.*z*")}
+    print({**sizes, deb.name: deb.stat().st_size})
