@@ -26,7 +26,7 @@ Headers = list[tuple[bytes, bytes]]
 OPENED = b"/images/Pull"
 PLAIN = b"/runtime/Status"
 STEPS = 300
-SETTLING_ROUNDS = 3000
+SETTLING_ROUNDS = 20_000
 
 
 @dataclass
