@@ -14,11 +14,11 @@ small messages a second beside the kubelets' 4,167.
 **All at once.** One API server of three restarts: a third of the nodes come back within
 RETRY_FIRST_S = 30 s, two requests each: 3,333 x 2 / 30 s = 222 a second (667 if there is but
 one). Kubelets come back within their first second or two. All nodes boot: two lists and two
-watches each, within 30 s where a kept copy is there: 10,000 x 4 / 30 s = 1,333 a second, lists
-from the server's cache (`resourceVersion=0`), none from etcd. Every version is too old (410):
-the same two lists and two watches, within 30 s. Back after hours away: nodes try again every
-150 to 300 s, so they come back over that time: 10,000 x 2 / 225 s = 89 a second, 178 with lists.
-Refused (403): 450 to 900 s apart in the end: 10,000 x 2 / 675 s = 30 a second.
+watches each, within 30 s where a kept copy is there: 10,000 x 4 / 30 s = 1,333 a second, the
+lists from the server's cache (`resourceVersion=0`), none from etcd. Every version is too old
+(410): two watches more, and the lists within another 30 s. Back after hours away: nodes try
+every 150 to 300 s, so they come back over that time, and list: 10,000 x 4 / 225 s = 178 a
+second. Refused (403): in the end every 450 to 900 s: 10,000 x 2 / 675 s = 30 a second.
 
 A change is pushed to all at once; that is what a watch is for: 10,000 x 1 object.
 """

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn, Protocol
@@ -108,22 +108,22 @@ class Follower:
 
     async def run(self) -> NoReturn:
         """Never returns; cancel it. Raises nothing that an API server can bring about."""
-        telling = asyncio.ensure_future(self._telling())
-        try:
-            await self._sleep(self._pace.start(known=self._has_copy))
-            failures = 0
-            while True:
-                error = await self._session()
-                failures = 1 if self._was_steady() else failures + 1
-                if failures >= _FORGET:
-                    self._versions.clear()
-                delay_s = self._delay(error, failures)
-                self._stand_apart(error, delay_s)
-                await self._sleep(delay_s)
-        finally:
-            telling.cancel()
-            with suppress(asyncio.CancelledError):
-                await telling
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._telling())
+            group.create_task(self._connecting())
+        raise AssertionError("both go on for ever")
+
+    async def _connecting(self) -> NoReturn:
+        await self._sleep(self._pace.start(known=self._has_copy))
+        failures = 0
+        while True:
+            error = await self._session()
+            failures = 1 if self._was_steady() else failures + 1
+            if failures >= _FORGET:
+                self._versions.clear()
+            delay_s = self._delay(error, failures)
+            self._stand_apart(error, delay_s)
+            await self._sleep(delay_s)
 
     def _was_steady(self) -> bool:
         since = self._steady_since

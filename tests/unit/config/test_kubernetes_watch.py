@@ -376,5 +376,20 @@ def test_a_kept_copy_waits() -> None:
     run_simulated(story())
 
 
+def test_a_fault_of_ours_is_not_swallowed() -> None:
+    """Who is told and fails ends the follower; its owner says so and begins again."""
+
+    async def story() -> None:
+        async def fail(_part: ClusterPart) -> None:
+            raise RuntimeError("a fault of ours")
+
+        follower = Follower(SOURCE, None, fail, connect=Server().connect)
+        with pytest.raises(ExceptionGroup) as caught:
+            await follower.run()
+        assert caught.group_contains(RuntimeError, match="a fault of ours")
+
+    run_simulated(story())
+
+
 async def _nobody(_part: ClusterPart) -> None:
     return
