@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import ssl
 
+DEBIAN_AUTHORITIES = "/usr/lib/ssl/certs"
 AUTHORITIES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL, openEuler, Kylin
@@ -26,13 +26,13 @@ def give_back_library_path() -> None:
 
 
 def trust_system_authorities() -> None:
-    """Name the system's authorities where OpenSSL, built for Debian, looks in vain."""
-    found = ssl.get_default_verify_paths()
-    if found.cafile or found.capath:
+    """Name the system's authorities where OpenSSL, as Debian builds it, looks in vain."""
+    named = {"SSL_CERT_FILE", "SSL_CERT_DIR"} & set(os.environ)
+    if named or os.path.exists(DEBIAN_AUTHORITIES):
         return
     for path in AUTHORITIES:
         if os.path.exists(path):
-            os.environ[found.openssl_cafile_env] = path
+            os.environ["SSL_CERT_FILE"] = path
             return
 
 
