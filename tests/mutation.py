@@ -469,9 +469,8 @@ MUTATIONS = (
     _m(
         "a reset while held is not forwarded",
         CLIENT,
-        "            state.queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])\n"
-        "            return TAKE\n        return PASS\n\n    def on_window_update",
-        "            return TAKE\n        return TAKE\n\n    def on_window_update",
+        "        return PASS\n\n    def on_window_update",
+        "        return TAKE\n\n    def on_window_update",
     ),
     _m(
         "an outcome is told twice",
