@@ -70,11 +70,11 @@ def check_registry(
 
 def _config(path: str | None, *, named: bool) -> Config | None:
     """The configuration; None when there is no file and addresses were named instead."""
-    from shimcore.config import load  # noqa: PLC0415 - a fast --help
+    from cli.starting import started  # noqa: PLC0415 - a fast --help
 
     if path is None and named and not os.path.lexists(DEFAULT_FILE):
         return None
-    config = load(path or DEFAULT_FILE)
+    config = started(path or DEFAULT_FILE)
     for notice in config.notices:
         exits.say(notice if config.source in notice else f"{config.source}: {notice}")
     return config

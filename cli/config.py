@@ -96,12 +96,12 @@ def _of_file(path: str) -> Shown:
     """What a shim that started now would have. Raises ConfigError."""
     import yaml  # noqa: PLC0415 - a fast --help
 
-    from shimcore.config import load, masked  # noqa: PLC0415
+    from cli.starting import started  # noqa: PLC0415
+    from shimcore.config import masked  # noqa: PLC0415
     from shimcore.config.origins import sources, values  # noqa: PLC0415
     from shimcore.daemon.asking import Shown  # noqa: PLC0415
-    from shimcore.daemon.cluster import with_kept  # noqa: PLC0415
 
-    config, _ = with_kept(path, load(path))
+    config = started(path)
     text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
     state = {
         "file": path,

@@ -48,10 +48,10 @@ def resolve(
     Exit status: 0 a registry has it; 3 none has it; 1 could not tell. Of several images the
     worst counts: 1, then 3. With --offline: 0 a registry would be asked; 3 none would be.
     """
-    from shimcore.config import load  # noqa: PLC0415 - a fast --help
+    from cli.starting import started  # noqa: PLC0415 - a fast --help
 
     with exits.reported(bad_config=exits.FAILED):
-        config = load(chosen_file(context, file))
+        config = started(chosen_file(context, file))
         resolutions, valid = _resolutions(images, config, offline=offline)
     for warning in _warnings(resolutions):
         exits.say(f"warning: {warning}")

@@ -1,4 +1,4 @@
-"""The running shim and the cluster's part of its configuration: kept copy, watch, what is said."""
+"""The running shim keeps up with the cluster's part of its configuration, and keeps a copy."""
 
 from __future__ import annotations
 
@@ -6,32 +6,13 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from shimcore.config import Config, load
 from shimcore.config.kubernetes import ClusterPart
 from shimcore.config.kubernetes_pace import Pace
-from shimcore.config.kubernetes_state import Kept, StateError, keep, recall
+from shimcore.config.kubernetes_state import StateError, keep
 from shimcore.config.kubernetes_watch import Follower
 from shimcore.daemon.shim import Shim
-from shimcore.errors import ConfigError
 
 log = logging.getLogger("shimcore.daemon")
-
-
-def with_kept(path: str, config: Config) -> tuple[Config, Kept | None]:
-    """The configuration with the kept copy over it, and that copy if it can be used."""
-    if not config.kubernetes.enabled:
-        return config, None
-    try:
-        kept = recall(config.state_dir, config.kubernetes)
-        if kept is None or not kept.part.documents:
-            return config, kept
-        return load(path, kept.part), kept
-    except StateError as error:
-        log.warning("%s", error)
-    except ConfigError as error:
-        for fault in error.faults:
-            log.error("the kept copy is not used: %s: %s", error.source, fault)
-    return config, None
 
 
 async def follow(shim: Shim) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shimcore.config import Config
+from shimcore.config.kubernetes_start import with_kept
 from shimcore.config.kubernetes_state import Kept
 from shimcore.daemon import cluster, logs, upkeep
 from shimcore.daemon.admin import AdminServer
@@ -54,11 +55,14 @@ def serve(path: str, config: Config) -> None:
     or the socket is another's.
     """
     logs.set_up(debug=config.debug)
-    config, kept = cluster.with_kept(path, config)
+    start = with_kept(path, config)
+    config = start.config
+    for fault in start.faults:
+        log.warning("%s", fault)
     for notice in config.notices:
         log.warning("%s: %s", config.source, notice)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(path, config, kept))
+        runner.run(_serve(path, config, start.kept))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -159,6 +159,9 @@ async def test_the_api_server_is_away_at_the_start(
     assert "no shim is running" in done.stderr
     assert SECRET_NAME in done.stdout
     _has_no_secret(done.stdout + done.stderr)
+    done = await _command(shim, "resolve", "--offline", "nginx", "-o", "json")
+    assert "127.0.0.1:8" in done.stdout
+    _has_no_secret(done.stdout + done.stderr)
 
 
 async def test_a_state_folder_that_cannot_be_written(
