@@ -151,7 +151,7 @@ async def simulate(nodes: int, folder: Path) -> list[Phase]:
     fleet.start()
     phases.append(await fleet.phase("all boot at once", 60, 1))
     _check(fleet, fleet.watching == nodes, "not all watch")
-    phases.append(await fleet.phase("a quiet hour", 3600, 30))
+    phases.append(await fleet.phase("a quiet hour", 3600, 20))
     server.put("ConfigMap", "timeout: 6m")
     phases.append(await fleet.phase("a change", 20, 1))
     _check(fleet, all(fleet.told[number] == 2 for number in range(nodes)), "not all were told")
@@ -180,7 +180,8 @@ async def simulate(nodes: int, folder: Path) -> list[Phase]:
 
 def _check(fleet: Fleet, held: bool, what: str) -> None:
     if not held:
-        raise SystemExit(f"{what}: {fleet.watching} of {fleet.nodes} watch; is the machine busy?")
+        told = Counter(fleet.told.values())
+        raise SystemExit(f"{what}: {fleet.watching} of {fleet.nodes} watch, told: {dict(told)}")
 
 
 def table(phases: list[Phase], nodes: int) -> str:
@@ -210,6 +211,8 @@ def main() -> None:
     # No TLS here; a context for each of a thousand clients of one process is only memory.
     context = ssl.create_default_context()
     vars(kubernetes_api)["verify_cluster"] = lambda *_, **__: context
+    # Both ends share one core here: a late answer says nothing of a server.
+    vars(kubernetes_api).update(ANSWER_S=3600.0, _TIMEOUT=None)
     # Nor is a file that is the same for all read a thousand times.
     vars(kubernetes_api)["_kubeconfig"] = functools.cache(kubernetes_api._kubeconfig)
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=FastLoop) as runner:

@@ -25,7 +25,7 @@ _LOGIN_KEYS = ("auth", "passwordFile", "dockerConfig")
 class Layer:
     """A configuration as given, before it is read: tree, and origin by key path."""
 
-    tree: dict[str, Tree]
+    tree: dict[str, Tree] = field(repr=False)  # it has passwords
     origins: Mapping[str, str]
     notices: tuple[str, ...] = field(default=())
 

@@ -296,6 +296,8 @@ class StandInApi:
                 async with asyncio.timeout(self.bookmark_s):
                     await _either(changed, ending)
             except TimeoutError:
+                if self._changes and self._changes[-1].version > position:
+                    continue  # it happened at this very moment; a bookmark would skip it
                 position = self._version
                 if query.get("allowWatchBookmarks") == "true":
                     metadata = {"resourceVersion": str(position)}

@@ -158,6 +158,13 @@ def test_each_value_knows_where_it_came_from(file: Path) -> None:
     assert "hidden-9" not in repr(values(config))
 
 
+def test_no_representation_shows_a_password() -> None:
+    """As in a traceback, or where somebody logs a value."""
+    cluster = part(SEALOS, "sealos: {auth: {username: a, password: hidden-9}}")
+    shown = repr((cluster, cluster.layer(), cluster.documents[Kind.SECRET]))
+    assert not any(secret in shown for secret in ("hidden-9", "pass:word", "secret-1"))
+
+
 def test_a_login_stays_with_its_registry(file: Path) -> None:
     """Another hub named by the cluster does not get the login or the options of the file's."""
     local = "address: https://hub.example\nauth: admin:local-pass\nhub: {insecureSkipVerify: true}"
