@@ -80,7 +80,7 @@ class Follower:
         tell: Callable[[ClusterPart], Awaitable[None]],
         *,
         pace: Pace | None = None,
-        connect: Callable[[KubernetesSource], Connection] | None = None,
+        connect: Callable[[KubernetesSource], Awaitable[Connection]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._source = source
@@ -140,7 +140,7 @@ class Follower:
         self._watching.clear()
         self._refused.clear()
         try:
-            connection = self._connect(self._source)
+            connection = await self._connect(self._source)
         except ClusterError as error:
             return error
         failed: list[ClusterError] = []
@@ -276,13 +276,21 @@ class Follower:
         return True
 
 
-def _connect(source: KubernetesSource) -> Connection:
-    """A connection by way of lightkube, which only those who need it load."""
+async def _connect(source: KubernetesSource) -> Connection:
+    """A connection by way of lightkube, which only those who need it load.
+
+    In a thread: it takes the first time some 300 ms, and calls are relayed meanwhile.
+    """
+    return await asyncio.to_thread(_connect_now, source)
+
+
+def _connect_now(source: KubernetesSource) -> Connection:
     try:
         from shimcore.config.kubernetes_api import Api  # noqa: PLC0415
     except ImportError as error:
+        missing = (error.name or "lightkube").partition(".")[0]
         raise NotInstalledError(
-            f"{error.name} is not installed: install image-cri-shim[kubernetes], or set "
+            f"{missing} is not installed: install image-cri-shim[kubernetes], or set "
             "kubernetes.enabled to false"
         ) from error
     return Api(source)

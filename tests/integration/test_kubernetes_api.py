@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -371,6 +372,17 @@ async def test_a_bad_kubeconfig(
         await one.until(lambda: one.condition is Condition.AWAY)
         assert word in one.follower.standing.detail
         assert PASSWORD not in one.follower.standing.detail
+
+
+async def test_without_the_packages(
+    source: KubernetesSource, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said what to install; nothing else happens."""
+    monkeypatch.delitem(sys.modules, "shimcore.config.kubernetes_api")
+    monkeypatch.setitem(sys.modules, "lightkube.config.client_adapter", None)
+    async with followed(source) as one:
+        await one.until(lambda: one.condition is Condition.NOT_INSTALLED)
+    assert "lightkube is not installed: install image-cri-shim[kubernetes]" in caplog.text
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe: 1", b"\x00"])

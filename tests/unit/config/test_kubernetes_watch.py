@@ -40,7 +40,7 @@ class Server:
     connects: int = 0
     queues: list[tuple[Kind, asyncio.Queue[Event | ClusterError]]] = field(default_factory=list)
 
-    def connect(self, _source: KubernetesSource) -> Connection:
+    async def connect(self, _source: KubernetesSource) -> Connection:
         self.connects += 1
         if isinstance(self.fault, NotInstalledError):
             raise self.fault
