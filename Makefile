@@ -41,6 +41,9 @@ bench: venv ## Speed and memory beside other proxies (needs Go; a quarter of an 
 bench-quick: venv ## The same in two minutes, with fewer cases
 	$(BIN)/python -m benchmarks.run --quick
 
+mutants: venv ## Break each rule of the relay on purpose; every break has to be caught
+	$(BIN)/python -m tests.mutation
+
 completions: venv ## Generate completions/ from the command line
 	$(BIN)/python -m cli.completions completions
 

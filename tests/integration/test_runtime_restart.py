@@ -102,9 +102,13 @@ async def test_what_was_learned_is_forgotten_with_the_connection(path: str) -> N
             assert len(runtime.calls) == 2
         async with asyncio.timeout(T_S):  # the end of a connection is noticed, not foreseen
             with pytest.raises(RuntimeUnavailableError):
-                while True:
-                    await client.store_supported(timeout_s=T_S)
-                    await asyncio.sleep(0.01)
+                await _ask_again_and_again(client)
+
+
+async def _ask_again_and_again(client: RuntimeClient) -> None:
+    while True:
+        await client.store_supported(timeout_s=T_S)
+        await asyncio.sleep(0.01)
 
 
 async def test_sigterm_ends_the_process_in_order(path: str) -> None:
