@@ -177,6 +177,8 @@ def test_what_an_upgrade_leaves_alone(machine: BareMachine, older: Path, deb: Pa
     said = dpkg(machine, "--install", machine.put(deb))
     assert f"cannot use {CONFIG}; the old one runs on" in said
     assert (main_pid(machine), states(machine)[:2]) == (pid, ["disabled", "active"])
+    pulled = shim(machine, "pull", "nginx")  # its first: it imports what it had no use for so far
+    assert pulled.returncode == 0, pulled.stderr
 
 
 def test_removing_gives_kubelet_its_runtime_back(machine: BareMachine, deb: Path) -> None:
