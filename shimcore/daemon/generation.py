@@ -87,18 +87,22 @@ class _Held:
         self, generations: Generations, path: str, message: bytes, timeout_s: float | None
     ) -> None:
         self._generations = generations
-        self._request = (path, message, timeout_s)
+        self._request: tuple[str, bytes, float | None] | None = (path, message, timeout_s)
         self._generation = generations.current
         self._call = self._generation.images.open(path, message, timeout_s)
 
     def decide_now(self) -> Decided | None:
         decision = self._call.decide_now()
-        return None if decision is None else Decided(_for_relay(decision))
+        if decision is None:
+            return None
+        self._request = None
+        return Decided(_for_relay(decision))
 
     async def decide(self) -> Decision:
-        if self._generation.retired:
+        request, self._request = self._request, None  # it may be large, and the call long
+        if self._generation.retired and request is not None:
             self._generation = self._generations.current
-            self._call = self._generation.images.open(*self._request)
+            self._call = self._generation.images.open(*request)
         generation = self._generation
         generation.deciding += 1
         try:

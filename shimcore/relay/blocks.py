@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
-from shimcore.relay.limits import HEADER_BLOCK_BYTES
+from shimcore.relay.limits import FRAGMENT_BYTES, HEADER_BLOCK_BYTES
 
 
 class BlockGatherer:
@@ -23,14 +23,14 @@ class BlockGatherer:
         """A HEADERS or PUSH_PROMISE frame opens a block; its flags count for the stream."""
         self.stream = stream
         self.flags = flags
-        if self._size or self.frames:  # a block may be empty
+        if self._size:
             self._fragments.clear()
             self.frames.clear()
             self._size = 0
 
     def add(self, fragment: bytes, flags: int) -> bytes | None:
         """The whole block once END_HEADERS is there; raises FrameError when it is too long."""
-        self._size += len(fragment)
+        self._size += max(len(fragment), FRAGMENT_BYTES)
         if self._size > HEADER_BLOCK_BYTES:
             raise FrameError(
                 frames.ENHANCE_YOUR_CALM, f"header block over {HEADER_BLOCK_BYTES} bytes"

@@ -7,7 +7,13 @@ from shimcore.relay import frames
 from shimcore.relay.blocks import BlockGatherer
 from shimcore.relay.events import StreamBegan
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
-from shimcore.relay.limits import FRAME_BYTES, HEADER_BLOCK_BYTES, TRACKED_STREAMS
+from shimcore.relay.limits import (
+    FRAME_BYTES,
+    HEADER_BLOCK_BYTES,
+    HEADER_TABLE_BYTES,
+    METHOD_BYTES,
+    TRACKED_STREAMS,
+)
 from shimcore.relay.messages import timeout_seconds
 from shimcore.relay.scanner import Handler, Verdict
 from shimcore.relay.settings import AnnouncedSettings
@@ -207,6 +213,7 @@ class ClientSide:
         swallowed = opened is not None and opened.phase is Phase.SWALLOWED
         if changed or not swallowed:
             state.queue.add_block(stream, b"".join(self._block.frames))
+            state.queue.check()
         if swallowed and self._block.flags & frames.END_STREAM:
             del state.opened[stream]
 
@@ -233,7 +240,7 @@ class ClientSide:
         path = b""
         for name, value in fields:
             if name == b":path":
-                path = value
+                path = value if len(value) <= METHOD_BYTES else value[:METHOD_BYTES]
                 break
         if len(state.live) + len(state.opened) >= TRACKED_STREAMS:
             raise FrameError(frames.ENHANCE_YOUR_CALM, f"over {TRACKED_STREAMS} open streams")
@@ -269,6 +276,7 @@ class ClientSide:
             state.drop_queued(stream)
         if state.queue.waits(stream):
             state.queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])
+            state.queue.check()
             return TAKE
         return PASS
 
@@ -282,6 +290,7 @@ class ClientSide:
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])
+        queue.check()
         return TAKE
 
     def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
@@ -292,7 +301,8 @@ class ClientSide:
             return self._ack(data[start - frames.FRAME_HEADER_BYTES : end])
         if (end - start) % 6 == 0:
             self._client_settings.announce(data[start:end])
-            self.peer.allow_table(self._client_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE))
+            size = self._client_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
+            self.peer.allow_table(min(size, HEADER_TABLE_BYTES))
         return PASS
 
     def _ack(self, ack: bytes) -> Verdict:
@@ -301,6 +311,7 @@ class ClientSide:
         shrinks = settings.next_shrinks(frames.SETTINGS_INITIAL_WINDOW_SIZE)
         if queue.blocks_wait or (shrinks and queue.untracked_waits):
             queue.add_ack(ack, self._acknowledged)
+            queue.check()
             return TAKE
         self._acknowledged()
         return PASS

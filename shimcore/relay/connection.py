@@ -181,6 +181,11 @@ class Connection:
         return self._state.starved
 
     @property
+    def clogged(self) -> bool:
+        """Whether the client is to be left unread until upstream has ended its frame."""
+        return self._to_client.clogged
+
+    @property
     def held_bytes(self) -> int:
         """Request bytes kept here: held for a decision, or waiting for upstream's window."""
         return self._state.ledger.held

@@ -6,6 +6,17 @@ from __future__ import annotations
 # default, and still nothing a node would notice.
 HEADER_BLOCK_BYTES = 1 << 20
 
+# What the shortest fragment of a block counts: frames without content cost memory as well.
+FRAGMENT_BYTES = 64
+
+# The dynamic table that a peer may announce for the headers sent to it: 256 times the
+# default (RFC 9113 §6.5.2). A connection that uses a larger one is relayed unread.
+HEADER_TABLE_BYTES = 1 << 20
+
+# Announcements of settings without an ACK that are kept apart. A peer that never
+# acknowledges is given up on by the other one long before (RFC 9113 §6.5.3).
+PENDING_SETTINGS = 64
+
 # kubelet and containerd both limit a CRI message to 16 MiB; a longer one is refused by
 # the runtime itself, so the relay hands it on unread.
 MESSAGE_BYTES = 16 << 20
@@ -23,6 +34,28 @@ HEADER_LIST_BYTES = 4 * HEADER_BLOCK_BYTES
 CONNECTION_HELD_BYTES = 2 * MESSAGE_BYTES + (1 << 20)
 PROCESS_HELD_BYTES = 256 << 20
 
+# Request bytes that one connection can have here at all. A client gets this far only with a
+# runtime whose connection window is over 33 MiB (grpc-go's grows to 16), or against its
+# windows; it is told to calm down.
+CONNECTION_LIMIT_BYTES = 2 * CONNECTION_HELD_BYTES
+
+# Messages of image calls whose answer has not come: they have gone on, but who decided on
+# them may look at them until then. Four of the largest, or thousands of usual ones; a call
+# over this is refused.
+PROCESS_REQUEST_BYTES = 4 * MESSAGE_BYTES
+
+# Header blocks and other frames without a window that wait behind a stream's DATA, and
+# what each counts beside its bytes. A client that sends more is told to calm down.
+QUEUED_FRAME_BYTES = 4 << 20
+QUEUED_FRAME_COST_BYTES = 128
+
+# Frames of the relay's own that wait until the runtime has ended the frame that it is in;
+# with more, the client is not read. One is a refusal at most.
+OWN_FRAMES = 1024
+
+# What a client may send before its upstream connection stands, one chunk more or less.
+EARLY_BYTES = 65_536
+
 # Calls of one connection that may wait or be in work on the side. kubelet has a few
 # dozen; more stay open and wait, they are not refused.
 CONNECTION_CALLS_IN_WORK = 64
@@ -31,6 +64,11 @@ PROCESS_CALLS_IN_WORK = 256
 # Streams whose method is remembered until they end. A server that sets no limit of its
 # own accepts more; such a client is told to calm down (RFC 9113 §7).
 TRACKED_STREAMS = 1 << 16
+
+# A longer method than the CRI has is remembered and counted by its beginning; distinct
+# methods that are counted apart (the CRI has about sixty).
+METHOD_BYTES = 256
+COUNTED_METHODS = 256
 
 # Refused streams on which upstream's late frames are still recognised.
 REFUSED_STREAMS = 1024

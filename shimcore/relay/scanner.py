@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from shimcore.errors import FrameError
 from shimcore.relay.frames import FRAME_HEADER, FRAME_HEADER_BYTES, STREAM_MASK
+from shimcore.relay.limits import OWN_FRAMES
 
 
 class Verdict(IntEnum):
@@ -65,6 +66,11 @@ class Scanner:
     def between_frames(self) -> bool:
         """Whether a frame of the relay's own may go out now."""
         return not (self._left or self.in_block or self._locked or self._feeding)
+
+    @property
+    def clogged(self) -> bool:
+        """Whether so many frames of the relay's own wait that there should not be more."""
+        return len(self._own) > OWN_FRAMES
 
     def unlock(self) -> None:
         """Frames of the relay's own may go out from the next frame boundary on."""

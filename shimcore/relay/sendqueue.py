@@ -15,7 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shimcore.errors import FrameError
 from shimcore.relay import frames
+from shimcore.relay.limits import QUEUED_FRAME_BYTES, QUEUED_FRAME_COST_BYTES
 from shimcore.relay.windows import Ledger
 
 # Frames of no stream queue under this one.
@@ -65,6 +67,7 @@ class SendQueue:
         self._queues: dict[int, _Queue] = {}
         self._order: deque[int] = deque()
         self._untracked = _Untracked()
+        self._frame_bytes = 0  # of queued frames that no window counts
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -114,6 +117,13 @@ class SendQueue:
         self._untracked = after
         self._add(_CONNECTION, _Whole(ack, in_order=True, before=before, after=after, sent=sent))
 
+    def check(self) -> None:
+        """Raises FrameError when too many frames wait that no window counts."""
+        if self._frame_bytes > QUEUED_FRAME_BYTES:
+            raise FrameError(
+                frames.ENHANCE_YOUR_CALM, f"over {QUEUED_FRAME_BYTES} bytes of frames wait"
+            )
+
     def _add(self, stream: int, item: _Data | _Whole, ledger: Ledger | None = None) -> None:
         queue = self._queues.get(stream)
         if queue is None:
@@ -121,6 +131,8 @@ class SendQueue:
         if ledger is not None:
             queue.ledger = ledger
         queue.items.append(item)
+        if isinstance(item, _Whole):
+            self._frame_bytes += len(item.frames) + QUEUED_FRAME_COST_BYTES
         if len(queue.items) == 1 and self._advance(stream, queue) and self._order:
             self.flush()
 
@@ -173,6 +185,7 @@ class SendQueue:
                 return False
             self._order.popleft()
         queue.items.popleft()
+        self._frame_bytes -= len(item.frames) + QUEUED_FRAME_COST_BYTES
         self._inject(item.frames)
         if item.after is not None:
             item.after.free = True

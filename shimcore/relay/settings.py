@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import deque
 
 from shimcore.relay import frames
+from shimcore.relay.limits import PENDING_SETTINGS
 
 _DEFAULTS = {
     frames.SETTINGS_HEADER_TABLE_SIZE: 4096,
     frames.SETTINGS_INITIAL_WINDOW_SIZE: frames.DEFAULT_WINDOW,
     frames.SETTINGS_MAX_FRAME_SIZE: 16_384,
 }
-# Announcements without an ACK that are kept apart. A peer that never acknowledges is
-# given up on by the other one long before (§6.5.3); past this the oldest two count as one.
-_PENDING = 64
 
 
 class AnnouncedSettings:
@@ -29,7 +27,7 @@ class AnnouncedSettings:
         """A SETTINGS frame of this side has passed."""
         known = {key: value for key, value in frames.settings(payload) if key in _DEFAULTS}
         self._pending.append(known)
-        if len(self._pending) > _PENDING:
+        if len(self._pending) > PENDING_SETTINGS:  # the oldest two count as one
             self._acknowledged.update(self._pending.popleft())
 
     def next_shrinks(self, key: int) -> bool:

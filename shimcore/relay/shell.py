@@ -1,8 +1,19 @@
 """The asyncio shell of the relay: sockets, backpressure, half-close, decisions, draining.
 
-Memory of one connection is bounded: for each direction one chunk as it was read (256 KiB
-at most) and a send buffer that stops the other side's reading at its high-water mark
-(64 KiB), and the held requests within the limits of `relay.limits`.
+Memory of one connection is bounded, whatever its peers do (the names are in `relay.limits`):
+
+- 64 KiB of send buffer for each side, at which the other side's reading stops, and one chunk
+  as it was read (256 KiB) on top: 640 KiB, of which an idle connection has none;
+- answers of the relay's own: what one chunk of the client can cause, 12 MiB of refusals at
+  worst, since a client that does not take them is not read either;
+- held requests: CONNECTION_LIMIT_BYTES, 66 MiB, of which a client that keeps to its windows
+  gets 33 and upstream's connection window (CONNECTION_HELD_BYTES), and 33 MiB more for what
+  compressed ones inflate to;
+- header tables, blocks and queued frames: 8 MiB.
+
+That is 120 MiB against a client that wants to do harm, and 4 KiB for one that is idle. The
+credit for held requests (PROCESS_HELD_BYTES) and the requests on their way to an answer
+(PROCESS_REQUEST_BYTES) are bounded for all connections together.
 """
 
 from __future__ import annotations
@@ -26,6 +37,7 @@ from shimcore.relay.events import (
     StreamBegan,
     StreamEnded,
 )
+from shimcore.relay.limits import COUNTED_METHODS, EARLY_BYTES, PROCESS_REQUEST_BYTES
 from shimcore.relay.side import Side
 from shimcore.relay.streams import Budget
 from shimcore.relay.unavailable import UnavailableServer
@@ -33,8 +45,6 @@ from shimcore.relay.work import Decision, HeldCall, Refusal, Slots, Worker
 
 log = logging.getLogger("shimcore.relay")
 
-# What a client may send before its upstream connection stands.
-EARLY_BYTES = 65_536
 # How long a closing connection may take to read what is still buffered for it.
 LINGER_S = 10.0
 DRAIN_LINGER_S = 1.0
@@ -44,9 +54,8 @@ ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch")
 STARVED_S = 30.0
 # Chunks that are copied into one write; past this a copy costs more than a system call.
 JOINED_BYTES = 16_384
-# Distinct methods that are counted apart; the CRI has about sixty.
-COUNTED_METHODS = 256
 _RESOURCE_EXHAUSTED = 8
+_TOO_MUCH = "image-cri-shim: too many bytes of image requests are held"
 
 
 class Observer(Protocol):
@@ -79,6 +88,7 @@ class Relay:
         self.connections: set[Pair] = set()
         self.calls: dict[bytes, int] = {}
         self.accepted = 0
+        self.request_bytes = 0  # of image calls that have no answer yet
         self.observer: Observer | None = None  # of connections that come from now on
         self._opens = opens
         self._starving: asyncio.TimerHandle | None = None
@@ -138,7 +148,7 @@ class Pair:
         self._core = Connection(relay.opens, relay.budget)
         self._worker = Worker(relay.slots, self._decided)
         self._core.watched = relay.observer is not None
-        self._calls: dict[int, HeldCall] = {}
+        self._calls: dict[int, tuple[HeldCall, int]] = {}  # and the size of its message
         self._begun: dict[int, float] = {}
         self._early: list[bytes] = []
         self._early_bytes = 0
@@ -147,6 +157,8 @@ class Pair:
         self._linger: asyncio.TimerHandle | None = None
         self._open = False  # what the client sends can be taken now
         self._over = False
+        self._answering = False  # the client causes answers and does not take them
+        self._clogged = False
         self._starved_since: float | None = None
 
     # -- the two connections -----------------------------------------------------------
@@ -178,7 +190,9 @@ class Pair:
     def _pace(self) -> None:
         """Read from a side only while the other one takes what comes from it."""
         early_full = not self._open and self._early_bytes >= EARLY_BYTES
-        self.client.read(not (self.upstream.full or early_full))
+        self._answering = self._answering and self.client.full
+        full = self.upstream.full or early_full or self._answering or self._clogged
+        self.client.read(not full)
         self.upstream.read(not self.client.full)
 
     # -- bytes -------------------------------------------------------------------------
@@ -194,7 +208,7 @@ class Pair:
         except FrameError as error:
             self._fail(error)
             return
-        self._pump()
+        self._pump(of_client=True)
 
     def _client_bytes_without_upstream(self, data: bytes) -> None:
         if self._unavailable is None:
@@ -204,13 +218,19 @@ class Pair:
                 self._pace()
             return
         try:
-            for chunk in self._unavailable.feed(data):
-                self.client.write(chunk)
+            self._answer(self._unavailable.feed(data))
         except FrameError as error:
             self._fail(error)
             return
         if self._unavailable.answered and self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(1.0, self.close)
+
+    def _answer(self, chunks: list[bytes]) -> None:
+        """Send what the client itself has caused; one that does not take it is not read."""
+        _write(self.client, chunks)
+        if chunks and self.client.full and not self._answering:
+            self._answering = True
+            self._pace()
 
     def _upstream_bytes(self, data: bytes) -> None:
         if self._over:
@@ -222,15 +242,24 @@ class Pair:
             return
         self._pump()
 
-    def _pump(self) -> None:
-        """Send what the core has for both sides and act on its events."""
+    def _pump(self, *, of_client: bool = False) -> None:
+        """Send what the core has for both sides and act on its events.
+
+        `of_client`: it has been given bytes of the client's alone.
+        """
         core = self._core
         while events := core.take_events():
             for event in events:
                 self._on_event(event)
         # Only now, so that a call decided at once costs each side one write.
         _write(self.upstream, core.take_to_upstream())
-        _write(self.client, core.take_to_client())
+        if of_client:
+            self._answer(core.take_to_client())
+        else:
+            _write(self.client, core.take_to_client())
+        if core.clogged != self._clogged:
+            self._clogged = core.clogged
+            self._pace()
         if core.starved:
             self._relay.watch_starving()
 
@@ -243,24 +272,40 @@ class Pair:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, CallReady):
-            call = self._relay.open_call(event.path, event.message, event.timeout_s)
-            self._calls[event.stream] = call
-            decided = call.decide_now()
-            if decided is None:
-                self._worker.start(event.stream, call)
-            else:
-                self._settle(event.stream, decided.decision)
+            self._ready(event)
         elif isinstance(event, CallEnded):
-            ended = self._calls.pop(event.stream, None)
+            ended = self._forget(event.stream)
             if ended is not None:
                 ended.finished(event.status, event.empty)
         elif isinstance(event, CallCancelled):
-            self._calls.pop(event.stream, None)
+            self._forget(event.stream)
             self._worker.cancel(event.stream)
         elif isinstance(event, Notice):
             log.warning("%s", event.text)
         elif self._relay.observer is not None:
             self._observe(event, self._relay.observer)
+
+    def _ready(self, event: CallReady) -> None:
+        """Have a call decided, if there is memory for its message."""
+        relay, size = self._relay, len(event.message)
+        if relay.request_bytes + size > PROCESS_REQUEST_BYTES:
+            log.warning("an image call is refused: too many bytes of others wait for their answers")
+            self._core.refuse(event.stream, _RESOURCE_EXHAUSTED, _TOO_MUCH)
+            return
+        call = relay.open_call(event.path, event.message, event.timeout_s)
+        self._calls[event.stream] = call, size
+        relay.request_bytes += size
+        decided = call.decide_now()
+        if decided is None:
+            self._worker.start(event.stream, call)
+        else:
+            self._settle(event.stream, decided.decision)
+
+    def _forget(self, stream: int) -> HeldCall | None:
+        """The call that is over; its message does not count any more."""
+        call, size = self._calls.pop(stream, (None, 0))
+        self._relay.request_bytes -= size
+        return call
 
     def _observe(self, event: StreamBegan | StreamEnded, observer: Observer) -> None:
         now = time.monotonic()
@@ -273,7 +318,7 @@ class Pair:
 
     def _settle(self, stream: int, decision: Decision) -> None:
         if isinstance(decision, Refusal):
-            self._calls.pop(stream, None)
+            self._forget(stream)
             self._core.refuse(stream, decision.code, decision.text)
         else:
             self._core.forward(stream, decision)
@@ -296,11 +341,7 @@ class Pair:
         core.regrant()
         if core.starved and now - self._starved_since > STARVED_S and not self._worker.busy:
             for stream in core.gathering[:1]:
-                core.refuse(
-                    stream,
-                    _RESOURCE_EXHAUSTED,
-                    "image-cri-shim: too many bytes of unfinished image requests are held",
-                )
+                core.refuse(stream, _RESOURCE_EXHAUSTED, _TOO_MUCH)
         self._pump()
 
     # -- the end -----------------------------------------------------------------------
@@ -355,6 +396,8 @@ class Pair:
         self._core.close()
         for event in self._core.take_events():
             self._on_event(event)
+        for stream in list(self._calls):
+            self._forget(stream)
         if self._connecting is not None:
             self._connecting.cancel()
         if self._linger is not None:

@@ -9,10 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum, auto
 
+from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Event, Notice, StreamEnded
 from shimcore.relay.limits import (
     CONNECTION_HELD_BYTES,
+    CONNECTION_LIMIT_BYTES,
     PROCESS_HELD_BYTES,
     REFUSED_STREAMS,
 )
@@ -55,6 +57,7 @@ class OpenedStream:
         "ended",
         "gathered",
         "id",
+        "inflated_bytes",
         "ledger",
         "path",
         "phase",
@@ -71,6 +74,7 @@ class OpenedStream:
         self.ledger = Ledger(window)
         self.phase = Phase.GATHERING
         self.gathered = bytearray()
+        self.inflated_bytes = 0  # of a compressed message, until it is decided on
         self.ended = False  # the client has sent END_STREAM
         self.awaited = False  # someone waits for the outcome of the forwarded call
         self.answered = False  # upstream's first HEADERS have gone to the client
@@ -140,6 +144,10 @@ class ConnectionState:
         """Count bytes that stay here; a client that overruns its window is an error."""
         if size and size > self.ledger.client:
             raise frames.flow_control_error()
+        if self.ledger.held + size > CONNECTION_LIMIT_BYTES:
+            raise FrameError(
+                frames.ENHANCE_YOUR_CALM, f"over {CONNECTION_LIMIT_BYTES} bytes of requests wait"
+            )
         self.ledger.receive(size)
 
     def advance(self, stream: OpenedStream) -> None:
@@ -148,6 +156,7 @@ class ConnectionState:
             need = whole_length(stream.gathered)
             if need is not None and len(stream.gathered) == need:
                 message = read_message(stream.gathered, stream.encoding)
+                self._count_inflated(stream, len(message))
                 stream.phase = Phase.DECIDING
                 self.events.append(CallReady(stream.id, stream.path, message, stream.timeout_s))
                 self.grant(None)
@@ -165,6 +174,15 @@ class ConnectionState:
             self.release(stream)
         else:
             self.grant(stream)
+
+    def _count_inflated(self, stream: OpenedStream, size: int) -> None:
+        """A compressed message takes more memory than the windows know."""
+        if not stream.gathered[0]:
+            return
+        inflated = sum(opened.inflated_bytes for opened in self.opened.values())
+        if inflated + size > CONNECTION_HELD_BYTES:
+            raise UnreadableMessageError("too much is inflated at once")
+        stream.inflated_bytes = size
 
     def _has_room(self, stream: OpenedStream) -> bool:
         """Whether what is gathered of a call could leave at once."""
@@ -184,6 +202,7 @@ class ConnectionState:
             stream.ledger.replace(old, new)
             self.settle(stream)
         stream.gathered = bytearray()
+        stream.inflated_bytes = 0
         stream.phase = Phase.RELEASED
         if payload or stream.ended:
             self.queue.add_data(stream.id, payload, stream.ended, stream.ledger)
@@ -195,6 +214,7 @@ class ConnectionState:
         """
         size = len(stream.gathered)
         stream.gathered = bytearray()
+        stream.inflated_bytes = 0
         self.ledger.replace(size, 0)
         self.drop_queued(stream.id)
 

@@ -6,7 +6,7 @@ from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.blocks import BlockGatherer
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
-from shimcore.relay.limits import HEADER_BLOCK_BYTES
+from shimcore.relay.limits import HEADER_BLOCK_BYTES, HEADER_TABLE_BYTES
 from shimcore.relay.messages import PREFIX_BYTES
 from shimcore.relay.scanner import Handler, Verdict
 from shimcore.relay.settings import AnnouncedSettings
@@ -225,9 +225,8 @@ class UpstreamSide:
             self._upstream_settings.announce(data[start:end])
             after = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
             state.resize_streams(after - before)
-            self.peer.allow_table(
-                self._upstream_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
-            )
+            size = self._upstream_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
+            self.peer.allow_table(min(size, HEADER_TABLE_BYTES))
         return PASS
 
     def _acknowledged(self) -> None:

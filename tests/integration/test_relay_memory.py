@@ -1,0 +1,236 @@
+"""What a peer cannot make the shim keep: a real `serve` between peers that never stop asking."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from shimcore.pb import cri_pb2
+from shimcore.relay import frames
+from shimcore.relay.messages import write_message
+from tests.soak import raw
+from tests.support.serving import ServeProcess, serving
+
+WANTED_BYTES = 600 << 20
+PULL = "/runtime.v1.ImageService/PullImage"
+PASSED = "/x.Y/Stream"
+CHUNK_BYTES = 16_384
+# A direction: two send buffers, two chunks, and what the kernel's sockets take.
+BUFFERED_BYTES = 2 << 20
+SPARE_MIB = 8.0
+QUIET_S = 1.5
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def before(folder: Path, serve: Serve) -> AsyncIterator[ServeProcess]:
+    """A shim in front of a runtime that is a function of one connection."""
+    serving_one: set[asyncio.Task[None]] = set()
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving_one.add(task)
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            await serve(reader, writer)
+        writer.transport.abort()
+
+    path = folder / "runtime.sock"
+    server = await asyncio.start_unix_server(one, path, limit=CHUNK_BYTES)
+    try:
+        async with serving(folder, path, force=True) as shim:
+            yield shim
+    finally:
+        for task in serving_one:
+            task.cancel()
+        server.close()
+        await asyncio.gather(*serving_one, return_exceptions=True)
+
+
+def rss_mib(shim: ServeProcess) -> float:
+    """Resident memory of the shim."""
+    assert shim.process is not None
+    pages = int(Path(f"/proc/{shim.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / (1 << 20)
+
+
+async def push(client: socket.socket, data: bytes, wanted: int) -> int:
+    """Bytes sent until nothing was taken for QUIET_S; `data` over and over, `wanted` at most."""
+    loop = asyncio.get_running_loop()
+    sent = 0
+    while sent < wanted:
+        try:
+            async with asyncio.timeout(QUIET_S):
+                await loop.sock_sendall(client, data)
+        except (TimeoutError, ConnectionError):
+            break
+        sent += len(data)
+    return sent
+
+
+async def read(client: socket.socket) -> bytes:
+    """The next bytes."""
+    return await asyncio.get_running_loop().sock_recv(client, 1 << 20)
+
+
+async def test_a_reader_that_does_not_read(tmp_path: Path) -> None:
+    """600 MB wanted and not read stay with the runtime, and come once they are read."""
+    sent = 0
+    data = frames.frame(frames.DATA, 0, 1, bytes(CHUNK_BYTES))
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readexactly(len(frames.PREFACE))
+        writer.write(frames.frame(frames.SETTINGS, 0, 0))
+        while sent < WANTED_BYTES:
+            writer.write(data)
+            await writer.drain()
+            sent += len(data)
+        writer.write(frames.frame(frames.PING, 0, 0, b" the end"))
+        await writer.drain()
+        await reader.read(-1)
+
+    async with before(tmp_path, flood) as shim, raw.connected(shim.socket) as client:
+        start = rss_mib(shim)
+        await raw.send(client, raw.opening(raw.LARGEST_WINDOW) + raw.call(1, PASSED, b""))
+        await asyncio.sleep(QUIET_S)
+        assert CHUNK_BYTES < sent < BUFFERED_BYTES
+        assert rss_mib(shim) < start + SPARE_MIB
+        got = 0
+        last = b""
+        async with asyncio.timeout(60):
+            while not last.endswith(b"the end"):
+                last = await read(client)
+                assert last
+                got += len(last)
+        assert got > WANTED_BYTES
+        assert rss_mib(shim) < start + SPARE_MIB
+
+
+async def test_a_runtime_that_does_not_read(tmp_path: Path) -> None:
+    """What a client sends to a runtime that does not read stays with the client."""
+    ended = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw.opening(raw.LARGEST_WINDOW)[len(frames.PREFACE) :])
+        await ended.wait()
+
+    async with before(tmp_path, deaf) as shim, raw.connected(shim.socket) as client:
+        start = rss_mib(shim)
+        await raw.send(client, raw.opening() + raw.headers(1, PASSED))
+        data = frames.frame(frames.DATA, 0, 1, bytes(CHUNK_BYTES))
+        assert await push(client, data, WANTED_BYTES) < BUFFERED_BYTES
+        assert rss_mib(shim) < start + SPARE_MIB
+        ended.set()
+
+
+def request(size: int) -> bytes:
+    """PullImageRequest of an image, and a field that nobody knows with `size` bytes."""
+    image = cri_pb2.ImageSpec(image="nowhere.invalid/x:1")
+    known = cri_pb2.PullImageRequest(image=image).SerializeToString()
+    length = bytes((size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80))
+    return known + b"\x7a" + length + bytes((size >> 21,)) + bytes(size)
+
+
+def _packed() -> bytes:
+    packed = gzip.compress(request(15 << 20), mtime=0)
+    return b"\x01" + len(packed).to_bytes(4, "big") + packed
+
+
+UNFINISHED = b"\0" + (16 << 20).to_bytes(4, "big")
+# relay/limits.py: requests that are held; or those that have no answer, inflated and parsed.
+HELD_MIB = {False: 66 * 1.2 + SPARE_MIB, True: 2 * 64 + 2 * 33 + SPARE_MIB}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["unfinished", "inflating"])
+async def test_requests_that_are_held(packed: bool, tmp_path: Path) -> None:
+    """Image requests that never end, or that inflate a thousandfold, are held up to a limit."""
+    ended = asyncio.Event()
+
+    async def generous(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw.opening(raw.LARGEST_WINDOW)[len(frames.PREFACE) :])
+        while not ended.is_set() and await reader.read(CHUNK_BYTES):
+            pass
+
+    async with before(tmp_path, generous) as shim, raw.connected(shim.socket) as client:
+        start = highest = rss_mib(shim)
+        await raw.send(client, raw.opening())
+        await asyncio.sleep(0.3)  # until the runtime has opened its window
+        content = _packed() if packed else UNFINISHED + bytes(15 << 20)
+        more = {"grpc-encoding": "gzip"} if packed else {}
+        for stream in range(1, 81, 2):
+            asked = raw.headers(stream, PULL, more)
+            for at in range(0, len(content), CHUNK_BYTES):
+                part = content[at : at + CHUNK_BYTES]
+                asked += frames.frame(frames.DATA, 0, stream, part)
+            if await push(client, asked, 1) == 0:
+                break
+            highest = max(highest, rss_mib(shim))
+        assert highest < start + HELD_MIB[packed]
+        ended.set()
+
+
+def _pings() -> bytes:
+    return frames.frame(frames.PING, 0, 0, bytes(8)) * 1000
+
+
+def _padding() -> bytes:
+    return frames.frame(frames.DATA, frames.PADDED, 1, b"\x03" + bytes(3)) * 1000
+
+
+@pytest.mark.parametrize("runtime_is_there", [False, True], ids=["away", "there"])
+async def test_answers_that_are_not_taken(runtime_is_there: bool, tmp_path: Path) -> None:
+    """A client that makes the shim itself answer, and does not read, is not read any more."""
+    ended = asyncio.Event()
+
+    async def generous(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw.opening(raw.LARGEST_WINDOW)[len(frames.PREFACE) :])
+        while not ended.is_set() and await reader.read(CHUNK_BYTES):
+            pass
+
+    async with before(tmp_path, generous) as shim:
+        if not runtime_is_there:
+            (tmp_path / "runtime.sock").unlink()
+        async with raw.connected(shim.socket) as client:
+            start = rss_mib(shim)
+            flood = _pings()
+            await raw.send(client, raw.opening())
+            if runtime_is_there:
+                flood = _padding()  # each frame is credited back at once
+                await raw.send(client, raw.headers(1, PULL))
+            assert await push(client, flood, WANTED_BYTES // 4) < 2 * BUFFERED_BYTES
+            assert rss_mib(shim) < start + SPARE_MIB
+            ended.set()
+
+
+async def test_frames_that_wait_behind_a_window(tmp_path: Path) -> None:
+    """Frames that no window counts cannot pile up behind DATA that waits for one."""
+    ended = asyncio.Event()
+
+    async def stingy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Windows of a hundred bytes for streams: the request does not fit.
+        window = (4).to_bytes(2, "big") + (100).to_bytes(4, "big")
+        writer.write(frames.frame(frames.SETTINGS, 0, 0, window))
+        while not ended.is_set() and await reader.read(CHUNK_BYTES):
+            pass
+
+    async with before(tmp_path, stingy) as shim, raw.connected(shim.socket) as client:
+        start = rss_mib(shim)
+        await raw.send(client, raw.opening() + frames.frame(frames.SETTINGS, frames.ACK, 0))
+        await asyncio.sleep(0.3)
+        asked = frames.frame(frames.DATA, 0, 1, write_message(request(5000)))
+        await raw.send(client, raw.headers(1, PULL) + asked)
+        await asyncio.sleep(QUIET_S)  # until it is decided on
+        # Trailers without an end, again and again: each block waits for its turn.
+        block = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\x88")
+        assert await push(client, block * 1000, 64 << 20) < 8 << 20
+        assert rss_mib(shim) < start + 4 * SPARE_MIB
+        ended.set()

@@ -1,0 +1,135 @@
+"""What one peer can make the connection core keep is bounded."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from shimcore.errors import FrameError
+from shimcore.relay import frames
+from shimcore.relay.connection import Connection
+from shimcore.relay.events import CallReady, Notice
+from shimcore.relay.limits import (
+    CONNECTION_LIMIT_BYTES,
+    HEADER_BLOCK_BYTES,
+    HEADER_TABLE_BYTES,
+    METHOD_BYTES,
+    OWN_FRAMES,
+    QUEUED_FRAME_BYTES,
+)
+from tests.soak.raw import LARGEST_WINDOW, headers, opening
+
+OPENED = "/images/Pull"
+
+
+def connection(stream_window: int = LARGEST_WINDOW) -> Connection:
+    """Both ends have spoken, and upstream's connection window is as large as can be."""
+    core = Connection(lambda path: path == OPENED.encode())
+    core.from_client(opening())
+    settings = (4).to_bytes(2, "big") + stream_window.to_bytes(4, "big")
+    core.from_upstream(frames.frame(frames.SETTINGS, 0, 0, settings))
+    core.from_upstream(frames.window_update(0, LARGEST_WINDOW - frames.DEFAULT_WINDOW))
+    core.from_client(frames.frame(frames.SETTINGS, frames.ACK, 0))
+    return core
+
+
+def repeat(core: Connection, data: bytes, times: int) -> None:
+    """The client sends the same again and again."""
+    for _ in range(times):
+        core.from_client(data)
+
+
+def test_empty_continuations_are_not_endless() -> None:
+    """Frames without content count, too (CVE-2024-27316 and its kind)."""
+    core = connection()
+    core.from_client(frames.frame(frames.HEADERS, 0, 1))
+    with pytest.raises(FrameError) as refused:
+        repeat(core, frames.frame(frames.CONTINUATION, 0, 1), HEADER_BLOCK_BYTES)
+    assert refused.value.h2_code == frames.ENHANCE_YOUR_CALM
+
+
+def test_a_long_method_is_remembered_by_its_beginning() -> None:
+    """A path of a kilobyte goes on whole and is kept in part."""
+    core = connection()
+    path = b"/" + b"x" * 1000
+    block = b"\x83\x86\x04\x7f" + bytes((len(path) - 127 & 0x7F | 0x80, len(path) - 127 >> 7))
+    core.take_to_upstream()
+    sent = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block + path)
+    core.from_client(sent)
+    assert core.take_to_upstream() == [sent]
+    assert core.live == {1: path[:METHOD_BYTES]}
+
+
+def test_a_table_over_the_limit_ends_the_reading() -> None:
+    """The connection goes on unread when a peer uses a larger table than is kept here."""
+    core = connection()
+    size = (1).to_bytes(2, "big") + (2 * HEADER_TABLE_BYTES).to_bytes(4, "big")
+    core.from_client(frames.frame(frames.SETTINGS, 0, 0, size))
+    core.from_client(headers(1, OPENED))
+    core.take_events()
+    block = frames.size_update(HEADER_TABLE_BYTES) + b"\x88"
+    core.from_upstream(frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block))
+    assert core.take_events() == []
+    block = frames.size_update(HEADER_TABLE_BYTES + 1) + b"\x88"
+    core.from_upstream(frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block))
+    assert any(isinstance(event, Notice) for event in core.take_events())
+
+
+def test_what_compressed_messages_inflate_to_is_bounded() -> None:
+    """The third message of 15 MiB that waits is passed on unread; one more fits after it."""
+    core = connection()
+    packed = gzip.compress(bytes(15 << 20), mtime=0)
+    data = b"\x01" + len(packed).to_bytes(4, "big") + packed
+    asked = {"grpc-encoding": "gzip"}
+
+    def ask(stream: int) -> list[type]:
+        core.from_client(headers(stream, OPENED, asked))
+        core.from_client(frames.frame(frames.DATA, frames.END_STREAM, stream, data))
+        return [type(event) for event in core.take_events()]
+
+    assert [ask(1), ask(3), ask(5)] == [[CallReady], [CallReady], [Notice]]
+    assert core.forward(1, b"")
+    assert ask(7) == [CallReady]
+
+
+def test_held_bytes_have_an_end() -> None:
+    """A client that has all the window of the world cannot have it kept here."""
+    core = connection(stream_window=100)
+    unfinished = b"\0" + (16 << 20).to_bytes(4, "big") + bytes(1 << 20)
+    asked = b"".join(
+        headers(stream, OPENED) + frames.frame(frames.DATA, 0, stream, unfinished)
+        for stream in range(1, 201, 2)
+    )
+    with pytest.raises(FrameError) as refused:
+        core.from_client(asked)
+    assert refused.value.h2_code == frames.ENHANCE_YOUR_CALM
+    assert core.held_bytes <= CONNECTION_LIMIT_BYTES
+
+
+def test_frames_behind_a_window_have_an_end() -> None:
+    """Blocks wait for the DATA before them, and only so many do."""
+    core = connection(stream_window=10)
+    core.from_client(headers(1, OPENED))
+    core.from_client(frames.frame(frames.DATA, 0, 1, b"\0\0\0\0\x01x"))
+    assert core.forward(1, bytes(100))
+    trailers = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\x88")
+    with pytest.raises(FrameError) as refused:
+        repeat(core, trailers, QUEUED_FRAME_BYTES // 100)
+    assert refused.value.h2_code == frames.ENHANCE_YOUR_CALM
+
+
+def test_own_frames_that_cannot_go_say_so() -> None:
+    """While upstream is inside a frame, the client is to be left alone before long."""
+    core = connection()
+    core.from_client(headers(1, OPENED))
+    started = frames.frame(frames.DATA, 0, 99, bytes(100))
+    core.from_upstream(started[:50])
+    padded = frames.frame(frames.DATA, frames.PADDED, 1, b"\x03" + bytes(3))
+    repeat(core, padded, 10)
+    seen = [core.clogged]
+    repeat(core, padded, OWN_FRAMES)
+    seen.append(core.clogged)
+    core.from_upstream(started[50:])
+    seen.append(core.clogged)
+    assert seen == [False, True, False]
