@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := cli shimcore tests benchmarks packaging
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick dist
+.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,21 @@ dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb and
 
 dist/image-cri-shim-SHA256SUMS: $(PACKAGED)
 	PYTHON=$(PYTHON) packaging/build
+
+# For fuzz (600) and soak (600; an hour is SECONDS=3600).
+SECONDS ?= 600
+# The fuzzer is needed for nothing else, and is not made for every platform.
+ATHERIS := 3.0.0
+
+fuzz: venv $(VENV)/fuzz ## Fuzz everything that reads what others wrote, for SECONDS
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+$(VENV)/fuzz: $(VENV)/done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==$(ATHERIS)
+	@touch $@
+
+soak: venv ## Faults at random between real processes, for SECONDS
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
 check: lint types protos-check completions-check test ## Everything that needs no root
 
