@@ -111,8 +111,8 @@ def _blocks(found: Status) -> list[Block]:
         ("runtime", _runtime(runtime)),
         ("config", Cell(_config(config), "" if config["valid"] else WARN)),
     ]
-    pairs += [("", Cell(f"and {source}")) for source in config["sources"][1:]]
-    if config["kubernetes"]:
+    pairs += [("", Cell(f"and {source}")) for source in config.get("sources", [])[1:]]
+    if "kubernetes" in config:
         pairs.append(("kubernetes", _kubernetes(config["kubernetes"])))
     if facts["serving"]:
         asked = cache["hits"] + cache["misses"]

@@ -93,7 +93,7 @@ def status(place: Place, *, timeout_s: float = ANSWER_S) -> Status:
             f"{answer.config.file} cannot be used, an older configuration is in force: "
             f"{answer.config.error}"
         )
-    detail += _kubernetes_details(facts["config"]["kubernetes"])
+    detail += _kubernetes_details(facts["config"].get("kubernetes"))
     if facts["config"]["valid"] and place.fault:
         detail.append(f"{place.file} cannot be used: {place.fault}")
     return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
@@ -192,13 +192,20 @@ def _facts(answer: Any) -> dict[str, Any]:
             "api_version": runtime.api_version,
             "ready": runtime.ready,
         },
-        "config": _config_facts(answer.config),
+        "config": _without_cluster(_config_facts(answer.config)),
         "cache": {"entries": cache.entries, "hits": cache.hits, "misses": cache.misses},
         "registries": [
             {"address": registry.address, "state": registry.state} for registry in answer.registries
         ],
         "calls": answer.calls,
     }
+
+
+def _without_cluster(config: dict[str, Any]) -> dict[str, Any]:
+    """The fixed keys alone, unless the cluster has a part in the configuration."""
+    if config["kubernetes"] is not None:
+        return config
+    return {key: config[key] for key in ("file", "loaded_at", "valid", "error")}
 
 
 def _config_facts(config: Any) -> dict[str, Any]:
@@ -241,8 +248,6 @@ def _nothing(place: Place) -> dict[str, Any]:
             "loaded_at": None,
             "valid": not place.fault,
             "error": place.fault or None,
-            "sources": [],
-            "kubernetes": None,
         },
         "cache": {"entries": 0, "hits": 0, "misses": 0},
         "registries": [],
