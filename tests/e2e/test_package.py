@@ -181,6 +181,23 @@ def test_what_an_upgrade_leaves_alone(machine: BareMachine, older: Path, deb: Pa
     assert pulled.returncode == 0, pulled.stderr
 
 
+def test_the_cluster_part_is_bundled(machine: BareMachine, deb: Path) -> None:
+    """Asked to watch an API server, here one that is away, it can; nothing is not installed."""
+    server = {"cluster": {"server": "https://127.0.0.1:9"}, "name": "c"}
+    context = {"context": {"cluster": "c", "user": "u"}, "name": "c"}
+    user = {"name": "u", "user": {"token": "t0ken"}}
+    kubeconfig: dict[str, object] = {"clusters": [server], "contexts": [context], "users": [user]}
+    kubeconfig |= {"apiVersion": "v1", "kind": "Config", "current-context": "c"}
+    machine.add("/etc/kubeconfig", json.dumps(kubeconfig), 0o600)  # JSON is YAML
+    dpkg(machine, "--install", machine.put(deb))
+    configure(machine, f"{HUB}kubernetes:\n  enabled: true\n  kubeconfig: /etc/kubeconfig\n")
+    machine.systemctl("start", SERVICE)
+    wait_for("a word on the API server", lambda: "127.0.0.1:9" in machine.journal(), 20)
+    print(machine.journal("--output=cat"))
+    assert "not installed" not in machine.journal()
+    assert "t0ken" not in machine.journal()
+
+
 def test_removing_gives_kubelet_its_runtime_back(machine: BareMachine, deb: Path) -> None:
     """What install-service wired is unwired before the command goes, and kubelet restarted."""
     for path, text in KUBELET.items():
