@@ -5,7 +5,7 @@
 Everything is real but time: followers, HTTP client, sockets and the server's list and watch.
 The event loop's clock, which all of them live by, runs as ours where many requests come
 together, and 5 to 60 times as fast in quiet hours. Rates are per second of that clock, as
-counted, and times ten for 10,000 nodes. One process runs both ends; it takes ten minutes.
+counted, and times ten for 10,000 nodes. One process runs both ends; it takes eight minutes.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class Phase:
     lists: int
     watches: int
     mean_per_s: float
-    peak_per_s: float
-    """In the busiest ten seconds of the nodes' time."""
     at_10000_mean_per_s: float
-    at_10000_peak_per_s: float
+    peak_per_s: float | None
+    """In the busiest ten seconds; None at a faster clock, where a stall of ours looks like one."""
+    at_10000_peak_per_s: float | None
 
 
 class Fleet:
@@ -128,6 +128,7 @@ class Fleet:
         mean, peak = len(asked) / passed_s, max(tens.values(), default=0) / 10
         factor = EXTRAPOLATED_NODES / self.nodes
         verbs = Counter(one.verb for one in asked)
+        print(f"{name}: {len(asked)} requests", file=sys.stderr)
         return Phase(
             name,
             round(passed_s),
@@ -135,9 +136,9 @@ class Fleet:
             verbs["list"],
             verbs["watch"],
             round(mean, 2),
-            round(peak, 1),
             round(mean * factor, 1),
-            round(peak * factor),
+            round(peak, 1) if speed == 1 else None,
+            round(peak * factor) if speed == 1 else None,
         )
 
 
@@ -149,30 +150,27 @@ async def simulate(nodes: int, folder: Path) -> list[Phase]:
     fleet = Fleet(server, nodes, folder)
     phases = []
     fleet.start()
-    phases.append(await fleet.phase("all boot at once", 60, 1))
+    phases.append(await fleet.phase("all boot at once", 40, 1))
     _check(fleet, fleet.watching == nodes, "not all watch")
-    phases.append(await fleet.phase("a quiet hour", 3600, 20))
+    phases.append(await fleet.phase("a quiet hour", 3600, 30))
     server.put("ConfigMap", "timeout: 6m")
     phases.append(await fleet.phase("a change", 20, 1))
     _check(fleet, all(fleet.told[number] == 2 for number in range(nodes)), "not all were told")
     server.cut()
-    phases.append(await fleet.phase("every connection is cut", 60, 1))
+    phases.append(await fleet.phase("every connection is cut", 40, 1))
     _check(fleet, fleet.watching == nodes, "not all came back")
+    await fleet.phase("a while", 120, 5)  # or else the next cut counts as a second failure
     server.pass_versions(1000)
     server.put("ConfigMap", "timeout: 7m")
     server.forget()
     server.cut()
-    phases.append(await fleet.phase("cut, and every version is too old", 90, 1))
+    phases.append(await fleet.phase("cut, and every version is too old", 65, 1))
     _check(fleet, all(fleet.told[number] == 3 for number in range(nodes)), "a change was missed")
     await server.stop()
     phases.append(await fleet.phase("away for an hour", 3600, 60))
     await server.start()
     phases.append(await fleet.phase("back", 330, 5))
     _check(fleet, fleet.watching == nodes, "not all came back")
-    server.trouble.codes[""] = 403
-    server.cut()
-    await fleet.phase("refused at first", 3600, 60)
-    phases.append(await fleet.phase("refused (403), after an hour", 3600, 60))
     await fleet.stop()
     await server.stop()
     return phases
@@ -187,13 +185,13 @@ def _check(fleet: Fleet, held: bool, what: str) -> None:
 def table(phases: list[Phase], nodes: int) -> str:
     """The figures as Markdown."""
     lines = [
-        f"| event | {nodes:,} nodes: lists + watches | per second, mean | busiest 10 s |"
-        " 10,000 nodes: mean | busiest 10 s |",
-        "|---|---|---|---|---|---|",
+        f"| event | {nodes:,} nodes: lists + watches | a second | 10,000 nodes: a second |"
+        " in the busiest 10 s |",
+        "|---|---|---|---|---|",
     ]
     lines += [
         f"| {one.name} ({one.nodes_time_s:.0f} s) | {one.lists} + {one.watches} | {one.mean_per_s}"
-        f" | {one.peak_per_s} | {one.at_10000_mean_per_s} | {one.at_10000_peak_per_s:.0f} |"
+        f" | {one.at_10000_mean_per_s} | {one.at_10000_peak_per_s or '-'} |"
         for one in phases
     ]
     return "\n".join(lines)
