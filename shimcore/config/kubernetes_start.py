@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from shimcore.config.kubernetes_state import Kept, StateError, recall
 from shimcore.config.load import load
 from shimcore.config.model import Config
 from shimcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from shimcore.config.kubernetes_state import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,9 @@ def with_kept(path: str, config: Config) -> Start:
     """`config`, loaded from `path`, with the kept copy over it where that can be used."""
     if not config.kubernetes.enabled:
         return Start(config)
+    # A node without a part from the cluster does not load what reads it.
+    from shimcore.config.kubernetes_state import StateError, recall  # noqa: PLC0415
+
     try:
         kept = recall(config.state_dir, config.kubernetes)
         if kept is None or not kept.part.documents:

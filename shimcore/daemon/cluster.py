@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 
-from shimcore.config.kubernetes import ClusterPart
-from shimcore.config.kubernetes_pace import Pace
-from shimcore.config.kubernetes_state import StateError, keep
-from shimcore.config.kubernetes_watch import Follower
 from shimcore.daemon.shim import Shim
-
-log = logging.getLogger("shimcore.daemon")
 
 
 async def follow(shim: Shim) -> None:
@@ -33,31 +26,7 @@ async def follow(shim: Shim) -> None:
 
 
 async def _follow(shim: Shim) -> None:
-    """One follower after the other: a fault of ours in one shall not end the shim."""
-    pace = Pace()
-    failures = 0
-    while True:
-        source = shim.config.kubernetes
-        known = shim.cluster.part
+    # A node without a part from the cluster does not load what watches it.
+    from shimcore.daemon.following import follow_cluster  # noqa: PLC0415
 
-        async def tell(part: ClusterPart) -> None:
-            before = shim.cluster.part
-            if shim.put_cluster(part) and (part.documents or (before and before.documents)):
-                await asyncio.to_thread(_keep, shim.config.state_dir, part)
-
-        shim.cluster.follower = Follower(
-            source, known if known and known.belongs_to(source) else None, tell
-        )
-        try:
-            await shim.cluster.follower.run()
-        except Exception:
-            failures += 1
-            log.exception("watching the cluster's part failed, please report it; trying again")
-            await asyncio.sleep(pace.refused(failures))
-
-
-def _keep(folder: str, part: ClusterPart) -> None:
-    try:
-        keep(folder, part)
-    except StateError as error:
-        log.warning("%s; it will not be known after a restart while the API server is away", error)
+    await follow_cluster(shim)

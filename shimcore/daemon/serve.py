@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from shimcore.config import Config
 from shimcore.config.kubernetes_start import with_kept
-from shimcore.config.kubernetes_state import Kept
 from shimcore.daemon import cluster, logs, upkeep
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.notify import notify
@@ -29,6 +28,7 @@ from shimcore.runtime import (
 )
 
 if TYPE_CHECKING:
+    from shimcore.config.kubernetes_state import Kept
     from shimcore.daemon.metrics import MetricsServer
 
 log = logging.getLogger("shimcore.daemon")

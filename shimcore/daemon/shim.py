@@ -6,11 +6,10 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from shimcore.config import Config, Watcher
 from shimcore.config.kubernetes import ClusterPart
-from shimcore.config.kubernetes_state import Kept
-from shimcore.config.kubernetes_watch import Follower
 from shimcore.config.origins import sources
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
@@ -18,6 +17,10 @@ from shimcore.errors import ConfigError, RuntimeUnavailableError
 from shimcore.images import METHODS
 from shimcore.relay.shell import Relay
 from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
+
+if TYPE_CHECKING:
+    from shimcore.config.kubernetes_state import Kept
+    from shimcore.config.kubernetes_watch import Follower
 
 log = logging.getLogger("shimcore.daemon")
 

@@ -264,8 +264,13 @@ class Pair:
             self._relay.watch_starving()
 
     def _fail(self, error: FrameError) -> None:
+        """A peer broke a limit: what came before it goes on, and the client is told why."""
         log.warning("closing a client's connection: %s", error)
-        self.client.write(frames.goaway(0, error.h2_code, str(error)))
+        if self._unavailable is None:
+            self._core.go_away(error)
+            self._pump()
+        else:
+            self.client.write(frames.goaway(0, error.h2_code, str(error)))
         self.close()
 
     # -- calls -------------------------------------------------------------------------
