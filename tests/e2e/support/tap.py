@@ -13,7 +13,8 @@ from hpack import Decoder
 from shimcore.relay import frames
 
 CHUNK_BYTES = 65_536
-QUIET_S = 0.5
+QUIET_S = 0.3
+LAST_S = 5.0
 
 
 @dataclass(slots=True)
@@ -172,22 +173,33 @@ def answers(data: bytes) -> dict[int, Answer]:
     return {stream: answer for stream, answer in found.items() if stream}
 
 
-def replay(conversation: Conversation, target: Path, timeout_s: float = 10) -> bytes:
-    """What is heard when the same client bytes are said again, in step with the answers.
+def replay(conversation: Conversation, target: Path) -> bytes:
+    """What is heard when the same client frames are said again, in step with the answers.
 
-    A chunk goes out when as much has been heard as when it was recorded, or when nothing more
-    comes: servers share a window between calls in another order each time.
+    A frame goes out when as much has been heard as when it was recorded, or when nothing more
+    comes: servers share a window between calls in another order each time. PINGs stay away:
+    they measure the recorded connection, and out of step with its data they are a nuisance
+    that servers end a connection for.
     """
     heard, original = Heard(), Heard()
+    said = bytearray()
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(target))
+        client.sendall(frames.PREFACE)
+        at = len(frames.PREFACE)
         for from_client, chunk in conversation.chunks:
-            if from_client:
-                _hear(client, heard, original, QUIET_S)
-                client.sendall(chunk)
-            else:
+            if not from_client:
                 original.add(chunk)
-        _hear(client, heard, original, timeout_s)
+                continue
+            said += chunk
+            whole = bytes(said[at:])
+            for kind, flags, stream, payload in cut(whole):
+                at += frames.FRAME_HEADER_BYTES + len(payload)
+                if kind != frames.PING:
+                    _hear(client, heard, original, QUIET_S)
+                    client.sendall(frames.frame(kind, flags, stream, payload))
+        original.data_bytes = 0  # of calls that were given up, more or less may come
+        _hear(client, heard, original, LAST_S)
     return bytes(heard.bytes)
 
 
