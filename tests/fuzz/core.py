@@ -90,9 +90,10 @@ class _Direction:
         else:
             assert kind in self._own, f"a frame of kind {kind} that nobody sent"
             assert not self._block, f"kind {kind} inside the header block of {self._block}"
-        if kind in {frames.HEADERS, frames.PUSH_PROMISE} or (
-            kind == frames.CONTINUATION and stream == self._block
-        ):
+        # A client's PUSH_PROMISE is an error for upstream to answer, not a block.
+        promised = kind == frames.PUSH_PROMISE and self._ordered
+        goes_on = kind == frames.CONTINUATION and stream == self._block
+        if kind == frames.HEADERS or promised or goes_on:
             self._block = 0 if flags & frames.END_HEADERS else stream
 
     def _pass_over(self, frame: bytes) -> None:
