@@ -28,6 +28,10 @@ test: venv ## Unit, property and integration tests
 e2e: venv ## Real containerd, registries, crictl and systemd (root, Debian)
 	$(BIN)/python -m pytest tests/e2e -m e2e
 
+e2e-apiserver: venv ## The cluster's part against a real kube-apiserver, built first (20 minutes)
+	tests/e2e/apiserver/build
+	$(BIN)/python -m pytest tests/e2e/test_kubernetes.py -m apiserver
+
 lint: venv ## Style
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)

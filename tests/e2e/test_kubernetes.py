@@ -18,7 +18,7 @@ from tests.e2e.support.kubernetes import Cluster, Login, missing
 from tests.support.serving import COMMAND, ServeProcess, serving
 
 pytestmark = [
-    pytest.mark.e2e,
+    pytest.mark.apiserver,
     # Not a failure in CI: building an API server takes a quarter of an hour there.
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
 ]
