@@ -10,11 +10,12 @@ from shimcore.relay.limits import FRAGMENT_BYTES, HEADER_BLOCK_BYTES
 class BlockGatherer:
     """At most one header block is open in a direction at any time."""
 
-    __slots__ = ("_fragments", "_size", "flags", "frames", "stream")
+    __slots__ = ("_fragments", "_size", "flags", "frames", "goes_on", "stream")
 
     def __init__(self) -> None:
         self.stream = 0
         self.flags = 0
+        self.goes_on = False  # CONTINUATION is to follow
         self.frames: list[bytes] = []  # the frames as they came, where they must be kept
         self._fragments: list[bytes] = []
         self._size = 0
@@ -35,6 +36,7 @@ class BlockGatherer:
             raise FrameError(
                 frames.ENHANCE_YOUR_CALM, f"header block over {HEADER_BLOCK_BYTES} bytes"
             )
+        self.goes_on = not flags & frames.END_HEADERS
         if flags & frames.END_HEADERS and not self._fragments:
             return fragment
         self._fragments.append(fragment)

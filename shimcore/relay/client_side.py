@@ -181,7 +181,7 @@ class ClientSide:
             if end - start > HEADER_BLOCK_BYTES:
                 raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
             return WHOLE
-        if stream != self._block.stream:
+        if stream != self._block.stream or not self._block.goes_on:
             return PASS  # a protocol error, which upstream answers
         return self._fragment(data, start, end, flags, data[start:end])
 

@@ -122,8 +122,8 @@ class UpstreamSide:
             if end - start > HEADER_BLOCK_BYTES:
                 raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
             return WHOLE
-        if stream != self._block.stream:
-            return PASS
+        if stream != self._block.stream or not self._block.goes_on:
+            return PASS  # a protocol error, which the client answers
         return self._fragment(data, start, end, flags, data[start:end])
 
     def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
