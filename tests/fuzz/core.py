@@ -5,7 +5,8 @@ What is checked after every step:
 - with no method opened, both directions are a prefix of what came in, short of at most one
   frame that has to be seen whole;
 - else every frame that goes out is one that came in, once, with header blocks in order and
-  nothing between their frames, or one of the few kinds that the relay may make itself;
+  nothing between their frames (unless a peer breaks them off itself), or one of the few kinds
+  that the relay may make itself;
 - what is held is never more than what the client sent, and is nothing after the end.
 """
 
@@ -52,6 +53,8 @@ class _Direction:
         self._waiting: list[bytes] = []  # frames that came and have not gone out
         self._counts: Counter[bytes] = Counter()
         self._block = 0  # the stream whose header block is open on the way out
+        self._block_in = 0  # and on the way in
+        self._lawful = True  # no header block has been broken off
 
     def check_same(self) -> None:
         """Nothing is opened: a prefix, short of one frame at most."""
@@ -63,6 +66,10 @@ class _Direction:
     def check_frames(self) -> None:
         """Whole frames that went out either came in or are the relay's own."""
         for frame in self._cut(0, self.came):
+            kind, stream = frame[3], int.from_bytes(frame[5:9], "big") & frames.STREAM_MASK
+            if self._block_in and (kind != frames.CONTINUATION or stream != self._block_in):
+                self._lawful = False
+            self._block_in = self._block_after(frame, self._block_in)
             self._waiting.append(frame)
             self._counts[frame] += 1
         for frame in self._cut(1, self.went):
@@ -81,20 +88,27 @@ class _Direction:
         return found
 
     def _check(self, frame: bytes) -> None:
-        kind, flags = frame[3], frame[4]
-        stream = int.from_bytes(frame[5:9], "big") & frames.STREAM_MASK
+        kind = frame[3]
         if self._counts[frame]:
             self._counts[frame] -= 1
-            if self._ordered:
+            if self._ordered and self._lawful:
                 self._pass_over(frame)
         else:
             assert kind in self._own, f"a frame of kind {kind} that nobody sent"
-            assert not self._block, f"kind {kind} inside the header block of {self._block}"
+            inside = self._block and self._lawful
+            assert not inside, f"kind {kind} inside the header block of {self._block}"
+        self._block = self._block_after(frame, self._block)
+
+    def _block_after(self, frame: bytes, block: int) -> int:
+        """The stream whose header block is open after this frame; 0 for none."""
+        kind, flags = frame[3], frame[4]
+        stream = int.from_bytes(frame[5:9], "big") & frames.STREAM_MASK
         # A client's PUSH_PROMISE is an error for upstream to answer, not a block.
         promised = kind == frames.PUSH_PROMISE and self._ordered
-        goes_on = kind == frames.CONTINUATION and stream == self._block
+        goes_on = kind == frames.CONTINUATION and stream == block
         if kind == frames.HEADERS or promised or goes_on:
-            self._block = 0 if flags & frames.END_HEADERS else stream
+            return 0 if flags & frames.END_HEADERS else stream
+        return block
 
     def _pass_over(self, frame: bytes) -> None:
         """What came before it and has not gone out may only be what the relay takes out."""
