@@ -13,10 +13,10 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from shimcore import __version__
 from shimcore.registry.answers import TlsReport
@@ -59,6 +59,10 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{host}{port}"
 
 
+# URLs whose parts are remembered: images that are asked for at the same time.
+ASKED_URLS = 256
+
+
 def read_url(text: str, base: httpx.URL | None = None) -> httpx.URL:
     """Return an absolute http or https URL, without a user name, password or fragment in it.
 
@@ -74,6 +78,12 @@ def read_url(text: str, base: httpx.URL | None = None) -> httpx.URL:
     if not _HOST.fullmatch(url.raw_host):
         raise ValueError("a URL without a host")
     return url
+
+
+@lru_cache(maxsize=ASKED_URLS)
+def _asked(text: str) -> httpx.URL:
+    """`read_url` of an absolute URL; the same few are asked again and again."""
+    return read_url(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +243,7 @@ class Transport:
 
     def _url(self, text: str) -> httpx.URL:
         try:
-            return read_url(text)
+            return _asked(text)
         except ValueError as error:
             reason = f"its address is {error}"
             raise UnreachableError(self._registry, reason, Fault.ANSWERED) from error
@@ -250,17 +260,14 @@ class Transport:
     async def _exchange(self, ask: Ask, url: httpx.URL, authorization: str) -> Answer:
         """Send once, or twice if the pooled connection turned out to be closed already."""
         try:
-            async for attempt in AsyncRetrying(
-                stop=stop_after_attempt(2),
-                retry=retry_if_exception_type(_StaleConnectionError),
-                reraise=True,
-            ):
-                with attempt:
-                    return await self._attempt(ask, url, authorization)
+            return await self._attempt(ask, url, authorization)
+        except _StaleConnectionError:
+            pass  # the server closed it while it was idle: a new one is tried at once
+        try:
+            return await self._attempt(ask, url, authorization)
         except _StaleConnectionError as error:
             origin = str(Origin.of(url))
             raise from_exception(self._registry, origin, error, connecting=False) from error
-        raise AssertionError("tenacity ends with a result or an error")  # pragma: no cover
 
     async def _attempt(self, ask: Ask, url: httpx.URL, authorization: str) -> Answer:
         progress, origin = _Progress(), Origin.of(url)
