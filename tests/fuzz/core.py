@@ -38,6 +38,7 @@ BLOCKS = (
 OWN_TO_CLIENT = {frames.WINDOW_UPDATE, frames.HEADERS, frames.GOAWAY}
 OWN_TO_UPSTREAM = {frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE}
 LIMIT_STEPS = 400
+NONE = -1
 
 
 class _Direction:
@@ -52,8 +53,8 @@ class _Direction:
         self._read = [preface, preface]  # of came, of went
         self._waiting: list[bytes] = []  # frames that came and have not gone out
         self._counts: Counter[bytes] = Counter()
-        self._block = 0  # the stream whose header block is open on the way out
-        self._block_in = 0  # and on the way in
+        self._block = NONE  # the stream whose header block is open on the way out
+        self._block_in = NONE  # and on the way in
         self._lawful = True  # no header block has been broken off
 
     def check_same(self) -> None:
@@ -67,7 +68,8 @@ class _Direction:
         """Whole frames that went out either came in or are the relay's own."""
         for frame in self._cut(0, self.came):
             kind, stream = frame[3], int.from_bytes(frame[5:9], "big") & frames.STREAM_MASK
-            if self._block_in and (kind != frames.CONTINUATION or stream != self._block_in):
+            goes_on = kind == frames.CONTINUATION and stream == self._block_in
+            if self._block_in != NONE and not goes_on:
                 self._lawful = False
             self._block_in = self._block_after(frame, self._block_in)
             self._waiting.append(frame)
@@ -95,19 +97,19 @@ class _Direction:
                 self._pass_over(frame)
         else:
             assert kind in self._own, f"a frame of kind {kind} that nobody sent"
-            inside = self._block and self._lawful
+            inside = self._block != NONE and self._lawful
             assert not inside, f"kind {kind} inside the header block of {self._block}"
         self._block = self._block_after(frame, self._block)
 
     def _block_after(self, frame: bytes, block: int) -> int:
-        """The stream whose header block is open after this frame; 0 for none."""
+        """The stream whose header block is open after this frame, or NONE."""
         kind, flags = frame[3], frame[4]
         stream = int.from_bytes(frame[5:9], "big") & frames.STREAM_MASK
         # A client's PUSH_PROMISE is an error for upstream to answer, not a block.
         promised = kind == frames.PUSH_PROMISE and self._ordered
         goes_on = kind == frames.CONTINUATION and stream == block
         if kind == frames.HEADERS or promised or goes_on:
-            return 0 if flags & frames.END_HEADERS else stream
+            return NONE if flags & frames.END_HEADERS else stream
         return block
 
     def _pass_over(self, frame: bytes) -> None:
