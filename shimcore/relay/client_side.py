@@ -131,8 +131,8 @@ class ClientSide:
             state.ledger.upstream -= size
             state.grant(None)
             return PASS
-        self._check_length(end - start)
         if end > len(data):
+            self._check_length(end - start)
             return WHOLE
         try:
             first, last = frames.unpadded(data, start, end, flags)

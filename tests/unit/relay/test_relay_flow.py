@@ -112,6 +112,8 @@ def test_other_calls_pass_a_surplus_that_waits_for_its_own_stream() -> None:
 def test_others_data_waits_where_the_client_was_given_more_than_upstream_takes() -> None:
     """What a grant has let in is sent when upstream has room, in the order of each stream."""
     wire = Wire()
+    wire.announce(frames.SETTINGS_MAX_FRAME_SIZE, 1 << 20)
+    wire.to_client()
     wire.call(1, b"x" * 40_000)
     assert credit(wire.to_client(), 0) == 40_005
     wire.core.forward(1, None)
@@ -237,6 +239,8 @@ def test_others_data_makes_the_relay_give_credit_again() -> None:
 def test_withheld_credit_is_granted_again_while_bytes_are_held() -> None:
     """Paying for an old grant must not starve a client whose request is held."""
     wire = Wire()
+    wire.announce(frames.SETTINGS_MAX_FRAME_SIZE, 1 << 20)
+    wire.to_client()
     wire.open(1)
     wire.data(1, b"\0" + (100_000).to_bytes(4, "big") + b"x" * 40_000, end=False)
     granted = wire.core.debt

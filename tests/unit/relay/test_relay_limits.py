@@ -12,6 +12,7 @@ from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallReady, Notice
 from shimcore.relay.limits import (
     CONNECTION_LIMIT_BYTES,
+    FRAME_BYTES,
     HEADER_BLOCK_BYTES,
     HEADER_TABLE_BYTES,
     METHOD_BYTES,
@@ -28,6 +29,7 @@ def connection(stream_window: int = LARGEST_WINDOW) -> Connection:
     core = Connection(lambda path: path == OPENED.encode())
     core.from_client(opening())
     settings = (4).to_bytes(2, "big") + stream_window.to_bytes(4, "big")
+    settings += (5).to_bytes(2, "big") + FRAME_BYTES.to_bytes(4, "big")
     core.from_upstream(frames.frame(frames.SETTINGS, 0, 0, settings))
     core.from_upstream(frames.window_update(0, LARGEST_WINDOW - frames.DEFAULT_WINDOW))
     core.from_client(frames.frame(frames.SETTINGS, frames.ACK, 0))
