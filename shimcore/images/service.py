@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shimcore.config import Fallback
@@ -125,11 +125,12 @@ class ImageCall:
         return verdict.decision
 
     def _log(self, decision: str | None, verdict: Verdict, level: int = logging.INFO) -> None:
+        """Write the decision's line, once the request is on its way: it takes as long as deciding
+        from memory."""
         if logger.isEnabledFor(level):
             elapsed_s = time.monotonic() - self._started
-            logger.log(
-                level, decision_line(self._method, self._image, verdict, elapsed_s, decision)
-            )
+            line = partial(decision_line, self._method, self._image, verdict, elapsed_s, decision)
+            asyncio.get_running_loop().call_soon(lambda: logger.log(level, line()))
 
 
 class ImageService:

@@ -65,6 +65,7 @@ async def test_hostile_name_stays_on_one_line(caplog: pytest.LogCaptureFixture) 
     bench = Bench()
     name = 'x\ncall=PullImage decision=rewritten \x1b[31m"' + "y" * 1_000_000
     bench.service.open(PULL, pull_request(name), None).decide_now()
+    await asyncio.sleep(0)  # the line is written once the request is on its way
     assert len(lines(caplog)) == 1
     assert "\n" not in lines(caplog)[0]
     assert "\x1b" not in lines(caplog)[0]
