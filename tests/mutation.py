@@ -402,14 +402,9 @@ MUTATIONS = (
     ),
     _m(
         "a long header frame is waited for",
-        UPSTREAM,
-        "    def _open_block(\n"
-        "        self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int\n"
-        "    ) -> Verdict:\n        if end > len(data):\n"
-        "            if end - start > HEADER_BLOCK_BYTES:",
-        "    def _open_block(\n"
-        "        self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int\n"
-        "    ) -> Verdict:\n        if end > len(data):\n            if False:",
+        "direction.py",
+        "        if size > HEADER_BLOCK_BYTES:",
+        "        if False:",
     ),
     _m(
         "any number of streams is tracked",

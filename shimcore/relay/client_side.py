@@ -4,56 +4,26 @@ from __future__ import annotations
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
-from shimcore.relay.blocks import BlockGatherer
+from shimcore.relay.direction import PASS, TAKE, WHOLE, Direction
 from shimcore.relay.events import StreamBegan
-from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
+from shimcore.relay.headers import Field, HeaderDecodeError
 from shimcore.relay.limits import (
     FRAME_BYTES,
-    HEADER_BLOCK_BYTES,
     HEADER_TABLE_BYTES,
     METHOD_BYTES,
     TRACKED_STREAMS,
 )
 from shimcore.relay.messages import timeout_seconds
-from shimcore.relay.scanner import Handler, Verdict
-from shimcore.relay.settings import AnnouncedSettings
+from shimcore.relay.scanner import Verdict
 from shimcore.relay.streams import (
     GRPC_CANCELLED,
-    ConnectionState,
     OpenedStream,
     Phase,
 )
 
-PASS, TAKE, WHOLE = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE
 
-
-class ClientSide:
-    """Handlers of the client's frames; `handlers()` is what the scanner is given."""
-
-    def __init__(self, client: AnnouncedSettings, upstream: AnnouncedSettings) -> None:
-        self._client_settings = client
-        self._upstream_settings = upstream
-        self.decoder = HeaderDecoder()
-        self.peer = self.decoder  # the other direction's, whose bound this one announces
-        self._block = BlockGatherer()
-        self._keep_block = False  # the open block's frames wait in the queue
-        self._state: ConnectionState
-
-    def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
-        """Give the handlers what they share with the other direction, and its decoder."""
-        self._state = state
-        self.peer = peer
-
-    def handlers(self) -> list[Handler | None]:
-        """Indexed by frame type; what is missing passes."""
-        table: list[Handler | None] = [None] * (frames.CONTINUATION + 1)
-        table[frames.DATA] = self.on_data
-        table[frames.HEADERS] = self.on_headers
-        table[frames.CONTINUATION] = self.on_continuation
-        table[frames.RST_STREAM] = self.on_reset
-        table[frames.SETTINGS] = self.on_settings
-        table[frames.WINDOW_UPDATE] = self.on_window_update
-        return table
+class ClientSide(Direction):
+    """What the client sends, on its way to upstream."""
 
     # -- DATA --------------------------------------------------------------------------
 
@@ -131,8 +101,8 @@ class ClientSide:
             state.ledger.upstream -= size
             state.grant(None)
             return PASS
+        self._check_length(size)
         if end > len(data):
-            self._check_length(end - start)
             return WHOLE
         try:
             first, last = frames.unpadded(data, start, end, flags)
@@ -155,9 +125,7 @@ class ClientSide:
         """§6.2. Every block is decoded, since each may change the decoder's table."""
         state = self._state
         if end > len(data):
-            if end - start > HEADER_BLOCK_BYTES:
-                raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
-            return WHOLE
+            return self._part_of_block(end - start)
         self._block.start(stream, flags)
         opened = state.opened.get(stream)
         if opened is not None and opened.holding:
@@ -172,18 +140,6 @@ class ClientSide:
             state.lose(f"malformed HEADERS from the client: {error}")
             fragment = b""
         return self._fragment(data, start, end, flags, fragment)
-
-    def on_continuation(
-        self, data: bytes, start: int, end: int, flags: int, stream: int
-    ) -> Verdict:
-        """§6.10."""
-        if end > len(data):
-            if end - start > HEADER_BLOCK_BYTES:
-                raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
-            return WHOLE
-        if stream != self._block.stream or not self._block.goes_on:
-            return PASS  # a protocol error, which upstream answers
-        return self._fragment(data, start, end, flags, data[start:end])
 
     def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
         state = self._state

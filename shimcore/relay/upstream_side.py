@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from shimcore.errors import FrameError
 from shimcore.relay import frames
-from shimcore.relay.blocks import BlockGatherer
-from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
-from shimcore.relay.limits import HEADER_BLOCK_BYTES, HEADER_TABLE_BYTES
+from shimcore.relay.direction import PASS, TAKE, WHOLE, Direction
+from shimcore.relay.headers import Field, HeaderDecodeError
+from shimcore.relay.limits import HEADER_TABLE_BYTES
 from shimcore.relay.messages import PREFIX_BYTES
 from shimcore.relay.scanner import Handler, Verdict
 from shimcore.relay.settings import AnnouncedSettings
@@ -14,43 +13,24 @@ from shimcore.relay.streams import (
     GRPC_CANCELLED,
     GRPC_UNAVAILABLE,
     GRPC_UNKNOWN,
-    ConnectionState,
     Phase,
 )
 
-PASS, TAKE, WHOLE = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE
 _GRPC_INTERNAL = 13
 
 
-class UpstreamSide:
-    """Handlers of upstream's frames; `handlers()` is what the scanner is given."""
+class UpstreamSide(Direction):
+    """What upstream sends, on its way to the client."""
 
     def __init__(self, client: AnnouncedSettings, upstream: AnnouncedSettings) -> None:
-        self._client_settings = client
-        self._upstream_settings = upstream
-        self.decoder = HeaderDecoder()
-        self.peer = self.decoder  # the other direction's, whose bound this one announces
-        self._block = BlockGatherer()
-        self._keep_block = False  # the open block is for a refused call
+        super().__init__(client, upstream)
         # The smallest table acknowledged while the decoder's stood at that change.
         self._owed_size = frames.MAX_WINDOW, 0
-        self._state: ConnectionState
-
-    def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
-        """Give the handlers what they share with the other direction, and its decoder."""
-        self._state = state
-        self.peer = peer
 
     def handlers(self) -> list[Handler | None]:
-        """Indexed by frame type; what is missing passes."""
-        table: list[Handler | None] = [None] * (frames.CONTINUATION + 1)
-        table[frames.DATA] = self.on_data
-        table[frames.HEADERS] = self.on_headers
+        """A server may push, in HTTP/2 at large."""
+        table = super().handlers()
         table[frames.PUSH_PROMISE] = self.on_push_promise
-        table[frames.CONTINUATION] = self.on_continuation
-        table[frames.RST_STREAM] = self.on_reset
-        table[frames.SETTINGS] = self.on_settings
-        table[frames.WINDOW_UPDATE] = self.on_window_update
         return table
 
     # -- DATA --------------------------------------------------------------------------
@@ -102,9 +82,7 @@ class UpstreamSide:
         self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int
     ) -> Verdict:
         if end > len(data):
-            if end - start > HEADER_BLOCK_BYTES:
-                raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
-            return WHOLE
+            return self._part_of_block(end - start)
         self._block.start(stream, flags)
         self._keep_block = stream in self._state.refused and not self._state.lost
         try:
@@ -113,18 +91,6 @@ class UpstreamSide:
             self._state.lose(f"malformed HEADERS from the runtime: {error}")
             fragment = b""
         return self._fragment(data, start, end, flags, fragment)
-
-    def on_continuation(
-        self, data: bytes, start: int, end: int, flags: int, stream: int
-    ) -> Verdict:
-        """§6.10."""
-        if end > len(data):
-            if end - start > HEADER_BLOCK_BYTES:
-                raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
-            return WHOLE
-        if stream != self._block.stream or not self._block.goes_on:
-            return PASS  # a protocol error, which the client answers
-        return self._fragment(data, start, end, flags, data[start:end])
 
     def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
         state = self._state

@@ -17,6 +17,7 @@ from shimcore.relay import frames
 from shimcore.relay.messages import write_message
 from tests.soak import raw
 from tests.support.serving import ServeProcess, serving
+from tests.support.wire import parse
 
 WANTED_BYTES = 600 << 20
 PULL = "/runtime.v1.ImageService/PullImage"
@@ -175,6 +176,35 @@ async def test_requests_that_are_held(packed: bool, tmp_path: Path) -> None:
                 break
             highest = max(highest, rss_mib(shim))
         assert highest < start + HELD_MIB[packed]
+        ended.set()
+
+
+async def test_requests_without_an_answer(tmp_path: Path) -> None:
+    """Requests of 60 MiB may wait for their answers; the next is refused, until one has ended."""
+    ended = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw.opening(raw.LARGEST_WINDOW)[len(frames.PREFACE) :])
+        while not ended.is_set() and await reader.read(CHUNK_BYTES):
+            pass
+
+    def pull(stream: int) -> bytes:
+        data = frames.frame(frames.DATA, frames.END_STREAM, stream, content)
+        return raw.headers(stream, PULL, {"grpc-encoding": "gzip"}) + data
+
+    content = _packed()
+    async with before(tmp_path, mute) as shim, raw.connected(shim.socket) as client:
+        await raw.send(client, raw.opening())
+        await asyncio.sleep(0.3)  # until the runtime has opened its window
+        await raw.send(client, b"".join(map(pull, (1, 3, 5, 7, 9))))
+        refusal = b"too many bytes of image requests are held"
+        got = await raw.read_until(client, refusal)
+        await raw.send(client, frames.rst_stream(3, frames.CANCEL) + pull(11) + pull(13))
+        got += await raw.read_until(client, refusal)
+        refused = [frame for frame in parse(got) if frame.kind == frames.HEADERS]
+        assert [frame.stream for frame in refused] == [9, 13]
+        status = raw.literal("grpc-status", "8")  # RESOURCE_EXHAUSTED
+        assert all(status in frame.payload for frame in refused)
         ended.set()
 
 

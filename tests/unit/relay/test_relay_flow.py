@@ -130,6 +130,21 @@ def test_others_data_waits_where_the_client_was_given_more_than_upstream_takes()
     assert wire.core.held_bytes == 0
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in parts"])
+def test_a_frame_over_the_announced_size_is_not_made_legal_by_waiting(at_once: bool) -> None:
+    """DATA of another call that has to wait would go on in frames of a legal size."""
+    wire = Wire()
+    wire.call(1, b"x" * 40_000)
+    wire.core.forward(1, None)
+    wire.open(3, OTHER)
+    wire.client(frames.frame(frames.DATA, 0, 3, bytes(16_384)))
+    wire.client(frames.frame(frames.DATA, 0, 3, bytes(16_384)))
+    too_long = frames.frame(frames.DATA, 0, 3, bytes(16_385))
+    with pytest.raises(FrameError) as caught:
+        wire.client(too_long if at_once else too_long[:100])
+    assert caught.value.h2_code == frames.FRAME_SIZE_ERROR
+
+
 def test_padding_of_held_data_is_credited_at_once() -> None:
     """It is not sent on."""
     wire = Wire()
