@@ -181,12 +181,24 @@ async def test_requests_that_are_held(packed: bool, tmp_path: Path) -> None:
 
 async def test_requests_without_an_answer(tmp_path: Path) -> None:
     """Requests of 60 MiB may wait for their answers; the next is refused, until one has ended."""
-    ended = asyncio.Event()
+    arrived: set[int] = set()
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(raw.opening(raw.LARGEST_WINDOW)[len(frames.PREFACE) :])
-        while not ended.is_set() and await reader.read(CHUNK_BYTES):
-            pass
+        await reader.readexactly(len(frames.PREFACE))
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readexactly(frames.FRAME_HEADER_BYTES)
+                high, low, kind, _, stream = frames.FRAME_HEADER.unpack(head)
+                await reader.readexactly(high << 8 | low)
+                if kind == frames.DATA:
+                    arrived.add(stream)
+
+    async def accepted(client: socket.socket, stream: int) -> None:
+        await raw.send(client, pull(stream))
+        async with asyncio.timeout(10):
+            while stream not in arrived:
+                await asyncio.sleep(0.01)
 
     def pull(stream: int) -> bytes:
         data = frames.frame(frames.DATA, frames.END_STREAM, stream, content)
@@ -196,16 +208,19 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
     async with before(tmp_path, mute) as shim, raw.connected(shim.socket) as client:
         await raw.send(client, raw.opening())
         await asyncio.sleep(0.3)  # until the runtime has opened its window
-        await raw.send(client, b"".join(map(pull, (1, 3, 5, 7, 9))))
+        for stream in (1, 3, 5, 7):
+            await accepted(client, stream)
         refusal = b"too many bytes of image requests are held"
+        await raw.send(client, pull(9))
         got = await raw.read_until(client, refusal)
-        await raw.send(client, frames.rst_stream(3, frames.CANCEL) + pull(11) + pull(13))
+        await raw.send(client, frames.rst_stream(3, frames.CANCEL))
+        await accepted(client, 11)
+        await raw.send(client, pull(13))
         got += await raw.read_until(client, refusal)
         refused = [frame for frame in parse(got) if frame.kind == frames.HEADERS]
         assert [frame.stream for frame in refused] == [9, 13]
         status = raw.literal("grpc-status", "8")  # RESOURCE_EXHAUSTED
         assert all(status in frame.payload for frame in refused)
-        ended.set()
 
 
 def _pings() -> bytes:

@@ -134,11 +134,10 @@ def test_others_data_waits_where_the_client_was_given_more_than_upstream_takes()
 def test_a_frame_over_the_announced_size_is_not_made_legal_by_waiting(at_once: bool) -> None:
     """DATA of another call that has to wait would go on in frames of a legal size."""
     wire = Wire()
-    wire.call(1, b"x" * 40_000)
-    wire.core.forward(1, None)
+    wire.call(1, b"x" * 10_000)
     wire.open(3, OTHER)
-    wire.client(frames.frame(frames.DATA, 0, 3, bytes(16_384)))
-    wire.client(frames.frame(frames.DATA, 0, 3, bytes(16_384)))
+    for _ in range(3):
+        wire.data(3, bytes(16_384), end=False)
     too_long = frames.frame(frames.DATA, 0, 3, bytes(16_385))
     with pytest.raises(FrameError) as caught:
         wire.client(too_long if at_once else too_long[:100])
