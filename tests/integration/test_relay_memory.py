@@ -15,7 +15,7 @@ import pytest
 from shimcore.pb import cri_pb2
 from shimcore.relay import frames
 from shimcore.relay.messages import write_message
-from tests.soak import raw
+from tests.support import raw
 from tests.support.serving import ServeProcess, serving
 from tests.support.wire import parse
 

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 import yaml
 
 from shimcore.relay import frames
-from tests.soak import raw
 from tests.soak.bed import Bed
+from tests.support import raw
 
 CROWD = 1000
 # Memory that a thousand connections may take while they stand, and one that never reads.

@@ -19,7 +19,7 @@ from shimcore.relay.limits import (
     OWN_FRAMES,
     QUEUED_FRAME_BYTES,
 )
-from tests.soak.raw import LARGEST_WINDOW, headers, opening
+from tests.support.raw import LARGEST_WINDOW, headers, opening
 
 OPENED = "/images/Pull"
 
