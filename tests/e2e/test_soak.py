@@ -16,10 +16,11 @@ pytestmark = pytest.mark.e2e
 SECONDS = 25
 
 
-def test_nothing_is_lost_while_things_fail(machine: None) -> None:
+@pytest.mark.parametrize("runtime", ["stand-in", "containerd"])
+def test_nothing_is_lost_while_things_fail(runtime: str, machine: None) -> None:
     """Every answer is its call's own and comes once; each fault is recovered from."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.soak", "--seconds", str(SECONDS)],
+        [sys.executable, "-m", "tests.soak", "--seconds", str(SECONDS), "--runtime", runtime],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -19,7 +19,7 @@ import grpc.aio
 from tests.e2e.support.process import free_port
 from tests.soak.bed import Bed
 from tests.soak.faults import FaultError, Faults
-from tests.soak.load import ONCE, SHOWN, Ledger, Load, channel, unary
+from tests.soak.load import CONTAINERD, SHOWN, STAND_IN, Ledger, Load, channel, unary
 from tests.soak.runtime import ID_BYTES
 
 # The next call works this soon after a fault, and all that is under load a little later.
@@ -47,7 +47,8 @@ class Soak:
 
     async def run(self, seconds: float) -> None:
         await asyncio.to_thread(self.bed.start)
-        load = Load(self.bed.shim.socket, self.ledger, self.chance.randrange(1 << 30))
+        kinds = STAND_IN if self.bed.containerd is None else CONTAINERD
+        load = Load(self.bed.shim.socket, self.ledger, self.chance.randrange(1 << 30), kinds)
         self.ledger.enter("start")
         load.start()
         await self.recover("start", load)
@@ -92,7 +93,7 @@ class Soak:
         while True:
             try:
                 async with channel(self.bed.shim.socket) as fresh:
-                    await unary(fresh, ONCE, b"probe")
+                    await unary(fresh, self.bed.probe.path, self.bed.probe.request)
                 break
             except grpc.aio.AioRpcError as error:
                 if time.monotonic() - started > NEXT_CALL_S:
@@ -162,9 +163,11 @@ class Soak:
         return "\n".join(lines)
 
 
-async def soak(folder: Path, seconds: float, seed: int) -> tuple[str, list[str]]:
+async def soak(
+    folder: Path, seconds: float, seed: int, *, containerd: bool
+) -> tuple[str, list[str]]:
     """One run: the counts, and what was not as it should be."""
-    bed = Bed(folder, free_port())
+    bed = Bed(folder, free_port(), containerd=containerd)
     run = Soak(bed, seed)
     started = time.monotonic()
     try:
@@ -179,6 +182,9 @@ def main() -> int:
     parser = argparse.ArgumentParser("tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    parser.add_argument(
+        "--runtime", choices=("stand-in", "containerd"), default="stand-in", help="needs root"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -186,7 +192,10 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     print(f"seed {arguments.seed}, folder {folder}", flush=True)
-    counts, violations = asyncio.run(soak(folder, arguments.seconds, arguments.seed))
+    containerd = arguments.runtime == "containerd"
+    counts, violations = asyncio.run(
+        soak(folder, arguments.seconds, arguments.seed, containerd=containerd)
+    )
     print(counts)
     if not arguments.keep and not violations:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The processes of the soak: shim, runtime, registry."""
+"""The processes of the soak: shim, runtime, registry. The runtime is a stand-in or containerd."""
 
 from __future__ import annotations
 
@@ -8,15 +8,40 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from tests.e2e.support.containerd import Containerd
+from tests.support import raw
 from tests.support.serving import ServeProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# Where docker.io would be: nobody listens on the discard port.
+NOWHERE = "http://127.0.0.1:9"
+
+
+class Killable(Protocol):
+    """A process that can be killed and started again; neither waits until it serves."""
+
+    def start(self) -> object: ...
+    def kill(self) -> object: ...
+    def signal(self, number: signal.Signals) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A call that any healthy runtime answers, and what its answer has in it."""
+
+    path: str
+    request: bytes
+    answer: bytes
+
+
 class Child:
-    """A process that can be killed and started again."""
+    """A process of this project's own."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._command = command
@@ -43,7 +68,7 @@ class Child:
 class Bed:
     """All of them, in one folder; `registry` is an URL."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, *, containerd: bool = False) -> None:
         self.folder = folder
         self.registry = f"http://127.0.0.1:{port}"
         self.journal = folder / "journal"
@@ -51,10 +76,22 @@ class Bed:
         self.state = folder / "state"
         self.state.mkdir()
         self.journal.touch()
-        socket = folder / "runtime.sock"
         python = [sys.executable, "-m"]
-        runtime = [*python, "tests.soak.runtime", str(socket), self.registry, str(self.journal)]
-        self.runtime = Child(runtime, folder / "runtime.log")
+        self.containerd: Containerd | None = None
+        self.runtime: Killable
+        if containerd:
+            self.probe = Probe("/runtime.v1.RuntimeService/Version", b"", b"containerd")
+            self.containerd = Containerd(folder / "containerd", sandbox_image="pause")
+            self.containerd.route(self.registry.partition("://")[2], self.registry)
+            self.containerd.route("docker.io", NOWHERE)
+            self.runtime, socket = self.containerd, self.containerd.socket
+        else:
+            self.probe = Probe(raw.ECHO, b"probe", b"probe")
+            socket = folder / "runtime.sock"
+            module = [*python, "tests.soak.runtime"]
+            self.runtime = Child(
+                [*module, str(socket), self.registry, str(self.journal)], folder / "runtime.log"
+            )
         self.registry_process = Child(
             [*python, "tests.soak.registry", str(port)], folder / "registry.log"
         )
@@ -82,6 +119,8 @@ class Bed:
         self.shim.kill()
         for child in (self.runtime, self.registry_process):
             child.kill()
+        if self.containerd is not None:
+            self.containerd.close()
         self.unmount()
 
     # -- the shim, seen from outside -----------------------------------------------------

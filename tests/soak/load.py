@@ -7,7 +7,7 @@ import itertools
 import os
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -15,6 +15,7 @@ import grpc.aio
 
 from shimcore.demo.registry_images import ImageShelf
 from shimcore.pb import cri_pb2
+from tests.soak.registry import IMAGES as STOCK
 from tests.soak.registry import fill, repository
 from tests.soak.runtime import ID_BYTES
 
@@ -22,6 +23,11 @@ ONCE = "/x.Soak/Once"
 STREAM = "/x.Soak/Stream"
 CHAT = "/x.Soak/Chat"
 IMAGES = "/runtime.v1.ImageService/"
+VERSION = "/runtime.v1.RuntimeService/Version"
+# Calls of which the stand-in runtime keeps a journal, and those that containerd has. It does not
+# take a pull and a removal of the same image at the same time, so each worker renews its own.
+STAND_IN = ("once", "stream", "chat", "status", "pull", "remove")
+CONTAINERD = ("version", "listing", "status", "pull", "renew")
 # No fault lasts half as long: a call without an answer by then is a lost one.
 ANSWER_S = 30.0
 STREAM_MESSAGES = 50
@@ -43,6 +49,9 @@ FORGIVEN = {
     "chat": _AWAY,
     "status": _AWAY,
     "pull": _AWAY | {"NOT_FOUND"},
+    "renew": _AWAY | {"NOT_FOUND"},
+    "version": _AWAY,
+    "listing": _AWAY,
     "remove": _AWAY,
 }
 
@@ -86,7 +95,15 @@ class Ledger:
 class Load:
     """Workers on `connections` connections, from `start` to `stop`."""
 
-    def __init__(self, socket: str, ledger: Ledger, seed: int, connections: int = 3) -> None:
+    def __init__(
+        self,
+        socket: str,
+        ledger: Ledger,
+        seed: int,
+        kinds: Sequence[str] = STAND_IN,
+        connections: int = 3,
+    ) -> None:
+        self._kinds = kinds
         self._ledger = ledger
         self._chance = random.Random(seed)
         self._channels = [channel(socket) for _ in range(connections)]
@@ -97,17 +114,9 @@ class Load:
         self.succeeded: list[int] = []  # for each worker, the epoch of its last success
 
     def start(self) -> None:
-        calls: dict[str, Callable[[grpc.aio.Channel], Awaitable[None]]] = {
-            "once": self.once,
-            "stream": self.stream,
-            "chat": self.chat,
-            "status": self.status,
-            "pull": self.pull,
-            "remove": self.remove,
-        }
-        for number, (kind, used) in enumerate(itertools.product(calls, self._channels)):
+        for number, (kind, used) in enumerate(itertools.product(self._kinds, self._channels)):
             self.succeeded.append(0)
-            worker = self._work(number, kind, calls[kind], used)
+            worker = self._work(number, kind, getattr(self, kind), used)
             self._tasks.append(asyncio.get_running_loop().create_task(worker))
 
     async def stop(self) -> None:
@@ -201,35 +210,74 @@ class Load:
         if await call.read() is not grpc.aio.EOF:
             raise WrongAnswerError("a message that nobody sent")
 
-    def _image(self) -> tuple[cri_pb2.ImageSpec, str]:
-        number = self._chance.randrange(len(self._ids))
-        return cri_pb2.ImageSpec(image=f"{repository(number)}:1"), self._ids[number]
+    def _image(self) -> int:
+        """Any but those that are renewed."""
+        return self._chance.randrange(STOCK - len(self._channels))
 
     async def pull(self, used: grpc.aio.Channel) -> None:
         """The ID of the image that was asked for."""
-        image, expected = self._image()
+        await self._pull(used, self._image())
+
+    async def _pull(self, used: grpc.aio.Channel, number: int) -> None:
+        image = cri_pb2.ImageSpec(image=name_of(number))
         request = cri_pb2.PullImageRequest(image=image).SerializeToString()
         answer = await unary(used, IMAGES + "PullImage", request)
         got = cri_pb2.PullImageResponse.FromString(answer).image_ref
-        if got != expected:
-            raise WrongAnswerError(f"{got} to {image.image}, which is {expected}")
+        if got != self._ids[number]:
+            raise WrongAnswerError(f"{got} to {image.image}, which is {self._ids[number]}")
 
     async def status(self, used: grpc.aio.Channel) -> None:
         """Nothing, or the image that was asked for."""
-        image, expected = self._image()
+        await self._status(used, self._image())
+
+    async def _status(self, used: grpc.aio.Channel, number: int) -> bool:
+        image = cri_pb2.ImageSpec(image=name_of(number))
         request = cri_pb2.ImageStatusRequest(image=image).SerializeToString()
         answer = cri_pb2.ImageStatusResponse.FromString(
             await unary(used, IMAGES + "ImageStatus", request)
         )
-        if answer.HasField("image") and answer.image.id != expected:
-            raise WrongAnswerError(f"{answer.image.id} to {image.image}, which is {expected}")
+        if answer.HasField("image") and answer.image.id != self._ids[number]:
+            raise WrongAnswerError(f"{answer.image.id} to {name_of(number)}")
+        return answer.HasField("image")
 
     async def remove(self, used: grpc.aio.Channel) -> None:
         """Nothing."""
-        request = cri_pb2.RemoveImageRequest(image=self._image()[0]).SerializeToString()
+        await self._remove(used, self._image())
+        await asyncio.sleep(0.2)
+
+    async def _remove(self, used: grpc.aio.Channel, number: int) -> None:
+        image = cri_pb2.ImageSpec(image=name_of(number))
+        request = cri_pb2.RemoveImageRequest(image=image).SerializeToString()
         if await unary(used, IMAGES + "RemoveImage", request):
             raise WrongAnswerError("an answer to a removal")
-        await asyncio.sleep(0.2)
+
+    async def renew(self, used: grpc.aio.Channel) -> None:
+        """An image of this worker's own is gone once it is removed, and there once it is pulled."""
+        number = STOCK - 1 - self._channels.index(used)
+        await self._remove(used, number)
+        if await self._status(used, number):
+            raise WrongAnswerError(f"{name_of(number)} is there after its removal")
+        await self._pull(used, number)
+        if not await self._status(used, number):
+            raise WrongAnswerError(f"{name_of(number)} is not there after a pull")
+
+    async def version(self, used: grpc.aio.Channel) -> None:
+        """containerd's own."""
+        answer = cri_pb2.VersionResponse.FromString(await unary(used, VERSION, b""))
+        if answer.runtime_name != "containerd":
+            raise WrongAnswerError(f"a runtime called {answer.runtime_name!r}")
+
+    async def listing(self, used: grpc.aio.Channel) -> None:
+        """Images that the registry has, each once."""
+        answer = await unary(used, IMAGES + "ListImages", b"")
+        got = [image.id for image in cri_pb2.ListImagesResponse.FromString(answer).images]
+        if len(set(got)) < len(got) or not set(got) <= set(self._ids):
+            raise WrongAnswerError(f"{len(got)} images, {len(set(got) - set(self._ids))} unknown")
+
+
+def name_of(number: int) -> str:
+    """What people call an image."""
+    return f"{repository(number)}:1"
 
 
 async def unary(used: grpc.aio.Channel, path: str, request: bytes) -> bytes:

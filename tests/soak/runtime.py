@@ -11,10 +11,9 @@ import os
 import sys
 
 from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from tests.soak.bed import NOWHERE
 
 ID_BYTES = 16
-# Where docker.io would be: nobody listens on the discard port.
-NOWHERE = "http://127.0.0.1:9"
 
 
 async def serve(socket: str, registry: str, journal: str) -> None:
