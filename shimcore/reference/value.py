@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DOCKER_HUB = "docker.io"
 """Domain of an image that names none (distribution/reference, `defaultDomain`)."""
@@ -37,10 +37,15 @@ class Reference:
     path: str
     tag: str | None
     digest: str | None
+    # Made once: an image's text is what it is remembered by, and each of its calls asks for it.
+    _text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_text", self.name + self._suffix)
 
     def __str__(self) -> str:
         """Canonical text: `docker.io/library/nginx:latest`, `host/app:v1@sha256:…`."""
-        return self.name + self._suffix
+        return self._text
 
     @property
     def name(self) -> str:
