@@ -39,11 +39,17 @@ lint: venv ## Style
 types: venv ## Strict types
 	$(BIN)/mypy
 
-bench: venv ## Speed and memory beside other proxies (needs Go; a quarter of an hour)
+bench: $(VENV)/bench ## Speed and memory beside other proxies (needs Go; a quarter of an hour)
 	$(BIN)/python -m benchmarks.run
 
-bench-quick: venv ## The same in two minutes, with fewer cases
+bench-quick: $(VENV)/bench ## The same in two minutes, with fewer cases
 	$(BIN)/python -m benchmarks.run --quick
+
+# For the picture alone.
+$(VENV)/bench: $(VENV)/done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--group bench
+	@touch $@
 
 mutants: venv ## Break each rule of the relay on purpose; every break has to be caught
 	$(BIN)/python -m tests.mutation
