@@ -22,6 +22,8 @@ SECRET_LENGTH = 4
 
 _URL_SECRETS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/\s\"'@]*@)?")
 _URL_QUERY = re.compile(r"(?P<base>[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'?]*)\?[^\s\"']*")
+_LINE = "call=%s image=%s decision=%s name=%s registry=%s why=%s ms=%s"
+_TO_BE_QUOTED = re.compile('[ "=]')
 _HEADER = re.compile(r"\b(?P<kind>Basic|Bearer) [A-Za-z0-9._~+/=-]{8,}")
 
 
@@ -65,16 +67,16 @@ def decision_line(
 
     `decision` stands in for the verdict's own where there was none.
     """
-    pairs = {
-        "call": call,
-        "image": printable(image, NAME_LIMIT),
-        "decision": decision or _decided(verdict),
-        "name": printable(verdict.name, NAME_LIMIT),
-        "registry": verdict.registry,
-        "why": printable(verdict.why, REFUSAL_LIMIT),
-        "ms": f"{elapsed_s * 1000:.1f}",
-    }
-    return " ".join(f"{key}={_value(value)}" for key, value in pairs.items())
+    values = (
+        call,
+        printable(image, NAME_LIMIT),
+        decision or _decided(verdict),
+        printable(verdict.name, NAME_LIMIT),
+        verdict.registry,
+        printable(verdict.why, REFUSAL_LIMIT),
+        f"{elapsed_s * 1000:.1f}",
+    )
+    return _LINE % tuple(map(_value, values))
 
 
 def _decided(verdict: Verdict) -> str:
@@ -86,6 +88,6 @@ def _decided(verdict: Verdict) -> str:
 def _value(text: str) -> str:
     if not text:
         return "-"
-    if any(c in text for c in ' "='):
+    if _TO_BE_QUOTED.search(text):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return text
