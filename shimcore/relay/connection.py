@@ -153,6 +153,8 @@ class Connection:
             state.ended(stream, GRPC_UNAVAILABLE)
         state.opened.clear()
         state.close_account()
+        self._to_client.close()
+        self._to_upstream.close()
 
     # -- what there is to see ----------------------------------------------------------
 

@@ -312,6 +312,13 @@ class Pair:
             if self._linger is not None:
                 self._linger.cancel()
             self._relay.connections.discard(self)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Undo the references in circles, so that all is freed now and not at some collection."""
+        self.client.let_go()
+        self.upstream.let_go()
+        self._worker.let_go()
 
     def close(self) -> None:
         """End both sides; what is buffered may still go out, for LINGER_S at most."""

@@ -186,6 +186,10 @@ class Scanner:
             self.out.extend(self._own)
             self._own.clear()
 
+    def close(self) -> None:
+        """Nothing is fed any more: hold no handlers, which hold this."""
+        self._handlers = ()
+
     def drop_sight(self) -> None:
         """From here on only bytes; what is kept goes on first."""
         self.blind = True

@@ -90,3 +90,17 @@ class Side(asyncio.Protocol):
         """Close at once."""
         if self.transport is not None and not self.gone:
             self.transport.abort()
+
+    def let_go(self) -> None:
+        """Hold nothing of the pair any more, which holds this."""
+        self.on_made = None
+        self.data_received = _ignored  # type: ignore[method-assign]
+        self._on_eof = self._on_lost = self._on_pace = _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
+def _ignored(data: bytes) -> None:
+    pass

@@ -138,3 +138,11 @@ class Worker:
         self._waiting.clear()
         for stream in list(self._tasks):
             self.cancel(stream)
+
+    def let_go(self) -> None:
+        """Hold nothing of the connection any more, which holds this."""
+        self._apply = _nothing
+
+
+def _nothing(stream: int, decision: Decision) -> None:
+    pass

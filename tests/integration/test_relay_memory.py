@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ import pytest
 from shimcore.pb import cri_pb2
 from shimcore.relay import frames
 from shimcore.relay.messages import write_message
+from shimcore.relay.shell import Relay
+from shimcore.relay.work import Decided, Decision, HeldCall
 from tests.support import raw
 from tests.support.serving import ServeProcess, serving
 from tests.support.wire import parse
@@ -80,6 +84,61 @@ async def push(client: socket.socket, data: bytes, wanted: int) -> int:
 async def read(client: socket.socket) -> bytes:
     """The next bytes."""
     return await asyncio.get_running_loop().sock_recv(client, 1 << 20)
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Only what nothing refers to is freed."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def test_a_connection_that_is_over(tmp_path: Path, no_collections: None) -> None:
+    """It is freed at once: a thousand that waited for a garbage collection would be 13 MiB."""
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw.opening()[len(frames.PREFACE) :])
+        await reader.read(-1)
+        writer.close()
+
+    def open_call(path: bytes, message: bytes, timeout_s: float | None) -> HeldCall:
+        return AsItCame()
+
+    runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
+    relay = Relay(lambda: runtime, lambda path: path == PULL.encode(), open_call)
+    loop = asyncio.get_running_loop()
+    async with (
+        await asyncio.start_unix_server(answers, runtime),
+        await loop.create_unix_server(relay.accept, shim),
+    ):
+        async with raw.connected(shim) as client:
+            await raw.send(
+                client, raw.opening() + raw.call(1, PULL, b"") + raw.call(3, PASSED, b"")
+            )
+            await read(client)
+            (pair,) = relay.connections
+            over = weakref.ref(pair)
+            del pair
+        async with asyncio.timeout(10):
+            while relay.connections:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        assert over() is None
+
+
+class AsItCame:
+    """A held call that goes on at once."""
+
+    def decide_now(self) -> Decided:
+        return Decided(None)
+
+    async def decide(self) -> Decision:
+        return None
+
+    def finished(self, status: int, empty: bool) -> None:
+        """Nothing is learnt from it."""
 
 
 async def test_a_reader_that_does_not_read(tmp_path: Path) -> None:
