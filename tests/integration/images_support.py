@@ -140,7 +140,6 @@ def config_of(hub: DemoRegistry, mirror: DemoRegistry, text: str = "") -> Config
 address: {hub.address}
 auth: "hub-user:hub:pass"
 registries: [{{address: "{mirror.address}", auth: "mirror-user:mirror-pass"}}]
-probeTimeout: 1s
 {text}
 """,
         "node.yaml",

@@ -137,15 +137,16 @@ FAULTS: list[Fault] = [
     hub_with_too_many_requests,
 ]
 
-SOON_S = 3.0
-"""`probeTimeout` is 1 s here; most of these take a tenth of it, on an idle machine."""
+SOON_S = 12.0
+"""A hub that hangs costs `probeTimeout`, 3 s, or its share of the caller's time; the rest next to
+nothing. `timeout`, which nothing here may run into, is 15 minutes."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_fails_over_to_the_mirror(three: Node, fault: Fault) -> None:
     """Whatever is wrong with the hub, the call goes on with the mirror's name, soon."""
     await fault(three)
-    timeout_s = 3.0 if fault is hub_hung_in_a_blob else None
+    timeout_s = 6.0 if fault is hub_hung_in_a_blob else None
     pulled = await three.pull("nginx", CALLER, timeout_s=timeout_s)
     assert (pulled.name, pulled.code) == (f"{three.mirror.host}/{NGINX}", 0)
     assert pulled.seconds < SOON_S
@@ -160,7 +161,7 @@ async def test_proven_hub_that_fails_is_left_with_the_next_pull(three: Node, fau
     await three.service.drain()
     await three.remove("nginx")
     await fault(three)
-    timeout_s = 3.0 if fault in (hub_hung_in_a_blob, hub_hung) else None
+    timeout_s = 8.0 if fault in (hub_hung_in_a_blob, hub_hung) else None
     pulls = [await three.pull("nginx", timeout_s=timeout_s)]
     if pulls[-1].code:
         pulls.append(await three.pull("nginx", timeout_s=timeout_s))
@@ -175,7 +176,7 @@ async def test_recovered_hub_is_used_again_within_seconds(three: Node) -> None:
     await three.pull("nginx")
     dead = await three.pull("nginx")
     assert dead.name.startswith(three.mirror.host)
-    assert dead.seconds < 1
+    assert dead.seconds < three.config.probe_timeout_s
     await three.hub.start()
     started = time.monotonic()
     while not (await three.pull("nginx")).name.startswith(three.hub.host):
@@ -224,7 +225,9 @@ async def test_cancelled_caller_ends_the_pull_in_the_runtime(three: Node) -> Non
         await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait({task})
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while not three.runtime.cancelled:
+            await asyncio.sleep(0.01)
     assert three.runtime.cancelled == ["/runtime.v1.ImageService/PullImage"]
     three.hub.faults.hang = None
 
@@ -260,8 +263,9 @@ async def test_two_hundred_pulls_of_forty_images(three: Node) -> None:
     for image in images:
         assert await three.question(image) == (image, True)
     await three.registries.aclose()
-    await asyncio.sleep(0.05)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    async with asyncio.timeout(10):
+        while len(os.listdir("/proc/self/fd")) > before:
+            await asyncio.sleep(0.01)
 
 
 def _count_equal_questions(*registries: DemoRegistry) -> Counter[tuple[str, str]]:

@@ -24,7 +24,7 @@ SCOPE = "service=demo-registry&scope=repository%3Alibrary%2Fnginx%3Apull"
 
 @pytest.fixture
 async def client() -> AsyncIterator[RegistryClient]:
-    client = RegistryClient([], probe_timeout_s=2.0)
+    client = RegistryClient([], probe_timeout_s=10.0)
     yield client
     await client.aclose()
 
@@ -153,11 +153,11 @@ async def test_an_anonymous_token_is_asked_for_without_a_login(client: RegistryC
 
 async def test_an_expired_token_is_asked_for_anew(client: RegistryClient) -> None:
     """Before the registry has to refuse it."""
-    async with DemoRegistry(users=USERS, auth="bearer", token_lifetime_s=0.2) as demo:
+    async with DemoRegistry(users=USERS, auth="bearer", token_lifetime_s=1) as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=LOGIN)
         await ask(client, registry)
-        await asyncio.sleep(0.21)
+        await asyncio.sleep(1.05)
         assert (await ask(client, registry)).outcome is Outcome.FOUND
     assert [scheme for _, scheme in wire(demo)] == ["", "basic", "bearer", "basic", "bearer"]
 

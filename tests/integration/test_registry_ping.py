@@ -26,7 +26,7 @@ WRONG = Credentials("admin", "wrong")
 
 @pytest.fixture
 async def client() -> AsyncIterator[RegistryClient]:
-    client = RegistryClient([], probe_timeout_s=2.0)
+    client = RegistryClient([], probe_timeout_s=10.0)
     yield client
     await client.aclose()
 
@@ -244,7 +244,7 @@ async def test_a_handshake_that_never_ends_leaves_no_open_socket() -> None:
     registry = configured(f"https://127.0.0.1:{port}")
     answer = await client.head_manifest(registry, candidate(registry))
     assert "TLS handshake" in answer.detail
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), 10)
     await client.aclose()
     server.close()
     await server.wait_closed()

@@ -38,26 +38,32 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @contextlib.asynccontextmanager
 async def before(folder: Path, serve: Serve) -> AsyncIterator[ServeProcess]:
     """A shim in front of a runtime that is a function of one connection."""
-    serving_one: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving_one.add(task)
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             await serve(reader, writer)
         writer.transport.abort()
 
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        tasks.add(asyncio.get_running_loop().create_task(one(reader, writer)))
+
     path = folder / "runtime.sock"
-    server = await asyncio.start_unix_server(one, path, limit=CHUNK_BYTES)
+    server = await asyncio.start_unix_server(accept, path, limit=CHUNK_BYTES)
     try:
         async with serving(folder, path, force=True) as shim:
             yield shim
     finally:
-        for task in serving_one:
-            task.cancel()
         server.close()
-        await asyncio.gather(*serving_one, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 def rss_mib(shim: ServeProcess) -> float:
