@@ -111,12 +111,12 @@ def test_a_running_pull_is_drained(number: signal.Signals, shim: Shim, hub: Reco
 
 
 def test_an_idle_shim_stops_at_once(shim: Shim) -> None:
-    """SIGTERM with an idle connection open ends within three seconds, with status 0."""
+    """SIGTERM with an idle connection open ends it with status 0; calls would get 30 s."""
     with CriClient(shim.socket) as client:
         client.version()
         started = time.monotonic()
         assert shim.stop() == 0
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_reload(
