@@ -140,7 +140,7 @@ class Wires:
             )
 
         with contextlib.suppress(AssertionError):  # the comparison says it better
-            wait_for("the last bytes", settled, 2)
+            wait_for("the last bytes", settled, 5)
         return pair
 
     def say_directly(self, mix: Mix) -> Conversation:

@@ -315,7 +315,7 @@ def test_a_restart_with_everything_down(bench: Bench, via_crictl: Callable[[Shim
     shim = bench.shims.serve(config)
     bench.until_there("none (before the restart)", shim, image)
     original = f"docker.io/library/{image}"
-    wait_for("the name", lambda: original in bench.node.store(), 3)
+    wait_for("the name", lambda: original in bench.node.store(), 15)
     shim.kill()
     bench.registry.stop()
     bench.mirror.stop()

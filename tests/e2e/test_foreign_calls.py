@@ -74,7 +74,7 @@ def test_a_cancelled_stream(connection: grpc.Channel, foreign: ForeignRuntime) -
     call = connection.unary_stream("/oracle.v9.Oracle/Forever", same, same)(b"")
     next(iter(call))
     call.cancel()
-    wait_for("the stream's end at the server", lambda: foreign.ended_streams == 1, 5)
+    wait_for("the stream's end at the server", lambda: foreign.ended_streams == 1, 15)
 
 
 def test_an_unknown_method(connection: grpc.Channel) -> None:

@@ -65,7 +65,7 @@ def test_a_pull_in_flight_when_containerd_dies(
             client.pull("nginx:latest")
         assert caught.value.code is grpc.StatusCode.UNAVAILABLE
         hub.delay_s = 0
-        wait_for("containerd's end", lambda: not runtime.running, 5)
+        wait_for("containerd's end", lambda: not runtime.running, 15)
         runtime.serve()
         answers_again(client)
         client.pull("nginx:latest")
@@ -101,7 +101,7 @@ def test_a_running_pull_is_drained(number: signal.Signals, shim: Shim, hub: Reco
     thread.start()
     wait_for("the pull", lambda: any(seen.by_runtime for seen in hub.seen), 10)
     shim.signal(number)
-    wait_for("the closed socket", lambda: not unix_answers(shim.socket), 3)
+    wait_for("the closed socket", lambda: not unix_answers(shim.socket), 15)
     assert thread.is_alive()
     thread.join(30)
     assert len(outcome) == 1
@@ -132,11 +132,11 @@ def test_reload(
     assert public.seen
     shim.write({**shim.values, "addres": "http://nowhere"})
     shim.signal(signal.SIGHUP)
-    wait_for("the reason", lambda: "addres" in shim.text(), 5)
+    wait_for("the reason", lambda: "addres" in shim.text(), 15)
     assert crictl.run("version").status == 0
     shim.write({**shim.values, "exclude": []})
     shim.signal(signal.SIGHUP)
-    wait_for("the new config", lambda: crictl.pull("nginx:latest").status == 0, 5)
+    wait_for("the new config", lambda: crictl.pull("nginx:latest").status == 0, 15)
 
 
 def test_a_changed_file_is_noticed(

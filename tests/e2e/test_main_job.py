@@ -32,7 +32,7 @@ def basic(login: str) -> str:
 
 def named(client: CriClient, *names: str) -> None:
     """Waits until containerd's own store holds each name (the shim adds them after the answer)."""
-    wait_for(f"the names {names}", lambda: set(names) <= client.store().keys(), 3)
+    wait_for(f"the names {names}", lambda: set(names) <= client.store().keys(), 15)
 
 
 def test_a_plain_name_is_pulled_from_the_hub(
@@ -83,7 +83,7 @@ def test_a_pod(crictl: Crictl, node_client: CriClient) -> None:
     crictl.ok("start", container)
     assert crictl.ok("exec", "-s", container, "cat", "/marker").strip() == "busybox"
     assert crictl.ok("exec", container, "echo", "streamed").strip() == "streamed"
-    wait_for("the log", lambda: "hello" in crictl.ok("logs", container), 5)
+    wait_for("the log", lambda: "hello" in crictl.ok("logs", container), 15)
     crictl.ok("stop", "-t", "0", container)
     crictl.ok("stopp", pod)
     crictl.ok("rmp", pod)

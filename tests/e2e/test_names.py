@@ -24,7 +24,7 @@ def names_of(node: CriClient, word: str) -> set[str]:
 
 def become(node: CriClient, word: str, wanted: set[str]) -> None:
     """Waits until exactly these names are there (the shim tags after the answer)."""
-    wait_for(f"exactly {wanted}", lambda: names_of(node, word) == wanted, 3)
+    wait_for(f"exactly {wanted}", lambda: names_of(node, word) == wanted, 15)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_name_that_was_there_stays(
     shim = shims.serve({**hub_config, "names": "original"})
     with CriClient(shim.socket) as client:
         client.pull("nginx:latest")
-    wait_for("the original", lambda: "docker.io/library/nginx:latest" in node_client.store(), 3)
+    wait_for("the original", lambda: "docker.io/library/nginx:latest" in node_client.store(), 15)
     assert image in node_client.store()
 
 

@@ -147,7 +147,7 @@ def test_a_killed_process_is_replaced(service: Machine) -> None:
     """A second later another one serves; a call made in between is answered by it."""
     killed = main_pid(service)
     service.run("kill", "-KILL", str(killed), check=True)
-    wait_for("the end of it", lambda: main_pid(service) != killed, 5)
+    wait_for("the end of it", lambda: main_pid(service) != killed, 15)
     with CriClient(service.place(SHIM), timeout_s=20) as client:
         assert client.version() == ("stand-in", "v1")
     assert main_pid(service) not in (0, killed)

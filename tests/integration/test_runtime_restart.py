@@ -16,7 +16,7 @@ from shimcore.demo.runtime import StandInRuntime
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.runtime import RuntimeClient, SeveralRuntimesError, wait_for_socket, wait_until_ready
 
-T_S = 5.0
+T_S = 15.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from shimcore.runtime import (
     StatusCode,
 )
 
-T_S = 5.0
+T_S = 15.0
 
 HUB_NGINX = "sealos.hub:5000/library/nginx:latest"
 NGINX = "docker.io/library/nginx:latest"

@@ -190,7 +190,7 @@ class CriClient:
         labels: list[Fields] = [{1: key, 2: value} for key, value in like.labels]
         self.store_call("Create", {1: {1: name, 2: labels, 3: target}})
 
-    def wait_for_image(self, image: str, timeout_s: float = 5) -> float:
+    def wait_for_image(self, image: str, timeout_s: float = 15) -> float:
         """Seconds until ImageStatus finds it."""
         started = time.monotonic()
         while self.image_status(image) is None:
