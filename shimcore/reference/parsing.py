@@ -16,11 +16,13 @@ from typing import NoReturn
 
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.reference.value import (
+    DIGEST_HEX_LENGTH,
     DOCKER_HUB,
     OFFICIAL_PREFIX,
     ImageID,
     Reference,
     looks_like_domain,
+    reads_as_image_id,
 )
 
 PATH_LIMIT = 255
@@ -31,9 +33,6 @@ DOMAIN_LIMIT = 259
 
 TAG_LIMIT = 128
 """Longest tag, in characters (the grammar's `tag`)."""
-
-DIGEST_HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
-"""Algorithms that go-digest knows, and the length of their lower-case hex."""
 
 _LEGACY_HUB = "index.docker.io"
 
@@ -46,7 +45,6 @@ _IPV6_RUN = re.compile(r"\[[a-fA-F0-9:]*")
 _DIGITS = re.compile(r"[0-9]*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HEX = re.compile(r"[a-f0-9]*")
-_BARE_ID = re.compile(r"[a-f0-9]{64}")
 
 
 def parse(text: str) -> Reference | ImageID:
@@ -55,14 +53,14 @@ def parse(text: str) -> Reference | ImageID:
     64 lower-case hex digits, or a whole digest (`sha256:` and 64 of them), is an ID.
     Raises ReferenceSyntaxError, nothing else.
     """
-    if _is_image_id(text):
+    if reads_as_image_id(text):
         return ImageID(text)
     return _parse_name(text)
 
 
 def parse_reference(text: str) -> Reference:
     """Like `parse`, for a name only: an image ID is a ReferenceSyntaxError, too."""
-    if _is_image_id(text):
+    if reads_as_image_id(text):
         raise ReferenceSyntaxError(text, 0, "this is an image ID, not a name")
     return _parse_name(text)
 
@@ -75,13 +73,6 @@ def valid_domain(text: str) -> bool:
 def valid_path(text: str) -> bool:
     """True when `text` is a repository path: components of the grammar, at most 255 characters."""
     return len(text) <= PATH_LIMIT and all(_COMPONENT.fullmatch(part) for part in text.split("/"))
-
-
-def _is_image_id(text: str) -> bool:
-    if _BARE_ID.fullmatch(text):
-        return True
-    algorithm, _, encoded = text.partition(":")
-    return len(encoded) == DIGEST_HEX_LENGTH.get(algorithm) and bool(_HEX.fullmatch(encoded))
 
 
 def _parse_name(text: str) -> Reference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 DOCKER_HUB = "docker.io"
@@ -9,6 +10,21 @@ DOCKER_HUB = "docker.io"
 
 OFFICIAL_PREFIX = "library/"
 """Docker Hub's namespace of an image of one component (`officialRepoPrefix`)."""
+
+
+DIGEST_HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
+"""Algorithms that go-digest knows, and the length of their lower-case hex."""
+
+_BARE_ID = re.compile(r"[a-f0-9]{64}")
+_HEX = re.compile(r"[a-f0-9]*")
+
+
+def reads_as_image_id(text: str) -> bool:
+    """True for 64 lower-case hex digits, and for a whole digest."""
+    if _BARE_ID.fullmatch(text):
+        return True
+    algorithm, _, encoded = text.partition(":")
+    return len(encoded) == DIGEST_HEX_LENGTH.get(algorithm) and bool(_HEX.fullmatch(encoded))
 
 
 def looks_like_domain(component: str) -> bool:
@@ -62,13 +78,13 @@ class Reference:
         """The name as people write it: without `docker.io/`, and without `library/`.
 
         A Docker Hub path that would then be read as another domain
-        (`docker.io/localhost/app`) keeps its domain.
+        (`docker.io/localhost/app`) or as an image ID keeps its domain.
         """
         if self.domain != DOCKER_HUB:
             return self.name
         official = self.path.removeprefix(OFFICIAL_PREFIX)
         if official != self.path and "/" not in official:
-            return official
+            return self.name if reads_as_image_id(official) else official
         first, slash, _ = self.path.partition("/")
         if not slash or looks_like_domain(first):
             return self.name
@@ -76,8 +92,13 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The reference as people write it: `nginx:latest`."""
-        return self.familiar_name + self._suffix
+        """The reference as people write it: `nginx:latest`.
+
+        `docker.io/library/sha256:…` with 64 hex digits for a tag stays as it is: without its
+        domain it would be read as an image ID.
+        """
+        short = self.familiar_name + self._suffix
+        return self._text if reads_as_image_id(short) else short
 
     @property
     def _suffix(self) -> str:

@@ -145,6 +145,7 @@ def test_a_short_digest_is_a_name_with_a_tag() -> None:
         ("quay.io/a/b", "quay.io/a/b:latest", "quay.io/a/b:latest"),
         ("docker.io/localhost/x", "docker.io/localhost/x:latest", "docker.io/localhost/x:latest"),
         ("docker.io/a.b/x", "docker.io/a.b/x:latest", "docker.io/a.b/x:latest"),
+        (f"docker.io/{SHA256}", f"docker.io/library/{SHA256}", f"docker.io/library/{SHA256}"),
     ],
 )
 def test_prints_canonical_and_familiar(text: str, canonical: str, familiar: str) -> None:
@@ -153,6 +154,12 @@ def test_prints_canonical_and_familiar(text: str, canonical: str, familiar: str)
     assert str(image) == canonical
     assert image.familiar == familiar
     assert parse_reference(familiar) == image
+
+
+def test_a_repository_of_64_hex_digits_keeps_its_domain() -> None:
+    """Its name alone would be read as an image ID."""
+    image = parse_reference(f"docker.io/{'a1' * 32}:1")
+    assert image.familiar_name == image.name
 
 
 def test_the_digest_is_what_a_manifest_is_asked_by() -> None:
