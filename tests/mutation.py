@@ -47,8 +47,8 @@ MUTATIONS = (
     _m(
         "a block that is not of an opened call is not decoded",
         CLIENT,
-        "        if stream > state.last_stream:",
-        "        if False:",
+        "        stream = self._block.stream\n        if stream > state.last_stream:",
+        "        stream = self._block.stream\n        if False:",
     ),
     _m(
         "padding of HEADERS is read as its block",
@@ -488,7 +488,7 @@ MUTATIONS = (
     _m(
         "what is not HTTP/2 is read as frames",
         "connection.py",
-        "            self.to_upstream.drop_sight()\n",
+        "            self._to_upstream.drop_sight()\n",
         "",
     ),
     _m(

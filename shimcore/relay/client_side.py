@@ -124,10 +124,6 @@ class ClientSide(Direction):
     def on_headers(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.2. Every block is decoded, since each may change the decoder's table."""
         state = self._state
-        new = stream > state.last_stream and not state.ledger.held
-        if new and self._is_one_piece(data, start, end, flags):
-            self._block_whole(data[start:end], flags, stream)
-            return PASS
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
@@ -154,7 +150,7 @@ class ClientSide(Direction):
         block = self._block.add(fragment, flags)
         before = self.decoder.changes
         if block is not None:
-            self._block_whole(block, self._block.flags, self._block.stream)
+            self._block_whole(block)
         if not self._keep_block:
             return PASS
         if block is not None:
@@ -177,7 +173,7 @@ class ClientSide(Direction):
         if swallowed and self._block.flags & frames.END_STREAM:
             del state.opened[stream]
 
-    def _block_whole(self, block: bytes, flags: int, stream: int) -> None:
+    def _block_whole(self, block: bytes) -> None:
         state = self._state
         if state.lost:
             return
@@ -186,14 +182,15 @@ class ClientSide(Direction):
         except HeaderDecodeError as error:
             state.lose(f"the client's headers cannot be decoded: {error}")
             return
+        stream = self._block.stream
         if stream > state.last_stream:
-            self._new_stream(stream, flags, fields)
-        elif flags & frames.END_STREAM:
+            self._new_stream(stream, fields)
+        elif self._block.flags & frames.END_STREAM:
             opened = state.opened.get(stream)
             if opened is not None:
                 opened.ended = True
 
-    def _new_stream(self, stream: int, flags: int, fields: list[Field]) -> None:
+    def _new_stream(self, stream: int, fields: list[Field]) -> None:
         state = self._state
         state.last_stream = stream
         path = b""
@@ -206,7 +203,7 @@ class ClientSide(Direction):
         state.live[stream] = path
         if state.watched:
             state.events.append(StreamBegan(stream, path))
-        if flags & frames.END_STREAM or not state.opens(path):
+        if self._block.flags & frames.END_STREAM or not state.opens(path):
             return
         named = dict(fields)
         state.opened[stream] = OpenedStream(
@@ -244,7 +241,7 @@ class ClientSide(Direction):
     ) -> Verdict:
         """§6.9. Passes, but not before the HEADERS of its stream."""
         queue = self._state.queue
-        if not (stream and queue.blocks_wait and queue.waits(stream)):
+        if not (queue.blocks_wait and stream and queue.waits(stream)):
             return PASS
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS

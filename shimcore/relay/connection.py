@@ -24,9 +24,8 @@ class Connection:
     """Relays one connection. `opens` says of a method path whether its calls are opened.
 
     After every call, send what `take_to_client` and `take_to_upstream` give and look at
-    `take_events`; where `to_client.out` and `to_upstream.out` are empty there is nothing to
-    send. Raises FrameError from `from_client` and `from_upstream` where a peer breaks a limit:
-    then both sides are to be closed, the client with a GOAWAY.
+    `take_events`. Raises FrameError from `from_client` and `from_upstream` where a peer
+    breaks a limit: then both sides are to be closed, the client with a GOAWAY.
     """
 
     def __init__(self, opens: Callable[[bytes], bool], budget: Budget | None = None) -> None:
@@ -34,9 +33,9 @@ class Connection:
         self._client_settings = client
         self._client_side = ClientSide(client, upstream)
         self._upstream_side = UpstreamSide(client, upstream)
-        self.to_upstream = Scanner(self._client_side.handlers())
-        self.to_client = Scanner(self._upstream_side.handlers(), locked=True)
-        self._state = ConnectionState(self.to_client, self.to_upstream, opens, budget or Budget())
+        self._to_upstream = Scanner(self._client_side.handlers())
+        self._to_client = Scanner(self._upstream_side.handlers(), locked=True)
+        self._state = ConnectionState(self._to_client, self._to_upstream, opens, budget or Budget())
         self._client_side.attach(self._state, self._upstream_side.decoder)
         self._upstream_side.attach(self._state, self._client_side.decoder)
         self._preface_left = len(frames.PREFACE)
@@ -49,13 +48,13 @@ class Connection:
             data = self._pass_preface(data)
             if not data:
                 return
-        self.to_upstream.feed(data)
+        self._to_upstream.feed(data)
         if self._state.ledger.held != self._state.accounted:
             self._state.account()
 
     def from_upstream(self, data: bytes) -> None:
         """Bytes that the runtime sent. Raises FrameError."""
-        self.to_client.feed(data)
+        self._to_client.feed(data)
         if self._state.ledger.held != self._state.accounted:
             self._state.account()
 
@@ -66,23 +65,23 @@ class Connection:
         if not expected.startswith(part):
             self._preface_left = 0
             self._state.lose("the client does not speak HTTP/2")
-            self.to_upstream.drop_sight()
-            self.to_client.drop_sight()
+            self._to_upstream.drop_sight()
+            self._to_client.drop_sight()
             return data
         self._preface_left -= len(part)
-        self.to_upstream.out.append(part)
+        self._to_upstream.out.append(part)
         return data[len(part) :]
 
     # -- bytes and events out ----------------------------------------------------------
 
     def take_to_client(self) -> list[bytes]:
         """Chunks for the client, in order."""
-        taken, self.to_client.out = self.to_client.out, []
+        taken, self._to_client.out = self._to_client.out, []
         return taken
 
     def take_to_upstream(self) -> list[bytes]:
         """Chunks for the runtime, in order."""
-        taken, self.to_upstream.out = self.to_upstream.out, []
+        taken, self._to_upstream.out = self._to_upstream.out, []
         return taken
 
     def take_events(self) -> list[Event]:
@@ -119,8 +118,8 @@ class Connection:
             return False
         answered = opened.answered or passing is not None
         # A block that is on its way carries the size update that was owed, if one was.
-        prefix = b"" if self.to_client.in_block else self._upstream_side.owed_size_update()
-        self.to_client.inject(frames.refusal(stream, code, text, answered=answered, prefix=prefix))
+        prefix = b"" if self._to_client.in_block else self._upstream_side.owed_size_update()
+        self._to_client.inject(frames.refusal(stream, code, text, answered=answered, prefix=prefix))
         self._state.refuse(opened, code)
         self._state.account()
         return True
@@ -132,10 +131,10 @@ class Connection:
         connection is closed, if it is between two frames.
         """
         if error is None:
-            self.to_client.inject(frames.goaway(frames.STREAM_MASK, frames.NO_ERROR))
+            self._to_client.inject(frames.goaway(frames.STREAM_MASK, frames.NO_ERROR))
         else:
             last = self._state.last_stream
-            self.to_client.inject(frames.goaway(last, error.h2_code, str(error)))
+            self._to_client.inject(frames.goaway(last, error.h2_code, str(error)))
 
     def regrant(self) -> None:
         """Try again to give credit that was withheld for want of memory."""
@@ -154,8 +153,8 @@ class Connection:
             state.ended(stream, GRPC_UNAVAILABLE)
         state.opened.clear()
         state.close_account()
-        self.to_client.close()
-        self.to_upstream.close()
+        self._to_client.close()
+        self._to_upstream.close()
 
     # -- what there is to see ----------------------------------------------------------
 
@@ -186,7 +185,7 @@ class Connection:
     @property
     def clogged(self) -> bool:
         """Whether the client is to be left unread until upstream has ended its frame."""
-        return self.to_client.clogged
+        return self._to_client.clogged
 
     @property
     def held_bytes(self) -> int:

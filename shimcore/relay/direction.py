@@ -14,7 +14,6 @@ from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import ConnectionState
 
 PASS, TAKE, WHOLE = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE
-_NOT_PLAIN = frames.END_HEADERS | frames.PADDED | frames.PRIORITY_FLAG
 
 
 class Direction(ABC):
@@ -76,15 +75,6 @@ class Direction(ABC):
         if stream != self._block.stream or not self._block.goes_on:
             return PASS  # a protocol error, which the other end answers
         return self._fragment(data, start, end, flags, data[start:end])
-
-    def _is_one_piece(self, data: bytes, start: int, end: int, flags: int) -> bool:
-        """Whether these HEADERS are a whole block, of ordinary size and with nothing around it."""
-        return (
-            flags & _NOT_PLAIN == frames.END_HEADERS
-            and end <= len(data)
-            and end - start <= HEADER_BLOCK_BYTES
-            and not self._block.goes_on
-        )
 
     @staticmethod
     def _part_of_block(size: int) -> Verdict:

@@ -173,16 +173,13 @@ class Pair:
             for event in events:
                 self._on_event(event)
         # Only now, so that a call decided at once costs each side one write.
-        if core.to_upstream.out:
-            _write(self.upstream, core.take_to_upstream())
-        if core.to_client.out:
-            chunks = core.take_to_client()
-            if of_client:
-                self._answer(chunks)
-            else:
-                _write(self.client, chunks)
-        if core.to_client.clogged != self._clogged:
-            self._clogged = not self._clogged
+        _write(self.upstream, core.take_to_upstream())
+        if of_client:
+            self._answer(core.take_to_client())
+        else:
+            _write(self.client, core.take_to_client())
+        if core.clogged != self._clogged:
+            self._clogged = core.clogged
             self._pace()
         if core.starved:
             self._relay.watch_starving()
@@ -350,10 +347,7 @@ class Pair:
 
 def _write(side: Side, chunks: list[bytes]) -> None:
     """Send chunks with one system call where they are small, without a copy where not."""
-    if len(chunks) == 1:
-        side.write(chunks[0])
-        return
-    if sum(map(len, chunks)) <= JOINED_BYTES:
+    if len(chunks) > 1 and sum(map(len, chunks)) <= JOINED_BYTES:
         side.write(b"".join(chunks))
         return
     for chunk in chunks:

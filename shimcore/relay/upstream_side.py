@@ -13,7 +13,6 @@ from shimcore.relay.streams import (
     GRPC_CANCELLED,
     GRPC_UNAVAILABLE,
     GRPC_UNKNOWN,
-    OpenedStream,
     Phase,
 )
 
@@ -69,9 +68,6 @@ class UpstreamSide(Direction):
 
     def on_headers(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.2. Response headers, or the trailers with the call's status."""
-        if not self._state.refused and self._is_one_piece(data, start, end, flags):
-            self._block_whole(data[start:end], flags, stream)
-            return PASS
         return self._open_block(data, start, end, flags, stream, 0)
 
     def on_push_promise(
@@ -106,7 +102,7 @@ class UpstreamSide(Direction):
         changed = False
         if block is not None:
             before = self.decoder.changes
-            self._block_whole(block, self._block.flags, self._block.stream)
+            self._block_whole(block)
             changed = self.decoder.changes != before or state.lost
         if not self._keep_block:
             return PASS
@@ -114,7 +110,7 @@ class UpstreamSide(Direction):
             state.to_client.inject(b"".join(self._block.frames))
         return TAKE
 
-    def _block_whole(self, block: bytes, flags: int, stream: int) -> None:
+    def _block_whole(self, block: bytes) -> None:
         state = self._state
         fields: list[Field] = []
         if not state.lost:
@@ -122,8 +118,10 @@ class UpstreamSide(Direction):
                 fields = self.decoder.decode(block)
             except HeaderDecodeError as error:
                 state.lose(f"the runtime's headers cannot be decoded: {error}")
+        stream = self._block.stream
+        ends = bool(self._block.flags & frames.END_STREAM)
         opened = state.opened.get(stream)
-        if not flags & frames.END_STREAM:
+        if not ends:
             if opened is not None and not _informational(fields):
                 opened.answered = True
             return
@@ -211,10 +209,6 @@ class UpstreamSide(Direction):
     ) -> Verdict:
         """§6.9. What the client was told too early is withheld from it here."""
         state = self._state
-        ledger = state.ledger
-        if not (stream or ledger.held or ledger.debt) and end - start == 4 and end <= len(data):
-            ledger.upstream += int.from_bytes(data[start:end], "big") & frames.MAX_WINDOW
-            return PASS
         opened = state.opened.get(stream)
         if stream and opened is None and stream not in state.refused:
             return PASS
@@ -222,11 +216,6 @@ class UpstreamSide(Direction):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         if stream in state.refused:
             return TAKE
-        return self._credit(data, start, end, opened)
-
-    def _credit(self, data: bytes, start: int, end: int, opened: OpenedStream | None) -> Verdict:
-        """Credit for the connection, or for an opened call."""
-        state = self._state
         increment = int.from_bytes(data[start:end], "big") & frames.MAX_WINDOW
         if end - start != 4 or not increment:
             return PASS  # an error, which is the client's to answer
@@ -237,7 +226,6 @@ class UpstreamSide(Direction):
         if passed == increment:
             return PASS
         if passed:
-            stream = 0 if opened is None else opened.id
             state.to_client.inject(frames.window_update(stream, passed))
         state.grant(opened)
         return TAKE
