@@ -15,7 +15,8 @@ from shimcore.errors import RegistryError
 from shimcore.registry.challenge import Challenge, ChallengeSyntaxError, parse_challenges
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, one_line
 from shimcore.registry.token import TokenCache, TokenEndpoint, basic, check_realm
-from shimcore.registry.transport import Answer, Ask, Origin, Transport
+from shimcore.registry.transport import Answer, Ask, Transport
+from shimcore.registry.url import Origin
 
 if TYPE_CHECKING:
     from shimcore.config import Credentials
@@ -106,7 +107,7 @@ class Authenticator:
             grant = _Grant(challenge, self._basic(), fresh=True)
         else:
             grant = await self._bearer(challenge, scope, deadline)
-        self._challenge = challenge
+        self._challenge = _needed(challenge)
         return grant
 
     async def _bearer(self, challenge: Challenge, scope: str, deadline: float) -> _Grant:
@@ -141,7 +142,20 @@ class Authenticator:
             reason = "the login may not read this (403)"
         else:
             reason = "the login was refused (401)"
-        return UnauthorizedError(self._registry, reason)
+        certain = (
+            self._credentials is not None
+            and answer.status == _UNAUTHORIZED
+            and answer.origin == self._home
+            and grant is not None
+            and grant.challenge.scheme == "basic"
+        )
+        return UnauthorizedError(self._registry, reason, certain=certain)
+
+
+def _needed(challenge: Challenge) -> Challenge:
+    """Return what answering a challenge again takes; the rest of it is not remembered."""
+    kept = ((name, challenge.get(name)) for name in ("realm", "service"))
+    return Challenge(challenge.scheme, tuple((name, value) for name, value in kept if value))
 
 
 def _differ(one: Challenge, other: Challenge) -> bool:

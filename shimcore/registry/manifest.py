@@ -5,7 +5,6 @@ HEAD first; GET where HEAD is refused or tells no digest. The answer's body is n
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,7 +57,14 @@ async def find_manifest(
     scope = f"repository:{image.path}:pull"
     answer = await authenticator.send(Ask("HEAD", url, deadline, accept=ACCEPT), scope)
     if answer.status in _HEAD_REFUSED or (answer.status == _OK and not _stated_digest(answer)):
-        ask = Ask("GET", url, deadline, body_limit_bytes=MANIFEST_LIMIT_BYTES, accept=ACCEPT)
+        ask = Ask(
+            "GET",
+            url,
+            deadline,
+            body_limit_bytes=MANIFEST_LIMIT_BYTES,
+            accept=ACCEPT,
+            hashed=_algorithm(image),
+        )
         answer = await authenticator.send(ask, scope)
     if answer.status == _OK:
         return _found(answer, image)
@@ -73,20 +79,23 @@ def _stated_digest(answer: Answer) -> str:
 
 def _found(answer: Answer, image: Reference) -> Finding:
     wanted = image.digest or ""
-    digest = _stated_digest(answer) or _computed_digest(answer, wanted.partition(":")[0])
+    digest = _stated_digest(answer) or _computed_digest(answer)
     if wanted and digest != wanted:
         said = f"answers with {digest}" if digest else "answers without a digest"
         return Finding(Outcome.ABSENT, None, f"{said} where {wanted} was asked for")
     return Finding(Outcome.FOUND, digest or None)
 
 
-def _computed_digest(answer: Answer, algorithm: str) -> str:
+def _algorithm(image: Reference) -> str:
+    """Return the algorithm of the digest that was asked for, else sha256."""
+    name = (image.digest or "").partition(":")[0]
+    return name if name in _ALGORITHMS else "sha256"
+
+
+def _computed_digest(answer: Answer) -> str:
     """Return the digest of a manifest's bytes; "" for schema 1, whose digest leaves parts out."""
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    if not answer.body or media_type in _SCHEMA1:
-        return ""
-    name = algorithm if algorithm in _ALGORITHMS else "sha256"
-    return f"{name}:{hashlib.new(name, answer.body).hexdigest()}"
+    return "" if media_type in _SCHEMA1 else answer.digest
 
 
 def _missing(registry: str, answer: Answer) -> Finding:
