@@ -11,7 +11,7 @@ import httpx
 LIMIT_CHARACTERS = 8 * 1024  # a CDN's signed URLs have 1 to 4 KiB
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # DNS names (IDNA's ASCII form), IPv4 and, with colons, IPv6 addresses.
-_HOST = re.compile(rb"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
+_HOST = re.compile(rb"[A-Za-z0-9._-]+|(?=[^%]*:)[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
 
 # URLs whose parts are remembered: images that are asked for at the same time. Together 256 KiB.
 REMEMBERED = 256
