@@ -54,6 +54,11 @@ class Authenticator:
         self._endpoint = TokenEndpoint(registry, transport, clock)
         self._challenge: Challenge | None = None
 
+    @property
+    def kept_bytes(self) -> int:
+        """What is remembered of tokens."""
+        return self._tokens.size_bytes
+
     async def send(self, ask: Ask, scope: str) -> Answer:
         """Return the registry's answer; 401 and 403 are raised as UnauthorizedError.
 
