@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from shimcore.errors import RegistryError
 from shimcore.registry.challenge import Challenge, ChallengeSyntaxError, parse_challenges
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, one_line
+from shimcore.registry.http.transport import Answer, Ask, Transport
+from shimcore.registry.http.url import Origin
 from shimcore.registry.token import TokenCache, TokenEndpoint, basic, check_realm
-from shimcore.registry.transport import Answer, Ask, Transport
-from shimcore.registry.url import Origin
 
 if TYPE_CHECKING:
     from shimcore.config import Credentials

@@ -17,8 +17,8 @@ from shimcore.registry.condition import Condition
 from shimcore.registry.errors import UnauthorizedError
 from shimcore.registry.flight import FlightCancelledError, Flights
 from shimcore.registry.health import Breaker
-from shimcore.registry.proxy import ProxyRules
-from shimcore.registry.tls import make_context
+from shimcore.registry.http.proxy import ProxyRules
+from shimcore.registry.http.tls import make_context
 
 if TYPE_CHECKING:
     from shimcore.config import Registry

@@ -13,10 +13,10 @@ from shimcore.registry.answers import PingReport
 from shimcore.registry.auth import Authenticator
 from shimcore.registry.condition import Condition
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError
+from shimcore.registry.http.proxy import ProxyRules
+from shimcore.registry.http.transport import Ask, Transport
 from shimcore.registry.manifest import Finding, find_manifest, status_reason
 from shimcore.registry.ping import Pinger
-from shimcore.registry.proxy import ProxyRules
-from shimcore.registry.transport import Ask, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 TRIAL_GRACE_S = 0.2
 
 # A question that was given up with no more than this left of its time has had no answer.
-GIVEN_UP_SHARE = 0.05
+GIVEN_UP_SHARE = 0.1
 _SILENCE = "no answer in time"
 
 _PING_LIMIT_BYTES = 64 * 1024

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from shimcore.registry.answers import Outcome
 from shimcore.registry.auth import Authenticator
 from shimcore.registry.errors import Fault, UnreachableError, error_codes
-from shimcore.registry.transport import Answer, Ask
+from shimcore.registry.http.transport import Answer, Ask
 
 if TYPE_CHECKING:
     from shimcore.reference import Reference

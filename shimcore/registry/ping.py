@@ -11,11 +11,11 @@ from shimcore.registry.answers import PingReport, TlsReport
 from shimcore.registry.auth import Authenticator, choose_challenge
 from shimcore.registry.challenge import Challenge
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, UntrustedError
+from shimcore.registry.http.proxy import ProxyRules
+from shimcore.registry.http.tls import make_context
+from shimcore.registry.http.transport import Answer, Ask, Transport
 from shimcore.registry.manifest import status_reason
-from shimcore.registry.proxy import ProxyRules
-from shimcore.registry.tls import make_context
 from shimcore.registry.token import check_realm
-from shimcore.registry.transport import Answer, Ask, Transport
 
 if TYPE_CHECKING:
     from shimcore.config import Registry

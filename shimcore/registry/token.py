@@ -21,8 +21,8 @@ from shimcore.registry.errors import (
     error_codes,
     read_json,
 )
-from shimcore.registry.transport import Answer, Ask, Transport
-from shimcore.registry.url import Origin, read_url
+from shimcore.registry.http.transport import Answer, Ask, Transport
+from shimcore.registry.http.url import Origin, read_url
 
 if TYPE_CHECKING:
     from shimcore.config import Credentials

@@ -22,11 +22,11 @@ from shimcore.reference import Mirror, Reference
 from shimcore.registry.answers import Outcome
 from shimcore.registry.auth import Authenticator
 from shimcore.registry.errors import UnauthorizedError, UnreachableError
+from shimcore.registry.http.proxy import ProxyRules
+from shimcore.registry.http.transport import Transport
 from shimcore.registry.manifest import find_manifest
 from shimcore.registry.ping import Pinger
-from shimcore.registry.proxy import ProxyRules
 from shimcore.registry.token import CACHE_LIMIT_BYTES
-from shimcore.registry.transport import Transport
 from tests.fuzz.reader import Reader
 
 HOST, URL = "hub", "http://hub:5000"

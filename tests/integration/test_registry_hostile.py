@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -37,6 +39,16 @@ class Turns:
         self._task.cancel()
 
 
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No collection of the whole test run's garbage in a turn of the loop."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_answer_without_an_end_does_not_hold_up_the_loop(kind: str) -> None:
     """Twenty pulls at once: it is given up long before the timeout, and others have their turn."""

@@ -386,12 +386,13 @@ async def test_a_caller_that_gives_up_is_not_the_registrys_failure(
 
 async def test_a_caller_as_patient_as_the_probe_hides_no_silence(demo: DemoRegistry) -> None:
     """Its own limit, the same as the probe's, may run out a moment before."""
-    demo.faults.hang = always
-    client = RegistryClient([], probe_timeout_s=1.0)
+    client = RegistryClient([], probe_timeout_s=2.0)
     registry = configured(demo.address)
+    await client.head_manifest(registry, candidate(registry))  # the libraries are loaded
+    demo.faults.hang = always
 
     async def ask(tag: str) -> None:
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(2.0):
             await client.head_manifest(registry, candidate(registry, tag=tag))
 
     await asyncio.gather(ask("a"), ask("b"), return_exceptions=True)

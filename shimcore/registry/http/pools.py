@@ -8,9 +8,9 @@ from typing import Any
 
 import httpcore
 
-from shimcore.registry.proxy import Proxy, ProxyRules, read_proxy
-from shimcore.registry.url import Origin
-from shimcore.registry.wire import BoundedBackend
+from shimcore.registry.http.proxy import Proxy, ProxyRules, read_proxy
+from shimcore.registry.http.url import Origin
+from shimcore.registry.http.wire import BoundedBackend
 
 MAX_CONNECTIONS = 32  # for one registry; a node starting a hundred pods asks about a dozen images
 KEEPALIVE_CONNECTIONS = 8

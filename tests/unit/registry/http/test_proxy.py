@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shimcore.registry.proxy import Proxy, ProxyRules, read_proxy
+from shimcore.registry.http.proxy import Proxy, ProxyRules, read_proxy
 
 
 def proxy_for(url: str, **environ: str) -> str:

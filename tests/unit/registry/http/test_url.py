@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from shimcore.registry.url import LIMIT_CHARACTERS, Origin, asked_url, read_url
+from shimcore.registry.http.url import LIMIT_CHARACTERS, Origin, asked_url, read_url
 
 
 @pytest.mark.parametrize(

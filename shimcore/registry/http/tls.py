@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from shimcore.errors import RegistryError
 from shimcore.registry.answers import TlsReport
-from shimcore.registry.certificate import parse_certificate
+from shimcore.registry.http.certificate import parse_certificate
 
 
 def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:

@@ -29,11 +29,11 @@ from shimcore.registry.errors import (
     from_exception,
     from_proxy,
 )
-from shimcore.registry.pools import MAX_CONNECTIONS, Pools
-from shimcore.registry.proxy import Proxy, ProxyRules
-from shimcore.registry.tls import report_session
-from shimcore.registry.url import Origin, asked_url, read_url
-from shimcore.registry.wire import BoundedStream, ExcessiveAnswerError
+from shimcore.registry.http.pools import MAX_CONNECTIONS, Pools
+from shimcore.registry.http.proxy import Proxy, ProxyRules
+from shimcore.registry.http.tls import report_session
+from shimcore.registry.http.url import Origin, asked_url, read_url
+from shimcore.registry.http.wire import BoundedStream, ExcessiveAnswerError
 
 MAX_REDIRECTS = 5  # public registries use one (to a CDN); Go's client allows ten
 ERROR_BODY_LIMIT_BYTES = 64 * 1024

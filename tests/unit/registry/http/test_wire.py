@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpcore
 import pytest
 
-from shimcore.registry.wire import (
+from shimcore.registry.http.wire import (
     CHUNK_BYTES,
     HEAD_LIMIT_BYTES,
     HEAD_LIMIT_LINES,
