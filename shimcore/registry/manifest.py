@@ -36,6 +36,7 @@ _OK, _NOT_FOUND, _GONE, _BAD_REQUEST, _TOO_MANY = 200, 404, 410, 400, 429
 _HEAD_REFUSED = {400, 405, 406, 415, 501}
 # image-spec, Digests; the length keeps a hostile header out of logs and tables.
 _DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,128}")
+_SECONDS = re.compile(r"[0-9]{1,6}")
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 _INVALID_NAMES = ("NAME_INVALID", "TAG_INVALID", "DIGEST_INVALID", "MANIFEST_INVALID")
 
@@ -114,7 +115,8 @@ def status_reason(answer: Answer) -> str:
     said = f"{answer.origin} answered {answer.status}" + (f" ({codes})" if codes else "")
     if answer.status == _TOO_MANY:
         wait = answer.headers.get("Retry-After", "")
-        return f"{said}: too many requests" + (f"; retry after {wait} s" if wait.isdigit() else "")
+        after = f"; retry after {wait} s" if _SECONDS.fullmatch(wait) else ""
+        return f"{said}: too many requests{after}"
     if answer.status == _BAD_REQUEST and b"HTTPS" in answer.body and answer.origin.scheme == "http":
         return f"{said}: it speaks TLS; write https:// in its address"
     if answer.status >= 500:

@@ -158,6 +158,7 @@ async def test_an_endless_manifest_is_cut_off(demo: DemoRegistry, client: Regist
     ("response", "words"),
     [
         (Response(429, {"Retry-After": "17"}), "too many requests; retry after 17 s"),
+        (Response(429, {"Retry-After": "1" * 5000}), "answered 429: too many requests"),
         (Response(500), "answered 500"),
         (Response(503), "answered 503"),
         (Response(418), "says nothing about the image"),
@@ -173,7 +174,9 @@ async def test_other_statuses_could_not_tell(
     answer = await client.head_manifest(registry, candidate(registry))
     assert answer.outcome is Outcome.UNREACHABLE
     assert words in answer.detail
+    assert len(answer.detail) < 200
     assert client.states() == {registry.host: "closed"}
+    assert client.health()[registry.host].state is RegistryState.FAILING
 
 
 async def test_refused_connection_says_so(client: RegistryClient) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from shimcore.errors import RegistryError
 from shimcore.registry.answers import TlsReport
+from shimcore.registry.errors import one_line
 from shimcore.registry.http.certificate import parse_certificate
 
 
@@ -44,8 +45,8 @@ def report_session(session: object) -> TlsReport | None:
         return TlsReport(version, issuer="", subject="", days_left=0, verified=verified)
     return TlsReport(
         version=version,
-        issuer=certificate.issuer,
-        subject=certificate.subject,
+        issuer=one_line(certificate.issuer),
+        subject=one_line(certificate.subject),
         days_left=certificate.days_left(datetime.now(tz=UTC)),
         verified=verified,
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import httpx
 
 LIMIT_CHARACTERS = 8 * 1024  # a CDN's signed URLs have 1 to 4 KiB
+HOST_LIMIT_BYTES = 253  # RFC 1035 §2.3.4, without the root; it is repeated in errors
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # DNS names (IDNA's ASCII form), IPv4 and, with colons, IPv6 addresses.
 _HOST = re.compile(rb"[A-Za-z0-9._-]+|(?=[^%]*:)[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
@@ -56,7 +57,7 @@ def read_url(text: str, base: httpx.URL | None = None) -> httpx.URL:
         raise ValueError("not a URL") from None
     if url.scheme not in _DEFAULT_PORTS:
         raise ValueError("neither an http nor an https URL")
-    if not _HOST.fullmatch(url.raw_host):
+    if not _HOST.fullmatch(url.raw_host) or len(url.raw_host) > HOST_LIMIT_BYTES:
         raise ValueError("a URL without a host")
     if url.port is not None and not 0 < url.port < 65536:
         raise ValueError("a URL whose port is not between 1 and 65535")

@@ -18,6 +18,7 @@ from shimcore.registry.http.url import LIMIT_CHARACTERS, Origin, asked_url, read
         ("http://\N{SNOWMAN}.example/", "not a URL"),
         ("http:///path", "without a host"),
         ("http://a b/", "without a host"),
+        ("http://" + "x." * 127 + "/", "without a host"),
         ("ftp://hub/", "neither an http nor an https URL"),
         ("/path", "neither an http nor an https URL"),
         ("http://hub/" + "x" * LIMIT_CHARACTERS, "more than 8192 characters"),
