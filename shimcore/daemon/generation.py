@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 
 from shimcore.config import Config
 from shimcore.images import Forward, ImageService
+from shimcore.images.decision import Answer as ImageAnswer
 from shimcore.images.decision import Decision as ImageDecision
+from shimcore.images.journal import Journal
+from shimcore.images.names import Names
 from shimcore.registry import RegistryClient
 from shimcore.relay.work import Decided, Decision, HeldCall, Refusal
 from shimcore.runtime import RuntimeClient
@@ -21,10 +25,10 @@ class Generation:
     It ends (`retire`) when the last decision that began in it has been made.
     """
 
-    def __init__(self, config: Config, runtime: RuntimeClient) -> None:
+    def __init__(self, config: Config, runtime: RuntimeClient, names: Names) -> None:
         self.config = config
         self.registries = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
-        self.images = ImageService(config, self.registries, runtime)
+        self.images = ImageService(config, self.registries, runtime, names)
         self.deciding = 0
         self.retired = False
         self._idle = asyncio.Event()
@@ -50,11 +54,13 @@ class Generations:
     def __init__(self, config: Config, runtime: RuntimeClient) -> None:
         self._runtime = runtime
         self._ending: set[asyncio.Task[None]] = set()
-        self.current = Generation(config, runtime)
+        journal = Journal(os.path.join(config.state_dir, "pulls.journal"))
+        self.names = Names(runtime, journal)
+        self.current = Generation(config, runtime, self.names)
 
     def replace(self, config: Config) -> None:
         """Put a new configuration in force; calls already begun end under the old one."""
-        old, self.current = self.current, Generation(config, self._runtime)
+        old, self.current = self.current, Generation(config, self._runtime, self.names)
         task = asyncio.get_running_loop().create_task(old.retire())
         self._ending.add(task)
         task.add_done_callback(self._ended)
