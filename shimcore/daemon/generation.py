@@ -9,6 +9,7 @@ from shimcore.config import Config
 from shimcore.images import Forward, ImageService
 from shimcore.images.decision import Decision as ImageDecision
 from shimcore.registry import RegistryClient
+from shimcore.relay.events import Metadata
 from shimcore.relay.work import Decided, Decision, HeldCall, Refusal
 from shimcore.runtime import RuntimeClient
 
@@ -64,7 +65,9 @@ class Generations:
         if not task.cancelled() and task.exception() is not None:
             log.error("closing an old configuration's clients failed", exc_info=task.exception())
 
-    def open(self, path: bytes, message: bytes, timeout_s: float | None) -> HeldCall:
+    def open(
+        self, path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> HeldCall:
         """A held call, decided by the generation in force when its decision begins."""
         return _Held(self, path.decode("ascii"), message, timeout_s)
 
@@ -110,7 +113,7 @@ class _Held:
         finally:
             generation.leave()
 
-    def finished(self, status: int, empty: bool) -> None:
+    def finished(self, status: int, empty: bool, message: str) -> None:
         self._call.finished(status, empty)
 
 
