@@ -13,6 +13,7 @@ from shimcore.images.decision import Decision as ImageDecision
 from shimcore.images.journal import Journal
 from shimcore.images.names import Names
 from shimcore.registry import RegistryClient
+from shimcore.relay.events import Metadata
 from shimcore.relay.work import Decided, Decision, HeldCall, Refusal
 from shimcore.runtime import RuntimeClient
 
@@ -70,7 +71,9 @@ class Generations:
         if not task.cancelled() and task.exception() is not None:
             log.error("closing an old configuration's clients failed", exc_info=task.exception())
 
-    def open(self, path: bytes, message: bytes, timeout_s: float | None) -> HeldCall:
+    def open(
+        self, path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> HeldCall:
         """A held call, decided by the generation in force when its decision begins."""
         return _Held(self, path.decode("ascii"), message, timeout_s)
 
@@ -116,7 +119,7 @@ class _Held:
         finally:
             generation.leave()
 
-    def finished(self, status: int, empty: bool) -> None:
+    def finished(self, status: int, empty: bool, message: str) -> None:
         self._call.finished(status, empty)
 
 

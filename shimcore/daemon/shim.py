@@ -15,6 +15,7 @@ from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
 from shimcore.errors import ConfigError, RuntimeUnavailableError
 from shimcore.images import METHODS
+from shimcore.relay.route import Route
 from shimcore.relay.shell import Relay
 from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
 
@@ -38,6 +39,10 @@ _NEEDS_RESTART = {
     "admin_socket": "admin",
     "metrics": "metrics",
 }
+
+
+def _route(path: bytes) -> Route:
+    return Route.OPEN if path in _OPENED else Route.PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class Shim:
         self.runtime_socket = runtime_socket
         self.runtime = RuntimeClient(runtime_socket)
         self.generations = Generations(config, self.runtime)
-        self.relay = Relay(lambda: runtime_socket, _OPENED.__contains__, self.generations.open)
+        self.relay = Relay(lambda: runtime_socket, _route, self.generations.open)
         self.started_at = time.time()
         self.loaded_at = self.started_at
         self.generation_number = 1  # of the configuration in force

@@ -464,7 +464,7 @@ def fill(wire: Wire, stream: int, size: int) -> int:
     data = b"\0" + size.to_bytes(4, "big")
     while left:
         part = min(
-            wire.core.windows[0], wire.core._state.opened[stream].ledger.client, 16_384, left
+            wire.core.windows[0], wire.core._state.opened[stream].ledger.seen, 16_384, left
         )
         if part <= 0 or stream not in wire.core.gathering:
             break
