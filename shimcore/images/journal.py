@@ -46,9 +46,6 @@ class Journal:
         self._writer: ThreadPoolExecutor | None = None
         self._fault_told = False
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def unfinished(self) -> list[Unfinished]:
         """The pulls whose end is not known."""
         return list(self._open.values())
@@ -132,10 +129,13 @@ def _line(one: Unfinished) -> bytes:
 def _put(path: str, line: bytes, whole: bytes | None) -> None:
     """Append a line, or write the file anew without a moment in which it is not there."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    if whole is None:
-        descriptor = os.open(path, flags | os.O_APPEND, 0o600)
-    else:
-        descriptor = os.open(f"{path}.new", flags | os.O_TRUNC, 0o600)
+    flags |= os.O_APPEND if whole is None else os.O_TRUNC
+    target = path if whole is None else f"{path}.new"
+    try:
+        descriptor = os.open(target, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        descriptor = os.open(target, flags, 0o600)
     try:
         os.write(descriptor, line if whole is None else whole)
     finally:

@@ -59,8 +59,8 @@ class ImageRequest:
 
     @property
     def pod(self) -> str:
-        """`namespace/name` of the pod that a pull or a container is for, "" where none is told."""
-        if not isinstance(self._parsed, cri_pb2.PullImageRequest | cri_pb2.CreateContainerRequest):
+        """`namespace/name` of the pod that a pull is for, "" where none is told."""
+        if not isinstance(self._parsed, cri_pb2.PullImageRequest):
             return ""
         told = self._parsed.sandbox_config.metadata
         return f"{told.namespace}/{told.name}" if told.name else ""

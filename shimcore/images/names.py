@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -55,12 +55,12 @@ FAILURES_LIMIT = 4096
 """Images remembered for MEND_BACKOFF_S; beyond that all are tried again."""
 
 
+async def _nothing() -> None:
+    pass
+
+
 class NamingError(ShimError):
     """A name that could not be given; the image stays under its registry's name."""
-
-
-class NameGoneError(NamingError):
-    """The pulled name is not there any more: another pull of the same image took it away."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +100,7 @@ class Names:
         self._kept: dict[str, set[str]] = {}  # repository → such names, while pulls are under way
         self._in_repository: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
         self._failed_at: dict[str, float] = {}
         self._unsupported_told = False
 
@@ -127,18 +128,29 @@ class Names:
             pull.open = _may_have_pulled(error)
             raise
         finally:
-            self.later(lambda: self._over(pull))
+            task = asyncio.ensure_future(_logged(lambda: self._over(pull)))
+            tasks = self._late if pull.open else self._tasks
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
-    async def give(self, pull: Pulling, pulled_id: str, mode: Mode) -> str:
+    async def give(
+        self,
+        pull: Pulling,
+        pulled_id: str,
+        mode: Mode,
+        again: Callable[[], Awaitable[object]] = _nothing,
+    ) -> str:
         """The name under which the image is on the node now, its own if all went well.
 
         `pulled_id` is the image's ID where the runtime's answer to the pull told it, else "".
-        Raises NameGoneError when the pull has to be made again, and nothing else: a pull
-        that succeeded stays one.
+        `again` pulls once more: another pull of the same name may have taken it away. Raises
+        nothing: a pull that succeeded stays one.
         """
         if mode is Mode.REGISTRY:
             return str(pull.candidate)
-        name: str = await asyncio.shield(self._start(lambda: self._named(pull, pulled_id, mode)))
+        name: str = await asyncio.shield(
+            self._start(lambda: self._named(pull, pulled_id, mode, again=again))
+        )
         pull.open = name != str(pull.image)
         return name
 
@@ -154,7 +166,7 @@ class Names:
             return None
         started = self._journal.since(str(candidate), float("inf"))
         pull = Pulling(image, candidate, None, started)
-        return self._start(lambda: self._mended(pull, mode))
+        return self._start(lambda: self._named(pull, "", mode, moves=False))
 
     def under_way(self, image: Reference) -> bool:
         """Whether an image's names are being changed right now."""
@@ -204,9 +216,16 @@ class Names:
         self._start(lambda: _logged(work))
 
     async def drain(self) -> None:
-        """Returns when nothing is under way any more."""
+        """Returns when no naming is under way any more."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Breaks off what may wait: the journal has it for the next process."""
+        for task in self._late:
+            task.cancel()
+        if self._late:
+            await asyncio.wait(self._late)
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work())
@@ -216,17 +235,23 @@ class Names:
 
     # -- naming ----------------------------------------------------------------------------
 
-    async def _named(self, pull: Pulling, pulled_id: str, mode: Mode, *, moves: bool = True) -> str:
-        """`_name`, with every failure but NameGoneError as a warning."""
+    async def _named(
+        self,
+        pull: Pulling,
+        pulled_id: str,
+        mode: Mode,
+        *,
+        moves: bool = True,
+        again: Callable[[], Awaitable[object]] = _nothing,
+    ) -> str:
+        """`_name`, with every failure as a warning."""
         image, candidate = pull.image, pull.candidate
         try:
             async with asyncio.timeout(NAMING_LIMIT_S):
                 if not await self._has_store():
                     return str(await self._tagged(pull))
                 async with self._holding(image, candidate):
-                    await self._name(pull, pulled_id, mode, moves=moves)
-        except NameGoneError:
-            raise
+                    await self._name(pull, pulled_id, mode, moves=moves, again=again)
         except (ShimError, TimeoutError) as error:
             self._remember_failure(image)
             why = reason(str(error) or f"not done within {NAMING_LIMIT_S:g} s")
@@ -246,7 +271,15 @@ class Names:
         ):
             yield
 
-    async def _name(self, pull: Pulling, pulled_id: str, mode: Mode, *, moves: bool) -> None:
+    async def _name(
+        self,
+        pull: Pulling,
+        pulled_id: str,
+        mode: Mode,
+        *,
+        moves: bool,
+        again: Callable[[], Awaitable[object]],
+    ) -> None:
         """Called with both locks held."""
         image, candidate = pull.image, pull.candidate
         record, digested, shown = await asyncio.gather(
@@ -255,7 +288,13 @@ class Names:
             self._runtime.image_status(str(image), timeout_s=STORE_CALL_LIMIT_S),
         )
         if record is None:
-            raise NameGoneError(f"the image store has no {kept_name(candidate)}")
+            # Another pull of the same name took it away, perhaps after it had named this image.
+            if _shows(shown, pulled_id, [kept_name(image)], ()):
+                return
+            await again()
+            record = await self._get(kept_name(candidate))
+        if record is None:
+            raise NamingError(f"the image store has no {kept_name(candidate)}")
         target = record.target.digest
         own = names_for(image, target)
         if not pulled_id:
@@ -375,14 +414,8 @@ class Names:
                     continue
             except ShimError:
                 return False
-            return await self._mended(pull, mode) == str(pull.image)
+            return await self._named(pull, "", mode, moves=False) == str(pull.image)
         return True
-
-    async def _mended(self, pull: Pulling, mode: Mode) -> str:
-        try:
-            return await self._named(pull, "", mode, moves=False)
-        except NameGoneError:
-            return str(pull.image)  # another pull has seen to it
 
     def _remember_failure(self, image: Reference) -> None:
         if len(self._failed_at) >= FAILURES_LIMIT:

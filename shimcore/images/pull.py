@@ -68,14 +68,17 @@ class PullCall:
         except TimeoutError:
             attempts = transaction.attempts
             text = failure("the caller's deadline is over", attempts)
-            return self._failed(attempts, Refuse(StatusCode.DEADLINE_EXCEEDED, text))
+            why = "the caller's deadline is over"
+            return self._failed(attempts, Refuse(StatusCode.DEADLINE_EXCEEDED, text), why)
         except RuntimeUnavailableError as error:
             return self._failed((), Refuse(StatusCode.UNAVAILABLE, str(error)), str(error))
         except asyncio.CancelledError:
             self._report("cancelled", "", "", transaction.attempts, "the caller is gone")
             raise
         if isinstance(ending, Failed):
-            return self._failed(transaction.attempts, self._refusal(ending, transaction.attempts))
+            refused = self._refusal(ending, transaction.attempts)
+            why = reason(ending.error.details) if ending.error is not None else _DENIED
+            return self._failed(transaction.attempts, refused, why)
         return self._pulled(transaction, ending)
 
     def _transaction(self) -> Transaction:
@@ -112,8 +115,7 @@ class PullCall:
         self._parts.names.later(report)
         return Verdict(Answer(pulled.response), pulled.name, pulled.host, why)
 
-    def _failed(self, attempts: Sequence[Attempt], refused: Refuse, why: str = "") -> Verdict:
-        why = why or reason(refused.text.partition("; image-cri-shim: ")[0])
+    def _failed(self, attempts: Sequence[Attempt], refused: Refuse, why: str) -> Verdict:
         self._report(f"failed({int(refused.code)})", "", "", attempts, why, failed=True)
         return Verdict(refused, "", "", why)
 
@@ -128,7 +130,8 @@ class PullCall:
         places, image = self._places, self._request.image
         skipped = [Attempt(one.registry.host, Result.SKIPPED, one.reason) for one in places.skipped]
         if not self._original_allowed():
-            return self._failed(skipped, Refuse(StatusCode.NOT_FOUND, refusal(image, skipped)))
+            refused = Refuse(StatusCode.NOT_FOUND, refusal(image, skipped))
+            return self._failed(skipped, refused, _DENIED)
         self._over = self._parts.names.asked_for(places.image)
         decision, why = Forward(None), "no registry serves it"
         if places.own is not None:
@@ -167,6 +170,8 @@ class PullCall:
             pull_line(image, outcome, pod, name, registry, fetched_bytes, seconds, why),
         )
 
+
+_DENIED = "no registry gives it, and its own is denied"
 
 _AMISS = frozenset(set(Result) - {Result.PULLED, Result.SKIPPED, Result.ABSENT})
 """What is wrong with a registry that has not served: that an image is elsewhere is nothing."""

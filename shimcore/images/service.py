@@ -86,7 +86,7 @@ class ImageCall:
             verdict = self._broken()
         if verdict is None:
             return None
-        if verdict.decision == _AS_IT_CAME:
+        if verdict.decision == _AS_IT_CAME and self._method is not Method.PULL:
             return self._said(verdict, logging.DEBUG)  # nothing was decided: it is simply there
         return self._said(verdict)
 

@@ -6,13 +6,13 @@ import asyncio
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.credentials import auth_for, secrets_of
-from shimcore.images.names import NameGoneError
 from shimcore.images.progress import LOOK_S, Progress
-from shimcore.images.wording import reason
+from shimcore.images.wording import reason, redacted
 from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed
@@ -198,8 +198,8 @@ class Transaction:
             self._error = RuntimeCallError(StatusCode.DEADLINE_EXCEEDED, f"{reference}: {error}")
             ended(Result.STALLED, str(error))
         except RuntimeCallError as error:
-            self._error = error
             secrets = (*secrets_of(registry), *self._request.secrets())
+            self._error = RuntimeCallError(error.code, redacted(error.details, secrets))
             ended(Result.FAILED, reason(error.details, secrets))
         except asyncio.CancelledError:
             ended(Result.FAILED, "the caller is gone")
@@ -224,21 +224,13 @@ class Transaction:
         registry, reference = candidate.registry, candidate.reference
         mode = parts.config.names
         async with parts.names.pulling(image, reference, digest, mode) as pulling:
-            for last in (False, True):
-                response = await self._watched(
-                    message, registry.host, progress, registry.stall_timeout_s, may_leave
-                )
-                try:
-                    name = await parts.names.give(pulling, _image_id(response), mode)
-                except NameGoneError:
-                    if last:
-                        raise RuntimeCallError(
-                            StatusCode.NOT_FOUND, f"{reference} is gone again after its pull"
-                        ) from None
-                    continue
-                parts.hints.seen(image, name)
-                return Pulled(response, str(reference), registry.host)
-        raise AssertionError  # the loop returns or raises
+            response = await self._watched(
+                message, registry.host, progress, registry.stall_timeout_s, may_leave
+            )
+            again = partial(parts.runtime.pull_image, message, timeout_s=None)
+            name = await parts.names.give(pulling, _image_id(response), mode, again)
+        parts.hints.seen(image, name)
+        return Pulled(response, str(reference), registry.host)
 
     async def _as_original(self) -> Pulled | None:
         """The pull under the image's own name, with the caller's credentials or its registry's."""
@@ -260,9 +252,10 @@ class Transaction:
             self._error = RuntimeCallError(StatusCode.DEADLINE_EXCEEDED, f"{self.image}: {error}")
             return None
         except RuntimeCallError as error:
-            self._error = error
+            secrets = self._request.secrets() + (secrets_of(own) if own is not None else ())
+            self._error = RuntimeCallError(error.code, redacted(error.details, secrets))
             if host:
-                detail = reason(error.details, self._request.secrets())
+                detail = reason(error.details, secrets)
                 seconds = time.monotonic() - started
                 self.pulling.append(Attempt(host, Result.FAILED, detail, 0, seconds))
             return None

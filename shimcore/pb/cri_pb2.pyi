@@ -224,14 +224,12 @@ class ContainerConfig(_message.Message):
     def __init__(self, image: _Optional[_Union[ImageSpec, _Mapping]] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ...) -> None: ...
 
 class CreateContainerRequest(_message.Message):
-    __slots__ = ("pod_sandbox_id", "config", "sandbox_config")
+    __slots__ = ("pod_sandbox_id", "config")
     POD_SANDBOX_ID_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
-    SANDBOX_CONFIG_FIELD_NUMBER: _ClassVar[int]
     pod_sandbox_id: str
     config: ContainerConfig
-    sandbox_config: PodSandboxConfig
-    def __init__(self, pod_sandbox_id: _Optional[str] = ..., config: _Optional[_Union[ContainerConfig, _Mapping]] = ..., sandbox_config: _Optional[_Union[PodSandboxConfig, _Mapping]] = ...) -> None: ...
+    def __init__(self, pod_sandbox_id: _Optional[str] = ..., config: _Optional[_Union[ContainerConfig, _Mapping]] = ...) -> None: ...
 
 class RunPodSandboxRequest(_message.Message):
     __slots__ = ("config", "runtime_handler")

@@ -25,7 +25,7 @@ CALLER = {"username": "caller", "password": "callers-secret"}
 
 @dataclass
 class Pulled:
-    """How a pull ended: `name` is what the runtime was asked for in the caller's own call."""
+    """How a pull ended: `name` is what the runtime was asked for last."""
 
     name: str
     code: int
@@ -80,16 +80,16 @@ class Node:
             decision = await call.decide()
         if isinstance(decision, Refuse):
             return Pulled("", decision.code, decision.text, time.monotonic() - started)
-        sent = decision.message or message
         code, text = 0, ""
-        try:
-            await self.client.pull_image(sent, timeout_s=timeout_s, api=f"runtime.{api}")
-        except RuntimeCallError as error:
-            code, text = error.code, error.details
+        if isinstance(decision, Forward):
+            sent = decision.message or message
+            try:
+                await self.client.pull_image(sent, timeout_s=timeout_s)
+            except RuntimeCallError as error:
+                code, text = error.code, error.details
+            call.finished(code, False, text)
         seconds = time.monotonic() - started
-        call.finished(code, False)
-        name = cri_pb2.PullImageRequest.FromString(sent).image.image
-        return Pulled(name, code, text, seconds)
+        return Pulled(self.asked_runtime()[-1], code, text, seconds)
 
     async def question(self, image: str) -> tuple[str, bool]:
         """One ImageStatus: the name under which it went on, and whether the image is there."""
@@ -114,7 +114,7 @@ class Node:
         if decision.message is not None:
             name = cri_pb2.ImageStatusRequest.FromString(decision.message).image.image
         there = await self.client.image_status(name, timeout_s=5)
-        call.finished(0, there is None)
+        call.finished(0, there is None, "")
         return name
 
     def names(self) -> set[str]:
