@@ -150,8 +150,10 @@ class Progress:
         missing = [d for d in self._sizes if d not in self._whole and d not in listed][:limit]
         for digest in missing:
             blob = await self._runtime.blob(digest, timeout_s=ANSWER_S)
-            if blob is not None:
-                self._whole[digest] = blob.created_at >= self._started
+            if blob is None:
+                continue
+            new = self._whole[digest] = blob.created_at >= self._started
+            if new:
                 self._begun = True
                 self._changed_at = time.monotonic()
 

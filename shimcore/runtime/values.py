@@ -48,7 +48,7 @@ class ImageRecord:
     name: str
     labels: Mapping[str, str]
     target: Descriptor
-    created_at: float = 0.0
+    created_at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

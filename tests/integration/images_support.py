@@ -12,7 +12,7 @@ from pathlib import Path
 from shimcore.config import Config, parse_config
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.runtime import RegistryPuller, StandInRuntime
-from shimcore.images import Forward, ImageService, Refuse
+from shimcore.images import Decision, Forward, ImageService, Refuse
 from shimcore.pb import cri_pb2
 from shimcore.registry import RegistryClient
 from shimcore.runtime import RuntimeCallError, RuntimeClient
@@ -75,9 +75,7 @@ class Node:
         message = request.SerializeToString()
         started = time.monotonic()
         call = self.service.open(f"/runtime.{api}.ImageService/PullImage", message, timeout_s)
-        decision = call.decide_now()
-        if decision is None:
-            decision = await call.decide()
+        decision = call.decide_now() or await call.decide()
         if isinstance(decision, Refuse):
             return Pulled("", decision.code, decision.text, time.monotonic() - started)
         code, text = 0, ""
@@ -90,6 +88,14 @@ class Node:
             call.finished(code, False, text)
         seconds = time.monotonic() - started
         return Pulled(self.asked_runtime()[-1], code, text, seconds)
+
+    async def decide(self, image: str) -> Decision:
+        """The decision about a pull, which goes no further."""
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image))
+        call = self.service.open(
+            "/runtime.v1.ImageService/PullImage", request.SerializeToString(), None
+        )
+        return call.decide_now() or await call.decide()
 
     async def question(self, image: str) -> tuple[str, bool]:
         """One ImageStatus: the name under which it went on, and whether the image is there."""
