@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.support import images
 from tests.e2e.support.authority import TokenServer, issue_certificate
-from tests.e2e.support.containerd import Containerd
+from tests.e2e.support.containerd import DEBIAN, RELEASES, Containerd, Release
 from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.recorder import Recorder
@@ -22,15 +22,39 @@ from tests.e2e.support.registry import Registry
 from tests.e2e.support.report import FAULTS, NOTES, write_faults
 from tests.e2e.support.shim import COMMAND, Shim
 
-COMPONENTS = ("containerd", "runc", "ctr", "docker-registry", "htpasswd", "crictl", "setpriv")
+COMPONENTS = ("runc", "docker-registry", "htpasswd", "crictl", "setpriv")
 PAUSE = "pause.e2e/pause:1"
 HUB_LOGIN = "hub-user:hub:pass"
 MIRROR_LOGIN = "mirror-user:mirror-pass"
 TOKEN_LOGIN = "token-user:token-pass"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of the node run on Debian's containerd, those marked `releases` on the newest too.
+
+    A test that names `api` runs once for each CRI version that its containerd speaks.
+    """
+    if "node" not in metafunc.fixturenames:
+        return
+    every = metafunc.definition.get_closest_marker("releases") is not None
+    cases: list[tuple[str, tuple[object, ...]]] = []
+    for release in RELEASES if every else (DEBIAN,):
+        if "api" in metafunc.fixturenames:
+            cases += [(f"{release.name}-{api}", (release, api)) for api in release.cri_versions]
+        else:
+            cases.append((release.name, (release,)))
+    metafunc.parametrize(
+        ("node", "api") if "api" in metafunc.fixturenames else ("node",),
+        [values for _, values in cases],
+        ids=[name for name, _ in cases],
+        indirect=["node"],
+        scope="session",
+    )
+
+
 def _missing() -> list[str]:
     missing = [name for name in COMPONENTS if shutil.which(name) is None]
+    missing += DEBIAN.missing()
     if os.geteuid() != 0:
         missing.append("root")
     if not images.BUSYBOX.exists():
@@ -111,9 +135,12 @@ def token_registry(room: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="session")
-def node(room: Path) -> Iterator[Containerd]:
-    """The runtime; pods' pause image is there already."""
-    runtime = Containerd(room / "node", sandbox_image=PAUSE)
+def node(room: Path, request: pytest.FixtureRequest) -> Iterator[Containerd]:
+    """The runtime, of the release that the test runs on; pods' pause image is there already."""
+    release: Release = request.param
+    if missing := release.missing():
+        refuse("needs " + ", ".join(missing))
+    runtime = Containerd(room / f"node-{release.name}", sandbox_image=PAUSE, release=release)
     runtime.serve()
     try:
         runtime.load(images.docker_archive(images.pause(), PAUSE, room / "pause.tar"))
