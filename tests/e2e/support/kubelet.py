@@ -111,7 +111,7 @@ class Kubelet(Process):
         started = time.monotonic()
         while not (status := self.status(pod)) or not _runs(status):
             if time.monotonic() - started > timeout_s:
-                raise AssertionError(f"{pod} does not run:\n{explain(status)}")
+                raise AssertionError(f"{pod} does not run:\n{self._explain(pod, status)}")
             time.sleep(POLL_S * 5)
         return time.monotonic() - started
 
@@ -123,8 +123,15 @@ class Kubelet(Process):
             if waiting.get("reason") in reasons:
                 return str(waiting.get("message", ""))
             if time.monotonic() - started > timeout_s:
-                raise AssertionError(f"{pod} does not wait for {reasons}:\n{explain(status)}")
+                why = self._explain(pod, status)
+                raise AssertionError(f"{pod} does not wait for {reasons}:\n{why}")
             time.sleep(POLL_S * 5)
+
+    def _explain(self, pod: str, status: dict[str, Any]) -> str:
+        """The pod's status and kubelet's last errors that name it."""
+        known = {"phase": status.get("phase"), "containers": containers(status)}
+        errors = [line for line in self.text().splitlines() if line[:1] == "E" and pod in line]
+        return "\n".join([json.dumps(known, indent=1), *(line[:1000] for line in errors[-3:])])
 
     def pull_records(self) -> list[dict[str, Any]]:
         """Its ImagePulledRecords: whose secrets brought which image."""
@@ -186,11 +193,6 @@ def waits(status: dict[str, Any]) -> dict[str, Any]:
         waiting: dict[str, Any] = container["state"].get("waiting", {})
         return waiting
     return {}
-
-
-def explain(status: dict[str, Any]) -> str:
-    """A pod's status for people."""
-    return json.dumps({"phase": status.get("phase"), "containers": containers(status)}, indent=1)
 
 
 def kubeadm(*arguments: str | Path, timeout_s: float = 120) -> str:

@@ -29,21 +29,18 @@ class PodNetwork:
         """Takes the bridge away; what pods still have of it ends with them."""
         self._ip("link", "delete", self.bridge)
 
-    def configure(self, directory: Path) -> None:
-        """Makes it the only network in a runtime's CNI folder; leases go below that folder."""
-        for other in directory.glob("*.conflist"):
-            other.unlink()
+    def conflist(self, leases: Path) -> str:
+        """CNI's configuration of it; the folder `leases` keeps which pod has which address."""
         plugin = {
             "type": "bridge",
             "bridge": self.bridge,
             "ipam": {
                 "type": "host-local",
-                "dataDir": str(directory / "leases"),
+                "dataDir": str(leases),
                 "ranges": [[{"subnet": str(self.subnet)}]],
             },
         }
-        conflist = {"cniVersion": "0.4.0", "name": self.bridge, "plugins": [plugin]}
-        (directory / "10-bridge.conflist").write_text(json.dumps(conflist))
+        return json.dumps({"cniVersion": "0.4.0", "name": self.bridge, "plugins": [plugin]})
 
     @staticmethod
     def _ip(*arguments: str) -> None:
