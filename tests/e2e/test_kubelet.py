@@ -19,6 +19,7 @@ from tests.e2e.conftest import HUB_LOGIN, refuse
 from tests.e2e.support import images
 from tests.e2e.support.containerd import DEBIAN, RELEASES, Containerd, Release
 from tests.e2e.support.cri_client import CriClient
+from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.kubelet import Kubelet, containers, kubeadm, missing, pod
 from tests.e2e.support.network import PodNetwork, with_hosts
 from tests.e2e.support.registry import Registry
@@ -144,14 +145,18 @@ def blank(
         runtime.close()
 
 
-def test_the_first_pod_of_a_blank_node(blank: Node) -> None:
+def test_the_first_pod_of_a_blank_node(blank: Node, tmp_path: Path) -> None:
     """It runs within 15 s of its first attempt, pause image and all."""
     started = time.monotonic()
     name = blank.kubelet.run(pod("first", "app"))
-    blank.kubelet.wait_until_running(name, 90)
+    blank.kubelet.wait_until_running(name)
     took_s = time.monotonic() - started
     blank.note(f"first pod of a blank node runs in {took_s:.1f} s")
     assert took_s < FIRST_POD_S
+    listed = Crictl(blank.shim.socket, tmp_path).json("images")["images"]
+    pinned = [one["repoTags"] for one in listed if one["pinned"]]
+    # Debian's containerd pins nothing.
+    assert pinned == ([] if blank.runtime.release is DEBIAN else [[PAUSE]])
     assert PAUSE in blank.image_names()
     blank.assert_nothing_names_the_hub()
 
@@ -168,7 +173,7 @@ def test_pods_of_every_kind(blank: Node) -> None:
         kubelet.run(pod("k8s", "registry.k8s.io/e2e/server:1")): "registry.k8s.io/e2e/server:1",
     }
     for name in wanted:
-        kubelet.wait_until_running(name, 90)
+        kubelet.wait_until_running(name)
     seen = {name: containers(kubelet.status(name))[0] for name in wanted}
     assert {name: one["restartCount"] for name, one in seen.items()} == dict.fromkeys(wanted, 0)
     repositories = {name: re.split(r"[:@]", image)[0] for name, image in wanted.items()}
@@ -184,7 +189,7 @@ def test_an_image_volume(blank: Node) -> None:
     if blank.runtime.release is DEBIAN:
         pytest.skip("containerd 1.6 knows no image volumes")
     name = blank.kubelet.run(pod("volume", "app", volume="data:1"))
-    blank.kubelet.wait_until_running(name, 90)
+    blank.kubelet.wait_until_running(name)
     assert "docker.io/library/data:1" in blank.image_names()
     blank.assert_nothing_names_the_hub()
 
@@ -204,14 +209,14 @@ def test_an_image_that_nobody_has(blank: Node) -> None:
 def test_a_hub_that_is_down(blank: Node) -> None:
     """The pod's message names the hub and that it cannot be reached; once it is up, it runs."""
     kubelet = blank.kubelet
-    kubelet.wait_until_running(kubelet.run(pod("before", "app")), 90)
+    kubelet.wait_until_running(kubelet.run(pod("before", "app")))
     blank.hub.stop()
     name = kubelet.run(pod("late", "always:1"))
     message = kubelet.wait_until_waiting(name, "ErrImagePull", "ImagePullBackOff")
     reason = rf"{re.escape(blank.hub.host)}[^;\n]*(refused|unreachable|not reachable|connect)"
     assert re.search(reason, message, re.IGNORECASE), message
     blank.hub.serve()
-    took_s = kubelet.wait_until_running(name, 90)
+    took_s = kubelet.wait_until_running(name)
     blank.note(f"{took_s:.1f} s from hub up to running, by back-off")
     blank.assert_nothing_names_the_hub()
 
@@ -222,7 +227,7 @@ def test_the_hub_dies_and_the_shim_is_killed(blank: Node, room: Path) -> None:
     archive = images.docker_archive(TOOL, "quay.io/org/tool:1", room / "preload.tar")
     blank.runtime.load(archive)
     old = kubelet.run(pod("old", "app"))
-    kubelet.wait_until_running(old, 90)
+    kubelet.wait_until_running(old)
     before = containers(kubelet.status(old))[0]
     blank.hub.stop()
     blank.shim.kill()
@@ -232,7 +237,7 @@ def test_the_hub_dies_and_the_shim_is_killed(blank: Node, room: Path) -> None:
     started = time.monotonic()
     blank.shim.serve()
     for name in (pulled, preloaded):
-        kubelet.wait_until_running(name, 90)
+        kubelet.wait_until_running(name)
     took_s = time.monotonic() - started
     blank.note(f"pods run {took_s:.1f} s after the killed shim")
     after = containers(kubelet.status(old))[0]
@@ -248,8 +253,8 @@ def test_what_kubelet_records_of_a_pull(blank: Node) -> None:
     else. Who must not see an image has to be kept from the node, not from the hub.
     """
     kubelet = blank.kubelet
-    kubelet.wait_until_running(kubelet.run(pod("one", "shared:1")), 90)
-    kubelet.wait_until_running(kubelet.run(pod("two", "quay.io/org/shared:1")), 90)
+    kubelet.wait_until_running(kubelet.run(pod("one", "shared:1")))
+    kubelet.wait_until_running(kubelet.run(pod("two", "quay.io/org/shared:1")))
     (record,) = kubelet.pull_records()
     assert record["kind"] == "ImagePulledRecord"
     assert record["imageRef"] == SHARED.id
