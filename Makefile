@@ -36,6 +36,14 @@ e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built fi
 	tests/e2e/kubelet/build
 	$(BIN)/python -m pytest tests/e2e/test_kubelet.py -m kubelet
 
+# How many runs through the shim; which specs, as a regular expression of their names.
+RUNS ?= 1
+FOCUS ?= .
+
+e2e-critest: venv ## All of CRI's conformance suite, directly and RUNS times through the shim
+	E2E_CRITEST_RUNS=$(RUNS) E2E_CRITEST_FOCUS='$(FOCUS)' \
+	$(BIN)/python -m pytest tests/e2e/test_critest.py -m critest
+
 lint: venv ## Style
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)

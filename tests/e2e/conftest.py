@@ -30,26 +30,23 @@ TOKEN_LOGIN = "token-user:token-pass"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of the node run on Debian's containerd, those marked `releases` on the newest too.
+    """What needs a runtime runs on Debian's containerd, marked `releases` on the newest too.
 
     A test that names `api` runs once for each CRI version that its containerd speaks.
     """
-    if "node" not in metafunc.fixturenames:
+    if "release" not in metafunc.fixturenames:
         return
-    every = metafunc.definition.get_closest_marker("releases") is not None
-    cases: list[tuple[str, tuple[object, ...]]] = []
-    for release in RELEASES if every else (DEBIAN,):
-        if "api" in metafunc.fixturenames:
-            cases += [(f"{release.name}-{api}", (release, api)) for api in release.cri_versions]
-        else:
-            cases.append((release.name, (release,)))
-    metafunc.parametrize(
-        ("node", "api") if "api" in metafunc.fixturenames else ("node",),
-        [values for _, values in cases],
-        ids=[name for name, _ in cases],
-        indirect=["node"],
-        scope="session",
-    )
+    both = metafunc.definition.get_closest_marker("releases") is not None
+    releases = RELEASES if both else (DEBIAN,)
+    if "api" in metafunc.fixturenames:
+        pairs = [(release, api) for release in releases for api in release.cri_versions]
+        ids = [f"{release.name}-{api}" for release, api in pairs]
+        metafunc.parametrize(
+            ("release", "api"), pairs, indirect=["release"], ids=ids, scope="session"
+        )
+    else:
+        ids = [release.name for release in releases]
+        metafunc.parametrize("release", releases, indirect=True, ids=ids)
 
 
 def _missing() -> list[str]:
@@ -135,11 +132,17 @@ def token_registry(room: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="session")
-def node(room: Path, request: pytest.FixtureRequest) -> Iterator[Containerd]:
-    """The runtime, of the release that the test runs on; pods' pause image is there already."""
-    release: Release = request.param
-    if missing := release.missing():
+def release(machine: None, request: pytest.FixtureRequest) -> Release:
+    """The containerd that the test runs on."""
+    chosen: Release = request.param
+    if missing := chosen.missing():
         refuse("needs " + ", ".join(missing))
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def node(room: Path, release: Release) -> Iterator[Containerd]:
+    """The runtime; pods' pause image is there already."""
     runtime = Containerd(room / f"node-{release.name}", sandbox_image=PAUSE, release=release)
     runtime.serve()
     try:

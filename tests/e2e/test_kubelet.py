@@ -15,19 +15,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import HUB_LOGIN, refuse
+from tests.e2e.conftest import HUB_LOGIN
 from tests.e2e.support import images
-from tests.e2e.support.containerd import DEBIAN, RELEASES, Containerd, Release
+from tests.e2e.support.bridge import Bridge
+from tests.e2e.support.containerd import DEBIAN, Containerd, Release
 from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.kubelet import Kubelet, containers, kubeadm, missing, pod
-from tests.e2e.support.network import PodNetwork, with_hosts
+from tests.e2e.support.network import Link, with_hosts
 from tests.e2e.support.registry import Registry
 from tests.e2e.support.report import NOTES
 from tests.e2e.support.shim import Shim
 
 pytestmark = [
     pytest.mark.kubelet,
+    pytest.mark.releases,
     # Not a failure in CI: building a kubelet takes a quarter of an hour there.
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
 ]
@@ -82,16 +84,16 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def network(machine: None) -> Iterator[PodNetwork]:
-    """Pods' bridge; the hub listens on its address."""
-    made = PodNetwork()
+def link(machine: None) -> Iterator[Link]:
+    """The hub's address."""
+    made = Link()
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def stocked_hub(room: Path, network: PodNetwork) -> Iterator[Registry]:
-    registry = Registry(room / "kubelet-hub", login=HUB_LOGIN, ip=network.ip, name=HUB)
+def stocked_hub(room: Path, link: Link) -> Iterator[Registry]:
+    registry = Registry(room / "kubelet-hub", login=HUB_LOGIN, ip=link.ip, name=HUB)
     registry.serve()
     with registry.pusher() as pusher:
         for (repository, tag), image in ON_HUB.items():
@@ -108,22 +110,18 @@ def hub(stocked_hub: Registry) -> Registry:
     return stocked_hub
 
 
-@pytest.fixture(params=RELEASES, ids=[release.name for release in RELEASES])
-def blank(
-    hub: Registry, network: PodNetwork, room: Path, request: pytest.FixtureRequest
-) -> Iterator[Node]:
+@pytest.fixture
+def blank(release: Release, hub: Registry, link: Link, room: Path) -> Iterator[Node]:
     """A node without any image. It knows the hub by name and reaches nothing else."""
-    release: Release = request.param
-    if absent := release.missing():
-        refuse("needs " + ", ".join(absent))
     directory = Path(tempfile.mkdtemp(prefix="k-", dir=room))
     hosts = directory / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost\n{network.ip} {HUB}\n")
+    hosts.write_text(f"127.0.0.1 localhost\n{link.ip} {HUB}\n")
+    bridge = Bridge(directory / "b")
     runtime = Containerd(
         directory / "n",
         sandbox_image=PAUSE,
         release=release,
-        network=network.conflist(directory / "leases"),
+        network=bridge.config,
     )
     runtime.route("_default", "http://127.0.0.1:1")
     runtime.route(hub.host, hub.address)
@@ -143,6 +141,7 @@ def blank(
             with CriClient(runtime.socket) as client:
                 client.remove_pods()
         runtime.close()
+        bridge.close()
 
 
 def test_the_first_pod_of_a_blank_node(blank: Node, tmp_path: Path) -> None:

@@ -128,10 +128,10 @@ class Kubelet(Process):
             time.sleep(POLL_S * 5)
 
     def _explain(self, pod: str, status: dict[str, Any]) -> str:
-        """The pod's status and kubelet's last errors that name it."""
-        known = {"phase": status.get("phase"), "containers": containers(status)}
+        """The pod's status and kubelet's last error that names it."""
+        shown = {"phase": status.get("phase"), "containers": containers(status)}
         errors = [line for line in self.text().splitlines() if line[:1] == "E" and pod in line]
-        return "\n".join([json.dumps(known, indent=1), *(line[:1000] for line in errors[-3:])])
+        return "\n".join([json.dumps(shown, indent=1), *(line[:2000] for line in errors[-1:])])
 
     def pull_records(self) -> list[dict[str, Any]]:
         """Its ImagePulledRecords: whose secrets brought which image."""
