@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -24,9 +25,9 @@ class Bridge:
         """Takes back what the plugins leave when the last pod is gone."""
         _run("ip", "link", "delete", self.name)
         for chain in _port_chains() - self._chains:
-            for rule in _rules():
-                if rule.endswith(f" -j {chain}"):
-                    _run("iptables", "-t", "nat", "-D", *rule.split()[1:])
+            for rule in map(shlex.split, _rules()):
+                if rule[-2:] == ["-j", chain]:
+                    _run("iptables", "-t", "nat", "-D", *rule[1:])
             _run("iptables", "-t", "nat", "-F", chain)
         for chain in _port_chains() - self._chains:
             _run("iptables", "-t", "nat", "-X", chain)

@@ -35,7 +35,7 @@ IPCS = "#!/bin/sh\nexec cat /proc/sysvipc/shm\n"
 # The specs look for a process `nginx`, its pid file, and `master process` among its arguments.
 NGINX = (
     "echo $$ >/var/run/nginx.pid; "
-    "exec -a busybox nginx httpd -f -p PORT -h /www -r 'nginx: master process'"
+    "exec -a busybox /bin/nginx httpd -f -p PORT -h /www -r 'nginx: master process'"
 )
 
 
@@ -44,6 +44,11 @@ def push_all(pusher: Pusher) -> None:
     for name, image in _images().items():
         repository, _, tag = name.partition(":")
         pusher.push(image, repository, tag or "latest")
+
+
+def sandbox() -> Image:
+    """Pods' pause image, whose process is none that a spec looks for in its pod."""
+    return _toolbox("sandbox", Entrypoint=["/bin/tail", "-f", "/dev/null"])
 
 
 def _images() -> dict[str, Image]:
