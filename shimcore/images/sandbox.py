@@ -39,8 +39,8 @@ so that one which failed because the image was removed past the shim is not seen
 ASK_LIMIT_S = 5.0
 """Bound on one question to the runtime."""
 
-_WANTED = re.compile(r'failed to get sandbox image "(?P<name>[^"\s]{1,1024})"')
-"""containerd's words (its CRI plugin's RunPodSandbox)."""
+_WANTED = re.compile(r'failed to (?:get sandbox|get|pull) image "(?P<name>[^"\s]{1,1024})"')
+"""The words of containerd's RunPodSandbox: 1.x gets its sandbox image, 2.x gets or pulls an image."""
 
 
 class PauseImage:
