@@ -14,7 +14,6 @@ from shimcore.config.origins import sources
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
 from shimcore.errors import ConfigError, RuntimeUnavailableError
-from shimcore.images import METHODS
 from shimcore.relay.shell import Relay
 from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
 
@@ -31,7 +30,6 @@ CLOSE_S = 2.0
 # A runtime that takes longer to say that it is well is not.
 RUNTIME_ANSWER_S = 2.0
 
-_OPENED = frozenset(path.encode() for path in METHODS)
 _NEEDS_RESTART = {
     "shim_socket": "shim",
     "runtime_socket": "cri",
@@ -72,7 +70,12 @@ class Shim:
         self.runtime_socket = runtime_socket
         self.runtime = RuntimeClient(runtime_socket)
         self.generations = Generations(config, self.runtime)
-        self.relay = Relay(lambda: runtime_socket, _OPENED.__contains__, self.generations.open)
+        self.relay = Relay(
+            lambda: runtime_socket,
+            self.generations.route,
+            self.generations.open,
+            self.generations.strict,
+        )
         self.started_at = time.time()
         self.loaded_at = self.started_at
         self.generation_number = 1  # of the configuration in force

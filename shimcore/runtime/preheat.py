@@ -105,13 +105,15 @@ async def pull(
 async def _pull(client: RuntimeClient, image: str) -> Step:
     from shimcore.pb import cri_pb2  # noqa: PLC0415 - as above
     from shimcore.runtime.errors import RuntimeCallError  # noqa: PLC0415
+    from shimcore.runtime.messages import parsed  # noqa: PLC0415
 
     request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image))
     started = time.monotonic()
     reference = error = ""
     try:
         # kubelet sets no deadline either; `timeout` in the shim's configuration bounds it.
-        reference = await client.pull_image(request.SerializeToString(), timeout_s=None)
+        answer = await client.pull_image(request.SerializeToString(), timeout_s=None)
+        reference = parsed(cri_pb2.PullImageResponse, answer).image_ref
     except RuntimeCallError as refusal:
         error = refusal.details or str(refusal)
     except RuntimeUnavailableError:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import images, wire
+from tests.e2e.support import images
 from tests.e2e.support.authority import TokenServer, issue_certificate
-from tests.e2e.support.containerd import Containerd
+from tests.e2e.support.containerd import DEBIAN, RELEASES, Containerd, Release
 from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.recorder import Recorder
@@ -22,15 +22,36 @@ from tests.e2e.support.registry import Registry
 from tests.e2e.support.report import FAULTS, NOTES, write_faults
 from tests.e2e.support.shim import COMMAND, Shim
 
-COMPONENTS = ("containerd", "runc", "ctr", "docker-registry", "htpasswd", "crictl", "setpriv")
+COMPONENTS = ("runc", "docker-registry", "htpasswd", "crictl", "setpriv")
 PAUSE = "pause.e2e/pause:1"
 HUB_LOGIN = "hub-user:hub:pass"
 MIRROR_LOGIN = "mirror-user:mirror-pass"
 TOKEN_LOGIN = "token-user:token-pass"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What needs a runtime runs on Debian's containerd, marked `releases` on the newest too.
+
+    A test that names `api` runs once for each CRI version that its containerd speaks.
+    """
+    if "release" not in metafunc.fixturenames:
+        return
+    both = metafunc.definition.get_closest_marker("releases") is not None
+    releases = RELEASES if both else (DEBIAN,)
+    if "api" in metafunc.fixturenames:
+        pairs = [(release, api) for release in releases for api in release.cri_versions]
+        ids = [f"{release.name}-{api}" for release, api in pairs]
+        metafunc.parametrize(
+            ("release", "api"), pairs, indirect=["release"], ids=ids, scope="session"
+        )
+    else:
+        ids = [release.name for release in releases]
+        metafunc.parametrize("release", releases, indirect=True, ids=ids)
+
+
 def _missing() -> list[str]:
     missing = [name for name in COMPONENTS if shutil.which(name) is None]
+    missing += DEBIAN.missing()
     if os.geteuid() != 0:
         missing.append("root")
     if not images.BUSYBOX.exists():
@@ -111,9 +132,18 @@ def token_registry(room: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="session")
-def node(room: Path) -> Iterator[Containerd]:
+def release(machine: None, request: pytest.FixtureRequest) -> Release:
+    """The containerd that the test runs on."""
+    chosen: Release = request.param
+    if missing := chosen.missing():
+        refuse("needs " + ", ".join(missing))
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def node(room: Path, release: Release) -> Iterator[Containerd]:
     """The runtime; pods' pause image is there already."""
-    runtime = Containerd(room / "node", sandbox_image=PAUSE)
+    runtime = Containerd(room / f"node-{release.name}", sandbox_image=PAUSE, release=release)
     runtime.serve()
     try:
         runtime.load(images.docker_archive(images.pause(), PAUSE, room / "pause.tar"))
@@ -152,9 +182,7 @@ def runtime(node: Containerd, public: Recorder) -> Iterator[Containerd]:
 def clear_node(node: Containerd) -> None:
     """Removes every pod and every image except the pause image."""
     with CriClient(node.socket) as client:
-        for pod in client.runtime_call("ListPodSandbox", {}).get(1, []):
-            assert isinstance(pod, bytes)
-            client.remove_pod(wire.text(wire.decode(pod), 1))
+        client.remove_pods()
         for name in client.store():
             if not name.startswith("pause.e2e/") and not name.startswith("sha256:"):
                 client.store_call("Delete", {1: name})

@@ -15,7 +15,7 @@ from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.registry import Registry
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.releases]
 
 
 def test_a_pod_runs_from_the_htpasswd_registry(

@@ -105,6 +105,7 @@ def test_no_fault(bench: Bench) -> None:
     assert bench.until_there("none", shim, image, tries=1)[0] == bench.registry.host
 
 
+@pytest.mark.releases
 def test_the_hub_is_down(bench: Bench) -> None:
     """Connection refused: the same call gets the image from the mirror."""
     image, _ = bench.push()
@@ -156,6 +157,7 @@ def test_a_dead_hub_stops_costing(bench: Bench) -> None:
         silent.close()
 
 
+@pytest.mark.releases
 def test_the_hub_lost_a_blob(bench: Bench) -> None:
     """The manifest is there, a layer is not: the same call gets it from the mirror."""
     image, built = bench.push()
@@ -164,6 +166,7 @@ def test_the_hub_lost_a_blob(bench: Bench) -> None:
     assert bench.until_there("hub without the blob", shim, image, tries=1)[0] == bench.mirror.host
 
 
+@pytest.mark.releases
 def test_a_proven_hub_lost_a_blob(bench: Bench) -> None:
     """After a good pull from the hub, a missing layer costs the caller at most one retry."""
     before, _ = bench.push()
@@ -176,6 +179,7 @@ def test_a_proven_hub_lost_a_blob(bench: Bench) -> None:
     assert bench.until_there(fault, shim, image, tries=2)[0] == bench.mirror.host
 
 
+@pytest.mark.releases
 def test_a_wrong_password(bench: Bench) -> None:
     """The hub refuses the login: the image comes from the mirror."""
     image, _ = bench.push()
@@ -184,6 +188,7 @@ def test_a_wrong_password(bench: Bench) -> None:
     assert bench.until_there("wrong password", shim, image, tries=1)[0] == bench.mirror.host
 
 
+@pytest.mark.releases
 def test_a_wrong_ca(bench: Bench) -> None:
     """A certificate that is not trusted is a failure like any other, not a way in."""
     image, _ = bench.push()
@@ -195,6 +200,7 @@ def test_a_wrong_ca(bench: Bench) -> None:
     assert bench.until_there(fault, shim, image, tries=1)[0] == bench.registry.host
 
 
+@pytest.mark.releases
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_the_hub_answers_with_an_error(status: int, bench: Bench, hub: Recorder) -> None:
     """5xx and 429 move on to the mirror within the call."""
@@ -204,6 +210,7 @@ def test_the_hub_answers_with_an_error(status: int, bench: Bench, hub: Recorder)
     assert bench.until_there(f"hub answers {status}", shim, image, tries=1)[0] == bench.mirror.host
 
 
+@pytest.mark.releases
 def test_the_hub_fails_at_blobs(bench: Bench, hub: Recorder) -> None:
     """A manifest that is answered and layers that get 503: the mirror, within the call."""
     image, _ = bench.push()
@@ -213,6 +220,7 @@ def test_the_hub_fails_at_blobs(bench: Bench, hub: Recorder) -> None:
     assert bench.until_there(fault, shim, image, tries=1)[0] == bench.mirror.host
 
 
+@pytest.mark.releases
 def test_an_expired_token(bench: Bench, token_registry: Registry) -> None:
     """A token that the registry no longer takes is fetched anew within the question."""
     tokens = token_registry.tokens
@@ -262,6 +270,7 @@ def test_a_recovered_hub(bench: Bench) -> None:
     assert took_s < 15
 
 
+@pytest.mark.releases
 def test_nobody_can_be_asked(bench: Bench, public: Recorder) -> None:
     """With every registry down the original name is tried; the error is the runtime's."""
     image, _ = bench.push()
@@ -274,6 +283,7 @@ def test_nobody_can_be_asked(bench: Bench, public: Recorder) -> None:
     assert public.seen
 
 
+@pytest.mark.releases
 def test_fallback_deny(bench: Bench, public: Recorder) -> None:
     """deny never lets the original name out; the refusal names each registry and its reason."""
     image, _ = bench.push()
@@ -290,6 +300,7 @@ def test_fallback_deny(bench: Bench, public: Recorder) -> None:
     assert public.seen == []
 
 
+@pytest.mark.releases
 def test_the_callers_deadline(bench: Bench) -> None:
     """A caller's deadline ends a pull that waits for a hub that hangs, and what it had begun."""
     silent = SilentListener()
@@ -308,6 +319,7 @@ def test_the_callers_deadline(bench: Bench) -> None:
         silent.close()
 
 
+@pytest.mark.releases
 def test_a_restart_with_everything_down(bench: Bench, via_crictl: Callable[[Shim], Any]) -> None:
     """What was pulled is found by a new shim with all registries down, without waiting."""
     image, _ = bench.push()

@@ -18,7 +18,7 @@ from tests.e2e.support.report import NOTES
 from tests.e2e.support.shim import Shim
 from tests.e2e.test_parallel import push_many
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.releases]
 
 # `E2E_KILLS` sets another number of pulls; hundreds take some minutes.
 PULLS = int(os.environ.get("E2E_KILLS", "60"))

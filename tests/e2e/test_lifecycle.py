@@ -37,6 +37,7 @@ def answers_again(client: CriClient, timeout_s: float = 10) -> None:
     wait_for("an answer", lambda: refused(client) is None, timeout_s)
 
 
+@pytest.mark.releases
 def test_containerd_is_killed_under_the_shim(
     runtime: Containerd, shim: Shim, crictl: Crictl
 ) -> None:
@@ -54,6 +55,7 @@ def test_containerd_is_killed_under_the_shim(
     assert shim.exit_status is None
 
 
+@pytest.mark.releases
 def test_a_pull_in_flight_when_containerd_dies(
     runtime: Containerd, shim: Shim, hub: Recorder
 ) -> None:
@@ -71,6 +73,7 @@ def test_a_pull_in_flight_when_containerd_dies(
         client.pull("nginx:latest")
 
 
+@pytest.mark.releases
 def test_the_shim_is_killed_under_crictl(shim: Shim, crictl: Crictl, direct: Crictl) -> None:
     """Killed and started again, it takes its stale socket over; an open client reconnects."""
     assert crictl.pull("nginx:latest").status == 0

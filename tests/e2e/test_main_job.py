@@ -19,11 +19,10 @@ from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.registry import Registry
 from tests.e2e.support.shim import Shim
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.releases]
 
 ORIGINAL = "docker.io/library/nginx:latest"
 CLIENT_LOGIN = "me:secret"
-VERSIONS = ("v1", "v1alpha2")
 
 
 def basic(login: str) -> str:
@@ -90,7 +89,6 @@ def test_a_pod(crictl: Crictl, node_client: CriClient) -> None:
     assert crictl.json("pods")["items"] == []
 
 
-@pytest.mark.parametrize("api", VERSIONS)
 def test_both_cri_versions(
     api: str, shim: Shim, node_client: CriClient, hub: Recorder, tmp_path: Path
 ) -> None:
@@ -142,7 +140,6 @@ def test_a_digest_is_kept(
         assert any(other in seen.path for seen in public.seen)
 
 
-@pytest.mark.parametrize("api", VERSIONS)
 def test_the_clients_credentials_stay_at_home(
     api: str, shim: Shim, hub: Recorder, public: Recorder
 ) -> None:
@@ -155,7 +152,6 @@ def test_the_clients_credentials_stay_at_home(
     assert public.seen == []
 
 
-@pytest.mark.parametrize("api", VERSIONS)
 def test_an_image_that_no_registry_has(
     api: str, shim: Shim, runtime: Containerd, hub: Recorder, public: Recorder
 ) -> None:

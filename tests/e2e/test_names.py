@@ -12,7 +12,7 @@ from tests.e2e.support.process import wait_for
 from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.registry import Registry
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.releases]
 
 USERNAME, _, PASSWORD = HUB_LOGIN.partition(":")
 

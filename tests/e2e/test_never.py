@@ -15,7 +15,7 @@ from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.process import free_port
 from tests.e2e.support.shim import Shim
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.releases]
 
 IMAGE = "never:1"
 

@@ -6,11 +6,16 @@ import contextlib
 import os
 import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from .process import Process, command_lines, descendants, mounts_below, unix_answers
 
-CONFIG = """\
+# Where .ci/install puts what is built for these tests and is on nobody's PATH.
+LIBRARY = Path("/usr/local/lib/image-cri-shim-e2e")
+
+# containerd 1.x.
+CONFIG_VERSION_2 = """\
 version = 2
 root = "{directory}/root"
 state = "{directory}/state"
@@ -41,6 +46,56 @@ disabled_plugins = [
     config_path = "{directory}/certs.d"
 """
 
+# containerd 2.x. NRI would listen on one socket of the whole machine.
+CONFIG_VERSION_3 = """\
+version = 3
+imports = []
+root = "{directory}/root"
+state = "{directory}/state"
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
+
+[grpc]
+  address = "{socket}"
+
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{sandbox_image}"
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{directory}/certs.d"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
+    conf_dir = "{directory}/cni"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+      Root = "{directory}/runc"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One release of containerd: its programs, its configuration, the CRI that it speaks."""
+
+    name: str
+    programs: Path
+    config: str
+    cri_versions: tuple[str, ...]
+
+    def missing(self) -> list[str]:
+        """Its programs that are not there."""
+        names = ("containerd", "containerd-shim-runc-v2", "ctr")
+        return [str(self.programs / name) for name in names if not (self.programs / name).exists()]
+
+
+DEBIAN = Release("debian", Path("/usr/bin"), CONFIG_VERSION_2, ("v1", "v1alpha2"))
+# The newest, at the version in .ci/tools/containerd/go.mod.
+NEWEST = Release("newest", LIBRARY / "containerd", CONFIG_VERSION_3, ("v1",))
+RELEASES = (DEBIAN, NEWEST)
+
 # Pods of the tests use the node's network; this makes the CRI plugin report NetworkReady.
 CNI = """\
 {"cniVersion": "0.4.0", "name": "e2e", "plugins": [{"type": "loopback"}]}
@@ -50,17 +105,29 @@ CNI = """\
 class Containerd(Process):
     """One containerd with its CRI plugin; `kill()` and `start()` again play a crash."""
 
-    def __init__(self, directory: Path, *, sandbox_image: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        sandbox_image: str,
+        release: Release = DEBIAN,
+        network: str = CNI,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self.release = release
         self.socket = directory / "containerd.sock"
         config = directory / "config.toml"
-        config.write_text(
-            CONFIG.format(directory=directory, socket=self.socket, sandbox_image=sandbox_image)
-        )
+        values = {"directory": directory, "socket": self.socket, "sandbox_image": sandbox_image}
+        config.write_text(release.config.format(**values))
         (directory / "cni").mkdir(exist_ok=True)
-        (directory / "cni" / "10-e2e.conflist").write_text(CNI)
-        super().__init__("containerd", ["containerd", "--config", config], directory / "log")
+        (directory / "cni" / "10-e2e.conflist").write_text(network)
+        super().__init__(
+            f"containerd ({release.name})",
+            [release.programs / "containerd", "--config", config],
+            directory / "log",
+            env={"PATH": f"{release.programs}:{os.environ['PATH']}"},  # where it finds its shim
+        )
 
     def serve(self, timeout_s: float = 30) -> float:
         """Seconds until its CRI plugin answers."""
@@ -89,7 +156,7 @@ class Containerd(Process):
     def ctr(self, *arguments: str | Path) -> str:
         """What `ctr` prints, in the namespace of Kubernetes."""
         run = subprocess.run(
-            ["ctr", "-a", self.socket, "-n", "k8s.io", *arguments],
+            [self.release.programs / "ctr", "-a", self.socket, "-n", "k8s.io", *arguments],
             capture_output=True,
             text=True,
             check=False,

@@ -96,6 +96,9 @@ class Recorder:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # A TLS greeting gets a status line, as from other servers: containerd 2.x tries
+            # https on a loopback address first and only then knows better.
+            default_request_version = "HTTP/1.0"
 
             def _serve(self) -> None:
                 started = time.monotonic()
