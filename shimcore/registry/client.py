@@ -97,12 +97,6 @@ class RegistryClient:
         """Return each registry's host with what the client's own requests have told of it."""
         return {host: condition.report() for host, condition in self._conditions.items()}
 
-    def report_pull(self, registry: Registry, ok: bool, reachable: bool) -> None:
-        """Do nothing: what a runtime's pull met is not told of the registry alone.
-
-        Here until `shimcore.images` no longer calls it.
-        """
-
     async def aclose(self) -> None:
         """End what is being asked and close all connections."""
         self._closed = True
