@@ -135,6 +135,7 @@ async def _serve_on(
         loop.create_task(upkeep.watch(shim, listening.path)),
         loop.create_task(upkeep.log_statistics(shim)),
         loop.create_task(cluster.follow(shim)),
+        loop.create_task(shim.generations.names.recover(shim.config.names)),
     ]
     try:
         await _first(signals.stop, upkeeping)

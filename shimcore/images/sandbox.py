@@ -40,7 +40,7 @@ ASK_LIMIT_S = 5.0
 """Bound on one question to the runtime."""
 
 _WANTED = re.compile(r'failed to (?:get sandbox|get|pull) image "(?P<name>[^"\s]{1,1024})"')
-"""The words of containerd's RunPodSandbox: 1.x gets its sandbox image, 2.x gets or pulls an image."""
+"""What containerd's RunPodSandbox says: 1.x of its sandbox image, 2.x of an image."""
 
 
 class PauseImage:
