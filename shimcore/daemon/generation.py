@@ -18,6 +18,7 @@ from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
 from shimcore.relay.work import Answer, Decided, Decision, HeldCall, Refusal
 from shimcore.runtime import RuntimeClient
+from shimcore.runtime.docker import DockerEngine
 from shimcore.runtime.metadata import passed_along
 
 log = logging.getLogger("shimcore.daemon")
@@ -60,7 +61,7 @@ class Generations:
         self._runtime = runtime
         self._ending: set[asyncio.Task[None]] = set()
         journal = Journal(os.path.join(config.state_dir, "pulls.journal"))
-        self.names = Names(runtime, journal)
+        self.names = Names(runtime, journal, DockerEngine(runtime).tag)
         self.current = Generation(config, runtime, self.names)
 
     def replace(self, config: Config) -> None:
