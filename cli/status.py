@@ -122,7 +122,24 @@ def _blocks(found: Status) -> list[Block]:
     blocks: list[Block] = [Facts("image-cri-shim", tuple(pairs))]
     if facts["registries"]:
         blocks.append(_registries(facts["registries"]))
+    if facts["pulls"]:
+        blocks.append(_pulls(facts["pulls"]))
     return blocks
+
+
+def _pulls(pulls: list[dict[str, Any]]) -> Table:
+    now = datetime.now(UTC)
+    rows = tuple(
+        (
+            Cell(one["image"]),
+            Cell(one["registry"] or "-"),
+            Cell(render.amount(one["bytes"], one["total_bytes"])),
+            Cell(_age((now - datetime.fromisoformat(one["started_at"])).total_seconds())),
+        )
+        for one in pulls
+    )
+    columns = (Column("PULLING", below=True), Column("FROM"), Column("SO FAR"), Column("FOR"))
+    return Table(columns, rows)
 
 
 def _runtime(runtime: dict[str, Any]) -> Cell:

@@ -198,6 +198,17 @@ def _facts(answer: Any) -> dict[str, Any]:
             {"address": registry.address, "state": registry.state} for registry in answer.registries
         ],
         "calls": answer.calls,
+        "pulls": [_pull(pull) for pull in answer.pulls],
+    }
+
+
+def _pull(pull: Any) -> dict[str, Any]:
+    return {
+        "image": pull.image,
+        "registry": pull.registry or None,
+        "bytes": pull.bytes,
+        "total_bytes": pull.total_bytes or None,
+        "started_at": _time(pull.started_at.ToSeconds()),
     }
 
 
@@ -252,6 +263,7 @@ def _nothing(place: Place) -> dict[str, Any]:
         "cache": {"entries": 0, "hits": 0, "misses": 0},
         "registries": [],
         "calls": 0,
+        "pulls": [],
     }
 
 

@@ -13,6 +13,7 @@ from shimcore.images.decision import Answer as ImageAnswer
 from shimcore.images.decision import Decision as ImageDecision
 from shimcore.images.journal import Journal
 from shimcore.images.names import Names
+from shimcore.images.transaction import PullState
 from shimcore.registry import RegistryClient
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
@@ -60,6 +61,7 @@ class Generations:
     def __init__(self, config: Config, runtime: RuntimeClient) -> None:
         self._runtime = runtime
         self._ending: set[asyncio.Task[None]] = set()
+        self._retiring: set[Generation] = set()
         journal = Journal(os.path.join(config.state_dir, "pulls.journal"))
         self.names = Names(runtime, journal, DockerEngine(runtime).tag)
         self.current = Generation(config, runtime, self.names)
@@ -69,7 +71,13 @@ class Generations:
         old, self.current = self.current, Generation(config, self._runtime, self.names)
         task = asyncio.get_running_loop().create_task(old.retire())
         self._ending.add(task)
+        self._retiring.add(old)
+        task.add_done_callback(lambda _: self._retiring.discard(old))
         task.add_done_callback(self._ended)
+
+    def pulls(self) -> list[PullState]:
+        """The pulls that are under way, those of older configurations first."""
+        return [pull for one in (*self._retiring, self.current) for pull in one.images.pulls()]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._ending.discard(task)

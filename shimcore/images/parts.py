@@ -28,7 +28,7 @@ class Parts:
     """One config's resolver, hints and pulls; a reload makes new ones, but not new names.
 
     `transactions` are the pulls under way, by what makes them alike. `pulls` counts pulls by
-    registry host and result.
+    registry host and result, `fetched` bytes by registry host.
     """
 
     config: Config
@@ -44,6 +44,7 @@ class Parts:
         default_factory=WeakValueDictionary
     )
     pulls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    fetched: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.pause = PauseImage(self)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shimcore.config import Config
     from shimcore.images.explanation import Resolution
     from shimcore.images.ports import Registries, Runtime
+    from shimcore.images.transaction import PullState
     from shimcore.runtime.channel import Metadata
 
 logger = logging.getLogger("shimcore.images")
@@ -179,14 +180,21 @@ class ImageService:
         return await explain(image, self._config, registries)
 
     def stats(self) -> dict[str, Any]:
-        """Cache `entries`, `hits`, `misses`; `rewrites`: (registry host, outcome) → pulls."""
+        """Cache `entries`, `hits`, `misses`; `rewrites`: (registry host, result) → pulls;
+        `bytes`: registry host → bytes that came from it."""
         resolver = self._parts.resolver
         return {
             "entries": len(resolver),
             "hits": resolver.hits,
             "misses": resolver.misses,
             "rewrites": dict(self._parts.pulls),
+            "bytes": dict(self._parts.fetched),
         }
+
+    def pulls(self) -> list[PullState]:
+        """The pulls that are under way, the oldest first."""
+        running = [one for one in self._parts.transactions.values() if not one.ended]
+        return sorted((one.state() for one in running), key=lambda state: state.started_at)
 
     async def drain(self) -> None:
         """Returns when all names after finished pulls have been given."""

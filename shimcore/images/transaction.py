@@ -50,6 +50,18 @@ class Failed:
     error: RuntimeCallError | None
 
 
+@dataclass(frozen=True, slots=True)
+class PullState:
+    """How far a pull is: the image's own name, the host that it is pulled from now ("": none, or
+    the original's), bytes on the node and in all (0: not known), and since when (1970)."""
+
+    image: str
+    registry: str
+    bytes: int
+    total: int
+    started_at: float
+
+
 class StalledError(Exception):
     """A transfer stands still, and there is somewhere else to go."""
 
@@ -101,6 +113,12 @@ class Transaction:
             told = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | told
         return tuple(told.values())
 
+    def state(self) -> PullState:
+        """How far it is now."""
+        host, progress = self.now or ("", None)
+        done = (progress.bytes, progress.total) if progress is not None else (0, 0)
+        return PullState(self.image, host, *done, self.started_at)
+
     def passed_over(self, host: str) -> tuple[Attempt, ...]:
         """The attempts at registries that would have come before `host` ("": the original's)."""
         order = [candidate.registry.host for candidate in self._places.candidates]
@@ -112,7 +130,8 @@ class Transaction:
         progress, self._counted = self._counted, None
         if progress is not None:
             await progress.finish()
-            self.pulling[-1] = replace(self.pulling[-1], bytes=progress.fetched)
+            pulled = self.pulling[-1] = replace(self.pulling[-1], bytes=progress.fetched)
+            self._parts.fetched[pulled.host] += pulled.bytes
 
     async def run(self) -> Pulled | Failed:
         """How it ended. Raises RuntimeUnavailableError; cancelled, it ends all its work."""

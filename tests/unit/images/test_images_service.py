@@ -143,6 +143,7 @@ async def test_statistics() -> None:
         "hits": 1,
         "misses": 1,
         "rewrites": {(HUB, "pulled"): 2},
+        "bytes": {HUB: 0},
     }
 
 
