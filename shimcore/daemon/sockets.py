@@ -87,8 +87,13 @@ class ListeningSocket:
 def _lock(path: str) -> int:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.open(f"{path}.lock", flags, 0o600)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ShimError(
+                f"{path}.lock is a symbolic link, which nobody may follow: remove it"
+            ) from error
         raise ShimError(f"socket {path}: {error.strerror}; is the directory writable?") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

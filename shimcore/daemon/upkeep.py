@@ -8,6 +8,7 @@ import logging
 import os
 import time
 
+from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import Shim
 
@@ -30,12 +31,15 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
         asked.clear()
         if forced:
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        shim.reload(forced=forced)
+        try:
+            shim.reload(forced=forced)
+        except OSError as error:  # no descriptor or no memory is left: the next look is another
+            log.error("the configuration cannot be looked at: %s", error)
         if forced:
             notify("READY=1")
 
 
-async def watch(shim: Shim, socket: str) -> None:
+async def watch(shim: Shim, acceptor: Acceptor, socket: str) -> None:
     """Feed systemd's watchdog while the event loop turns and `socket` is accepted on.
 
     A runtime that is down goes into the status line and starves nobody.
@@ -46,7 +50,7 @@ async def watch(shim: Shim, socket: str) -> None:
     interval_s = limit_us / 3e6 if limit_us else STATUS_INTERVAL_S
     said = ""
     while True:
-        if await _accepts(shim, socket):
+        if await _accepts(acceptor, socket):
             notify("WATCHDOG=1")
         report = await shim.runtime_report()
         where = f"serving {socket} for {report.socket}"
@@ -57,14 +61,14 @@ async def watch(shim: Shim, socket: str) -> None:
         await asyncio.sleep(interval_s)
 
 
-async def _accepts(shim: Shim, socket: str) -> bool:
+async def _accepts(acceptor: Acceptor, socket: str) -> bool:
     """Whether a connection to the shim's own socket is accepted by this very process."""
-    before = shim.relay.accepted
+    before = acceptor.accepted
     try:
         async with asyncio.timeout(ACCEPT_S):
             _, writer = await asyncio.open_unix_connection(socket)
             try:
-                while shim.relay.accepted == before:  # noqa: ASYNC110 - bounded, seldom
+                while acceptor.accepted == before:  # noqa: ASYNC110 - bounded, seldom
                     await asyncio.sleep(0.005)
             finally:
                 writer.close()
