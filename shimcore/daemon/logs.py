@@ -64,9 +64,10 @@ class Lines(logging.Handler):
             self._outlet.write(self._encoded(record))
         except Exception:  # noqa: BLE001 - a record that cannot be formatted ends nothing
             self._outlet.dropped += 1
-        if self._outlet.waiting and not self._timed and self._loop is not None:
+        loop = self._loop
+        if self._outlet.waiting and not self._timed and loop is not None and not loop.is_closed():
             self._timed = True
-            self._loop.call_soon_threadsafe(self._wait, self._loop)
+            loop.call_soon_threadsafe(self._wait, loop)
 
     def _encoded(self, record: logging.LogRecord) -> bytes:
         return (self.format(record) + "\n").encode(errors="backslashreplace")

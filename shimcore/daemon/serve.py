@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from shimcore.config import Config
 from shimcore.config.kubernetes_start import with_kept
 from shimcore.daemon import cluster, logs, upkeep
 from shimcore.daemon.accepting import Acceptor
+from shimcore.daemon.activation import inherited_sockets
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.descriptors import most_connections, raise_limit
 from shimcore.daemon.notify import notify
@@ -53,9 +55,10 @@ class _Signals:
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """What the process has: its log, and the number of clients that it can serve."""
+    """What the process has: its log, systemd's sockets, and how many clients it can serve."""
 
     lines: logs.Lines
+    inherited: list[socket.socket]
     most_connections: int
 
 
@@ -65,8 +68,9 @@ def serve(path: str, config: Config) -> None:
     Raises ShimError where serving cannot begin: the runtime did not come in `timeout`,
     or the socket is another's.
     """
+    inherited = inherited_sockets()
     lines = logs.set_up(debug=config.debug)
-    open_files = raise_limit()
+    means = _Means(lines, inherited, most_connections(raise_limit()))
     start = with_kept(path, config)
     config = start.config
     for fault in start.faults:
@@ -75,7 +79,7 @@ def serve(path: str, config: Config) -> None:
         log.warning("%s: %s", config.source, notice)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         lines.serve_in(runner.get_loop())
-        runner.run(_serve(path, config, start.kept, _Means(lines, most_connections(open_files))))
+        runner.run(_serve(path, config, start.kept, means))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -93,7 +97,7 @@ async def _serve(path: str, config: Config, kept: Kept | None, means: _Means) ->
     signals = _Signals()
     signals.watch()
     with contextlib.ExitStack() as sockets:
-        listening = ListeningSocket(config.shim_socket)
+        listening = ListeningSocket(config.shim_socket, means.inherited)
         sockets.callback(listening.close)
         admin = ListeningSocket(config.admin_socket)
         sockets.callback(admin.close)
@@ -119,14 +123,14 @@ async def _find_runtime(config: Config) -> str:
             return KNOWN_SOCKETS[0]
     loop = asyncio.get_running_loop()
     deadline = loop.time() + config.timeout_s
-    socket = config.runtime_socket or await wait_for_socket(config.timeout_s, say)
-    version = await wait_until_ready(socket, max(deadline - loop.time(), 0.1), say)
-    log.info("runtime %s", _described(socket, version))
-    return socket
+    path = config.runtime_socket or await wait_for_socket(config.timeout_s, say)
+    version = await wait_until_ready(path, max(deadline - loop.time(), 0.1), say)
+    log.info("runtime %s", _described(path, version))
+    return path
 
 
-def _described(socket: str, version: RuntimeVersion) -> str:
-    return f"{version.name} {version.version} (CRI {version.api_version}) at {socket}"
+def _described(path: str, version: RuntimeVersion) -> str:
+    return f"{version.name} {version.version} (CRI {version.api_version}) at {path}"
 
 
 async def _serve_on(

@@ -263,7 +263,25 @@ class TestChangedByHand:
         with pytest.raises(ShimError, match="missing or damaged"):
             undo(root)
 
-    @pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 9}'])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "{}",
+            "[]",
+            '{"version": 9}',
+            "[" * 100_000,
+            '{"version": 1, "was_active": true, "directories": [5], "files": []}',
+            '{"version": 1, "was_active": true, "directories": [], "files": {"a": 1}}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": 5, '
+            '"before": null, "after": null, "edit": null, "wiring": false}]}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
+            '"before": {"link": 7}, "after": null, "edit": null, "wiring": false}]}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
+            '"before": null, "after": null, "edit": {"kind": "keys", "ours": "x", "old": [5]}, '
+            '"wiring": false}]}',
+        ],
+    )
     def test_a_broken_record_is_said(self, tmp_path: Path, text: str) -> None:
         """And nothing is guessed."""
         root = unpacked(tmp_path, {RECORD: text})
