@@ -158,6 +158,7 @@ async def _serve_on(
     upkeeping = [
         loop.create_task(upkeep.reload_on_change(shim, signals.reload)),
         loop.create_task(upkeep.watch(shim, acceptor, listening.path)),
+        loop.create_task(upkeep.keep_bypass(shim)),
         loop.create_task(upkeep.log_statistics(shim)),
         loop.create_task(cluster.follow(shim)),
     ]

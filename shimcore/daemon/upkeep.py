@@ -8,9 +8,12 @@ import logging
 import os
 import time
 
+from shimcore.config import Config
+from shimcore.config.model import Fallback
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import Shim
+from shimcore.systemd.bypass import keep_link
 
 log = logging.getLogger("shimcore.daemon")
 
@@ -76,6 +79,25 @@ async def _accepts(acceptor: Acceptor, socket: str) -> bool:
         log.warning("socket %s does not accept connections: %s", socket, error or "timeout")
         return False
     return True
+
+
+async def keep_bypass(shim: Shim) -> None:
+    """Leave word for the time when the shim cannot start: where the bypass leads, if anywhere."""
+    while True:
+        await shim.bypass_due.wait()
+        shim.bypass_due.clear()
+        runtime = shim.runtime_socket if _bypass_allowed(shim.config) else None
+        try:
+            await asyncio.to_thread(keep_link, runtime)
+        except OSError as error:
+            log.error("onFailure cannot be kept for a shim that does not start: %s", error)
+
+
+def _bypass_allowed(config: Config) -> bool:
+    choice = getattr(config, "on_failure", None)
+    if choice is None:
+        return config.fallback is not Fallback.DENY
+    return bool(choice.value == "bypass")
 
 
 async def log_statistics(shim: Shim) -> None:
