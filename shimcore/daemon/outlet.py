@@ -19,6 +19,9 @@ WAITING_BYTES = 256 * 1024
 # poll(2) says of a pipe that it takes as much (pipe(7), PIPE_BUF).
 _POLLED_BYTES = 4096
 
+# An open file description of our own, for the same pipe or terminal.
+_UNSHARED = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
 Write = Callable[[memoryview], int]
 
 
@@ -27,7 +30,7 @@ class Outlet:
 
     def __init__(self, fd: int) -> None:
         self.dropped = 0
-        self._write = _writer(fd)
+        self._write, self.close = _writer(fd)
         self._lines: deque[memoryview] = deque()
         self._bytes = 0
 
@@ -67,24 +70,24 @@ class Outlet:
                 self._lines[0] = line[taken:]
 
 
-def _writer(fd: int) -> Write:
-    """The way to write to `fd` that does not wait. It raises BlockingIOError instead."""
+def _writer(fd: int) -> tuple[Write, Callable[[], None]]:
+    """The way to write to `fd` that does not wait but raises BlockingIOError; how to end it."""
     kind = os.fstat(fd).st_mode
     if stat.S_ISSOCK(kind):
-        return _to_socket(socket.socket(fileno=os.dup(fd)))
-    if stat.S_ISREG(kind):
-        return lambda line: os.write(fd, line)
+        connection = socket.socket(fileno=os.dup(fd))
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        return lambda line: connection.send(line, flags), connection.close
     if stat.S_ISFIFO(kind) or os.isatty(fd):
-        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         with contextlib.suppress(OSError):  # no /proc, or it belongs to somebody else
-            own = os.open(f"/proc/self/fd/{fd}", flags)
-            return lambda line: os.write(own, line)
-    return _polled(fd)
+            own = os.open(f"/proc/self/fd/{fd}", _UNSHARED)
+            return lambda line: os.write(own, line), lambda: os.close(own)
+    if stat.S_ISREG(kind):
+        return lambda line: os.write(fd, line), _nothing
+    return _polled(fd), _nothing
 
 
-def _to_socket(connection: socket.socket) -> Write:
-    flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-    return lambda line: connection.send(line, flags)
+def _nothing() -> None:
+    """There is nothing of its own to close."""
 
 
 def _polled(fd: int) -> Write:
