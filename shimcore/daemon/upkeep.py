@@ -89,7 +89,7 @@ async def keep_bypass(shim: Shim) -> None:
         runtime = shim.runtime_socket if _bypass_allowed(shim.config) else None
         try:
             await asyncio.to_thread(keep_link, runtime)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had
             log.error("onFailure cannot be kept for a shim that does not start: %s", error)
 
 

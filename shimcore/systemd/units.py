@@ -158,8 +158,8 @@ ProtectSystem=strict
 # Not hidden: a docker configuration or a virtual environment may be there.
 ProtectHome=read-only
 PrivateTmp=yes
-PrivateDevices=yes
 PrivateMounts=yes
+# In place of PrivateDevices=, which needs a directory in /tmp and so cannot be had on a full disk.
 DevicePolicy=closed
 ProtectClock=yes
 ProtectControlGroups=yes

@@ -167,6 +167,22 @@ def test_a_configuration_that_cannot_be_used(machine: Machine) -> None:
         assert client.pull("busybox:latest").startswith("sha256:")
 
 
+def test_a_full_disk(machine: Machine) -> None:
+    """Where no temporary file can be made the shim starts all the same, and so does the bypass."""
+    for place in ("/tmp", "/var/tmp"):
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "tmpfs", place]
+        machine.run(*mount, check=True)
+    machine.systemctl("restart", SERVICE)
+    assert state(machine, SERVICE) == "active"
+    with CriClient(machine.place(SHIM), timeout_s=20) as client:
+        assert client.pull("nginx:latest").startswith("sha256:")
+    Interpreter(machine).delete()
+    kill(machine)
+    wait_for("the bypass", lambda: state(machine, BYPASS) == "active", 60)
+    with CriClient(machine.place(SHIM), timeout_s=20) as client:
+        assert client.version() == ("stand-in", "v1")
+
+
 def test_closed(machine: Machine) -> None:
     """Under `fallback: deny` nobody goes past the shim: calls wait until it starts."""
     machine.add(CONFIG, HUB + "fallback: deny\n", 0o600)
