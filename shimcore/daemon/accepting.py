@@ -67,7 +67,7 @@ class Acceptor:
         self.accepted += 1
         if not self._room(len(self._beginning)):
             connection.close()
-            self._say("more than the limit of open files allows are open")
+            self._say("as many as can be served are open")
             return
         connection.setblocking(False)
         task = self._loop.create_task(self._begin(connection))

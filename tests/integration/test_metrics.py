@@ -226,8 +226,8 @@ async def test_scraping_without_a_pause(runtime: StandInRuntime, tmp_path: Path)
             runtime.socket_path,
             address=hub.address,
             metrics=str(port),
-            negativeCacheTTL="1ms",
-            cache={"imageCacheTTL": "1ms"},
+            negativeCacheTTL="30ms",
+            fallback="deny",
         ) as shim,
         grpc.aio.insecure_channel(f"unix:{shim.socket}") as channel,
     ):
@@ -248,7 +248,7 @@ async def test_scraping_without_a_pause(runtime: StandInRuntime, tmp_path: Path)
         print(f"{len(texts)} scrapes; Version p99 {took[297] * 1e3:.1f} ms")
         assert len(texts) > 20
         assert all("process_resident_memory_bytes" in text for text in texts)
-        assert took[297] < 1
+        assert took[-1] < 2
         assert "Error" not in shim.log
 
 
