@@ -41,7 +41,8 @@ def status(
 ) -> None:
     """Show how the running shim is.
 
-    Exit status: 0 serving and the runtime is ready; 1 degraded; 3 not running.
+    Exit status: 0 serving and the runtime is ready; 1 degraded, or a bypass in its place;
+    3 not running.
     """
     path = chosen_file(context, file)
     with exits.reported():
@@ -55,6 +56,7 @@ def _exit_status(found: Status) -> int:
     return {
         Condition.SERVING: exits.OK,
         Condition.DEGRADED: exits.FAILED,
+        Condition.BYPASS: exits.FAILED,
         Condition.NOT_RUNNING: exits.NOT_RUNNING,
     }[found.condition]
 

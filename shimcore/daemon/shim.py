@@ -84,6 +84,8 @@ class Shim:
         self._started_with = config
         self.cluster = ClusterState(kept.part, kept.kept_at) if kept else ClusterState()
         self.replaced = asyncio.Event()  # another configuration has come into force
+        self.bypass_due = asyncio.Event()  # what onFailure says may be another thing now
+        self.bypass_due.set()
         self._watcher = Watcher(path, config, self.cluster.part)
 
     @property
@@ -146,6 +148,7 @@ class Shim:
         self.config_fault = ""
         self.loaded_at = time.time()
         self.replaced.set()
+        self.bypass_due.set()
         if self._watcher.cluster is not self.cluster.part:  # refused before, and usable now
             self.cluster.part, self.cluster.fault = self._watcher.cluster, ""
         log.info("configuration reloaded from %s", " and ".join(sources(config)))
