@@ -128,6 +128,12 @@ class ShimCollector:
         for (host, outcome), count in stats["rewrites"].items():
             rewrites.add_metric([host, outcome], count)
         yield rewrites
+        fetched = CounterMetricFamily(
+            "image_cri_shim_fetched_bytes", "Bytes that pulls brought.", labels=["registry"]
+        )
+        for host, count in stats["bytes"].items():
+            fetched.add_metric([host], count)
+        yield fetched
         yield self._registry_states()
 
     def _config(self) -> Iterator[Metric]:
