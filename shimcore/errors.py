@@ -18,6 +18,7 @@ from dataclasses import dataclass
 # The longest legal name has 780 characters; what is longer is repeated in no error or log.
 _SHOWN_TEXT = 1024
 
+
 class ShimError(Exception):
     """Base of every error that the project raises on purpose."""
 

@@ -26,8 +26,9 @@ def checked(path: str) -> tuple[str, ...]:
         return load(path).notices
     if faults:
         raise ConfigError(path, tuple(faults))
-    read_cluster_document(_content(tree, path), f"{path}: {DATA_KEY}")
-    return ()
+    layer = read_cluster_document(_content(tree, path), f"{path}: {DATA_KEY}")
+    notices = (*layer.notices, *map(str, layer.lone_logins))
+    return tuple(notice.removeprefix(f"{path}: ") for notice in notices)
 
 
 def _content(manifest: dict[str, Tree], path: str) -> str:

@@ -1,17 +1,26 @@
 """YAML text → a tree of text, lists and mappings; nothing in it has a type of its own yet.
 
 Scalars stay as written (`0123`, `12:34`, `yes`); only a plain null or nothing is None.
+What a document may cost is bounded: its length, its depth, and what its aliases make of it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import yaml
 
+from shimcore.config.faults import Faults
 from shimcore.errors import ConfigFault
 
 Tree = str | None | list["Tree"] | dict[str, "Tree"]
+
+DOCUMENT_LIMIT = 512 * 1024
+"""Longest document, in characters; the reader takes about a second for so many."""
+VALUES_LIMIT = 50_000
+"""Most values in it, with each alias counted as all that it stands for: twice what the lists of
+a configuration may hold."""
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _TOO_DEEP = "not YAML that can be read here: nested too deeply"
@@ -29,6 +38,8 @@ class _TextLoader(yaml.SafeLoader):
 
 def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
     """The tree and its faults; text that is not YAML is one fault with line and column."""
+    if len(text) > DOCUMENT_LIMIT:
+        return None, [ConfigFault("", f"longer than {DOCUMENT_LIMIT // 1024} KiB")]
     node, fault = _compose(text)
     if fault is not None:
         return None, [fault]
@@ -36,9 +47,13 @@ def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
         return None, []
     reading = _Reading()
     try:
-        return reading.tree(node, ""), reading.faults
+        _Counting().count(node)
+        return reading.tree(node, ""), list(reading.faults)
     except RecursionError:
         return None, [ConfigFault("", _TOO_DEEP)]
+    except _TooManyValuesError as error:
+        reason = str(error)
+    return None, [ConfigFault("", reason)]
 
 
 def joined(path: str, key: str) -> str:
@@ -80,11 +95,47 @@ def _is_plain(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.style is None
 
 
+class _TooManyValuesError(Exception):
+    """Aliases that multiply, or a document of very many values."""
+
+
+class _Counting:
+    """Counts values as if each alias were written out, without writing it out."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+
+    def count(self, node: yaml.Node) -> int:
+        """How many values a node is. Raises _TooManyValuesError."""
+        if id(node) in self._counts:
+            return self._counts[id(node)]
+        self._counts[id(node)] = total = (
+            1  # of an anchor inside itself, which is a fault of its own
+        )
+        for child in _children(node):
+            total += self.count(child)
+            if total > VALUES_LIMIT:
+                line = node.start_mark.line + 1
+                raise _TooManyValuesError(
+                    f"line {line}: more than {VALUES_LIMIT} values, with aliases written out"
+                )
+        self._counts[id(node)] = total
+        return total
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+
+
 class _Reading:
     """One walk over the nodes; a node that an alias repeats is read once."""
 
     def __init__(self) -> None:
-        self.faults: list[ConfigFault] = []
+        self.faults = Faults()
         self._done: dict[int, Tree] = {}
         self._open: set[int] = set()
 
@@ -150,4 +201,4 @@ class _Reading:
                 merged.setdefault(key, item)
 
     def _fault(self, path: str, reason: str) -> None:
-        self.faults.append(ConfigFault(path, reason))
+        self.faults.note(path, reason)

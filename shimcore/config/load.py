@@ -9,8 +9,9 @@ from shimcore.config.building import build
 from shimcore.config.document import Tree, read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.kubernetes import ClusterPart
+from shimcore.config.merging import merged
 from shimcore.config.model import Config, FileStamp
-from shimcore.config.origins import layer_of, merged
+from shimcore.config.origins import leaves
 from shimcore.errors import ConfigError, ConfigFault
 
 
@@ -58,20 +59,24 @@ def _parse(text: str, source: str, files: Files, cluster: ClusterPart | None) ->
     if tree is not None and not isinstance(tree, dict):
         reason = "keys and values expected, such as: address: http://sealos.hub:5000"
         raise ConfigError(source, (ConfigFault("", reason),))
-    own = build(tree, source, files, faults, layer_of(tree, source).origins)
+    given = tree or {}
+    own = build(given, source, files, faults, dict.fromkeys(leaves(given, ""), source))
     if cluster is None or not cluster.documents:
         return own
     if not own.kubernetes.enabled or not cluster.belongs_to(own.kubernetes):
         return own
-    return _with_cluster(tree, source, files, cluster)
+    return _with_cluster(given, own, files, cluster)
 
 
-def _with_cluster(tree: Tree, source: str, files: Files, cluster: ClusterPart) -> Config:
+def _with_cluster(tree: dict[str, Tree], own: Config, files: Files, cluster: ClusterPart) -> Config:
     """The cluster's part over a file that is faultless by itself; the faults are the cluster's."""
-    layer = merged(layer_of(tree, source), cluster.layer(), keep_registries=False)
+    source = own.source
+    layer = merged(tree, own, cluster.layers())
     try:
         config = build(layer.tree, source, files, [], layer.origins)
     except ConfigError as error:
         names = " and ".join(cluster.origin(kind) for kind in cluster.documents)
         raise ConfigError(f"{source} with {names}", error.faults) from None
-    return replace(config, notices=(*config.notices, *layer.notices))
+    lone = (*own.lone_logins, *layer.lone_logins)
+    notices = (*config.notices, *layer.notices, *map(str, layer.lone_logins))
+    return replace(config, notices=notices, lone_logins=lone)

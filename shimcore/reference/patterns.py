@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase, translate
 from functools import cached_property
+from typing import Self
 
 # Patterns tried as one regular expression; which one of them it was is looked for afterwards.
 _TOGETHER = 64
@@ -18,7 +19,7 @@ class Patterns(tuple[str, ...]):
     A list of 1,000 costs a text some ten microseconds, once it has been made `ready`.
     """
 
-    def ready(self) -> Patterns:
+    def ready(self) -> Self:
         """These, with what takes time done: some 50 ms for 1,000."""
         self.first(("",))
         return self

@@ -394,4 +394,4 @@ async def test_a_secret_that_is_no_text(
     async with followed(source) as one:
         await one.until(lambda: bool(one.text(Kind.SECRET)))
         with pytest.raises(Exception, match="not YAML"):
-            one.told[-1].layer()
+            one.told[-1].layers()
