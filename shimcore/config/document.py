@@ -19,8 +19,10 @@ Tree = str | None | list["Tree"] | dict[str, "Tree"]
 DOCUMENT_LIMIT = 512 * 1024
 """Longest document, in characters; the reader takes about a second for so many."""
 VALUES_LIMIT = 50_000
-"""Most values in it, with each alias counted as all that it stands for: twice what the lists of
+"""Most values in it, each alias counted as all that it stands for: twice what the lists of
 a configuration may hold."""
+DEPTH_LIMIT = 32
+"""Deepest nesting, many times that of a configuration; each value's time grows with it."""
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _TOO_DEEP = "not YAML that can be read here: nested too deeply"
@@ -30,10 +32,30 @@ _TOKEN_NAMES = re.compile(r"<[a-z ]+>|[,:?\]}-]")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
+class _TooMuchError(Exception):
+    """A document that is too deep or has too many values; its text is the reason."""
+
+
 class _TextLoader(yaml.SafeLoader):
     """Composes nodes and resolves no implicit types: every plain scalar is text."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML reads this class attribute
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """One node; what is too much is not read to its end."""
+        self._depth += 1
+        self._count += 1
+        if self._depth > DEPTH_LIMIT:
+            raise _TooMuchError(_TOO_DEEP)
+        if self._count > VALUES_LIMIT:
+            raise _TooMuchError(f"more than {VALUES_LIMIT} values")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
@@ -47,13 +69,10 @@ def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
         return None, []
     reading = _Reading()
     try:
-        _Counting().count(node)
+        _Measuring().measure(node)
         return reading.tree(node, ""), list(reading.faults)
-    except RecursionError:
-        return None, [ConfigFault("", _TOO_DEEP)]
-    except _TooManyValuesError as error:
-        reason = str(error)
-    return None, [ConfigFault("", reason)]
+    except _TooMuchError as error:
+        return None, [ConfigFault("", str(error))]
 
 
 def joined(path: str, key: str) -> str:
@@ -69,8 +88,8 @@ def _compose(text: str) -> tuple[yaml.Node | None, ConfigFault | None]:
         reason = _without_content(error)
     except yaml.reader.ReaderError as error:
         reason = f"not YAML: a character that YAML does not allow at offset {error.position}"
-    except RecursionError:
-        reason = _TOO_DEEP
+    except _TooMuchError as error:
+        reason = str(error)
     except (yaml.YAMLError, ValueError, OverflowError):
         reason = "not YAML: an escape that names no character"
     # Built outside the handler: the error of PyYAML quotes the line, which may hold a password.
@@ -95,32 +114,30 @@ def _is_plain(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.style is None
 
 
-class _TooManyValuesError(Exception):
-    """Aliases that multiply, or a document of very many values."""
-
-
-class _Counting:
-    """Counts values as if each alias were written out, without writing it out."""
+class _Measuring:
+    """Counts values, and levels, as if each alias were written out, without writing it out."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
+        self._done: dict[int, tuple[int, int]] = {}
 
-    def count(self, node: yaml.Node) -> int:
-        """How many values a node is. Raises _TooManyValuesError."""
-        if id(node) in self._counts:
-            return self._counts[id(node)]
-        self._counts[id(node)] = total = (
-            1  # of an anchor inside itself, which is a fault of its own
-        )
+    def measure(self, node: yaml.Node) -> tuple[int, int]:
+        """How many values a node is, and how deep. Raises _TooMuchError."""
+        if id(node) in self._done:
+            return self._done[id(node)]
+        # Of an anchor inside itself, which is a fault of its own.
+        self._done[id(node)] = values, depth = 1, 1
+        line = node.start_mark.line + 1
         for child in _children(node):
-            total += self.count(child)
-            if total > VALUES_LIMIT:
-                line = node.start_mark.line + 1
-                raise _TooManyValuesError(
+            more, below = self.measure(child)
+            values, depth = values + more, max(depth, below + 1)
+            if values > VALUES_LIMIT:
+                raise _TooMuchError(
                     f"line {line}: more than {VALUES_LIMIT} values, with aliases written out"
                 )
-        self._counts[id(node)] = total
-        return total
+        if depth > DEPTH_LIMIT:
+            raise _TooMuchError(f"line {line}: nested too deeply, with aliases written out")
+        self._done[id(node)] = values, depth
+        return values, depth
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from shimcore.config.files import FILE_LIMIT_BYTES
+from shimcore.config.files import read_file
 from shimcore.config.kubernetes import ClusterPart, Document, Kind
 from shimcore.config.model import KubernetesSource
 
@@ -75,8 +75,7 @@ def recall(folder: str, source: KubernetesSource) -> Kept | None:
     """The copy of these objects, if there is one. Raises StateError where it is unusable."""
     path = os.path.join(folder, FILE_NAME)
     try:
-        with open(path, "rb") as file:
-            content = file.read(FILE_LIMIT_BYTES + 1)
+        content, _ = read_file(path)
     except FileNotFoundError:
         return None
     except OSError as error:

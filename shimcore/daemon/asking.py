@@ -12,6 +12,7 @@ from typing import Any
 
 from shimcore.config import load
 from shimcore.config.document import read_document
+from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.origins import Value
 from shimcore.errors import AdminError, ConfigError
 
@@ -60,9 +61,8 @@ def place_of(file: str) -> Place:
 def _named_sockets(file: str) -> tuple[str, str]:
     """`shim` and `admin` of a file that has other faults; the defaults where it says nothing."""
     try:
-        with open(file, encoding="utf-8") as opened:
-            tree, _ = read_document(opened.read())
-    except (OSError, UnicodeDecodeError):
+        tree, _ = read_document(Files(os.path.dirname(file)).read_text(file))
+    except UnreadableFileError:
         tree = None
     named = tree if isinstance(tree, dict) else {}
     shim = named.get("shim")

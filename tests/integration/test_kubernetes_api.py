@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 from shimcore.config import kubernetes_api
 from shimcore.config.kubernetes import ClusterPart, Kind
@@ -372,6 +374,25 @@ async def test_a_bad_kubeconfig(
         await one.until(lambda: one.condition is Condition.AWAY)
         assert word in one.follower.standing.detail
         assert PASSWORD not in one.follower.standing.detail
+
+
+@pytest.mark.parametrize("which", ["kubeconfig", "client-key", "certificate-authority"])
+async def test_a_fifo_where_a_file_was(
+    source: KubernetesSource, tmp_path: Path, which: str
+) -> None:
+    """Nobody waits for a writer."""
+    os.mkfifo(tmp_path / "fifo")
+    path = Path(source.kubeconfig)
+    if which == "kubeconfig":
+        path = tmp_path / "fifo"
+    else:
+        tree = yaml.safe_load(path.read_text())
+        kind, name = ("users", "user") if which == "client-key" else ("clusters", "cluster")
+        tree[kind][0][name][which] = str(tmp_path / "fifo")
+        path.write_text(yaml.safe_dump(tree))
+    async with followed(KubernetesSource(True, str(path))) as one:
+        await one.until(lambda: one.condition is Condition.AWAY)
+        assert "not a regular file" in one.follower.standing.detail
 
 
 async def test_without_the_packages(

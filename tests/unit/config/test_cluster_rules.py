@@ -167,7 +167,7 @@ def test_what_is_the_nodes_own_is_ignored(file: Path, text: str) -> None:
     assert config.debug
     [warning] = config.notices
     assert warning.startswith(f"{CONFIG_MAP}: ")
-    assert text.split(":")[0].split("[")[0] in warning
+    assert text.split(":", maxsplit=1)[0].split("[", maxsplit=1)[0] in warning
     assert "/etc/shadow" not in warning
     assert config.names is Names.ORIGINAL
     assert config.sandbox_image is None
@@ -229,7 +229,7 @@ def test_domains_only_narrow(file: Path, local: str, domains: str, served: set[s
         f"address: h.example\nregistries: [{local}]",
         f"registries: [{{address: r.example, domains: {domains}}}]",
     )
-    assert config.registries[-1].mirror.domains == served
+    assert config.registries[-1].mirror.domains == frozenset(served)
 
 
 def test_a_public_registry_is_not_widened(file: Path) -> None:
@@ -292,7 +292,7 @@ def test_durations_are_brought_within_bounds(
     config = over(file, "address: h.example", text)
     assert getattr(config, attribute) == seconds
     [warning] = config.notices
-    assert text.split(":")[0] in warning
+    assert text.split(":", maxsplit=1)[0] in warning
     with pytest.raises(ConfigError, match="between"):
         over(file, f"address: h.example\n{text}")
 

@@ -198,7 +198,7 @@ def test_knows_what_can_be_a_path() -> None:
 def test_a_port_is_a_port(host: str, port: str) -> None:
     """1 to 65535 with no zero in front: what is none of these is no image's name."""
     text = f"{host}:{port}/app:v1"
-    with pytest.raises(ReferenceSyntaxError, match="port|longer than 259"):
+    with pytest.raises(ReferenceSyntaxError, match=r"port|longer than 259"):
         parse(text)
     assert not valid_domain(f"{host}:{port}")
 
