@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from shimcore.config.building import build
 from shimcore.config.document import Tree, read_document
@@ -20,7 +21,7 @@ def load(path: str | os.PathLike[str], cluster: ClusterPart | None = None) -> Co
 
     What `cluster` says is merged over it, in memory.
     """
-    loaded = attempt(os.fspath(path), cluster)[0]
+    loaded = attempt(os.fspath(path), cluster).outcome
     if isinstance(loaded, ConfigError):
         raise loaded
     return loaded
@@ -34,15 +35,26 @@ def parse_config(text: str, source: str) -> Config:
     return _parse(text, source, Files(os.path.dirname(source)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What loading came to, and what it depended on: stamps of all files, what they held."""
+
+    outcome: Config | ConfigError
+    stamps: tuple[FileStamp, ...]
+    contents: Mapping[str, bytes] = field(repr=False)
+
+
 def attempt(
-    path: str, cluster: ClusterPart | None = None
-) -> tuple[Config | ConfigError, tuple[FileStamp, ...]]:
-    """What loading `path` comes to, and the stamps of all files that it depended on."""
-    files = Files(os.path.dirname(path))
+    path: str, cluster: ClusterPart | None = None, kept: Mapping[str, bytes] | None = None
+) -> Attempt:
+    """Load `path`; the files in `kept` hold what they held when they were kept."""
+    files = Files(os.path.dirname(path), kept)
+    outcome: Config | ConfigError
     try:
-        return _parse(_read(path, files), path, files, cluster), files.stamps()
+        outcome = _parse(_read(path, files), path, files, cluster)
     except ConfigError as error:
-        return error, files.stamps()
+        outcome = error
+    return Attempt(outcome, files.stamps(), files.contents)
 
 
 def _read(path: str, files: Files) -> str:

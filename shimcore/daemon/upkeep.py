@@ -30,7 +30,7 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
         asked.clear()
         if forced:
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        shim.reload(forced=forced)
+        await shim.reload(forced=forced)
         if forced:
             notify("READY=1")
 
