@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.fuzz import parts
 from tests.fuzz.core import core
+from tests.fuzz.documents import documents
 
 Harness = Callable[[bytes], None]
 
@@ -17,6 +18,7 @@ TARGETS: dict[str, Harness] = {
     "unavailable": parts.unavailable,
     "requests": parts.requests,
     "config": parts.config,
+    "documents": documents,
     "reference": parts.reference,
     "challenge": parts.challenge,
 }

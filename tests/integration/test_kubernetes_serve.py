@@ -192,7 +192,7 @@ async def test_a_login_that_stands_alone(tmp_path: Path, runtime: str, api: Stan
         assert done.returncode == 1
         assert f"{SECRET_NAME}: sealos.auth has no address" in " ".join(done.stdout.split())
         api.put("Secret", f"sealos: {{address: 'http://127.0.0.1:7', {alone[9:]}")
-        await _log(shim, f"ConfigMap kube-system/image-cri-shim and {SECRET_NAME}")
+        await _log(shim, f"reloaded from {shim.file} and {SECRET_NAME}")
         done = await _command(shim, "status")
         assert done.returncode == 0, done.stdout + done.stderr
         assert _origins(await _shown(shim))["auth"] == ("admin:***", SECRET_NAME)
