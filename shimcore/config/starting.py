@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.last_good import recall_good
 from shimcore.config.load import attempt
 from shimcore.config.model import Config
@@ -53,7 +54,7 @@ def own_start(path: str) -> Start:
         reasons = (f"the last good configuration is none: {one}" for one in again.outcome.faults)
         raise _and(tried.outcome, tuple(reasons))
     # What is watched is the file: it may be mended.
-    config = replace(again.outcome, files=tried.stamps)
+    config = _without_lost_authorities(replace(again.outcome, files=tried.stamps))
     return Start(config, config, good.contents, None, (), tried.outcome, good.kept_at)
 
 
@@ -81,6 +82,21 @@ def _with_kept(path: str, start: Start, good: Mapping[str, bytes] | None) -> Sta
         return replace(start, config=replace(outcome, files=own.files), kept=kept)
     faults = (f"the kept copy is not used: {outcome.source}: {one}" for one in outcome.faults)
     return replace(start, faults=tuple(faults))
+
+
+def _without_lost_authorities(config: Config) -> Config:
+    """No `caFile` that cannot be read now: its registry is then not trusted, if not by others."""
+    files = Files("")
+    kept = []
+    for registry in config.registries:
+        try:
+            if registry.ca_file:
+                files.read_bytes(registry.ca_file)
+            kept.append(registry)
+        except UnreadableFileError:
+            kept.append(replace(registry, ca_file=None))
+    hub = next(registry for registry in kept if registry.is_hub)
+    return replace(config, hub=hub, registries=tuple(kept))
 
 
 def _and(error: ConfigError, reasons: tuple[str, ...]) -> ConfigError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from shimcore.config.durations import parse_duration
@@ -41,6 +42,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _LISTEN_HOST = re.compile(r"[A-Za-z0-9._-]*|\[[A-Fa-f0-9:.]+\]")
 _PORT = re.compile(r"[0-9]{1,5}")
 _PORT_AFTER = re.compile(r"(?<=[^:]):([^:\]]*)$")
+# What httpx takes for an IPv4 address; its dots are any characters.
+_LIKE_IPV4 = re.compile(r"[0-9]+.[0-9]+.[0-9]+.[0-9]+")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _API_PATHS = {"", "/v1", "/v2"}
 
@@ -154,8 +157,16 @@ def address(text: str) -> Address:
     if port and not _is_port(port[1]):
         raise ValueError(f"a port out of range: it is 1 to {PORT_LIMIT}, with no zero in front")
     if not _resolvable(host[: port.start()] if port else host):
-        raise ValueError("no host has this name: a part of it is too long, or is no IDNA")
+        raise ValueError("no host has this name: a part of it is too long, or is no IDNA or IP")
     return _named(scheme, host)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_port(digits: str) -> bool:
@@ -165,6 +176,8 @@ def _is_port(digits: str) -> bool:
 def _resolvable(name: str) -> bool:
     """Whether a resolver takes the name: parts of at most 63 bytes, `xn--…` readable (RFC 5891)."""
     labels = name.split(".")
+    if _LIKE_IPV4.fullmatch(name) or name.startswith("["):
+        return _is_ip(name.strip("[]"))
     if len(name) > HOST_LIMIT or any(len(label) > LABEL_LIMIT for label in labels):
         return False
     if not any(label.startswith("xn--") for label in labels):
