@@ -8,7 +8,7 @@ from shimcore.errors import ConfigError, ShimError
 
 def run_serve(path: str) -> int:
     """Serve with the configuration at `path`; the exit status."""
-    from shimcore.config.starting import begin  # noqa: PLC0415 - a bad start is said at once
+    from shimcore.cluster.starting import begin  # noqa: PLC0415 - a bad start is said at once
 
     try:
         start = begin(path)

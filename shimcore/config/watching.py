@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 
 from shimcore.config.files import stamp_now
-from shimcore.config.kubernetes import ClusterPart
 from shimcore.config.load import Attempt, attempt
 from shimcore.config.model import Config
+from shimcore.config.overlay import Overlay
 from shimcore.errors import ConfigError
 
 
@@ -25,13 +25,13 @@ class Watcher:
         self,
         path: str | os.PathLike[str],
         config: Config,
-        cluster: ClusterPart | None = None,
+        cluster: Overlay | None = None,
         good: Mapping[str, bytes] | None = None,
     ) -> None:
         self._path = os.fspath(path)
         self._stamps = config.files
         self._cluster = cluster
-        self._offered: ClusterPart | None = None
+        self._offered: Overlay | None = None
         self.good: Mapping[str, bytes] = good or {}
         """What the files held, by path, that the last good configuration was read from."""
         self.file_is_good = True
@@ -62,7 +62,7 @@ class Watcher:
             raise outcome
         return outcome
 
-    def _attempt(self, cluster: ClusterPart | None) -> Attempt:
+    def _attempt(self, cluster: Overlay | None) -> Attempt:
         tried = attempt(self._path, cluster)
         self._stamps = tried.stamps
         self._note(tried)
@@ -74,11 +74,11 @@ class Watcher:
             self.good = tried.contents
 
     @property
-    def cluster(self) -> ClusterPart | None:
+    def cluster(self) -> Overlay | None:
         """The cluster's part that counts: the last one that could be used."""
         return self._cluster
 
-    def put(self, cluster: ClusterPart) -> Config:
+    def put(self, cluster: Overlay) -> Config:
         """The configuration with another cluster's part from here on.
 
         Over the last good file where the one there is not. Raises ConfigError where the two

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from shimcore.cluster.starting import own_start
 from shimcore.config.document import read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.origins import Value
-from shimcore.config.starting import own_start
 from shimcore.errors import AdminError, ConfigError
 
 DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"

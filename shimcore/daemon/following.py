@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shimcore.config.kubernetes import ClusterPart
-from shimcore.config.kubernetes_pace import Pace
-from shimcore.config.kubernetes_state import keep
-from shimcore.config.kubernetes_watch import Follower
+from shimcore.cluster.documents import ClusterPart
+from shimcore.cluster.kept import keep
+from shimcore.cluster.pace import Pace
+from shimcore.cluster.watch import Follower
 from shimcore.config.state import StateError
 from shimcore.daemon.shim import Shim
 

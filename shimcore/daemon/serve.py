@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from shimcore.cluster.starting import Start
 from shimcore.config import Config
-from shimcore.config.starting import Start
 from shimcore.daemon import cluster, logs, upkeep
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.notify import notify

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from shimcore.cluster.documents import ClusterPart
+from shimcore.cluster.starting import Start
 from shimcore.config import Config, Watcher
-from shimcore.config.kubernetes import ClusterPart
 from shimcore.config.last_good import keep_good
 from shimcore.config.origins import sources
-from shimcore.config.starting import Start
 from shimcore.config.state import StateError
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
@@ -23,7 +23,7 @@ from shimcore.relay.shell import Relay
 from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
 
 if TYPE_CHECKING:
-    from shimcore.config.kubernetes_watch import Follower
+    from shimcore.cluster.watch import Follower
 
 log = logging.getLogger("shimcore.daemon")
 
@@ -188,8 +188,9 @@ class Shim:
         self.generation_number += 1
         self.loaded_at = time.time()
         self.replaced.set()
-        if self._watcher.cluster is not self.cluster.part:  # refused before, and usable now
-            self.cluster.part, self.cluster.fault = self._watcher.cluster, ""
+        part = self._watcher.cluster
+        if isinstance(part, ClusterPart) and part is not self.cluster.part:
+            self.cluster.part, self.cluster.fault = part, ""  # refused before, and usable now
         log.info("configuration reloaded from %s", " and ".join(sources(config)))
 
     async def runtime_report(self) -> RuntimeReport:

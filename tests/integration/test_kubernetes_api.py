@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shimcore.config import kubernetes_api
-from shimcore.config.kubernetes import ClusterPart, Kind
-from shimcore.config.kubernetes_api import Api
-from shimcore.config.kubernetes_errors import AwayError, GoneError, RefusedError
-from shimcore.config.kubernetes_pace import Pace
-from shimcore.config.kubernetes_watch import Condition, Follower
+from shimcore.cluster import api as kubernetes_api
+from shimcore.cluster.api import Api
+from shimcore.cluster.documents import ClusterPart, Kind
+from shimcore.cluster.errors import AwayError, GoneError, RefusedError
+from shimcore.cluster.pace import Pace
+from shimcore.cluster.watch import Condition, Follower
 from shimcore.config.model import KubernetesSource
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
 from tests.support.tls import PrivateCA
@@ -399,7 +399,7 @@ async def test_without_the_packages(
     source: KubernetesSource, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is said what to install; nothing else happens."""
-    monkeypatch.delitem(sys.modules, "shimcore.config.kubernetes_api")
+    monkeypatch.delitem(sys.modules, "shimcore.cluster.api")
     monkeypatch.setitem(sys.modules, "lightkube.config.client_adapter", None)
     async with followed(source) as one:
         await one.until(lambda: one.condition is Condition.NOT_INSTALLED)

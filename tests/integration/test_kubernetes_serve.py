@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shimcore.config.kubernetes_state import FILE_NAME
+from shimcore.cluster.kept import FILE_NAME
 from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
 from shimcore.runtime import RuntimeClient
 from tests.support.apiserver import TOKEN, StandInApi, standing_in

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind
 from shimcore.config import Config, load, parse_config
 from shimcore.config.document import read_document
 from shimcore.config.files import stamp_now
-from shimcore.config.kubernetes import ClusterPart, Document, Kind
 from shimcore.config.model import KubernetesSource
 from shimcore.errors import ConfigError
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind
+from shimcore.cluster.kept import keep
+from shimcore.cluster.starting import begin
 from shimcore.config import Config, Watcher, load
-from shimcore.config.kubernetes import ClusterPart, Document, Kind
-from shimcore.config.kubernetes_state import keep
 from shimcore.config.last_good import FILE_NAME, keep_good, recall_good
 from shimcore.config.load import attempt
 from shimcore.config.model import KubernetesSource
-from shimcore.config.starting import begin
 from shimcore.config.state import StateError
 from shimcore.errors import ConfigError
 

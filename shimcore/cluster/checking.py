@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from base64 import b64decode
 
+from shimcore.cluster.documents import DATA_KEY, Kind, read_cluster_document
 from shimcore.config.document import Tree, read_document
 from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.kubernetes import DATA_KEY, Kind, read_cluster_document
 from shimcore.config.load import load
 from shimcore.errors import ConfigError, ConfigFault
 

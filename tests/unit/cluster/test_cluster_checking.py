@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from cli.app import app
-from shimcore.config.checking import checked
+from shimcore.cluster.checking import checked
 from shimcore.errors import ConfigError
 
 MANIFESTS = Path(__file__).parents[3] / "contrib" / "kubernetes"

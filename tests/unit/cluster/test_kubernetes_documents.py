@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind, read_cluster_document
 from shimcore.config import Config, Watcher, load, masked
-from shimcore.config.kubernetes import ClusterPart, Document, Kind, read_cluster_document
 from shimcore.config.model import KubernetesSource
 from shimcore.config.origins import sources, values
 from shimcore.errors import ConfigError

@@ -13,7 +13,7 @@ from shimcore.config.model import Config
 from shimcore.errors import ConfigError, ConfigFault
 
 if TYPE_CHECKING:
-    from shimcore.config.kubernetes_state import Kept
+    from shimcore.cluster.kept import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _with_kept(path: str, start: Start, good: Mapping[str, bytes] | None) -> Sta
     if not own.kubernetes.enabled:
         return start
     # A node without a part from the cluster does not load what reads it.
-    from shimcore.config.kubernetes_state import recall  # noqa: PLC0415
+    from shimcore.cluster.kept import recall  # noqa: PLC0415
     from shimcore.config.state import StateError  # noqa: PLC0415
 
     try:

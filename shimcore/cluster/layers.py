@@ -1,8 +1,7 @@
-"""What one document says, and what all say together: trees in the format of the node's file."""
+"""What one document says, in the format of the node's file, and what of it does not count."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shimcore.config.document import Tree
@@ -19,16 +18,6 @@ class Layer:
     origin: str
     notices: tuple[str, ...] = ()
     lone_logins: tuple[LoneLogin, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """What all say: tree, and origin by key path."""
-
-    tree: dict[str, Tree] = field(repr=False)
-    origins: Mapping[str, str]
-    notices: tuple[str, ...]
-    lone_logins: tuple[LoneLogin, ...]
 
 
 class Ignored:

@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from shimcore.config.kubernetes import ClusterPart, Document, Kind
+from shimcore.cluster.documents import ClusterPart, Document, Kind
 from shimcore.config.model import KubernetesSource
 from shimcore.config.state import StateError, read_state, write_state
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind, read_cluster_document
 from shimcore.config import Config, Fallback, LoneLogin, Names, OnFailure, load
-from shimcore.config.kubernetes import ClusterPart, Document, Kind, read_cluster_document
 from shimcore.config.model import KubernetesSource
 from shimcore.errors import ConfigError
 

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from shimcore.cluster.keys import CLUSTER_KEYS, CLUSTER_REGISTRY_KEYS
+from shimcore.cluster.layers import Ignored, Layer
+from shimcore.cluster.merging import merged
 from shimcore.config.document import Tree, read_document
-from shimcore.config.keys import CLUSTER_KEYS, CLUSTER_REGISTRY_KEYS, Key
+from shimcore.config.keys import Key
 from shimcore.config.keys import Kind as KeyKind
-from shimcore.config.layers import Ignored, Layer
-from shimcore.config.model import KubernetesSource, LoneLogin
+from shimcore.config.model import Config, KubernetesSource, LoneLogin
+from shimcore.config.overlay import Merged
 from shimcore.config.reading import Reader, is_empty
 from shimcore.errors import ConfigError, ConfigFault
 
@@ -90,6 +93,19 @@ class ClusterPart:
         if faults:
             raise ConfigError(" and ".join(names), tuple(faults))
         return layers
+
+    def over(self, tree: Mapping[str, Tree], own: Config) -> Merged | None:
+        """The documents over the node's file, where that asks for them and there are any.
+
+        Raises ConfigError with every fault of all.
+        """
+        if not self.documents or not own.kubernetes.enabled or not self.belongs_to(own.kubernetes):
+            return None
+        return merged(tree, own, self.layers())
+
+    def __str__(self) -> str:
+        """The objects that say something."""
+        return " and ".join(self.origin(kind) for kind in self.documents)
 
     def belongs_to(self, source: KubernetesSource) -> bool:
         """Whether these are the objects that `source` names."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from shimcore.cluster.layers import Ignored, Layer
+from shimcore.cluster.places import Places
 from shimcore.config.document import Tree
-from shimcore.config.layers import Ignored, Layer, Merged
 from shimcore.config.model import Config, Fallback
 from shimcore.config.origins import leaves
-from shimcore.config.places import Places
+from shimcore.config.overlay import Merged
 from shimcore.config.reading import is_empty
 
 _REGISTRIES = {"address", "auth", "hub", "registries"}

@@ -25,9 +25,9 @@ from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError as KubeConfigError
 
 from shimcore import __version__
+from shimcore.cluster.documents import DATA_KEY, Document, Event, Kind
+from shimcore.cluster.errors import AwayError, GoneError, RefusedError
 from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.kubernetes import DATA_KEY, Document, Event, Kind
-from shimcore.config.kubernetes_errors import AwayError, GoneError, RefusedError
 from shimcore.config.model import KubernetesSource
 
 ANSWER_S = 30.0

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from shimcore.cluster.layers import Ignored, Layer
 from shimcore.config.document import Tree
-from shimcore.config.layers import Ignored, Layer, Merged
 from shimcore.config.model import Config
+from shimcore.config.overlay import Merged
 from shimcore.config.reading import is_empty
 from shimcore.config.values import Address, address, place_of
 from shimcore.reference import Mirror, is_well_known, normalised_host, serves
@@ -74,7 +75,7 @@ class Places:
             self._complete(entry)
             listed.append(_put(entry.given, {}, f"registries[{len(listed)}].", origins))
         tree["registries"] = listed
-        return Merged(tree, origins, tuple(self._notices), ())
+        return Merged(tree, origins, tuple(self._notices))
 
     def _allowed(self, layer: Layer) -> tuple[_Entry | None, list[_Entry]]:
         """A document's hub and registries, those that the file lets it name."""
