@@ -77,6 +77,7 @@ class _Building:
         self._check_duplicates(hub, registries)
         shim, admin = self._sockets(values)
         cache = self._cache(values["cache"])
+        kubernetes = self._kubernetes(values["kubernetes"])
         self._general_notices()
         if self._reader.faults or hub is None:
             raise ConfigError(self._source, tuple(self._reader.faults))
@@ -105,7 +106,7 @@ class _Building:
             metrics=values["metrics"],
             cache=cache,
             notices=tuple(self._notices),
-            kubernetes=self._kubernetes(values["kubernetes"]),
+            kubernetes=kubernetes,
             lone_logins=tuple(self._lone_logins),
             origins=self._origins,
             files=self._files.stamps(),
@@ -211,9 +212,14 @@ class _Building:
         domains: tuple[str, ...] | None = options["domains"]
         if domains is None:
             return None
-        if not domains and not any(f.path.startswith(path) for f in self._reader.faults):
-            self._reader.fault(path, "the list is empty; leave the key out for the default")
+        if not domains:
+            self._no_empty_list(path)
         return frozenset(domains)
+
+    def _no_empty_list(self, path: str) -> None:
+        """None of the items could be used, which is a fault already, or none is there."""
+        if not any(fault.path.startswith(path) for fault in self._reader.faults):
+            self._reader.fault(path, "the list is empty; leave the key out for the default")
 
     def _ca_file(self, path: str | None, key_path: str) -> str | None:
         if path is None:
@@ -272,7 +278,9 @@ class _Building:
             self._origins.setdefault("kubernetes.enabled", _ENVIRONMENT)
         enabled = bool(found) if values["enabled"] is None else values["enabled"]
         path = found or KUBELET_CONFIG
-        hosts = Patterns(values["hosts"]) if values["hosts"] else ANY_HOST
+        hosts = ANY_HOST if values["hosts"] is None else Patterns(values["hosts"])
+        if not hosts:
+            self._no_empty_list("kubernetes.hosts")
         return KubernetesSource(enabled, path, values["namespace"], values["name"], hosts)
 
     def _general_notices(self) -> None:

@@ -74,6 +74,7 @@ def test_all_faults_come_at_once() -> None:
         ("exclude: nginx", "exclude", "a list expected"),
         ("exclude: [{}]", "exclude[0]", "text expected"),
         ("hub: {domains: []}", "hub.domains", "empty"),
+        ("kubernetes: {hosts: []}", "kubernetes.hosts", "empty"),
         ("hub: {domains: [docker]}", "hub.domains[0]", "domain expected"),
         ("hub: {path: proxy}", "hub.path", "{path} is missing"),
         ("hub: {path: '{image}'}", "hub.path", "{image}"),
