@@ -29,10 +29,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from shimcore.config import kubernetes_api
-from shimcore.config.kubernetes import ClusterPart
-from shimcore.config.kubernetes_pace import Pace
-from shimcore.config.kubernetes_watch import Condition, Follower
+from shimcore.cluster import api as kubernetes_api
+from shimcore.cluster.documents import ClusterPart
+from shimcore.cluster.pace import Pace
+from shimcore.cluster.watch import Condition, Follower
 from shimcore.config.model import KubernetesSource
 from tests.support.apiserver import StandInApi
 

@@ -75,7 +75,7 @@ def check(
 
     Exit status: 0 nothing is; 78 it cannot be used.
     """
-    from shimcore.config.checking import checked  # noqa: PLC0415 - a fast --help
+    from shimcore.cluster.checking import checked  # noqa: PLC0415 - a fast --help
 
     path = named or chosen_file(context, file)
     with exits.reported():

@@ -8,13 +8,13 @@ from shimcore.errors import ConfigError, ShimError
 
 def run_serve(path: str) -> int:
     """Serve with the configuration at `path`; the exit status."""
-    from shimcore.config import load  # noqa: PLC0415 - a bad start is said before all imports
+    from shimcore.cluster.starting import begin  # noqa: PLC0415 - a bad start is said at once
 
     try:
-        config = load(path)
+        start = begin(path)
         from shimcore.daemon.serve import serve  # noqa: PLC0415
 
-        serve(path, config)
+        serve(path, start)
     except ConfigError as error:
         for line in describe(error):
             say(line)

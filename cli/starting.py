@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def started(path: str) -> Config:
     """The file, with the node's copy of the cluster's part over it. Raises ConfigError."""
+    from shimcore.cluster.starting import with_kept  # noqa: PLC0415
     from shimcore.config import load  # noqa: PLC0415 - a fast --help
-    from shimcore.config.kubernetes_start import with_kept  # noqa: PLC0415
 
     start = with_kept(path, load(path))
     for fault in start.faults:

@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# The longest legal name has 780 characters; what is longer is repeated in no error or log.
+_SHOWN_TEXT = 1024
+
 
 class ShimError(Exception):
     """Base of every error that the project raises on purpose."""
@@ -23,10 +26,13 @@ class ShimError(Exception):
 class ReferenceSyntaxError(ShimError):
     """An image name that distribution/reference does not accept.
 
-    `position` is the zero-based offset in `text` at which it goes wrong.
+    `position` is the zero-based offset in the text at which it goes wrong; `text` is the
+    text, of a long one the beginning.
     """
 
     def __init__(self, text: str, position: int, reason: str) -> None:
+        if len(text) > _SHOWN_TEXT:
+            text = text[:_SHOWN_TEXT] + "..."
         super().__init__(f"invalid image name {text!r}: {reason} (at character {position + 1})")
         self.text = text
         self.position = position

@@ -11,7 +11,9 @@ from shimcore.config.model import (
     Config,
     Credentials,
     Fallback,
+    LoneLogin,
     Names,
+    OnFailure,
     Registry,
 )
 from shimcore.config.watching import Watcher
@@ -24,7 +26,9 @@ __all__ = [
     "Fallback",
     "Key",
     "Kind",
+    "LoneLogin",
     "Names",
+    "OnFailure",
     "Registry",
     "Watcher",
     "format_duration",

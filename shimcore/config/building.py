@@ -11,25 +11,30 @@ from shimcore.config.document import Tree, joined
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.keys import TOP_KEYS
 from shimcore.config.model import (
+    ANY_HOST,
     CacheSettings,
     Config,
     Fallback,
     KubernetesSource,
+    LoneLogin,
     Names,
+    OnFailure,
     Registry,
 )
 from shimcore.config.reading import Reader, Values
-from shimcore.config.values import Address
+from shimcore.config.values import Address, place_of
 from shimcore.errors import ConfigError, ConfigFault
-from shimcore.reference import Mirror
+from shimcore.reference import Mirror, Patterns
 
 PRIORITY_LIMIT = 10_000
 """Highest priority (the Go shim's range is 0 to 10000)."""
-
+CACHE_LIMIT = 65_536
+"""Most images that are remembered."""
 
 KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf"
 """kubelet's own kubeconfig, where kubeadm puts it."""
 
+_ON_FAILURE = {Fallback.ALLOW: OnFailure.BYPASS, Fallback.DENY: OnFailure.CLOSED}
 _ENVIRONMENT = "environment (KUBECONFIG)"
 
 
@@ -59,8 +64,9 @@ class _Building:
         self._files = files
         self._origins = dict(origins)
         self._reader = Reader()
-        self._reader.faults.extend(known_faults)
+        self._reader.faults.add(known_faults)
         self._notices: list[str] = []
+        self._lone_logins: list[LoneLogin] = []
         self._has_inline_password = False
 
     def config(self, tree: Tree) -> Config:
@@ -71,9 +77,11 @@ class _Building:
         self._check_duplicates(hub, registries)
         shim, admin = self._sockets(values)
         cache = self._cache(values["cache"])
+        kubernetes = self._kubernetes(values["kubernetes"])
         self._general_notices()
         if self._reader.faults or hub is None:
             raise ConfigError(self._source, tuple(self._reader.faults))
+        fallback = Fallback(values["fallback"])
         every = [hub, *(registry for _, registry in registries)]
         every.sort(key=lambda registry: (-registry.priority, not registry.is_hub, registry.host))
         return Config(
@@ -87,8 +95,9 @@ class _Building:
             timeout_s=values["timeout"],
             sandbox_image=values["sandboxImage"],
             reload_interval_s=values["reloadInterval"],
-            exclude=values["exclude"] or (),
-            fallback=Fallback(values["fallback"]),
+            exclude=Patterns(values["exclude"] or ()).ready(),
+            fallback=fallback,
+            on_failure=OnFailure(values["onFailure"] or _ON_FAILURE[fallback]),
             names=Names(values["names"]),
             probe_timeout_s=values["probeTimeout"],
             negative_cache_ttl_s=values["negativeCacheTTL"],
@@ -97,7 +106,8 @@ class _Building:
             metrics=values["metrics"],
             cache=cache,
             notices=tuple(self._notices),
-            kubernetes=self._kubernetes(values["kubernetes"]),
+            kubernetes=kubernetes,
+            lone_logins=tuple(self._lone_logins),
             origins=self._origins,
             files=self._files.stamps(),
         )
@@ -124,6 +134,10 @@ class _Building:
             if options["address"] is not None:
                 registry = self._registry(options, path, stall_s, is_hub=False, paths={})
                 built.append((path, registry))
+            elif options["auth"] or options["passwordFile"] or options["dockerConfig"]:
+                login = LoneLogin(self._source, path)
+                self._lone_logins.append(login)
+                self._notices.append(str(login))
             elif not any(fault.path.startswith(path) for fault in self._reader.faults):
                 self._notices.append(f"{path} has no address and is not used")
         return built
@@ -198,9 +212,14 @@ class _Building:
         domains: tuple[str, ...] | None = options["domains"]
         if domains is None:
             return None
-        if not domains and not any(f.path.startswith(path) for f in self._reader.faults):
-            self._reader.fault(path, "the list is empty; leave the key out for the default")
+        if not domains:
+            self._no_empty_list(path)
         return frozenset(domains)
+
+    def _no_empty_list(self, path: str) -> None:
+        """None of the items could be used, which is a fault already, or none is there."""
+        if not any(fault.path.startswith(path) for fault in self._reader.faults):
+            self._reader.fault(path, "the list is empty; leave the key out for the default")
 
     def _ca_file(self, path: str | None, key_path: str) -> str | None:
         if path is None:
@@ -239,9 +258,11 @@ class _Building:
         size: int = values["imageCacheSize"]
         if size < 0:
             self._notices.append(f"cache.imageCacheSize: {size} is below 0; the cache is off")
+        if size > CACHE_LIMIT:
+            self._notices.append(f"cache.imageCacheSize: {size}; at most {CACHE_LIMIT} are kept")
         interval: float = values["statsLogInterval"]
         return CacheSettings(
-            size=max(size, 0),
+            size=min(max(size, 0), CACHE_LIMIT),
             ttl_s=values["imageCacheTTL"],
             domain_ttl_s=values["domainCacheTTL"],
             stats_interval_s=interval,
@@ -257,7 +278,10 @@ class _Building:
             self._origins.setdefault("kubernetes.enabled", _ENVIRONMENT)
         enabled = bool(found) if values["enabled"] is None else values["enabled"]
         path = found or KUBELET_CONFIG
-        return KubernetesSource(enabled, path, values["namespace"], values["name"])
+        hosts = ANY_HOST if values["hosts"] is None else Patterns(values["hosts"])
+        if not hosts:
+            self._no_empty_list("kubernetes.hosts")
+        return KubernetesSource(enabled, path, values["namespace"], values["name"], hosts)
 
     def _general_notices(self) -> None:
         if self._reader.old_keys:
@@ -268,8 +292,8 @@ class _Building:
 
 
 def _host_key(registry: Registry) -> str:
-    default_port = ":443" if registry.scheme == "https" else ":80"
-    return registry.host.removesuffix(default_port)
+    """Two registries of one host are one, whatever their schemes: names of images have none."""
+    return place_of(registry.scheme, registry.host).partition("://")[2]
 
 
 def _holds_certificates(pem: bytes) -> bool:

@@ -1,17 +1,28 @@
 """YAML text → a tree of text, lists and mappings; nothing in it has a type of its own yet.
 
 Scalars stay as written (`0123`, `12:34`, `yes`); only a plain null or nothing is None.
+What a document may cost is bounded: its length, its depth, and what its aliases make of it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import yaml
 
+from shimcore.config.faults import Faults
 from shimcore.errors import ConfigFault
 
 Tree = str | None | list["Tree"] | dict[str, "Tree"]
+
+DOCUMENT_LIMIT = 512 * 1024
+"""Longest document, in characters; the reader takes about a second for so many."""
+VALUES_LIMIT = 50_000
+"""Most values in it, each alias counted as all that it stands for: twice what the lists of
+a configuration may hold."""
+DEPTH_LIMIT = 32
+"""Deepest nesting, many times that of a configuration; each value's time grows with it."""
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _TOO_DEEP = "not YAML that can be read here: nested too deeply"
@@ -21,14 +32,36 @@ _TOKEN_NAMES = re.compile(r"<[a-z ]+>|[,:?\]}-]")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
+class _TooMuchError(Exception):
+    """A document that is too deep or has too many values; its text is the reason."""
+
+
 class _TextLoader(yaml.SafeLoader):
     """Composes nodes and resolves no implicit types: every plain scalar is text."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML reads this class attribute
 
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """One node; what is too much is not read to its end."""
+        self._depth += 1
+        self._count += 1
+        if self._depth > DEPTH_LIMIT:
+            raise _TooMuchError(_TOO_DEEP)
+        if self._count > VALUES_LIMIT:
+            raise _TooMuchError(f"more than {VALUES_LIMIT} values")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
 
 def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
     """The tree and its faults; text that is not YAML is one fault with line and column."""
+    if len(text) > DOCUMENT_LIMIT:
+        return None, [ConfigFault("", f"longer than {DOCUMENT_LIMIT // 1024} KiB")]
     node, fault = _compose(text)
     if fault is not None:
         return None, [fault]
@@ -36,9 +69,10 @@ def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
         return None, []
     reading = _Reading()
     try:
-        return reading.tree(node, ""), reading.faults
-    except RecursionError:
-        return None, [ConfigFault("", _TOO_DEEP)]
+        _Measuring().measure(node)
+        return reading.tree(node, ""), list(reading.faults)
+    except _TooMuchError as error:
+        return None, [ConfigFault("", str(error))]
 
 
 def joined(path: str, key: str) -> str:
@@ -54,8 +88,8 @@ def _compose(text: str) -> tuple[yaml.Node | None, ConfigFault | None]:
         reason = _without_content(error)
     except yaml.reader.ReaderError as error:
         reason = f"not YAML: a character that YAML does not allow at offset {error.position}"
-    except RecursionError:
-        reason = _TOO_DEEP
+    except _TooMuchError as error:
+        reason = str(error)
     except (yaml.YAMLError, ValueError, OverflowError):
         reason = "not YAML: an escape that names no character"
     # Built outside the handler: the error of PyYAML quotes the line, which may hold a password.
@@ -80,11 +114,45 @@ def _is_plain(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.style is None
 
 
+class _Measuring:
+    """Counts values, and levels, as if each alias were written out, without writing it out."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, tuple[int, int]] = {}
+
+    def measure(self, node: yaml.Node) -> tuple[int, int]:
+        """How many values a node is, and how deep. Raises _TooMuchError."""
+        if id(node) in self._done:
+            return self._done[id(node)]
+        # Of an anchor inside itself, which is a fault of its own.
+        self._done[id(node)] = values, depth = 1, 1
+        line = node.start_mark.line + 1
+        for child in _children(node):
+            more, below = self.measure(child)
+            values, depth = values + more, max(depth, below + 1)
+            if values > VALUES_LIMIT:
+                raise _TooMuchError(
+                    f"line {line}: more than {VALUES_LIMIT} values, with aliases written out"
+                )
+        if depth > DEPTH_LIMIT:
+            raise _TooMuchError(f"line {line}: nested too deeply, with aliases written out")
+        self._done[id(node)] = values, depth
+        return values, depth
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+
+
 class _Reading:
     """One walk over the nodes; a node that an alias repeats is read once."""
 
     def __init__(self) -> None:
-        self.faults: list[ConfigFault] = []
+        self.faults = Faults()
         self._done: dict[int, Tree] = {}
         self._open: set[int] = set()
 
@@ -150,4 +218,4 @@ class _Reading:
                 merged.setdefault(key, item)
 
     def _fault(self, path: str, reason: str) -> None:
-        self.faults.append(ConfigFault(path, reason))
+        self.faults.note(path, reason)

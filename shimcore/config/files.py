@@ -1,15 +1,20 @@
-"""Files that a configuration is read from; each reading is remembered, to notice changes."""
+"""Files that a configuration is read from; each reading is remembered, to notice changes.
+
+Regular files only, opened without waiting: a FIFO or a device in their place holds up nobody.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Mapping
 from hashlib import blake2b
 
 from shimcore.config.model import FileStamp
 
 FILE_LIMIT_BYTES = 4 * 1024 * 1024
-"""Four times what a ConfigMap can hold; more is not a configuration."""
+"""More than any bundle of authorities; what is longer is none, and no login."""
 
 # Keyed, and anew for each process: a stamp of a short password says nothing about it.
 _STAMP_KEY = os.urandom(32)
@@ -22,12 +27,17 @@ class UnreadableFileError(Exception):
 
 
 class Files:
-    """Reads files below `base`, and keeps a stamp of what each one held."""
+    """Reads files below `base`, and keeps what each one held, and a stamp of it.
 
-    def __init__(self, base: str) -> None:
+    Of the files in `kept`, that is what they hold, whatever they hold now.
+    """
+
+    def __init__(self, base: str, kept: Mapping[str, bytes] | None = None) -> None:
         self._base = base
+        self._kept = kept or {}
         self._stamps: dict[str, str] = {}
         self._modes: dict[str, int] = {}
+        self.contents: dict[str, bytes] = {}
 
     def resolve(self, path: str) -> str:
         """The path itself if absolute, else the one from the configuration's own folder."""
@@ -35,8 +45,10 @@ class Files:
 
     def read_bytes(self, path: str) -> bytes:
         """What the file holds. Raises UnreadableFileError."""
+        if path in self._kept:
+            return self._kept[path]
         try:
-            content, mode = _read(path)
+            content, mode = read_file(path)
         except OSError as error:
             self._stamps[path] = _error_stamp(error)
             raise UnreadableFileError(_reason(error)) from None
@@ -44,6 +56,7 @@ class Files:
         self._modes[path] = mode
         if len(content) > FILE_LIMIT_BYTES:
             raise UnreadableFileError(f"larger than {FILE_LIMIT_BYTES // 1024 // 1024} MiB")
+        self.contents[path] = content
         return content
 
     def read_text(self, path: str) -> str:
@@ -69,16 +82,30 @@ class Files:
 def stamp_now(path: str) -> str:
     """The stamp that reading the file now would leave."""
     try:
-        content, _ = _read(path)
+        content, _ = read_file(path)
     except OSError as error:
         return _error_stamp(error)
     return _content_stamp(content)
 
 
-def _read(path: str) -> tuple[bytes, int]:
-    with open(path, "rb") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        return file.read(FILE_LIMIT_BYTES + 1), mode
+def read_file(path: str) -> tuple[bytes, int]:
+    """What a regular file holds, at most a byte more than FILE_LIMIT_BYTES, and its mode bits.
+
+    Raises OSError, for what is no regular file as well; never waits for a writer.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _NotRegularError(errno.EINVAL, "not a regular file", path)
+        return file.read(FILE_LIMIT_BYTES + 1), stat.S_IMODE(status.st_mode)
+
+
+class _NotRegularError(OSError):
+    """A FIFO, a device or a socket."""
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _content_stamp(content: bytes) -> str:
@@ -90,6 +117,8 @@ def _error_stamp(error: OSError) -> str:
 
 
 def _reason(error: OSError) -> str:
+    if isinstance(error, _NotRegularError):
+        return "not a regular file"
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):

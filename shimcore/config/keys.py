@@ -24,13 +24,17 @@ class Kind(Enum):
     TEMPLATE = auto()
     CHOICE = auto()
     DOMAINS = auto()
+    HOSTS = auto()
     PATTERNS = auto()
     MAPPING = auto()
     MAPPINGS = auto()
     NAME = auto()
     IMAGE = auto()
+    LOGIN = auto()
+    """`user:password`, or a mapping of both."""
     OLD = auto()
     LOCAL = auto()
+    """A key that whoever wrote this document may not set; it is ignored, with a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,21 @@ class Key:
     """What 0 means: `value` itself, the `default`, or a `fault`."""
     choices: tuple[str, ...] = ()
     keys: tuple[Key, ...] = ()
-    """The keys inside a MAPPING, or inside each of MAPPINGS."""
+    """The keys inside a MAPPING or LOGIN, or inside each of MAPPINGS."""
+    least: str = ""
+    most: str = ""
+    """Bounds of a DURATION, as YAML text; 0 is as `zero` says, whatever they are."""
+    limit: int = 0
+    """Most items of a list."""
 
+
+REGISTRIES_LIMIT = 256
+"""All of them are asked for each image."""
+_DOMAINS_LIMIT = 64
+_PATTERNS_LIMIT = 1024
+
+# The Go shim's durations may be a year, which is how its users switch something off.
+_YEAR = "8760h"
 
 _OPTION_KEYS = (
     Key("caFile", Kind.PATH, None, "PEM file of the authorities that sign its certificate"),
@@ -64,6 +81,7 @@ _OPTION_KEYS = (
         None,
         "source domains that it serves, * for all; by default all, but a well-known public "
         "registry serves its own only",
+        limit=_DOMAINS_LIMIT,
     ),
     Key(
         "path",
@@ -77,10 +95,12 @@ _OPTION_KEYS = (
         None,
         "how long its transfer may stand still; by default the one at the top",
         zero="fault",
+        least="1s",
+        most="1h",
     ),
 )
 
-_REGISTRY_KEYS = (
+REGISTRY_KEYS = (
     Key("address", Kind.ADDRESS, None, "URL or host[:port]; https when no scheme is given"),
     Key("auth", Kind.SECRET, None, "user:password, split at the first colon"),
     Key("priority", Kind.INTEGER, "500", "0 to 10000, best first", zero="default"),
@@ -89,9 +109,30 @@ _REGISTRY_KEYS = (
 
 _CACHE_KEYS = (
     Key("imageCacheSize", Kind.INTEGER, "1024", "entries of the resolver's cache; 0 is off"),
-    Key("imageCacheTTL", Kind.DURATION, "30m", "how long an answer holds", zero="default"),
-    Key("domainCacheTTL", Kind.DURATION, "10m", "how long a domain's answer holds", zero="default"),
-    Key("statsLogInterval", Kind.DURATION, "1m", "how often statistics are logged; 0 is never"),
+    Key(
+        "imageCacheTTL",
+        Kind.DURATION,
+        "30m",
+        "how long an answer holds",
+        zero="default",
+        most=_YEAR,
+    ),
+    Key(
+        "domainCacheTTL",
+        Kind.DURATION,
+        "10m",
+        "how long a domain's answer holds",
+        zero="default",
+        most=_YEAR,
+    ),
+    Key(
+        "statsLogInterval",
+        Kind.DURATION,
+        "1m",
+        "how often statistics are logged; 0 is never",
+        least="1s",
+        most=_YEAR,
+    ),
     Key("disableStats", Kind.BOOLEAN, "false", "log no statistics"),
 )
 
@@ -110,6 +151,14 @@ _KUBERNETES_KEYS = (
     ),
     Key("namespace", Kind.NAME, "kube-system", "namespace of the ConfigMap and the Secret"),
     Key("name", Kind.NAME, "image-cri-shim", "name of the ConfigMap and of the Secret"),
+    Key(
+        "hosts",
+        Kind.HOSTS,
+        None,
+        "registry hosts that the cluster may name, * for any text: harbor.example.com, "
+        "*.example.com:5000; by default all",
+        limit=REGISTRIES_LIMIT,
+    ),
 )
 
 TOP_KEYS = (
@@ -125,6 +174,8 @@ TOP_KEYS = (
         "15m",
         "bound on an image call that shows no progress",
         zero="default",
+        least="1s",
+        most=_YEAR,
     ),
     Key(
         "stallTimeout",
@@ -132,6 +183,8 @@ TOP_KEYS = (
         "30s",
         "a registry whose transfer stands still for so long is left for the next one",
         zero="default",
+        least="1s",
+        most="1h",
     ),
     Key("sandboxImage", Kind.IMAGE, None, "the pods' pause image; the runtime's own when absent"),
     Key(
@@ -140,12 +193,27 @@ TOP_KEYS = (
         "15s",
         "how often the configuration is looked at",
         zero="default",
+        least="100ms",
+        most=_YEAR,
     ),
     Key("offlinePriority", Kind.INTEGER, "1000", "the hub's priority", zero="default"),
-    Key("registries", Kind.MAPPINGS, None, "further registries", keys=_REGISTRY_KEYS),
+    Key(
+        "registries",
+        Kind.MAPPINGS,
+        None,
+        "further registries",
+        keys=REGISTRY_KEYS,
+        limit=REGISTRIES_LIMIT,
+    ),
     Key("cache", Kind.MAPPING, None, "the resolver's cache", keys=_CACHE_KEYS),
     Key("hub", Kind.MAPPING, None, "the hub's options", keys=_OPTION_KEYS),
-    Key("exclude", Kind.PATTERNS, None, "globs of images that are never rewritten"),
+    Key(
+        "exclude",
+        Kind.PATTERNS,
+        None,
+        "globs of images that are never rewritten",
+        limit=_PATTERNS_LIMIT,
+    ),
     Key(
         "fallback",
         Kind.CHOICE,
@@ -160,8 +228,30 @@ TOP_KEYS = (
         "the names of an image after a pull through a registry",
         choices=("original", "both", "registry"),
     ),
-    Key("probeTimeout", Kind.DURATION, "3s", "bound on asking the registries", zero="fault"),
-    Key("negativeCacheTTL", Kind.DURATION, "15s", "how long a miss is remembered; 0 is not"),
+    Key(
+        "onFailure",
+        Kind.CHOICE,
+        None,
+        "what serves the socket when the shim cannot start: bypass, the runtime itself; closed, "
+        "nothing. By default bypass, under fallback: deny closed",
+        choices=("bypass", "closed"),
+    ),
+    Key(
+        "probeTimeout",
+        Kind.DURATION,
+        "3s",
+        "bound on asking the registries",
+        zero="fault",
+        least="100ms",
+        most="5m",
+    ),
+    Key(
+        "negativeCacheTTL",
+        Kind.DURATION,
+        "15s",
+        "how long a miss is remembered; 0 is not",
+        most="1h",
+    ),
     Key("admin", Kind.SOCKET, None, "the admin socket; by default the shim's with .admin added"),
     Key("stateDir", Kind.PATH, "/var/lib/image-cri-shim", "folder for what outlives a restart"),
     Key("metrics", Kind.LISTEN, None, "host:port, :port or port to serve metrics at; off"),
@@ -176,73 +266,3 @@ TOP_KEYS = (
     Key("version", Kind.OLD, None, "old; accepted and not used, both CRI versions are served"),
     Key("registry.d", Kind.OLD, None, "old; accepted and not used"),
 )
-
-_LOGIN_KEYS = (
-    Key("username", Kind.SECRET, None, "user name"),
-    Key("password", Kind.SECRET, None, "password"),
-)
-
-_LOCAL_REASON = "the node's own: only its configuration file may say it"
-_TOP = {key.name: key for key in TOP_KEYS}
-_OPTIONS = {key.name: key for key in _OPTION_KEYS}
-
-
-def _local(*names: str) -> tuple[Key, ...]:
-    return tuple(Key(name, Kind.LOCAL, None, _LOCAL_REASON) for name in names)
-
-
-# What names a file stays with the node: whoever may write the ConfigMap shall not have
-# nodes send files of theirs to a registry of his.
-_CLUSTER_OPTION_KEYS = (
-    _OPTIONS["insecureSkipVerify"],
-    _OPTIONS["domains"],
-    _OPTIONS["path"],
-    *_local("caFile", "passwordFile", "dockerConfig"),
-)
-
-CLUSTER_KEYS = (
-    Key("version", Kind.OLD, None, "version of the format; v1"),
-    Key(
-        "sealos",
-        Kind.MAPPING,
-        None,
-        "the hub",
-        keys=(
-            Key("address", Kind.ADDRESS, None, "the hub's address"),
-            Key("auth", Kind.MAPPING, None, "the hub's login", keys=_LOGIN_KEYS),
-        ),
-    ),
-    Key(
-        "registries",
-        Kind.MAPPINGS,
-        None,
-        "further registries",
-        keys=(
-            _REGISTRY_KEYS[0],
-            Key("auth", Kind.MAPPING, None, "its login", keys=_LOGIN_KEYS),
-            _REGISTRY_KEYS[2],
-            *_CLUSTER_OPTION_KEYS,
-        ),
-    ),
-    Key("hub", Kind.MAPPING, None, "the hub's options", keys=_CLUSTER_OPTION_KEYS),
-    *(
-        _TOP[name]
-        for name in (
-            "offlinePriority",
-            "reloadInterval",
-            "force",
-            "debug",
-            "timeout",
-            "stallTimeout",
-            "cache",
-            "exclude",
-            "fallback",
-            "names",
-            "probeTimeout",
-            "negativeCacheTTL",
-        )
-    ),
-    *_local("shim", "cri", "admin", "stateDir", "metrics", "kubernetes"),
-)
-"""What `registries.yaml` of the ConfigMap and the Secret may hold: the Go shim's format, and
-those of ours that are the same for every node."""

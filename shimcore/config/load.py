@@ -1,25 +1,26 @@
-"""A file, or text, → Config; the cluster's part, if there is one, over it."""
+"""A file, or text, → Config; what comes from elsewhere, if there is any, over it."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from shimcore.config.building import build
-from shimcore.config.document import Tree, read_document
+from shimcore.config.document import read_document
 from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.kubernetes import ClusterPart
 from shimcore.config.model import Config, FileStamp
-from shimcore.config.origins import layer_of, merged
+from shimcore.config.origins import leaves
+from shimcore.config.overlay import Overlay
 from shimcore.errors import ConfigError, ConfigFault
 
 
-def load(path: str | os.PathLike[str], cluster: ClusterPart | None = None) -> Config:
+def load(path: str | os.PathLike[str], overlay: Overlay | None = None) -> Config:
     """The configuration in the file `path`; ConfigError with every fault of it.
 
-    What `cluster` says is merged over it, in memory.
+    What `overlay` says is merged over it, in memory.
     """
-    loaded = attempt(os.fspath(path), cluster)[0]
+    loaded = attempt(os.fspath(path), overlay).outcome
     if isinstance(loaded, ConfigError):
         raise loaded
     return loaded
@@ -33,15 +34,26 @@ def parse_config(text: str, source: str) -> Config:
     return _parse(text, source, Files(os.path.dirname(source)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What loading came to, and what it depended on: stamps of all files, what they held."""
+
+    outcome: Config | ConfigError
+    stamps: tuple[FileStamp, ...]
+    contents: Mapping[str, bytes] = field(repr=False)
+
+
 def attempt(
-    path: str, cluster: ClusterPart | None = None
-) -> tuple[Config | ConfigError, tuple[FileStamp, ...]]:
-    """What loading `path` comes to, and the stamps of all files that it depended on."""
-    files = Files(os.path.dirname(path))
+    path: str, overlay: Overlay | None = None, kept: Mapping[str, bytes] | None = None
+) -> Attempt:
+    """Load `path`; the files in `kept` hold what they held when they were kept."""
+    files = Files(os.path.dirname(path), kept)
+    outcome: Config | ConfigError
     try:
-        return _parse(_read(path, files), path, files, cluster), files.stamps()
+        outcome = _parse(_read(path, files), path, files, overlay)
     except ConfigError as error:
-        return error, files.stamps()
+        outcome = error
+    return Attempt(outcome, files.stamps(), files.contents)
 
 
 def _read(path: str, files: Files) -> str:
@@ -51,27 +63,23 @@ def _read(path: str, files: Files) -> str:
         raise ConfigError(path, (ConfigFault("", str(error)),)) from None
 
 
-def _parse(text: str, source: str, files: Files, cluster: ClusterPart | None) -> Config:
+def _parse(text: str, source: str, files: Files, overlay: Overlay | None) -> Config:
     tree, faults = read_document(text)
     if tree is None and faults:
         raise ConfigError(source, tuple(faults))
     if tree is not None and not isinstance(tree, dict):
         reason = "keys and values expected, such as: address: http://sealos.hub:5000"
         raise ConfigError(source, (ConfigFault("", reason),))
-    own = build(tree, source, files, faults, layer_of(tree, source).origins)
-    if cluster is None or not cluster.documents:
+    given = tree or {}
+    own = build(given, source, files, faults, dict.fromkeys(leaves(given, ""), source))
+    merged = None if overlay is None else overlay.over(given, own)
+    if merged is None:
         return own
-    if not own.kubernetes.enabled or not cluster.belongs_to(own.kubernetes):
-        return own
-    return _with_cluster(tree, source, files, cluster)
-
-
-def _with_cluster(tree: Tree, source: str, files: Files, cluster: ClusterPart) -> Config:
-    """The cluster's part over a file that is faultless by itself; the faults are the cluster's."""
-    layer = merged(layer_of(tree, source), cluster.layer(), keep_registries=False)
     try:
-        config = build(layer.tree, source, files, [], layer.origins)
+        config = build(merged.tree, source, files, [], merged.origins)
     except ConfigError as error:
-        names = " and ".join(cluster.origin(kind) for kind in cluster.documents)
-        raise ConfigError(f"{source} with {names}", error.faults) from None
-    return replace(config, notices=(*config.notices, *layer.notices))
+        # The file is faultless by itself: what is over it is at fault.
+        raise ConfigError(f"{source} with {overlay}", error.faults) from None
+    lone = (*own.lone_logins, *merged.lone_logins)
+    notices = (*config.notices, *merged.notices, *map(str, lone))
+    return replace(config, notices=notices, lone_logins=lone)

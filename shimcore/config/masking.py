@@ -31,6 +31,7 @@ def masked(config: Config) -> dict[str, Any]:
         "negativeCacheTTL": format_duration(config.negative_cache_ttl_s),
         "exclude": list(config.exclude),
         "fallback": config.fallback.value,
+        "onFailure": config.on_failure.value,
         "names": config.names.value,
         "admin": config.admin_socket,
         "stateDir": config.state_dir,
@@ -46,6 +47,7 @@ def _kubernetes(source: KubernetesSource) -> dict[str, Any]:
         "kubeconfig": source.kubeconfig,
         "namespace": source.namespace,
         "name": source.name,
+        "hosts": list(source.hosts),
     }
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from shimcore.reference import Mirror
+from shimcore.reference import Mirror, Patterns
+
+ANY_HOST = Patterns(("*",))
 
 
 class Names(StrEnum):
@@ -22,6 +24,14 @@ class Fallback(StrEnum):
 
     ALLOW = "allow"
     DENY = "deny"
+
+
+class OnFailure(StrEnum):
+    """What serves the socket when the shim cannot start."""
+
+    BYPASS = "bypass"
+    """The runtime itself: bytes are passed as they are."""
+    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -84,6 +94,23 @@ class KubernetesSource:
     kubeconfig: str = ""
     namespace: str = "kube-system"
     name: str = "image-cri-shim"
+    hosts: Patterns = ANY_HOST
+    """Registry hosts that the cluster may name, with the port where it is not the scheme's."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoneLogin:
+    """A login with no address beside it, which is therefore not used.
+
+    `origin` is the file or the object that it is in, `path` its key there.
+    """
+
+    origin: str
+    path: str
+
+    def __str__(self) -> str:
+        """What is wrong and how to mend it, for a log."""
+        return f"{self.origin}: {self.path} has no address beside it and is not used: write both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +138,9 @@ class Config:
     sandbox_image: str | None
     """The pods' pause image; None: the runtime's own."""
     reload_interval_s: float
-    exclude: tuple[str, ...]
+    exclude: Patterns
     fallback: Fallback
+    on_failure: OnFailure
     names: Names
     probe_timeout_s: float
     negative_cache_ttl_s: float
@@ -123,6 +151,8 @@ class Config:
     cache: CacheSettings
     notices: tuple[str, ...]
     kubernetes: KubernetesSource = KubernetesSource()
+    lone_logins: tuple[LoneLogin, ...] = ()
+    """Logins that are not used; the shim counts as degraded while there are any."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where each key that is given came from, by key path; a key that is not here: default."""
     files: tuple[FileStamp, ...] = field(default=(), repr=False, compare=False)

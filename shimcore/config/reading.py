@@ -6,24 +6,37 @@ from collections.abc import Sequence
 from typing import Any
 
 from shimcore.config.document import Tree, joined
+from shimcore.config.durations import format_duration, parse_duration
+from shimcore.config.faults import Faults
 from shimcore.config.keys import Key, Kind
 from shimcore.config.values import ITEMS, SCALARS, choice
-from shimcore.errors import ConfigFault
+
+TEXTS_LIMIT = 64 * 1024
+"""Most characters of one list of patterns; making so many ready takes half a second at worst."""
 
 Values = dict[str, Any]
 """Values by key name, each typed as its key's kind says; what was refused has its default."""
 
 
 class Reader:
-    """Reads mappings by their keys and collects what is wrong."""
+    """Reads mappings by their keys and collects what is wrong.
 
-    def __init__(self) -> None:
-        self.faults: list[ConfigFault] = []
+    A duration out of bounds is a fault, or the bound, with a notice, where the reader `clamps`.
+    """
+
+    def __init__(self, *, clamps: bool = False) -> None:
+        self.faults = Faults()
+        self.notices: list[str] = []
         self.old_keys: list[str] = []
+        self.ignored: list[str] = []
+        """Paths of what is given and not its writer's to say."""
+        self.clamped: dict[str, str] = {}
+        """By key path, the bound in place of what is given."""
+        self._clamps = clamps
 
     def fault(self, path: str, reason: str) -> None:
         """Note one fault."""
-        self.faults.append(ConfigFault(path, reason))
+        self.faults.note(path, reason)
 
     def mapping(self, tree: Tree, keys: Sequence[Key], path: str) -> Values:
         """A value for every key; those absent, null or refused have their default."""
@@ -39,6 +52,9 @@ class Reader:
         return {key.name: self._value(key, given.get(key.name), path) for key in keys}
 
     def _unknown(self, name: str, known: set[str], path: str) -> None:
+        if self.faults.full:
+            self.fault("", "")  # it is counted only, and looking for a near key takes time
+            return
         from difflib import get_close_matches  # noqa: PLC0415 - for a fault only
 
         by_lower = {candidate.lower(): candidate for candidate in known}
@@ -48,14 +64,11 @@ class Reader:
 
     def _value(self, key: Key, tree: Tree, parent: str) -> object:
         path = joined(parent, key.name)
-        if key.kind is Kind.OLD:
-            if tree is not None:
-                self.old_keys.append(key.name)
+        if key.kind in {Kind.OLD, Kind.LOCAL}:
+            self._note(key, tree, path)
             return None
-        if key.kind is Kind.LOCAL:
-            if tree is not None:
-                self.fault(path, key.doc)
-            return None
+        if key.kind is Kind.LOGIN and isinstance(tree, dict):
+            return self.mapping(tree, key.keys, path)
         if key.kind is Kind.MAPPING:
             return self.mapping(tree, key.keys, path)
         if key.kind is Kind.MAPPINGS:
@@ -64,8 +77,22 @@ class Reader:
             return self._items(key, tree, path)
         return self._scalar(key, tree, path)
 
+    def _note(self, key: Key, tree: Tree, path: str) -> None:
+        """A key that does not count."""
+        if key.kind is Kind.LOCAL:
+            self._ignore(tree, path)
+        elif tree is not None:
+            self.old_keys.append(key.name)
+
+    def _ignore(self, tree: Tree, path: str) -> None:
+        if isinstance(tree, dict):
+            for name, value in tree.items():
+                self._ignore(value, joined(path, name))
+        elif not is_empty(tree):
+            self.ignored.append(path)
+
     def _mappings(self, key: Key, tree: Tree, path: str) -> list[Values]:
-        items = self._list(tree, path)
+        items = self._list(key, tree, path)
         return [self.mapping(item, key.keys, f"{path}[{i}]") for i, item in enumerate(items)]
 
     def _items(self, key: Key, tree: Tree, path: str) -> tuple[str, ...] | None:
@@ -73,7 +100,7 @@ class Reader:
         if tree is None:
             return None
         texts = []
-        for index, item in enumerate(self._list(tree, path)):
+        for index, item in enumerate(self._list(key, tree, path)):
             if not isinstance(item, str) or not item:
                 self.fault(f"{path}[{index}]", f"text expected, not {_form(item)}")
                 continue
@@ -81,13 +108,19 @@ class Reader:
                 texts.append(ITEMS[key.kind](item))
             except ValueError as error:
                 self.fault(f"{path}[{index}]", str(error))
+        if sum(map(len, texts)) > TEXTS_LIMIT:
+            self.fault(path, f"more than {TEXTS_LIMIT // 1024} KiB of patterns")
+            return ()
         return tuple(texts)
 
-    def _list(self, tree: Tree, path: str) -> list[Tree]:
+    def _list(self, key: Key, tree: Tree, path: str) -> list[Tree]:
         if tree is None:
             return []
         if isinstance(tree, list):
-            return tree
+            if len(tree) <= key.limit:
+                return tree
+            self.fault(path, f"at most {key.limit} of them, not {len(tree)}")
+            return []
         self.fault(path, f"a list expected, not {_form(tree)}")
         return []
 
@@ -104,11 +137,38 @@ class Reader:
         except ValueError as error:
             self.fault(path, str(error))
             return default
+        if isinstance(value, float) and value:
+            return self._within(key, value, path)
         if value != 0 or isinstance(value, bool) or key.zero == "value":
             return value
         if key.zero == "fault":
             self.fault(path, "has to be more than 0")
         return default
+
+    def _within(self, key: Key, seconds: float, path: str) -> float:
+        """A duration within the key's bounds."""
+        least, most = key.least or "0s", key.most
+        bound = ""
+        if seconds < parse_duration(least):
+            bound = least
+        elif most and seconds > parse_duration(most):
+            bound = most
+        if not bound:
+            return seconds
+        limits = f"between {least} and {most}"
+        if not self._clamps:
+            self.fault(path, f"{limits}, not {format_duration(seconds)}")
+        else:
+            self.notices.append(
+                f"{path}: {format_duration(seconds)} is not {limits}; {bound} is used"
+            )
+            self.clamped[path] = bound
+        return parse_duration(bound)
+
+
+def is_empty(tree: Tree) -> bool:
+    """Whether nothing is given: null, an empty text, list or mapping, as in the Go shim."""
+    return not tree.strip() if isinstance(tree, str) else not tree
 
 
 def _read(key: Key, text: str) -> object:

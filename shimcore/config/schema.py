@@ -59,13 +59,20 @@ def _property(key: Key) -> dict[str, Any]:
     if key.kind is Kind.MAPPING:
         return {**said, **_object(key.keys), "type": ["object", "null"]}
     if key.kind is Kind.MAPPINGS:
-        return {**said, "type": ["array", "null"], "items": _object(key.keys)}
-    if key.kind in {Kind.DOMAINS, Kind.PATTERNS}:
+        items = _object(key.keys)
+        return {**said, "type": ["array", "null"], "items": items, "maxItems": key.limit}
+    if key.kind in {Kind.DOMAINS, Kind.HOSTS, Kind.PATTERNS}:
         item = {"type": ["string", "number", "boolean"], "minLength": 1}
         least = {"minItems": 1} if key.kind is Kind.DOMAINS else {}
-        return {**said, "type": ["array", "null"], "items": item, **least}
+        return {
+            **said,
+            "type": ["array", "null"],
+            "items": item,
+            "maxItems": key.limit,
+            **least,
+        }
     if key.kind is Kind.CHOICE:
-        return {**said, "enum": [*key.choices, None], "default": key.default}
+        return {**said, "enum": [*key.choices, None], **_default(key)}
     return {**said, **_default(key), **_SCALARS[key.kind]}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from shimcore.config.durations import parse_duration
@@ -25,6 +26,13 @@ from shimcore.reference import (
 SOCKET_PATH_LIMIT_BYTES = 107
 """Longest path of a unix socket: sun_path is 108 bytes with its NUL (unix(7))."""
 
+PORT_LIMIT = 65535
+HOST_LIMIT, LABEL_LIMIT = 253, 63
+"""Longest host name, and longest part of one (RFC 1035 §2.3.4)."""
+PATTERN_LIMIT = 256
+"""Longest pattern, in characters."""
+
+_NO_ADDRESS = "not an address: http://host:port or https://host:port expected"
 _DOCKER_HUB_API = "registry-1.docker.io"
 _API_PORTS = {"https": ":443", "http": ":80"}
 
@@ -33,6 +41,9 @@ _FALSE = {"false", "no", "off", "n"}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _LISTEN_HOST = re.compile(r"[A-Za-z0-9._-]*|\[[A-Fa-f0-9:.]+\]")
 _PORT = re.compile(r"[0-9]{1,5}")
+_PORT_AFTER = re.compile(r"(?<=[^:]):([^:\]]*)$")
+# What httpx takes for an IPv4 address; its dots are any characters.
+_LIKE_IPV4 = re.compile(r"[0-9]+.[0-9]+.[0-9]+.[0-9]+")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _API_PATHS = {"", "/v1", "/v2"}
 
@@ -44,6 +55,21 @@ class Address:
     url: str
     scheme: str
     host: str
+
+    @property
+    def plain_host(self) -> str:
+        """The host as it is compared: without the port that the scheme stands for."""
+        return self.host.removesuffix(_API_PORTS[self.scheme])
+
+    @property
+    def place(self) -> str:
+        """The same text for equal addresses: scheme, host and port."""
+        return place_of(self.scheme, self.host)
+
+
+def place_of(scheme: str, host: str) -> str:
+    """What tells registries apart: scheme, host and port."""
+    return f"{scheme}://{host.removesuffix(_API_PORTS[scheme])}"
 
 
 def shown(text: str) -> str:
@@ -113,9 +139,8 @@ def address(text: str) -> Address:
     url = text if "://" in text else f"https://{text}"
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError:
-        raise ValueError("not an address: http://host:port or https://host:port expected") from None
+        raise ValueError(_NO_ADDRESS) from None
     scheme, host = parts.scheme.lower(), parts.netloc.lower()
     if scheme not in _API_PORTS:
         raise ValueError("an address starts with http:// or https://")
@@ -126,9 +151,44 @@ def address(text: str) -> Address:
             "an address has no path after the host; a project goes into the key path, "
             "as in path: project/{path}"
         )
-    if port == 0:
-        raise ValueError("port 0 is no port")
+    port = _PORT_AFTER.search(host)
+    if port and not port[1].isdecimal():
+        raise ValueError(_NO_ADDRESS)
+    if port and not _is_port(port[1]):
+        raise ValueError(f"a port out of range: it is 1 to {PORT_LIMIT}, with no zero in front")
+    if not _resolvable(host[: port.start()] if port else host):
+        raise ValueError("no host has this name: a part of it is too long, or is no IDNA or IP")
     return _named(scheme, host)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_port(digits: str) -> bool:
+    return digits[0] != "0" and len(digits) <= len(str(PORT_LIMIT)) and int(digits) <= PORT_LIMIT
+
+
+def _resolvable(name: str) -> bool:
+    """Whether a resolver takes the name: parts of at most 63 bytes, `xn--…` readable (RFC 5891)."""
+    labels = name.split(".")
+    if _LIKE_IPV4.fullmatch(name) or name.startswith("["):
+        return _is_ip(name.strip("[]"))
+    if len(name) > HOST_LIMIT or any(len(label) > LABEL_LIMIT for label in labels):
+        return False
+    if not any(label.startswith("xn--") for label in labels):
+        return True
+    import idna  # noqa: PLC0415 - httpx's, slow to import, and seldom needed
+
+    try:
+        idna.decode(name)
+    except UnicodeError:
+        return False
+    return True
 
 
 def _named(scheme: str, host: str) -> Address:
@@ -166,6 +226,23 @@ def object_name(text: str) -> str:
     return text
 
 
+def pattern(text: str) -> str:
+    """A glob of images."""
+    if len(text) > PATTERN_LIMIT:
+        raise ValueError(f"a pattern has at most {PATTERN_LIMIT} characters")
+    return text
+
+
+def host_pattern(text: str) -> str:
+    """A registry's `host` or `host:port`, or a pattern of them with `*`."""
+    name, colon, port = text.rpartition(":")
+    sample = f"{name}:1" if colon and port == "*" else text
+    sample = sample.replace("*", "x.x")
+    if not (valid_domain(sample) or valid_domain(f"{sample}:1")) or len(text) > PATTERN_LIMIT:
+        raise ValueError(f"a registry's host expected, such as *.example.com, not {shown(text)}")
+    return text.lower()
+
+
 def domain_pattern(text: str) -> str:
     """A source domain, or a pattern of them with `*`."""
     if not valid_domain(text.replace("*", "x.x")):
@@ -191,6 +268,13 @@ def choice(key: Key, text: str) -> str:
     return text
 
 
+def login(text: str) -> str:
+    """`user:password`."""
+    if ":" not in text:
+        raise ValueError("user:password expected, and there is no colon in it")
+    return text
+
+
 SCALARS: dict[Kind, Callable[[str], object]] = {
     Kind.BOOLEAN: boolean,
     Kind.INTEGER: integer,
@@ -198,10 +282,15 @@ SCALARS: dict[Kind, Callable[[str], object]] = {
     Kind.SOCKET: socket,
     Kind.ADDRESS: address,
     Kind.SECRET: str,
+    Kind.LOGIN: login,
     Kind.PATH: path_text,
     Kind.LISTEN: listen,
     Kind.TEMPLATE: template,
     Kind.NAME: object_name,
     Kind.IMAGE: image,
 }
-ITEMS: dict[Kind, Callable[[str], str]] = {Kind.DOMAINS: domain_pattern, Kind.PATTERNS: str}
+ITEMS: dict[Kind, Callable[[str], str]] = {
+    Kind.DOMAINS: domain_pattern,
+    Kind.HOSTS: host_pattern,
+    Kind.PATTERNS: pattern,
+}

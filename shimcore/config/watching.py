@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from shimcore.config.files import stamp_now
-from shimcore.config.kubernetes import ClusterPart
-from shimcore.config.load import attempt
+from shimcore.config.load import Attempt, attempt
 from shimcore.config.model import Config
+from shimcore.config.overlay import Overlay
 from shimcore.errors import ConfigError
 
 
@@ -17,16 +18,24 @@ class Watcher:
     Content decides, read through symlinks: an edit in place, a file renamed over it and
     the swapped `..data` link of a mounted ConfigMap are all one thing, and a mere `touch`
     is none. Asks nothing of the kernel; someone calls `check` now and then, and hands in
-    what the cluster says (`put`).
+    what the cluster says (`put`). Each method reads files and parses: not for an event loop.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], config: Config, cluster: ClusterPart | None = None
+        self,
+        path: str | os.PathLike[str],
+        config: Config,
+        cluster: Overlay | None = None,
+        good: Mapping[str, bytes] | None = None,
     ) -> None:
         self._path = os.fspath(path)
         self._stamps = config.files
         self._cluster = cluster
-        self._offered: ClusterPart | None = None
+        self._offered: Overlay | None = None
+        self.good: Mapping[str, bytes] = good or {}
+        """What the files held, by path, that the last good configuration was read from."""
+        self.file_is_good = True
+        """Whether the file could be used when it was looked at last."""
 
     def check(self) -> Config | None:
         """The new configuration if anything changed since the last look, else None.
@@ -44,28 +53,51 @@ class Watcher:
         A cluster's part that was refused is tried again: the file may have been the fault.
         """
         if self._offered is not None:
-            loaded, self._stamps = attempt(self._path, self._offered)
-            if isinstance(loaded, Config):
+            tried = self._attempt(self._offered)
+            if isinstance(tried.outcome, Config):
                 self._cluster, self._offered = self._offered, None
-                return loaded
-        loaded, self._stamps = attempt(self._path, self._cluster)
-        if isinstance(loaded, ConfigError):
-            raise loaded
-        return loaded
+                return tried.outcome
+        outcome = self._attempt(self._cluster).outcome
+        if isinstance(outcome, ConfigError):
+            raise outcome
+        return outcome
+
+    def _attempt(self, cluster: Overlay | None) -> Attempt:
+        tried = attempt(self._path, cluster)
+        self._stamps = tried.stamps
+        self._note(tried)
+        return tried
+
+    def _note(self, tried: Attempt) -> None:
+        self.file_is_good = isinstance(tried.outcome, Config)
+        if self.file_is_good:
+            self.good = tried.contents
 
     @property
-    def cluster(self) -> ClusterPart | None:
+    def cluster(self) -> Overlay | None:
         """The cluster's part that counts: the last one that could be used."""
         return self._cluster
 
-    def put(self, cluster: ClusterPart) -> Config:
+    def put(self, cluster: Overlay) -> Config:
         """The configuration with another cluster's part from here on.
 
-        Raises ConfigError where the two do not go together; the part before then stays.
+        Over the last good file where the one there is not. Raises ConfigError where the two
+        do not go together; the part before then stays.
         """
         self._offered = cluster
-        loaded, stamps = attempt(self._path, cluster)
-        if isinstance(loaded, ConfigError):
-            raise loaded
-        self._stamps, self._cluster, self._offered = stamps, cluster, None
-        return loaded
+        tried = attempt(self._path, cluster)
+        outcome = tried.outcome
+        if isinstance(outcome, Config):
+            self._stamps = tried.stamps
+            self._note(tried)
+        elif self.good and self._is_bad():
+            self.file_is_good = False
+            outcome = attempt(self._path, cluster, self.good).outcome
+        if isinstance(outcome, ConfigError):
+            raise outcome
+        self._cluster, self._offered = cluster, None
+        return outcome
+
+    def _is_bad(self) -> bool:
+        """Whether the file cannot be used even by itself."""
+        return isinstance(attempt(self._path).outcome, ConfigError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from shimcore import __version__
-from shimcore.config import masked
+from shimcore.config import Config, masked
 from shimcore.config.origins import sources, values
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
@@ -128,6 +129,7 @@ class AdminServer:
             error=shim.config_fault,
             sources=sources(shim.config),
             kubernetes=self._kubernetes_state(),
+            unused_logins=map(str, shim.config.lone_logins),
         )
         state.loaded_at.FromNanoseconds(int(shim.loaded_at * 1e9))
         return state
@@ -146,17 +148,23 @@ class AdminServer:
         return state
 
     async def _reload(self, _request: Message, _context: Any) -> Message:
-        changed = self._shim.reload(forced=True)
+        changed = await self._shim.reload(forced=True)
         return admin_pb2.ReloadResponse(config=self._config_state(), changed=changed)
 
     async def _show_config(self, _request: Message, _context: Any) -> Message:
-        config = self._shim.config
-        text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
-        found = [
-            admin_pb2.ConfigValue(key=value.key, value=value.text, origin=value.origin)
-            for value in values(config)
-        ]
-        return admin_pb2.ShowConfigResponse(yaml=text, values=found, config=self._config_state())
+        answer = await asyncio.to_thread(_shown, self._shim.config)
+        answer.config.CopyFrom(self._config_state())
+        return answer
+
+
+def _shown(config: Config) -> admin_pb2.ShowConfigResponse:
+    """A configuration as text; that takes time, where it has many registries."""
+    text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
+    found = [
+        admin_pb2.ConfigValue(key=value.key, value=value.text, origin=value.origin)
+        for value in values(config)
+    ]
+    return admin_pb2.ShowConfigResponse(yaml=text, values=found)
 
 
 def _unary(

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from shimcore.config import load
+from shimcore.cluster.starting import own_start
 from shimcore.config.document import read_document
+from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.origins import Value
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
@@ -49,22 +50,25 @@ class Place:
 
 
 def place_of(file: str) -> Place:
-    """The sockets that the configuration names, as far as it can be read."""
+    """The sockets that the configuration names, or its last good copy, as far as it can be read."""
     try:
-        config = load(file)
+        start = own_start(file)
     except ConfigError as error:
         shim, admin = _named_sockets(file)
-        fault = "; ".join(str(one) for one in error.faults)
-        return Place(file, shim, admin, fault)
-    return Place(file, config.shim_socket, config.admin_socket)
+        return Place(file, shim, admin, _said(error))
+    fault = _said(start.file_error) if start.file_error else ""
+    return Place(file, start.own.shim_socket, start.own.admin_socket, fault)
+
+
+def _said(error: ConfigError) -> str:
+    return "; ".join(str(fault) for fault in error.faults)
 
 
 def _named_sockets(file: str) -> tuple[str, str]:
     """`shim` and `admin` of a file that has other faults; the defaults where it says nothing."""
     try:
-        with open(file, encoding="utf-8") as opened:
-            tree, _ = read_document(opened.read())
-    except (OSError, UnicodeDecodeError):
+        tree, _ = read_document(Files(os.path.dirname(file)).read_text(file))
+    except UnreadableFileError:
         tree = None
     named = tree if isinstance(tree, dict) else {}
     shim = named.get("shim")
@@ -98,6 +102,7 @@ def status(place: Place, *, timeout_s: float = ANSWER_S) -> Status:
             f"{answer.config.file} cannot be used, an older configuration is in force: "
             f"{answer.config.error}"
         )
+    detail += answer.config.unused_logins
     detail += _kubernetes_details(facts["config"].get("kubernetes"))
     if facts["config"]["valid"] and place.fault:
         detail.append(f"{place.file} cannot be used: {place.fault}")

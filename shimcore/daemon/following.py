@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shimcore.config.kubernetes import ClusterPart
-from shimcore.config.kubernetes_pace import Pace
-from shimcore.config.kubernetes_state import StateError, keep
-from shimcore.config.kubernetes_watch import Follower
+from shimcore.cluster.documents import ClusterPart
+from shimcore.cluster.kept import keep
+from shimcore.cluster.pace import Pace
+from shimcore.cluster.watch import Follower
+from shimcore.config.state import StateError
 from shimcore.daemon.shim import Shim
 
 log = logging.getLogger("shimcore.daemon")
@@ -24,7 +25,7 @@ async def follow_cluster(shim: Shim) -> None:
 
         async def tell(part: ClusterPart) -> None:
             before = shim.cluster.part
-            if shim.put_cluster(part) and (part.documents or (before and before.documents)):
+            if await shim.put_cluster(part) and (part.documents or (before and before.documents)):
                 await asyncio.to_thread(_keep, shim.config.state_dir, part)
 
         shim.cluster.follower = Follower(

@@ -11,10 +11,11 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from shimcore.cluster.starting import Start
 from shimcore.config import Config
-from shimcore.config.kubernetes_start import with_kept
 from shimcore.daemon import cluster, logs, upkeep
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.activation import inherited_sockets
@@ -33,7 +34,6 @@ from shimcore.runtime import (
 )
 
 if TYPE_CHECKING:
-    from shimcore.config.kubernetes_state import Kept
     from shimcore.daemon.metrics import MetricsServer
 
 log = logging.getLogger("shimcore.daemon")
@@ -62,24 +62,24 @@ class _Means:
     most_connections: int
 
 
-def serve(path: str, config: Config) -> None:
-    """Serve until SIGTERM or SIGINT, `config` having been loaded from `path`.
+def serve(path: str, start: Start) -> None:
+    """Serve until SIGTERM or SIGINT with the configuration at `path`, as it was loaded.
 
     Raises ShimError where serving cannot begin: the runtime did not come in `timeout`,
     or the socket is another's.
     """
     inherited = inherited_sockets()
-    lines = logs.set_up(debug=config.debug)
+    lines = logs.set_up(debug=start.config.debug)
     means = _Means(lines, inherited, most_connections(raise_limit()))
-    start = with_kept(path, config)
     config = start.config
+    _say_bad_file(start)
     for fault in start.faults:
         log.warning("%s", fault)
     for notice in config.notices:
         log.warning("%s: %s", config.source, notice)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         lines.serve_in(runner.get_loop())
-        runner.run(_serve(path, config, start.kept, means))
+        runner.run(_serve(path, start, means))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -93,7 +93,21 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(path: str, config: Config, kept: Kept | None, means: _Means) -> None:
+def _say_bad_file(start: Start) -> None:
+    if start.file_error is None:
+        return
+    for fault in start.file_error.faults:
+        log.error("%s: %s", start.file_error.source, fault)
+    kept = datetime.fromtimestamp(start.good_at, UTC).isoformat().replace("+00:00", "Z")
+    log.warning(
+        "%s cannot be used: the last good configuration, kept at %s, serves until it is mended",
+        start.file_error.source,
+        kept,
+    )
+
+
+async def _serve(path: str, start: Start, means: _Means) -> None:
+    config = start.config
     signals = _Signals()
     signals.watch()
     with contextlib.ExitStack() as sockets:
@@ -101,15 +115,19 @@ async def _serve(path: str, config: Config, kept: Kept | None, means: _Means) ->
         sockets.callback(listening.close)
         admin = ListeningSocket(config.admin_socket)
         sockets.callback(admin.close)
-        runtime = await _until_stopped(_find_runtime(config), signals.stop)
+        runtime = await _until_stopped(_find_runtime(config, start.own.timeout_s), signals.stop)
         if runtime is not None:
-            shim = Shim(path, config, runtime, kept)
+            shim = Shim(path, start, runtime)
             await _serve_on(listening, admin, shim, signals, means)
     log.info("stopped")
 
 
-async def _find_runtime(config: Config) -> str:
-    """The runtime's socket; without `force`, only once the runtime answers there."""
+async def _find_runtime(config: Config, limit_s: float) -> str:
+    """The runtime's socket; without `force`, only once the runtime answers there.
+
+    Waited for at most `limit_s`, the `timeout` of the node's file: the cluster's does not end
+    a start.
+    """
 
     def say(why: str) -> None:
         log.warning("waiting for the container runtime: %s", why)
@@ -122,8 +140,8 @@ async def _find_runtime(config: Config) -> str:
             log.warning("%s; assuming %s until it appears", error, KNOWN_SOCKETS[0])
             return KNOWN_SOCKETS[0]
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + config.timeout_s
-    path = config.runtime_socket or await wait_for_socket(config.timeout_s, say)
+    deadline = loop.time() + limit_s
+    path = config.runtime_socket or await wait_for_socket(limit_s, say)
     version = await wait_until_ready(path, max(deadline - loop.time(), 0.1), say)
     log.info("runtime %s", _described(path, version))
     return path
@@ -162,6 +180,7 @@ async def _serve_on(
         loop.create_task(upkeep.log_statistics(shim)),
         loop.create_task(cluster.follow(shim)),
         loop.create_task(shim.generations.names.recover(shim.config.names)),
+        loop.create_task(shim.keep_good()),
     ]
     try:
         await _first(signals.stop, upkeeping)

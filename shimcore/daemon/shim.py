@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from shimcore.cluster.documents import ClusterPart
+from shimcore.cluster.starting import Start
 from shimcore.config import Config, Watcher
-from shimcore.config.kubernetes import ClusterPart
+from shimcore.config.last_good import keep_good
 from shimcore.config.origins import sources
+from shimcore.config.state import StateError
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
 from shimcore.errors import ConfigError, RuntimeUnavailableError
@@ -18,10 +22,11 @@ from shimcore.relay.shell import Relay
 from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
 
 if TYPE_CHECKING:
-    from shimcore.config.kubernetes_state import Kept
-    from shimcore.config.kubernetes_watch import Follower
+    from shimcore.cluster.watch import Follower
 
 log = logging.getLogger("shimcore.daemon")
+
+_T = TypeVar("_T")
 
 # How long running pulls may go on after SIGTERM.
 DRAIN_S = 30.0
@@ -64,9 +69,8 @@ class ClusterState:
 class Shim:
     """Everything between the listening socket and the runtime's, for one run of `serve`."""
 
-    def __init__(
-        self, path: str, config: Config, runtime_socket: str, kept: Kept | None = None
-    ) -> None:
+    def __init__(self, path: str, start: Start, runtime_socket: str) -> None:
+        config, kept, bad = start.config, start.kept, start.file_error
         self.runtime_socket = runtime_socket
         self.runtime = RuntimeClient(runtime_socket)
         self.generations = Generations(config, self.runtime)
@@ -77,16 +81,23 @@ class Shim:
             self.generations.strict,
         )
         self.started_at = time.time()
-        self.loaded_at = self.started_at
+        self.loaded_at = start.good_at or self.started_at
         self.generation_number = 1  # of the configuration in force
         self.config_file = path
-        self.config_fault = ""  # what is wrong with the file as it is now
+        # What is wrong with the file as it is now.
+        self.config_fault = "; ".join(map(str, bad.faults)) if bad else ""
+        # When the configuration in force was kept, while the file has not been good since the
+        # start (seconds since 1970).
+        self.last_good_at = start.good_at
         self._started_with = config
         self.cluster = ClusterState(kept.part, kept.kept_at) if kept else ClusterState()
         self.replaced = asyncio.Event()  # another configuration has come into force
         self.bypass_due = asyncio.Event()  # what onFailure says may be another thing now
         self.bypass_due.set()
-        self._watcher = Watcher(path, config, self.cluster.part)
+        self._watcher = Watcher(path, config, self.cluster.part, start.contents)
+        self._kept_good = start.contents if bad else None
+        self._turn = asyncio.Lock()
+        self._changes: set[asyncio.Task[bool]] = set()
 
     @property
     def config(self) -> Config:
@@ -98,14 +109,50 @@ class Shim:
         """Path of the socket that is served."""
         return self._started_with.shim_socket
 
-    def reload(self, *, forced: bool) -> bool:
+    async def reload(self, *, forced: bool) -> bool:
         """Look at the configuration; whether another one is in force now.
 
         `forced` reads the files also when nothing about them has changed. A configuration
         that cannot be used is logged and kept out.
         """
+        return await self._in_turn(self._reload, forced)
+
+    async def put_cluster(self, part: ClusterPart) -> bool:
+        """Merge what the cluster says now; whether it could be used.
+
+        What cannot be used is logged and kept out: what the cluster said before stays.
+        """
+        return await self._in_turn(self._put_cluster, part)
+
+    async def keep_good(self) -> None:
+        """Keep the last good configuration for a start with a bad one, if it is not kept yet."""
+        good = self._watcher.good
+        if not good or good is self._kept_good:
+            return
+        self._kept_good = good
         try:
-            config = self._watcher.reload() if forced else self._watcher.check()
+            await asyncio.to_thread(keep_good, self.config.state_dir, self.config_file, good)
+        except StateError as error:
+            log.warning("%s; a start with a bad file would have nothing else", error)
+
+    async def _in_turn(self, change: Callable[[_T], Awaitable[bool]], value: _T) -> bool:
+        """One change after the other, each to its end, also when nobody waits for it any more."""
+
+        async def run() -> bool:
+            async with self._turn:
+                done = await change(value)
+                await self.keep_good()
+                return done
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
+    async def _reload(self, forced: bool) -> bool:
+        look = self._watcher.reload if forced else self._watcher.check
+        try:
+            config = await asyncio.to_thread(look)
         except ConfigError as error:
             self.config_fault = "; ".join(str(fault) for fault in error.faults)
             for fault in error.faults:
@@ -113,16 +160,13 @@ class Shim:
             return False
         if config is None:
             return False
+        self.config_fault, self.last_good_at = "", 0.0
         self._put_in_force(config)
         return True
 
-    def put_cluster(self, part: ClusterPart) -> bool:
-        """Merge what the cluster says now; whether it could be used.
-
-        What cannot be used is logged and kept out: what the cluster said before stays.
-        """
+    async def _put_cluster(self, part: ClusterPart) -> bool:
         try:
-            config = self._watcher.put(part)
+            config = await asyncio.to_thread(self._watcher.put, part)
         except ConfigError as error:
             self.cluster.fault = "; ".join(f"{error.source}: {fault}" for fault in error.faults)
             for fault in error.faults:
@@ -130,6 +174,8 @@ class Shim:
             return False
         self.cluster.fault = ""
         self.cluster.part, self.cluster.kept_at = part, 0.0
+        if self._watcher.file_is_good:
+            self.config_fault, self.last_good_at = "", 0.0
         if config == self.config:  # what is known has been confirmed
             self.generations.current.config = config
         else:
@@ -145,12 +191,12 @@ class Shim:
         logs.set_level(debug=config.debug)
         self.generations.replace(config)
         self.generation_number += 1
-        self.config_fault = ""
         self.loaded_at = time.time()
         self.replaced.set()
         self.bypass_due.set()
-        if self._watcher.cluster is not self.cluster.part:  # refused before, and usable now
-            self.cluster.part, self.cluster.fault = self._watcher.cluster, ""
+        part = self._watcher.cluster
+        if isinstance(part, ClusterPart) and part is not self.cluster.part:
+            self.cluster.part, self.cluster.fault = part, ""  # refused before, and usable now
         log.info("configuration reloaded from %s", " and ".join(sources(config)))
 
     async def runtime_report(self) -> RuntimeReport:

@@ -8,8 +8,7 @@ import logging
 import os
 import time
 
-from shimcore.config import Config
-from shimcore.config.model import Fallback
+from shimcore.config.model import OnFailure
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import Shim
@@ -35,7 +34,7 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
         if forced:
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            shim.reload(forced=forced)
+            await shim.reload(forced=forced)
         except OSError as error:  # no descriptor or no memory is left: the next look is another
             log.error("the configuration cannot be looked at: %s", error)
         if forced:
@@ -86,18 +85,12 @@ async def keep_bypass(shim: Shim) -> None:
     while True:
         await shim.bypass_due.wait()
         shim.bypass_due.clear()
-        runtime = shim.runtime_socket if _bypass_allowed(shim.config) else None
+        allowed = shim.config.on_failure is OnFailure.BYPASS
+        runtime = shim.runtime_socket if allowed else None
         try:
             await asyncio.to_thread(keep_link, runtime)
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had
             log.error("onFailure cannot be kept for a shim that does not start: %s", error)
-
-
-def _bypass_allowed(config: Config) -> bool:
-    choice = getattr(config, "on_failure", None)
-    if choice is None:
-        return config.fallback is not Fallback.DENY
-    return bool(choice.value == "bypass")
 
 
 async def log_statistics(shim: Shim) -> None:

@@ -85,20 +85,22 @@ class RuntimeState(_message.Message):
     def __init__(self, socket: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., api_version: _Optional[str] = ..., ready: bool = ..., detail: _Optional[str] = ...) -> None: ...
 
 class ConfigState(_message.Message):
-    __slots__ = ("file", "loaded_at", "valid", "error", "sources", "kubernetes")
+    __slots__ = ("file", "loaded_at", "valid", "error", "sources", "kubernetes", "unused_logins")
     FILE_FIELD_NUMBER: _ClassVar[int]
     LOADED_AT_FIELD_NUMBER: _ClassVar[int]
     VALID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     KUBERNETES_FIELD_NUMBER: _ClassVar[int]
+    UNUSED_LOGINS_FIELD_NUMBER: _ClassVar[int]
     file: str
     loaded_at: _timestamp_pb2.Timestamp
     valid: bool
     error: str
     sources: _containers.RepeatedScalarFieldContainer[str]
     kubernetes: KubernetesState
-    def __init__(self, file: _Optional[str] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., valid: bool = ..., error: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., kubernetes: _Optional[_Union[KubernetesState, _Mapping]] = ...) -> None: ...
+    unused_logins: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, file: _Optional[str] = ..., loaded_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., valid: bool = ..., error: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ..., kubernetes: _Optional[_Union[KubernetesState, _Mapping]] = ..., unused_logins: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class KubernetesState(_message.Message):
     __slots__ = ("state", "detail", "since", "error", "kept_at")

@@ -12,6 +12,7 @@ from shimcore.reference.hosts import (
     normalised_host,
 )
 from shimcore.reference.parsing import parse, parse_reference, valid_domain, valid_path
+from shimcore.reference.patterns import Patterns
 from shimcore.reference.rewriting import (
     Mirror,
     Unmapped,
@@ -27,6 +28,7 @@ __all__ = [
     "WELL_KNOWN_REGISTRIES",
     "ImageID",
     "Mirror",
+    "Patterns",
     "Reference",
     "Unmapped",
     "is_docker_hub",

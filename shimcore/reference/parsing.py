@@ -2,6 +2,7 @@
 
 reference := name [":" tag] ["@" digest]        name   := [domain "/"] path
 domain    := host [":" port]                    host   := domain-name | "[" IPv6 "]"
+port      := 1 to 65535, no leading zero (the grammar there takes any digits)
 path      := component ("/" component)*         tag    := [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}
 component := alnum (("." | "_" | "__" | "-"+) alnum)*
 
@@ -25,6 +26,9 @@ from shimcore.reference.value import (
     reads_as_image_id,
 )
 
+NAME_LIMIT = 1024
+"""Longest text that is looked at: a name of the longest host, path, tag and digest has 780."""
+
 PATH_LIMIT = 255
 """Longest path, in characters (distribution/reference, `RepositoryNameTotalLengthMax`)."""
 
@@ -43,6 +47,8 @@ _LABEL_RUN = re.compile(r"[A-Za-z0-9-]*")
 _IPV6 = re.compile(r"\[[a-fA-F0-9:]+\]")
 _IPV6_RUN = re.compile(r"\[[a-fA-F0-9:]*")
 _DIGITS = re.compile(r"[0-9]*")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_PORT_LIMIT = 65535
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HEX = re.compile(r"[a-f0-9]*")
 
@@ -53,6 +59,7 @@ def parse(text: str) -> Reference | ImageID:
     64 lower-case hex digits, or a whole digest (`sha256:` and 64 of them), is an ID.
     Raises ReferenceSyntaxError, nothing else.
     """
+    _check_length(text)
     if reads_as_image_id(text):
         return ImageID(text)
     return _parse_name(text)
@@ -60,6 +67,7 @@ def parse(text: str) -> Reference | ImageID:
 
 def parse_reference(text: str) -> Reference:
     """Like `parse`, for a name only: an image ID is a ReferenceSyntaxError, too."""
+    _check_length(text)
     if reads_as_image_id(text):
         raise ReferenceSyntaxError(text, 0, "this is an image ID, not a name")
     return _parse_name(text)
@@ -73,6 +81,13 @@ def valid_domain(text: str) -> bool:
 def valid_path(text: str) -> bool:
     """True when `text` is a repository path: components of the grammar, at most 255 characters."""
     return len(text) <= PATH_LIMIT and all(_COMPONENT.fullmatch(part) for part in text.split("/"))
+
+
+def _check_length(text: str) -> None:
+    if len(text) > NAME_LIMIT:
+        raise ReferenceSyntaxError(
+            text, NAME_LIMIT, f"a name is longer than {NAME_LIMIT} characters"
+        )
 
 
 def _parse_name(text: str) -> Reference:
@@ -116,7 +131,7 @@ def _domain_fault(text: str) -> tuple[int, str] | None:
 
 
 def _port_fault(text: str, host_end: int) -> tuple[int, str] | None:
-    """[":" digits] after the host."""
+    """[":" port] after the host."""
     if host_end == len(text):
         return None
     if text[host_end] != ":":
@@ -127,6 +142,9 @@ def _port_fault(text: str, host_end: int) -> tuple[int, str] | None:
         return port_end, "a port is digits only"
     if port_end == host_end + 1:
         return port_end, "the port is missing"
+    port = _PORT.fullmatch(text, host_end + 1)
+    if not port or int(port[0]) > _PORT_LIMIT:
+        return host_end + 1, f"a port is 1 to {_PORT_LIMIT}, with no zero in front"
     return None
 
 

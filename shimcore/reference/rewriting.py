@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.reference.hosts import is_well_known, normalised_host
 from shimcore.reference.parsing import parse_reference, valid_path
+from shimcore.reference.patterns import Patterns
 from shimcore.reference.value import DOCKER_HUB, Reference
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -76,10 +76,14 @@ def serves(mirror: Mirror, domain: str) -> bool:
     wanted = normalised_host(domain)
     if mirror.domains is None:
         return not is_well_known(mirror.host) or wanted == normalised_host(mirror.host)
-    return any(
-        pattern in {domain, wanted} or fnmatchcase(wanted, normalised_host(pattern))
-        for pattern in mirror.domains
-    )
+    if not mirror.domains.isdisjoint((domain, wanted)):
+        return True
+    return _domains(mirror.domains).first((wanted,)) is not None
+
+
+@lru_cache(maxsize=1024)
+def _domains(domains: frozenset[str]) -> Patterns:
+    return Patterns(map(normalised_host, domains))
 
 
 @lru_cache(maxsize=1024)
@@ -123,13 +127,8 @@ def is_excluded(image: Reference, patterns: Sequence[str]) -> str | None:
     name alone (`docker.io/library/nginx`), familiar (`nginx:latest`, `nginx`), or familiar
     with its domain (`docker.io/nginx`). A plain domain (`quay.io`) matches all its images.
     """
-    forms = _forms(image)
-    for pattern in patterns:
-        if pattern == image.domain or pattern in forms:
-            return pattern
-        if any(fnmatchcase(form, pattern) for form in forms):
-            return pattern
-    return None
+    listed = patterns if isinstance(patterns, Patterns) else Patterns(patterns)
+    return listed.first(_forms(image), image.domain)
 
 
 def _forms(image: Reference) -> tuple[str, ...]:

@@ -16,6 +16,13 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
 
+# What the shim keeps for itself; the copies of configurations have passwords.
+STATE_FILES = (
+    "/var/lib/image-cri-shim/last-good.json",
+    "/var/lib/image-cri-shim/kubernetes.json",
+    "/var/lib/image-cri-shim/pulls.journal",
+)
+
 
 @dataclass(slots=True)
 class Removal:
@@ -86,7 +93,7 @@ def uninstall(removal: Removal, control: ServiceControl | None, *, now: bool) ->
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
     yield from _apply(root, [change for change in removal.changes if not change.wiring])
-    for path in (BYPASS_LINK, FAILURES):
+    for path in (BYPASS_LINK, FAILURES, *STATE_FILES):
         write(root, path, None)
     known.forget(root)
     if control is not None:

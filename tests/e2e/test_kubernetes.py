@@ -142,7 +142,9 @@ async def test_the_life_of_a_configuration(
     kubeconfig = cluster.kubeconfig(tmp_path / "kubelet.conf", node)
     keys: dict[str, Any] = {"kubernetes": {"kubeconfig": str(kubeconfig)}}
     await asyncio.to_thread(cluster.apply, _object("ConfigMap", "timeout: 5m"))
-    login = f"sealos: {{auth: {{username: a, password: {PASSWORD}}}}}"
+    login = (
+        f"sealos: {{address: 'http://127.0.0.1:9', auth: {{username: a, password: {PASSWORD}}}}}"
+    )
     async with serving(tmp_path, runtime, **keys) as shim:
         await _until(shim, "5m")
         await asyncio.to_thread(cluster.apply, _object("Secret", f"{login}\ntimeout: 6m"))

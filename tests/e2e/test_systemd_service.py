@@ -23,6 +23,7 @@ SERVICE = "image-cri-shim.service"
 SOCKET = "image-cri-shim.socket"
 CONFIG = "/etc/image-cri-shim.yaml"
 SHIM = "/run/image-cri-shim.sock"
+LAST_GOOD = "/var/lib/image-cri-shim/last-good.json"
 HUB = "address: http://sealos.hub:5000\nauth: admin:pass:word\nreloadInterval: 1h\n"
 
 
@@ -235,9 +236,11 @@ def test_a_bad_configuration_is_refused(service: Machine, client: CriClient) -> 
 
 
 def test_a_bad_configuration_at_the_start(service: Machine) -> None:
-    """It is tried again until it is mended, or five times; a call waits that long."""
+    """Without a copy of a good one it is tried again until it is mended, or five times; a call
+    waits that long."""
     service.systemctl("stop", SERVICE)
     service.place("/run/image-cri-shim.failures").unlink(missing_ok=True)
+    service.place(LAST_GOOD).unlink(missing_ok=True)
     service.add(CONFIG, "address: http://sealos.hub:5000\ntimeout: soon\n", 0o600)
     service.run("systemctl", "start", SERVICE)
     wait_for("more tries", lambda: int(service.shows(SERVICE, "NRestarts")) >= 3, 20)
@@ -247,6 +250,17 @@ def test_a_bad_configuration_at_the_start(service: Machine) -> None:
         call = pool.submit(client.version)
         service.add(CONFIG, HUB, 0o600)
         assert call.result(20) == ("stand-in", "v1")
+
+
+def test_the_last_good_configuration_at_the_start(service: Machine) -> None:
+    """A typo and a reboot: the node has its runtime, the journal has the fault."""
+    wait_for("the copy", service.place(LAST_GOOD).exists, 10)
+    assert service.place(LAST_GOOD).stat().st_mode & 0o777 == 0o600
+    service.add(CONFIG, HUB + "adress: typo\n", 0o600)
+    service.systemctl("restart", SERVICE)
+    wait_for("an answer", lambda: answers(service), 20)
+    assert "the last good configuration" in service.journal("--priority=warning", "-n", "20")
+    assert service.shows(SERVICE, "ActiveState") == "active"
 
 
 class TestJournal:

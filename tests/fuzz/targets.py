@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.fuzz import parts
 from tests.fuzz.answers import answers
 from tests.fuzz.core import core
+from tests.fuzz.documents import documents
 
 Harness = Callable[[bytes], None]
 
@@ -18,6 +19,7 @@ TARGETS: dict[str, Harness] = {
     "unavailable": parts.unavailable,
     "requests": parts.requests,
     "config": parts.config,
+    "documents": documents,
     "reference": parts.reference,
     "challenge": parts.challenge,
     "answers": answers,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
-from shimcore.config import kubernetes_api
-from shimcore.config.kubernetes import ClusterPart, Kind
-from shimcore.config.kubernetes_api import Api
-from shimcore.config.kubernetes_errors import AwayError, GoneError, RefusedError
-from shimcore.config.kubernetes_pace import Pace
-from shimcore.config.kubernetes_watch import Condition, Follower
+from shimcore.cluster import api as kubernetes_api
+from shimcore.cluster.api import Api
+from shimcore.cluster.documents import ClusterPart, Kind
+from shimcore.cluster.errors import AwayError, GoneError, RefusedError
+from shimcore.cluster.pace import Pace
+from shimcore.cluster.watch import Condition, Follower
 from shimcore.config.model import KubernetesSource
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
 from tests.support.tls import PrivateCA
@@ -374,11 +376,30 @@ async def test_a_bad_kubeconfig(
         assert PASSWORD not in one.follower.standing.detail
 
 
+@pytest.mark.parametrize("which", ["kubeconfig", "client-key", "certificate-authority"])
+async def test_a_fifo_where_a_file_was(
+    source: KubernetesSource, tmp_path: Path, which: str
+) -> None:
+    """Nobody waits for a writer."""
+    os.mkfifo(tmp_path / "fifo")
+    path = Path(source.kubeconfig)
+    if which == "kubeconfig":
+        path = tmp_path / "fifo"
+    else:
+        tree = yaml.safe_load(path.read_text())
+        kind, name = ("users", "user") if which == "client-key" else ("clusters", "cluster")
+        tree[kind][0][name][which] = str(tmp_path / "fifo")
+        path.write_text(yaml.safe_dump(tree))
+    async with followed(KubernetesSource(True, str(path))) as one:
+        await one.until(lambda: one.condition is Condition.AWAY)
+        assert "not a regular file" in one.follower.standing.detail
+
+
 async def test_without_the_packages(
     source: KubernetesSource, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is said what to install; nothing else happens."""
-    monkeypatch.delitem(sys.modules, "shimcore.config.kubernetes_api")
+    monkeypatch.delitem(sys.modules, "shimcore.cluster.api")
     monkeypatch.setitem(sys.modules, "lightkube.config.client_adapter", None)
     async with followed(source) as one:
         await one.until(lambda: one.condition is Condition.NOT_INSTALLED)
@@ -394,4 +415,4 @@ async def test_a_secret_that_is_no_text(
     async with followed(source) as one:
         await one.until(lambda: bool(one.text(Kind.SECRET)))
         with pytest.raises(Exception, match="not YAML"):
-            one.told[-1].layer()
+            one.told[-1].layers()

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shimcore.config.kubernetes_state import FILE_NAME
+from shimcore.cluster.kept import FILE_NAME
 from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
+from shimcore.runtime import RuntimeClient
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
 from tests.support.serving import COMMAND, ServeProcess, serving
 
 PASSWORD = "pa55-w0rd-zx81"
 SECRET = f"""
-sealos: {{auth: {{username: admin, password: {PASSWORD}}}}}
+sealos: {{address: "http://127.0.0.1:9", auth: {{username: admin, password: {PASSWORD}}}}}
 registries: [{{address: 127.0.0.1:8, auth: {{username: robot, password: {PASSWORD}-2}}}}]
 """
 SECRET_NAME = "Secret kube-system/image-cri-shim"
@@ -95,7 +97,7 @@ async def test_change_bad_change_and_delete(tmp_path: Path, runtime: str, api: S
         assert shown["running"] is True
         origins = _origins(shown)
         assert origins["auth"] == ("admin:***", SECRET_NAME)
-        assert origins["address"] == ("http://127.0.0.1:9", str(shim.file))
+        assert origins["address"] == ("http://127.0.0.1:9", SECRET_NAME)
         assert origins["timeout"] == ("7m", "ConfigMap kube-system/image-cri-shim")
         assert origins["registries[0].priority"] == ("900", "ConfigMap kube-system/image-cri-shim")
         assert origins["registries[1].auth"] == ("robot:***", SECRET_NAME)
@@ -175,6 +177,84 @@ async def test_a_state_folder_that_cannot_be_written(
         await _log(shim, "the cluster's part cannot be kept")
         assert _origins(await _shown(shim))["timeout"][0] == "7m"
         assert "WARNING" in shim.log
+
+
+async def test_a_login_that_stands_alone(tmp_path: Path, runtime: str, api: StandInApi) -> None:
+    """The attack: the Secret's login has no address, the ConfigMap names another hub. It is not
+    used, and status says so until both stand together."""
+    alone = f"sealos: {{auth: {{username: admin, password: {PASSWORD}}}}}"
+    api.put("ConfigMap", "sealos: {address: 'http://127.0.0.1:7'}")
+    api.put("Secret", alone)
+    async with serving(tmp_path, runtime, kubernetes=_kubernetes(api, tmp_path)) as shim:
+        await _log(shim, "sealos.auth has no address beside it and is not used")
+        assert "auth" not in _origins(await _shown(shim))
+        done = await _command(shim, "status")
+        assert done.returncode == 1
+        assert f"{SECRET_NAME}: sealos.auth has no address" in " ".join(done.stdout.split())
+        api.put("Secret", f"sealos: {{address: 'http://127.0.0.1:7', {alone[9:]}")
+        await _log(shim, f"reloaded from {shim.file} and {SECRET_NAME}")
+        done = await _command(shim, "status")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert _origins(await _shown(shim))["auth"] == ("admin:***", SECRET_NAME)
+        _has_no_secret(shim.log)
+
+
+async def test_what_the_cluster_cannot_do_to_the_next_boot(
+    tmp_path: Path, runtime: str, api: StandInApi
+) -> None:
+    """The attack: `timeout: 1ms` was kept, and the next start waited so long for the runtime."""
+    kubernetes = _kubernetes(api, tmp_path)
+    text = json.dumps(
+        {
+            "namespace": "kube-system",
+            "name": "image-cri-shim",
+            "kept_at": 1,
+            "documents": {"ConfigMap": {"text": "timeout: 1ms\nnames: both", "version": "1"}},
+        }
+    )
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / FILE_NAME).write_text(text)
+    await api.stop()
+    late = StandInRuntime(str(tmp_path / "late.sock"), puller=pull_out_of_thin_air)
+    shim = ServeProcess(tmp_path, tmp_path / "late.sock", kubernetes=kubernetes)
+    try:
+        await asyncio.to_thread(shim.start, wait=False)
+        await _log(shim, "waiting for the container runtime")
+        await asyncio.sleep(2)
+        await late.start()
+        await _log(shim, "serving ")
+        assert "timeout: 1ms is not between 1s and 8760h" in shim.log
+        assert "names: ignored" in shim.log
+        assert _origins(await _shown(shim))["timeout"][0] == "1s"
+    finally:
+        shim.kill()
+        await late.stop()
+
+
+async def test_a_heavy_document_is_read_beside_the_calls(
+    tmp_path: Path, runtime: str, api: StandInApi
+) -> None:
+    """Half a megabyte, a second of reading: no call waits for it, before it was 20 s."""
+    heavy = "registries:\n" + "".join(
+        f"- {{address: r{n}.example, domains: [{', '.join(f'd{m}.example' for m in range(64))}]}}\n"
+        for n in range(256)
+    )
+    heavy += "exclude:\n" + "".join(f"- '*a*{n}*b'\n" for n in range(1024))
+    async with serving(tmp_path, runtime, kubernetes=_kubernetes(api, tmp_path)) as shim:
+        await _log(shim, "watching")
+        client = RuntimeClient(shim.socket)
+        await client.version(10)
+        api.put("ConfigMap", heavy)
+        times = []
+        while "and ConfigMap" not in shim.log:
+            started = time.monotonic()
+            await client.version(10)
+            times.append(time.monotonic() - started)
+        assert len(times) > 20
+        # 0.01 and 0.05 on an idle machine.
+        assert sorted(times)[len(times) * 99 // 100] < 0.25, times
+        assert max(times) < 1.0, times
+        await client.aclose()
 
 
 async def test_nothing_of_it_without_a_kubeconfig(tmp_path: Path, runtime: str) -> None:

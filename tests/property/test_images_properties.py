@@ -13,7 +13,7 @@ from shimcore.images.places import places_of
 from shimcore.images.resolver import Resolver
 from shimcore.images.wording import reason, refusal, shortened
 from shimcore.pb import cri_pb2
-from shimcore.reference import Mirror, Reference, parse_reference
+from shimcore.reference import Mirror, Patterns, Reference, parse_reference
 from shimcore.registry.answers import Outcome
 from tests.unit.images.fakes import Bench, FakeRegistries, FakeRuntime, config_of, failed
 
@@ -130,7 +130,7 @@ def test_best_found_by_priority_is_chosen(
     config = replace(
         config_of(),
         registries=tuple(replace(base, host=host, mirror=Mirror(host)) for host in hosts),
-        exclude=(),
+        exclude=Patterns(),
     )
     fake = FakeRegistries(
         {host: outcome for host, (outcome, _) in zip(hosts, answers, strict=True)},

@@ -232,7 +232,7 @@ def test_masked_shows_what_is_in_force_and_no_password() -> None:
     shown = masked(config)
     text = yaml.safe_dump(shown)
     assert json.loads(json.dumps(shown)) == shown
-    assert "pass" not in text.replace("passwordFile", "")
+    assert "pass" not in text.replace("bypass", "")
     assert shown["auth"] == "admin:***"
     again = read(text)
     assert masked(again) == shown

@@ -191,3 +191,37 @@ def test_knows_what_can_be_a_path() -> None:
     assert valid_path("library/nginx")
     assert not valid_path("library//nginx")
     assert not valid_path("a" * 256)
+
+
+@pytest.mark.parametrize("port", ["0", "05000", "00", "65536", "99999", "123456", "4" * 200])
+@pytest.mark.parametrize("host", ["localhost", "hub.example", "[::1]"])
+def test_a_port_is_a_port(host: str, port: str) -> None:
+    """1 to 65535 with no zero in front: what is none of these is no image's name."""
+    text = f"{host}:{port}/app:v1"
+    with pytest.raises(ReferenceSyntaxError, match=r"port|longer than 259"):
+        parse(text)
+    assert not valid_domain(f"{host}:{port}")
+
+
+@pytest.mark.parametrize("port", ["1", "80", "5000", "65535"])
+def test_ports(port: str) -> None:
+    """Both ends of the range are in it."""
+    assert parse_reference(f"localhost:{port}/app").domain == f"localhost:{port}"
+
+
+@pytest.mark.parametrize("text", ["a" * 16_777_216, "a" * 1025, "sha256:" + "0" * 16_000_000])
+def test_what_is_too_long_is_refused_at_once(text: str) -> None:
+    """16 MiB are no name; the error keeps and shows the beginning alone."""
+    with pytest.raises(ReferenceSyntaxError, match="longer than 1024") as caught:
+        parse(text)
+    assert len(str(caught.value)) < 2000
+    assert len(caught.value.text) < 2000
+    with pytest.raises(ReferenceSyntaxError):
+        parse_reference(text)
+
+
+def test_the_longest_name_is_one() -> None:
+    """Every part at its limit together is below the limit of the whole."""
+    domain = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61]) + ":65535"
+    text = f"{domain}/{'p' * 255}:{'t' * 128}@sha512:{'0' * 128}"
+    assert str(parse(text)) == text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from base64 import b64decode
 
+from shimcore.cluster.documents import DATA_KEY, Kind, read_cluster_document
 from shimcore.config.document import Tree, read_document
 from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.kubernetes import DATA_KEY, Kind, read_cluster_document
 from shimcore.config.load import load
 from shimcore.errors import ConfigError, ConfigFault
 
@@ -26,8 +26,9 @@ def checked(path: str) -> tuple[str, ...]:
         return load(path).notices
     if faults:
         raise ConfigError(path, tuple(faults))
-    read_cluster_document(_content(tree, path), f"{path}: {DATA_KEY}")
-    return ()
+    layer = read_cluster_document(_content(tree, path), f"{path}: {DATA_KEY}")
+    notices = (*layer.notices, *map(str, layer.lone_logins))
+    return tuple(notice.removeprefix(f"{path}: ") for notice in notices)
 
 
 def _content(manifest: dict[str, Tree], path: str) -> str:

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from cli.app import app
-from shimcore.config.checking import checked
+from shimcore.cluster.checking import checked
 from shimcore.errors import ConfigError
 
 MANIFESTS = Path(__file__).parents[3] / "contrib" / "kubernetes"
@@ -77,6 +77,18 @@ def test_a_bad_manifest(tmp_path: Path) -> None:
         assert status == 78
         assert "registries.yaml: sealos.auth.pasword: unknown key" in err
         assert PASSWORD not in err
+
+
+def test_a_manifest_of_which_not_all_counts(tmp_path: Path) -> None:
+    """What nodes would ignore is said, with status 0."""
+    text = f"names: both\ntimeout: 1ms\nsealos: {{auth: {{username: a, password: {PASSWORD}}}}}"
+    held = {"kind": "Secret", "stringData": {"registries.yaml": text}}
+    path = write(tmp_path / "secret.yaml", yaml.safe_dump(held))
+    status, _, err = check(path)
+    assert status == 0
+    for said in ("names: ignored", "timeout: 1ms is not between", "sealos.auth has no address"):
+        assert f"{path}: registries.yaml: {said}" in err
+    assert PASSWORD not in err
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind, read_cluster_document
 from shimcore.config import Config, Watcher, load, masked
-from shimcore.config.kubernetes import ClusterPart, Document, Kind, read_cluster_document
 from shimcore.config.model import KubernetesSource
 from shimcore.config.origins import sources, values
 from shimcore.errors import ConfigError
@@ -121,7 +121,7 @@ sealos: {address: http://hub.example:5000, auth: {username: a, password: from-ma
 registries: [{address: https://one.example, priority: 700}, {address: https://two.example}]
 """
     secret = """
-sealos: {auth: {username: b, password: from-secret}}
+sealos: {address: http://hub.example:5000, auth: {username: b, password: from-secret}}
 registries: [{address: one.example, auth: {username: c, password: d}}, {address: three.example}]
 """
     config = over(file, "address: https://local.example", config_map, secret)
@@ -160,8 +160,8 @@ def test_each_value_knows_where_it_came_from(file: Path) -> None:
 
 def test_no_representation_shows_a_password() -> None:
     """As in a traceback, or where somebody logs a value."""
-    cluster = part(SEALOS, "sealos: {auth: {username: a, password: hidden-9}}")
-    shown = repr((cluster, cluster.layer(), cluster.documents[Kind.SECRET]))
+    cluster = part(SEALOS, "sealos: {address: a.b, auth: {username: a, password: hidden-9}}")
+    shown = repr((cluster, cluster.layers(), cluster.documents[Kind.SECRET]))
     assert not any(secret in shown for secret in ("hidden-9", "pass:word", "secret-1"))
 
 
@@ -179,7 +179,9 @@ def test_a_login_stays_with_its_registry(file: Path) -> None:
     [
         ("https://hub.example", True),
         ("hub.example", True),
+        ("https://hub.example:443", True),
         ("http://hub.example", False),
+        ("http://hub.example:443", False),
         ("https://hub.example:444", False),
     ],
 )
@@ -200,29 +202,13 @@ def test_a_login_goes_over_a_login_file(file: Path, tmp_path: Path) -> None:
         "registries: [{address: one.example, passwordFile: pass, insecureSkipVerify: true}]"
     )
     cluster = (
-        "sealos: {auth: {username: u, password: from-cluster}}\n"
+        "sealos: {address: hub.example, auth: {username: u, password: from-cluster}}\n"
         "registries: [{address: one.example, auth: {username: u, password: from-cluster}}]"
     )
     for registry in over(file, local, cluster).registries:
         assert registry.credentials is not None
         assert registry.credentials.password == "from-cluster"
         assert registry.insecure_skip_verify
-
-
-@pytest.mark.parametrize("key", ["caFile", "passwordFile", "dockerConfig"])
-def test_the_cluster_names_no_files_of_the_node(key: str) -> None:
-    """Who may write the ConfigMap shall not have /etc/shadow sent to a registry of his."""
-    text = f"registries: [{{address: a.example, {key}: /etc/shadow}}]\nhub: {{{key}: /etc/shadow}}"
-    assert all("the node's own" in fault for fault in faults_of(text))
-    assert len(faults_of(text)) == 2
-
-
-@pytest.mark.parametrize("key", ["shim", "cri", "admin", "stateDir", "metrics", "kubernetes"])
-def test_what_is_the_nodes_own(key: str) -> None:
-    """Sockets and folders are for the file alone."""
-    assert faults_of(f"{key}: /x") == [
-        f"{key}: the node's own: only its configuration file may say it"
-    ]
 
 
 def test_all_faults_at_once() -> None:
@@ -288,7 +274,7 @@ def test_no_warning_that_the_file_holds_the_clusters_password(file: Path) -> Non
     """A file that others can read is warned of only if the password stands in it."""
     file.write_text("address: https://hub.example\nkubernetes: {enabled: true}\n")
     file.chmod(0o644)
-    config = load(file, part("sealos: {auth: {username: a, password: b}}"))
+    config = load(file, part("sealos: {address: hub.example, auth: {username: a, password: b}}"))
     assert config.hub.credentials is not None
     assert config.notices == ()
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn, Protocol
 
-from shimcore.config.kubernetes import ClusterPart, Document, Event, Kind
-from shimcore.config.kubernetes_errors import (
+from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
+from shimcore.cluster.errors import (
     AwayError,
     ClusterError,
     EndedError,
@@ -20,10 +20,10 @@ from shimcore.config.kubernetes_errors import (
     NotInstalledError,
     RefusedError,
 )
-from shimcore.config.kubernetes_pace import SETTLE_S, STEADY_S, Pace
+from shimcore.cluster.pace import SETTLE_S, STEADY_S, Pace
 from shimcore.config.model import KubernetesSource
 
-log = logging.getLogger("shimcore.config")
+log = logging.getLogger("shimcore.cluster")
 
 # A watch that has lasted less of its time than this was ended by a server that goes away.
 _EARLY = 0.9
@@ -34,7 +34,7 @@ _PASSING_REFUSALS = 2
 
 
 class Connection(Protocol):
-    """What is needed of `kubernetes_api.Api`."""
+    """What is needed of `api.Api`."""
 
     async def list(self, kind: Kind, *, fresh: bool) -> Event:
         """The object now."""
@@ -286,7 +286,7 @@ async def _connect(source: KubernetesSource) -> Connection:
 
 def _connect_now(source: KubernetesSource) -> Connection:
     try:
-        from shimcore.config.kubernetes_api import Api  # noqa: PLC0415
+        from shimcore.cluster.api import Api  # noqa: PLC0415
     except ImportError as error:
         missing = (error.name or "lightkube").partition(".")[0]
         raise NotInstalledError(

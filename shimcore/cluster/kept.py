@@ -7,23 +7,16 @@ It may hold passwords, as the objects do.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 
-from shimcore.config.files import FILE_LIMIT_BYTES
-from shimcore.config.kubernetes import ClusterPart, Document, Kind
+from shimcore.cluster.documents import ClusterPart, Document, Kind
 from shimcore.config.model import KubernetesSource
+from shimcore.config.state import StateError, read_state, write_state
 
 FILE_NAME = "kubernetes.json"
-_FILE_MODE, _FOLDER_MODE = 0o600, 0o700
-
-
-class StateError(Exception):
-    """The kept copy could not be read or written; the text says why, and shows nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,40 +40,14 @@ def keep(folder: str, part: ClusterPart) -> None:
             },
         }
     )
-    try:
-        os.makedirs(folder, _FOLDER_MODE, exist_ok=True)
-        _replace(os.path.join(folder, FILE_NAME), content.encode())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StateError(f"{folder}: the cluster's part cannot be kept: {reason}") from None
-
-
-def _replace(path: str, content: bytes) -> None:
-    """The new content under a name of its own first, on disk, and only then in place."""
-    descriptor, new = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{FILE_NAME}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), _FILE_MODE)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
+    write_state(folder, FILE_NAME, content.encode(), "the cluster's part")
 
 
 def recall(folder: str, source: KubernetesSource) -> Kept | None:
     """The copy of these objects, if there is one. Raises StateError where it is unusable."""
-    path = os.path.join(folder, FILE_NAME)
-    try:
-        with open(path, "rb") as file:
-            content = file.read(FILE_LIMIT_BYTES + 1)
-    except FileNotFoundError:
+    content = read_state(folder, FILE_NAME)
+    if content is None:
         return None
-    except OSError as error:
-        raise StateError(f"{path}: {error.strerror or error}") from None
     try:
         kept = _parsed(content, source)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -88,6 +55,7 @@ def recall(folder: str, source: KubernetesSource) -> Kept | None:
     else:
         return kept if kept.part.belongs_to(source) else None
     # Raised outside the handler: the error of json holds the whole text.
+    path = os.path.join(folder, FILE_NAME)
     raise StateError(f"{path}: not a copy that was kept here; it is not used")
 
 

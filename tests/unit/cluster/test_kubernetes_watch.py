@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from shimcore.config.kubernetes import ClusterPart, Document, Event, Kind
-from shimcore.config.kubernetes_errors import (
+from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
+from shimcore.cluster.errors import (
     AwayError,
     ClusterError,
     GoneError,
     NotInstalledError,
     RefusedError,
 )
-from shimcore.config.kubernetes_pace import Pace
-from shimcore.config.kubernetes_watch import Condition, Connection, Follower
+from shimcore.cluster.pace import Pace
+from shimcore.cluster.watch import Condition, Connection, Follower
 from shimcore.config.model import KubernetesSource
 from tests.support.simulated import run_simulated
 

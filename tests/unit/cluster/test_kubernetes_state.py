@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.config.kubernetes import ClusterPart, Document, Kind
-from shimcore.config.kubernetes_state import FILE_NAME, StateError, keep, recall
+from shimcore.cluster.documents import ClusterPart, Document, Kind
+from shimcore.cluster.kept import FILE_NAME, keep, recall
 from shimcore.config.model import KubernetesSource
+from shimcore.config.state import StateError
 
 SOURCE = KubernetesSource(enabled=True, kubeconfig="/k")
 PART = ClusterPart(

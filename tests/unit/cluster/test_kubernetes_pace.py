@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from statistics import mean
 
-from shimcore.config.kubernetes_pace import Pace
+from shimcore.cluster.pace import Pace
 
 NODES = 10_000
 

@@ -25,8 +25,9 @@ from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError as KubeConfigError
 
 from shimcore import __version__
-from shimcore.config.kubernetes import DATA_KEY, Document, Event, Kind
-from shimcore.config.kubernetes_errors import AwayError, GoneError, RefusedError
+from shimcore.cluster.documents import DATA_KEY, Document, Event, Kind
+from shimcore.cluster.errors import AwayError, GoneError, RefusedError
+from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.model import KubernetesSource
 
 ANSWER_S = 30.0
@@ -166,20 +167,41 @@ def _kubeconfig(path: str) -> SingleConfig:
     """The kubeconfig's current context. Raises AwayError, with nothing of its content."""
     reason = "not a kubeconfig"
     try:
-        single = KubeConfig.from_file(path).get()
+        files = Files(os.path.dirname(path))
+        content = files.read_bytes(os.path.expanduser(path))
+        single = KubeConfig.from_dict(yaml.safe_load(content), fname=path).get()
         if single is not None and single.user is not None:
+            _check_files(single, files)
             return single
         reason = "its current context has no user"
-    except OSError as error:
-        reason = error.strerror or "cannot be read"
+    except UnreadableFileError as error:
+        reason = str(error)
     except KubeConfigError:
-        reason = "no such file, or no current context in it"
+        reason = "no current context in it"
     except yaml.YAMLError:
         reason = "not YAML"
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"not a kubeconfig ({type(error).__name__})"
     # Raised outside the handlers: their errors may quote the file, which has a token or a key.
     raise AwayError(f"kubeconfig {path}: {reason}")
+
+
+def _check_files(config: SingleConfig, files: Files) -> None:
+    """That each file it names can be read without waiting. Raises UnreadableFileError."""
+    assert config.user is not None  # noqa: S101 - _kubeconfig has seen to it
+    user = config.user
+    named = {
+        "authority": config.cluster.certificate_auth,
+        "client certificate": user.client_cert,
+        "client key": user.client_key,
+        "token": user.token_file,
+    }
+    for name, path in named.items():
+        if path:
+            try:
+                files.read_bytes(os.fspath(config.abs_file(path)))
+            except UnreadableFileError as error:
+                raise UnreadableFileError(f"its {name}: {error}") from None
 
 
 def _client(config: SingleConfig) -> httpx2.AsyncClient:

@@ -1,0 +1,104 @@
+"""The configuration that a shim starts with: the file's or the last good one, and the cluster's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.last_good import recall_good
+from shimcore.config.load import attempt
+from shimcore.config.model import Config
+from shimcore.errors import ConfigError, ConfigFault
+
+if TYPE_CHECKING:
+    from shimcore.cluster.kept import Kept
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a shim starts with."""
+
+    own: Config
+    """Without the cluster's part."""
+    config: Config
+    contents: Mapping[str, bytes] = field(repr=False)
+    """What the files hold, or held, that it was read from."""
+    kept: Kept | None = None
+    """The copy of the cluster's part that is in it."""
+    faults: tuple[str, ...] = ()
+    """Why a copy of the cluster's part is not used."""
+    file_error: ConfigError | None = None
+    """Why the file is not used, if it is not: the last good configuration is."""
+    good_at: float = 0.0
+    """When that was kept (seconds since 1970)."""
+
+
+def begin(path: str) -> Start:
+    """All that counts. Raises ConfigError where neither the file nor a copy of it can be used."""
+    start = own_start(path)
+    return _with_kept(path, start, start.contents if start.file_error else None)
+
+
+def own_start(path: str) -> Start:
+    """The file, or else its copy, without the cluster's part. Raises ConfigError."""
+    tried = attempt(path)
+    if isinstance(tried.outcome, Config):
+        return Start(tried.outcome, tried.outcome, tried.contents)
+    good, faults = recall_good(path)
+    if good is None:
+        raise _and(tried.outcome, faults)
+    again = attempt(path, kept=good.contents)
+    if isinstance(again.outcome, ConfigError):
+        reasons = (f"the last good configuration is none: {one}" for one in again.outcome.faults)
+        raise _and(tried.outcome, tuple(reasons))
+    # What is watched is the file: it may be mended.
+    config = _without_lost_authorities(replace(again.outcome, files=tried.stamps))
+    return Start(config, config, good.contents, None, (), tried.outcome, good.kept_at)
+
+
+def with_kept(path: str, config: Config) -> Start:
+    """`config`, loaded from `path`, with the copy of the cluster's part over it, if usable."""
+    return _with_kept(path, Start(config, config, {}), None)
+
+
+def _with_kept(path: str, start: Start, good: Mapping[str, bytes] | None) -> Start:
+    own = start.own
+    if not own.kubernetes.enabled:
+        return start
+    # A node without a part from the cluster does not load what reads it.
+    from shimcore.cluster.kept import recall  # noqa: PLC0415
+    from shimcore.config.state import StateError  # noqa: PLC0415
+
+    try:
+        kept = recall(own.state_dir, own.kubernetes)
+    except StateError as error:
+        return replace(start, faults=(str(error),))
+    if kept is None or not kept.part.documents:
+        return replace(start, kept=kept)
+    outcome = attempt(path, kept.part, good).outcome
+    if isinstance(outcome, Config):
+        return replace(start, config=replace(outcome, files=own.files), kept=kept)
+    faults = (f"the kept copy is not used: {outcome.source}: {one}" for one in outcome.faults)
+    return replace(start, faults=tuple(faults))
+
+
+def _without_lost_authorities(config: Config) -> Config:
+    """No `caFile` that cannot be read now: its registry is then not trusted, if not by others."""
+    files = Files("")
+    kept = []
+    for registry in config.registries:
+        try:
+            if registry.ca_file:
+                files.read_bytes(registry.ca_file)
+            kept.append(registry)
+        except UnreadableFileError:
+            kept.append(replace(registry, ca_file=None))
+    hub = next(registry for registry in kept if registry.is_hub)
+    return replace(config, hub=hub, registries=tuple(kept))
+
+
+def _and(error: ConfigError, reasons: tuple[str, ...]) -> ConfigError:
+    more = (ConfigFault("", reason) for reason in reasons)
+    return ConfigError(error.source, (*error.faults, *more))

@@ -1,0 +1,99 @@
+"""The last configuration that was good, kept for a start with a file that is not.
+
+One JSON file in `stateDir`: `{"source", "kept_at", "files": {path: base64}}`, the configuration
+file itself and all that was read for it. It holds passwords, as those do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from shimcore.config.document import read_document
+from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.keys import TOP_KEYS
+from shimcore.config.state import StateError, read_state, write_state
+
+FILE_NAME = "last-good.json"
+_DEFAULT_FOLDER = next(key.default or "" for key in TOP_KEYS if key.name == "stateDir")
+# In a file that is not even YAML, this is what it most likely meant.
+_FOLDER_LINE = re.compile(r"""^stateDir:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class LastGood:
+    """What the files held, by path, and when that was kept (seconds since 1970)."""
+
+    contents: Mapping[str, bytes] = field(repr=False)
+    kept_at: float
+
+
+def keep_good(folder: str, path: str, contents: Mapping[str, bytes]) -> None:
+    """Keep what the configuration at `path` was read from, unless it is kept already.
+
+    Raises StateError.
+    """
+    try:
+        before = _recall(folder, path)
+    except StateError:
+        before = None
+    if before is not None and before.contents == contents:
+        return
+    tree = {
+        "source": os.path.abspath(path),
+        "kept_at": round(time.time()),
+        "files": {name: b64encode(content).decode() for name, content in contents.items()},
+    }
+    write_state(folder, FILE_NAME, json.dumps(tree).encode(), "the configuration")
+
+
+def recall_good(path: str) -> tuple[LastGood | None, tuple[str, ...]]:
+    """What was kept of the configuration at `path`, and why a copy is not used.
+
+    Looked for where the file says, as far as it can be read, and in the default folder.
+    """
+    faults = []
+    for folder in dict.fromkeys(_folders(path)):
+        try:
+            found = _recall(folder, path)
+        except StateError as error:
+            faults.append(str(error))
+            continue
+        if found is not None:
+            return found, ()
+    return None, tuple(faults)
+
+
+def _recall(folder: str, path: str) -> LastGood | None:
+    content = read_state(folder, FILE_NAME)
+    if content is None:
+        return None
+    try:
+        tree = json.loads(content)
+        files = {str(k): b64decode(v, validate=True) for k, v in tree["files"].items()}
+        source, found = str(tree["source"]), LastGood(files, float(tree["kept_at"]))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        source, found = "", None
+    if found is None or (source == os.path.abspath(path) and path not in found.contents):
+        # Raised outside the handler: the error of json holds the whole text.
+        raise StateError(f"{os.path.join(folder, FILE_NAME)}: not a copy that was kept here")
+    return found if source == os.path.abspath(path) else None
+
+
+def _folders(path: str) -> Iterator[str]:
+    files = Files(os.path.dirname(path))
+    try:
+        text = files.read_text(path)
+    except UnreadableFileError:
+        text = ""
+    tree, _ = read_document(text)
+    named = tree.get("stateDir") if isinstance(tree, dict) else None
+    line = _FOLDER_LINE.search(text)
+    for folder in (named, line and line[1], _DEFAULT_FOLDER):
+        if isinstance(folder, str) and folder.strip():
+            yield files.resolve(folder.strip())

@@ -1,0 +1,55 @@
+"""Files in `stateDir`, for what outlives a restart: mode 0600, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+
+from shimcore.config.files import FILE_LIMIT_BYTES, read_file
+
+_FILE_MODE, _FOLDER_MODE = 0o600, 0o700
+
+
+class StateError(Exception):
+    """What is kept could not be read or written; the text says why, and shows nothing of it."""
+
+
+def write_state(folder: str, name: str, content: bytes, what: str) -> None:
+    """Write a file, replacing the one before in one step. Raises StateError, naming `what`."""
+    if len(content) > FILE_LIMIT_BYTES:
+        raise StateError(f"{folder}: {what} cannot be kept: it is too long")
+    try:
+        os.makedirs(folder, _FOLDER_MODE, exist_ok=True)
+        _replace(os.path.join(folder, name), content)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StateError(f"{folder}: {what} cannot be kept: {reason}") from None
+
+
+def _replace(path: str, content: bytes) -> None:
+    """The new content under a name of its own first, on disk, and only then in place."""
+    folder, name = os.path.split(path)
+    descriptor, new = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), _FILE_MODE)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def read_state(folder: str, name: str) -> bytes | None:
+    """What was kept; None for nothing. Raises StateError."""
+    path = os.path.join(folder, name)
+    try:
+        return read_file(path)[0]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror or error}") from None

@@ -1,0 +1,175 @@
+"""The last good configuration: kept with all that it was read from, and found by a bad file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from shimcore.cluster.documents import ClusterPart, Document, Kind
+from shimcore.cluster.kept import keep
+from shimcore.cluster.starting import begin
+from shimcore.config import Config, Watcher, load
+from shimcore.config.last_good import FILE_NAME, keep_good, recall_good
+from shimcore.config.load import attempt
+from shimcore.config.model import KubernetesSource
+from shimcore.config.state import StateError
+from shimcore.errors import ConfigError
+
+PASSWORD = "pa55-w0rd-zx81"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    return tmp_path / "shim.yaml"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+def kept(path: Path, text: str) -> Config:
+    """A good configuration, kept in its stateDir."""
+    tried = attempt(str(write(path, text)))
+    assert isinstance(tried.outcome, Config)
+    keep_good(tried.outcome.state_dir, str(path), tried.contents)
+    return tried.outcome
+
+
+def part(text: str) -> ClusterPart:
+    source = KubernetesSource(enabled=True)
+    return ClusterPart(source, {Kind.CONFIG_MAP: Document(text, "1")})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "stateDir: state\nadress: x",
+        "stateDir: state\n: [",
+        "\tbad\nstateDir:  'state' # here\n",
+        '{"stateDir": "state", "address": ["x"]}',
+    ],
+)
+def test_a_bad_file_says_where_the_copy_is(file: Path, tmp_path: Path, bad: str) -> None:
+    """As far as it can be read: as YAML, else by the line."""
+    (tmp_path / "pass").write_text(f"u:{PASSWORD}\n")
+    (tmp_path / "pass").chmod(0o600)
+    before = kept(file, "address: h.example\nhub: {passwordFile: pass}\nstateDir: state\n")
+    write(file, bad)
+    (tmp_path / "pass").unlink()
+    start = begin(str(file))
+    assert start.config == before
+    assert start.config.hub.credentials is not None
+    assert start.file_error is not None
+    assert start.file_error.faults
+    assert start.good_at > 1_500_000_000
+    assert PASSWORD not in repr(start)
+    # What is watched is the bad file.
+    assert Watcher(file, start.config, None, start.contents).check() is None
+    write(file, "address: new.example\n")
+    config = Watcher(file, start.config, None, start.contents).check()
+    assert config is not None
+    assert config.hub.host == "new.example"
+
+
+def test_a_copy_of_another_file_is_none(file: Path, tmp_path: Path) -> None:
+    """Two shims may have one stateDir, and one of them is asked about with a typo in its name."""
+    kept(file, "address: h.example\nstateDir: state\n")
+    other = write(tmp_path / "other.yaml", "adress: x\nstateDir: state\n")
+    assert recall_good(str(other)) == (None, ())
+    with pytest.raises(ConfigError, match="adress"):
+        begin(str(other))
+
+
+def test_a_copy_that_is_no_good_any_more(file: Path, tmp_path: Path) -> None:
+    """As after a downgrade: both faults are said, and it is no start."""
+    kept(file, "address: h.example\nstateDir: state\n")
+    copy = tmp_path / "state" / FILE_NAME
+    tree = json.loads(copy.read_text())
+    tree["files"][str(file)] = "bmV3ZXI6IDE="  # newer: 1
+    copy.write_text(json.dumps(tree))
+    write(file, "adress: x\nstateDir: state\n")
+    with pytest.raises(ConfigError) as caught:
+        begin(str(file))
+    reasons = [str(fault) for fault in caught.value.faults]
+    assert "adress: unknown key; did you mean address?" in reasons
+    assert "the last good configuration is none: newer: unknown key" in reasons
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {"x": "!"}}', '{"files": 1}'])
+def test_a_spoiled_copy(file: Path, tmp_path: Path, content: str) -> None:
+    """It is said, without its content; the next good configuration replaces it."""
+    kept(file, "address: h.example\nstateDir: state\n")
+    (tmp_path / "state" / FILE_NAME).write_text(content)
+    assert "not a copy that was kept here" in recall_good(str(file))[1][0]
+    kept(file, "address: h.example\nstateDir: state\n")
+    assert recall_good(str(file))[0] is not None
+
+
+def test_what_is_kept_already_is_not_written_again(file: Path, tmp_path: Path) -> None:
+    """A start costs the disk nothing."""
+    kept(file, "address: h.example\nstateDir: state\n")
+    copy = tmp_path / "state" / FILE_NAME
+    before = copy.stat()
+    kept(file, "address: h.example\nstateDir: state\n")
+    assert copy.stat().st_ino == before.st_ino
+    assert copy.stat().st_mode & 0o777 == 0o600
+    kept(file, "address: other.example\nstateDir: state\n")
+    assert copy.stat().st_ino != before.st_ino
+
+
+def test_more_than_could_be_read_back(tmp_path: Path) -> None:
+    """Is not kept, and that is said."""
+    with pytest.raises(StateError, match="too long"):
+        keep_good(str(tmp_path), "/c.yaml", {"/c.yaml": b"x" * 4_000_000})
+
+
+def test_authorities_that_are_gone(file: Path, tmp_path: Path, ca_pem: bytes) -> None:
+    """Their registry is not trusted by them then; a FIFO in their place is not opened again."""
+    (tmp_path / "ca.pem").write_bytes(ca_pem)
+    kept(file, "address: h.example\nhub: {caFile: ca.pem}\nstateDir: state\n")
+    (tmp_path / "ca.pem").unlink()
+    os.mkfifo(tmp_path / "ca.pem")
+    config = begin(str(file)).config
+    assert config.hub.ca_file is None
+    assert config.registries == (config.hub,)
+    assert not config.hub.insecure_skip_verify
+
+
+def test_the_cluster_goes_over_the_last_good(file: Path, tmp_path: Path) -> None:
+    """Its kept copy at the start, and what it says later, while the file is still bad."""
+    text = "address: h.example\nstateDir: state\nkubernetes: {enabled: true}\n"
+    kept(file, text)
+    keep(str(tmp_path / "state"), part("timeout: 1ms"))
+    write(file, f"adress: x\n{text}")
+    start = begin(str(file))
+    assert start.kept is not None
+    assert (start.own.timeout_s, start.config.timeout_s) == (900, 1)
+    watcher = Watcher(file, start.config, start.kept.part, start.contents)
+    assert watcher.put(part("timeout: 7m")).timeout_s == 420
+    assert not watcher.file_is_good
+    assert watcher.check() is None
+    with pytest.raises(ConfigError, match="ConfigMap kube-system/image-cri-shim: timeout"):
+        watcher.put(part("timeout: x"))
+    write(file, text)
+    config = watcher.check()
+    assert config is not None
+    assert config.timeout_s == 420
+    assert watcher.file_is_good
+
+
+def test_the_file_turns_bad_while_it_runs(file: Path) -> None:
+    """What the cluster says then counts over what the file said before."""
+    text = "address: h.example\nkubernetes: {enabled: true}\n"
+    watcher = Watcher(file, load(write(file, text)))
+    assert watcher.reload().timeout_s == 900
+    write(file, "adress: x\n")
+    with pytest.raises(ConfigError):
+        watcher.check()
+    assert watcher.put(part("timeout: 7m")).timeout_s == 420
+    assert not watcher.file_is_good

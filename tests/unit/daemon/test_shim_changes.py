@@ -1,0 +1,96 @@
+"""Changes of the configuration: read beside the event loop, in force one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shimcore.cluster.documents import ClusterPart, Document, Kind
+from shimcore.cluster.starting import begin
+from shimcore.config import Watcher
+from shimcore.config.last_good import FILE_NAME
+from shimcore.config.model import KubernetesSource
+from shimcore.daemon.shim import Shim
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"address: http://h.example\nstateDir: {tmp_path}/state\n"
+        f"kubernetes: {{enabled: true}}\n{text}"
+    )
+    path.chmod(0o600)
+    return path
+
+
+def part(text: str) -> ClusterPart:
+    source = KubernetesSource(enabled=True)
+    return ClusterPart(source, {Kind.CONFIG_MAP: Document(text, "1")})
+
+
+@pytest.fixture
+async def shim(tmp_path: Path) -> AsyncIterator[Shim]:
+    path = str(write(tmp_path, ""))
+    made = Shim(path, begin(path), str(tmp_path / "none.sock"))
+    yield made
+    await made.generations.close(1)
+    await made.runtime.aclose()
+
+
+async def test_nothing_is_read_in_the_loops_thread(
+    shim: Shim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the file, not the cluster's documents, and not the copy that is kept."""
+    threads = set()
+    for name in ("check", "reload", "put"):
+        plain = getattr(Watcher, name)
+
+        def noted(self: Watcher, *parts: ClusterPart, plain: object = plain) -> object:
+            threads.add(threading.current_thread())
+            assert callable(plain)
+            return plain(self, *parts)
+
+        monkeypatch.setattr(Watcher, name, noted)
+    await shim.reload(forced=True)
+    await shim.put_cluster(part("timeout: 5m"))
+    assert shim.config.timeout_s == 300
+    assert threads
+    assert threading.current_thread() not in threads
+    assert (tmp_path / "state" / FILE_NAME).exists()
+
+
+async def test_a_change_goes_on_when_nobody_waits_for_it(shim: Shim, tmp_path: Path) -> None:
+    """As when the follower of the cluster is ended in the middle: what was read is in force."""
+    waiting = asyncio.create_task(shim.put_cluster(part("timeout: 5m")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    write(tmp_path, "debug: true\n")
+    await shim.reload(forced=False)  # or the other one has seen it already
+    assert (shim.config.timeout_s, shim.config.debug) == (300, True)
+    assert shim.cluster.part == part("timeout: 5m")
+
+
+async def test_one_after_the_other(shim: Shim) -> None:
+    """The last one counts, however many come at once; each is in force for a moment."""
+    before = shim.generation_number
+    changes = [shim.put_cluster(part(f"timeout: {number}m")) for number in range(1, 21)]
+    assert all(await asyncio.gather(*changes))
+    assert shim.config.timeout_s == 20 * 60
+    assert shim.generation_number == before + 20
+
+
+async def test_a_bad_file_and_a_good_cluster(shim: Shim, tmp_path: Path) -> None:
+    """The fault stays told until the file is mended; the cluster's part counts."""
+    write(tmp_path, "adress: x\n")
+    assert not await shim.reload(forced=False)
+    assert "adress" in shim.config_fault
+    assert await shim.put_cluster(part("timeout: 5m"))
+    assert shim.config.timeout_s == 300
+    assert "adress" in shim.config_fault
+    write(tmp_path, "")
+    assert await shim.reload(forced=False)
+    assert shim.config_fault == ""
