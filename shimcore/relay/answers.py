@@ -60,9 +60,7 @@ class Answers:
         self._waiting += 1
         state.end_here(opened)
         replies.queue.add_data(stream, payload, end_stream=False, ledger=opened.reply)
-        replies.queue.add_last(
-            stream, partial(self._trailers, stream), partial(self._sent, opened)
-        )
+        replies.queue.add_last(stream, partial(self._trailers, stream), partial(self._sent, opened))
         return True
 
     def _trailers(self, stream: int) -> bytes:

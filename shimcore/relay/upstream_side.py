@@ -147,7 +147,7 @@ class UpstreamSide(Direction):
         changed = late = False
         if block is not None:
             before = self.decoder.changes
-            late = self._is_late(self._block.stream)
+            late = self._keep_block and self._is_late(self._block.stream)
             self._block_whole(block)
             changed = self.decoder.changes != before or state.lost
         if not self._keep_block:
