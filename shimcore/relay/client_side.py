@@ -113,8 +113,6 @@ class ClientSide(Direction):
         state = self._state
         if self._keep_block:
             self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
-        else:
-            state.to_upstream.in_block = not flags & frames.END_HEADERS
         block = self._block.add(fragment, flags)
         before = self.decoder.changes
         if block is not None:
@@ -122,6 +120,8 @@ class ClientSide(Direction):
             if self._keep_block:
                 changed = self.decoder.changes != before or state.lost
                 self._kept_block_whole(changed=changed)
+        if not self._keep_block:
+            state.to_upstream.in_block = block is None
         if self._refuse_now is not None:  # behind its HEADERS
             state.release(*self._refuse_now)
             self._refuse_now = None

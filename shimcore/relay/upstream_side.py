@@ -141,8 +141,6 @@ class UpstreamSide(Direction):
         state = self._state
         if self._keep_block:
             self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
-        else:
-            state.to_client.in_block = not flags & frames.END_HEADERS
         block = self._block.add(fragment, flags)
         changed = late = False
         if block is not None:
@@ -151,6 +149,7 @@ class UpstreamSide(Direction):
             self._block_whole(block)
             changed = self.decoder.changes != before or state.lost
         if not self._keep_block:
+            state.to_client.in_block = block is None
             return PASS
         if block is not None and (changed or not late):
             self._flow.queue.add_block(self._block.stream, b"".join(self._block.frames))
