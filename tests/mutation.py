@@ -101,7 +101,8 @@ MUTATIONS = (
     _m(
         "a second message after the first was told stays held",
         CLIENT,
-        '            if payload:\n                state.release(opened, "bytes after the message")\n',
+        "            if payload:\n"
+        '                state.release(opened, "bytes after the message")\n',
         "",
     ),
     _m(
@@ -341,8 +342,8 @@ MUTATIONS = (
     _m(
         "the client's credit for an answered stream goes on",
         CLIENT,
-        "        if stream in state.refused or (opened is not None and opened.phase is Phase.SWALLOWED):",
-        "        if opened is not None and opened.phase is Phase.SWALLOWED and waits:",
+        "        if stream in state.refused or (opened is not None",
+        "        if waits and (opened is not None",
     ),
     _m(
         "replies that pass are not counted",
@@ -545,7 +546,8 @@ MUTATIONS = (
         STREAMS,
         "        if not stream.strict:\n            self.send(stream, bytes(stream.gathered))\n"
         "            return",
-        "        if True:\n            self.send(stream, bytes(stream.gathered))\n            return",
+        "        if True:\n            self.send(stream, bytes(stream.gathered))\n"
+        "            return",
     ),
     _m(
         "a strict request is told before its end",
@@ -808,7 +810,8 @@ MUTATIONS = (
     _m(
         "a lost table releases nothing",
         STREAMS,
-        "            if stream.holding:\n                self.release(stream, reason)\n            else:",
+        "            if stream.holding:\n                self.release(stream, reason)\n"
+        "            else:",
         "            if stream.holding:\n                pass\n            else:",
     ),
     _m(
