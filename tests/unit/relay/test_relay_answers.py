@@ -209,6 +209,26 @@ def test_upstream_fills_its_window_just_after_an_answer() -> None:
     assert wire.core.reply_windows == (605, 605, 0)
 
 
+def test_the_reply_to_a_forwarded_call_is_counted_and_waits_like_others() -> None:
+    """Whether upstream's windows are true or not."""
+    wire = Wire()
+    wire.call(1)
+    wire.core.forward(1, None)
+    wire.upstream(frames.frame(frames.DATA, 0, 1, message(b"x" * 95)))
+    assert wire.core.reply_windows == (DEFAULT - 100, DEFAULT - 100, 0)
+    wire.to_client()
+    filled(wire, 3, left=100)
+    wire.call(5)
+    wire.core.answer(5, b"x" * 45)
+    wire.call(7)
+    wire.core.forward(7, None)
+    wire.headers(7, RESPONSE)
+    wire.to_client()
+    wire.upstream(frames.frame(frames.DATA, 0, 7, message(b"y" * 75)))
+    assert len(body(wire.to_client(), 7)) == 50
+    assert wire.core.reply_windows == (20, 0, 30)
+
+
 def test_upstream_may_not_overrun_the_window_that_it_sees() -> None:
     """What waits here cannot grow past it (§6.9.1)."""
     wire = Wire()
@@ -389,6 +409,24 @@ def test_late_frames_while_the_answer_waits_stay_out_of_it() -> None:
         if frame.kind == frames.HEADERS:
             fields = wire.decoded(frame.payload)
     assert fields[1] == (b"x-new", b"value")
+
+
+@pytest.mark.parametrize("kind", [frames.DATA, frames.HEADERS])
+def test_upstreams_end_is_not_the_end_of_an_answer_that_waits(kind: int) -> None:
+    """The call is over when the client has all of it, with the shim's status."""
+    wire = Wire()
+    narrow(wire, 10)
+    wire.core.watched = True
+    wire.call(1)
+    wire.core.answer(1, b"x" * 20)
+    for _ in range(2):  # the second one is against the rules
+        payload = b"\x88" if kind == frames.HEADERS else b"late"
+        wire.upstream(frames.frame(kind, 0x5, 1, payload))
+    assert list(wire.core.live) == [1]
+    sent = wire.to_client()
+    wire.client(frames.window_update(1, 100))
+    assert body(sent + wire.to_client(), 1) == message(b"x" * 20)
+    assert wire.events()[-1] == StreamEnded(1, b"/images/Pull", 0)
 
 
 def test_answers_bring_the_size_update_that_the_client_waits_for() -> None:
@@ -599,6 +637,7 @@ def test_an_answer_that_waits_is_not_forgotten_for_others() -> None:
     for number in range(1, REFUSED_STREAMS + 10):
         wire.call(2 * number + 1)
         wire.core.refuse(2 * number + 1, 5, "no")
-    wire.to_client()
+    sent = wire.to_client()
     wire.upstream(frames.frame(frames.DATA, 0, 1, b"late"))
-    assert not wire.to_client()
+    wire.client(frames.window_update(1, 100))
+    assert body(sent + wire.to_client(), 1) == message(b"x" * 20)

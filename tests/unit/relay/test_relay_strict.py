@@ -189,13 +189,18 @@ def test_too_much_that_is_held_is_refused() -> None:
     wire.acknowledge()
     wire.upstream(frames.window_update(0, 1 << 30))
     part = b"\0" + MESSAGE_BYTES.to_bytes(4, "big") + bytes(1 << 22)
-    for stream in range(1, 2 * (CONNECTION_HELD_BYTES >> 22) + 4, 2):
+    last = 2 * (CONNECTION_HELD_BYTES >> 22) + 1
+    for stream in range(1, last, 2):
         wire.open(stream)
         wire.data(stream, part, end=False)
-    ended = [frame for frame in wire.to_client() if frame.kind == frames.HEADERS]
-    assert ended
-    assert dict(wire.decoded(ended[0].payload))[b"grpc-status"] == b"8"
-    assert not body(wire.to_upstream(), ended[0].stream)
+    wire.announce(frames.SETTINGS_INITIAL_WINDOW_SIZE, 10)
+    wire.to_client()
+    wire.open(last)
+    wire.data(last, part, end=False)
+    (ended,) = (frame for frame in wire.to_client() if frame.kind == frames.HEADERS)
+    assert ended.stream == last
+    assert dict(wire.decoded(ended.payload))[b"grpc-status"] == b"8"
+    assert not body(wire.to_upstream(), last)
 
 
 def test_a_refused_request_while_upstream_ends_the_call_is_dropped() -> None:
