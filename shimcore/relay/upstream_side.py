@@ -125,7 +125,9 @@ class UpstreamSide(Direction):
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
-        self._keep_block = self._is_late(stream)
+        state = self._state
+        known = stream in state.refused or stream in state.opened
+        self._keep_block = known and self._is_late(stream)
         if self._ledger.held:  # nothing waits in the queue while no byte is held
             queue = self._flow.queue
             self._keep_block |= queue.blocks_wait or queue.waits(stream)
@@ -133,7 +135,7 @@ class UpstreamSide(Direction):
         try:
             fragment = frames.header_fragment(data, start, end, flags)[skip:]
         except ValueError as error:
-            self._state.lose(f"malformed HEADERS from the runtime: {error}")
+            state.lose(f"malformed HEADERS from the runtime: {error}")
             fragment = b""
         return self._fragment(data, start, end, flags, fragment)
 
