@@ -41,6 +41,7 @@ def _m(name: str, file: str, old: str, new: str) -> Mutation:
 
 
 CLIENT, UPSTREAM, STREAMS = "client_side.py", "upstream_side.py", "streams.py"
+ANSWERS = "answers.py"
 
 MUTATIONS = (
     # 1. know each stream's method
@@ -100,7 +101,8 @@ MUTATIONS = (
     _m(
         "a second message after the first was told stays held",
         CLIENT,
-        "            if payload:\n                state.release(opened)\n",
+        "            if payload:\n"
+        '                state.release(opened, "bytes after the message")\n',
         "",
     ),
     _m(
@@ -112,21 +114,21 @@ MUTATIONS = (
     _m(
         "trailers do not release",
         CLIENT,
-        "            state.release(opened)  # trailers before",
-        "            pass  # trailers before",
+        '            state.release(opened, "trailers")  # before',
+        "            pass  # before",
     ),
     # 3. windows
     _m(
         "a shorter message credits nobody",
-        STREAMS,
-        "        if owed:\n            self.to_client.inject(frames.window_update(0, owed))",
-        "        if owed:\n            pass",
+        "flow.py",
+        "        self.credit(0, self.ledger.settle())",
+        "        self.ledger.settle()",
     ),
     _m(
         "a shorter message does not credit the stream",
         STREAMS,
-        "if owed and not stream.ended:",
-        "if False:",
+        "        if not stream.ended:\n            self.requests.credit(stream.id, owed)",
+        "",
     ),
     _m(
         "a longer message is not withheld",
@@ -143,13 +145,13 @@ MUTATIONS = (
     _m(
         "the surplus does not wait for the connection's window",
         "sendqueue.py",
-        "room = self._ledger.upstream",
+        "room = self._ledger.room",
         "room = 1 << 30",
     ),
     _m(
         "the surplus does not wait for the stream's window",
         "sendqueue.py",
-        "room = min(room, queue.ledger.room)",
+        "room = min(room, item.ledger.room)",
         "pass",
     ),
     _m(
@@ -167,9 +169,9 @@ MUTATIONS = (
     _m(
         "credit for held bytes is not withheld later",
         "windows.py",
-        '"""The client is given credit for bytes that upstream has not seen."""\n'
+        '"""The writer is given credit for bytes that the reader has not seen."""\n'
         "        self.debt += size",
-        '"""The client is given credit for bytes that upstream has not seen."""',
+        '"""The writer is given credit for bytes that the reader has not seen."""',
     ),
     _m(
         "withheld credit is not granted again",
@@ -185,15 +187,15 @@ MUTATIONS = (
     ),
     _m(
         "padding of queued DATA is not credited",
-        CLIENT,
-        "state.ledger.replace(end - start - (last - first), 0)",
-        "pass",
+        "direction.py",
+        "        self._ledger.replace(padding, 0)",
+        "        self._ledger.held -= padding",
     ),
     _m(
         "a reset does not give back what was held",
         STREAMS,
-        "        self.ledger.replace(size, 0)\n        self.drop_queued(stream.id)",
-        "        self.drop_queued(stream.id)",
+        "        self.ledger.replace(len(stream.gathered), 0)\n",
+        "        self.ledger.held -= len(stream.gathered)\n",
     ),
     _m(
         "DATA that passes is not counted",
@@ -224,13 +226,13 @@ MUTATIONS = (
     _m(
         "late header blocks are dropped, whatever they change",
         UPSTREAM,
-        "        if block is not None and changed:",
-        "        if False:",
+        "        if block is not None and (changed or not late):",
+        "        if block is not None and not late:",
     ),
     _m(
         "late header blocks are forwarded, whatever they change",
         UPSTREAM,
-        "        if block is not None and changed:",
+        "        if block is not None and (changed or not late):",
         "        if block is not None:",
     ),
     _m(
@@ -243,8 +245,8 @@ MUTATIONS = (
     _m(
         "late DATA is not credited to upstream",
         UPSTREAM,
-        "self._state.to_upstream.inject(frames.window_update(0, end - start))",
-        "pass",
+        "        self._flow.drop(end - start)\n",
+        "",
     ),
     _m(
         "a refusal indexes its fields",
@@ -260,19 +262,19 @@ MUTATIONS = (
     ),
     _m(
         "a refusal ignores what upstream has answered",
-        "connection.py",
-        "answered = opened.answered or passing is not None",
-        "answered = False",
+        ANSWERS,
+        "return opened.answered or passing is not None",
+        "return passing is not None",
     ),
     _m(
         "a refusal ignores a block that is on its way",
-        "connection.py",
-        "answered = opened.answered or passing is not None",
-        "answered = opened.answered",
+        ANSWERS,
+        "return opened.answered or passing is not None",
+        "return opened.answered",
     ),
     _m(
         "a call is ended twice",
-        "connection.py",
+        ANSWERS,
         "        if passing is not None and passing & frames.END_STREAM:\n",
         "        if False:\n",
     ),
@@ -291,8 +293,340 @@ MUTATIONS = (
     _m(
         "the client's late DATA is not credited",
         CLIENT,
-        "            state.ledger.replace(end - start, 0)\n",
-        "            state.ledger.held -= end - start\n",
+        "        state.ledger.replace(end - start, 0)\n",
+        "        state.ledger.held -= end - start\n",
+    ),
+    # 4. answer
+    _m(
+        "an answer is no debt",
+        ANSWERS,
+        "        replies.ledger.replace(0, size)",
+        "        replies.ledger.held += size",
+    ),
+    _m(
+        "the client's credit is not withheld",
+        CLIENT,
+        "        passed = ledger.update(increment)",
+        "        ledger.update(increment)\n        passed = increment",
+    ),
+    _m(
+        "all of the client's credit is withheld",
+        CLIENT,
+        "        replies.credit(0, passed)\n",
+        "",
+    ),
+    _m(
+        "the client's credit is not counted",
+        CLIENT,
+        "        if not ledger.held and not ledger.debt:\n            ledger.room += increment\n",
+        "        if not ledger.held and not ledger.debt:\n",
+    ),
+    _m(
+        "the client's credit moves nothing",
+        CLIENT,
+        "        replies.queue.flush()\n        if passed",
+        "        if passed",
+    ),
+    _m(
+        "the client's credit for an answered stream moves nothing",
+        CLIENT,
+        "            state.replies.queue.flush()\n        elif waits",
+        "            pass\n        elif waits",
+    ),
+    _m(
+        "the client's credit for an opened stream is not counted",
+        CLIENT,
+        "            opened.reply.room += increment\n",
+        "            pass\n",
+    ),
+    _m(
+        "the client's credit for an answered stream goes on",
+        CLIENT,
+        "        if stream in state.refused or (opened is not None",
+        "        if waits and (opened is not None",
+    ),
+    _m(
+        "replies that pass are not counted",
+        UPSTREAM,
+        "        else:\n            ledger.room -= end - start\n            verdict = PASS",
+        "        else:\n            verdict = PASS",
+    ),
+    _m(
+        "replies of opened calls are not counted",
+        UPSTREAM,
+        "        else:\n            ledger.room -= end - start\n        if verdict",
+        "        if verdict",
+    ),
+    _m(
+        "replies of opened calls are not counted for their stream",
+        UPSTREAM,
+        "        opened.reply.room -= end - start\n",
+        "",
+    ),
+    _m(
+        "upstream's DATA overruns the client's window after an answer",
+        UPSTREAM,
+        "        elif ledger.held or ledger.debt:",
+        "        elif False:",
+    ),
+    _m(
+        "upstream's DATA of an opened call overruns the client's window after an answer",
+        UPSTREAM,
+        "        if ledger.held or ledger.debt:\n            verdict",
+        "        if False:\n            verdict",
+    ),
+    _m(
+        "upstream may overrun the window that it sees",
+        UPSTREAM,
+        "if size and size > self._ledger.seen:",
+        "if False:",
+    ),
+    _m(
+        "upstream's header blocks overtake its DATA",
+        UPSTREAM,
+        "            self._keep_block |= queue.blocks_wait or queue.waits(stream)\n",
+        "",
+    ),
+    _m(
+        "upstream's resets overtake its DATA",
+        UPSTREAM,
+        "        if self._ledger.held and queue.waits(stream):",
+        "        if False:",
+    ),
+    _m(
+        "padding of DATA that waits is not credited to its stream",
+        "direction.py",
+        "            self._flow.credit(stream, padding)",
+        "            pass",
+    ),
+    _m(
+        "an answer's trailers go before its DATA",
+        ANSWERS,
+        "        replies.queue.add_last(stream, partial(self._trailers, stream), "
+        "partial(self._sent, opened))",
+        "        self._state.to_client.inject(self._trailers(stream))\n        self._sent(opened)",
+    ),
+    _m(
+        "an answer's trailers keep other streams' blocks waiting",
+        "sendqueue.py",
+        '        self._add(stream, _Whole(b"", in_order=False, make=make, sent=sent))',
+        "        self._order.append(stream)\n"
+        "        self._add(stream, _Whole(make(), in_order=True, sent=sent))",
+    ),
+    _m(
+        "an answer's trailers forget the owed size update",
+        ANSWERS,
+        "return frames.trailers(stream, self._side.owed_size_update())",
+        "return frames.trailers(stream)",
+    ),
+    _m(
+        "an answer forgets the owed size update",
+        ANSWERS,
+        "block = frames.response(stream, self._side.owed_size_update())",
+        "block = frames.response(stream)",
+    ),
+    _m(
+        "an ACK that waits is owed nothing",
+        UPSTREAM,
+        "size = self._reader_settings.ack_arrives(frames.SETTINGS_HEADER_TABLE_SIZE)",
+        "size = self._reader_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)",
+    ),
+    _m(
+        "a second response",
+        ANSWERS,
+        "        if not answered:\n",
+        "        if True:\n",
+    ),
+    _m(
+        "an answer goes on with upstream's own",
+        ANSWERS,
+        "        if opened.answer:\n",
+        "        if False:\n",
+    ),
+    _m(
+        "a reset leaves an answer waiting",
+        CLIENT,
+        "            self.drop_answer(opened)\n",
+        "            pass\n",
+    ),
+    _m(
+        "a reset leaves upstream's DATA waiting",
+        CLIENT,
+        "            state.replies.drop_queued(stream)\n",
+        "            pass\n",
+    ),
+    _m(
+        "a reset of an answered call goes on",
+        CLIENT,
+        "            return TAKE  # upstream has had a reset already",
+        "            return PASS",
+    ),
+    _m(
+        "dropped replies are not given back",
+        "flow.py",
+        "        self.ledger.replace(self.queue.drop_data(stream), 0)\n",
+        "        self.ledger.held -= self.queue.drop_data(stream)\n",
+    ),
+    _m(
+        "late DATA gets into an answer",
+        UPSTREAM,
+        "        if opened.answering:\n            return self._refused_data",
+        "        if False:\n            return self._refused_data",
+    ),
+    _m(
+        "upstream's end ends an answer that waits",
+        UPSTREAM,
+        "        if opened is not None and opened.answering:\n            return\n",
+        "",
+    ),
+    _m(
+        "replies' windows do not follow the client's initial window",
+        STREAMS,
+        "            stream.reply.room += difference\n",
+        "            pass\n",
+    ),
+    _m(
+        "an answer does not follow a larger initial window",
+        STREAMS,
+        "            self.replies.queue.flush()\n",
+        "            pass\n",
+    ),
+    _m(
+        "answers that wait are not bounded in bytes",
+        ANSWERS,
+        "if replies.ledger.debt + size > ANSWER_BYTES or self._waiting >= ANSWERS_WAITING:",
+        "if self._waiting >= ANSWERS_WAITING:",
+    ),
+    _m(
+        "answers that wait are not bounded in number",
+        ANSWERS,
+        "if replies.ledger.debt + size > ANSWER_BYTES or self._waiting >= ANSWERS_WAITING:",
+        "if replies.ledger.debt + size > ANSWER_BYTES:",
+    ),
+    _m(
+        "what waits behind answers is not bounded",
+        UPSTREAM,
+        "if self._ledger.held + size > REPLY_BYTES:",
+        "if False:",
+    ),
+    _m(
+        "refusals behind an answer are not bounded",
+        "connection.py",
+        "            state.replies.queue.check()  # what",
+        "            pass  # what",
+    ),
+    # PINGs
+    _m(
+        "the client's PINGs go on",
+        CLIENT,
+        "        table[frames.PING] = self.on_ping\n",
+        "",
+    ),
+    _m(
+        "the client's ACKs of PINGs are taken for PINGs",
+        CLIENT,
+        "if stream or flags & frames.ACK or end - start != frames.PING_BYTES:",
+        "if stream or end - start != frames.PING_BYTES:",
+    ),
+    _m(
+        "a PING of another length is answered",
+        CLIENT,
+        "if stream or flags & frames.ACK or end - start != frames.PING_BYTES:",
+        "if stream or flags & frames.ACK:",
+    ),
+    _m(
+        "a PING of a stream is answered",
+        CLIENT,
+        "if stream or flags & frames.ACK or end - start != frames.PING_BYTES:",
+        "if flags & frames.ACK or end - start != frames.PING_BYTES:",
+    ),
+    # strict methods
+    _m(
+        "a strict request that is not understood is released",
+        STREAMS,
+        "        if not stream.strict:\n            self.send(stream, bytes(stream.gathered))\n"
+        "            return",
+        "        if True:\n            self.send(stream, bytes(stream.gathered))\n"
+        "            return",
+    ),
+    _m(
+        "a strict request is told before its end",
+        STREAMS,
+        "and (stream.ended or not stream.strict):",
+        "and True:",
+    ),
+    _m(
+        "a strict call without a body passes",
+        CLIENT,
+        "        elif strict and ends:",
+        "        elif False:",
+    ),
+    _m(
+        "a strict call is refused before its HEADERS",
+        CLIENT,
+        "            self._refuse_now = opened, why\n",
+        "            state.release(opened, why)\n",
+    ),
+    _m(
+        "a disguised path passes",
+        CLIENT,
+        "if (strict or state.strict()) and disguised(path, fields, state.route):",
+        "if False:",
+    ),
+    _m(
+        "several encodings of a strict call pass",
+        CLIENT,
+        'sum(name == b"grpc-encoding" for name, _ in fields) > 1:',
+        "False:",
+    ),
+    _m(
+        "too much of strict requests is released only if it can leave",
+        STREAMS,
+        "return stream.strict or len(stream.gathered) <= room",
+        "return len(stream.gathered) <= room",
+    ),
+    _m(
+        "a strict connection goes unread",
+        STREAMS,
+        "        if self.strict() or any(",
+        "        if any(",
+    ),
+    _m(
+        "a strict call is released when nothing is strict any more",
+        STREAMS,
+        "if self.strict() or any(s.strict and s.holding for s in self.opened.values()):",
+        "if self.strict():",
+    ),
+    _m(
+        "a connection that goes unread stays so",
+        "connection.py",
+        "        if state.lost and state.strict():",
+        "        if False:",
+    ),
+    # metadata
+    _m(
+        "the transport's fields are the caller's",
+        "messages.py",
+        "and field[0] not in _TRANSPORTS_OWN",
+        "",
+    ),
+    _m(
+        "metadata of one call is not bounded",
+        STREAMS,
+        "if size > METADATA_BYTES or",
+        "if",
+    ),
+    _m(
+        "metadata of a connection is not bounded",
+        STREAMS,
+        "if size > METADATA_BYTES or self._metadata_bytes + size > CONNECTION_METADATA_BYTES:",
+        "if size > METADATA_BYTES:",
+    ),
+    _m(
+        "metadata of ended calls counts for ever",
+        STREAMS,
+        "        self._metadata_bytes -= stream.metadata_bytes\n",
+        "",
     ),
     # interleaving
     _m(
@@ -352,13 +686,13 @@ MUTATIONS = (
     ),
     _m(
         "an ACK overtakes queued DATA",
-        CLIENT,
+        "direction.py",
         "if queue.blocks_wait or (shrinks and queue.untracked_waits):",
         "if queue.blocks_wait:",
     ),
     _m(
         "an ACK overtakes header blocks",
-        CLIENT,
+        "direction.py",
         "if queue.blocks_wait or (shrinks and queue.untracked_waits):",
         "if shrinks and queue.untracked_waits:",
     ),
@@ -476,7 +810,8 @@ MUTATIONS = (
     _m(
         "a lost table releases nothing",
         STREAMS,
-        "            if stream.holding:\n                self.release(stream)\n            else:",
+        "            if stream.holding:\n                self.release(stream, reason)\n"
+        "            else:",
         "            if stream.holding:\n                pass\n            else:",
     ),
     _m(
@@ -494,8 +829,8 @@ MUTATIONS = (
     _m(
         "padding is taken for the answer",
         UPSTREAM,
-        "                first, last = frames.unpadded(data, start, end, flags)",
-        "                first, last = start, end",
+        "            first, last = frames.unpadded(data, start, end, flags)",
+        "            first, last = start, end",
     ),
 )
 

@@ -29,10 +29,9 @@ class Answers:
 
     def refuse(self, opened: OpenedStream, code: int, text: str) -> bool:
         """End a held call with a gRPC status. False when upstream is about to end it."""
-        passing = self._side.passing_block(opened.id)
-        if passing is not None and passing & frames.END_STREAM:
+        answered = self._answered(opened)
+        if answered is None:
             return False
-        answered = opened.answered or passing is not None
         prefix = self._side.owed_size_update()
         block = frames.refusal(opened.id, code, text, answered=answered, prefix=prefix)
         self._state.replies.queue.add_block(opened.id, block)
@@ -44,14 +43,14 @@ class Answers:
         """End a held call with a message and status OK. False as for a refusal."""
         state, stream, payload = self._state, opened.id, write_message(message)
         replies, size = state.replies, len(payload)
+        answered = self._answered(opened)
+        if answered is None:
+            return False
         if opened.answer:
             return self.refuse(opened, GRPC_INTERNAL, _ANSWERED)
         if replies.ledger.debt + size > ANSWER_BYTES or self._waiting >= ANSWERS_WAITING:
             return self.refuse(opened, GRPC_RESOURCE_EXHAUSTED, _TOO_MUCH)
-        passing = self._side.passing_block(stream)
-        if passing is not None and passing & frames.END_STREAM:
-            return False
-        if not opened.answered and passing is None:
+        if not answered:
             block = frames.response(stream, self._side.owed_size_update())
             replies.queue.add_block(stream, block)
         replies.ledger.replace(0, size)
@@ -62,6 +61,13 @@ class Answers:
         replies.queue.add_data(stream, payload, end_stream=False, ledger=opened.reply)
         replies.queue.add_last(stream, partial(self._trailers, stream), partial(self._sent, opened))
         return True
+
+    def _answered(self, opened: OpenedStream) -> bool | None:
+        """Whether upstream's own HEADERS have begun to go out; None when they end the call."""
+        passing = self._side.passing_block(opened.id)
+        if passing is not None and passing & frames.END_STREAM:
+            return None
+        return opened.answered or passing is not None
 
     def _trailers(self, stream: int) -> bytes:
         return frames.trailers(stream, self._side.owed_size_update())

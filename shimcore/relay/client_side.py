@@ -113,8 +113,6 @@ class ClientSide(Direction):
         state = self._state
         if self._keep_block:
             self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
-        else:
-            state.to_upstream.in_block = not flags & frames.END_HEADERS
         block = self._block.add(fragment, flags)
         before = self.decoder.changes
         if block is not None:
@@ -122,6 +120,8 @@ class ClientSide(Direction):
             if self._keep_block:
                 changed = self.decoder.changes != before or state.lost
                 self._kept_block_whole(changed=changed)
+        if not self._keep_block:
+            state.to_upstream.in_block = block is None
         if self._refuse_now is not None:  # behind its HEADERS
             state.release(*self._refuse_now)
             self._refuse_now = None
@@ -241,12 +241,14 @@ class ClientSide(Direction):
     def on_window_update(
         self, data: bytes, start: int, end: int, flags: int, stream: int
     ) -> Verdict:
-        """§6.9. What upstream was not told of is withheld from it here."""
+        """§6.9. Room for replies; it passes, less what upstream's window has to shrink by."""
         state = self._state
-        opened = state.opened.get(stream)
-        waits = stream and state.queue.blocks_wait and state.queue.waits(stream)
-        if stream and opened is None and not waits and stream not in state.refused:
-            return PASS
+        opened = None
+        if stream:
+            opened = state.opened.get(stream)
+            waits = state.ledger.held and state.queue.blocks_wait and state.queue.waits(stream)
+            if opened is None and not waits and stream not in state.refused:
+                return PASS
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         increment = int.from_bytes(data[start:end], "big") & frames.MAX_WINDOW
@@ -267,9 +269,12 @@ class ClientSide(Direction):
 
     def _connection_update(self, increment: int) -> Verdict:
         replies = self._state.replies
-        passed = replies.ledger.update(increment)
-        if replies.queue:
-            replies.queue.flush()
+        ledger = replies.ledger
+        if not ledger.held and not ledger.debt:
+            ledger.room += increment
+            return PASS
+        passed = ledger.update(increment)
+        replies.queue.flush()
         if passed == increment:
             return PASS
         replies.credit(0, passed)

@@ -235,6 +235,11 @@ class Connection:
         return ledger.seen, ledger.room, ledger.held
 
     @property
+    def replies_wait(self) -> bool:
+        """Whether answers, or what came behind them, wait for the client's windows."""
+        return bool(self._state.replies.queue)
+
+    @property
     def reply_debt(self) -> int:
         """Connection scope of replies: what of the client's next WINDOW_UPDATEs is withheld."""
         return self._state.replies.ledger.debt

@@ -47,9 +47,9 @@ PROCESS_HELD_BYTES = 256 << 20
 # windows; it is told to calm down.
 CONNECTION_LIMIT_BYTES = 2 * CONNECTION_HELD_BYTES
 
-# Messages of image calls whose answer has not come: they have gone on, but who decided on
-# them may look at them until then. Four of the largest, or thousands of usual ones; a call
-# over this is refused.
+# Messages and metadata of image calls whose answer has not come: they have gone on, but who
+# decided on them may look at them until then. Four of the largest, or thousands of usual
+# ones; a call over this is refused.
 PROCESS_REQUEST_BYTES = 4 * MESSAGE_BYTES
 
 # Header blocks and other frames without a window that wait behind a stream's DATA, and

@@ -185,6 +185,8 @@ class Pair:
             self._pace()
         if core.starved:
             self._relay.watch_starving()
+        if self.upstream.eof:
+            self._end_replies()
 
     def _fail(self, error: FrameError) -> None:
         """A peer broke a limit: what came before it goes on, and the client is told why."""
@@ -302,10 +304,15 @@ class Pair:
 
     def _upstream_eof(self) -> None:
         """Upstream sends no more. What it has sent still reaches the client."""
-        self.client.write_eof()
+        self._end_replies()
         self._close_when_done()
         if not self._over and self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(LINGER_S, self.close)
+
+    def _end_replies(self) -> None:
+        """A server that stops may be gone before the client has made room for an answer."""
+        if not self._core.replies_wait:
+            self.client.write_eof()
 
     def _close_when_done(self) -> None:
         if self.client.eof and self.upstream.eof:
@@ -313,6 +320,9 @@ class Pair:
 
     def _lost(self) -> None:
         """One side is gone; the other ends with what is buffered for it."""
+        if self.upstream.gone and not self.client.eof and self._core.replies_wait:
+            self._upstream_eof()
+            return
         self.close()
         if self.client.gone and (self.upstream.gone or self.upstream.transport is None):
             if self._linger is not None:

@@ -20,6 +20,7 @@ from shimcore.relay.events import (
     StreamEnded,
 )
 from shimcore.relay.flow import Flow
+from shimcore.relay.headers import ENTRY_OVERHEAD_BYTES
 from shimcore.relay.limits import (
     CONNECTION_HELD_BYTES,
     CONNECTION_LIMIT_BYTES,
@@ -149,7 +150,7 @@ class ConnectionState:
 
     def keep_metadata(self, stream: OpenedStream, metadata: Metadata) -> None:
         """Keep a call's metadata until its message is whole, if it is not too much."""
-        size = sum(32 + len(name) + len(value) for name, value in metadata)
+        size = sum(ENTRY_OVERHEAD_BYTES + len(name) + len(value) for name, value in metadata)
         if size > METADATA_BYTES or self._metadata_bytes + size > CONNECTION_METADATA_BYTES:
             method = stream.path.decode(errors="replace")
             self.events.append(Notice(f"{method}: metadata of {size} bytes is not kept"))

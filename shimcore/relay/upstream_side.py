@@ -125,7 +125,9 @@ class UpstreamSide(Direction):
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
-        self._keep_block = self._is_late(stream)
+        state = self._state
+        known = stream in state.refused or stream in state.opened
+        self._keep_block = known and self._is_late(stream)
         if self._ledger.held:  # nothing waits in the queue while no byte is held
             queue = self._flow.queue
             self._keep_block |= queue.blocks_wait or queue.waits(stream)
@@ -133,7 +135,7 @@ class UpstreamSide(Direction):
         try:
             fragment = frames.header_fragment(data, start, end, flags)[skip:]
         except ValueError as error:
-            self._state.lose(f"malformed HEADERS from the runtime: {error}")
+            state.lose(f"malformed HEADERS from the runtime: {error}")
             fragment = b""
         return self._fragment(data, start, end, flags, fragment)
 
@@ -141,16 +143,15 @@ class UpstreamSide(Direction):
         state = self._state
         if self._keep_block:
             self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
-        else:
-            state.to_client.in_block = not flags & frames.END_HEADERS
         block = self._block.add(fragment, flags)
         changed = late = False
         if block is not None:
             before = self.decoder.changes
-            late = self._is_late(self._block.stream)
+            late = self._keep_block and self._is_late(self._block.stream)
             self._block_whole(block)
             changed = self.decoder.changes != before or state.lost
         if not self._keep_block:
+            state.to_client.in_block = block is None
             return PASS
         if block is not None and (changed or not late):
             self._flow.queue.add_block(self._block.stream, b"".join(self._block.frames))

@@ -7,7 +7,9 @@ What is checked after every step:
 - else every frame that goes out is one that came in, once, with header blocks in order and
   nothing between their frames (unless a peer breaks them off itself), or one of the few kinds
   that the relay may make itself;
-- what is held is never more than what the client sent, and is nothing after the end.
+- an answer of the relay's own comes out as it was given, and in one piece;
+- what is held is never more than what the client sent, and is nothing after the end;
+- the ledgers of both directions add up, and where methods are strict nothing goes on unread.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
+from shimcore.relay.limits import REPLY_BYTES
+from shimcore.relay.messages import write_message
 from shimcore.relay.route import Route
 from shimcore.relay.streams import Budget
 from tests.fuzz.reader import Reader
@@ -36,7 +40,15 @@ BLOCKS = (
     OPENED_BLOCK + b"\x00\x0dgrpc-encoding\x04gzip\x00\x0cgrpc-timeout\x021S",
     b"\x20\x3f\x00\x88",
 )
-OWN_TO_CLIENT = {frames.WINDOW_UPDATE, frames.HEADERS, frames.GOAWAY}
+OWN_TO_CLIENT = {
+    frames.WINDOW_UPDATE,
+    frames.HEADERS,
+    frames.DATA,
+    frames.PING,
+    frames.GOAWAY,
+}
+# What a well-formed PING of the client's begins with; it is answered here.
+PING = bytes((0, 0, frames.PING_BYTES, frames.PING))
 OWN_TO_UPSTREAM = {frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE}
 LIMIT_STEPS = 400
 NONE = -1
@@ -51,6 +63,8 @@ class _Direction:
         self._own = own
         self._preface = preface
         self._ordered = ordered  # frames never overtake each other
+        self.answers: dict[int, bytes] = {}  # what is still to come of the relay's own
+        self._blocks: list[bytes] = []  # frames of header blocks that have not gone out
         self._read = [preface, preface]  # of came, of went
         self._waiting: list[bytes] = []  # frames that came and have not gone out
         self._counts: Counter[bytes] = Counter()
@@ -74,6 +88,8 @@ class _Direction:
                 self._lawful = False
             self._block_in = self._block_after(frame, self._block_in)
             self._waiting.append(frame)
+            if kind in {frames.HEADERS, frames.CONTINUATION}:
+                self._blocks.append(frame)
             self._counts[frame] += 1
         for frame in self._cut(1, self.went):
             self._check(frame)
@@ -92,10 +108,14 @@ class _Direction:
 
     def _check(self, frame: bytes) -> None:
         kind = frame[3]
+        if kind == frames.DATA and self._is_answer(frame):
+            return
         if self._counts[frame]:
             self._counts[frame] -= 1
-            if self._ordered and self._lawful:
-                self._pass_over(frame)
+            if self._ordered and self._lawful and not self.answers:
+                self._pass_over(frame, self._waiting)
+            elif kind in {frames.HEADERS, frames.CONTINUATION} and self._lawful:
+                self._pass_over(frame, self._blocks)
         else:
             assert kind in self._own, f"a frame of kind {kind} that nobody sent"
             inside = self._block != NONE and self._lawful
@@ -113,13 +133,23 @@ class _Direction:
             return NONE if flags & frames.END_HEADERS else stream
         return block
 
-    def _pass_over(self, frame: bytes) -> None:
+    def _is_answer(self, frame: bytes) -> bool:
+        """Whether DATA goes on with an answer of the relay's own."""
+        stream = int.from_bytes(frame[5:9], "big") & frames.STREAM_MASK
+        payload, left = frame[frames.FRAME_HEADER_BYTES :], self.answers.get(stream, b"")
+        if not payload or not left.startswith(payload):
+            return False
+        self.answers[stream] = left[len(payload) :]
+        return True
+
+    def _pass_over(self, frame: bytes, waiting: list[bytes]) -> None:
         """What came before it and has not gone out may only be what the relay takes out."""
-        while self._waiting:
-            came = self._waiting.pop(0)
+        while waiting:
+            came = waiting.pop(0)
             if came == frame:
                 return
-            self._counts[came] -= 1
+            if waiting is self._waiting:
+                self._counts[came] -= 1
         raise AssertionError("frames have changed places")
 
 
@@ -130,7 +160,8 @@ class _Play:
         self.opens = mode & 1
         self.preface = mode & 2
         self.budget = Budget(limit=mode * 64)
-        self.core = Connection(self._route, self.budget)
+        self.strict = bool(mode & 4)
+        self.core = Connection(self._route, self.budget, lambda: self.strict)
         preface = len(frames.PREFACE) if self.preface else 0
         self.up = _Direction(OWN_TO_UPSTREAM, preface=preface, ordered=False)
         self.down = _Direction(OWN_TO_CLIENT, preface=0, ordered=True)
@@ -139,7 +170,9 @@ class _Play:
         self.own_down = False  # a GOAWAY of the relay's own is on its way
 
     def _route(self, path: bytes) -> Route:
-        return Route.OPEN if self.opens and path == OPENED else Route.PASS
+        if not self.opens or path != OPENED:
+            return Route.PASS
+        return Route.STRICT if self.strict else Route.OPEN
 
     def run(self) -> None:
         try:
@@ -223,7 +256,13 @@ class _Play:
     def decide(self) -> None:
         choice = self.reader.byte()
         stream = self.deciding[choice % len(self.deciding)] if self.deciding else self.stream()
-        if choice & 0x40:
+        if choice & 0x80:
+            content = self.reader.string() * (choice & 0x1F)
+            begun = self.begun(stream)
+            done = self.core.answer(stream, content)
+            if done and not begun:
+                self.down.answers[stream] = write_message(content)
+        elif choice & 0x40:
             done = self.core.refuse(stream, choice & 15, self.reader.string().decode("latin-1"))
         else:
             message = None if choice & 0x20 else self.reader.string() * (choice & 0x1F)
@@ -234,6 +273,11 @@ class _Play:
         if done and stream in self.deciding:
             self.deciding.remove(stream)
         self.collect()
+
+    def begun(self, stream: int) -> bool:
+        """Whether upstream has begun an answer of its own, so that ours becomes a refusal."""
+        opened = self.core._state.opened.get(stream)
+        return opened is not None and bool(opened.answer)
 
     def rest(self) -> None:
         """The calls that the shell makes now and then."""
@@ -251,9 +295,14 @@ class _Play:
         for event in self.core.take_events():
             self.on_event(event)
         assert 0 <= self.core.held_bytes <= len(self.up.came) + 31 * 255 * LIMIT_STEPS
+        seen, room, waiting = self.core.reply_windows
+        assert seen == room - waiting + self.core.reply_debt
+        assert 0 <= waiting <= REPLY_BYTES
+        assert self.core.reply_debt >= 0
+        assert not (self.strict and self.core._state.lost)
         if not self.preface:
             assert self.up.came.startswith(self.up.went)
-        elif self.opens:
+        elif self.opens or PING in self.up.came:
             self.up.check_frames()
             self.down.check_frames()
         elif not self.own_down:

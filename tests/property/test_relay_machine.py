@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shimcore.relay import frames
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady
 from shimcore.relay.streams import GRANT_BELOW_BYTES
-from tests.support.wire import OTHER, PULL, RESPONSE, TRAILERS, Frame, Wire, message
+from tests.support.wire import OTHER, PULL, RESPONSE, TRAILERS, Frame, Wire, message, setting
 
 WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
 
@@ -25,6 +25,7 @@ class Peer:
     """A stream as one end sees it."""
 
     window: int
+    replies: int  # what upstream may send, or the client takes
     sent: bytes = b""
     got: bytes = b""
     unread: int = 0
@@ -41,6 +42,11 @@ class RelayMachine(RuleBasedStateMachine):
         self.seen = frames.DEFAULT_WINDOW  # the client's view of the connection window
         self.room = frames.DEFAULT_WINDOW  # upstream's own view of it
         self.unread = 0
+        self.client_initial = frames.DEFAULT_WINDOW
+        self.growth = 0  # of the client's initial window, until upstream's ACK is here
+        self.reply_seen = frames.DEFAULT_WINDOW  # upstream's view of the replies' window
+        self.reply_room = frames.DEFAULT_WINDOW  # the client's own
+        self.reply_unread = 0
         self.client: dict[int, Peer] = {}
         self.server: dict[int, Peer] = {}
         self.opened: dict[int, bytes] = {}
@@ -48,6 +54,8 @@ class RelayMachine(RuleBasedStateMachine):
         self.awaiting: set[int] = set()
         self.expected: dict[int, bytes] = {}
         self.refused: set[int] = set()
+        self.answers: dict[int, bytes] = {}  # what the client has to get, from anybody
+        self.replied: set[int] = set()  # streams that have ended for the client
         self.next = 1
 
     # -- what the peers do -------------------------------------------------------------
@@ -57,8 +65,9 @@ class RelayMachine(RuleBasedStateMachine):
         """The client opens a call; its request has one message of `size` bytes."""
         stream, self.next = self.next, self.next + 2
         self.wire.open(stream, PULL if opened else OTHER)
-        self.client[stream] = Peer(self.initial, sent=b"")
-        self.server[stream] = Peer(self.initial)
+        self.client[stream] = Peer(self.initial, self.client_initial)
+        self.server[stream] = Peer(self.initial, self.client_initial)
+        self.answers[stream] = b""
         self.opened[stream] = message(bytes([stream % 251]) * size)
         self.expected[stream] = self.opened[stream]
         self.take()
@@ -112,6 +121,67 @@ class RelayMachine(RuleBasedStateMachine):
         assert self.server[stream].over
         assert not self.server[stream].got
 
+    @precondition(lambda self: self.deciding)
+    @rule(data=st.data(), size=st.sampled_from([0, 40, 5000, 70_000]))
+    def answer_here(self, data: st.DataObject, size: int) -> None:
+        """The image side has the runtime's answer already."""
+        stream = data.draw(st.sampled_from(sorted(self.deciding)))
+        self.deciding.remove(stream)
+        if self.answers[stream]:
+            self.refused.add(stream)  # upstream has begun one of its own
+        else:
+            self.answers[stream] = message(b"a" * size)
+        assert self.wire.core.answer(stream, b"a" * size)
+        self.take()
+        assert self.server[stream].over
+        assert not self.server[stream].got
+
+    @precondition(lambda self: any(not peer.over for peer in self.server.values()))
+    @rule(data=st.data(), size=st.sampled_from([0, 1, 300, 16_384]), padding=st.booleans())
+    def reply(self, data: st.DataObject, size: int, padding: bool) -> None:
+        """The runtime sends a part of its answer, within its windows as it sees them."""
+        stream = data.draw(st.sampled_from([s for s, p in self.server.items() if not p.over]))
+        peer = self.server[stream]
+        room = min(peer.replies, self.reply_seen)
+        if room < size + 3:
+            padding = False
+        size = max(0, min(size, room))
+        payload = bytes([2]) + b"r" * size + bytes(2) if padding else b"r" * size
+        self.answers[stream] += b"r" * size
+        peer.replies -= len(payload)
+        self.reply_seen -= len(payload)
+        flags = frames.PADDED if padding else 0
+        self.wire.upstream(frames.frame(frames.DATA, flags, stream, payload))
+        self.take()
+
+    @precondition(lambda self: self.reply_unread or any(p.unread for p in self.client.values()))
+    @rule(half=st.booleans())
+    def take_replies(self, half: bool) -> None:
+        """The client has read what it got, or half of it, and gives room for more."""
+        for stream, peer in self.client.items():
+            if peer.unread and stream not in self.replied:
+                peer.replies += peer.unread
+                self.wire.client(frames.window_update(stream, peer.unread))
+            peer.unread = 0
+        size = (self.reply_unread + 1) // 2 if half else self.reply_unread
+        if size:
+            self.reply_unread -= size
+            self.reply_room += size
+            self.wire.client(frames.window_update(0, size))
+        self.take()
+
+    @rule(size=st.sampled_from([10, 1000, 65_535, 100_000]))
+    def resize_replies(self, size: int) -> None:
+        """The client changes its initial window, and the runtime acknowledges that."""
+        self.wire.client(frames.frame(frames.SETTINGS, 0, 0, setting(WINDOW, size)))
+        for peer in self.server.values():
+            peer.replies += size - self.client_initial
+        self.growth = size - self.client_initial
+        self.client_initial = size
+        self.take()
+        self.wire.upstream(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self.take()
+
     @precondition(lambda self: any(not peer.over for peer in self.server.values()))
     @rule(data=st.data(), reset=st.booleans())
     def answer(self, data: st.DataObject, reset: bool) -> None:
@@ -132,6 +202,7 @@ class RelayMachine(RuleBasedStateMachine):
         """The client resets a call."""
         stream = data.draw(st.sampled_from(self.unfinished()))
         self.client[stream].over = True
+        self.replied.add(stream)
         self.wire.client(frames.rst_stream(stream, 8))
         self.take()
         assert stream not in self.awaiting | self.deciding
@@ -169,14 +240,7 @@ class RelayMachine(RuleBasedStateMachine):
         for frame in self.wire.to_upstream():
             self.at_server(frame)
         for frame in self.wire.to_client():
-            if frame.kind == frames.WINDOW_UPDATE:
-                size = int.from_bytes(frame.payload, "big")
-                if frame.stream:
-                    self.client[frame.stream].window += size
-                else:
-                    self.seen += size
-            elif frame.kind == frames.HEADERS and frame.stream in self.refused:
-                self.client[frame.stream].over = True
+            self.at_client(frame)
         for event in self.wire.events():
             if isinstance(event, CallReady):
                 self.deciding.add(event.stream)
@@ -186,10 +250,48 @@ class RelayMachine(RuleBasedStateMachine):
             elif isinstance(event, CallEnded):
                 self.awaiting.remove(event.stream)
 
+    def at_client(self, frame: Frame) -> None:
+        """What the client makes of a frame."""
+        if frame.kind == frames.WINDOW_UPDATE:
+            size = int.from_bytes(frame.payload, "big")
+            if frame.stream:
+                self.client[frame.stream].window += size
+            else:
+                self.seen += size
+        elif frame.kind == frames.SETTINGS and frame.flags & frames.ACK:
+            for peer in self.client.values():
+                peer.replies += self.growth
+        elif frame.flags & frames.END_STREAM or frame.kind == frames.RST_STREAM:
+            if frame.stream in self.refused:
+                self.client[frame.stream].over = True
+            self.replied.add(frame.stream)
+        if frame.kind == frames.DATA:
+            self.reply_at_client(frame)
+
+    def reply_at_client(self, frame: Frame) -> None:
+        """A part of an answer, of the runtime's or the shim's."""
+        size = len(frame.payload)
+        peer = self.client[frame.stream]
+        self.reply_room -= size
+        self.reply_unread += size
+        peer.replies -= size
+        peer.unread += size
+        start, end = frames.unpadded(frame.payload, 0, size, frame.flags)
+        peer.got += frame.payload[start:end]
+        assert self.reply_room >= 0, "over the client's window"
+        assert peer.replies >= 0 or not size, "over the client's window of the stream"
+        assert self.answers[frame.stream].startswith(peer.got)
+
     def at_server(self, frame: Frame) -> None:
         """What the runtime makes of a frame."""
         if frame.kind == frames.RST_STREAM:
             self.server[frame.stream].over = True
+        if frame.kind == frames.WINDOW_UPDATE:
+            increment = int.from_bytes(frame.payload, "big")
+            if frame.stream:
+                self.server[frame.stream].replies += increment
+            else:
+                self.reply_seen += increment
         if frame.kind != frames.DATA:
             return
         size = len(frame.payload)
@@ -212,6 +314,10 @@ class RelayMachine(RuleBasedStateMachine):
         assert (seen, left) == (self.seen, self.room)
         assert seen == left - held + self.wire.core.debt
         assert seen >= 0
+        seen, left, waiting = self.wire.core.reply_windows
+        assert (seen, left) == (self.reply_seen, self.reply_room)
+        assert seen == left - waiting + self.wire.core.reply_debt
+        assert min(seen, waiting) >= 0
 
     @invariant()
     def nobody_stalls(self) -> None:
@@ -226,7 +332,12 @@ class RelayMachine(RuleBasedStateMachine):
         """When no call is open, nothing is held."""
         if all(peer.over for peer in self.server.values()):
             assert self.wire.core.held_bytes == 0
-            assert not self.wire.core.live
+            assert set(self.wire.core.live) <= set(self.client) - self.replied
+
+    def read_replies(self) -> None:
+        """The client reads until nothing comes any more."""
+        while self.reply_unread or any(peer.unread for peer in self.client.values()):
+            self.take_replies(half=False)
 
     def teardown(self) -> None:
         """At the end, after everything is answered and read, both windows are the same."""
@@ -238,8 +349,14 @@ class RelayMachine(RuleBasedStateMachine):
         self.take()
         while self.unread:
             self.credit(half=False)
+        self.read_replies()
+        self.resize_replies(100_000)
+        self.read_replies()
         assert self.wire.core.windows == (frames.DEFAULT_WINDOW, frames.DEFAULT_WINDOW, 0)
         assert self.wire.core.debt == 0
+        assert self.wire.core.reply_windows == (frames.DEFAULT_WINDOW, frames.DEFAULT_WINDOW, 0)
+        assert self.wire.core.reply_debt == 0
+        assert not self.wire.core.live
         assert not self.deciding
         assert not self.awaiting
 

@@ -20,6 +20,10 @@ odd_frames = st.builds(
     st.integers(0, 9),
     st.one_of(st.binary(max_size=40), st.just(bytes(400))),
 )
+# A well-formed PING of the client's is answered here.
+clients_frames = odd_frames.filter(
+    lambda frame: frame[3] != frames.PING or frame[4] & 1 or len(frame) != 17 or any(frame[5:9])
+)
 cuts = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 
 
@@ -35,7 +39,7 @@ def chunks(data: bytes, sizes: list[int]) -> list[bytes]:
 
 
 @settings(deadline=None)
-@given(st.lists(odd_frames, max_size=12), st.lists(odd_frames, max_size=12), cuts)
+@given(st.lists(clients_frames, max_size=12), st.lists(odd_frames, max_size=12), cuts)
 def test_any_frames_without_an_opened_call_pass_verbatim(
     request: list[bytes], response: list[bytes], sizes: list[int]
 ) -> None:
@@ -86,5 +90,5 @@ def test_garbage_after_the_handshake_never_breaks_the_core(
         core.close()
         return
     down = b"".join(core.take_to_client())
-    assert response.startswith(down)
+    assert response.startswith(down) or bytes((0, 0, 8, frames.PING)) in request
     core.close()

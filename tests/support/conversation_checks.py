@@ -62,6 +62,8 @@ def check_reply_windows(talk: Conversation, call: Call) -> None:
     there, here = talk.client.streams.get(stream), talk.server.streams.get(stream)
     if there is None or there.closed or call.response_ended or call.client_reset:
         return
+    if state.queue.waits(stream):  # perhaps with a WINDOW_UPDATE
+        return
     opened = state.opened.get(stream)
     waiting = waiting_bytes(state.replies.queue, stream)
     if opened is not None and opened.answering:

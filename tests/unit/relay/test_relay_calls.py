@@ -8,7 +8,7 @@ import pytest
 
 from shimcore.relay import frames
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
-from shimcore.relay.limits import MESSAGE_BYTES
+from shimcore.relay.limits import MESSAGE_BYTES, METADATA_BYTES, REFUSAL_TEXT_BYTES
 from tests.support.wire import OTHER, PULL, RESPONSE, TRAILERS, Frame, Wire, body, message
 
 CANCEL = frames.CANCEL.to_bytes(4, "big")
@@ -43,6 +43,27 @@ def test_the_callers_timeout_is_told() -> None:
     wire.open(1, PULL, (b"grpc-timeout", b"1500m"))
     wire.data(1, message(b"x"))
     assert wire.events() == [CallReady(1, PULL, b"x", 1.5, ())]
+
+
+def test_the_callers_metadata_is_told() -> None:
+    """What is the caller's own, in order and as often as it came; not the transport's."""
+    wire = Wire()
+    own = ((b"traceparent", b"00-1"), (b"x-a", b"1"), (b"x-b-bin", b"AA"), (b"x-a", b"2"))
+    names = "te content-type user-agent host content-length connection grpc-encoding grpc-x"
+    theirs = ((name.encode(), b"x") for name in names.split())
+    wire.open(1, PULL, *own[:1], *theirs, *own[1:])
+    wire.data(1, message(b"x"))
+    assert wire.events() == [CallReady(1, PULL, b"x", None, own)]
+
+
+def test_too_much_metadata_is_not_kept() -> None:
+    """It goes on to the runtime, and an operator hears of it."""
+    wire = Wire()
+    wire.open(1, PULL, (b"x", b"y" * METADATA_BYTES))
+    wire.data(1, message(b"x"))
+    notice, ready = wire.events()
+    assert isinstance(notice, Notice)
+    assert ready == CallReady(1, PULL, b"x", None, ())
 
 
 def test_a_message_in_many_pieces_is_gathered() -> None:
@@ -251,6 +272,25 @@ def test_the_status_is_read_from_the_trailers(status: bytes | None, code: int) -
     extra = [] if status is None else [(b"grpc-status", status)]
     wire.headers(1, [*RESPONSE, *extra], end=True)
     assert wire.events() == [CallEnded(1, code, False, "")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (b"not found", "not found"),
+        (b"100 %25 n%C3%B6", "100 % n\u00f6"),
+        (b"%zz%FF", "%zz\ufffd"),
+        (b"%C3%B6" * 10_000, "\u00f6" * (REFUSAL_TEXT_BYTES // 2)),
+    ],
+)
+def test_the_text_is_read_from_the_trailers(sent: bytes, text: str) -> None:
+    """Percent-decoded, and no more of it than a refusal would say."""
+    wire = Wire()
+    wire.call(1)
+    wire.core.forward(1, None)
+    wire.events()
+    wire.headers(1, [*RESPONSE, (b"grpc-status", b"5"), (b"grpc-message", sent)], end=True)
+    assert wire.events() == [CallEnded(1, 5, False, text)]
 
 
 @pytest.mark.parametrize("padding", [0, 3, 200])

@@ -16,7 +16,6 @@ from tests.support.wire import OTHER, PULL, RESPONSE, TRAILERS, Frame, Wire, bod
 @pytest.mark.parametrize(
     "chunk",
     [
-        frames.frame(frames.PING, 0, 0, b"12345678"),
         frames.frame(frames.PING, frames.ACK, 0, b"12345678"),
         frames.goaway(0x7FFFFFFF, 0, "bye") + frames.goaway(3, 0),
         frames.frame(frames.PRIORITY, 0, 1, bytes(5)),
@@ -26,7 +25,7 @@ from tests.support.wire import OTHER, PULL, RESPONSE, TRAILERS, Frame, Wire, bod
         frames.window_update(99, 100),
         frames.rst_stream(99, 0),
     ],
-    ids=["ping", "pong", "goaway", "priority", "unknown", "settings", "window", "stream", "reset"],
+    ids=["pong", "goaway", "priority", "unknown", "settings", "window", "stream", "reset"],
 )
 def test_control_frames_pass_verbatim_both_ways(chunk: bytes) -> None:
     """As the same object, and nothing is said in their stead."""
@@ -207,7 +206,7 @@ def test_a_header_block_of_1_mib_passes(side: str) -> None:
         getattr(wire, side)(frame)
     sent = wire.to_upstream() if side == "client" else wire.to_client()
     assert b"".join(frame.payload for frame in sent) == block
-    assert not wire.events()
+    assert all(isinstance(event, Notice) for event in wire.events())  # of its metadata
     if side == "client":
         assert wire.core.live == {1: PULL}
 

@@ -12,6 +12,7 @@ from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallReady, Notice
 from shimcore.relay.limits import (
     CONNECTION_LIMIT_BYTES,
+    CONNECTION_METADATA_BYTES,
     FRAME_BYTES,
     HEADER_BLOCK_BYTES,
     HEADER_TABLE_BYTES,
@@ -136,3 +137,21 @@ def test_own_frames_that_cannot_go_say_so() -> None:
     core.from_upstream(started[50:])
     seen.append(core.clogged)
     assert seen == [False, True, False]
+
+
+def test_the_metadata_of_unfinished_calls_is_bounded() -> None:
+    """Calls whose message never comes keep so much of it and no more; ended ones give it back."""
+    core = connection()
+    more = {f"x-{number}": "y" * 120 for number in range(300)}
+    fits = CONNECTION_METADATA_BYTES // (300 * (32 + len("x-100") + 120))
+    calls = range(1, 2 * fits, 2)
+    for stream in calls:
+        core.from_client(headers(stream, OPENED, more))
+    assert not core.take_events()
+    for stream in range(calls[-1] + 2, calls[-1] + 22, 2):
+        core.from_client(headers(stream, OPENED, more))
+    kept = sum(bool(opened.metadata) for opened in core._state.opened.values())
+    assert len(core.take_events()) == len(core._state.opened) - kept > 0
+    for stream in list(core._state.opened):
+        core.from_client(frames.rst_stream(stream, frames.CANCEL))
+    assert core._state._metadata_bytes == 0

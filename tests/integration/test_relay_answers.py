@@ -1,0 +1,123 @@
+"""A real gRPC client whose calls are answered by the relay, with a runtime that says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+
+from shimcore.relay import frames
+from shimcore.relay.events import Metadata
+from shimcore.relay.route import Route
+from shimcore.relay.shell import Relay
+from shimcore.relay.work import Answer, Decided, Decision, HeldCall
+from tests.support import raw
+
+PULL = "/runtime.v1.ImageService/PullImage"
+SIZES = (0, 80, 80, 3 << 20, 80)
+
+
+class Given:
+    """A held call whose answer is its request, turned round; every other one at once."""
+
+    def __init__(self, message: bytes) -> None:
+        self._answer = Answer(message[::-1])
+
+    def decide_now(self) -> Decided | None:
+        return Decided(self._answer) if len(self._answer.message) == 80 else None
+
+    async def decide(self) -> Decision:
+        await asyncio.sleep(0.01)
+        return self._answer
+
+    def finished(self, status: int, empty: bool, message: str) -> None:
+        raise AssertionError("the call has not gone on")
+
+
+@pytest.mark.parametrize("rude", [False, True], ids=["end", "reset"])
+async def test_a_runtime_that_is_gone_before_its_answer(tmp_path: Path, rude: bool) -> None:
+    """A server that stops goes when its last stream is reset; the client gets all of it."""
+
+    async def stops(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw.opening()[len(frames.PREFACE) :])
+        writer.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        await reader.readuntil(bytes((0, 0, 4, frames.RST_STREAM)))
+        if rude:
+            writer.transport.abort()
+        writer.close()
+
+    def open_call(
+        path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> HeldCall:
+        return Given(message)
+
+    runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
+    relay = Relay(lambda: runtime, lambda path: Route.OPEN, open_call)
+    async with (
+        await asyncio.start_unix_server(stops, runtime),
+        await asyncio.get_running_loop().create_unix_server(relay.accept, shim),
+        raw.connected(shim) as client,
+    ):
+        await raw.send(client, raw.opening(10) + raw.call(1, PULL, b"a" * 40 + b"b" * 40))
+        got = await raw.read_until(client, b"b" * 5)
+        await asyncio.sleep(0.1)
+        await raw.send(client, frames.window_update(1, 100))
+        got += await raw.read_until(client, b"grpc-status\x010")
+        assert b"b" * 35 + b"a" * 40 in got
+        assert not await raw.read_until(client, b"nothing more")
+        client.close()
+        async with asyncio.timeout(10):
+            while relay.connections:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_client_gets_its_answers(tmp_path: Path) -> None:
+    """Of any size, many at once, with its metadata told; the runtime sees streams reset."""
+    resets = 0
+    told: list[Metadata] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal resets
+        writer.write(raw.opening(raw.LARGEST_WINDOW)[len(frames.PREFACE) :])
+        writer.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        while data := await reader.read(1 << 16):
+            resets += data.count(bytes((0, 0, 4, frames.RST_STREAM)))
+            assert bytes((0, 0, frames.PING_BYTES, frames.PING, 0)) not in data
+        writer.close()
+
+    def open_call(
+        path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> HeldCall:
+        told.append(metadata)
+        return Given(message)
+
+    runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
+    relay = Relay(
+        lambda: runtime,
+        lambda path: Route.OPEN if path == PULL.encode() else Route.PASS,
+        open_call,
+    )
+    loop = asyncio.get_running_loop()
+    async with (
+        await asyncio.start_unix_server(silent, runtime),
+        await loop.create_unix_server(relay.accept, shim),
+        grpc.aio.insecure_channel(
+            f"unix:{shim}", options=[("grpc.max_receive_message_length", -1)]
+        ) as channel,
+    ):
+        pull: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PULL)
+        requests = [
+            bytes([n]) * (size // 2) + bytes(size - size // 2) for n, size in enumerate(SIZES)
+        ]
+        async with asyncio.timeout(30):
+            for _ in range(5):
+                calls = [pull(each, metadata=(("traceparent", "00-1"),)) for each in requests]
+                assert [await call for call in calls] == [each[::-1] for each in requests]
+        assert set(told) == {((b"traceparent", b"00-1"),)}
+        (pair,) = relay.connections
+        assert pair._core.reply_windows[2] == 0
+        assert relay.request_bytes == 0
+        await relay.drain(1)
+    assert resets == 5 * len(SIZES)
