@@ -32,6 +32,10 @@ e2e-apiserver: venv ## The cluster's part against a real kube-apiserver, built f
 	tests/e2e/apiserver/build
 	$(BIN)/python -m pytest tests/e2e/test_kubernetes.py -m apiserver
 
+e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built first (15 minutes)
+	tests/e2e/kubelet/build
+	$(BIN)/python -m pytest tests/e2e/test_kubelet.py -m kubelet
+
 # How many runs through the shim; which specs, as a regular expression of their names.
 RUNS ?= 1
 FOCUS ?= .

@@ -16,6 +16,7 @@ from cli.render import BAD, GOOD, WARN, Cell, Column, Table
 
 if TYPE_CHECKING:
     from shimcore.config import Config, Registry
+    from shimcore.config.values import Address
     from shimcore.registry import PingReport, TlsReport
 
 SOON_DAYS = 30
@@ -23,6 +24,9 @@ SOON_DAYS = 30
 
 PROBE_TIMEOUT_S = 3.0
 """The default of `probeTimeout`, where there is no configuration."""
+
+LONGEST_SHOWN = 80
+"""Characters of an argument that an error repeats."""
 
 _LOGIN_STYLES = {"accepted": GOOD, "refused": BAD}
 
@@ -54,18 +58,20 @@ def check_registry(
     """Check every configured registry, or those named.
 
     An address that is not configured is checked without a login. Exit status: 0 all well;
-    1 any failing.
+    1 any failing, or no address.
     """
     with exits.reported(bad_config=exits.FAILED):
         config = _config(named_file(context, file), named=bool(addresses))
-        registries = _chosen(addresses or (), config)
+        registries, valid = _chosen(addresses or (), config)
         timeout_s = config.probe_timeout_s if config else PROBE_TIMEOUT_S
         reports = _reports(registries, timeout_s)
     pairs = list(zip(registries, reports, strict=True))
     for registry, report in pairs:
         _warn_of_end(registry, report)
-    render.show(output, [_plain(*each) for each in pairs], lambda: [_table(pairs)])
-    raise typer.Exit(exits.OK if all(report.ok for report in reports) else exits.FAILED)
+    if pairs or output is not Output.TABLE:
+        render.show(output, [_plain(*each) for each in pairs], lambda: [_table(pairs)])
+    well = valid and all(report.ok for report in reports)
+    raise typer.Exit(exits.OK if well else exits.FAILED)
 
 
 def _config(path: str | None, *, named: bool) -> Config | None:
@@ -80,30 +86,50 @@ def _config(path: str | None, *, named: bool) -> Config | None:
     return config
 
 
-def _chosen(addresses: Sequence[str], config: Config | None) -> list[Registry]:
-    """The registries to check, each once."""
+def _chosen(addresses: Sequence[str], config: Config | None) -> tuple[list[Registry], bool]:
+    """The registries to check, each once, and whether all addresses were some."""
+    from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
+
     configured = config.registries if config else ()
     if not addresses:
-        return list(configured)
-    return list(dict.fromkeys(_named(address, configured) for address in addresses))
+        return list(configured), True
+    chosen: dict[Registry, None] = {}
+    valid = True
+    for address in addresses:
+        try:
+            chosen[_named(address, configured)] = None
+        except ShimError as error:
+            exits.say(str(error))
+            valid = False
+    return list(chosen), valid
 
 
 def _named(text: str, configured: Sequence[Registry]) -> Registry:
     """The configured registry at an address, else one without a login. Raises ShimError."""
-    from shimcore.config.values import address  # noqa: PLC0415 - a fast --help
-    from shimcore.errors import ShimError  # noqa: PLC0415
+    from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
 
     try:
-        wanted = address(text)
+        wanted = _address(text)
     except ValueError as error:
         # What stands before an @ is a login.
-        raise ShimError(f"{text.rpartition('@')[2]}: {error}") from None
+        shown = text.rpartition("@")[2]
+        shown = repr(shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "...")
+        raise ShimError(f"{shown}: {error}") from None
     for registry in configured:
         if registry.address == wanted.url:
             return registry
         if "://" not in text and text.rstrip("/") in (registry.host, registry.address):
             return registry
     return _unconfigured(wanted.url, wanted.scheme, wanted.host)
+
+
+def _address(text: str) -> Address:
+    """The address that an argument is. Raises ValueError."""
+    from shimcore.config.values import address  # noqa: PLC0415 - a fast --help
+
+    if not text.isprintable() or not text.strip():
+        raise ValueError("not an address: host:port, http://host:port or https://host:port")
+    return address(text)
 
 
 def _unconfigured(url: str, scheme: str, host: str) -> Registry:
@@ -127,6 +153,8 @@ def _unconfigured(url: str, scheme: str, host: str) -> Registry:
 def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
     from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
 
+    if not registries:
+        return []
     count = len(registries)
     asking = "asking 1 registry" if count == 1 else f"asking {count} registries"
     return answer_of(_ping(registries, timeout_s), asking)

@@ -105,9 +105,9 @@ def _pulled(file: str, names: Sequence[str], jobs: int, output: Output) -> list[
     from shimcore.daemon.asking import place_of  # noqa: PLC0415
     from shimcore.runtime import preheat  # noqa: PLC0415
 
-    socket = place_of(file).shim_socket
+    place = place_of(file)
     with _shown(len(names), output) as on_step:
-        return answer_of(preheat.pull(socket, names, jobs, on_step))
+        return answer_of(preheat.pull(place.shim_socket, names, jobs, on_step, place.admin_socket))
 
 
 def _shown(count: int, output: Output) -> AbstractContextManager[OnStep]:
@@ -132,7 +132,9 @@ def _line(step: Step, *, lines: bool) -> None:
 
 def said(step: Step) -> str:
     """A line on an image that was pulled."""
-    return f"pulled {render.printable(step.image)} in {render.duration(step.elapsed_s * 1000)}"
+    source = f" from {step.registry}" if step.registry else ""
+    time = render.duration(step.elapsed_s * 1000)
+    return f"pulled {render.printable(step.image)}{source} in {time}"
 
 
 def _plain(step: Step) -> dict[str, Any]:

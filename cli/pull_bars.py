@@ -1,7 +1,7 @@
 """Bars of pulls on a terminal: one for each image that is being pulled, one for all.
 
-The CRI tells nothing of the bytes of a pull, so an image's bar moves without an end until
-the image is there; how far all of them are is known.
+The CRI tells nothing of the bytes of a pull; the shim does, where the runtime shows them.
+Until then an image's bar moves without an end.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ class PullBars:
     def __call__(self, step: Step) -> None:
         """Show it."""
         if not step.ended:
-            name = render.printable(step.image)
-            self._bars[step.image] = self._progress.add_task(name, total=None, state="pulling")
+            self._move(step)
             return
         self._progress.remove_task(self._bars.pop(step.image))
         self._progress.advance(self._all)
@@ -74,3 +73,18 @@ class PullBars:
             exits.say(f"{render.printable(step.image)}: {step.error}")
         elif self._lines:
             self._console.print(Text(said(step), GOOD), soft_wrap=True)
+
+    def _move(self, step: Step) -> None:
+        """Begin an image's bar, or bring it to where its pull is."""
+        bar = self._bars.get(step.image)
+        if bar is None:
+            name = render.printable(step.image)
+            bar = self._bars[step.image] = self._progress.add_task(
+                name, total=None, state="pulling"
+            )
+        if step.registry or step.bytes:
+            state = render.amount(step.bytes, step.total_bytes)
+            source = f" from {step.registry}" if step.registry else ""
+            self._progress.update(
+                bar, total=step.total_bytes or None, completed=step.bytes, state=f"{state}{source}"
+            )

@@ -88,6 +88,13 @@ def duration(elapsed_ms: float) -> str:
     return f"{elapsed_ms:.0f} ms" if elapsed_ms < 1000 else f"{elapsed_ms / 1000:.1f} s"
 
 
+def amount(done: int, total: int | None) -> str:
+    """`12.3 of 98.0 MB, 12 %`; decimal units, as registries count."""
+    if not total:
+        return f"{done / 1e6:.1f} MB" if done else "-"
+    return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB, {min(done / total, 1):.0%}"
+
+
 def printable(text: str) -> str:
     """`text` on one line, with what could steer a terminal escaped; `-` for none."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -79,12 +79,20 @@ def _resolutions(
         try:
             parse(image)
         except ReferenceSyntaxError as error:
-            exits.say(str(error))
+            exits.say(_fault(image, error))
         else:
             names.append(image)
     asking = "" if offline else f"asking {_registries(len(config.registries))}"
     found = answer_of(_explain(names, config, offline=offline), asking)
     return found, len(names) == len(images)
+
+
+def _fault(image: str, error: Exception) -> str:
+    """What is wrong with a name, in one line; a URL is what is often given for one."""
+    scheme, mark, name = image.partition("://")
+    if mark and scheme.isalpha() and image.isprintable():
+        return f"an image name has no scheme: {name} for {scheme}://{name}"
+    return str(error)
 
 
 async def _explain(images: Sequence[str], config: Config, *, offline: bool) -> list[Resolution]:

@@ -41,7 +41,8 @@ def status(
 ) -> None:
     """Show how the running shim is.
 
-    Exit status: 0 serving and the runtime is ready; 1 degraded; 3 not running.
+    Exit status: 0 serving and the runtime is ready; 1 degraded, or a bypass in its place;
+    3 not running.
     """
     path = chosen_file(context, file)
     with exits.reported():
@@ -55,6 +56,7 @@ def _exit_status(found: Status) -> int:
     return {
         Condition.SERVING: exits.OK,
         Condition.DEGRADED: exits.FAILED,
+        Condition.BYPASS: exits.FAILED,
         Condition.NOT_RUNNING: exits.NOT_RUNNING,
     }[found.condition]
 
@@ -122,7 +124,24 @@ def _blocks(found: Status) -> list[Block]:
     blocks: list[Block] = [Facts("image-cri-shim", tuple(pairs))]
     if facts["registries"]:
         blocks.append(_registries(facts["registries"]))
+    if facts["pulls"]:
+        blocks.append(_pulls(facts["pulls"]))
     return blocks
+
+
+def _pulls(pulls: list[dict[str, Any]]) -> Table:
+    now = datetime.now(UTC)
+    rows = tuple(
+        (
+            Cell(one["image"]),
+            Cell(one["registry"] or "-"),
+            Cell(render.amount(one["bytes"], one["total_bytes"])),
+            Cell(_age((now - datetime.fromisoformat(one["started_at"])).total_seconds())),
+        )
+        for one in pulls
+    )
+    columns = (Column("PULLING", below=True), Column("FROM"), Column("SO FAR"), Column("FOR"))
+    return Table(columns, rows)
 
 
 def _runtime(runtime: dict[str, Any]) -> Cell:

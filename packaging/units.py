@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 
 from shimcore.systemd.template import template
-from shimcore.systemd.units import SERVICE, SOCKET, UnitSettings, service_text, socket_text
+from shimcore.systemd.units import (
+    BYPASS,
+    SERVICE,
+    SOCKET,
+    UnitSettings,
+    bypass_text,
+    service_text,
+    socket_text,
+)
 
 COMMAND = "/usr/bin/image-cri-shim"
 SHIM = "/var/run/image-cri-shim.sock"
@@ -24,10 +32,11 @@ def waiting(text: str, config_file: str) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write all three."""
+    """Write all four."""
     settings = UnitSettings(command=COMMAND)
     for name, text in ((SERVICE, service_text(settings)), (SOCKET, socket_text(settings))):
         (folder / "units" / name).write_text(waiting(text, settings.config_file))
+    (folder / "units" / BYPASS).write_text(bypass_text())
     (folder / "image-cri-shim.yaml").write_text(template(SHIM, None))
 
 

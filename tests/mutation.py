@@ -149,19 +149,19 @@ MUTATIONS = (
     _m(
         "the surplus does not wait for the stream's window",
         "sendqueue.py",
-        "room = min(room, queue.ledger.upstream)",
+        "room = min(room, queue.ledger.room)",
         "pass",
     ),
     _m(
         "no credit for held bytes of the connection",
         STREAMS,
-        "if ledger.client < GRANT_BELOW_BYTES and ledger.held > ledger.debt:",
+        "if ledger.seen < GRANT_BELOW_BYTES and ledger.held > ledger.debt:",
         "if False:",
     ),
     _m(
         "no credit for held bytes of a stream",
         STREAMS,
-        "if credit > 0 and stream.ledger.client < need - len(stream.gathered):",
+        "if credit > 0 and stream.ledger.seen < need - len(stream.gathered):",
         "if False:",
     ),
     _m(
@@ -199,13 +199,13 @@ MUTATIONS = (
         "DATA that passes is not counted",
         CLIENT,
         "            if not ledger.held and not ledger.debt:\n"
-        "                ledger.upstream -= end - start",
+        "                ledger.room -= end - start",
         "            if not ledger.held and not ledger.debt:\n                pass",
     ),
     _m(
         "a client may overrun its window",
         STREAMS,
-        "if size and size > self.ledger.client:",
+        "if size and size > self.ledger.seen:",
         "if False:",
     ),
     # 4. refuse
@@ -341,7 +341,7 @@ MUTATIONS = (
     _m(
         "open streams do not follow the initial window",
         STREAMS,
-        "            stream.ledger.upstream += difference\n",
+        "            stream.ledger.room += difference\n",
         "            pass\n",
     ),
     _m(

@@ -65,8 +65,9 @@ class _Building:
 
     def config(self, tree: Tree) -> Config:
         values = self._reader.mapping(tree, TOP_KEYS, "")
-        hub = self._hub(values)
-        registries = self._registries(values["registries"])
+        stall_s = values["stallTimeout"]
+        hub = self._hub(values, stall_s)
+        registries = self._registries(values["registries"], stall_s)
         self._check_duplicates(hub, registries)
         shim, admin = self._sockets(values)
         cache = self._cache(values["cache"])
@@ -84,6 +85,7 @@ class _Building:
             force=values["force"],
             debug=values["debug"],
             timeout_s=values["timeout"],
+            sandbox_image=values["sandboxImage"],
             reload_interval_s=values["reloadInterval"],
             exclude=values["exclude"] or (),
             fallback=Fallback(values["fallback"]),
@@ -100,7 +102,7 @@ class _Building:
             files=self._files.stamps(),
         )
 
-    def _hub(self, values: Values) -> Registry | None:
+    def _hub(self, values: Values, stall_s: float) -> Registry | None:
         if values["address"] is None:
             if not any(fault.path == "address" for fault in self._reader.faults):
                 reason = "is required: the hub's address, for example http://sealos.hub:5000"
@@ -112,21 +114,28 @@ class _Building:
             "priority": values["offlinePriority"],
         }
         paths = {"auth": "auth", "priority": "offlinePriority"}
-        return self._registry(options, "hub", is_hub=True, paths=paths)
+        return self._registry(options, "hub", stall_s, is_hub=True, paths=paths)
 
-    def _registries(self, entries: list[Values]) -> list[tuple[str, Registry]]:
+    def _registries(self, entries: list[Values], stall_s: float) -> list[tuple[str, Registry]]:
         """Each registry with its key path; an empty address is skipped, as the Go shim does."""
         built = []
         for index, options in enumerate(entries):
             path = f"registries[{index}]"
             if options["address"] is not None:
-                built.append((path, self._registry(options, path, is_hub=False, paths={})))
+                registry = self._registry(options, path, stall_s, is_hub=False, paths={})
+                built.append((path, registry))
             elif not any(fault.path.startswith(path) for fault in self._reader.faults):
                 self._notices.append(f"{path} has no address and is not used")
         return built
 
     def _registry(
-        self, options: dict[str, Any], path: str, *, is_hub: bool, paths: dict[str, str]
+        self,
+        options: dict[str, Any],
+        path: str,
+        stall_s: float,
+        *,
+        is_hub: bool,
+        paths: dict[str, str],
     ) -> Registry:
         def at(key: str) -> str:
             return paths.get(key) or joined(path, key)
@@ -152,6 +161,7 @@ class _Building:
             credentials_source=login.source,
             ca_file=self._ca_file(options["caFile"], at("caFile")),
             insecure_skip_verify=options["insecureSkipVerify"],
+            stall_timeout_s=options["stallTimeout"] or stall_s,
             mirror=Mirror(address.host, options["path"], self._domains(options, at("domains"))),
             password_file=password_file,
             docker_config=docker_config,

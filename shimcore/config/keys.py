@@ -28,6 +28,7 @@ class Kind(Enum):
     MAPPING = auto()
     MAPPINGS = auto()
     NAME = auto()
+    IMAGE = auto()
     OLD = auto()
     LOCAL = auto()
 
@@ -69,6 +70,13 @@ _OPTION_KEYS = (
         Kind.TEMPLATE,
         "{path}",
         "template of the repository path; {path} and {domain} are known",
+    ),
+    Key(
+        "stallTimeout",
+        Kind.DURATION,
+        None,
+        "how long its transfer may stand still; by default the one at the top",
+        zero="fault",
     ),
 )
 
@@ -115,9 +123,17 @@ TOP_KEYS = (
         "timeout",
         Kind.DURATION,
         "15m",
-        "bound on one image call, all registries together",
+        "bound on an image call that shows no progress",
         zero="default",
     ),
+    Key(
+        "stallTimeout",
+        Kind.DURATION,
+        "30s",
+        "a registry whose transfer stands still for so long is left for the next one",
+        zero="default",
+    ),
+    Key("sandboxImage", Kind.IMAGE, None, "the pods' pause image; the runtime's own when absent"),
     Key(
         "reloadInterval",
         Kind.DURATION,
@@ -140,9 +156,9 @@ TOP_KEYS = (
     Key(
         "names",
         Kind.CHOICE,
-        "both",
+        "original",
         "the names of an image after a pull through a registry",
-        choices=("both", "original", "registry"),
+        choices=("original", "both", "registry"),
     ),
     Key("probeTimeout", Kind.DURATION, "3s", "bound on asking the registries", zero="fault"),
     Key("negativeCacheTTL", Kind.DURATION, "15s", "how long a miss is remembered; 0 is not"),
@@ -217,6 +233,7 @@ CLUSTER_KEYS = (
             "force",
             "debug",
             "timeout",
+            "stallTimeout",
             "cache",
             "exclude",
             "fallback",

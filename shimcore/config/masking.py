@@ -24,6 +24,8 @@ def masked(config: Config) -> dict[str, Any]:
         "force": config.force,
         "debug": config.debug,
         "timeout": format_duration(config.timeout_s),
+        "stallTimeout": format_duration(hub.stall_timeout_s),
+        "sandboxImage": config.sandbox_image,
         "reloadInterval": format_duration(config.reload_interval_s),
         "probeTimeout": format_duration(config.probe_timeout_s),
         "negativeCacheTTL": format_duration(config.negative_cache_ttl_s),
@@ -66,6 +68,7 @@ def _options(registry: Registry) -> dict[str, Any]:
     options: dict[str, Any] = {
         "insecureSkipVerify": registry.insecure_skip_verify,
         "path": registry.mirror.path_template,
+        "stallTimeout": format_duration(registry.stall_timeout_s),
     }
     for key, file in (
         ("caFile", registry.ca_file),

@@ -12,8 +12,8 @@ from shimcore.reference import Mirror
 class Names(StrEnum):
     """Which names an image has after a pull through a registry."""
 
-    BOTH = "both"
     ORIGINAL = "original"
+    BOTH = "both"
     REGISTRY = "registry"
 
 
@@ -59,6 +59,8 @@ class Registry:
     mirror: Mirror
     password_file: str | None = None
     docker_config: str | None = None
+    stall_timeout_s: float = 30.0
+    """How long a transfer from it may stand still before the next registry is tried."""
     key: str = field(default="", repr=False, compare=False)
     """Its key path in the configuration as given: `registries[1]`; `hub` for the hub."""
 
@@ -106,6 +108,8 @@ class Config:
     force: bool
     debug: bool
     timeout_s: float
+    sandbox_image: str | None
+    """The pods' pause image; None: the runtime's own."""
     reload_interval_s: float
     exclude: tuple[str, ...]
     fallback: Fallback

@@ -28,6 +28,7 @@ _SCALARS: dict[Kind, dict[str, Any]] = {
     Kind.PATH: {"type": ["string", "null"]},
     Kind.LISTEN: {"type": ["string", "integer", "null"], "pattern": r"^(.*:)?[0-9]{1,5}$|^$"},
     Kind.TEMPLATE: {"type": ["string", "null"], "pattern": r"\{path\}|^$"},
+    Kind.IMAGE: {"type": ["string", "null"]},
     Kind.NAME: {"type": ["string", "null"], "pattern": r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"},
 }
 

@@ -13,7 +13,14 @@ from urllib.parse import urlsplit
 
 from shimcore.config.durations import parse_duration
 from shimcore.config.keys import Key, Kind
-from shimcore.reference import DOCKER_HUB, is_docker_hub, template_fault, valid_domain
+from shimcore.errors import ReferenceSyntaxError
+from shimcore.reference import (
+    DOCKER_HUB,
+    is_docker_hub,
+    parse_reference,
+    template_fault,
+    valid_domain,
+)
 
 SOCKET_PATH_LIMIT_BYTES = 107
 """Longest path of a unix socket: sun_path is 108 bytes with its NUL (unix(7))."""
@@ -166,6 +173,17 @@ def domain_pattern(text: str) -> str:
     return text
 
 
+def image(text: str) -> str:
+    """An image's name, as people write it."""
+    try:
+        parse_reference(text)
+    except ReferenceSyntaxError as error:
+        raise ValueError(
+            f"an image's name expected, such as registry.k8s.io/pause:3.10: {error}"
+        ) from error
+    return text
+
+
 def choice(key: Key, text: str) -> str:
     """One of the key's choices."""
     if text not in key.choices:
@@ -184,5 +202,6 @@ SCALARS: dict[Kind, Callable[[str], object]] = {
     Kind.LISTEN: listen,
     Kind.TEMPLATE: template,
     Kind.NAME: object_name,
+    Kind.IMAGE: image,
 }
 ITEMS: dict[Kind, Callable[[str], str]] = {Kind.DOMAINS: domain_pattern, Kind.PATTERNS: str}

@@ -36,6 +36,7 @@ class AdminServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         handlers = {
             "Status": _unary(self._status, admin_pb2.StatusRequest),
+            "Pulls": _unary(self._pulls, admin_pb2.PullsRequest),
             "Reload": _unary(self._reload, admin_pb2.ReloadRequest),
             "ShowConfig": _unary(self._show_config, admin_pb2.ShowConfigRequest),
         }
@@ -88,9 +89,26 @@ class AdminServer:
             calls=sum(calls.values()),
             calls_by_method={path.decode(errors="replace"): count for path, count in calls.items()},
             shim_version=__version__,
+            pulls=self._pull_states(),
         )
         answer.started_at.FromNanoseconds(int(shim.started_at * 1e9))
         return answer
+
+    async def _pulls(self, _request: Message, _context: Any) -> Message:
+        return admin_pb2.PullsResponse(pulls=self._pull_states())
+
+    def _pull_states(self) -> list[admin_pb2.PullState]:
+        states = []
+        for pull in self._shim.generations.pulls():
+            state = admin_pb2.PullState(
+                image=pull.image,
+                registry=pull.registry,
+                bytes=pull.bytes,
+                total_bytes=pull.total,
+            )
+            state.started_at.FromNanoseconds(int(pull.started_at * 1e9))
+            states.append(state)
+        return states
 
     def _registry_states(self) -> list[admin_pb2.RegistryState]:
         generation = self._shim.generations.current

@@ -14,6 +14,7 @@ from shimcore.config import load
 from shimcore.config.document import read_document
 from shimcore.config.origins import Value
 from shimcore.errors import AdminError, ConfigError
+from shimcore.systemd.bypass import SIGN
 
 DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
 ANSWER_S = 5.0
@@ -24,6 +25,7 @@ class Condition(StrEnum):
 
     SERVING = "serving"
     DEGRADED = "degraded"
+    BYPASS = "bypass"
     NOT_RUNNING = "not running"
 
 
@@ -76,6 +78,9 @@ def _named_sockets(file: str) -> tuple[str, str]:
 def status(place: Place, *, timeout_s: float = ANSWER_S) -> Status:
     """How the shim at `place` is. Raises AdminError where that cannot be found out."""
     problem = _knock(place.admin_socket)
+    if problem and os.path.isdir(SIGN) and not _knock(place.shim_socket, "socket"):
+        why = "the shim does not start; its socket goes to the runtime as it is (onFailure)"
+        return Status(Condition.BYPASS, _nothing(place), (why,))
     if problem:
         return Status(Condition.NOT_RUNNING, _nothing(place), (problem,))
     try:
@@ -113,8 +118,8 @@ def _kubernetes_details(state: dict[str, Any] | None) -> list[str]:
     return details
 
 
-def _knock(path: str) -> str:
-    """Why nobody is at the admin socket; empty when somebody listens.
+def _knock(path: str, what: str = "admin socket") -> str:
+    """Why nobody is at a socket; empty when somebody listens.
 
     Raises AdminError where this user may not know.
     """
@@ -123,7 +128,7 @@ def _knock(path: str) -> str:
         try:
             probe.connect(path)
         except PermissionError as error:
-            raise AdminError(f"admin socket {path}: permission denied; run this as root") from error
+            raise AdminError(f"{what} {path}: permission denied; run this as root") from error
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return f"nothing listens at {path}: there is no such socket"
@@ -131,7 +136,7 @@ def _knock(path: str) -> str:
                 return f"nothing listens at {path}: a shim that served it has died"
             if error.errno in {errno.EAGAIN, errno.ETIMEDOUT} or isinstance(error, TimeoutError):
                 return ""  # its queue is full: somebody is there and does not accept
-            raise AdminError(f"admin socket {path}: {error.strerror or error}") from error
+            raise AdminError(f"{what} {path}: {error.strerror or error}") from error
     return ""
 
 
@@ -198,6 +203,17 @@ def _facts(answer: Any) -> dict[str, Any]:
             {"address": registry.address, "state": registry.state} for registry in answer.registries
         ],
         "calls": answer.calls,
+        "pulls": [_pull(pull) for pull in answer.pulls],
+    }
+
+
+def _pull(pull: Any) -> dict[str, Any]:
+    return {
+        "image": pull.image,
+        "registry": pull.registry or None,
+        "bytes": pull.bytes,
+        "total_bytes": pull.total_bytes or None,
+        "started_at": _time(pull.started_at.ToSeconds()),
     }
 
 
@@ -252,6 +268,7 @@ def _nothing(place: Place) -> dict[str, Any]:
         "cache": {"entries": 0, "hits": 0, "misses": 0},
         "registries": [],
         "calls": 0,
+        "pulls": [],
     }
 
 

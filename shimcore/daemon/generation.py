@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from typing import NamedTuple
 
-from shimcore.config import Config
-from shimcore.images import Forward, ImageService
+from shimcore.config import Config, Fallback
+from shimcore.images import METHODS, Forward, ImageService
+from shimcore.images.decision import Answer as ImageAnswer
 from shimcore.images.decision import Decision as ImageDecision
+from shimcore.images.journal import Journal
+from shimcore.images.names import Names
+from shimcore.images.transaction import PullState
 from shimcore.registry import RegistryClient
-from shimcore.relay.work import Decided, Decision, HeldCall, Refusal
+from shimcore.relay.events import Metadata
+from shimcore.relay.route import Route
+from shimcore.relay.work import Answer, Decided, Decision, HeldCall, Refusal
 from shimcore.runtime import RuntimeClient
+from shimcore.runtime.docker import DockerEngine
+from shimcore.runtime.metadata import passed_along
 
 log = logging.getLogger("shimcore.daemon")
+
+_METHODS = {method.encode(): method for method in METHODS}
 
 
 class Generation:
@@ -21,10 +33,10 @@ class Generation:
     It ends (`retire`) when the last decision that began in it has been made.
     """
 
-    def __init__(self, config: Config, runtime: RuntimeClient) -> None:
+    def __init__(self, config: Config, runtime: RuntimeClient, names: Names) -> None:
         self.config = config
         self.registries = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
-        self.images = ImageService(config, self.registries, runtime)
+        self.images = ImageService(config, self.registries, runtime, names)
         self.deciding = 0
         self.retired = False
         self._idle = asyncio.Event()
@@ -36,11 +48,10 @@ class Generation:
             self._idle.set()
 
     async def retire(self) -> None:
-        """Let its decisions and the names after its pulls end, then close its connections."""
+        """Let its decisions end, then close its connections."""
         self.retired = True
         if self.deciding:
             await self._idle.wait()
-        await self.images.drain()
         await self.registries.aclose()
 
 
@@ -50,32 +61,69 @@ class Generations:
     def __init__(self, config: Config, runtime: RuntimeClient) -> None:
         self._runtime = runtime
         self._ending: set[asyncio.Task[None]] = set()
-        self.current = Generation(config, runtime)
+        self._retiring: set[Generation] = set()
+        journal = Journal(os.path.join(config.state_dir, "pulls.journal"))
+        self.names = Names(runtime, journal, DockerEngine(runtime).tag)
+        self.current = Generation(config, runtime, self.names)
 
     def replace(self, config: Config) -> None:
         """Put a new configuration in force; calls already begun end under the old one."""
-        old, self.current = self.current, Generation(config, self._runtime)
+        old, self.current = self.current, Generation(config, self._runtime, self.names)
         task = asyncio.get_running_loop().create_task(old.retire())
         self._ending.add(task)
+        self._retiring.add(old)
+        task.add_done_callback(lambda _: self._retiring.discard(old))
         task.add_done_callback(self._ended)
+
+    def pulls(self) -> list[PullState]:
+        """The pulls that are under way, those of older configurations first."""
+        return [pull for one in (*self._retiring, self.current) for pull in one.images.pulls()]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._ending.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("closing an old configuration's clients failed", exc_info=task.exception())
 
-    def open(self, path: bytes, message: bytes, timeout_s: float | None) -> HeldCall:
+    def open(
+        self, path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> HeldCall:
         """A held call, decided by the generation in force when its decision begins."""
-        return _Held(self, path.decode("ascii"), message, timeout_s)
+        request = _Request(path.decode("ascii"), message, timeout_s, passed_along(metadata))
+        return _Held(self, request)
+
+    def route(self, path: bytes) -> Route:
+        """What becomes of a method's calls, under the configuration in force."""
+        method = _METHODS.get(path)
+        if method is None or not self.current.images.opens(method):
+            return Route.PASS
+        if method.endswith("/PullImage") and self.strict():
+            return Route.STRICT
+        return Route.OPEN
+
+    def strict(self) -> bool:
+        """Whether a pull that is not understood is to be refused, never passed on."""
+        return self.current.config.fallback is Fallback.DENY
 
     async def close(self, grace_s: float) -> None:
         """End every generation, within `grace_s` seconds."""
-        self._ending.add(asyncio.get_running_loop().create_task(self.current.retire()))
+        loop = asyncio.get_running_loop()
+        self._ending.add(loop.create_task(self.current.retire()))
+        self._ending.add(loop.create_task(self.names.drain()))
         _, late = await asyncio.wait(self._ending, timeout=grace_s)
         for task in late:
             task.cancel()
         if late:
             await asyncio.wait(late)
+        await self.names.close()
+
+
+class _Request(NamedTuple):
+    """A held request: method, message, what is left of the caller's deadline, its metadata."""
+
+    method: str
+    message: bytes
+    timeout_s: float | None
+    metadata: tuple[tuple[str, str | bytes], ...]
 
 
 class _Held:
@@ -83,13 +131,11 @@ class _Held:
 
     __slots__ = ("_call", "_generation", "_generations", "_request")
 
-    def __init__(
-        self, generations: Generations, path: str, message: bytes, timeout_s: float | None
-    ) -> None:
+    def __init__(self, generations: Generations, request: _Request) -> None:
         self._generations = generations
-        self._request: tuple[str, bytes, float | None] | None = (path, message, timeout_s)
+        self._request: _Request | None = request
         self._generation = generations.current
-        self._call = self._generation.images.open(path, message, timeout_s)
+        self._call = self._generation.images.open(*request)
 
     def decide_now(self) -> Decided | None:
         decision = self._call.decide_now()
@@ -110,11 +156,13 @@ class _Held:
         finally:
             generation.leave()
 
-    def finished(self, status: int, empty: bool) -> None:
-        self._call.finished(status, empty)
+    def finished(self, status: int, empty: bool, message: str) -> None:
+        self._call.finished(status, empty, message)
 
 
 def _for_relay(decision: ImageDecision) -> Decision:
     if isinstance(decision, Forward):
         return decision.message
+    if isinstance(decision, ImageAnswer):
+        return Answer(decision.message)
     return Refusal(decision.code, decision.text)

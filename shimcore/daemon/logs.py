@@ -1,10 +1,16 @@
-"""Log lines: with time and level for a terminal, with journald's priorities under systemd."""
+"""Log lines: with time and level for a terminal, with journald's priorities under systemd.
+
+Nobody waits for who reads them: see `outlet`.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from asyncio import AbstractEventLoop
+
+from shimcore.daemon.outlet import Outlet
 
 # sd-daemon(3): the priority in front of each line.
 _PRIORITIES = {
@@ -14,6 +20,8 @@ _PRIORITIES = {
     logging.INFO: 6,
     logging.DEBUG: 7,
 }
+# How long lines that were not taken wait before they are offered again.
+_AGAIN_S = 0.2
 
 
 class _OneLine(logging.Formatter):
@@ -31,19 +39,85 @@ class _Journal(_OneLine):
         return "\n".join(priority + line for line in super().format(record).split("\n"))
 
 
-def set_up(*, debug: bool) -> None:
-    """Send the project's records to standard error; `debug` also those of level DEBUG."""
+class Lines(logging.Handler):
+    """Writes records without waiting; what is not taken is dropped, counted and told later."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        super().__init__()
+        self._outlet = outlet
+        self._loop: AbstractEventLoop | None = None
+        self._timed = False
+        self._told = 0
+
+    @property
+    def dropped(self) -> int:
+        """Lines that nobody will see."""
+        return self._outlet.dropped
+
+    def serve_in(self, loop: AbstractEventLoop) -> None:
+        """From here on `loop` offers again what was not taken."""
+        self._loop = loop
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, or keep it for a moment, or drop it."""
+        try:
+            self._outlet.write(self._encoded(record))
+        except Exception:  # noqa: BLE001 - a record that cannot be formatted ends nothing
+            self._outlet.dropped += 1
+        loop = self._loop
+        if self._outlet.waiting and not self._timed and loop is not None and not loop.is_closed():
+            self._timed = True
+            loop.call_soon_threadsafe(self._wait, loop)
+
+    def _encoded(self, record: logging.LogRecord) -> bytes:
+        return (self.format(record) + "\n").encode(errors="backslashreplace")
+
+    def _wait(self, loop: AbstractEventLoop) -> None:
+        loop.call_later(_AGAIN_S, self._offer_again, loop)
+
+    def _offer_again(self, loop: AbstractEventLoop) -> None:
+        self.acquire()
+        try:
+            self._outlet.flush()
+            self._timed = self._outlet.waiting
+        finally:
+            self.release()
+        if self._timed:
+            self._wait(loop)
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        new, self._told = self._outlet.dropped - self._told, self._outlet.dropped
+        if new:
+            logging.getLogger("shimcore.daemon").warning(
+                "%d log lines were dropped: nobody read them", new
+            )
+
+
+def set_up(*, debug: bool) -> Lines:
+    """Send all records to standard error; `debug` also the project's of level DEBUG."""
     # Facts about a record that no format here shows.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(Outlet(_standard_error()))
     if os.environ.get("JOURNAL_STREAM"):
         handler.setFormatter(_Journal("%(message)s"))
     else:
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s"))
-    root = logging.getLogger("shimcore")
-    root.handlers[:] = [handler]
-    root.propagate = False
+    ours = logging.getLogger("shimcore")
+    ours.handlers[:] = [handler]
+    ours.propagate = False
+    # What libraries say would go to standard error by itself, and wait there.
+    logging.getLogger().handlers[:] = [handler]
     set_level(debug=debug)
+    return handler
+
+
+def _standard_error() -> int:
+    """Its descriptor; one that swallows everything where the process was given none."""
+    if sys.stderr is None:
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    return sys.stderr.fileno()
 
 
 def set_level(*, debug: bool) -> None:

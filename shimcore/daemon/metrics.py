@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -14,17 +16,17 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from shimcore import __version__
+from shimcore.daemon.accepting import Acceptor
+from shimcore.daemon.metrics_http import MetricsPages
 from shimcore.errors import ShimError
 from shimcore.runtime import StatusCode
 
 if TYPE_CHECKING:
-    from wsgiref.simple_server import WSGIServer
-
     from shimcore.daemon.shim import Shim
 
 log = logging.getLogger("shimcore.daemon")
@@ -32,8 +34,12 @@ log = logging.getLogger("shimcore.daemon")
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10, 60)
 _PULL_SECONDS = (0.05, 0.25, 1, 5, 15, 30, 60, 120, 300, 600, 900)
 _STATES = ("closed", "half-open", "open")
-# A client may call anything; past this many names the rest are counted together.
-_METHODS = 256
+# A client may call anything; past this many names (the CRI has about sixty, in two versions) the
+# rest are counted together.
+_METHODS = 128
+_BACKLOG = 64
+# How long making the text may keep the loop at a time; a family is not divided.
+_TURN_S = 0.002
 _CODES = {int(code): code.name for code in StatusCode}
 
 
@@ -94,8 +100,9 @@ class CallMetrics:
 class ShimCollector:
     """What the shim knows anyway, read when somebody asks."""
 
-    def __init__(self, shim: Shim) -> None:
+    def __init__(self, shim: Shim, dropped_lines: Callable[[], int]) -> None:
         self._shim = shim
+        self._dropped_lines = dropped_lines
 
     def collect(self) -> Iterator[Metric]:
         """One reading."""
@@ -109,6 +116,7 @@ class ShimCollector:
         yield _gauge("connections_open", "Clients' connections.", len(shim.relay.connections))
         yield _gauge("decisions_in_work", "Held calls in work.", shim.relay.slots.taken)
         yield _gauge("held_bytes", "Request bytes that are held.", shim.relay.budget.used)
+        yield _counter("log_lines_dropped", "Log lines that nobody read.", self._dropped_lines())
         yield _gauge("cache_entries", "Images remembered.", stats["entries"])
         yield _counter("cache_hits", "Questions answered from memory.", stats["hits"])
         yield _counter("cache_misses", "Questions that went to registries.", stats["misses"])
@@ -120,6 +128,12 @@ class ShimCollector:
         for (host, outcome), count in stats["rewrites"].items():
             rewrites.add_metric([host, outcome], count)
         yield rewrites
+        fetched = CounterMetricFamily(
+            "image_cri_shim_fetched_bytes", "Bytes that pulls brought.", labels=["registry"]
+        )
+        for host, count in stats["bytes"].items():
+            fetched.add_metric([host], count)
+        yield fetched
         yield self._registry_states()
 
     def _config(self) -> Iterator[Metric]:
@@ -144,35 +158,68 @@ class ShimCollector:
 
 
 class MetricsServer:
-    """Serves metrics at `address` (host:port) from a thread of its own."""
+    """Serves metrics at `address` (host:port) in the event loop."""
 
-    def __init__(self, shim: Shim, address: str) -> None:
+    def __init__(self, shim: Shim, address: str, dropped_lines: Callable[[], int]) -> None:
         self._registry = CollectorRegistry()
         self.calls = CallMetrics(self._registry)
-        self._registry.register(ShimCollector(shim))
+        self._registry.register(ShimCollector(shim, dropped_lines))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         host, _, port = address.rpartition(":")
         try:
-            self._server, self._thread = _start(int(port), host.strip("[]"), self._registry)
+            self._socket = _listen(host.strip("[]"), int(port))
         except OSError as error:
             raise ShimError(
                 f"metrics address {address}: {error.strerror or error}; choose another one"
             ) from error
+        self._pages = MetricsPages(CONTENT_TYPE_LATEST, self._text)
+        self._acceptor = Acceptor(self._socket, self._pages.protocol, self._pages.room, "metrics")
         log.info("metrics at http://%s/metrics", address)
+
+    async def _text(self) -> AsyncIterator[bytes]:
+        """Prometheus' text format, a family at a time; others have their turn in between."""
+        began = time.monotonic()
+        for metric in self._registry.collect():
+            yield generate_latest(_Collected(metric))
+            if time.monotonic() - began > _TURN_S:
+                await asyncio.sleep(_TURN_S)
+                began = time.monotonic()
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(1.0)
+        self._acceptor.close()
+        self._pages.close()
+        self._socket.close()
 
 
-def _start(
-    port: int, host: str, registry: CollectorRegistry
-) -> tuple[WSGIServer, threading.Thread]:
-    started: tuple[WSGIServer, threading.Thread] = start_http_server(port, host, registry)
-    return started
+class _Collected(CollectorRegistry):
+    """One family that has been read already, as `generate_latest` wants it."""
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; without a host, on every address."""
+    if not host and socket.has_dualstack_ipv6():
+        return _unblocked(
+            socket.create_server(
+                ("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+            )
+        )
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    return _unblocked(socket.create_server(address, family=family, backlog=_BACKLOG))
+
+
+def _unblocked(listening: socket.socket) -> socket.socket:
+    listening.setblocking(False)
+    return listening
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

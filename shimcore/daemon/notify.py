@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+
+# systemd reads at once; one that does not must not stop the loop.
+_WAIT_S = 0.2
 
 
 def notify(*states: str) -> None:
@@ -13,8 +17,10 @@ def notify(*states: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        try:
-            manager.sendto("\n".join(states).encode(), address)
-        except OSError:
-            return  # the manager is gone; nobody is left to be told
+    # The manager may be gone, or not read; or no descriptor is left.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
+    ):
+        manager.settimeout(_WAIT_S)
+        manager.sendto("\n".join(states).encode(), address)

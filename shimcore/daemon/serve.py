@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,7 +16,10 @@ from typing import TYPE_CHECKING
 from shimcore.config import Config
 from shimcore.config.kubernetes_start import with_kept
 from shimcore.daemon import cluster, logs, upkeep
+from shimcore.daemon.accepting import Acceptor
+from shimcore.daemon.activation import inherited_sockets
 from shimcore.daemon.admin import AdminServer
+from shimcore.daemon.descriptors import most_connections, raise_limit
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import DRAIN_S, Shim
 from shimcore.daemon.sockets import ListeningSocket
@@ -49,13 +53,24 @@ class _Signals:
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What the process has: its log, systemd's sockets, and how many clients it can serve."""
+
+    lines: logs.Lines
+    inherited: list[socket.socket]
+    most_connections: int
+
+
 def serve(path: str, config: Config) -> None:
     """Serve until SIGTERM or SIGINT, `config` having been loaded from `path`.
 
     Raises ShimError where serving cannot begin: the runtime did not come in `timeout`,
     or the socket is another's.
     """
-    logs.set_up(debug=config.debug)
+    inherited = inherited_sockets()
+    lines = logs.set_up(debug=config.debug)
+    means = _Means(lines, inherited, most_connections(raise_limit()))
     start = with_kept(path, config)
     config = start.config
     for fault in start.faults:
@@ -63,7 +78,8 @@ def serve(path: str, config: Config) -> None:
     for notice in config.notices:
         log.warning("%s: %s", config.source, notice)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(path, config, start.kept))
+        lines.serve_in(runner.get_loop())
+        runner.run(_serve(path, config, start.kept, means))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -77,17 +93,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(path: str, config: Config, kept: Kept | None) -> None:
+async def _serve(path: str, config: Config, kept: Kept | None, means: _Means) -> None:
     signals = _Signals()
     signals.watch()
     with contextlib.ExitStack() as sockets:
-        listening = ListeningSocket(config.shim_socket)
+        listening = ListeningSocket(config.shim_socket, means.inherited)
         sockets.callback(listening.close)
         admin = ListeningSocket(config.admin_socket)
         sockets.callback(admin.close)
         runtime = await _until_stopped(_find_runtime(config), signals.stop)
         if runtime is not None:
-            await _serve_on(listening, admin, Shim(path, config, runtime, kept), signals)
+            shim = Shim(path, config, runtime, kept)
+            await _serve_on(listening, admin, shim, signals, means)
     log.info("stopped")
 
 
@@ -106,24 +123,32 @@ async def _find_runtime(config: Config) -> str:
             return KNOWN_SOCKETS[0]
     loop = asyncio.get_running_loop()
     deadline = loop.time() + config.timeout_s
-    socket = config.runtime_socket or await wait_for_socket(config.timeout_s, say)
-    version = await wait_until_ready(socket, max(deadline - loop.time(), 0.1), say)
-    log.info("runtime %s", _described(socket, version))
-    return socket
+    path = config.runtime_socket or await wait_for_socket(config.timeout_s, say)
+    version = await wait_until_ready(path, max(deadline - loop.time(), 0.1), say)
+    log.info("runtime %s", _described(path, version))
+    return path
 
 
-def _described(socket: str, version: RuntimeVersion) -> str:
-    return f"{version.name} {version.version} (CRI {version.api_version}) at {socket}"
+def _described(path: str, version: RuntimeVersion) -> str:
+    return f"{version.name} {version.version} (CRI {version.api_version}) at {path}"
 
 
 async def _serve_on(
-    listening: ListeningSocket, admin: ListeningSocket, shim: Shim, signals: _Signals
+    listening: ListeningSocket,
+    admin: ListeningSocket,
+    shim: Shim,
+    signals: _Signals,
+    means: _Means,
 ) -> None:
     loop = asyncio.get_running_loop()
-    metrics = _serve_metrics(shim)
+    metrics = _serve_metrics(shim, means.lines)
     accepting = listening.listen()
     listening.take_access_of(shim.runtime_socket)
-    server = await loop.create_unix_server(shim.relay.accept, sock=accepting)
+
+    def room(beginning: int) -> bool:
+        return len(shim.relay.connections) + beginning < means.most_connections
+
+    acceptor = Acceptor(accepting, shim.relay.accept, room, "clients")
     admin_server = AdminServer(shim, admin)
     await admin_server.start()
     _say_serving(shim)
@@ -132,9 +157,11 @@ async def _serve_on(
     gc.freeze()
     upkeeping = [
         loop.create_task(upkeep.reload_on_change(shim, signals.reload)),
-        loop.create_task(upkeep.watch(shim, listening.path)),
+        loop.create_task(upkeep.watch(shim, acceptor, listening.path)),
+        loop.create_task(upkeep.keep_bypass(shim)),
         loop.create_task(upkeep.log_statistics(shim)),
         loop.create_task(cluster.follow(shim)),
+        loop.create_task(shim.generations.names.recover(shim.config.names)),
     ]
     try:
         await _first(signals.stop, upkeeping)
@@ -144,20 +171,21 @@ async def _serve_on(
         for task in upkeeping:
             task.cancel()
         admin_server.draining()
-        server.close()
+        acceptor.close()
+        accepting.close()
         await shim.close()
         await admin_server.stop()
         if metrics is not None:
             metrics.close()
 
 
-def _serve_metrics(shim: Shim) -> MetricsServer | None:
+def _serve_metrics(shim: Shim, lines: logs.Lines) -> MetricsServer | None:
     """Serve metrics where the configuration gives an address."""
     if shim.config.metrics is None:
         return None
     from shimcore.daemon.metrics import MetricsServer  # noqa: PLC0415 - costs memory
 
-    server = MetricsServer(shim, shim.config.metrics)
+    server = MetricsServer(shim, shim.config.metrics, lambda: lines.dropped)
     shim.relay.observer = server.calls
     return server
 

@@ -14,7 +14,6 @@ from shimcore.config.origins import sources
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
 from shimcore.errors import ConfigError, RuntimeUnavailableError
-from shimcore.images import METHODS
 from shimcore.relay.shell import Relay
 from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
 
@@ -31,7 +30,6 @@ CLOSE_S = 2.0
 # A runtime that takes longer to say that it is well is not.
 RUNTIME_ANSWER_S = 2.0
 
-_OPENED = frozenset(path.encode() for path in METHODS)
 _NEEDS_RESTART = {
     "shim_socket": "shim",
     "runtime_socket": "cri",
@@ -72,7 +70,12 @@ class Shim:
         self.runtime_socket = runtime_socket
         self.runtime = RuntimeClient(runtime_socket)
         self.generations = Generations(config, self.runtime)
-        self.relay = Relay(lambda: runtime_socket, _OPENED.__contains__, self.generations.open)
+        self.relay = Relay(
+            lambda: runtime_socket,
+            self.generations.route,
+            self.generations.open,
+            self.generations.strict,
+        )
         self.started_at = time.time()
         self.loaded_at = self.started_at
         self.generation_number = 1  # of the configuration in force
@@ -81,6 +84,8 @@ class Shim:
         self._started_with = config
         self.cluster = ClusterState(kept.part, kept.kept_at) if kept else ClusterState()
         self.replaced = asyncio.Event()  # another configuration has come into force
+        self.bypass_due = asyncio.Event()  # what onFailure says may be another thing now
+        self.bypass_due.set()
         self._watcher = Watcher(path, config, self.cluster.part)
 
     @property
@@ -143,6 +148,7 @@ class Shim:
         self.config_fault = ""
         self.loaded_at = time.time()
         self.replaced.set()
+        self.bypass_due.set()
         if self._watcher.cluster is not self.cluster.part:  # refused before, and usable now
             self.cluster.part, self.cluster.fault = self._watcher.cluster, ""
         log.info("configuration reloaded from %s", " and ".join(sources(config)))

@@ -8,9 +8,10 @@ import fcntl
 import os
 import socket
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
-from shimcore.daemon.activation import inherited_socket
+from shimcore.daemon.activation import is_at
 from shimcore.errors import ShimError, SocketInUseError
 
 # What the runtime's own socket may at most hand on to ours.
@@ -24,13 +25,14 @@ class ListeningSocket:
 
     Making one claims the path: the lock file beside it (`.lock` added) decides between two
     shims that start at the same moment, and stays when the socket goes. Nobody can connect
-    before `listen`. Raises SocketInUseError when another live process serves the path, and
-    ShimError when it cannot be claimed.
+    before `listen`. `inherited` are the sockets that systemd has opened. Raises
+    SocketInUseError when another live process serves the path, and ShimError when it cannot be
+    claimed.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, inherited: Iterable[socket.socket] = ()) -> None:
         self.path = path
-        self.inherited = inherited_socket(path)
+        self.inherited = next((each for each in inherited if is_at(each, path)), None)
         self.socket: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
         self._lock = _lock(path)
@@ -87,8 +89,13 @@ class ListeningSocket:
 def _lock(path: str) -> int:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.open(f"{path}.lock", flags, 0o600)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ShimError(
+                f"{path}.lock is a symbolic link, which nobody may follow: remove it"
+            ) from error
         raise ShimError(f"socket {path}: {error.strerror}; is the directory writable?") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,8 +8,12 @@ import logging
 import os
 import time
 
+from shimcore.config import Config
+from shimcore.config.model import Fallback
+from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import Shim
+from shimcore.systemd.bypass import keep_link
 
 log = logging.getLogger("shimcore.daemon")
 
@@ -30,12 +34,15 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
         asked.clear()
         if forced:
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        shim.reload(forced=forced)
+        try:
+            shim.reload(forced=forced)
+        except OSError as error:  # no descriptor or no memory is left: the next look is another
+            log.error("the configuration cannot be looked at: %s", error)
         if forced:
             notify("READY=1")
 
 
-async def watch(shim: Shim, socket: str) -> None:
+async def watch(shim: Shim, acceptor: Acceptor, socket: str) -> None:
     """Feed systemd's watchdog while the event loop turns and `socket` is accepted on.
 
     A runtime that is down goes into the status line and starves nobody.
@@ -46,7 +53,7 @@ async def watch(shim: Shim, socket: str) -> None:
     interval_s = limit_us / 3e6 if limit_us else STATUS_INTERVAL_S
     said = ""
     while True:
-        if await _accepts(shim, socket):
+        if await _accepts(acceptor, socket):
             notify("WATCHDOG=1")
         report = await shim.runtime_report()
         where = f"serving {socket} for {report.socket}"
@@ -57,14 +64,14 @@ async def watch(shim: Shim, socket: str) -> None:
         await asyncio.sleep(interval_s)
 
 
-async def _accepts(shim: Shim, socket: str) -> bool:
+async def _accepts(acceptor: Acceptor, socket: str) -> bool:
     """Whether a connection to the shim's own socket is accepted by this very process."""
-    before = shim.relay.accepted
+    before = acceptor.accepted
     try:
         async with asyncio.timeout(ACCEPT_S):
             _, writer = await asyncio.open_unix_connection(socket)
             try:
-                while shim.relay.accepted == before:  # noqa: ASYNC110 - bounded, seldom
+                while acceptor.accepted == before:  # noqa: ASYNC110 - bounded, seldom
                     await asyncio.sleep(0.005)
             finally:
                 writer.close()
@@ -72,6 +79,25 @@ async def _accepts(shim: Shim, socket: str) -> bool:
         log.warning("socket %s does not accept connections: %s", socket, error or "timeout")
         return False
     return True
+
+
+async def keep_bypass(shim: Shim) -> None:
+    """Leave word for the time when the shim cannot start: where the bypass leads, if anywhere."""
+    while True:
+        await shim.bypass_due.wait()
+        shim.bypass_due.clear()
+        runtime = shim.runtime_socket if _bypass_allowed(shim.config) else None
+        try:
+            await asyncio.to_thread(keep_link, runtime)
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had
+            log.error("onFailure cannot be kept for a shim that does not start: %s", error)
+
+
+def _bypass_allowed(config: Config) -> bool:
+    choice = getattr(config, "on_failure", None)
+    if choice is None:
+        return config.fallback is not Fallback.DENY
+    return bool(choice.value == "bypass")
 
 
 async def log_statistics(shim: Shim) -> None:

@@ -36,6 +36,10 @@ class Faults:
     """Requests that are taken and never answered."""
     drop: Predicate | None = None
     """Requests that are taken and then the connection is closed, unanswered."""
+    stall: Predicate | None = None
+    """Requests whose answer stands still for ever after half of its body."""
+    trickle_s: float = 0.0
+    """A blob comes in ten parts with so many seconds before each."""
     delay_s: Callable[[Request], float] | None = None
     head_status: int = 0
     """Status for every HEAD of a manifest; 0: answer it."""
@@ -177,10 +181,25 @@ class DemoRegistry:
         delay_s = self.faults.delay_s(request) if self.faults.delay_s is not None else 0
         await asyncio.sleep(self._latency_s + delay_s)
         close = request.headers.get("connection", "").lower() == "close"
-        answer = self._answer(request)
-        writer.write(answer.encode(head=request.method == "HEAD", close=close))
-        await writer.drain()
+        answer = self._answer(request).encode(head=request.method == "HEAD", close=close)
+        await self._send(request, answer, writer)
         return not close and not self.faults.close_idle
+
+    async def _send(self, request: Request, answer: bytes, writer: asyncio.StreamWriter) -> None:
+        body = answer.find(b"\r\n\r\n") + 4
+        if self.faults.stall is not None and self.faults.stall(request):
+            writer.write(answer[: (body + len(answer) + 1) // 2])
+            await writer.drain()
+            await asyncio.Event().wait()
+        if self.faults.trickle_s and "/blobs/" in request.path:
+            writer.write(answer[:body])
+            step = max((len(answer) - body) // 10, 1)
+            for start in range(body, len(answer), step):
+                await asyncio.sleep(self.faults.trickle_s)
+                writer.write(answer[start : start + step])
+        else:
+            writer.write(answer)
+        await writer.drain()
 
     def _user(self, request: Request) -> str:
         if request.basic is not None:

@@ -20,6 +20,8 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
+from shimcore.demo.runtime_content import SERVICE as CONTENT
+from shimcore.demo.runtime_content import ContentMethods, ContentTable
 from shimcore.demo.runtime_cri import CriMethods, CriState
 from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import ImageTable, PulledImage
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 API_VERSIONS = ("runtime.v1", "runtime.v1alpha2")
+READ = CONTENT + "Read"
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", 16 << 20),
@@ -88,7 +91,9 @@ class StandInRuntime(grpc.GenericRpcHandler):
     ) -> None:
         self.socket_path = os.path.abspath(socket_path)
         self.table = ImageTable()
-        self.state = CriState(self.table, puller or RegistryPuller())
+        pulls = puller or RegistryPuller()
+        self.content = pulls.content if isinstance(pulls, RegistryPuller) else ContentTable()
+        self.state = CriState(self.table, pulls)
         self.overrides: dict[str, Unary] = {}
         self._journal = Journal(enabled=record, latency_s=latency_s)
         self._handlers: dict[str, Unary] = {}
@@ -96,6 +101,8 @@ class StandInRuntime(grpc.GenericRpcHandler):
             self._handlers |= CriMethods(api, self.state).handlers()
         if image_store:
             self._handlers |= StoreMethods(self.table).handlers()
+            self._handlers |= ContentMethods(self.content).handlers()
+        self._reads = {READ} if image_store else set()
         self._streams_images = frozenset(f"/{api}.ImageService/StreamImages" for api in versions)
         self._server: grpc.aio.Server | None = None
 
@@ -167,6 +174,8 @@ class StandInRuntime(grpc.GenericRpcHandler):
             return unary_method(path, metadata, self._journal, handler)
         if path in self._streams_images:
             return streaming_method(path, metadata, self._journal, self._stream_images)
+        if path in self._reads:
+            return streaming_method(path, metadata, self._journal, self._read)
         if path.endswith("/Stream"):
             return streaming_method(path, metadata, self._journal, counted)
         if path.endswith("/Chat"):
@@ -177,6 +186,10 @@ class StandInRuntime(grpc.GenericRpcHandler):
     def _override(self, path: str) -> Unary | None:
         """The override for `path` or for what is after its package (`ImageService/PullImage`)."""
         return self.overrides.get(path) or self.overrides.get(path.rpartition(".")[2])
+
+    async def _read(self, request: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
+        del metadata
+        yield ContentMethods(self.content).read(request)
 
     async def _stream_images(self, request: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
         del metadata

@@ -6,6 +6,7 @@ asked for, the name with its digest, and its ID; each of them leads to it.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from shimcore.demo.runtime_faults import StatusError
@@ -51,7 +52,9 @@ class ImageTable:
         self._content[pulled.digest] = pulled
         target = Descriptor(pulled.media_type, pulled.digest, pulled.size)
         for each in (canonical(reference), f"{reference.name}@{pulled.digest}", pulled.id):
-            self.records[each] = ImageRecord(each, MANAGED_LABELS, target)
+            there = self.records.get(each)
+            since = there.created_at if there else time.time()
+            self.records[each] = ImageRecord(each, MANAGED_LABELS, target, since)
 
     def find(self, text: str) -> cri_pb2.Image | None:
         """The image that `text` leads to: a name, a name with digest, or an ID or its start."""

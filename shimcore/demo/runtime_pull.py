@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from shimcore.demo.runtime_content import ContentTable
 from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import MANIFEST_TYPE, PulledImage, parsed
 from shimcore.pb import cri_pb2
@@ -63,7 +64,13 @@ class RegistryPuller:
     "http://127.0.0.1:4711"}`); others are asked over https, loopback ones over http.
     """
 
-    def __init__(self, hosts: Mapping[str, str] | None = None, ca_file: str | None = None) -> None:
+    def __init__(
+        self,
+        hosts: Mapping[str, str] | None = None,
+        ca_file: str | None = None,
+        content: ContentTable | None = None,
+    ) -> None:
+        self.content = content or ContentTable()
         self._hosts = dict(hosts or {})
         self._tls = ssl.create_default_context(cafile=ca_file) if ca_file else True
 
@@ -80,7 +87,7 @@ class RegistryPuller:
                 trust_env=False,
                 follow_redirects=True,
             ) as http:
-                return await _Pull(http, reference, login).run()
+                return await _Pull(http, reference, login, self.content).run()
         except httpx.HTTPError as error:
             details = f"failed to do request to {host}: {type(error).__name__}: {error}"
             raise _failed(reference, StatusCode.UNKNOWN, details) from error
@@ -113,8 +120,15 @@ def login_for(host: str, auth: cri_pb2.AuthConfig | None) -> Login | None:
 class _Pull:
     """One pull of `reference`: manifest, then config and layers."""
 
-    def __init__(self, http: httpx.AsyncClient, reference: Reference, login: Login | None) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        reference: Reference,
+        login: Login | None,
+        content: ContentTable,
+    ) -> None:
         self._http = http
+        self._content = content
         self._reference = reference
         self._login = login
         self._authorization = ""
@@ -126,10 +140,10 @@ class _Pull:
         if media_type in INDEX_TYPES:
             body, _ = await self._manifest(_platform_digest(manifest))
             manifest = json.loads(body)
-        config = await self._blob(manifest["config"]["digest"])
+        config = await self._blob("config", manifest["config"])
         size = len(body) + len(config)
         for layer in manifest["layers"]:
-            size += len(await self._blob(layer["digest"]))
+            size += len(await self._blob("layer", layer))
         user = json.loads(config).get("config", {}).get("User", "")
         return PulledImage(manifest["config"]["digest"], digest, size, media_type, user)
 
@@ -138,11 +152,25 @@ class _Pull:
         response = await self._get(f"manifests/{wanted}", ACCEPTED)
         if wanted.startswith("sha256:"):
             self._check(wanted, response.content)
+        self._content.whole(_digest(response.content), len(response.content), response.content)
         return response.content, response.headers.get("content-type", MANIFEST_TYPE)
 
-    async def _blob(self, digest: str) -> bytes:
-        content = (await self._get(f"blobs/{digest}", "*/*")).content
-        self._check(digest, content)
+    async def _blob(self, kind: str, descriptor: Mapping[str, Any]) -> bytes:
+        """A blob's bytes; while they come, the content store shows how far they are."""
+        digest, total = str(descriptor["digest"]), int(descriptor.get("size", 0))
+        url = f"/v2/{self._reference.path}/blobs/{digest}"
+        content = b""
+        self._content.came(kind, digest, 0, total)
+        try:
+            async with self._http.stream("GET", url, headers=self._headers("*/*")) as response:
+                self._check_status(response)
+                async for part in response.aiter_bytes():
+                    content += part
+                    self._content.came(kind, digest, len(content), total)
+            self._check(digest, content)
+            self._content.whole(digest, len(content))
+        finally:
+            self._content.ingests.pop(digest, None)
         return content
 
     async def _get(self, what: str, accept: str) -> httpx.Response:
@@ -151,13 +179,16 @@ class _Pull:
         if response.status_code == httpx.codes.UNAUTHORIZED and not self._authorization:
             self._authorization = await self._answer(response.headers.get("www-authenticate", ""))
             response = await self._http.get(url, headers=self._headers(accept))
+        self._check_status(response)
+        return response
+
+    def _check_status(self, response: httpx.Response) -> None:
         if response.status_code == httpx.codes.NOT_FOUND:
             raise _failed(self._reference, StatusCode.NOT_FOUND, f"{self._reference}: not found")
         if not response.is_success:
             status = f"{response.status_code} {response.reason_phrase}"
             details = f"unexpected status from GET request to {response.url}: {status}"
             raise _failed(self._reference, StatusCode.UNKNOWN, details)
-        return response
 
     def _headers(self, accept: str) -> dict[str, str]:
         headers = {"Accept": accept}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import ImageTable
 from shimcore.demo.runtime_rpc import Unary
@@ -42,7 +45,7 @@ class StoreMethods:
             )
         if image.name in self._table.records:
             raise StatusError(StatusCode.ALREADY_EXISTS, f'image "{image.name}": already exists')
-        self._table.records[image.name] = _record(image)
+        self._table.records[image.name] = replace(_record(image), created_at=time.time())
         return containerd_pb2.CreateImageResponse(image=image).SerializeToString()
 
     async def update(self, message: bytes) -> bytes:
@@ -59,6 +62,7 @@ class StoreMethods:
             name=old.name,
             labels=new.labels if "labels" in fields else old.labels,
             target=new.target if "target" in fields else old.target,
+            created_at=old.created_at,
         )
         self._table.records[old.name] = record
         return containerd_pb2.UpdateImageResponse(image=_image(record)).SerializeToString()
@@ -101,7 +105,9 @@ def _image(record: ImageRecord) -> containerd_pb2.Image:
         size=record.target.size,
         annotations=record.target.annotations,
     )
-    return containerd_pb2.Image(name=record.name, labels=record.labels, target=target)
+    image = containerd_pb2.Image(name=record.name, labels=record.labels, target=target)
+    image.created_at.FromNanoseconds(int(record.created_at * 1e9))
+    return image
 
 
 def _record(image: containerd_pb2.Image) -> ImageRecord:

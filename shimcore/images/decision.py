@@ -10,12 +10,13 @@ API_VERSIONS = ("v1", "v1alpha2")
 
 
 class Method(StrEnum):
-    """The four calls that are opened."""
+    """The calls that are opened."""
 
     PULL = "PullImage"
     STATUS = "ImageStatus"
     REMOVE = "RemoveImage"
     CREATE = "CreateContainer"
+    SANDBOX = "RunPodSandbox"
 
 
 _SERVICES = {
@@ -23,6 +24,7 @@ _SERVICES = {
     Method.STATUS: "ImageService",
     Method.REMOVE: "ImageService",
     Method.CREATE: "RuntimeService",
+    Method.SANDBOX: "RuntimeService",
 }
 
 _BY_PATH = {
@@ -48,6 +50,13 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """The call ends here with the message that the runtime gave to it on the side."""
+
+    message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """The call ends here with a gRPC status; the only answer that is not the runtime's."""
 
@@ -55,7 +64,7 @@ class Refuse:
     text: str
 
 
-Decision = Forward | Refuse
+Decision = Forward | Answer | Refuse
 
 
 @dataclass(frozen=True, slots=True)

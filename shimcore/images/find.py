@@ -6,12 +6,12 @@ Only the runtime is asked, never a registry.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.images.decision import Forward, Method, Verdict
-from shimcore.images.names import is_done
 from shimcore.runtime.errors import RuntimeCallError
 
 if TYPE_CHECKING:
@@ -24,27 +24,33 @@ NAMING_WAIT_S = 1.0
 
 
 class FindCall:
-    """One held request that speaks of an image on the node."""
+    """One held request that speaks of images on the node.
+
+    `images`: for each image that the request names, in its order, where it may have come
+    from; None for one that goes on untouched (an ID, an excluded name).
+    """
 
     def __init__(
-        self, parts: Parts, method: Method, request: ImageRequest, places: Places, deadline: float
+        self,
+        parts: Parts,
+        method: Method,
+        request: ImageRequest,
+        images: Sequence[Places | None],
+        deadline: float,
     ) -> None:
         self._parts = parts
         self._method = method
         self._request = request
-        self._places = places
+        self._images = images
         self._deadline = deadline
-        self._under: str | None = None
+        self._under: str | None = None  # the registry's name under which it was found
 
     def now(self) -> Verdict | None:
-        """The verdict that needs no question: an image with one possible name, or a known one."""
+        """The verdict that needs no question: images with one possible name, or known ones."""
         if self._method is Method.REMOVE:
             self._parts.hints.clear()
-        if not self._places.candidates:
-            return self._as_is("it can have no other name")
-        if self._method is Method.REMOVE:
-            return None
-        if self._parts.hints.is_own(self._places.image) and not self._naming():
+            self._parts.pause.forget()
+        if all(self._is_settled(places) for places in self._images):
             return self._as_is("known under its own name")
         return None
 
@@ -58,52 +64,70 @@ class FindCall:
         except RuntimeUnavailableError:
             return self._as_is("the runtime cannot be reached")
 
-    def finished(self, code: int, *, empty: bool) -> None:
+    def finished(self, code: int, *, empty: bool, message: str) -> None:
         """Takes the runtime's answer as a hint for the next question."""
-        hints, image = self._parts.hints, self._places.image
+        hints, places = self._parts.hints, self._images[0]
         if self._method is Method.REMOVE:
             hints.clear()
-        elif self._method is Method.STATUS and self._places.candidates:
+            self._parts.pause.forget()
+        elif self._method is Method.STATUS and places is not None and places.candidates:
             if code == 0 and not empty:
-                if not hints.is_own(image):
-                    hints.seen(image, self._under or str(image))
+                if not hints.is_own(places.image):
+                    hints.seen(places.image, self._under or str(places.image))
             else:
-                hints.drop(image)
+                hints.drop(places.image)
 
-    def abandoned(self) -> None:
-        """The caller is gone; there is nothing to undo."""
-
-    def secrets(self) -> tuple[str, ...]:
-        """None: these requests carry no credentials."""
-        return ()
+    def _is_settled(self, places: Places | None) -> bool:
+        """Whether an image has no name but its own, or is known to be there under it."""
+        if places is None or not places.candidates:
+            return True
+        if self._method is Method.REMOVE or self._parts.names.under_way(places.image):
+            return False
+        return self._parts.hints.is_own(places.image)
 
     async def _ask(self) -> Verdict:
-        image = self._places.image
-        naming = self._naming()
-        if naming is not None:
-            await asyncio.wait({naming}, timeout=NAMING_WAIT_S)
+        names, told = [], []
+        for text, places in zip(self._request.images, self._images, strict=True):
+            if self._is_settled(places) or places is None:
+                names.append(text)
+                continue
+            candidate, why = await self._find(text, places)
+            names.append(text if candidate is None else str(candidate.reference))
+            told.append((candidate, why))
+        if names == self._request.images:
+            return self._as_is("; ".join(dict.fromkeys(why for _, why in told)))
+        under = next(candidate for candidate, _ in told if candidate is not None)
+        self._under = str(under.reference)
+        message = self._request.renamed(names)
+        why = "there under the registry's name"
+        return Verdict(Forward(message), self._under, under.registry.host, why)
+
+    async def _find(self, text: str, places: Places) -> tuple[Candidate | None, str]:
+        """The candidate under whose name an image is there; None when its own name will do."""
+        image = places.image
+        if self._parts.names.under_way(image):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NAMING_WAIT_S):
+                    await self._parts.names.settled(image)
             if self._method is not Method.REMOVE and self._parts.hints.is_own(image):
-                return self._as_is("known under its own name")
-        for name, candidate in self._names_to_ask():
+                return None, "known under its own name"
+        for name, candidate in self._names_to_ask(text, places):
             if not await self._is_there(name):
                 continue
             if candidate is None:
-                return self._as_is("there under its own name")
-            if await self._mended(candidate):
-                return self._as_is("has been given its own name")
-            self._under = str(candidate.reference)
-            message = self._request.named(self._under)
-            host = candidate.registry.host
-            return Verdict(Forward(message), self._under, host, "there under the registry's name")
-        return self._as_is("not there under any name")
+                return None, "there under its own name"
+            if await self._mended(places, candidate):
+                return None, "has been given its own name"
+            return candidate, ""
+        return None, "not there under any name"
 
-    def _names_to_ask(self) -> Iterator[tuple[str, Candidate | None]]:
+    def _names_to_ask(self, text: str, places: Places) -> Iterator[tuple[str, Candidate | None]]:
         """The name last found, the original, the candidates; each once. None: the original."""
-        last = self._parts.hints.name(self._places.image)
-        by_name = {str(candidate.reference): candidate for candidate in self._places.candidates}
+        last = self._parts.hints.name(places.image)
+        by_name = {str(candidate.reference): candidate for candidate in places.candidates}
         if last in by_name:
             yield last, by_name.pop(last)
-        yield self._request.image, None
+        yield text, None
         yield from by_name.items()
 
     async def _is_there(self, name: str) -> bool:
@@ -113,18 +137,20 @@ class FindCall:
         except RuntimeCallError:
             return False
 
-    async def _mended(self, candidate: Candidate) -> bool:
+    async def _mended(self, places: Places, candidate: Candidate) -> bool:
         """True when the image has its own name now: a pull had ended, but not its naming."""
         if self._method is Method.REMOVE:
             return False
-        naming = self._parts.names.mend(self._places.image, candidate.reference)
+        mode = self._parts.config.names
+        naming = self._parts.names.mend(places.image, candidate.reference, mode)
         if naming is None:
             return False
         await asyncio.wait({naming}, timeout=NAMING_WAIT_S)
-        return is_done(naming)
-
-    def _naming(self) -> asyncio.Task[bool] | None:
-        return self._parts.names.under_way(self._places.image)
+        own = str(places.image)
+        named = naming.done() and not naming.cancelled() and naming.result() == own
+        if named:
+            self._parts.hints.seen(places.image, own)
+        return named
 
     def _as_is(self, why: str) -> Verdict:
         return Verdict(Forward(None), self._request.image, "", why)

@@ -30,7 +30,7 @@ class Flights(Generic[T]):
         The last caller to be cancelled takes the flight with it, at once.
         """
         flight = self._flights.get(key)
-        if flight is None:
+        if flight is None or flight.task.done():
             flight = _Flight(asyncio.ensure_future(start()))
             self._flights[key] = flight
             flight.task.add_done_callback(_seen)

@@ -6,18 +6,31 @@ Everything else in a request stays: unknown fields, annotations, `runtime_handle
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.message import DecodeError
 
 from shimcore.images.credentials import is_empty
 from shimcore.images.decision import Method
 from shimcore.pb import cri_pb2
 
-_ImageMessage = cri_pb2.PullImageRequest | cri_pb2.ImageStatusRequest | cri_pb2.RemoveImageRequest
+# What decides in the runtime on the way that an image is unpacked, beside its runtime handler.
+_SNAPSHOT_ANNOTATIONS = ("io.containerd.", "containerd.io/")
 
-_TYPES: dict[Method, type[_ImageMessage]] = {
+_Request = (
+    cri_pb2.PullImageRequest
+    | cri_pb2.ImageStatusRequest
+    | cri_pb2.RemoveImageRequest
+    | cri_pb2.CreateContainerRequest
+    | cri_pb2.RunPodSandboxRequest
+)
+
+_TYPES: dict[Method, type[_Request]] = {
     Method.PULL: cri_pb2.PullImageRequest,
     Method.STATUS: cri_pb2.ImageStatusRequest,
     Method.REMOVE: cri_pb2.RemoveImageRequest,
+    Method.CREATE: cri_pb2.CreateContainerRequest,
+    Method.SANDBOX: cri_pb2.RunPodSandboxRequest,
 }
 
 
@@ -29,19 +42,46 @@ class ImageRequest:
     """One opened request. `method` says which message the bytes are."""
 
     def __init__(self, method: Method, message: bytes) -> None:
-        self._parsed: _ImageMessage | cri_pb2.CreateContainerRequest
         try:
-            if method is Method.CREATE:
-                self._parsed = cri_pb2.CreateContainerRequest.FromString(message)
-            else:
-                self._parsed = _TYPES[method].FromString(message)
+            self._parsed = _TYPES[method].FromString(message)
         except DecodeError as error:
             raise UnreadableRequestError(f"not a {method} request") from error
 
     @property
     def image(self) -> str:
         """The image's name or ID, as it came; "" when the request names none."""
-        return self._spec().image
+        return next(iter(self.images), "")
+
+    @property
+    def message(self) -> bytes:
+        """The request as it stands."""
+        return self._parsed.SerializeToString()
+
+    @property
+    def pod(self) -> str:
+        """`namespace/name` of the pod that a pull is for, "" where none is told."""
+        if not isinstance(self._parsed, cri_pb2.PullImageRequest):
+            return ""
+        told = self._parsed.sandbox_config.metadata
+        return f"{told.namespace}/{told.name}" if told.name else ""
+
+    def sharing_key(self) -> bytes:
+        """Equal for pulls that may be made once for all: those that differ in nothing but the
+        sandbox's metadata and annotations that are nothing to the runtime."""
+        parsed = self._pull()
+        kept = cri_pb2.PullImageRequest()
+        kept.image.CopyFrom(parsed.image)
+        kept.image.ClearField("annotations")
+        kept.auth.CopyFrom(parsed.auth)
+        for given, to in (
+            (parsed.image.annotations, kept.image.annotations),
+            (parsed.sandbox_config.annotations, kept.sandbox_config.annotations),
+        ):
+            for key, value in given.items():
+                if key.startswith(_SNAPSHOT_ANNOTATIONS):
+                    to[key] = value
+        has_sandbox = b"\1" if parsed.HasField("sandbox_config") else b"\0"
+        return has_sandbox + kept.SerializeToString(deterministic=True)
 
     @property
     def has_credentials(self) -> bool:
@@ -61,9 +101,28 @@ class ImageRequest:
         known = (auth.password, auth.auth, auth.identity_token, auth.registry_token)
         return tuple(text for text in known if text)
 
-    def named(self, name: str) -> bytes:
-        """The request with another name, nothing else changed."""
-        return self._with(name, self._parsed)
+    @property
+    def images(self) -> list[str]:
+        """Every image that the request names: its own, and those of a container's volumes."""
+        return [spec.image for spec in self._specs()]
+
+    @property
+    def handler(self) -> str:
+        """The runtime handler of a sandbox, "" for the default one."""
+        parsed = self._parsed
+        return parsed.runtime_handler if isinstance(parsed, cri_pb2.RunPodSandboxRequest) else ""
+
+    def renamed(self, names: Sequence[str]) -> bytes:
+        """The request with other names, in the order of `images`, and nothing else changed."""
+        specs = self._specs()
+        before = [spec.image for spec in specs]
+        for spec, name in zip(specs, names, strict=True):
+            spec.image = name
+        try:
+            return self._parsed.SerializeToString()
+        finally:
+            for spec, name in zip(specs, before, strict=True):
+                spec.image = name
 
     def pulled_as(self, name: str, auth: cri_pb2.AuthConfig | None) -> bytes:
         """A pull under another name: the caller's credentials are gone, `auth` stands there."""
@@ -79,19 +138,14 @@ class ImageRequest:
         """A pull under its own name with `auth` in place of the caller's."""
         return self.pulled_as(self.image, auth)
 
-    def _with(self, name: str, parsed: _ImageMessage | cri_pb2.CreateContainerRequest) -> bytes:
-        spec = self._spec()
-        before = spec.image
-        spec.image = name
-        try:
-            return parsed.SerializeToString()
-        finally:
-            spec.image = before
-
-    def _spec(self) -> cri_pb2.ImageSpec:
-        if isinstance(self._parsed, cri_pb2.CreateContainerRequest):
-            return self._parsed.config.image
-        return self._parsed.image
+    def _specs(self) -> list[cri_pb2.ImageSpec]:
+        parsed = self._parsed
+        if isinstance(parsed, cri_pb2.RunPodSandboxRequest):
+            return []
+        if not isinstance(parsed, cri_pb2.CreateContainerRequest):
+            return [parsed.image]
+        volumes = [mount.image for mount in parsed.config.mounts if mount.image.image]
+        return [parsed.config.image, *volumes]
 
     def _pull(self) -> cri_pb2.PullImageRequest:
         if not isinstance(self._parsed, cri_pb2.PullImageRequest):

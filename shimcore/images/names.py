@@ -1,45 +1,434 @@
-"""The original name of an image that came from a registry, in containerd's own image store.
+"""The names of an image after a pull through a registry: its own given, the registry's taken away.
 
-The store is the only memory: once `docker.io/library/nginx:latest` stands beside
-`HUB/library/nginx:latest`, the image is there under both, for everyone and after any restart.
+The runtime is the only memory: once `docker.io/library/nginx:latest` stands in containerd's
+image store, the image is there under it, for everyone and after any restart. Names that a
+pull brought go again, unless they were there before or somebody asked for them; a name's
+time of creation tells. Both are done when the runtime's own answer shows it: its CRI plugin
+learns of a change from an event, a moment after the store has it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from shimcore.errors import ShimError
-from shimcore.images.brought import STORE_CALL_LIMIT_S, BroughtNames, kept_name
+from shimcore.config import Names as Mode
+from shimcore.errors import ReferenceSyntaxError, ShimError
+from shimcore.images.journal import Journal, Unfinished
+from shimcore.images.locks import Locks
 from shimcore.images.wording import reason
+from shimcore.reference import parse_reference
+from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
-    from shimcore.images.hints import Hints
     from shimcore.images.ports import Runtime
     from shimcore.reference import Reference
-    from shimcore.runtime import ImageRecord
+    from shimcore.runtime import ImageOnNode, ImageRecord
 
 logger = logging.getLogger("shimcore.images")
 
-NAMING_LIMIT_S = 30.0
-"""Bound on all of one naming."""
+STORE_CALL_LIMIT_S = 10.0
+"""Bound on one call to the image store; it answers in milliseconds when the node is well."""
 
-SEEN_PAUSES_S = (0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4)
-"""Waits before each look whether the runtime knows the new name: its CRI plugin learns of
-it from an event, a moment after the store has it."""
+SHOWN_LIMIT_S = 5.0
+"""How long a change of names may take to show in the runtime's answers."""
+
+NAMING_LIMIT_S = 30.0
+"""Bound on all of one naming, the wait for another one of the same image included."""
+
+PAUSES_S = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Before each look whether the runtime shows a change; the last one again and again."""
 
 MEND_BACKOFF_S = 30.0
 """How long an image whose naming failed is left alone by questions about it."""
+
+LATE_S = (0.2, 2.0, 10.0)
+"""After a pull that was given up: when it is looked whether its names have come all the same."""
 
 FAILURES_LIMIT = 4096
 """Images remembered for MEND_BACKOFF_S; beyond that all are tried again."""
 
 
+async def _nothing() -> None:
+    pass
+
+
 class NamingError(ShimError):
     """A name that could not be given; the image stays under its registry's name."""
+
+
+@dataclass(slots=True, eq=False)
+class Pulling:
+    """A pull of `image` as `candidate` that began at `started` (seconds since 1970).
+
+    `digest` is what the registry told of the candidate, if it did. `open`: names that it
+    brought may still be there.
+    """
+
+    image: Reference
+    candidate: Reference
+    digest: str | None
+    started: float
+    open: bool = False
+
+
+class Names:
+    """Gives and takes names, one image and one repository at a time; lives as long as the process.
+
+    `tag` gives an image of `candidate`'s name the name `image` on a runtime without an image
+    store (True: it could), and None where there is no way.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        journal: Journal | None = None,
+        tag: Callable[[Reference, Reference], Coroutine[Any, Any, bool]] | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._journal = journal or Journal(None)
+        self._tag = tag
+        self._locks = Locks()
+        self._pulls: Counter[str] = Counter()  # candidate → pulls of it under way
+        self._asked: Counter[str] = Counter()  # names that somebody pulls as such, now
+        self._kept: dict[str, set[str]] = {}  # repository → such names, while pulls are under way
+        self._in_repository: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
+        self._failed_at: dict[str, float] = {}
+        self._unsupported_told = False
+
+    # -- pulls through a registry ------------------------------------------------------
+
+    @asynccontextmanager
+    async def pulling(
+        self, image: Reference, candidate: Reference, digest: str | None, mode: Mode
+    ) -> AsyncIterator[Pulling]:
+        """Around a pull that may bring names; what it leaves when it is given up is seen to."""
+        pull = Pulling(image, candidate, digest, time.time())
+        if mode is not Mode.ORIGINAL or not await self._has_store():
+            yield pull
+            return
+        key, repository = str(candidate), candidate.name
+        self._pulls[key] += 1
+        self._in_repository[repository] += 1
+        self._kept.setdefault(repository, set()).update(
+            name for name in self._asked if _repository_of(name) == repository
+        )
+        try:
+            await self._journal.began(str(image), key, pull.started)
+            yield pull
+        except BaseException as error:
+            pull.open = _may_have_pulled(error)
+            raise
+        finally:
+            task = asyncio.ensure_future(_logged(lambda: self._over(pull)))
+            tasks = self._late if pull.open else self._tasks
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def give(
+        self,
+        pull: Pulling,
+        pulled_id: str,
+        mode: Mode,
+        again: Callable[[], Awaitable[object]] = _nothing,
+    ) -> str:
+        """The name under which the image is on the node now, its own if all went well.
+
+        `pulled_id` is the image's ID where the runtime's answer to the pull told it, else "".
+        `again` pulls once more: another pull of the same name may have taken it away. Raises
+        nothing: a pull that succeeded stays one.
+        """
+        if mode is Mode.REGISTRY:
+            return str(pull.candidate)
+        name: str = await asyncio.shield(
+            self._start(lambda: self._named(pull, pulled_id, mode, again=again))
+        )
+        pull.open = name != str(pull.image)
+        return name
+
+    def mend(self, image: Reference, candidate: Reference, mode: Mode) -> asyncio.Task[str] | None:
+        """Starts naming an image found under a candidate's name only; no name there is moved.
+
+        None when there is nothing to be done, or it failed a moment ago. The candidate's name
+        stays, unless a pull of an earlier process brought it.
+        """
+        failed_at = self._failed_at.get(str(image))
+        now = asyncio.get_running_loop().time()
+        if mode is Mode.REGISTRY or (failed_at is not None and now - failed_at < MEND_BACKOFF_S):
+            return None
+        started = self._journal.since(str(candidate), float("inf"))
+        pull = Pulling(image, candidate, None, started)
+        return self._start(lambda: self._named(pull, "", mode, moves=False))
+
+    def under_way(self, image: Reference) -> bool:
+        """Whether an image's names are being changed right now."""
+        return self._locks.held(f"image {image}")
+
+    async def settled(self, image: Reference) -> None:
+        """Returns when no name of the image is being changed."""
+        async with self._locks.holding(f"image {image}"):
+            pass
+
+    # -- pulls of a registry's name as such ----------------------------------------------
+
+    def asked_for(self, reference: Reference) -> Callable[[], None]:
+        """Somebody pulls this very name: it stays, whatever else pulls it. Call the result when
+        that pull is over."""
+        name = kept_name(reference)
+        self._asked[name] += 1
+        if reference.name in self._kept:
+            self._kept[reference.name].add(name)
+
+        def over() -> None:
+            self._asked[name] -= 1
+            if not self._asked[name]:
+                del self._asked[name]
+
+        return over
+
+    # -- the rest of a process's life ----------------------------------------------------
+
+    async def recover(self, mode: Mode) -> None:
+        """Ends what pulls of an earlier process have left."""
+        self._journal.load()
+        await asyncio.gather(*(self._end_left(left, mode) for left in self._journal.unfinished()))
+
+    async def _end_left(self, left: Unfinished, mode: Mode) -> None:
+        try:
+            image, candidate = parse_reference(left.image), parse_reference(left.candidate)
+        except ReferenceSyntaxError:
+            ended = True
+        else:
+            ended = await self._end_open(Pulling(image, candidate, None, left.at), mode)
+        if ended and not self._pulls[left.candidate]:
+            await self._journal.ended(left.candidate)
+
+    def later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs `work` in a task of this object."""
+        self._start(lambda: _logged(work))
+
+    async def drain(self) -> None:
+        """Returns when no naming is under way any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Breaks off what may wait: the journal has it for the next process."""
+        for task in self._late:
+            task.cancel()
+        if self._late:
+            await asyncio.wait(self._late)
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- naming ----------------------------------------------------------------------------
+
+    async def _named(
+        self,
+        pull: Pulling,
+        pulled_id: str,
+        mode: Mode,
+        *,
+        moves: bool = True,
+        again: Callable[[], Awaitable[object]] = _nothing,
+    ) -> str:
+        """`_name`, with every failure as a warning."""
+        image, candidate = pull.image, pull.candidate
+        try:
+            async with asyncio.timeout(NAMING_LIMIT_S):
+                if not await self._has_store():
+                    return str(await self._tagged(pull))
+                async with self._holding(image, candidate):
+                    await self._name(pull, pulled_id, mode, moves=moves, again=again)
+        except (ShimError, TimeoutError) as error:
+            self._remember_failure(image)
+            why = reason(str(error) or f"not done within {NAMING_LIMIT_S:g} s")
+            logger.warning("image %s keeps the name %s: %s", image, candidate, why)
+            return str(candidate)
+        except Exception:
+            logger.exception("naming %s after %s failed", image, candidate)
+            return str(candidate)
+        self._failed_at.pop(str(image), None)
+        return str(image)
+
+    @asynccontextmanager
+    async def _holding(self, image: Reference, candidate: Reference) -> AsyncIterator[None]:
+        async with (
+            self._locks.holding(f"image {image}"),
+            self._locks.holding(f"repository {candidate.name}"),
+        ):
+            yield
+
+    async def _name(
+        self,
+        pull: Pulling,
+        pulled_id: str,
+        mode: Mode,
+        *,
+        moves: bool,
+        again: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Called with both locks held."""
+        image, candidate = pull.image, pull.candidate
+        record, digested, shown = await asyncio.gather(
+            self._get(kept_name(candidate)),
+            self._get(f"{candidate.name}@{pull.digest}" if pull.digest else ""),
+            self._runtime.image_status(str(image), timeout_s=STORE_CALL_LIMIT_S),
+        )
+        if record is None:
+            # Another pull of the same name took it away, perhaps after it had named this image.
+            if _shows(shown, pulled_id, [kept_name(image)], ()):
+                return
+            await again()
+            record = await self._get(kept_name(candidate))
+        if record is None:
+            raise NamingError(f"the image store has no {kept_name(candidate)}")
+        target = record.target.digest
+        own = names_for(image, target)
+        if not pulled_id:
+            pulled = await self._runtime.image_status(str(candidate), timeout_s=STORE_CALL_LIMIT_S)
+            pulled_id = pulled.id if pulled else ""
+        if not _shows(shown, pulled_id if moves else "", own, ()):
+            for name in own:
+                await self._put(replace(record, name=name), moves=moves)
+            await self._until_shown(image, pulled_id if moves else "", own, ())
+        if mode is not Mode.ORIGINAL:
+            return
+        if digested is None or digested.target.digest != target:
+            digested = await self._get(f"{candidate.name}@{target}")
+        brought = await self._brought(pull, [record, digested])
+        if brought:
+            await asyncio.gather(
+                *(
+                    self._runtime.store_delete(name, timeout_s=STORE_CALL_LIMIT_S)
+                    for name in brought
+                )
+            )
+            await self._until_shown(image, "", own, brought)
+        if not self._pulls[str(candidate)]:
+            await self._journal.ended(str(candidate))
+
+    async def _brought(self, pull: Pulling, records: Iterable[ImageRecord | None]) -> list[str]:
+        """The names that came with this pull and that nobody asked for."""
+        candidate = pull.candidate
+        since = self._journal.since(str(candidate), pull.started)
+        names = {
+            record.name
+            for record in records
+            if record is not None and record.created_at >= since and record.name not in self._asked
+        }
+        kept = self._kept.get(candidate.name, set())
+        for name in kept:
+            names.discard(name)
+            asked = await self._get(name)
+            if asked is not None:  # its digest's name came with it
+                names.discard(f"{candidate.name}@{asked.target.digest}")
+        return sorted(names)
+
+    async def _get(self, name: str) -> ImageRecord | None:
+        if not name:
+            return None
+        return await self._runtime.store_get(name, timeout_s=STORE_CALL_LIMIT_S)
+
+    async def _put(self, record: ImageRecord, *, moves: bool) -> None:
+        """Makes the name point at the record's target; a name that is there moves if it may."""
+        there = await self._get(record.name)
+        if there is None:
+            if await self._runtime.store_create(record, timeout_s=STORE_CALL_LIMIT_S):
+                return
+            there = await self._get(record.name)
+        if not moves or (there is not None and _points_alike(there, record)):
+            return
+        labels = {**there.labels, **record.labels} if there is not None else record.labels
+        await self._runtime.store_update(
+            replace(record, labels=labels), timeout_s=STORE_CALL_LIMIT_S
+        )
+
+    async def _until_shown(
+        self, image: Reference, pulled_id: str, own: Iterable[str], gone: Iterable[str]
+    ) -> None:
+        """Returns once the runtime shows the image with its own names and without `gone`."""
+        deadline = time.monotonic() + SHOWN_LIMIT_S
+        pauses = iter(PAUSES_S)
+        while True:
+            await asyncio.sleep(next(pauses, PAUSES_S[-1]))
+            shown = await self._runtime.image_status(str(image), timeout_s=STORE_CALL_LIMIT_S)
+            if _shows(shown, pulled_id, own, gone):
+                return
+            if time.monotonic() > deadline:
+                raise NamingError(f"the runtime does not show it within {SHOWN_LIMIT_S:g} s")
+
+    # -- runtimes without an image store ---------------------------------------------------
+
+    async def _has_store(self) -> bool:
+        return await self._runtime.store_supported(timeout_s=STORE_CALL_LIMIT_S)
+
+    async def _tagged(self, pull: Pulling) -> Reference:
+        """The image's own name where the runtime's engine could give it, else the candidate's."""
+        if self._tag is not None and await self._tag(pull.candidate, pull.image):
+            return pull.image
+        if not self._unsupported_told:
+            self._unsupported_told = True
+            logger.warning(
+                "the runtime has no way to name an image: images keep the names of the registries"
+                " they came from, as with `names: registry`"
+            )
+        return pull.candidate
+
+    # -- the end of a pull -------------------------------------------------------------------
+
+    async def _over(self, pull: Pulling) -> None:
+        """A pull is over. What was given up may have brought names, or may still do so."""
+        key, repository = str(pull.candidate), pull.candidate.name
+        ended = not pull.open or await self._end_open(pull, Mode.ORIGINAL)
+        self._pulls[key] -= 1
+        if self._pulls[key] <= 0:
+            del self._pulls[key]
+            if ended:
+                await self._journal.ended(key)
+        self._in_repository[repository] -= 1
+        if self._in_repository[repository] <= 0:
+            del self._in_repository[repository]
+            self._kept.pop(repository, None)
+
+    async def _end_open(self, pull: Pulling, mode: Mode) -> bool:
+        """Whether nothing that the pull brought is left under the registry's name."""
+        for pause_s in LATE_S:
+            await asyncio.sleep(pause_s)
+            try:
+                record = await self._get(kept_name(pull.candidate))
+                since = self._journal.since(str(pull.candidate), pull.started)
+                if record is None or record.created_at < since:
+                    continue
+            except ShimError:
+                return False
+            return await self._named(pull, "", mode, moves=False) == str(pull.image)
+        return True
+
+    def _remember_failure(self, image: Reference) -> None:
+        if len(self._failed_at) >= FAILURES_LIMIT:
+            self._failed_at.clear()
+        self._failed_at[str(image)] = asyncio.get_running_loop().time()
+
+
+def kept_name(reference: Reference) -> str:
+    """The name under which a pull of `reference` is kept.
+
+    With tag and digest both, containerd drops the tag (`ParseDockerRef`).
+    """
+    return str(replace(reference, tag=None) if reference.digest else reference)
 
 
 def names_for(image: Reference, digest: str) -> tuple[str, ...]:
@@ -53,172 +442,18 @@ def names_for(image: Reference, digest: str) -> tuple[str, ...]:
     return (f"{image.name}@{digest}", str(image))
 
 
-class Names:
-    """Gives names after pulls, in tasks of its own, one at a time for an image.
+def _repository_of(name: str) -> str:
+    return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
 
-    `enabled`: `names` is not `registry`. `brought`: what `names: original` takes away again;
-    None in the other modes.
-    """
 
-    def __init__(
-        self, runtime: Runtime, hints: Hints, *, enabled: bool, brought: BroughtNames | None
-    ) -> None:
-        self._runtime = runtime
-        self._hints = hints
-        self.enabled = enabled
-        self.brought = brought
-        self._tasks: dict[str, asyncio.Task[bool]] = {}
-        self._loose: set[asyncio.Task[Any]] = set()
-        self._failed_at: dict[str, float] = {}
-        self._unsupported_said = False
-
-    async def supported(self) -> bool:
-        """True when names are wanted and the runtime has an image store; says once if not."""
-        if not self.enabled:
-            return False
-        if await self._runtime.store_supported(timeout_s=STORE_CALL_LIMIT_S):
-            return True
-        if not self._unsupported_said:
-            self._unsupported_said = True
-            logger.warning(
-                "the runtime has no image store that can be written: images keep the names of"
-                " the registries they came from, as with `names: registry`"
-            )
+def _shows(
+    shown: ImageOnNode | None, image_id: str, own: Iterable[str], gone: Iterable[str]
+) -> bool:
+    """Whether the runtime's answer has the names `own`, not `gone`, and the ID if one is given."""
+    if shown is None or (image_id and shown.id != image_id):
         return False
-
-    def give(self, image: Reference, candidate: Reference) -> asyncio.Task[bool]:
-        """Starts naming after a pull of `candidate`: its target goes to the image's own names.
-
-        True when the runtime knows the image by its own name. The task belongs to this object
-        and never raises.
-        """
-        self._hints.seen(image, str(candidate))
-        return self._start(image, lambda: self._guarded(image, candidate, moves=True))
-
-    def mend(self, image: Reference, candidate: Reference) -> asyncio.Task[bool] | None:
-        """Starts naming an image found under a candidate's name only; names there stay as they are.
-
-        None when there is nothing to be done, or it failed a moment ago.
-        """
-        failed_at = self._failed_at.get(str(image))
-        now = asyncio.get_running_loop().time()
-        if not self.enabled or (failed_at is not None and now - failed_at < MEND_BACKOFF_S):
-            return None
-        if (task := self.under_way(image)) is not None:
-            return task
-        return self._start(image, lambda: self._guarded(image, candidate, moves=False))
-
-    def under_way(self, image: Reference) -> asyncio.Task[bool] | None:
-        """The naming of an image that has not ended yet."""
-        return self._tasks.get(str(image))
-
-    def later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs `work` in a task of this object."""
-        task = asyncio.ensure_future(_logged(work))
-        self._loose.add(task)
-        task.add_done_callback(self._loose.discard)
-
-    async def drain(self) -> None:
-        """Returns when every naming has ended."""
-        while pending := {*self._tasks.values(), *self._loose}:
-            await asyncio.wait(pending)
-
-    def _start(
-        self, image: Reference, naming: Callable[[], Coroutine[Any, Any, bool]]
-    ) -> asyncio.Task[bool]:
-        key = str(image)
-        before = self._tasks.get(key)
-
-        async def in_turn() -> bool:
-            if before is not None:
-                await asyncio.wait({before})
-            return await naming()
-
-        task = asyncio.ensure_future(in_turn())
-        self._tasks[key] = task
-        task.add_done_callback(lambda done: self._ended(key, done))
-        return task
-
-    def _ended(self, key: str, task: asyncio.Task[bool]) -> None:
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
-
-    async def _guarded(self, image: Reference, candidate: Reference, *, moves: bool) -> bool:
-        """`_name`, with every failure as a warning: a pull that succeeded stays one."""
-        try:
-            async with asyncio.timeout(NAMING_LIMIT_S):
-                named = await self._name(image, candidate, moves=moves)
-        except (ShimError, TimeoutError) as error:
-            self._remember_failure(image)
-            why = reason(str(error) or f"not done within {NAMING_LIMIT_S:g} s")
-            logger.warning("image %s keeps only the name %s: %s", image, candidate, why)
-            return False
-        except Exception:
-            logger.exception("naming %s after %s failed", image, candidate)
-            return False
-        if named:
-            self._failed_at.pop(str(image), None)
-            self._hints.seen(image, str(image))
-        return named
-
-    def _remember_failure(self, image: Reference) -> None:
-        if len(self._failed_at) >= FAILURES_LIMIT:
-            self._failed_at.clear()
-        self._failed_at[str(image)] = asyncio.get_running_loop().time()
-
-    async def _name(self, image: Reference, candidate: Reference, *, moves: bool) -> bool:
-        if not await self.supported():
-            return False
-        record = await self._runtime.store_get(kept_name(candidate), timeout_s=STORE_CALL_LIMIT_S)
-        if record is None:
-            raise NamingError(f"the image store has no {kept_name(candidate)}")
-        for name in names_for(image, record.target.digest):
-            await self._put(replace(record, name=name), moves=moves)
-        if not await self._seen(image, candidate, same=moves):
-            raise NamingError("the runtime does not see its new name yet")
-        if self.brought is not None:
-            self.brought.named(candidate, record.target.digest)
-        return True
-
-    async def _put(self, record: ImageRecord, *, moves: bool) -> None:
-        """Makes the name point at the record's target; a name that is there moves if it may."""
-        there = await self._runtime.store_get(record.name, timeout_s=STORE_CALL_LIMIT_S)
-        if there is None:
-            if await self._runtime.store_create(record, timeout_s=STORE_CALL_LIMIT_S):
-                return
-            there = await self._runtime.store_get(record.name, timeout_s=STORE_CALL_LIMIT_S)
-        if not moves or (there is not None and _points_alike(there, record)):
-            return
-        labels = {**there.labels, **record.labels} if there is not None else record.labels
-        await self._runtime.store_update(
-            replace(record, labels=labels), timeout_s=STORE_CALL_LIMIT_S
-        )
-
-    async def _seen(self, image: Reference, candidate: Reference, *, same: bool) -> bool:
-        """True once the runtime knows the image's own name; `same`: as the candidate's image."""
-        for pause_s in SEEN_PAUSES_S:
-            await asyncio.sleep(pause_s)
-            named = await self._runtime.image_status(str(image), timeout_s=STORE_CALL_LIMIT_S)
-            if named is None:
-                continue
-            if not same:
-                return True
-            pulled = await self._runtime.image_status(str(candidate), timeout_s=STORE_CALL_LIMIT_S)
-            if pulled is not None and pulled.id == named.id:
-                return True
-        return False
-
-
-def is_done(naming: asyncio.Task[bool]) -> bool:
-    """True when a naming has ended, and the runtime knows the image by its own name."""
-    return naming.done() and not naming.cancelled() and naming.result()
-
-
-async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    try:
-        await work()
-    except Exception:
-        logger.exception("work after a pull failed")
+    names = {*shown.repo_tags, *shown.repo_digests}
+    return names.issuperset(own) and names.isdisjoint(gone)
 
 
 def _points_alike(there: ImageRecord, wanted: ImageRecord) -> bool:
@@ -226,3 +461,20 @@ def _points_alike(there: ImageRecord, wanted: ImageRecord) -> bool:
         there.target.digest == wanted.target.digest
         and wanted.labels.items() <= there.labels.items()
     )
+
+
+def _may_have_pulled(error: BaseException) -> bool:
+    """Whether the runtime may have ended a pull well all the same, or may still do so."""
+    code = getattr(error, "code", None)
+    return code is None or code in {
+        StatusCode.CANCELLED,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNAVAILABLE,
+    }
+
+
+async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        await work()
+    except Exception:
+        logger.exception("work after a pull failed")

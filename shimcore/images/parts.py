@@ -6,27 +6,29 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
-from shimcore.config import Names as Mode
-from shimcore.images.brought import BroughtNames
 from shimcore.images.flights import Flights
 from shimcore.images.hints import Hints
 from shimcore.images.names import Names
+from shimcore.images.progress import Ingests
 from shimcore.images.resolver import Resolver
+from shimcore.images.sandbox import PauseImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shimcore.config import Config
     from shimcore.images.ports import Registries, Runtime
+    from shimcore.images.transaction import Failed, Pulled, Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
-    """One config's resolver, hints, names and pulls; a reload makes new ones.
+    """One config's resolver, hints and pulls; a reload makes new ones, but not new names.
 
-    `proven`: hosts of the registries whose last pull succeeded. `pulls` counts pulls by
-    (registry host, outcome): "ok", "failed", "cancelled", "side-ok", "side-failed".
+    `transactions` are the pulls under way, by what makes them alike. `pulls` counts pulls by
+    registry host and result, `fetched` bytes by registry host.
     """
 
     config: Config
@@ -35,23 +37,29 @@ class Parts:
     resolver: Resolver
     hints: Hints
     names: Names
-    side_pulls: Flights[str] = field(default_factory=Flights)
-    proven: set[str] = field(default_factory=set)
+    ingests: Ingests
+    pause: PauseImage = field(init=False)
+    pulls_under_way: Flights[Pulled | Failed] = field(default_factory=Flights)
+    transactions: WeakValueDictionary[bytes, Transaction] = field(
+        default_factory=WeakValueDictionary
+    )
     pulls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    fetched: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.pause = PauseImage(self)
 
 
 def make_parts(
-    config: Config, registries: Registries, runtime: Runtime, clock: Callable[[], float]
+    config: Config,
+    registries: Registries,
+    runtime: Runtime,
+    names: Names,
+    clock: Callable[[], float],
 ) -> Parts:
-    """Fresh parts: nothing remembered, nothing proven."""
-    hints = Hints()
-    names = Names(
-        runtime,
-        hints,
-        enabled=config.names is not Mode.REGISTRY,
-        brought=BroughtNames(runtime) if config.names is Mode.ORIGINAL else None,
-    )
-    return Parts(config, registries, runtime, Resolver(config, registries, clock), hints, names)
+    """Fresh parts: nothing remembered."""
+    resolver = Resolver(config, registries, clock)
+    return Parts(config, registries, runtime, resolver, Hints(), names, Ingests(runtime))
 
 
 def call_deadline(config: Config, timeout_s: float | None) -> float:

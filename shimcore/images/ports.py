@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from shimcore.config import Registry
     from shimcore.reference import Reference
     from shimcore.registry.answers import ManifestAnswer
-    from shimcore.runtime import ImageOnNode, ImageRecord
+    from shimcore.runtime import Blob, ImageOnNode, ImageRecord, Ingest
+    from shimcore.runtime.channel import Metadata
 
 
 class Registries(Protocol):
@@ -21,9 +22,6 @@ class Registries(Protocol):
 
     def states(self) -> Mapping[str, str]:
         """Host → "closed", "open" or "half-open"."""
-
-    def report_pull(self, registry: Registry, ok: bool, reachable: bool) -> None:
-        """Tells how a pull through a registry ended."""
 
 
 class Runtime(Protocol):
@@ -39,9 +37,24 @@ class Runtime(Protocol):
         """The image on the node, or None."""
 
     async def pull_image(
-        self, request: bytes, *, timeout_s: float | None, api: str | None = None
-    ) -> str:
-        """The pulled image's ref."""
+        self, request: bytes, *, timeout_s: float | None, metadata: Metadata = ()
+    ) -> bytes:
+        """The runtime's serialized PullImageResponse."""
+
+    async def info(self, timeout_s: float | None) -> dict[str, str]:
+        """What the runtime says of itself beside its conditions, texts of JSON by name."""
+
+    async def sandbox_image(self, timeout_s: float) -> str:
+        """The pods' pause image, out of the runtime's configuration; "" where it is not told."""
+
+    async def ingests(self, *, timeout_s: float | None) -> list[Ingest]:
+        """Every blob of the node that is being fetched."""
+
+    async def blob(self, digest: str, *, timeout_s: float | None) -> Blob | None:
+        """Size and time of a blob that is on the node whole."""
+
+    async def manifest(self, digest: str, *, timeout_s: float | None) -> bytes | None:
+        """A manifest that is on the node."""
 
     async def store_supported(self, *, timeout_s: float | None) -> bool:
         """True when the runtime has containerd's image store."""

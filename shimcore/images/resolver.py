@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shimcore.images.attempts import Attempt, not_found
 from shimcore.images.cache import ExpiringCache
-from shimcore.images.credentials import secrets_of
-from shimcore.images.wording import reason
 from shimcore.registry.answers import ManifestAnswer, Outcome
 
 if TYPE_CHECKING:
@@ -34,11 +33,11 @@ PROBE_SLACK_S = 0.2
 @dataclass(frozen=True, slots=True)
 class Known:
     """A remembered answer: the best candidate (its place in the order, the digest that its
-    registry told), or that every registry said absent (`index` None), with the reasons."""
+    registry told), or that every registry said absent (`index` None); what the others said."""
 
     index: int | None
     digest: str | None
-    reasons: Mapping[str, str]
+    others: tuple[Attempt, ...]
 
 
 class Survey:
@@ -73,18 +72,18 @@ class Survey:
                 return index
         return None
 
-    def may_follow(self, index: int) -> int:
-        """How many candidates after `index` are there, or may still turn out to be."""
-        rest = self._answers[index + 1 :]
+    def open_places(self, tried: Collection[int]) -> int:
+        """How many candidates outside `tried` are there, or may still turn out to be."""
+        rest = [answer for index, answer in enumerate(self._answers) if index not in tried]
         return sum(1 for answer in rest if answer is None or answer.outcome is Outcome.FOUND)
 
-    def reasons(self) -> dict[str, str]:
-        """Host → why its candidate is not there, of those that answered so."""
-        told: dict[str, str] = {}
-        for candidate, answer in zip(self._candidates, self._answers, strict=True):
-            if answer is not None and answer.outcome is not Outcome.FOUND:
-                told[candidate.registry.host] = _why(candidate, answer)
-        return told
+    def others(self) -> tuple[Attempt, ...]:
+        """What the registries said that have not found it, as far as they have answered."""
+        return tuple(
+            not_found(candidate, answer)
+            for candidate, answer in zip(self._candidates, self._answers, strict=True)
+            if answer is not None and answer.outcome is not Outcome.FOUND
+        )
 
     def stop(self) -> None:
         """Ends what is still being asked."""
@@ -186,7 +185,7 @@ class Resolver:
                 ttl_s = min(ttl_s, BRIEF_TTL_S)
             found = survey.answer(index)
             digest = found.digest if found else None
-        self._cache.put(key, Known(index, digest, survey.reasons()), ttl_s)
+        self._cache.put(key, Known(index, digest, survey.others()), ttl_s)
 
     def drop(self, image: Reference) -> None:
         """Forgets an answer that a pull has shown to be wrong; the next question asks anew."""
@@ -196,10 +195,3 @@ class Resolver:
     def _forget(self, key: str, survey: Survey) -> None:
         if self._surveys.get(key) is survey:
             del self._surveys[key]
-
-
-def _why(candidate: Candidate, answer: ManifestAnswer) -> str:
-    """`absent`, or `unreachable (connection refused)`."""
-    if not answer.detail:
-        return answer.outcome.value
-    return f"{answer.outcome.value} ({reason(answer.detail, secrets_of(candidate.registry))})"

@@ -14,10 +14,12 @@ from shimcore.errors import ReferenceSyntaxError
 from shimcore.images.decision import Decision, Forward, Method, Refuse, Verdict, method_of
 from shimcore.images.find import FindCall
 from shimcore.images.messages import ImageRequest, UnreadableRequestError
+from shimcore.images.names import Names
 from shimcore.images.parts import call_deadline, make_parts
 from shimcore.images.places import Places, places_of
 from shimcore.images.pull import PullCall
-from shimcore.images.wording import decision_line
+from shimcore.images.sandbox import SandboxCall
+from shimcore.images.wording import NAME_LIMIT, decision_line, printable
 from shimcore.reference import ImageID, parse
 from shimcore.runtime.errors import StatusCode
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from shimcore.config import Config
     from shimcore.images.explanation import Resolution
     from shimcore.images.ports import Registries, Runtime
+    from shimcore.images.transaction import PullState
+    from shimcore.runtime.channel import Metadata
 
 logger = logging.getLogger("shimcore.images")
 
@@ -34,8 +38,7 @@ class _Question(Protocol):
 
     def now(self) -> Verdict | None: ...
     async def ask(self) -> Verdict: ...
-    def finished(self, code: int, *, empty: bool) -> None: ...
-    def abandoned(self) -> None: ...
+    def finished(self, code: int, *, empty: bool, message: str) -> None: ...
 
 
 class _Settled:
@@ -51,11 +54,8 @@ class _Settled:
     async def ask(self) -> Verdict:
         return self._verdict
 
-    def finished(self, code: int, *, empty: bool) -> None:
+    def finished(self, code: int, *, empty: bool, message: str) -> None:
         self._on_end()
-
-    def abandoned(self) -> None:
-        pass
 
 
 MEANINGS = 4096
@@ -87,7 +87,7 @@ class ImageCall:
             verdict = self._broken()
         if verdict is None:
             return None
-        if self._method is not Method.PULL and verdict.decision == _AS_IT_CAME:
+        if verdict.decision == _AS_IT_CAME and self._method is not Method.PULL:
             return self._said(verdict, logging.DEBUG)  # nothing was decided: it is simply there
         return self._said(verdict)
 
@@ -96,20 +96,17 @@ class ImageCall:
         try:
             verdict = await self._question.ask()
         except asyncio.CancelledError:
-            self._question.abandoned()
             self._log("cancelled", Verdict(Forward(None), "", "", "the caller is gone"))
             raise
         except Exception:
             logger.exception("cannot decide %s %.320r", self._method, self._image)
             verdict = self._broken()
-        if isinstance(verdict.decision, Refuse):
-            self._question.abandoned()
         return self._said(verdict)
 
-    def finished(self, code: int, empty: bool) -> None:
-        """Takes in how the runtime answered: gRPC status, and whether the message was empty."""
+    def finished(self, code: int, empty: bool, message: str) -> None:
+        """Takes in how the runtime answered: gRPC status, text, whether its message was empty."""
         try:
-            self._question.finished(code, empty=empty)
+            self._question.finished(code, empty=empty, message=message)
         except Exception:
             logger.exception("cannot take in the end of %s %.320r", self._method, self._image)
 
@@ -126,7 +123,9 @@ class ImageCall:
 
     def _log(self, decision: str | None, verdict: Verdict, level: int = logging.INFO) -> None:
         """Write the decision's line, once the request is on its way: it takes as long as deciding
-        from memory."""
+        from memory. A pull has its own, after its end."""
+        if self._method is Method.PULL and self._question.__class__ is not _Settled:
+            return
         if logger.isEnabledFor(level):
             elapsed_s = time.monotonic() - self._started
             line = partial(decision_line, self._method, self._image, verdict, elapsed_s, decision)
@@ -144,18 +143,25 @@ class ImageService:
         config: Config,
         registries: Registries,
         runtime: Runtime,
+        names: Names | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._registries = registries
-        self._parts = make_parts(config, registries, runtime, clock)
+        self._parts = make_parts(config, registries, runtime, names or Names(runtime), clock)
         # The configuration of a service never changes, so neither does what a name means.
         self._means = lru_cache(maxsize=MEANINGS)(self._meaning)
 
-    def open(self, method: str, message: bytes, timeout_s: float | None) -> ImageCall:
+    def opens(self, method: str) -> bool:
+        """Whether calls of a method in METHODS are to be opened now."""
+        return method_of(method)[0] is not Method.SANDBOX or self._parts.pause.wanted
+
+    def open(
+        self, method: str, message: bytes, timeout_s: float | None, metadata: Metadata = ()
+    ) -> ImageCall:
         """The call of a held request; `method` is one of METHODS, `message` not compressed.
 
-        `timeout_s`: what is left of the caller's deadline.
+        `timeout_s`: what is left of the caller's deadline. `metadata`: the caller's own.
         """
         kind, _ = method_of(method)
         denies = kind is Method.PULL and self._config.fallback is Fallback.DENY
@@ -163,7 +169,7 @@ class ImageService:
             request = ImageRequest(kind, message)
         except UnreadableRequestError as error:
             return ImageCall(kind, "", _Settled(_unreadable(str(error), denies)), denies=denies)
-        question = self._question(kind, request, timeout_s)
+        question = self._question(kind, request, timeout_s, metadata)
         return ImageCall(kind, request.image, question, denies=denies)
 
     async def explain(self, image: str, *, offline: bool) -> Resolution:
@@ -174,27 +180,38 @@ class ImageService:
         return await explain(image, self._config, registries)
 
     def stats(self) -> dict[str, Any]:
-        """Cache `entries`, `hits`, `misses`; `rewrites`: (registry host, outcome) → pulls."""
+        """Cache `entries`, `hits`, `misses`; `rewrites`: (registry host, result) → pulls;
+        `bytes`: registry host → bytes that came from it."""
         resolver = self._parts.resolver
         return {
             "entries": len(resolver),
             "hits": resolver.hits,
             "misses": resolver.misses,
             "rewrites": dict(self._parts.pulls),
+            "bytes": dict(self._parts.fetched),
         }
+
+    def pulls(self) -> list[PullState]:
+        """The pulls that are under way, the oldest first."""
+        running = [one for one in self._parts.transactions.values() if not one.ended]
+        return sorted((one.state() for one in running), key=lambda state: state.started_at)
 
     async def drain(self) -> None:
         """Returns when all names after finished pulls have been given."""
         await self._parts.names.drain()
 
-    def _question(self, kind: Method, request: ImageRequest, timeout_s: float | None) -> _Question:
-        places = self._means(request.image)
-        if isinstance(places, str):
-            return self._untouched(kind, request, places)
-        deadline = call_deadline(self._config, timeout_s)
-        if kind is Method.PULL:
-            return PullCall(self._parts, request, places, deadline, bounded=timeout_s is not None)
-        return FindCall(self._parts, kind, request, places, deadline)
+    def _question(
+        self, kind: Method, request: ImageRequest, timeout_s: float | None, metadata: Metadata
+    ) -> _Question:
+        if kind is Method.SANDBOX:
+            return SandboxCall(self._parts.pause, request, timeout_s)
+        meant = [self._means(image) for image in request.images]
+        if all(isinstance(places, str) for places in meant):
+            return self._untouched(kind, request, str(meant[0]))
+        if kind is Method.PULL and isinstance(meant[0], Places):
+            return PullCall(self._parts, request, meant[0], timeout_s, metadata)
+        images = [places if isinstance(places, Places) else None for places in meant]
+        return FindCall(self._parts, kind, request, images, call_deadline(self._config, timeout_s))
 
     def _meaning(self, text: str) -> Places | str:
         """Where an image may come from, or why its name is not for the shim."""
@@ -212,14 +229,31 @@ class ImageService:
     def _untouched(self, kind: Method, request: ImageRequest, why: str) -> _Settled:
         """A request for the runtime alone; a removal by ID may still take any name along."""
         verdict = Verdict(Forward(None), request.image, "", why)
+        if kind is Method.PULL and self._denies_untouched(request.image):
+            return _Settled(_unreadable(f"{printable(request.image, NAME_LIMIT)}: {why}", True))
         if kind is Method.REMOVE:
-            self._parts.hints.clear()
-            return _Settled(verdict, self._parts.hints.clear)
+            self._forget()
+            return _Settled(verdict, self._forget)
         return _Settled(verdict)
+
+    def _denies_untouched(self, image: str) -> bool:
+        """Whether a pull of a text that is no name, or of an ID, is refused: the runtime would
+        look for it on Docker Hub."""
+        if self._config.fallback is not Fallback.DENY:
+            return False
+        try:
+            return isinstance(parse(image), ImageID)
+        except ReferenceSyntaxError:
+            return True
+
+    def _forget(self) -> None:
+        self._parts.hints.clear()
+        self._parts.pause.forget()
 
 
 def _unreadable(why: str, denies: bool) -> Verdict:
     """What we cannot read, the runtime may; under `deny` no name gets out unread."""
     if denies:
-        return Verdict(Refuse(StatusCode.INVALID_ARGUMENT, why), "", "", why)
+        text = f"image-cri-shim: {why}; such a pull is refused (fallback: deny)"
+        return Verdict(Refuse(StatusCode.INVALID_ARGUMENT, text), "", "", why)
     return Verdict(Forward(None), "", "", why)

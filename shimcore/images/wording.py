@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
-from shimcore.images.decision import Forward, Verdict
+from shimcore.images.decision import Answer, Forward, Verdict
 
 NAME_LIMIT = 320
 """Characters of an image name in a log line; a legal name with its digest is under 500."""
 
-REASON_LIMIT = 240
-"""Characters of one registry's reason."""
+REASON_LIMIT = 200
+"""Bytes of one registry's reason."""
 
-REFUSAL_LIMIT = 3000
-"""Characters of a refusal: percent-encoded three to one it still fits a client that takes
-header lists of 16 KiB."""
+REASONS_LIMIT = 2048
+"""Bytes of all reasons of a refusal together, and of the runtime's words before them:
+percent-encoded three to one they still fit a client that takes header lists of 16 KiB."""
+
+WHY_LIMIT = 3000
+"""Characters of a log line's reasons."""
+
+LINE_LIMIT = 8192
+"""Characters of a text that are looked through for what is not to be shown."""
 
 SECRET_LENGTH = 4
 """Shorter secrets are not looked for in text: they occur in any sentence."""
 
 _URL_SECRETS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/\s\"'@]*@)?")
 _URL_QUERY = re.compile(r"(?P<base>[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'?]*)\?[^\s\"']*")
+_PULL_LINE = (
+    "call=PullImage image=%s outcome=%s pod=%s name=%s registry=%s bytes=%s seconds=%s why=%s"
+)
 _LINE = "call=%s image=%s decision=%s name=%s registry=%s why=%s ms=%s"
 _TO_BE_QUOTED = re.compile('[ "=]')
 _HEADER = re.compile(r"\b(?P<kind>Basic|Bearer) [A-Za-z0-9._~+/=-]{8,}")
@@ -33,6 +42,17 @@ def printable(text: str, limit: int) -> str:
     if shown.isprintable():
         return shown
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
+
+
+def shortened(text: str, limit: int) -> str:
+    """`text` in at most `limit` bytes; its middle goes first, since the cause is at the end."""
+    data = text.encode(errors="replace")
+    if len(data) <= limit:
+        return text
+    head = max(limit // 3, 0)
+    tail = max(limit - head - 3, 0)
+    kept = data[len(data) - tail :].decode(errors="ignore")
+    return f"{data[:head].decode(errors='ignore')}…{kept}"
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
@@ -47,17 +67,29 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 def reason(text: str, secrets: Iterable[str] = ()) -> str:
     """One registry's reason as it may be shown: redacted, one line, bounded."""
-    return printable(redacted(" ".join(text.split()), secrets), REASON_LIMIT)
+    shown = printable(redacted(" ".join(text.split()), secrets), LINE_LIMIT)
+    return shortened(shown, REASON_LIMIT)
 
 
-def refusal(image: str, reasons: Mapping[str, str]) -> str:
-    """A refusal that names every registry (host → reason), each reason cut to a fair share."""
-    head = f"no registry gives {printable(image, NAME_LIMIT)}, and its own is denied"
-    if not reasons:
-        return f"{head}: no registry is configured for it"
-    share = max(24, (REFUSAL_LIMIT - len(head)) // len(reasons) - 48)
-    parts = [f"{host}: {printable(why, share)}" for host, why in reasons.items()]
-    return printable(f"{head}: " + "; ".join(parts), REFUSAL_LIMIT)
+def refusal(image: str, attempts: Sequence[object]) -> str:
+    """A refusal that names every registry with its reason."""
+    head = (
+        f"image-cri-shim: no registry gives {printable(image, NAME_LIMIT)}, and its own is denied"
+    )
+    return f"{head}: {listed(attempts)}" if attempts else f"{head}: no registry serves it"
+
+
+def failure(words: str, attempts: Sequence[object]) -> str:
+    """The runtime's own words on a failed pull first, and every registry's reason after them."""
+    said = shortened(words, REASONS_LIMIT)
+    return f"{said}; image-cri-shim: {listed(attempts)}" if attempts else said
+
+
+def listed(attempts: Sequence[object], limit: int = REASONS_LIMIT) -> str:
+    """What the registries said, each in its fair share of `limit` bytes."""
+    share = max(limit // max(len(attempts), 1) - 2, 24)
+    said = "; ".join(shortened(str(attempt), share) for attempt in attempts)
+    return shortened(said, limit)
 
 
 def decision_line(
@@ -73,13 +105,39 @@ def decision_line(
         decision or _decided(verdict),
         printable(verdict.name, NAME_LIMIT),
         verdict.registry,
-        printable(verdict.why, REFUSAL_LIMIT),
+        printable(verdict.why, WHY_LIMIT),
         f"{elapsed_s * 1000:.1f}",
     )
     return _LINE % tuple(map(_value, values))
 
 
+def pull_line(
+    image: str,
+    outcome: str,
+    pod: str,
+    name: str,
+    registry: str,
+    fetched_bytes: int,
+    seconds: float,
+    why: str,
+) -> str:
+    """The one log line of a pull, after its end."""
+    values = (
+        printable(image, NAME_LIMIT),
+        outcome,
+        printable(pod, NAME_LIMIT),
+        printable(name, NAME_LIMIT),
+        registry,
+        str(fetched_bytes),
+        f"{seconds:.2f}",
+        printable(why, WHY_LIMIT),
+    )
+    return _PULL_LINE % tuple(map(_value, values))
+
+
 def _decided(verdict: Verdict) -> str:
+    if isinstance(verdict.decision, Answer):
+        return "answered"
     if isinstance(verdict.decision, Forward):
         return "as-is" if verdict.decision.message is None else "rewritten"
     return f"refused({int(verdict.decision.code)})"

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17shimcore/pb/admin.proto\x12\x15imagecrishim.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rStatusRequest\"\xea\x03\n\x0eStatusResponse\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x13\n\x0bshim_socket\x18\x02 \x01(\t\x12\x34\n\x07runtime\x18\x03 \x01(\x0b\x32#.imagecrishim.admin.v1.RuntimeState\x12\x32\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\x12\x30\n\x05\x63\x61\x63he\x18\x05 \x01(\x0b\x32!.imagecrishim.admin.v1.CacheState\x12\x38\n\nregistries\x18\x06 \x03(\x0b\x32$.imagecrishim.admin.v1.RegistryState\x12\r\n\x05\x63\x61lls\x18\x07 \x01(\x04\x12Q\n\x0f\x63\x61lls_by_method\x18\x08 \x03(\x0b\x32\x38.imagecrishim.admin.v1.StatusResponse.CallsByMethodEntry\x12\x14\n\x0cshim_version\x18\t \x01(\t\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x34\n\x12\x43\x61llsByMethodEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"q\n\x0cRuntimeState\x12\x0e\n\x06socket\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\xb5\x01\n\x0b\x43onfigState\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12-\n\tloaded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12:\n\nkubernetes\x18\x06 \x01(\x0b\x32&.imagecrishim.admin.v1.KubernetesState\"\x97\x01\n\x0fKubernetesState\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12+\n\x07kept_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\nCacheState\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\x12\x0c\n\x04hits\x18\x02 \x01(\x04\x12\x0e\n\x06misses\x18\x03 \x01(\x04\"/\n\rRegistryState\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"\x0f\n\rReloadRequest\"U\n\x0eReloadResponse\x12\x32\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\x13\n\x11ShowConfigRequest\"\x8a\x01\n\x12ShowConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x32\n\x06values\x18\x02 \x03(\x0b\x32\".imagecrishim.admin.v1.ConfigValue\x12\x32\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\"9\n\x0b\x43onfigValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06origin\x18\x03 \x01(\t2\x98\x02\n\x05\x41\x64min\x12U\n\x06Status\x12$.imagecrishim.admin.v1.StatusRequest\x1a%.imagecrishim.admin.v1.StatusResponse\x12U\n\x06Reload\x12$.imagecrishim.admin.v1.ReloadRequest\x1a%.imagecrishim.admin.v1.ReloadResponse\x12\x61\n\nShowConfig\x12(.imagecrishim.admin.v1.ShowConfigRequest\x1a).imagecrishim.admin.v1.ShowConfigResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17shimcore/pb/admin.proto\x12\x15imagecrishim.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rStatusRequest\"\x9b\x04\n\x0eStatusResponse\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x13\n\x0bshim_socket\x18\x02 \x01(\t\x12\x34\n\x07runtime\x18\x03 \x01(\x0b\x32#.imagecrishim.admin.v1.RuntimeState\x12\x32\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\x12\x30\n\x05\x63\x61\x63he\x18\x05 \x01(\x0b\x32!.imagecrishim.admin.v1.CacheState\x12\x38\n\nregistries\x18\x06 \x03(\x0b\x32$.imagecrishim.admin.v1.RegistryState\x12\r\n\x05\x63\x61lls\x18\x07 \x01(\x04\x12Q\n\x0f\x63\x61lls_by_method\x18\x08 \x03(\x0b\x32\x38.imagecrishim.admin.v1.StatusResponse.CallsByMethodEntry\x12\x14\n\x0cshim_version\x18\t \x01(\t\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x05pulls\x18\x0b \x03(\x0b\x32 .imagecrishim.admin.v1.PullState\x1a\x34\n\x12\x43\x61llsByMethodEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x80\x01\n\tPullState\x12\r\n\x05image\x18\x01 \x01(\t\x12\x10\n\x08registry\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0e\n\x0cPullsRequest\"@\n\rPullsResponse\x12/\n\x05pulls\x18\x01 \x03(\x0b\x32 .imagecrishim.admin.v1.PullState\"q\n\x0cRuntimeState\x12\x0e\n\x06socket\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\xb5\x01\n\x0b\x43onfigState\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12-\n\tloaded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12:\n\nkubernetes\x18\x06 \x01(\x0b\x32&.imagecrishim.admin.v1.KubernetesState\"\x97\x01\n\x0fKubernetesState\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12+\n\x07kept_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\nCacheState\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\x12\x0c\n\x04hits\x18\x02 \x01(\x04\x12\x0e\n\x06misses\x18\x03 \x01(\x04\"/\n\rRegistryState\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"\x0f\n\rReloadRequest\"U\n\x0eReloadResponse\x12\x32\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\x13\n\x11ShowConfigRequest\"\x8a\x01\n\x12ShowConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x32\n\x06values\x18\x02 \x03(\x0b\x32\".imagecrishim.admin.v1.ConfigValue\x12\x32\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\"9\n\x0b\x43onfigValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06origin\x18\x03 \x01(\t2\xec\x02\n\x05\x41\x64min\x12U\n\x06Status\x12$.imagecrishim.admin.v1.StatusRequest\x1a%.imagecrishim.admin.v1.StatusResponse\x12U\n\x06Reload\x12$.imagecrishim.admin.v1.ReloadRequest\x1a%.imagecrishim.admin.v1.ReloadResponse\x12R\n\x05Pulls\x12#.imagecrishim.admin.v1.PullsRequest\x1a$.imagecrishim.admin.v1.PullsResponse\x12\x61\n\nShowConfig\x12(.imagecrishim.admin.v1.ShowConfigRequest\x1a).imagecrishim.admin.v1.ShowConfigResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,29 +37,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=83
   _globals['_STATUSREQUEST']._serialized_end=98
   _globals['_STATUSRESPONSE']._serialized_start=101
-  _globals['_STATUSRESPONSE']._serialized_end=591
-  _globals['_STATUSRESPONSE_CALLSBYMETHODENTRY']._serialized_start=539
-  _globals['_STATUSRESPONSE_CALLSBYMETHODENTRY']._serialized_end=591
-  _globals['_RUNTIMESTATE']._serialized_start=593
-  _globals['_RUNTIMESTATE']._serialized_end=706
-  _globals['_CONFIGSTATE']._serialized_start=709
-  _globals['_CONFIGSTATE']._serialized_end=890
-  _globals['_KUBERNETESSTATE']._serialized_start=893
-  _globals['_KUBERNETESSTATE']._serialized_end=1044
-  _globals['_CACHESTATE']._serialized_start=1046
-  _globals['_CACHESTATE']._serialized_end=1105
-  _globals['_REGISTRYSTATE']._serialized_start=1107
-  _globals['_REGISTRYSTATE']._serialized_end=1154
-  _globals['_RELOADREQUEST']._serialized_start=1156
-  _globals['_RELOADREQUEST']._serialized_end=1171
-  _globals['_RELOADRESPONSE']._serialized_start=1173
-  _globals['_RELOADRESPONSE']._serialized_end=1258
-  _globals['_SHOWCONFIGREQUEST']._serialized_start=1260
-  _globals['_SHOWCONFIGREQUEST']._serialized_end=1279
-  _globals['_SHOWCONFIGRESPONSE']._serialized_start=1282
-  _globals['_SHOWCONFIGRESPONSE']._serialized_end=1420
-  _globals['_CONFIGVALUE']._serialized_start=1422
-  _globals['_CONFIGVALUE']._serialized_end=1479
-  _globals['_ADMIN']._serialized_start=1482
-  _globals['_ADMIN']._serialized_end=1762
+  _globals['_STATUSRESPONSE']._serialized_end=640
+  _globals['_STATUSRESPONSE_CALLSBYMETHODENTRY']._serialized_start=588
+  _globals['_STATUSRESPONSE_CALLSBYMETHODENTRY']._serialized_end=640
+  _globals['_PULLSTATE']._serialized_start=643
+  _globals['_PULLSTATE']._serialized_end=771
+  _globals['_PULLSREQUEST']._serialized_start=773
+  _globals['_PULLSREQUEST']._serialized_end=787
+  _globals['_PULLSRESPONSE']._serialized_start=789
+  _globals['_PULLSRESPONSE']._serialized_end=853
+  _globals['_RUNTIMESTATE']._serialized_start=855
+  _globals['_RUNTIMESTATE']._serialized_end=968
+  _globals['_CONFIGSTATE']._serialized_start=971
+  _globals['_CONFIGSTATE']._serialized_end=1152
+  _globals['_KUBERNETESSTATE']._serialized_start=1155
+  _globals['_KUBERNETESSTATE']._serialized_end=1306
+  _globals['_CACHESTATE']._serialized_start=1308
+  _globals['_CACHESTATE']._serialized_end=1367
+  _globals['_REGISTRYSTATE']._serialized_start=1369
+  _globals['_REGISTRYSTATE']._serialized_end=1416
+  _globals['_RELOADREQUEST']._serialized_start=1418
+  _globals['_RELOADREQUEST']._serialized_end=1433
+  _globals['_RELOADRESPONSE']._serialized_start=1435
+  _globals['_RELOADRESPONSE']._serialized_end=1520
+  _globals['_SHOWCONFIGREQUEST']._serialized_start=1522
+  _globals['_SHOWCONFIGREQUEST']._serialized_end=1541
+  _globals['_SHOWCONFIGRESPONSE']._serialized_start=1544
+  _globals['_SHOWCONFIGRESPONSE']._serialized_end=1682
+  _globals['_CONFIGVALUE']._serialized_start=1684
+  _globals['_CONFIGVALUE']._serialized_end=1741
+  _globals['_ADMIN']._serialized_start=1744
+  _globals['_ADMIN']._serialized_end=2108
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at")
+    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at", "pulls")
     class CallsByMethodEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class StatusResponse(_message.Message):
     CALLS_BY_METHOD_FIELD_NUMBER: _ClassVar[int]
     SHIM_VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    PULLS_FIELD_NUMBER: _ClassVar[int]
     serving: bool
     shim_socket: str
     runtime: RuntimeState
@@ -40,7 +41,32 @@ class StatusResponse(_message.Message):
     calls_by_method: _containers.ScalarMap[str, int]
     shim_version: str
     started_at: _timestamp_pb2.Timestamp
-    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    pulls: _containers.RepeatedCompositeFieldContainer[PullState]
+    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ...) -> None: ...
+
+class PullState(_message.Message):
+    __slots__ = ("image", "registry", "bytes", "total_bytes", "started_at")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    image: str
+    registry: str
+    bytes: int
+    total_bytes: int
+    started_at: _timestamp_pb2.Timestamp
+    def __init__(self, image: _Optional[str] = ..., registry: _Optional[str] = ..., bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class PullsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PullsResponse(_message.Message):
+    __slots__ = ("pulls",)
+    PULLS_FIELD_NUMBER: _ClassVar[int]
+    pulls: _containers.RepeatedCompositeFieldContainer[PullState]
+    def __init__(self, pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ...) -> None: ...
 
 class RuntimeState(_message.Message):
     __slots__ = ("socket", "name", "version", "api_version", "ready", "detail")

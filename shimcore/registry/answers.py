@@ -30,6 +30,40 @@ class ManifestAnswer:
     detail: str
 
 
+class RegistryState(StrEnum):
+    """What one registry is to the shim, in the words for people."""
+
+    NOT_ASKED = "not asked yet"
+    IN_USE = "in use"
+    FAILING = "answers with errors"  # 429, 5xx, or nothing that a registry says
+    LOGIN_REFUSED = "login refused"
+    LOGIN_MISSING = "login missing"  # it wants one, and none is configured
+    DOWN = "down"  # cannot be reached; left alone until it is tried again
+
+    @property
+    def usable(self) -> bool:
+        """Whether images can be expected from it."""
+        return self in (RegistryState.NOT_ASKED, RegistryState.IN_USE)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryHealth:
+    """One registry's state, from the shim's own requests to it alone.
+
+    `for_s`: how long it has been in that state. `reason`: the last failure's one line, why it is
+    not in use, or what last went wrong before it was again; "" when nothing has. `retry_in_s`:
+    only when DOWN, seconds until it is tried again, 0 when that is due or under way. `…_ago_s`:
+    seconds since it last answered at all, and since the last failure; None for never.
+    """
+
+    state: RegistryState
+    for_s: float
+    reason: str
+    retry_in_s: float | None
+    answered_ago_s: float | None
+    failed_ago_s: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class TlsReport:
     """The TLS session and the certificate that a registry presented.

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from shimcore.errors import RegistryError
 from shimcore.registry.challenge import Challenge, ChallengeSyntaxError, parse_challenges
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, one_line
+from shimcore.registry.http.transport import Answer, Ask, Transport
+from shimcore.registry.http.url import Origin
 from shimcore.registry.token import TokenCache, TokenEndpoint, basic, check_realm
-from shimcore.registry.transport import Answer, Ask, Origin, Transport
 
 if TYPE_CHECKING:
     from shimcore.config import Credentials
@@ -52,6 +53,11 @@ class Authenticator:
         self._tokens = TokenCache(clock)
         self._endpoint = TokenEndpoint(registry, transport, clock)
         self._challenge: Challenge | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is remembered of tokens."""
+        return self._tokens.size_bytes
 
     async def send(self, ask: Ask, scope: str) -> Answer:
         """Return the registry's answer; 401 and 403 are raised as UnauthorizedError.
@@ -106,7 +112,7 @@ class Authenticator:
             grant = _Grant(challenge, self._basic(), fresh=True)
         else:
             grant = await self._bearer(challenge, scope, deadline)
-        self._challenge = challenge
+        self._challenge = _needed(challenge)
         return grant
 
     async def _bearer(self, challenge: Challenge, scope: str, deadline: float) -> _Grant:
@@ -141,7 +147,20 @@ class Authenticator:
             reason = "the login may not read this (403)"
         else:
             reason = "the login was refused (401)"
-        return UnauthorizedError(self._registry, reason)
+        certain = (
+            self._credentials is not None
+            and answer.status == _UNAUTHORIZED
+            and answer.origin == self._home
+            and grant is not None
+            and grant.challenge.scheme == "basic"
+        )
+        return UnauthorizedError(self._registry, reason, certain=certain)
+
+
+def _needed(challenge: Challenge) -> Challenge:
+    """Return what answering a challenge again takes; the rest of it is not remembered."""
+    kept = ((name, challenge.get(name)) for name in ("realm", "service"))
+    return Challenge(challenge.scheme, tuple((name, value) for name, value in kept if value))
 
 
 def _differ(one: Challenge, other: Challenge) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,7 +18,10 @@ _BARE_VALUE = re.compile(r'[^\s",\\]+')
 _SPACE = re.compile(r"[ \t]*")
 _SEPARATORS = re.compile(r"[ \t,]*")
 
-LIMIT_CHARACTERS = 16 * 1024  # ten times the longest header seen from public registries
+LIMIT_CHARACTERS = 8 * 1024  # five times the longest header seen from public registries
+# Challenges and their parameters, in all fields of an answer. Two of each are usual: what a
+# challenge costs is time of the event loop.
+LIMIT_ELEMENTS = 64
 
 
 class ChallengeSyntaxError(ShimError):
@@ -63,15 +66,19 @@ def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
 
     Raises ChallengeSyntaxError.
     """
-    return tuple(challenge for header in headers for challenge in _Scanner(header).challenges())
+    budget = iter(range(LIMIT_ELEMENTS))
+    return tuple(
+        challenge for header in headers for challenge in _Scanner(header, budget).challenges()
+    )
 
 
 class _Scanner:
     """Reads one field value from left to right."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, budget: Iterator[int]) -> None:
         self._text = text
         self._at = 0
+        self._budget = budget  # of elements, shared by the fields of an answer
         if len(text) > LIMIT_CHARACTERS:
             self._fail(f"longer than {LIMIT_CHARACTERS} characters")
 
@@ -84,6 +91,7 @@ class _Scanner:
 
     def _challenge(self) -> Challenge:
         """`challenge = auth-scheme [ 1*SP ( token68 / #auth-param ) ]`."""
+        self._count()
         scheme = self._take(_TOKEN, "an authentication scheme").lower()
         before = self._at
         self._skip(_SPACE)
@@ -104,6 +112,7 @@ class _Scanner:
             if not name or self._peek() != "=":
                 self._at = start
                 return
+            self._count()
             self._at += 1
             self._skip(_SPACE)
             yield name.lower(), self._value()
@@ -119,6 +128,10 @@ class _Scanner:
             self._fail("a quoted string that does not end")
         self._at = quoted.end()
         return re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL)
+
+    def _count(self) -> None:
+        if next(self._budget, None) is None:
+            self._fail(f"more than {LIMIT_ELEMENTS} challenges and parameters")
 
     def _end_of_element(self) -> None:
         if self._peek() not in ("", ","):

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from shimcore.errors import RegistryError
-from shimcore.registry.answers import ManifestAnswer, Outcome, PingReport
-from shimcore.registry.errors import Fault, UnauthorizedError
+from shimcore.registry.answers import ManifestAnswer, Outcome, PingReport, RegistryHealth
+from shimcore.registry.condition import Condition
+from shimcore.registry.errors import UnauthorizedError
 from shimcore.registry.flight import FlightCancelledError, Flights
 from shimcore.registry.health import Breaker
-from shimcore.registry.proxy import ProxyRules
-from shimcore.registry.tls import make_context
+from shimcore.registry.http.proxy import ProxyRules
+from shimcore.registry.http.tls import make_context
 
 if TYPE_CHECKING:
     from shimcore.config import Registry
@@ -46,9 +47,9 @@ class RegistryClient:
         self._closed = False
         self._probe_timeout_s = probe_timeout_s
         self._clock = clock
-        self._breakers: dict[str, Breaker] = {}
+        self._conditions: dict[str, Condition] = {}
         for registry in registries:
-            self._breaker(registry)
+            self._condition(registry)
         self._endpoints: dict[Registry, Endpoint] = {}
         self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
         self._flights: Flights[tuple[Registry, str], ManifestAnswer] = Flights()
@@ -90,15 +91,11 @@ class RegistryClient:
 
     def states(self) -> dict[str, str]:
         """Return each registry's host with "closed" (well), "open" (dead) or "half-open"."""
-        return {host: str(breaker.state) for host, breaker in self._breakers.items()}
+        return {host: str(kept.breaker.state) for host, kept in self._conditions.items()}
 
-    def report_pull(self, registry: Registry, ok: bool, reachable: bool) -> None:
-        """Learn from a pull that the runtime made whether the registry can be reached."""
-        breaker = self._breaker(registry)
-        if ok or reachable:
-            breaker.answered()
-        else:
-            breaker.failed(Fault.CONNECT, "a pull could not reach it", self._clock())
+    def health(self) -> dict[str, RegistryHealth]:
+        """Return each registry's host with what the client's own requests have told of it."""
+        return {host: condition.report() for host, condition in self._conditions.items()}
 
     async def aclose(self) -> None:
         """End what is being asked and close all connections."""
@@ -122,11 +119,14 @@ class RegistryClient:
             outcome, detail = Outcome.UNREACHABLE, _DEFECT
         return ManifestAnswer(outcome, digest, self._clock() - started, detail)
 
-    def _breaker(self, registry: Registry) -> Breaker:
-        breaker = self._breakers.get(registry.host)
-        if breaker is None:
-            breaker = self._breakers[registry.host] = Breaker(self._clock, random.random)
-        return breaker
+    def _condition(self, registry: Registry) -> Condition:
+        condition = self._conditions.get(registry.host)
+        if condition is None:
+            breaker = Breaker(self._clock, random.random)
+            login = registry.credentials is not None
+            condition = Condition(breaker, self._clock, login=login)
+            self._conditions[registry.host] = condition
+        return condition
 
     def _endpoint(self, registry: Registry) -> Endpoint:
         """Return the registry's endpoint, made at the first question. Raises RegistryError."""
@@ -141,7 +141,7 @@ class RegistryClient:
                 registry,
                 self._context(registry),
                 ProxyRules.from_environment(os.environ),
-                self._breaker(registry),
+                self._condition(registry),
                 probe_timeout_s=self._probe_timeout_s,
                 clock=self._clock,
             )

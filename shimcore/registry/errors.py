@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socket
 import ssl
 from collections.abc import Iterator
 from enum import Enum
+from typing import Any
 
 from shimcore.errors import RegistryError
 
+JSON_LIMIT_VALUES = 2000  # an error or a token has a few; a detail may list a hundred rights
+_JSON_MARKS = (b",", b"[", b"{")
 _ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
+
+_PROXY_LOGIN = "407"
+# No descriptor, port or memory left on this side: says nothing of the other.
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 # OpenSSL's verification results (x509_vfy.h) that have their own remedy.
 _EXPIRED, _HOSTNAME_MISMATCH, _IP_MISMATCH = 10, 62, 64
@@ -19,11 +27,12 @@ _UNTRUSTED = {18, 19, 20, 21}
 
 
 class Fault(Enum):
-    """How far a question came; the circuit breaker weighs the first two."""
+    """How far a question came; the circuit breaker weighs the first two and lets OWN be."""
 
     CONNECT = "connect"  # nothing that can be talked to: DNS, refused, TLS, no route
     SILENT = "silent"  # connected, but no answer in time, or the connection broke
     ANSWERED = "answered"  # it answered, but not the question: 429, 5xx, nonsense
+    OWN = "own"  # it could not be asked: a limit or a shortage of this process
 
 
 class UnreachableError(RegistryError):
@@ -42,7 +51,14 @@ class UntrustedError(UnreachableError):
 
 
 class UnauthorizedError(RegistryError):
-    """The registry wants a login that is not there, or refused the one it got."""
+    """The registry wants a login that is not there, or refused the one it got.
+
+    `certain`: it is the login that was refused, not what was asked for with it.
+    """
+
+    def __init__(self, registry: str, reason: str, *, certain: bool = False) -> None:
+        super().__init__(registry, reason)
+        self.certain = certain
 
 
 def from_exception(
@@ -50,7 +66,8 @@ def from_exception(
 ) -> UnreachableError:
     """Turn what the HTTP library raised into one line.
 
-    `origin` is what was being talked to; `connecting`: there was no connection yet.
+    `origin` is what was being talked to (`https://host`, or `the proxy host:port`);
+    `connecting`: there was no connection yet.
     """
     chain = list(_causes(raised))
     for cause in chain:
@@ -61,10 +78,23 @@ def from_exception(
     broken = [cause for cause in chain if isinstance(cause, OSError)]
     text = one_line(str(broken[-1] if broken else raised)) or "closed by the other side"
     if connecting:
-        return UnreachableError(registry, f"no connection to {origin}: {text}", Fault.CONNECT)
+        short = bool(broken) and broken[-1].errno in _SHORTAGES
+        fault = Fault.OWN if short else Fault.CONNECT
+        return UnreachableError(registry, f"no connection to {origin}: {text}", fault)
     if "illegal status line" in text:
         return UnreachableError(registry, _not_http(origin), Fault.ANSWERED)
     return UnreachableError(registry, f"{origin} broke off: {text}", Fault.SILENT)
+
+
+def from_proxy(registry: str, proxy: str, raised: Exception) -> UnreachableError:
+    """Tell of a proxy that made no way to the registry; of its own words only the status."""
+    status = str(raised).partition(" ")[0]
+    reason = f"the proxy {proxy} did not let the connection through"
+    if status.isdecimal():
+        reason += f" ({status})"
+    if status == _PROXY_LOGIN:
+        reason += ": it wants a login, http://user:password@host:port"
+    return UnreachableError(registry, reason, Fault.CONNECT)
 
 
 def _not_http(origin: str) -> str:
@@ -96,7 +126,8 @@ def _connect_reason(origin: str, cause: BaseException) -> str:
             "add it to DNS or to /etc/hosts"
         )
     if isinstance(cause, ConnectionRefusedError):
-        return f"{origin} refused the connection; is the registry running on that port?"
+        what = "the registry" if "://" in origin else "it"
+        return f"{origin} refused the connection; is {what} running on that port?"
     if isinstance(cause, UnicodeError):
         return f"{origin} is not a host name"
     return ""
@@ -123,17 +154,33 @@ def _verification_reason(cause: ssl.SSLCertVerificationError) -> str:
     return f"is not valid: {message}"
 
 
+def read_json(body: bytes) -> Any:
+    """Return what a small JSON document says. Raises ValueError.
+
+    Reading many values takes long (a megabyte of `[],` 50 ms of the event loop), whatever is made
+    of them.
+    """
+    if sum(map(body.count, _JSON_MARKS)) > JSON_LIMIT_VALUES:
+        raise ValueError("a JSON document of too many values")
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("a JSON document that is nested too deeply") from error
+
+
 def error_codes(body: bytes) -> str:
     """Return the error codes of a registry's JSON answer, `MANIFEST_UNKNOWN, …`, or "".
 
     Codes only: messages are free text of the other side (distribution-spec, Error Codes).
     """
     try:
-        errors = json.loads(body)["errors"]
-        codes = [str(error["code"]) for error in errors]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        errors = read_json(body)["errors"]
+        codes = [error["code"] for error in errors[:3]]
+    except (ValueError, TypeError, KeyError):
         return ""
-    return ", ".join(code for code in codes[:3] if _ERROR_CODE.fullmatch(code))
+    return ", ".join(
+        code for code in codes if isinstance(code, str) and _ERROR_CODE.fullmatch(code)
+    )
 
 
 def one_line(text: str, limit_characters: int = 200) -> str:

@@ -59,7 +59,14 @@ class Breaker:
         self._retry_at = 0.0
         self._failed_at = 0.0
         self._current_since = float("-inf")  # when the last answer came or the trial began
-        self._reason = ""
+        self.down_since = 0.0  # the first failure of those that opened it; not for CLOSED
+        self.reason = ""
+
+    @property
+    def retry_in_s(self) -> float:
+        """Seconds until the next trial; 0 when it is due or under way."""
+        waiting = self._state is State.OPEN
+        return max(0.0, self._retry_at - self._clock()) if waiting else 0.0
 
     @property
     def state(self) -> State:
@@ -96,15 +103,18 @@ class Breaker:
         """Note a failure of a question asked at `asked_at`.
 
         An answer or a trial since then outweighs it: a timeout tells of the time before. While
-        the breaker is open, late failures change nothing.
+        the breaker is open, late failures change nothing; a fault of our own never does.
         """
         if fault is Fault.ANSWERED:
             self.answered()
+        if fault in (Fault.ANSWERED, Fault.OWN):
             return
         if self._state is State.OPEN or asked_at < self._current_since:
             return
         self._failed_at = self._clock()
-        self._reason = reason
+        self.reason = reason
+        if self._state is State.CLOSED and not self._silent:
+            self.down_since = asked_at
         self._silent += fault is Fault.SILENT
         enough = fault is Fault.CONNECT or self._silent >= SILENT_LIMIT
         if enough or self._state is State.HALF_OPEN:
@@ -114,7 +124,7 @@ class Breaker:
         """Return why a question is not asked now."""
         ago_s = self._clock() - self._failed_at
         trying = "; being tried again" if self._state is State.HALF_OPEN else ""
-        return f"not asked: it failed {ago_s:.1f} s ago ({self._reason}){trying}"
+        return f"not asked: it failed {ago_s:.1f} s ago ({self.reason}){trying}"
 
     def _open(self) -> None:
         self._period_s = min(max(self._period_s * PERIOD_GROWTH, FIRST_PERIOD_S), LONGEST_PERIOD_S)

@@ -5,7 +5,6 @@ HEAD first; GET where HEAD is refused or tells no digest. The answer's body is n
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from shimcore.registry.answers import Outcome
 from shimcore.registry.auth import Authenticator
 from shimcore.registry.errors import Fault, UnreachableError, error_codes
-from shimcore.registry.transport import Answer, Ask
+from shimcore.registry.http.transport import Answer, Ask
 
 if TYPE_CHECKING:
     from shimcore.reference import Reference
@@ -37,6 +36,7 @@ _OK, _NOT_FOUND, _GONE, _BAD_REQUEST, _TOO_MANY = 200, 404, 410, 400, 429
 _HEAD_REFUSED = {400, 405, 406, 415, 501}
 # image-spec, Digests; the length keeps a hostile header out of logs and tables.
 _DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,128}")
+_SECONDS = re.compile(r"[0-9]{1,6}")
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 _INVALID_NAMES = ("NAME_INVALID", "TAG_INVALID", "DIGEST_INVALID", "MANIFEST_INVALID")
 
@@ -58,7 +58,14 @@ async def find_manifest(
     scope = f"repository:{image.path}:pull"
     answer = await authenticator.send(Ask("HEAD", url, deadline, accept=ACCEPT), scope)
     if answer.status in _HEAD_REFUSED or (answer.status == _OK and not _stated_digest(answer)):
-        ask = Ask("GET", url, deadline, body_limit_bytes=MANIFEST_LIMIT_BYTES, accept=ACCEPT)
+        ask = Ask(
+            "GET",
+            url,
+            deadline,
+            body_limit_bytes=MANIFEST_LIMIT_BYTES,
+            accept=ACCEPT,
+            hashed=_algorithm(image),
+        )
         answer = await authenticator.send(ask, scope)
     if answer.status == _OK:
         return _found(answer, image)
@@ -73,20 +80,23 @@ def _stated_digest(answer: Answer) -> str:
 
 def _found(answer: Answer, image: Reference) -> Finding:
     wanted = image.digest or ""
-    digest = _stated_digest(answer) or _computed_digest(answer, wanted.partition(":")[0])
+    digest = _stated_digest(answer) or _computed_digest(answer)
     if wanted and digest != wanted:
         said = f"answers with {digest}" if digest else "answers without a digest"
         return Finding(Outcome.ABSENT, None, f"{said} where {wanted} was asked for")
     return Finding(Outcome.FOUND, digest or None)
 
 
-def _computed_digest(answer: Answer, algorithm: str) -> str:
+def _algorithm(image: Reference) -> str:
+    """Return the algorithm of the digest that was asked for, else sha256."""
+    name = (image.digest or "").partition(":")[0]
+    return name if name in _ALGORITHMS else "sha256"
+
+
+def _computed_digest(answer: Answer) -> str:
     """Return the digest of a manifest's bytes; "" for schema 1, whose digest leaves parts out."""
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    if not answer.body or media_type in _SCHEMA1:
-        return ""
-    name = algorithm if algorithm in _ALGORITHMS else "sha256"
-    return f"{name}:{hashlib.new(name, answer.body).hexdigest()}"
+    return "" if media_type in _SCHEMA1 else answer.digest
 
 
 def _missing(registry: str, answer: Answer) -> Finding:
@@ -105,7 +115,8 @@ def status_reason(answer: Answer) -> str:
     said = f"{answer.origin} answered {answer.status}" + (f" ({codes})" if codes else "")
     if answer.status == _TOO_MANY:
         wait = answer.headers.get("Retry-After", "")
-        return f"{said}: too many requests" + (f"; retry after {wait} s" if wait.isdigit() else "")
+        after = f"; retry after {wait} s" if _SECONDS.fullmatch(wait) else ""
+        return f"{said}: too many requests{after}"
     if answer.status == _BAD_REQUEST and b"HTTPS" in answer.body and answer.origin.scheme == "http":
         return f"{said}: it speaks TLS; write https:// in its address"
     if answer.status >= 500:

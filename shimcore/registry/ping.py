@@ -11,11 +11,11 @@ from shimcore.registry.answers import PingReport, TlsReport
 from shimcore.registry.auth import Authenticator, choose_challenge
 from shimcore.registry.challenge import Challenge
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, UntrustedError
+from shimcore.registry.http.proxy import ProxyRules
+from shimcore.registry.http.tls import make_context
+from shimcore.registry.http.transport import Answer, Ask, Transport
 from shimcore.registry.manifest import status_reason
-from shimcore.registry.proxy import ProxyRules
-from shimcore.registry.tls import make_context
 from shimcore.registry.token import check_realm
-from shimcore.registry.transport import Answer, Ask, Transport
 
 if TYPE_CHECKING:
     from shimcore.config import Registry
@@ -37,7 +37,7 @@ class _Verdict:
 
 
 class Pinger:
-    """One ping. `failure` tells afterwards why the registry did not answer, None if it did."""
+    """One ping. `failure` tells afterwards why it is not well, None if it is."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Pinger:
         rules: ProxyRules,
         clock: Callable[[], float],
     ) -> None:
-        self.failure: UnreachableError | None = None
+        self.failure: UnreachableError | UnauthorizedError | None = None
         self._registry = registry
         self._home = transport.origin(url)
         self._url = f"{url}/v2/"
@@ -67,15 +67,14 @@ class Pinger:
         try:
             answer = await self._transport.send(ask)
         except UnreachableError as error:
-            self.failure = error
-            verdict = _unknown(error.reason)
+            talks = error.fault is Fault.ANSWERED
+            verdict = self._failed(error)
         else:
-            tls = answer.tls
+            talks, tls = True, answer.tls
             verdict = await self._judge(ask, answer)
         elapsed_s = self._clock() - started
         if isinstance(self.failure, UntrustedError):
             tls = await self._look_unverified(ask)
-        talks = self.failure is None or self.failure.fault is Fault.ANSWERED
         return PingReport(
             reachable=talks or tls is not None,
             ok=verdict.ok,
@@ -92,27 +91,27 @@ class Pinger:
             moved = answer.origin != self._home
             return _Verdict(True, "none", "not needed", f"answers from {answer.origin}" * moved)
         if answer.status == _NOT_FOUND:
-            return _unknown(f"{answer.origin} has no /v2/ (404): not a container registry")
+            return self._wrong(f"{answer.origin} has no /v2/ (404): not a container registry")
         if answer.status != _UNAUTHORIZED:
-            return _unknown(status_reason(answer))
+            return self._wrong(status_reason(answer))
         try:
             challenge = choose_challenge(self._registry.host, answer)
         except (UnauthorizedError, UnreachableError) as error:
-            return _unknown(error.reason)
+            return self._failed(error)
         return await self._log_in(ask, challenge)
 
     async def _log_in(self, ask: Ask, challenge: Challenge) -> _Verdict:
         scheme, configured = challenge.scheme, self._registry.credentials is not None
         try:
             if configured and (withheld := self._withheld(challenge)):
-                return _Verdict(False, scheme, "unknown", withheld)
+                return self._failed(UnauthorizedError(self._registry.host, withheld), scheme)
             answer = await self._authenticator.send(ask, scope="")
         except UnreachableError as error:
-            return _Verdict(False, scheme, "unknown", error.reason)
+            return self._failed(error, scheme)
         except UnauthorizedError as error:
             return self._refused(scheme, error)
         if answer.status != _OK:
-            return _Verdict(False, scheme, "unknown", status_reason(answer))
+            return self._wrong(status_reason(answer), scheme)
         if not configured:
             return _Verdict(True, scheme, "not configured", _PUBLIC_ONLY)
         return _Verdict(True, scheme, "accepted")
@@ -124,10 +123,11 @@ class Pinger:
         return check_realm(self._registry.host, self._home, challenge.get("realm")).withheld
 
     def _refused(self, scheme: str, error: UnauthorizedError) -> _Verdict:
+        if scheme == "bearer" and self._registry.credentials is None:
+            return _Verdict(True, scheme, "not configured", _PUBLIC_ONLY)
+        self.failure = error
         if self._registry.credentials is not None:
             return _Verdict(False, scheme, "refused", error.reason)
-        if scheme == "bearer":
-            return _Verdict(True, scheme, "not configured", _PUBLIC_ONLY)
         return _Verdict(False, scheme, "not configured", error.reason)
 
     async def _look_unverified(self, ask: Ask) -> TlsReport | None:
@@ -146,6 +146,12 @@ class Pinger:
             await transport.aclose()
         return answer.tls
 
+    def _failed(
+        self, error: UnreachableError | UnauthorizedError, scheme: str = "unknown"
+    ) -> _Verdict:
+        self.failure = error
+        return _Verdict(False, scheme, "unknown", error.reason)
 
-def _unknown(detail: str) -> _Verdict:
-    return _Verdict(False, "unknown", "unknown", detail)
+    def _wrong(self, reason: str, scheme: str = "unknown") -> _Verdict:
+        error = UnreachableError(self._registry.host, reason, Fault.ANSWERED)
+        return self._failed(error, scheme)

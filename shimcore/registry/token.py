@@ -6,7 +6,6 @@ Sources: the distribution project's token specification (GET) and its OAuth2 com
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,17 +14,28 @@ from typing import TYPE_CHECKING, NamedTuple
 import httpx
 
 from shimcore.registry.challenge import Challenge
-from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, error_codes
-from shimcore.registry.transport import Answer, Ask, Origin, Transport, read_url
+from shimcore.registry.errors import (
+    Fault,
+    UnauthorizedError,
+    UnreachableError,
+    error_codes,
+    read_json,
+)
+from shimcore.registry.http.transport import Answer, Ask, Transport
+from shimcore.registry.http.url import Origin, read_url
 
 if TYPE_CHECKING:
     from shimcore.config import Credentials
 
-TOKEN_LIMIT_BYTES = 1024 * 1024
+TOKEN_LIMIT_BYTES = 64 * 1024  # the largest seen have 16 KiB: a list of groups in them
+ANSWER_LIMIT_BYTES = 160 * 1024  # some send the token twice, and one to refresh it with
 DEFAULT_LIFETIME_S = 60.0  # token specification: what a missing expires_in means
 MAX_SKEW_S = 10.0  # a token is given up this much, or a tenth of its life, before it expires
-CACHE_LIMIT = 2048  # one token for each repository of a registry
+# One token for each repository of a registry; most have 1 to 3 KiB, with its key.
+CACHE_LIMIT = 2048
+CACHE_LIMIT_BYTES = 2 * 1024 * 1024
 CLIENT_ID = "image-cri-shim"
+_Key = tuple[str, str, str]
 _TOKEN_TEXT = re.compile(r"[\x21-\x7e]+")  # what can stand in a header field
 
 
@@ -50,7 +60,8 @@ class TokenCache:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._tokens: dict[tuple[str, str, str], Token] = {}
+        self._tokens: dict[_Key, Token] = {}
+        self.size_bytes = 0
 
     def get(self, challenge: Challenge, scope: str) -> str:
         """Return a token that is still good, or the empty string."""
@@ -59,19 +70,38 @@ class TokenCache:
 
     def put(self, challenge: Challenge, scope: str, token: Token) -> None:
         """Keep a token; when full, the expired go first, then the oldest."""
-        if len(self._tokens) >= CACHE_LIMIT:
+        key = _key(challenge, scope)
+        size_bytes = _size_bytes(key, token)
+        self._drop(key)
+        if self._full(size_bytes):
             now = self._clock()
-            self._tokens = {k: t for k, t in self._tokens.items() if now < t.expires_at}
-        while len(self._tokens) >= CACHE_LIMIT:
-            del self._tokens[next(iter(self._tokens))]
-        self._tokens[_key(challenge, scope)] = token
+            for old in [old for old, kept in self._tokens.items() if kept.expires_at <= now]:
+                self._drop(old)
+        while self._tokens and self._full(size_bytes):
+            self._drop(next(iter(self._tokens)))
+        self._tokens[key] = token
+        self.size_bytes += size_bytes
 
     def drop(self, challenge: Challenge, scope: str) -> None:
         """Forget a token that the registry refused."""
-        self._tokens.pop(_key(challenge, scope), None)
+        self._drop(_key(challenge, scope))
+
+    def _full(self, more_bytes: int) -> bool:
+        too_many = len(self._tokens) >= CACHE_LIMIT
+        return too_many or self.size_bytes + more_bytes > CACHE_LIMIT_BYTES
+
+    def _drop(self, key: _Key) -> None:
+        token = self._tokens.pop(key, None)
+        if token is not None:
+            self.size_bytes -= _size_bytes(key, token)
 
 
-def _key(challenge: Challenge, scope: str) -> tuple[str, str, str]:
+def _size_bytes(key: _Key, token: Token) -> int:
+    """What an entry takes, near enough: its texts, and 512 bytes of objects around them."""
+    return len(token.value) + sum(map(len, key)) + 512
+
+
+def _key(challenge: Challenge, scope: str) -> _Key:
     return challenge.get("realm"), challenge.get("service"), scope
 
 
@@ -137,18 +167,23 @@ class TokenEndpoint:
             reason += ", and no login is configured"
         elif realm.withheld:
             reason = realm.withheld
-        return UnauthorizedError(self._registry, reason)
+        certain = not (anonymous or realm.withheld)
+        return UnauthorizedError(self._registry, reason, certain=certain)
 
     def _read(self, answer: Answer, started: float) -> Token:
         """`{"token" or "access_token": …, "expires_in": seconds}`."""
         try:
-            fields = json.loads(answer.body)
-        except (ValueError, RecursionError):
+            fields = read_json(answer.body)
+        except ValueError:
             fields = None
         value = (fields.get("token") or fields.get("access_token")) if _is_object(fields) else None
         if not isinstance(value, str) or not _TOKEN_TEXT.fullmatch(value):
             reason = f"the token realm {answer.origin} answered without a usable token"
             raise UnreachableError(self._registry, reason, Fault.ANSWERED)
+        if len(value) > TOKEN_LIMIT_BYTES:
+            reason = f"the token realm {answer.origin} sent a token of {len(value) // 1024} KiB"
+            limit = f"more than {TOKEN_LIMIT_BYTES // 1024} KiB are not taken"
+            raise UnreachableError(self._registry, f"{reason}; {limit}", Fault.ANSWERED)
         lifetime_s = _lifetime(fields.get("expires_in"))
         return Token(value, started + lifetime_s - min(MAX_SKEW_S, lifetime_s / 10))
 
@@ -174,7 +209,7 @@ def _get(
         "GET",
         str(url),
         deadline,
-        body_limit_bytes=TOKEN_LIMIT_BYTES,
+        body_limit_bytes=ANSWER_LIMIT_BYTES,
         accept="application/json",
         authorization=authorization,
         stay=bool(authorization),
@@ -193,7 +228,7 @@ def _refresh(realm: Realm, service: str, scope: str, identity_token: str, deadli
         "POST",
         realm.url,
         deadline,
-        body_limit_bytes=TOKEN_LIMIT_BYTES,
+        body_limit_bytes=ANSWER_LIMIT_BYTES,
         accept="application/json",
         form={key: value for key, value in form.items() if value},
         stay=True,

@@ -1,50 +1,68 @@
-"""Frames that the client sends: methods, held requests, windows of request bytes."""
+"""Frames that the client sends: methods, held requests, PINGs, credit for replies."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.direction import PASS, TAKE, WHOLE, Direction
 from shimcore.relay.events import StreamBegan
-from shimcore.relay.headers import Field, HeaderDecodeError
-from shimcore.relay.limits import (
-    FRAME_BYTES,
-    HEADER_TABLE_BYTES,
-    METHOD_BYTES,
-    TRACKED_STREAMS,
-)
-from shimcore.relay.messages import timeout_seconds
-from shimcore.relay.scanner import Verdict
-from shimcore.relay.streams import (
-    GRPC_CANCELLED,
-    OpenedStream,
-    Phase,
-)
+from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
+from shimcore.relay.limits import METHOD_BYTES, TRACKED_STREAMS
+from shimcore.relay.messages import callers_metadata, timeout_seconds
+from shimcore.relay.opened import OpenedStream, Phase
+from shimcore.relay.route import Route, disguised
+from shimcore.relay.scanner import Handler, Verdict
+from shimcore.relay.settings import AnnouncedSettings
+from shimcore.relay.streams import GRPC_CANCELLED, ConnectionState
+
+_WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
 
 
 class ClientSide(Direction):
     """What the client sends, on its way to upstream."""
+
+    def __init__(self, settings: AnnouncedSettings, reader_settings: AnnouncedSettings) -> None:
+        super().__init__(settings, reader_settings)
+        self.drop_answer: Callable[[OpenedStream], None]
+        # A strict call that has just begun and cannot be read, and why.
+        self._refuse_now: tuple[OpenedStream, str] | None = None
+
+    def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
+        """Its DATA are requests."""
+        self._state, self.peer = state, peer
+        self._flow, self._ledger = state.requests, state.requests.ledger
+        self._resize, self._resize_back = state.resize_requests, state.resize_replies
+
+    def handlers(self) -> list[Handler | None]:
+        """PINGs of the client end here."""
+        table = super().handlers()
+        table[frames.PING] = self.on_ping
+        return table
 
     # -- DATA --------------------------------------------------------------------------
 
     def on_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.1. Other calls' DATA is only counted; an opened call's is held."""
         state = self._state
-        ledger = state.ledger
+        ledger = self._ledger
         opened = state.opened.get(stream)
         if opened is None:
             if not ledger.held and not ledger.debt:
-                ledger.upstream -= end - start
+                ledger.room -= end - start
                 return PASS
-            return self._others_data(data, start, end, flags, stream)
+            verdict = self._pass_or_wait(data, start, end, flags, stream, None)
+            if verdict is PASS:
+                state.grant(None)
+            return verdict
         self._check_length(end - start)
         if end > len(data):
             return WHOLE
-        try:
-            first, last = frames.unpadded(data, start, end, flags)
-        except ValueError as error:
-            raise FrameError(frames.PROTOCOL_ERROR, f"DATA: {error}") from error
+        first, last = self._unpadded(data, start, end, flags)
         opened.ended = opened.ended or bool(flags & frames.END_STREAM)
+        if opened.phase is Phase.RELEASED:
+            return self._pass_or_wait(data, start, end, flags, stream, opened.ledger)
         return self._opened_data(opened, data, start, end, memoryview(data)[first:last])
 
     def _opened_data(
@@ -58,66 +76,16 @@ class ClientSide(Direction):
         if opened.phase is Phase.DECIDING:
             state.hold(opened, payload, end - start)
             if payload:
-                state.release(opened)
+                state.release(opened, "bytes after the message")
             return TAKE
-        if opened.phase is Phase.SWALLOWED:
-            state.receive(end - start)
-            state.ledger.replace(end - start, 0)
-            state.settle(None)
-            if opened.ended:
-                del state.opened[opened.id]
-            return TAKE
-        return self._released_data(opened, data, start, end, payload)
-
-    def _released_data(
-        self, opened: OpenedStream, data: bytes, start: int, end: int, payload: memoryview
-    ) -> Verdict:
-        """What follows a message that has gone on: passes while the windows have room."""
-        state = self._state
-        size = end - start
-        ledger, own = state.ledger, opened.ledger
-        # Upstream may accept a longer frame only once a queued ACK of its settings has gone.
-        fits = size <= frames.OWN_FRAME_BYTES or not state.queue.ack_waits
-        fits = fits and size <= min(ledger.upstream, own.upstream)
-        if fits and not state.queue.waits(opened.id):
-            ledger.upstream -= size
-            own.upstream -= size
-            return PASS
-        state.receive(size)
-        own.receive(size)
-        padding = size - len(payload)
-        ledger.replace(padding, 0)
-        own.replace(padding, 0)
-        state.settle(opened)
-        state.queue.add_data(opened.id, bytes(payload), opened.ended, own)
-        return TAKE
-
-    def _others_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
-        """DATA of a call that was not opened, while the two windows differ."""
-        state = self._state
-        size = end - start
-        queue = state.queue
-        if size <= state.ledger.upstream and not (queue.ack_waits or queue.waits(stream)):
-            state.ledger.upstream -= size
-            state.grant(None)
-            return PASS
-        self._check_length(size)
-        if end > len(data):
-            return WHOLE
-        try:
-            first, last = frames.unpadded(data, start, end, flags)
-        except ValueError as error:
-            raise FrameError(frames.PROTOCOL_ERROR, f"DATA: {error}") from error
         state.receive(end - start)
-        state.ledger.replace(end - start - (last - first), 0)
-        state.settle(None)
-        state.queue.add_data(stream, data[first:last], bool(flags & frames.END_STREAM), None)
+        state.ledger.replace(end - start, 0)
+        state.requests.settle()
+        state.forget_swallowed(opened)
         return TAKE
 
-    def _check_length(self, size: int) -> None:
-        limit = self._upstream_settings.loosest(frames.SETTINGS_MAX_FRAME_SIZE)
-        if size > min(limit, FRAME_BYTES):
-            raise FrameError(frames.FRAME_SIZE_ERROR, f"DATA frame of {size} bytes, over {limit}")
+    def _receive(self, size: int) -> None:
+        self._state.receive(size)
 
     # -- header blocks -----------------------------------------------------------------
 
@@ -129,7 +97,7 @@ class ClientSide(Direction):
         self._block.start(stream, flags)
         opened = state.opened.get(stream)
         if opened is not None and opened.holding:
-            state.release(opened)  # trailers before a decision: not a unary request
+            state.release(opened, "trailers")  # before a decision: not a unary request
         # Nothing waits in the queue while no byte is held.
         self._keep_block = opened is not None or (
             state.ledger.held > 0 and (state.queue.blocks_wait or state.queue.waits(stream))
@@ -151,12 +119,13 @@ class ClientSide(Direction):
         before = self.decoder.changes
         if block is not None:
             self._block_whole(block)
-        if not self._keep_block:
-            return PASS
-        if block is not None:
-            changed = self.decoder.changes != before or state.lost
-            self._kept_block_whole(changed=changed)
-        return TAKE
+            if self._keep_block:
+                changed = self.decoder.changes != before or state.lost
+                self._kept_block_whole(changed=changed)
+        if self._refuse_now is not None:  # behind its HEADERS
+            state.release(*self._refuse_now)
+            self._refuse_now = None
+        return TAKE if self._keep_block else PASS
 
     def _kept_block_whole(self, *, changed: bool) -> None:
         """Send a kept block in its turn.
@@ -170,8 +139,9 @@ class ClientSide(Direction):
         if changed or not swallowed:
             state.queue.add_block(stream, b"".join(self._block.frames))
             state.queue.check()
-        if swallowed and self._block.flags & frames.END_STREAM:
-            del state.opened[stream]
+        if opened is not None and swallowed and self._block.flags & frames.END_STREAM:
+            opened.ended = True
+            state.forget_swallowed(opened)
 
     def _block_whole(self, block: bytes) -> None:
         state = self._state
@@ -203,16 +173,42 @@ class ClientSide(Direction):
         state.live[stream] = path
         if state.watched:
             state.events.append(StreamBegan(stream, path))
-        if self._block.flags & frames.END_STREAM or not state.opens(path):
+        ends = bool(self._block.flags & frames.END_STREAM)
+        route = state.route(path)
+        if route is not Route.PASS or state.strict():
+            self._open(stream, path, fields, route, ends=ends)
+
+    def _open(
+        self, stream: int, path: bytes, fields: list[Field], route: Route, *, ends: bool
+    ) -> None:
+        """Hold a call's request, if its method says so."""
+        state = self._state
+        strict, why = route is Route.STRICT, ""
+        if (strict or state.strict()) and disguised(path, fields, state.route):
+            strict, why = True, "an odd :path"
+        elif strict and ends:
+            why = "no message"
+        elif strict and sum(name == b"grpc-encoding" for name, _ in fields) > 1:
+            why = "several encodings"
+        if not strict and (ends or route is Route.PASS):
             return
         named = dict(fields)
-        state.opened[stream] = OpenedStream(
+        opened = state.opened[stream] = OpenedStream(
             stream,
             path,
             named.get(b"grpc-encoding", b"identity"),
             timeout_seconds(named.get(b"grpc-timeout", b"")),
-            self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE),
+            strict=strict,
+            windows=(
+                self._reader_settings.strictest(_WINDOW),
+                self._settings.strictest(_WINDOW),
+            ),
         )
+        opened.ended = ends
+        if why:
+            self._refuse_now = opened, why
+        elif metadata := callers_metadata(fields):
+            state.keep_metadata(opened, metadata)
 
     # -- the rest ----------------------------------------------------------------------
 
@@ -223,13 +219,19 @@ class ClientSide(Direction):
         state = self._state
         state.ended(stream, GRPC_CANCELLED)
         opened = state.opened.pop(stream, None)
+        if opened is not None and opened.answering:
+            self.drop_answer(opened)
+        if opened is not None and opened.phase is Phase.SWALLOWED:
+            return TAKE  # upstream has had a reset already
+        if opened is None and stream in state.refused:
+            return TAKE
         if opened is not None:
-            if opened.phase is Phase.SWALLOWED:
-                return TAKE  # upstream has had a reset already
             state.report(opened, GRPC_CANCELLED)
             state.drop(opened)
         elif state.queue:
-            state.drop_queued(stream)
+            state.requests.drop_queued(stream)
+        if state.replies.queue:
+            state.replies.drop_queued(stream)
         if state.queue.waits(stream):
             state.queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])
             state.queue.check()
@@ -239,41 +241,49 @@ class ClientSide(Direction):
     def on_window_update(
         self, data: bytes, start: int, end: int, flags: int, stream: int
     ) -> Verdict:
-        """§6.9. Passes, but not before the HEADERS of its stream."""
-        queue = self._state.queue
-        if not (queue.blocks_wait and stream and queue.waits(stream)):
+        """§6.9. What upstream was not told of is withheld from it here."""
+        state = self._state
+        opened = state.opened.get(stream)
+        waits = stream and state.queue.blocks_wait and state.queue.waits(stream)
+        if stream and opened is None and not waits and stream not in state.refused:
             return PASS
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
-        queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])
-        queue.check()
+        increment = int.from_bytes(data[start:end], "big") & frames.MAX_WINDOW
+        if end - start != 4 or not increment:
+            return PASS  # an error, which is upstream's to answer
+        if not stream:
+            return self._connection_update(increment)
+        if opened is not None:
+            opened.reply.room += increment
+        if stream in state.refused or (opened is not None and opened.phase is Phase.SWALLOWED):
+            state.replies.queue.flush()
+        elif waits:  # not before the HEADERS of its stream
+            state.queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])
+            state.queue.check()
+        else:
+            return PASS
         return TAKE
 
-    def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
-        """§6.5. The ACK of upstream's settings, or settings of the client's own."""
+    def _connection_update(self, increment: int) -> Verdict:
+        replies = self._state.replies
+        passed = replies.ledger.update(increment)
+        if replies.queue:
+            replies.queue.flush()
+        if passed == increment:
+            return PASS
+        replies.credit(0, passed)
+        return TAKE
+
+    def on_ping(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.7. Answered here: PINGs go hop by hop, and upstream counts those that it gets.
+
+        What is malformed is upstream's to judge, and its own PINGs are the client's to answer.
+        """
+        if stream or flags & frames.ACK or end - start != frames.PING_BYTES:
+            return PASS
         if end > len(data):
-            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
-        if flags & frames.ACK:
-            return self._ack(data[start - frames.FRAME_HEADER_BYTES : end])
-        if (end - start) % 6 == 0:
-            self._client_settings.announce(data[start:end])
-            size = self._client_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
-            self.peer.allow_table(min(size, HEADER_TABLE_BYTES))
-        return PASS
-
-    def _ack(self, ack: bytes) -> Verdict:
-        """Must not overtake queued header blocks, nor queued DATA if it makes windows smaller."""
-        queue, settings = self._state.queue, self._upstream_settings
-        shrinks = settings.next_shrinks(frames.SETTINGS_INITIAL_WINDOW_SIZE)
-        if queue.blocks_wait or (shrinks and queue.untracked_waits):
-            queue.add_ack(ack, self._acknowledged)
-            queue.check()
-            return TAKE
-        self._acknowledged()
-        return PASS
-
-    def _acknowledged(self) -> None:
-        before = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
-        self._upstream_settings.acknowledge()
-        after = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
-        self._state.resize_streams(after - before)
+            return WHOLE
+        ack = frames.frame(frames.PING, frames.ACK, 0, data[start:end])
+        self._state.to_client.inject(ack)
+        return TAKE

@@ -2,7 +2,7 @@
 
 One client connection and its own upstream connection. Every frame goes to the other side
 in order, as the bytes that came; only the request DATA of opened calls is held, and goes
-on when the caller of this class has decided (`forward`, `refuse`).
+on when the caller of this class has decided (`forward`, `refuse`, `answer`).
 """
 
 from __future__ import annotations
@@ -11,33 +11,48 @@ from collections.abc import Callable
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
+from shimcore.relay.answers import Answers
 from shimcore.relay.client_side import ClientSide
 from shimcore.relay.events import Event
 from shimcore.relay.messages import write_message
+from shimcore.relay.opened import Phase
+from shimcore.relay.route import Route
 from shimcore.relay.scanner import Scanner
 from shimcore.relay.settings import AnnouncedSettings
-from shimcore.relay.streams import GRPC_UNAVAILABLE, Budget, ConnectionState, Phase
+from shimcore.relay.streams import GRPC_UNAVAILABLE, Budget, ConnectionState
 from shimcore.relay.upstream_side import UpstreamSide
 
 
 class Connection:
-    """Relays one connection. `opens` says of a method path whether its calls are opened.
+    """Relays one connection. `route` says of a method path what becomes of its calls.
+
+    `strict` says whether there are calls that must not go on unread, so that a connection
+    that would have to is closed.
 
     After every call, send what `take_to_client` and `take_to_upstream` give and look at
     `take_events`. Raises FrameError from `from_client` and `from_upstream` where a peer
     breaks a limit: then both sides are to be closed, the client with a GOAWAY.
     """
 
-    def __init__(self, opens: Callable[[bytes], bool], budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        route: Callable[[bytes], Route],
+        budget: Budget | None = None,
+        strict: Callable[[], bool] = lambda: False,
+    ) -> None:
         client, upstream = AnnouncedSettings(), AnnouncedSettings()
-        self._client_settings = client
         self._client_side = ClientSide(client, upstream)
-        self._upstream_side = UpstreamSide(client, upstream)
+        self._upstream_side = UpstreamSide(upstream, client)
         self._to_upstream = Scanner(self._client_side.handlers())
         self._to_client = Scanner(self._upstream_side.handlers(), locked=True)
-        self._state = ConnectionState(self._to_client, self._to_upstream, opens, budget or Budget())
+        self._state = ConnectionState(
+            self._to_client, self._to_upstream, route, budget or Budget(), strict
+        )
         self._client_side.attach(self._state, self._upstream_side.decoder)
         self._upstream_side.attach(self._state, self._client_side.decoder)
+        self._answers = Answers(self._state, self._upstream_side)
+        self._state.refuse_call = self._answers.refuse
+        self._client_side.drop_answer = self._answers.drop
         self._preface_left = len(frames.PREFACE)
 
     # -- bytes in ----------------------------------------------------------------------
@@ -48,6 +63,11 @@ class Connection:
             data = self._pass_preface(data)
             if not data:
                 return
+        state = self._state
+        if state.lost and state.strict():  # it has become so since
+            raise FrameError(frames.PROTOCOL_ERROR, "this connection is relayed unread")
+        if state.replies.ledger.held:
+            state.replies.queue.check()  # what this client has caused to wait
         self._to_upstream.feed(data)
         if self._state.ledger.held != self._state.accounted:
             self._state.account()
@@ -64,7 +84,7 @@ class Connection:
         part = data[: self._preface_left]
         if not expected.startswith(part):
             self._preface_left = 0
-            self._state.lose("the client does not speak HTTP/2")
+            self._state.lose("the client does not speak HTTP/2", frames.PROTOCOL_ERROR)
             self._to_upstream.drop_sight()
             self._to_client.drop_sight()
             return data
@@ -113,16 +133,21 @@ class Connection:
         opened = self._state.opened.get(stream)
         if opened is None or not opened.holding:
             return False
-        passing = self._upstream_side.passing_block(stream)
-        if passing is not None and passing & frames.END_STREAM:
-            return False
-        answered = opened.answered or passing is not None
-        # A block that is on its way carries the size update that was owed, if one was.
-        prefix = b"" if self._to_client.in_block else self._upstream_side.owed_size_update()
-        self._to_client.inject(frames.refusal(stream, code, text, answered=answered, prefix=prefix))
-        self._state.refuse(opened, code)
+        refused = self._answers.refuse(opened, code, text)
         self._state.account()
-        return True
+        return refused
+
+    def answer(self, stream: int, message: bytes) -> bool:
+        """Answer a held call with a message and status OK. False as `refuse` says it.
+
+        A client that has not made room for answers before is refused this one.
+        """
+        opened = self._state.opened.get(stream)
+        if opened is None or not opened.holding:
+            return False
+        answered = self._answers.answer(opened, message)
+        self._state.account()
+        return answered
 
     def go_away(self, error: FrameError | None = None) -> None:
         """Ask the client to open no more streams here; those that are open go on (§6.8).
@@ -194,11 +219,22 @@ class Connection:
 
     @property
     def windows(self) -> tuple[int, int, int]:
-        """Connection scope: (client's view, upstream's window, bytes held)."""
+        """Connection scope of requests: (client's view, upstream's window, bytes held)."""
         ledger = self._state.ledger
-        return ledger.client, ledger.upstream, ledger.held
+        return ledger.seen, ledger.room, ledger.held
 
     @property
     def debt(self) -> int:
-        """Connection scope: what of upstream's next WINDOW_UPDATEs is withheld."""
+        """Connection scope of requests: what of upstream's next WINDOW_UPDATEs is withheld."""
         return self._state.ledger.debt
+
+    @property
+    def reply_windows(self) -> tuple[int, int, int]:
+        """Connection scope of replies: (upstream's view, client's window, bytes that wait)."""
+        ledger = self._state.replies.ledger
+        return ledger.seen, ledger.room, ledger.held
+
+    @property
+    def reply_debt(self) -> int:
+        """Connection scope of replies: what of the client's next WINDOW_UPDATEs is withheld."""
+        return self._state.replies.ledger.debt

@@ -1,37 +1,48 @@
-"""What both directions of a connection do alike: know each other, and gather header blocks."""
+"""What both directions of a connection do alike: header blocks, DATA that waits, settings."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.blocks import BlockGatherer
+from shimcore.relay.flow import Flow
 from shimcore.relay.headers import HeaderDecoder
-from shimcore.relay.limits import HEADER_BLOCK_BYTES
+from shimcore.relay.limits import FRAME_BYTES, HEADER_BLOCK_BYTES, HEADER_TABLE_BYTES
 from shimcore.relay.scanner import Handler, Verdict
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import ConnectionState
+from shimcore.relay.windows import Ledger
 
 PASS, TAKE, WHOLE = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE
+_WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
 
 
 class Direction(ABC):
-    """Handlers of one side's frames; `handlers()` is what the scanner is given."""
+    """Handlers of one side's frames; `handlers()` is what the scanner is given.
 
-    def __init__(self, client: AnnouncedSettings, upstream: AnnouncedSettings) -> None:
-        self._client_settings = client
-        self._upstream_settings = upstream
+    `_settings` are those that this side has announced, `_reader_settings` the other side's;
+    `_flow` is the DATA that this side writes.
+    """
+
+    def __init__(self, settings: AnnouncedSettings, reader_settings: AnnouncedSettings) -> None:
+        self._settings = settings
+        self._reader_settings = reader_settings
         self.decoder = HeaderDecoder()
         self.peer = self.decoder  # the other direction's, whose bound this one announces
         self._block = BlockGatherer()
         self._keep_block = False  # the frames of the open block do not go on as they come
         self._state: ConnectionState
+        self._flow: Flow
+        self._ledger: Ledger  # the flow's, which every DATA frame needs
+        self._resize: Callable[[int], None]
+        self._resize_back: Callable[[int], None]
 
+    @abstractmethod
     def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
         """Give the handlers what they share with the other direction, and its decoder."""
-        self._state = state
-        self.peer = peer
 
     def handlers(self) -> list[Handler | None]:
         """Indexed by frame type; what is missing passes."""
@@ -44,27 +55,69 @@ class Direction(ABC):
         table[frames.WINDOW_UPDATE] = self.on_window_update
         return table
 
+    # -- DATA --------------------------------------------------------------------------
+
     @abstractmethod
     def on_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.1."""
 
     @abstractmethod
+    def _receive(self, size: int) -> None:
+        """Count bytes that stay here. Raises FrameError when they are too many."""
+
+    def _pass_or_wait(
+        self, data: bytes, start: int, end: int, flags: int, stream: int, own: Ledger | None
+    ) -> Verdict:
+        """DATA while the windows of both ends differ: it passes where the reader has room.
+
+        `own` is the stream's ledger where one is kept of what the reader takes.
+        """
+        size = end - start
+        ledger, queue = self._ledger, self._flow.queue
+        room = ledger.room if own is None else min(ledger.room, own.room)
+        # The reader may accept a longer frame only once a queued ACK of its settings has gone,
+        # and of a stream without a ledger nobody knows whether the ACK makes it smaller.
+        waits = queue.ack_waits and (own is None or size > frames.OWN_FRAME_BYTES)
+        if size <= room and not waits and not queue.waits(stream):
+            ledger.room -= size
+            if own is not None:
+                own.room -= size
+            return PASS
+        self._check_length(size)
+        if end > len(data):
+            return WHOLE
+        first, last = self._unpadded(data, start, end, flags)
+        self._receive(size)
+        padding = size - (last - first)
+        self._ledger.replace(padding, 0)
+        self._flow.settle()
+        ends = bool(flags & frames.END_STREAM)
+        if own is not None:
+            own.receive(size)
+            own.replace(padding, 0)
+            padding = own.settle()
+        if not ends:
+            self._flow.credit(stream, padding)
+        queue.add_data(stream, data[first:last], ends, own)
+        return TAKE
+
+    def _check_length(self, size: int) -> None:
+        limit = self._reader_settings.loosest(frames.SETTINGS_MAX_FRAME_SIZE)
+        if size > min(limit, FRAME_BYTES):
+            raise FrameError(frames.FRAME_SIZE_ERROR, f"DATA frame of {size} bytes, over {limit}")
+
+    @staticmethod
+    def _unpadded(data: bytes, start: int, end: int, flags: int) -> tuple[int, int]:
+        try:
+            return frames.unpadded(data, start, end, flags)
+        except ValueError as error:
+            raise FrameError(frames.PROTOCOL_ERROR, f"DATA: {error}") from error
+
+    # -- header blocks -----------------------------------------------------------------
+
+    @abstractmethod
     def on_headers(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.2."""
-
-    @abstractmethod
-    def on_reset(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
-        """§6.4."""
-
-    @abstractmethod
-    def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
-        """§6.5."""
-
-    @abstractmethod
-    def on_window_update(
-        self, data: bytes, start: int, end: int, flags: int, stream: int
-    ) -> Verdict:
-        """§6.9."""
 
     def on_continuation(
         self, data: bytes, start: int, end: int, flags: int, stream: int
@@ -86,3 +139,47 @@ class Direction(ABC):
     @abstractmethod
     def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
         """Take a frame of the open block into account; `fragment` is its part of the block."""
+
+    # -- settings ----------------------------------------------------------------------
+
+    def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.5. Settings of this side, or its ACK of the other side's."""
+        if end > len(data):
+            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
+        if flags & frames.ACK:
+            return self._ack(data[start - frames.FRAME_HEADER_BYTES : end])
+        if (end - start) % 6 == 0:
+            before = self._settings.strictest(_WINDOW)
+            self._settings.announce(data[start:end])
+            self._resize_back(self._settings.strictest(_WINDOW) - before)
+            size = self._settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
+            self.peer.allow_table(min(size, HEADER_TABLE_BYTES))
+        return PASS
+
+    def _ack(self, ack: bytes) -> Verdict:
+        """Must not overtake queued header blocks, nor queued DATA if it makes windows smaller."""
+        queue = self._flow.queue
+        shrinks = self._reader_settings.next_shrinks(_WINDOW)
+        if queue.blocks_wait or (shrinks and queue.untracked_waits):
+            queue.add_ack(ack, self._acknowledged)
+            queue.check()
+            return TAKE
+        self._acknowledged()
+        return PASS
+
+    def _acknowledged(self) -> None:
+        before = self._reader_settings.strictest(_WINDOW)
+        self._reader_settings.acknowledge()
+        self._resize(self._reader_settings.strictest(_WINDOW) - before)
+
+    # -- the rest ----------------------------------------------------------------------
+
+    @abstractmethod
+    def on_reset(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
+        """§6.4."""
+
+    @abstractmethod
+    def on_window_update(
+        self, data: bytes, start: int, end: int, flags: int, stream: int
+    ) -> Verdict:
+        """§6.9."""

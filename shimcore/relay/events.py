@@ -4,31 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Fields of a request that are the caller's own, in order.
+Metadata = tuple[tuple[bytes, bytes], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class CallReady:
-    """An opened call's request is whole and held until `forward` or `refuse`.
+    """An opened call's request is whole and held until `forward`, `refuse` or `answer`.
 
     `message` is the content without its gRPC prefix, inflated; `timeout_s` is the
-    caller's grpc-timeout, None when it set none.
+    caller's grpc-timeout, None when it set none. `metadata` is without what is the
+    transport's.
     """
 
     stream: int
     path: bytes
     message: bytes
     timeout_s: float | None
+    metadata: Metadata
 
 
 @dataclass(frozen=True, slots=True)
 class CallCancelled:
-    """A held call needs no decision any more: cancelled, answered, or released unread."""
+    """A held call needs no decision any more: cancelled, answered, released or refused unread."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A forwarded call is over; `status` is its gRPC status.
+    """A forwarded call is over; `status` is its gRPC status, `message` the text of it.
 
     `empty`: the first message of the answer has no bytes.
     """
@@ -36,6 +41,7 @@ class CallEnded:
     stream: int
     status: int
     empty: bool
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,15 @@ SETTINGS_HEADER_TABLE_SIZE = 0x1
 SETTINGS_INITIAL_WINDOW_SIZE = 0x4
 SETTINGS_MAX_FRAME_SIZE = 0x5
 
+PING_BYTES = 8
+
 NO_ERROR = 0x0
 PROTOCOL_ERROR = 0x1
 FLOW_CONTROL_ERROR = 0x3
 FRAME_SIZE_ERROR = 0x6
 REFUSED_STREAM = 0x7
 CANCEL = 0x8
+COMPRESSION_ERROR = 0x9
 ENHANCE_YOUR_CALM = 0xB
 
 # Length as 16 + 8 bits, type, flags, stream with its reserved bit.
@@ -120,6 +123,10 @@ def _string(value: bytes) -> bytes:
     return bytes(prefix) + value
 
 
+# :status 200 is the eighth entry of the static table.
+_RESPONSE = b"\x88" + _literal(b"content-type", b"application/grpc")
+
+
 def size_update(size: int) -> bytes:
     """A dynamic table size update (RFC 7541 §6.3)."""
     if size < 31:
@@ -146,11 +153,21 @@ def refusal(stream: int, code: int, text: str, *, answered: bool, prefix: bytes 
     ).encode()
     block = prefix
     if not answered:
-        block += b"\x88" + _literal(b"content-type", b"application/grpc")
+        block += _RESPONSE
     block += _literal(b"grpc-status", str(code).encode()) + _literal(b"grpc-message", message)
     return frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
 
 
-def flow_control_error() -> FrameError:
+def response(stream: int, prefix: bytes = b"") -> bytes:
+    """HEADERS that begin an answer and touch no header table; `prefix` as for a refusal."""
+    return frame(HEADERS, END_HEADERS, stream, prefix + _RESPONSE)
+
+
+def trailers(stream: int, prefix: bytes = b"") -> bytes:
+    """HEADERS that end an answer with status OK, likewise."""
+    return frame(HEADERS, END_HEADERS | END_STREAM, stream, prefix + _literal(b"grpc-status", b"0"))
+
+
+def flow_control_error(writer: str) -> FrameError:
     """A peer sent more than its window allows (§6.9.1)."""
-    return FrameError(FLOW_CONTROL_ERROR, "the client sent more than its flow-control window")
+    return FrameError(FLOW_CONTROL_ERROR, f"{writer} sent more than its flow-control window")

@@ -58,8 +58,18 @@ QUEUED_FRAME_BYTES = 4 << 20
 QUEUED_FRAME_COST_BYTES = 128
 
 # Frames of the relay's own that wait until the runtime has ended the frame that it is in;
-# with more, the client is not read. One is a refusal at most.
+# with more, the client is not read. One is a refusal or the ACK of a PING at most.
 OWN_FRAMES = 1024
+
+# The relay's own answers that a client has not made room for, or not yet paid for with
+# WINDOW_UPDATEs: one of the largest messages, or thousands of usual ones (PullImage's has 80
+# bytes; grpc-go pays after a quarter of its window). A call over this is refused.
+ANSWER_BYTES = MESSAGE_BYTES + (1 << 20)
+ANSWERS_WAITING = 1024
+
+# Those, and upstream's DATA that waits since upstream does not know of them, which is as much
+# again. A client that keeps more waiting is told to calm down.
+REPLY_BYTES = 2 * ANSWER_BYTES
 
 # What a client may send before its upstream connection stands, one chunk more or less.
 EARLY_BYTES = 65_536
@@ -82,8 +92,15 @@ COUNTED_METHODS = 256
 REFUSED_STREAMS = 1024
 
 # grpc-message of a refusal: a header block of one frame must hold it percent-encoded,
-# and 16,384 is the smallest frame size that every peer accepts (RFC 9113 §4.2).
+# and 16,384 is the smallest frame size that every peer accepts (RFC 9113 §4.2). As much is
+# read of the runtime's.
 REFUSAL_TEXT_BYTES = 4096
+
+# The caller's metadata of one held call (trace context and the like), and of all calls of a
+# connection whose message is not whole yet, RFC 7541 §4.1's 32 bytes a field included.
+# More is not kept: it goes to the runtime, and not into calls on the side.
+METADATA_BYTES = 65_536
+CONNECTION_METADATA_BYTES = 16 * METADATA_BYTES
 
 # Distinct header blocks remembered between two changes of a dynamic table, the size up to
 # which they are, and Huffman-coded strings remembered for the process.

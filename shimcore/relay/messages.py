@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
+from urllib.parse import unquote_to_bytes
 
-from shimcore.relay.limits import MESSAGE_BYTES
+from shimcore.relay.events import Metadata
+from shimcore.relay.limits import MESSAGE_BYTES, REFUSAL_TEXT_BYTES
 
 PREFIX_BYTES = 5
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+# gRPC over HTTP/2, "Requests", and RFC 9113 §8.2.2; what begins with `:` or `grpc-` as well.
+_TRANSPORTS_OWN = frozenset(
+    b"connection content-length content-type host keep-alive proxy-connection te"
+    b" transfer-encoding upgrade user-agent".split()
+)
+# One byte, percent-encoded.
+_ENCODED_BYTES = 3
+GRPC_INVALID_ARGUMENT = 3
+GRPC_RESOURCE_EXHAUSTED = 8
 
 
 class UnreadableMessageError(Exception):
-    """A message that the relay cannot read and therefore hands on as it is."""
+    """A message that the relay cannot read and therefore hands on as it is, or refuses.
+
+    `code` is the gRPC status of such a refusal.
+    """
+
+    def __init__(self, reason: str, code: int = GRPC_INVALID_ARGUMENT) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def whole_length(gathered: bytes | bytearray) -> int | None:
@@ -26,7 +45,9 @@ def whole_length(gathered: bytes | bytearray) -> int | None:
         raise UnreadableMessageError(f"unknown message flag {gathered[0]}")
     length = int.from_bytes(gathered[1:PREFIX_BYTES], "big")
     if length > MESSAGE_BYTES:
-        raise UnreadableMessageError(f"message of {length} bytes, over {MESSAGE_BYTES}")
+        raise UnreadableMessageError(
+            f"message of {length} bytes, over {MESSAGE_BYTES}", GRPC_RESOURCE_EXHAUSTED
+        )
     return PREFIX_BYTES + length
 
 
@@ -54,6 +75,21 @@ def read_message(gathered: bytes | bytearray, encoding: bytes) -> bytes:
 def write_message(message: bytes) -> bytes:
     """`message` with an uncompressed prefix, legal under any grpc-encoding."""
     return b"\x00" + len(message).to_bytes(4, "big") + message
+
+
+def callers_metadata(fields: Iterable[tuple[bytes, bytes]]) -> Metadata:
+    """Request fields without pseudo-headers and without those of the transport."""
+    return tuple(
+        field
+        for field in fields
+        if not field[0].startswith((b":", b"grpc-")) and field[0] not in _TRANSPORTS_OWN
+    )
+
+
+def status_text(encoded: bytes) -> str:
+    """The text of a grpc-message field, of which no more is kept than a refusal may say."""
+    text = unquote_to_bytes(encoded[: _ENCODED_BYTES * REFUSAL_TEXT_BYTES])[:REFUSAL_TEXT_BYTES]
+    return text.decode(errors="replace")
 
 
 def timeout_seconds(value: bytes) -> float | None:

@@ -9,9 +9,11 @@ Memory of one connection is bounded, whatever its peers do (the names are in `re
 - held requests: CONNECTION_LIMIT_BYTES, 66 MiB, of which a client that keeps to its windows
   gets 33 and upstream's connection window (CONNECTION_HELD_BYTES), and 33 MiB more for what
   compressed ones inflate to;
-- header tables, blocks and queued frames: 8 MiB.
+- answers of calls made on the side, and upstream's DATA that waits behind them: REPLY_BYTES,
+  34 MiB;
+- header tables, blocks and queued frames, and metadata: 13 MiB.
 
-That is 120 MiB against a client that wants to do harm, and 4 KiB for one that is idle. The
+That is 160 MiB against a client that wants to do harm, and 4 KiB for one that is idle. The
 credit for held requests (PROCESS_HELD_BYTES) and the requests on their way to an answer
 (PROCESS_REQUEST_BYTES) are bounded for all connections together.
 """
@@ -39,7 +41,7 @@ from shimcore.relay.events import (
 from shimcore.relay.limits import EARLY_BYTES, PROCESS_REQUEST_BYTES
 from shimcore.relay.side import Side
 from shimcore.relay.unavailable import UnavailableServer
-from shimcore.relay.work import Decision, HeldCall, Refusal, Worker
+from shimcore.relay.work import Answer, Decision, HeldCall, Refusal, Worker
 
 if TYPE_CHECKING:
     from shimcore.relay.shell import Observer, Relay
@@ -66,10 +68,10 @@ class Pair:
         self.upstream = Side(self._upstream_bytes, self._upstream_eof, self._lost, self._pace)
         self.client.on_made = self._client_made
         self._relay = relay
-        self._core = Connection(relay.opens, relay.budget)
+        self._core = Connection(relay.route, relay.budget, relay.strict)
         self._worker = Worker(relay.slots, self._decided)
         self._core.watched = relay.observer is not None
-        self._calls: dict[int, tuple[HeldCall, int]] = {}  # and the size of its message
+        self._calls: dict[int, tuple[HeldCall, int]] = {}  # and the size of its request
         self._begun: dict[int, float] = {}
         self._early: list[bytes] = []
         self._early_bytes = 0
@@ -202,7 +204,7 @@ class Pair:
         elif isinstance(event, CallEnded):
             ended = self._forget(event.stream)
             if ended is not None:
-                ended.finished(event.status, event.empty)
+                ended.finished(event.status, event.empty, event.message)
         elif isinstance(event, CallCancelled):
             self._forget(event.stream)
             self._worker.cancel(event.stream)
@@ -212,13 +214,14 @@ class Pair:
             self._observe(event, self._relay.observer)
 
     def _ready(self, event: CallReady) -> None:
-        """Have a call decided, if there is memory for its message."""
+        """Have a call decided, if there is memory for what is known of it."""
         relay, size = self._relay, len(event.message)
+        size += sum(len(name) + len(value) for name, value in event.metadata)
         if relay.request_bytes + size > PROCESS_REQUEST_BYTES:
             log.warning("an image call is refused: too many bytes of others wait for their answers")
             self._core.refuse(event.stream, _RESOURCE_EXHAUSTED, _TOO_MUCH)
             return
-        call = relay.open_call(event.path, event.message, event.timeout_s)
+        call = relay.open_call(event.path, event.message, event.timeout_s, event.metadata)
         self._calls[event.stream] = call, size
         relay.request_bytes += size
         decided = call.decide_now()
@@ -246,6 +249,9 @@ class Pair:
         if isinstance(decision, Refusal):
             self._forget(stream)
             self._core.refuse(stream, decision.code, decision.text)
+        elif isinstance(decision, Answer):
+            self._forget(stream)
+            self._core.answer(stream, decision.message)
         else:
             self._core.forward(stream, decision)
 

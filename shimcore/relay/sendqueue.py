@@ -1,12 +1,12 @@
-"""Request frames that wait for room in upstream's windows.
+"""Frames of one direction that wait for room in their reader's windows.
 
 Streams wait independently of each other, as flow control does. Header blocks keep the
-order in which they came, since each may change upstream's header table.
+order in which they came, since each may change the reader's header table.
 
-An opened stream's window is known from its ledger. DATA of other streams (untracked) was
-within the stream's window when the client sent it, and stays so unless an ACK of upstream's
-settings overtakes it, or it an ACK. So such an ACK keeps its place: among the header blocks,
-whose encoder obeys the acknowledged table size from there on, and among untracked DATA.
+A stream's window is known from its ledger. DATA of streams without one (untracked) was
+within the stream's window when its writer sent it, and stays so unless an ACK of the
+reader's settings overtakes it, or it an ACK. So such an ACK keeps its place: among the header
+blocks, whose encoder obeys the acknowledged table size from there on, and among untracked DATA.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class _Untracked:
 class _Data:
     payload: memoryview
     end_stream: bool
+    ledger: Ledger | None
     untracked: _Untracked | None
 
 
@@ -45,21 +46,17 @@ class _Whole:
 
     frames: bytes
     in_order: bool  # a header block or an ACK
+    make: Callable[[], bytes] | None = None  # of a block that is not put together yet
     before: _Untracked | None = None  # of an ACK: what has to go first
     after: _Untracked | None = None  # and what has to wait for it
     sent: Callable[[], None] | None = None
 
 
-class _Queue:
-    __slots__ = ("items", "ledger")
-
-    def __init__(self) -> None:
-        self.items: deque[_Data | _Whole] = deque()
-        self.ledger: Ledger | None = None
+_Queue = deque[_Data | _Whole]
 
 
 class SendQueue:
-    """Frames to upstream, by stream; `inject` takes what can go."""
+    """Frames to one reader, by stream; `inject` takes what can go."""
 
     def __init__(self, ledger: Ledger, inject: Callable[[bytes], None]) -> None:
         self._ledger = ledger
@@ -79,7 +76,7 @@ class SendQueue:
 
     @property
     def ack_waits(self) -> bool:
-        """Whether an ACK of upstream's settings is queued."""
+        """Whether an ACK of the reader's settings is queued."""
         return _CONNECTION in self._queues
 
     @property
@@ -94,12 +91,12 @@ class SendQueue:
     def add_data(
         self, stream: int, payload: bytes | memoryview, end_stream: bool, ledger: Ledger | None
     ) -> None:
-        """Queue DATA that the ledgers count as held; `ledger` is the stream's, if opened."""
+        """Queue DATA that the ledgers count as held; `ledger` is the stream's, if it has one."""
         untracked = None
         if ledger is None:
             untracked = self._untracked
             untracked.items += 1
-        self._add(stream, _Data(memoryview(payload), end_stream, untracked), ledger)
+        self._add(stream, _Data(memoryview(payload), end_stream, ledger, untracked))
 
     def add_block(self, stream: int, block_frames: bytes) -> None:
         """Queue a whole header block, HEADERS and CONTINUATION as they came."""
@@ -107,11 +104,30 @@ class SendQueue:
         self._add(stream, _Whole(block_frames, in_order=True))
 
     def add_frame(self, stream: int, whole_frame: bytes) -> None:
-        """Queue a frame behind what upstream has not seen of its stream."""
+        """Queue a frame behind what the reader has not seen of its stream."""
         self._add(stream, _Whole(whole_frame, in_order=False))
 
+    def add_last(self, stream: int, make: Callable[[], bytes], sent: Callable[[], None]) -> None:
+        """Queue the header block that ends a stream of the relay's own, to be made when it goes.
+
+        It takes its turn among the blocks only when the DATA before it has gone: until then
+        no other stream waits for it.
+        """
+        self._add(stream, _Whole(b"", in_order=False, make=make, sent=sent))
+
+    def make_last(self, stream: int) -> None:
+        """Put such a block together now, since another block of its stream has come."""
+        for item in self._queues.get(stream, ()):
+            if isinstance(item, _Whole) and item.make is not None:
+                self._make(stream, item, item.make)
+
+    def _make(self, stream: int, item: _Whole, make: Callable[[], bytes]) -> None:
+        item.frames, item.make, item.in_order = make(), None, True
+        self._frame_bytes += len(item.frames)
+        self._order.append(stream)
+
     def add_ack(self, ack: bytes, sent: Callable[[], None]) -> None:
-        """Queue an ACK of upstream's settings; `sent` is called when it has gone."""
+        """Queue an ACK of the reader's settings; `sent` is called when it has gone."""
         self._order.append(_CONNECTION)
         before, after = self._untracked, _Untracked(free=False)
         self._untracked = after
@@ -124,34 +140,35 @@ class SendQueue:
                 frames.ENHANCE_YOUR_CALM, f"over {QUEUED_FRAME_BYTES} bytes of frames wait"
             )
 
-    def _add(self, stream: int, item: _Data | _Whole, ledger: Ledger | None = None) -> None:
+    def _add(self, stream: int, item: _Data | _Whole) -> None:
         queue = self._queues.get(stream)
         if queue is None:
-            queue = self._queues[stream] = _Queue()
-        if ledger is not None:
-            queue.ledger = ledger
-        queue.items.append(item)
+            queue = self._queues[stream] = deque()
+        queue.append(item)
         if isinstance(item, _Whole):
             self._frame_bytes += len(item.frames) + QUEUED_FRAME_COST_BYTES
-        if len(queue.items) == 1 and self._advance(stream, queue) and self._order:
+        if len(queue) == 1 and self._advance(stream, queue) and self._order:
             self.flush()
 
     def drop_data(self, stream: int) -> int:
-        """Forget a stream's queued DATA, not its blocks; returns the bytes dropped."""
+        """Forget what is queued of a stream but its blocks; returns the bytes of DATA dropped."""
         queue = self._queues.get(stream)
         if queue is None:
             return 0
         dropped = 0
-        kept: deque[_Data | _Whole] = deque()
-        for item in queue.items:
-            if isinstance(item, _Whole):
+        kept: _Queue = deque()
+        for item in queue:
+            if isinstance(item, _Data):
+                dropped += len(item.payload)
+                if item.untracked is not None:
+                    item.untracked.items -= 1
+            elif item.in_order:
                 kept.append(item)
-                continue
-            dropped += len(item.payload)
-            if item.untracked is not None:
-                item.untracked.items -= 1
-        queue.items = kept
-        if not kept:
+            else:
+                self._frame_bytes -= len(item.frames) + QUEUED_FRAME_COST_BYTES
+        if kept:
+            self._queues[stream] = kept
+        else:
             del self._queues[stream]
         if self._order:
             self.flush()
@@ -170,21 +187,23 @@ class SendQueue:
     def _advance(self, stream: int, queue: _Queue) -> bool:
         """Send what can go of one stream; whether anything could."""
         moved = False
-        while queue.items and self._send_head(stream, queue):
+        while queue and self._send_head(stream, queue):
             moved = True
-        if not queue.items and self._queues.get(stream) is queue:
+        if not queue and self._queues.get(stream) is queue:
             del self._queues[stream]
         return moved
 
     def _send_head(self, stream: int, queue: _Queue) -> bool:
-        item = queue.items[0]
+        item = queue[0]
         if isinstance(item, _Data):
             return self._send_data(stream, queue, item)
+        if item.make is not None:
+            self._make(stream, item, item.make)
         if item.in_order:
             if self._order[0] != stream or (item.before is not None and item.before.items):
                 return False
             self._order.popleft()
-        queue.items.popleft()
+        queue.popleft()
         self._frame_bytes -= len(item.frames) + QUEUED_FRAME_COST_BYTES
         self._inject(item.frames)
         if item.after is not None:
@@ -195,9 +214,9 @@ class SendQueue:
 
     def _send_data(self, stream: int, queue: _Queue, item: _Data) -> bool:
         size = len(item.payload)
-        room = self._ledger.upstream
-        if queue.ledger is not None:
-            room = min(room, queue.ledger.upstream)
+        room = self._ledger.room
+        if item.ledger is not None:
+            room = min(room, item.ledger.room)
         if (size and room <= 0) or (item.untracked is not None and not item.untracked.free):
             return False
         part = min(size, room, frames.OWN_FRAME_BYTES) if size else 0
@@ -208,12 +227,12 @@ class SendQueue:
             )
         )
         self._ledger.send(part)
-        if queue.ledger is not None:
-            queue.ledger.send(part)
+        if item.ledger is not None:
+            item.ledger.send(part)
         if part < size:
             item.payload = item.payload[part:]
             return True
-        queue.items.popleft()
+        queue.popleft()
         if item.untracked is not None:
             item.untracked.items -= 1
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from shimcore.relay import frames
 from shimcore.relay.limits import PENDING_SETTINGS
@@ -17,11 +18,12 @@ _DEFAULTS = {
 class AnnouncedSettings:
     """Follows one side's SETTINGS; until an ACK has passed, old and new may both hold."""
 
-    __slots__ = ("_acknowledged", "_pending")
+    __slots__ = ("_acknowledged", "_arrived", "_pending")
 
     def __init__(self) -> None:
         self._acknowledged = dict(_DEFAULTS)
         self._pending: deque[dict[int, int]] = deque()
+        self._arrived = 0  # ACKs that are here and have not passed
 
     def announce(self, payload: bytes) -> None:
         """A SETTINGS frame of this side has passed."""
@@ -35,14 +37,19 @@ class AnnouncedSettings:
         now = self._acknowledged[key]
         return bool(self._pending) and self._pending[0].get(key, now) < now
 
+    def ack_arrives(self, key: int) -> int:
+        """The other side's ACK is here, and may have to wait; the value that it stands for."""
+        self._arrived = min(self._arrived + 1, len(self._pending))
+        value = self._acknowledged[key]
+        for announced in islice(self._pending, self._arrived):
+            value = announced.get(key, value)
+        return value
+
     def acknowledge(self) -> None:
         """The other side's ACK has passed."""
         if self._pending:
             self._acknowledged.update(self._pending.popleft())
-
-    def acknowledged(self, key: int) -> int:
-        """The value of the last acknowledged announcement."""
-        return self._acknowledged[key]
+        self._arrived = max(self._arrived - 1, 0)
 
     def strictest(self, key: int) -> int:
         """The smallest value that may be in force now."""

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from shimcore.relay.events import Metadata
 from shimcore.relay.limits import COUNTED_METHODS
 from shimcore.relay.pair import Pair
+from shimcore.relay.route import Route
 from shimcore.relay.streams import Budget
 from shimcore.relay.work import HeldCall, Slots
 
@@ -25,21 +27,28 @@ class Observer(Protocol):
         """A call is over, with its gRPC status and how long it took."""
 
 
-OpenCall = Callable[[bytes, bytes, float | None], HeldCall]
+OpenCall = Callable[[bytes, bytes, float | None, Metadata], HeldCall]
 
 
 class Relay:
     """All connections of the shim: what they share, and how they end.
 
-    `upstream` gives the runtime's socket path; `opens` says which methods are opened, and
-    `open_call` makes a held call of (path, message, seconds left) of each.
+    `upstream` gives the runtime's socket path; `route` says which methods are opened, and
+    `open_call` makes a held call of (path, message, seconds left, metadata) of each.
+    `strict` says whether `route` calls any method strict now: connections that cannot be
+    read are closed then.
     """
 
     def __init__(
-        self, upstream: Callable[[], str], opens: Callable[[bytes], bool], open_call: OpenCall
+        self,
+        upstream: Callable[[], str],
+        route: Callable[[bytes], Route],
+        open_call: OpenCall,
+        strict: Callable[[], bool] = lambda: False,
     ) -> None:
         self.upstream = upstream
         self.open_call = open_call
+        self.strict = strict
         self.budget = Budget()
         self.slots = Slots()
         self.connections: set[Pair] = set()
@@ -47,19 +56,19 @@ class Relay:
         self.accepted = 0
         self.request_bytes = 0  # of image calls that have no answer yet
         self.observer: Observer | None = None  # of connections that come from now on
-        self._opens = opens
+        self._route = route
         self._starving: asyncio.TimerHandle | None = None
 
     def accept(self) -> asyncio.Protocol:
         """The protocol of a new client connection (a factory for `create_unix_server`)."""
         return Pair(self).client
 
-    def opens(self, path: bytes) -> bool:
-        """Count a call, and say whether it is opened."""
+    def route(self, path: bytes) -> Route:
+        """Count a call, and say what becomes of it."""
         calls = self.calls
         if path in calls or len(calls) < COUNTED_METHODS:
             calls[path] = calls.get(path, 0) + 1
-        return self._opens(path)
+        return self._route(path)
 
     def watch_starving(self) -> None:
         """Look after connections that lack memory for their requests, until none does."""

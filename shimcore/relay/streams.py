@@ -1,4 +1,4 @@
-"""What the relay remembers of a call that it opened, and of the whole connection.
+"""What both directions of a connection share, and what the relay does with opened calls.
 
 Sections (§) in these modules are those of RFC 9113.
 """
@@ -7,88 +7,48 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from enum import Enum, auto
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
-from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Event, Notice, StreamEnded
+from shimcore.relay.events import (
+    CallCancelled,
+    CallEnded,
+    CallReady,
+    Event,
+    Metadata,
+    Notice,
+    StreamEnded,
+)
+from shimcore.relay.flow import Flow
 from shimcore.relay.limits import (
     CONNECTION_HELD_BYTES,
     CONNECTION_LIMIT_BYTES,
+    CONNECTION_METADATA_BYTES,
+    METADATA_BYTES,
     PROCESS_HELD_BYTES,
     REFUSED_STREAMS,
 )
 from shimcore.relay.messages import (
+    GRPC_INVALID_ARGUMENT,
+    GRPC_RESOURCE_EXHAUSTED,
     PREFIX_BYTES,
     UnreadableMessageError,
     read_message,
     whole_length,
 )
+from shimcore.relay.opened import OpenedStream, Phase
+from shimcore.relay.route import Route
 from shimcore.relay.scanner import Scanner
-from shimcore.relay.sendqueue import SendQueue
-from shimcore.relay.windows import Ledger
 
 # The client is given credit for held bytes when its connection window falls below this:
 # two of the default-sized frames, so that other calls never wait for a decision.
 GRANT_BELOW_BYTES = 32_768
 
+GRPC_OK = 0
 GRPC_CANCELLED = 1
 GRPC_UNKNOWN = 2
+GRPC_INTERNAL = 13
 GRPC_UNAVAILABLE = 14
-
-
-class Phase(Enum):
-    """Where an opened call's request is."""
-
-    GATHERING = auto()  # its message is not whole yet
-    DECIDING = auto()  # whole, and the image side has been told
-    RELEASED = auto()  # on its way to upstream, as it came or rewritten
-    SWALLOWED = auto()  # answered without it: what the client still sends is dropped
-
-
-class OpenedStream:
-    """One opened call: the request bytes that are held and its own flow control."""
-
-    __slots__ = (
-        "answer",
-        "answered",
-        "awaited",
-        "encoding",
-        "ended",
-        "gathered",
-        "id",
-        "inflated_bytes",
-        "ledger",
-        "path",
-        "phase",
-        "timeout_s",
-    )
-
-    def __init__(
-        self, stream: int, path: bytes, encoding: bytes, timeout_s: float | None, window: int
-    ) -> None:
-        self.id = stream
-        self.path = path
-        self.encoding = encoding
-        self.timeout_s = timeout_s
-        self.ledger = Ledger(window)
-        self.phase = Phase.GATHERING
-        self.gathered = bytearray()
-        self.inflated_bytes = 0  # of a compressed message, until it is decided on
-        self.ended = False  # the client has sent END_STREAM
-        self.awaited = False  # someone waits for the outcome of the forwarded call
-        self.answered = False  # upstream's first HEADERS have gone to the client
-        self.answer = b""  # up to PREFIX_BYTES of the first message of the answer
-
-    @property
-    def holding(self) -> bool:
-        """Whether request bytes of this call are kept back for a decision."""
-        return self.phase is Phase.GATHERING or self.phase is Phase.DECIDING
-
-    @property
-    def answer_empty(self) -> bool:
-        """Whether the answer's first message is whole and has no bytes."""
-        return len(self.answer) == PREFIX_BYTES and not any(self.answer[1:])
 
 
 class Budget:
@@ -108,14 +68,18 @@ class ConnectionState:
         self,
         to_client: Scanner,
         to_upstream: Scanner,
-        opens: Callable[[bytes], bool],
+        route: Callable[[bytes], Route],
         budget: Budget,
+        strict: Callable[[], bool],
     ) -> None:
         self.to_client = to_client
         self.to_upstream = to_upstream
-        self.opens = opens
-        self.ledger = Ledger(frames.DEFAULT_WINDOW)
-        self.queue = SendQueue(self.ledger, to_upstream.inject)
+        self.route = route
+        self.strict = strict  # whether there are calls that must not go on unread
+        self.requests = Flow(to_upstream, to_client)
+        self.replies = Flow(to_client, to_upstream)
+        self.ledger, self.queue = self.requests.ledger, self.requests.queue
+        self.refuse_call: Callable[[OpenedStream, int, str], bool]
         self.live: dict[int, bytes] = {}  # every stream that has not ended, and its method
         self.opened: dict[int, OpenedStream] = {}
         self.refused: OrderedDict[int, None] = OrderedDict()
@@ -126,6 +90,7 @@ class ConnectionState:
         self.starved = False  # credit for held bytes was withheld for want of memory
         self.accounted = 0  # what the budget knows of the held bytes
         self._budget = budget
+        self._metadata_bytes = 0  # of calls whose message is not whole
 
     # -- held requests -----------------------------------------------------------------
 
@@ -142,8 +107,8 @@ class ConnectionState:
 
     def receive(self, size: int) -> None:
         """Count bytes that stay here; a client that overruns its window is an error."""
-        if size and size > self.ledger.client:
-            raise frames.flow_control_error()
+        if size and size > self.ledger.seen:
+            raise frames.flow_control_error("the client")
         if self.ledger.held + size > CONNECTION_LIMIT_BYTES:
             raise FrameError(
                 frames.ENHANCE_YOUR_CALM, f"over {CONNECTION_LIMIT_BYTES} bytes of requests wait"
@@ -154,26 +119,49 @@ class ConnectionState:
         """Look whether a gathering call's message is whole."""
         try:
             need = whole_length(stream.gathered)
-            if need is not None and len(stream.gathered) == need:
-                message = read_message(stream.gathered, stream.encoding)
-                self._count_inflated(stream, len(message))
-                stream.phase = Phase.DECIDING
-                self.events.append(CallReady(stream.id, stream.path, message, stream.timeout_s))
-                self.grant(None)
+            # Of a strict call nothing is told until its end is known to be a unary request's.
+            if len(stream.gathered) == need and (stream.ended or not stream.strict):
+                self._ready(stream, read_message(stream.gathered, stream.encoding))
                 return
         except UnreadableMessageError as error:
-            method = stream.path.decode(errors="replace")
-            self.events.append(Notice(f"{method}: request passed on unread: {error}"))
-            self.release(stream)
+            self._notice(stream, str(error))
+            self.release(stream, str(error), error.code)
             return
         if stream.ended or (need is not None and len(stream.gathered) > need):
-            self.release(stream)  # no message, or several: not ours to judge
-        elif self.ledger.held > CONNECTION_HELD_BYTES and self._has_room(stream):
-            method = stream.path.decode(errors="replace")
-            self.events.append(Notice(f"{method}: request passed on unread: too much is held"))
-            self.release(stream)
+            self.release(stream, "not exactly one message")  # otherwise not ours to judge
+        elif self.ledger.held > CONNECTION_HELD_BYTES and self._can_release(stream):
+            self._notice(stream, "too much is held")
+            self.release(stream, "too much is held", GRPC_RESOURCE_EXHAUSTED)
         else:
             self.grant(stream)
+
+    def _ready(self, stream: OpenedStream, message: bytes) -> None:
+        self._count_inflated(stream, len(message))
+        stream.phase = Phase.DECIDING
+        metadata = self.take_metadata(stream)
+        self.events.append(CallReady(stream.id, stream.path, message, stream.timeout_s, metadata))
+        self.grant(None)
+
+    def _notice(self, stream: OpenedStream, why: str) -> None:
+        if not stream.strict:
+            method = stream.path.decode(errors="replace")
+            self.events.append(Notice(f"{method}: request passed on unread: {why}"))
+
+    def keep_metadata(self, stream: OpenedStream, metadata: Metadata) -> None:
+        """Keep a call's metadata until its message is whole, if it is not too much."""
+        size = sum(32 + len(name) + len(value) for name, value in metadata)
+        if size > METADATA_BYTES or self._metadata_bytes + size > CONNECTION_METADATA_BYTES:
+            method = stream.path.decode(errors="replace")
+            self.events.append(Notice(f"{method}: metadata of {size} bytes is not kept"))
+            return
+        stream.metadata, stream.metadata_bytes = metadata, size
+        self._metadata_bytes += size
+
+    def take_metadata(self, stream: OpenedStream) -> Metadata:
+        """A call's metadata, which is not kept any longer."""
+        self._metadata_bytes -= stream.metadata_bytes
+        metadata, stream.metadata, stream.metadata_bytes = stream.metadata, (), 0
+        return metadata
 
     def _count_inflated(self, stream: OpenedStream, size: int) -> None:
         """A compressed message takes more memory than the windows know."""
@@ -181,18 +169,26 @@ class ConnectionState:
             return
         inflated = sum(opened.inflated_bytes for opened in self.opened.values())
         if inflated + size > CONNECTION_HELD_BYTES:
-            raise UnreadableMessageError("too much is inflated at once")
+            raise UnreadableMessageError("too much is inflated at once", GRPC_RESOURCE_EXHAUSTED)
         stream.inflated_bytes = size
 
-    def _has_room(self, stream: OpenedStream) -> bool:
+    def _can_release(self, stream: OpenedStream) -> bool:
         """Whether what is gathered of a call could leave at once."""
-        return len(stream.gathered) <= min(self.ledger.upstream, stream.ledger.upstream)
+        room = min(self.ledger.room, stream.ledger.room)
+        return stream.strict or len(stream.gathered) <= room
 
-    def release(self, stream: OpenedStream) -> None:
-        """Send a held request on as it came."""
+    def release(self, stream: OpenedStream, why: str, code: int = GRPC_INVALID_ARGUMENT) -> None:
+        """Send a held request on as it came. A strict one is refused, which `why` explains."""
         if stream.phase is Phase.DECIDING:
             self.events.append(CallCancelled(stream.id))
-        self.send(stream, bytes(stream.gathered))
+        if not stream.strict:
+            self.send(stream, bytes(stream.gathered))
+            return
+        method = stream.path.decode(errors="replace")
+        self.events.append(Notice(f"{method}: request refused unread: {why}"))
+        text = f"image-cri-shim: a request that cannot be read is refused here: {why}"
+        if not self.refuse_call(stream, code, text):
+            self._swallow(stream)  # upstream's own answer is about to end it
 
     def send(self, stream: OpenedStream, payload: bytes) -> None:
         """Send `payload` in place of the held request."""
@@ -201,8 +197,7 @@ class ConnectionState:
             self.ledger.replace(old, new)
             stream.ledger.replace(old, new)
             self.settle(stream)
-        stream.gathered = bytearray()
-        stream.inflated_bytes = 0
+        self._forget_request(stream)
         stream.phase = Phase.RELEASED
         if payload or stream.ended:
             self.queue.add_data(stream.id, payload, stream.ended, stream.ledger)
@@ -212,28 +207,23 @@ class ConnectionState:
 
         The client gets its connection window back; the stream's is of no use any more.
         """
-        size = len(stream.gathered)
+        self.ledger.replace(len(stream.gathered), 0)
+        self._forget_request(stream)
+        self.requests.drop_queued(stream.id)
+
+    def _forget_request(self, stream: OpenedStream) -> None:
         stream.gathered = bytearray()
         stream.inflated_bytes = 0
-        self.ledger.replace(size, 0)
-        self.drop_queued(stream.id)
-
-    def drop_queued(self, stream: int) -> None:
-        """Forget the queued DATA of a call that is over."""
-        self.ledger.replace(self.queue.drop_data(stream), 0)
-        self.settle(None)
+        self.take_metadata(stream)
 
     # -- windows -----------------------------------------------------------------------
 
-    def settle(self, stream: OpenedStream | None) -> None:
+    def settle(self, stream: OpenedStream) -> None:
         """Pay the client what its windows are owed."""
-        owed = self.ledger.settle()
-        if owed:
-            self.to_client.inject(frames.window_update(0, owed))
-        if stream is not None:
-            owed = stream.ledger.settle()
-            if owed and not stream.ended:
-                self.to_client.inject(frames.window_update(stream.id, owed))
+        self.requests.settle()
+        owed = stream.ledger.settle()
+        if not stream.ended:
+            self.requests.credit(stream.id, owed)
 
     def grant(self, stream: OpenedStream | None) -> None:
         """Give credit for held bytes where the client could stall without it.
@@ -243,20 +233,20 @@ class ConnectionState:
         """
         ledger = self.ledger
         self.account()
-        if ledger.client < GRANT_BELOW_BYTES and ledger.held > ledger.debt:
+        if ledger.seen < GRANT_BELOW_BYTES and ledger.held > ledger.debt:
             if ledger.held > CONNECTION_HELD_BYTES or self._budget.used > self._budget.limit:
                 self.starved = True
                 return
             credit = ledger.held - ledger.debt
             ledger.grant(credit)
-            self.to_client.inject(frames.window_update(0, credit))
+            self.requests.credit(0, credit)
         if stream is None or stream.ended or stream.phase is not Phase.GATHERING:
             return
         need = whole_length(stream.gathered) or PREFIX_BYTES
         credit = stream.ledger.held - stream.ledger.debt
-        if credit > 0 and stream.ledger.client < need - len(stream.gathered):
+        if credit > 0 and stream.ledger.seen < need - len(stream.gathered):
             stream.ledger.grant(credit)
-            self.to_client.inject(frames.window_update(stream.id, credit))
+            self.requests.credit(stream.id, credit)
 
     def account(self) -> None:
         """Tell the process's budget what this connection holds."""
@@ -270,16 +260,23 @@ class ConnectionState:
         self._budget.used -= self.accounted
         self.accounted = 0
 
-    def resize_streams(self, difference: int) -> None:
+    def resize_requests(self, difference: int) -> None:
         """Upstream's initial window changed; open streams' windows follow (§6.9.2)."""
         if not difference:
             return
         for stream in self.opened.values():
-            stream.ledger.upstream += difference
+            stream.ledger.room += difference
             if stream.phase is Phase.GATHERING:
                 self.grant(stream)  # what fitted when it was sent may be short of room now
         if difference > 0 and self.queue:
             self.queue.flush()
+
+    def resize_replies(self, difference: int) -> None:
+        """The client's initial window changed, likewise."""
+        for stream in self.opened.values():
+            stream.reply.room += difference
+        if difference > 0 and self.replies.queue:
+            self.replies.queue.flush()
 
     # -- the end of a call -------------------------------------------------------------
 
@@ -289,9 +286,8 @@ class ConnectionState:
         if self.watched and path is not None:
             self.events.append(StreamEnded(stream, path, status))
 
-    def refuse(self, stream: OpenedStream, code: int) -> None:
-        """The shim has answered a call: nothing of it interests either side any more."""
-        self.ended(stream.id, code)
+    def end_here(self, stream: OpenedStream) -> None:
+        """The shim answers a call: nothing of it interests upstream any more."""
         self.refused[stream.id] = None
         if len(self.refused) > REFUSED_STREAMS:
             self.refused.popitem(last=False)
@@ -306,33 +302,43 @@ class ConnectionState:
         else:
             self.to_upstream.inject(reset)
         stream.phase = Phase.SWALLOWED
-        if stream.ended:
+        self.forget_swallowed(stream)
+
+    def forget_swallowed(self, stream: OpenedStream) -> None:
+        """Remember a call no longer when both directions of it have ended at the client."""
+        if stream.ended and not stream.answering:
             self.opened.pop(stream.id, None)
 
-    def finish(self, stream: OpenedStream, status: int) -> None:
+    def finish(self, stream: OpenedStream, status: int, message: str) -> None:
         """Upstream has answered the call to its end."""
-        self.report(stream, status)
+        self.report(stream, status, message)
         if stream.gathered or (stream.holding and stream.ended) or self.queue.waits(stream.id):
             self._swallow(stream)
         else:
+            self.take_metadata(stream)
             self.opened.pop(stream.id, None)
 
-    def report(self, stream: OpenedStream, status: int) -> None:
+    def report(self, stream: OpenedStream, status: int, message: str = "") -> None:
         """Tell whoever decides on a call, or waits for its outcome, that it is over."""
         if stream.phase is Phase.DECIDING:
             self.events.append(CallCancelled(stream.id))
         elif stream.awaited:
             stream.awaited = False
-            self.events.append(CallEnded(stream.id, status, stream.answer_empty))
+            self.events.append(CallEnded(stream.id, status, stream.answer_empty, message))
 
-    def lose(self, reason: str) -> None:
-        """A header table is lost: release what is held and open nothing any more."""
+    def lose(self, reason: str, h2_code: int = frames.COMPRESSION_ERROR) -> None:
+        """A header table is lost: release what is held and open nothing any more.
+
+        Raises FrameError where calls must not go on unread.
+        """
+        if self.strict() or any(s.strict and s.holding for s in self.opened.values()):
+            raise FrameError(h2_code, f"a connection cannot go on unread: {reason}")
         if self.lost:
             return
         self.lost = True
         self.events.append(Notice(f"this connection is relayed unread from here on: {reason}"))
         for stream in list(self.opened.values()):
             if stream.holding:
-                self.release(stream)
+                self.release(stream, reason)
             else:
                 self.report(stream, GRPC_UNKNOWN)

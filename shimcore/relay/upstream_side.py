@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.direction import PASS, TAKE, WHOLE, Direction
-from shimcore.relay.headers import Field, HeaderDecodeError
-from shimcore.relay.limits import HEADER_TABLE_BYTES
-from shimcore.relay.messages import PREFIX_BYTES
+from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
+from shimcore.relay.limits import REPLY_BYTES
+from shimcore.relay.messages import PREFIX_BYTES, status_text
+from shimcore.relay.opened import OpenedStream, Phase
 from shimcore.relay.scanner import Handler, Verdict
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import (
     GRPC_CANCELLED,
+    GRPC_INTERNAL,
     GRPC_UNAVAILABLE,
     GRPC_UNKNOWN,
-    Phase,
+    ConnectionState,
 )
-
-_GRPC_INTERNAL = 13
 
 
 class UpstreamSide(Direction):
     """What upstream sends, on its way to the client."""
 
-    def __init__(self, client: AnnouncedSettings, upstream: AnnouncedSettings) -> None:
-        super().__init__(client, upstream)
+    def __init__(self, settings: AnnouncedSettings, reader_settings: AnnouncedSettings) -> None:
+        super().__init__(settings, reader_settings)
         # The smallest table acknowledged while the decoder's stood at that change.
         self._owed_size = frames.MAX_WINDOW, 0
+
+    def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
+        """Its DATA are replies."""
+        self._state, self.peer = state, peer
+        self._flow, self._ledger = state.replies, state.replies.ledger
+        self._resize, self._resize_back = state.resize_replies, state.resize_requests
 
     def handlers(self) -> list[Handler | None]:
         """A server may push, in HTTP/2 at large."""
@@ -36,33 +43,67 @@ class UpstreamSide(Direction):
     # -- DATA --------------------------------------------------------------------------
 
     def on_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
-        """§6.1. Passes; the first bytes of an opened call's answer are looked at."""
+        """§6.1. Is only counted, except that of opened calls, or while the windows differ."""
         state = self._state
         if state.refused and stream in state.refused:
             return self._refused_data(data, start, end, flags, stream)
+        ledger = self._ledger
         opened = state.opened.get(stream)
-        if opened is not None and len(opened.answer) < PREFIX_BYTES:
-            if end > len(data) < start + PREFIX_BYTES + 1:
-                return WHOLE
-            try:
-                first, last = frames.unpadded(data, start, end, flags)
-            except ValueError:
-                return PASS  # an error, which is the client's to answer
-            missing = PREFIX_BYTES - len(opened.answer)
-            opened.answer += data[first : min(first + missing, last)]
-        if flags & frames.END_STREAM:
+        if opened is not None:
+            verdict = self._opened_data(opened, data, start, end, flags)
+        elif ledger.held or ledger.debt:
+            verdict = self._pass_or_wait(data, start, end, flags, stream, None)
+        else:
+            ledger.room -= end - start
+            verdict = PASS
+        if flags & frames.END_STREAM and verdict is not WHOLE:
             self._ended(stream, GRPC_UNKNOWN)
-        return PASS
+        return verdict
+
+    def _opened_data(
+        self, opened: OpenedStream, data: bytes, start: int, end: int, flags: int
+    ) -> Verdict:
+        """The first bytes of an opened call's answer are looked at."""
+        if opened.answering:
+            return self._refused_data(data, start, end, flags, opened.id)
+        if len(opened.answer) < PREFIX_BYTES and end > len(data) < start + PREFIX_BYTES + 1:
+            return WHOLE
+        ledger = self._ledger
+        verdict = PASS
+        if ledger.held or ledger.debt:
+            verdict = self._pass_or_wait(data, start, end, flags, opened.id, None)
+        else:
+            ledger.room -= end - start
+        if verdict is WHOLE:
+            return WHOLE
+        opened.reply.room -= end - start
+        missing = PREFIX_BYTES - len(opened.answer)
+        if not missing and verdict is PASS:
+            return PASS
+        try:
+            first, last = frames.unpadded(data, start, end, flags)
+        except ValueError:
+            return PASS  # an error, which is the client's to answer
+        if verdict is TAKE:  # the padding has been credited
+            opened.reply.room += end - start - (last - first)
+        opened.answer += data[first : min(first + missing, last)]
+        return verdict
 
     def _refused_data(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """Late DATA of a call that the shim has answered: the client must not see it."""
         if end > len(data):
             return WHOLE
-        if end > start:
-            self._state.to_upstream.inject(frames.window_update(0, end - start))
+        self._flow.drop(end - start)
         if flags & frames.END_STREAM:
             self._state.refused.pop(stream, None)
         return TAKE
+
+    def _receive(self, size: int) -> None:
+        if size and size > self._ledger.seen:
+            raise frames.flow_control_error("the runtime")
+        if self._ledger.held + size > REPLY_BYTES:
+            raise FrameError(frames.ENHANCE_YOUR_CALM, f"over {REPLY_BYTES} bytes of answers wait")
+        self._ledger.receive(size)
 
     # -- header blocks -----------------------------------------------------------------
 
@@ -84,7 +125,11 @@ class UpstreamSide(Direction):
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
-        self._keep_block = stream in self._state.refused and not self._state.lost
+        self._keep_block = self._is_late(stream)
+        if self._ledger.held:  # nothing waits in the queue while no byte is held
+            queue = self._flow.queue
+            self._keep_block |= queue.blocks_wait or queue.waits(stream)
+            queue.make_last(stream)  # while the decoder is where it has to be for that one
         try:
             fragment = frames.header_fragment(data, start, end, flags)[skip:]
         except ValueError as error:
@@ -99,16 +144,23 @@ class UpstreamSide(Direction):
         else:
             state.to_client.in_block = not flags & frames.END_HEADERS
         block = self._block.add(fragment, flags)
-        changed = False
+        changed = late = False
         if block is not None:
             before = self.decoder.changes
+            late = self._is_late(self._block.stream)
             self._block_whole(block)
             changed = self.decoder.changes != before or state.lost
         if not self._keep_block:
             return PASS
-        if block is not None and changed:
-            state.to_client.inject(b"".join(self._block.frames))
+        if block is not None and (changed or not late):
+            self._flow.queue.add_block(self._block.stream, b"".join(self._block.frames))
+            self._flow.queue.check()
         return TAKE
+
+    def _is_late(self, stream: int) -> bool:
+        """Whether the shim has answered a call, so that the client must not see more of it."""
+        opened = self._state.opened.get(stream)
+        return stream in self._state.refused or (opened is not None and opened.answering)
 
     def _block_whole(self, block: bytes) -> None:
         state = self._state
@@ -125,19 +177,23 @@ class UpstreamSide(Direction):
             if opened is not None and not _informational(fields):
                 opened.answered = True
             return
-        status = GRPC_UNKNOWN
+        status, text = GRPC_UNKNOWN, ""
         if opened is not None or state.watched:
             status = _status(fields)
-        self._ended(stream, status)
+        if opened is not None and opened.awaited:
+            text = next((status_text(v) for n, v in fields if n == b"grpc-message"), "")
+        self._ended(stream, status, text)
 
-    def _ended(self, stream: int, status: int) -> None:
-        """Upstream has sent END_STREAM or RST_STREAM."""
+    def _ended(self, stream: int, status: int, text: str = "") -> None:
+        """Upstream has sent END_STREAM."""
         state = self._state
-        state.ended(stream, status)
         state.refused.pop(stream, None)
         opened = state.opened.get(stream)
+        if opened is not None and opened.answering:
+            return
+        state.ended(stream, status)
         if opened is not None and opened.phase is not Phase.SWALLOWED:
-            state.finish(opened, status)
+            state.finish(opened, status, text)
 
     def passing_block(self, stream: int) -> int | None:
         """The HEADERS flags of a stream's block of which only a part has gone out."""
@@ -149,8 +205,11 @@ class UpstreamSide(Direction):
         """A table size update that the client's decoder waits for (RFC 7541 §4.2).
 
         Upstream's encoder sends its own with its next block. Until then this one puts the
-        client, and the decoder here, where upstream's encoder has been meanwhile.
+        client, and the decoder here, where upstream's encoder has been meanwhile. A block
+        that is on its way carries what was owed.
         """
+        if self._state.to_client.in_block:
+            return b""
         smallest, changes = self._owed_size
         if self.decoder.changes != changes or self.decoder.max_bytes <= smallest:
             return b""
@@ -164,8 +223,8 @@ class UpstreamSide(Direction):
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         state = self._state
-        if stream in state.refused:
-            del state.refused[stream]
+        if self._is_late(stream):
+            state.refused.pop(stream, None)
             return TAKE
         status = _reset_status(int.from_bytes(data[start:end], "big"))
         state.ended(stream, status)
@@ -174,35 +233,29 @@ class UpstreamSide(Direction):
             state.report(opened, status)
             state.drop(opened)
         elif state.queue:
-            state.drop_queued(stream)
+            state.requests.drop_queued(stream)
+        queue = self._flow.queue
+        if self._ledger.held and queue.waits(stream):  # behind what came before it
+            queue.add_frame(stream, data[start - frames.FRAME_HEADER_BYTES : end])
+            queue.check()
+            return TAKE
         return PASS
 
     def on_settings(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.5. The client may be spoken to once these have gone to it."""
-        if end > len(data):
-            return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
-        if flags & frames.ACK:
-            self._acknowledged()
-            return PASS
-        state = self._state
-        state.to_client.unlock()
-        if (end - start) % 6 == 0:
-            before = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
-            self._upstream_settings.announce(data[start:end])
-            after = self._upstream_settings.strictest(frames.SETTINGS_INITIAL_WINDOW_SIZE)
-            state.resize_streams(after - before)
-            size = self._upstream_settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
-            self.peer.allow_table(min(size, HEADER_TABLE_BYTES))
-        return PASS
+        verdict = super().on_settings(data, start, end, flags, stream)
+        if end <= len(data) and not flags & frames.ACK:
+            self._state.to_client.unlock()
+        return verdict
 
-    def _acknowledged(self) -> None:
+    def _ack(self, ack: bytes) -> Verdict:
         """Remember the smallest table that upstream's encoder owes the client since then."""
-        self._client_settings.acknowledge()
-        size = self._client_settings.acknowledged(frames.SETTINGS_HEADER_TABLE_SIZE)
+        size = self._reader_settings.ack_arrives(frames.SETTINGS_HEADER_TABLE_SIZE)
         smallest, changes = self._owed_size
         if changes == self.decoder.changes:
             size = min(size, smallest)
         self._owed_size = size, self.decoder.changes
+        return super()._ack(ack)
 
     def on_window_update(
         self, data: bytes, start: int, end: int, flags: int, stream: int
@@ -214,7 +267,7 @@ class UpstreamSide(Direction):
             return PASS
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
-        if stream in state.refused:
+        if self._is_late(stream):
             return TAKE
         increment = int.from_bytes(data[start:end], "big") & frames.MAX_WINDOW
         if end - start != 4 or not increment:
@@ -225,8 +278,7 @@ class UpstreamSide(Direction):
             state.queue.flush()
         if passed == increment:
             return PASS
-        if passed:
-            state.to_client.inject(frames.window_update(stream, passed))
+        state.requests.credit(stream, passed)
         state.grant(opened)
         return TAKE
 
@@ -250,4 +302,4 @@ def _reset_status(code: int) -> int:
         return GRPC_CANCELLED
     if code == frames.REFUSED_STREAM:
         return GRPC_UNAVAILABLE
-    return _GRPC_INTERNAL
+    return GRPC_INTERNAL

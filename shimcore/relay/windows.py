@@ -1,12 +1,13 @@
 """The flow-control ledger: keeps windows true when messages change length (RFC 9113 §5.2).
 
-One ledger stands for one scope, the connection or an opened stream, of the client's
-request bytes. It knows what upstream would still take, what the relay holds, and how
-much more the client was told than that. From these follows what the client sees:
+One ledger stands for one scope, the connection or a stream, of the DATA that goes one way:
+requests from the client to upstream, or answers from upstream to the client. It knows what
+the reader would still take, what the relay holds, and how much more the writer was told
+than that. From these follows what the writer sees:
 
-    client's window = upstream - held + debt
+    seen = room - held + debt
 
-A debt is paid by withholding upstream's WINDOW_UPDATEs; a negative one is paid at once
+A debt is paid by withholding the reader's WINDOW_UPDATEs; a negative one is paid at once
 with a WINDOW_UPDATE of the relay's own.
 """
 
@@ -16,44 +17,47 @@ from __future__ import annotations
 class Ledger:
     """Flow control of one scope; all numbers are bytes of DATA payload, padding included."""
 
-    __slots__ = ("debt", "held", "upstream")
+    __slots__ = ("debt", "held", "room")
 
-    def __init__(self, upstream: int) -> None:
-        self.upstream = upstream
+    def __init__(self, room: int) -> None:
+        self.room = room
         self.held = 0
         self.debt = 0
 
     @property
-    def client(self) -> int:
-        """What the client may still send, as it sees it."""
-        return self.upstream - self.held + self.debt
+    def seen(self) -> int:
+        """What the writer may still send, as it sees it."""
+        return self.room - self.held + self.debt
 
     @property
     def neutral(self) -> bool:
-        """Whether the client's window is exactly upstream's."""
+        """Whether the writer's window is exactly the reader's."""
         return not self.held and not self.debt
 
     def receive(self, size: int) -> None:
-        """The client sent `size` bytes and the relay keeps them."""
+        """The writer sent `size` bytes and the relay keeps them."""
         self.held += size
 
     def send(self, size: int) -> None:
-        """`size` of the held bytes went to upstream."""
+        """`size` of the held bytes went to the reader."""
         self.held -= size
-        self.upstream -= size
+        self.room -= size
 
     def replace(self, old: int, new: int) -> None:
-        """`old` held bytes became `new` bytes to be sent; 0 when they are dropped."""
+        """`old` held bytes became `new` bytes to be sent; 0 when they are dropped.
+
+        Bytes that the relay itself has to say are `new` ones in place of none.
+        """
         self.held += new - old
         self.debt += new - old
 
     def grant(self, size: int) -> None:
-        """The client is given credit for bytes that upstream has not seen."""
+        """The writer is given credit for bytes that the reader has not seen."""
         self.debt += size
 
     def update(self, increment: int) -> int:
-        """Upstream gave `increment`; returns how much of it goes on to the client."""
-        self.upstream += increment
+        """The reader gave `increment`; returns how much of it goes on to the writer."""
+        self.room += increment
         if self.debt <= 0:
             return increment
         withheld = min(increment, self.debt)
@@ -61,7 +65,7 @@ class Ledger:
         return increment - withheld
 
     def settle(self) -> int:
-        """Credit that the client is owed now; the caller sends it."""
+        """Credit that the writer is owed now; the caller sends it."""
         owed = -self.debt
         if owed <= 0:
             return 0

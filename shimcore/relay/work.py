@@ -25,8 +25,15 @@ class Refusal:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decision to end a call with a message and status OK instead of sending it on."""
+
+    message: bytes
+
+
 # The message that goes on in place of the held one, None for the held one as it came.
-Decision = bytes | None | Refusal
+Decision = bytes | None | Refusal | Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,8 @@ class HeldCall(Protocol):
     async def decide(self) -> Decision:
         """The decision; the coroutine is cancelled with the call."""
 
-    def finished(self, status: int, empty: bool) -> None:
-        """How the call that went on has ended."""
+    def finished(self, status: int, empty: bool, message: str) -> None:
+        """How the call that went on has ended: `CallEnded` says what the three are."""
 
 
 class Slots:

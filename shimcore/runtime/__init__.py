@@ -9,13 +9,22 @@ from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import RuntimeCallError, SeveralRuntimesError, StatusCode
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
-from shimcore.runtime.values import Descriptor, ImageOnNode, ImageRecord, RuntimeVersion
+from shimcore.runtime.values import (
+    Blob,
+    Descriptor,
+    ImageOnNode,
+    ImageRecord,
+    Ingest,
+    RuntimeVersion,
+)
 
 __all__ = [
     "KNOWN_SOCKETS",
+    "Blob",
     "Descriptor",
     "ImageOnNode",
     "ImageRecord",
+    "Ingest",
     "RuntimeCallError",
     "RuntimeClient",
     "RuntimeVersion",

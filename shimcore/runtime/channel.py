@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -12,7 +14,7 @@ import grpc.aio
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
-Metadata = tuple[tuple[str, str], ...]
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 MESSAGE_LIMIT_BYTES = 16 << 20
 """kubelet's own limit both ways (`maxMsgSize` of its remote runtime)."""
@@ -77,13 +79,48 @@ class Channel:
         Raises RuntimeCallError for a status that the runtime sent, RuntimeUnavailableError
         when it cannot be reached. Cancelling the task cancels the call.
         """
+        async with self._calling() as channel:
+            method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                path, request_serializer=None, response_deserializer=None
+            )
+            return await method(request, timeout=timeout_s, metadata=metadata)
+
+    async def stream(
+        self,
+        path: str,
+        request: bytes,
+        *,
+        timeout_s: float | None,
+        limit_bytes: int,
+        metadata: Metadata = (),
+    ) -> list[bytes]:
+        """The serialized messages that the method at `path` answers; errors as for `call`.
+
+        More than `limit_bytes` of them end the call: RuntimeCallError, OUT_OF_RANGE.
+        """
+        messages: list[bytes] = []
+        async with self._calling() as channel:
+            method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(
+                path, request_serializer=None, response_deserializer=None
+            )
+            call = method(request, timeout=timeout_s, metadata=metadata)
+            left = limit_bytes
+            async for message in call:
+                left -= len(message)
+                if left < 0:
+                    call.cancel()
+                    why = f"an answer of over {limit_bytes} bytes"
+                    raise RuntimeCallError(StatusCode.OUT_OF_RANGE, why)
+                messages.append(message)
+        return messages
+
+    @asynccontextmanager
+    async def _calling(self) -> AsyncIterator[grpc.aio.Channel]:
+        """A grpc channel for one call, whose errors become ours."""
         line = await self._usable_line()
         line.calls += 1
-        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = line.channel.unary_unary(
-            path, request_serializer=None, response_deserializer=None
-        )
         try:
-            response = await method(request, timeout=timeout_s, metadata=metadata)
+            yield line.channel
         except grpc.aio.AioRpcError as error:
             raise await self._converted(error, line) from error
         except grpc.aio.UsageError as error:
@@ -96,7 +133,6 @@ class Channel:
             line.calls -= 1
             if line.retired and not line.calls:
                 await line.channel.close()
-        return response
 
     async def current_generation(self) -> int:
         """`generation` after a look at the connection, which may have been lost unseen."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from shimcore.runtime.values import ImageOnNode, ImageRecord, RuntimeVersion
+from shimcore.runtime.values import Blob, ImageOnNode, ImageRecord, Ingest, RuntimeVersion
+
+if TYPE_CHECKING:
+    from shimcore.runtime.channel import Metadata
 
 
 class RuntimeClient:
@@ -21,6 +24,7 @@ class RuntimeClient:
     def __init__(self, socket: str) -> None:
         # Here and not above: importing grpc takes 100 ms, and `--help` shall not wait for it.
         from shimcore.runtime.channel import Channel  # noqa: PLC0415
+        from shimcore.runtime.content import ContentStore  # noqa: PLC0415
         from shimcore.runtime.cri import Cri  # noqa: PLC0415
         from shimcore.runtime.store import ImageStore  # noqa: PLC0415
 
@@ -28,6 +32,7 @@ class RuntimeClient:
         self._channel = Channel(self.socket)
         self._cri = Cri(self._channel)
         self._store = ImageStore(self._channel)
+        self._content = ContentStore(self._channel)
 
     async def version(self, timeout_s: float | None) -> RuntimeVersion:
         """Name and version of the runtime, and of the CRI that it speaks."""
@@ -47,13 +52,17 @@ class RuntimeClient:
         return await self._cri.image_status(image, timeout_s, api)
 
     async def pull_image(
-        self, request: bytes, *, timeout_s: float | None, api: str | None = None
-    ) -> str:
-        """The image reference that the pull gave; `request` is a serialized PullImageRequest.
+        self, request: bytes, *, timeout_s: float | None, metadata: Metadata = ()
+    ) -> bytes:
+        """The runtime's serialized PullImageResponse; `request` is a PullImageRequest.
 
-        It goes to the runtime as it is. `api` as for `image_status`.
+        Both are as they go over the wire; `metadata` goes along.
         """
-        return await self._cri.pull_image(request, timeout_s, api)
+        return await self._cri.pull_image(request, timeout_s, metadata)
+
+    async def info(self, timeout_s: float | None) -> dict[str, str]:
+        """What the runtime says of itself beside its conditions, texts of JSON by name."""
+        return await self._cri.info(timeout_s)
 
     async def remove_image(
         self, image: str, *, timeout_s: float | None, api: str | None = None
@@ -86,6 +95,26 @@ class RuntimeClient:
     ) -> list[ImageRecord]:
         """The records that match any of `filters` (containerd's syntax); no filter: all."""
         return await self._store.list(filters, timeout_s)
+
+    async def sandbox_image(self, timeout_s: float) -> str:
+        """The pods' pause image, out of the runtime's configuration; "" where it is not told."""
+        from shimcore.runtime.sandbox_image import (  # noqa: PLC0415 - seldom needed
+            configured_sandbox_image,
+        )
+
+        return await configured_sandbox_image(self.socket, timeout_s)
+
+    async def ingests(self, *, timeout_s: float | None) -> list[Ingest]:
+        """Every blob of the node that is being fetched; UNIMPLEMENTED where none can be seen."""
+        return await self._content.ingests(timeout_s)
+
+    async def blob(self, digest: str, *, timeout_s: float | None) -> Blob | None:
+        """Size and time of a blob that is on the node whole."""
+        return await self._content.blob(digest, timeout_s)
+
+    async def manifest(self, digest: str, *, timeout_s: float | None) -> bytes | None:
+        """A manifest that is on the node."""
+        return await self._content.read(digest, timeout_s)
 
     async def aclose(self) -> None:
         """Ends calls under way with RuntimeUnavailableError, and closes the connection."""

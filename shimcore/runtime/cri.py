@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from shimcore.pb import cri_pb2
-from shimcore.runtime.channel import Channel
+from shimcore.runtime.channel import Channel, Metadata
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed
 from shimcore.runtime.values import ImageOnNode, RuntimeVersion
@@ -61,10 +62,17 @@ class Cri:
         found = said.image
         return ImageOnNode(found.id, tuple(found.repo_tags), tuple(found.repo_digests))
 
-    async def pull_image(self, request: bytes, timeout_s: float | None, api: str | None) -> str:
-        """The reference of the image pulled; `request` (PullImageRequest) goes as it is."""
-        answer = await self._call("ImageService/PullImage", request, timeout_s, api)
-        return parsed(cri_pb2.PullImageResponse, answer).image_ref
+    async def pull_image(
+        self, request: bytes, timeout_s: float | None, metadata: Metadata = ()
+    ) -> bytes:
+        """The runtime's PullImageResponse, as it came; `request` goes as it is, too."""
+        return await self._call("ImageService/PullImage", request, timeout_s, None, metadata)
+
+    async def info(self, timeout_s: float | None) -> dict[str, str]:
+        """What the runtime says of itself beside its conditions, texts of JSON by name."""
+        request = cri_pb2.StatusRequest(verbose=True)
+        said = await self._ask("RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s)
+        return dict(said.info)
 
     async def remove_image(self, image: str, timeout_s: float | None, api: str | None) -> None:
         """Removes the image that `image` leads to; one that is not there is no error."""
@@ -85,35 +93,42 @@ class Cri:
         return parsed(response, answer)
 
     async def _call(
-        self, method: str, request: bytes, timeout_s: float | None, api: str | None
+        self,
+        method: str,
+        request: bytes,
+        timeout_s: float | None,
+        api: str | None,
+        metadata: Metadata = (),
     ) -> bytes:
         """Calls `method` ("Service/Method") in version `api`, or in the one that is there."""
+
+        async def call(version: str) -> bytes:
+            path = f"/{version}.{method}"
+            return await self._channel.call(path, request, timeout_s=timeout_s, metadata=metadata)
+
         if api is not None:
-            return await self._channel.call(f"/{api}.{method}", request, timeout_s=timeout_s)
+            return await call(api)
         first, second = await self._order()
         try:
-            return await self._channel.call(f"/{first}.{method}", request, timeout_s=timeout_s)
+            return await call(first)
         except RuntimeCallError as error:
             if error.code != StatusCode.UNIMPLEMENTED:
                 raise
-            return await self._call_other(f"/{second}.{method}", request, timeout_s, error)
+            return await self._call_other(call, second, error)
 
     async def _call_other(
-        self, path: str, request: bytes, timeout_s: float | None, refusal: RuntimeCallError
+        self, call: Callable[[str], Awaitable[bytes]], version: str, refusal: RuntimeCallError
     ) -> bytes:
-        """Calls `path` and learns its version; raises `refusal` when that has no such method."""
+        """Calls in `version` and learns it; raises `refusal` when it has no such method."""
         try:
-            answer = await self._channel.call(path, request, timeout_s=timeout_s)
+            answer = await call(version)
         except RuntimeCallError as error:
             if error.code == StatusCode.UNIMPLEMENTED:
                 raise refusal from error
-            self._learn(path)
+            self._learned = (self._channel.generation, version)
             raise
-        self._learn(path)
+        self._learned = (self._channel.generation, version)
         return answer
-
-    def _learn(self, path: str) -> None:
-        self._learned = (self._channel.generation, path[1:].rpartition("/")[0].rpartition(".")[0])
 
     async def _order(self) -> tuple[str, str]:
         """The versions in the order to try: the learned one first, while it holds."""

@@ -8,7 +8,7 @@ import os
 import socket as sockets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from shimcore.runtime.client import RuntimeClient
 
 KNOCK_S = 5.0
+LOOK_S = 0.5
+"""Between two questions how far pulls are."""
+
+ANSWER_S = 2.0
+PULLS = "/imagecrishim.admin.v1.Admin/Pulls"
 VERSION_S = 30.0
 """A shim that systemd starts for this connection answers when the runtime does."""
 
@@ -33,13 +38,20 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """News of one image; `reference` is what the runtime answered, `error` one line."""
+    """News of one image; `reference` is what the runtime answered, `error` one line.
+
+    While it is being pulled: the host that it comes from, bytes that are there, and in all;
+    "" and 0 while that is not known.
+    """
 
     image: str
     state: State
     elapsed_s: float = 0.0
     reference: str = ""
     error: str = ""
+    registry: str = ""
+    bytes: int = 0
+    total_bytes: int = 0
 
     @property
     def ended(self) -> bool:
@@ -74,44 +86,88 @@ def _tagged(image: str, reference: Reference) -> str:
 
 
 async def pull(
-    socket: str, images: Sequence[str], jobs: int, on_step: Callable[[Step], None]
+    socket: str,
+    images: Sequence[str],
+    jobs: int,
+    on_step: Callable[[Step], None],
+    admin_socket: str = "",
 ) -> list[Step]:
     """How the pull of each image ended, in their order; `jobs` of them at a time.
 
     `socket` is the shim's. No credentials are sent: the shim has its own. `on_step` is told
-    when a pull begins and when it ends. Raises ShimError when no shim answers to begin with;
-    after that an image fails alone.
+    when a pull begins, how far it is (as `admin_socket` says), and when it ends. Raises
+    ShimError when no shim answers to begin with; after that an image fails alone.
     """
     from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
 
     _knock(socket)
     ended: dict[str, Step] = {}
+    pulling: dict[str, Step] = {}
     waiting = iter(images)
 
     async def work() -> None:
         for image in waiting:
-            on_step(Step(image, State.PULLING))
-            ended[image] = await _pull(client, image)
+            pulling[image] = Step(image, State.PULLING)
+            on_step(pulling[image])
+            result = await _pull(client, image)
+            ended[image] = replace(result, registry=pulling.pop(image).registry)
             on_step(ended[image])
 
     async with RuntimeClient(socket) as client:
         await _greet(client)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(jobs, len(images))):
-                group.create_task(work())
+        follower = asyncio.create_task(_follow(admin_socket, pulling, on_step))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(jobs, len(images))):
+                    group.create_task(work())
+        finally:
+            follower.cancel()
     return [ended[image] for image in images]
+
+
+async def _follow(
+    admin_socket: str, pulling: dict[str, Step], on_step: Callable[[Step], None]
+) -> None:
+    """Tells how far the pulls are, as long as the shim says so."""
+    from shimcore.pb import admin_pb2  # noqa: PLC0415 - loads protobuf
+    from shimcore.runtime.channel import Channel  # noqa: PLC0415 - loads grpc
+
+    if not admin_socket:
+        return
+    channel = Channel(admin_socket)
+    try:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            answer = await channel.call(PULLS, b"", timeout_s=ANSWER_S)
+            told = {one.image: one for one in admin_pb2.PullsResponse.FromString(answer).pulls}
+            for image, step in list(pulling.items()):
+                state = told.get(str(parse_reference(image)))
+                if state is not None:
+                    pulling[image] = replace(
+                        step,
+                        registry=state.registry,
+                        bytes=state.bytes,
+                        total_bytes=state.total_bytes,
+                    )
+                    on_step(pulling[image])
+    except ShimError:
+        return  # bars without numbers: the pulls themselves go on
+    finally:
+        await channel.aclose()
 
 
 async def _pull(client: RuntimeClient, image: str) -> Step:
     from shimcore.pb import cri_pb2  # noqa: PLC0415 - as above
     from shimcore.runtime.errors import RuntimeCallError  # noqa: PLC0415
+    from shimcore.runtime.messages import parsed  # noqa: PLC0415
 
     request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image))
     started = time.monotonic()
     reference = error = ""
     try:
         # kubelet sets no deadline either; `timeout` in the shim's configuration bounds it.
-        reference = await client.pull_image(request.SerializeToString(), timeout_s=None)
+        answer = await client.pull_image(request.SerializeToString(), timeout_s=None)
+        reference = parsed(cri_pb2.PullImageResponse, answer).image_ref
     except RuntimeCallError as refusal:
         error = refusal.details or str(refusal)
     except RuntimeUnavailableError:

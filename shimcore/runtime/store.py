@@ -123,4 +123,5 @@ def _record(image: containerd_pb2.Image) -> ImageRecord:
         name=image.name,
         labels=dict(image.labels),
         target=Descriptor(target.media_type, target.digest, target.size, dict(target.annotations)),
+        created_at=image.created_at.ToNanoseconds() / 1e9,
     )

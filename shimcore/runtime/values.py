@@ -39,8 +39,37 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """A name in containerd's image store, in canonical form, and what it points at."""
+    """A name in containerd's image store, in canonical form, and what it points at.
+
+    `created_at`: since when the name is there (seconds since 1970); a change of its target
+    leaves it as it is.
+    """
 
     name: str
     labels: Mapping[str, str]
     target: Descriptor
+    created_at: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """A blob that is being fetched: `ref` (`layer-sha256:…`), bytes that are there and in all
+    (0: not known), and when the last came (seconds since 1970)."""
+
+    ref: str
+    offset: int
+    total: int
+    updated_at: float
+
+    @property
+    def digest(self) -> str:
+        """The blob's digest, the end of its ref."""
+        return self.ref.partition("-")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob that is there whole: its bytes, and since when (seconds since 1970)."""
+
+    size: int
+    created_at: float

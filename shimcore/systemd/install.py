@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from shimcore.errors import ShimError
+from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet, record, units, wiring
 from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
@@ -16,13 +17,14 @@ from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.template import template
-from shimcore.systemd.units import SERVICE, SOCKET, UnitSettings
+from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings
 from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 UNITS = "/etc/systemd/system"
 DEFAULT_SHIM = "/var/run/image-cri-shim.sock"
 # How long `--now` waits for the service to be ready. It goes on by itself after that.
 START_TIMEOUT_S = 90.0
+_KEYS = ("address", "shim", "admin", "stateDir", "cri", "fallback", "onFailure")
 _ENABLED = {
     f"{UNITS}/multi-user.target.wants/{SERVICE}": f"{UNITS}/{SERVICE}",
     f"{UNITS}/sockets.target.wants/{SOCKET}": f"{UNITS}/{SOCKET}",
@@ -58,6 +60,10 @@ class Plan:
     changes: list[Change]
     notes: list[str]
     """What the operator should know, one line each."""
+    bypass: bool
+    """Whether the socket may lead past a shim that does not start."""
+    runtime: str | None
+    """Where it leads then, as far as that is known."""
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -83,7 +89,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     notes: list[str] = []
     text = root.text(request.config_file)
     try:
-        values = get_keys(text or "", ("address", "shim", "admin", "stateDir", "cri"))
+        values = get_keys(text or "", _KEYS)
     except YamlTextError as error:
         raise ShimError(f"{request.config_file}: {error}") from error
     filled = bool(values["address"])
@@ -103,7 +109,9 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     changes = _own(request, settings, text, endpoint)
     changes = pending(root, [*changes, *wired])
     _refuse_changed_by_hand(request, changes)
-    return Plan(root, request.config_file, filled, changes, notes)
+    bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
+    runtime = _runtime(root, values["cri"] or endpoint)
+    return Plan(root, request.config_file, filled, changes, notes, bypass, runtime)
 
 
 def install(plan: Plan, control: ServiceControl | None, *, now: bool) -> Iterator[str]:
@@ -120,6 +128,7 @@ def install(plan: Plan, control: ServiceControl | None, *, now: bool) -> Iterato
     socket_changes, service_changes = plan.concerns(SOCKET), plan.concerns(SERVICE)
     yield from _apply(plan, kept, plan.own)
     start = now and plan.filled and control is not None
+    _lead_bypass(plan)
     if control is not None and plan.own:
         control.run("daemon-reload")
     if start and control is not None:
@@ -167,7 +176,7 @@ def _start(control: ServiceControl, socket_changes: bool, service_changes: bool)
     if socket_changes or not control.is_active(SOCKET):
         # A socket cannot be started beside a service that runs already. Both are stopped at
         # once: a connection that waits in the socket would start the service again.
-        control.run("stop", SOCKET, SERVICE)
+        control.run("stop", SOCKET, SERVICE, BYPASS)
         control.run("start", SOCKET)
     verb = "restart" if service_changes and control.is_active(SERVICE) else "start"
     control.run(verb, SERVICE, timeout_s=START_TIMEOUT_S)
@@ -218,6 +227,7 @@ def _own(
     changes = [
         Change(f"{UNITS}/{SERVICE}", File(units.service_text(settings).encode())),
         Change(f"{UNITS}/{SOCKET}", File(units.socket_text(settings).encode())),
+        Change(f"{UNITS}/{BYPASS}", File(units.bypass_text().encode())),
         *(Change(path, Link(target)) for path, target in _ENABLED.items()),
     ]
     if config is None:
@@ -226,6 +236,28 @@ def _own(
     for path, text in request.completions.items():
         changes.append(Change(path, File(text.encode()), optional=True))
     return changes
+
+
+def _on_failure(fallback: str | None) -> str:
+    return "closed" if fallback == "deny" else "bypass"
+
+
+def _runtime(root: Root, named: str | None) -> str | None:
+    """The runtime's socket: as named, else the only one that is there."""
+    if named:
+        return _path("cri", named)
+    there = [path for path in KNOWN_SOCKETS if root.exists(path)]
+    return there[0] if len(there) == 1 else None
+
+
+def _lead_bypass(plan: Plan) -> None:
+    """Say where the bypass leads until the first good start, which knows better."""
+    there = read(plan.root, BYPASS_LINK)
+    if not plan.bypass:
+        if there is not None:
+            write(plan.root, BYPASS_LINK, None)
+    elif there is None and plan.runtime is not None:
+        write(plan.root, BYPASS_LINK, Link(plan.runtime))
 
 
 def _runtime_of(found: kubelet.Kubelet, shim: str) -> str | None:

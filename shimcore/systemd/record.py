@@ -122,18 +122,35 @@ def load(root: Root) -> Record | None:
         content = json.loads(text)
         if content["version"] != _VERSION:
             raise ShimError(f"{RECORD}: written by another version of image-cri-shim")
-        record = Record(content["was_active"], content["directories"])
+        record = Record(content["was_active"] is True, _texts(content["directories"]))
         for each in content["files"]:
-            record.files[each["path"]] = Recorded(
-                each["path"],
-                _original(root, each["before"]),
-                each["after"],
-                None if each["edit"] is None else edits.from_json(each["edit"]),
-                each["wiring"],
-            )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ShimError(f"{RECORD}: not a record of an installation ({error})") from error
+            recorded = _recorded(root, each)
+            record.files[recorded.path] = recorded
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ShimError(
+            f"{RECORD}: damaged, so it is not known what was there before ({error}); bring it back "
+            "from a backup, or remove it: units and kubelet's files are then changed back by hand"
+        ) from error
     return record
+
+
+def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
+    (path,) = _texts([each["path"]])
+    edit = None
+    if each["edit"] is not None:
+        edit = edits.from_json(each["edit"])
+        _texts([edit.ours, *edit.old, *(old for old in edit.old.values() if old is not None)])
+    after, before = each["after"], _original(root, each["before"])
+    if isinstance(before, Link):
+        _texts([before.target])
+    return Recorded(path, before, after, edit, each["wiring"] is True)
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """The same list, all of it texts. Raises TypeError."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("a text expected")
+    return values
 
 
 def fingerprint(entry: Entry | None) -> dict[str, Any] | None:

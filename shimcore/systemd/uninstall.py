@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from shimcore.errors import ShimError
 from shimcore.systemd import kubelet, record
+from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change
 from shimcore.systemd.entries import Entry, File, read, write
 from shimcore.systemd.install import UNITS
 from shimcore.systemd.record import Record, Recorded
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
-from shimcore.systemd.units import SERVICE, SOCKET
+from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
 
 
 @dataclass(slots=True)
@@ -78,11 +79,15 @@ def uninstall(removal: Removal, control: ServiceControl | None, *, now: bool) ->
         control.run("daemon-reload")
         yield _kubelet(control, now=now)
     if control is not None:
-        there = [unit for unit in (SOCKET, SERVICE) if read(root, f"{UNITS}/{unit}") is not None]
+        there = [
+            unit for unit in (SOCKET, SERVICE, BYPASS) if read(root, f"{UNITS}/{unit}") is not None
+        ]
         if there:
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
     yield from _apply(root, [change for change in removal.changes if not change.wiring])
+    for path in (BYPASS_LINK, FAILURES):
+        write(root, path, None)
     known.forget(root)
     if control is not None:
         control.run("daemon-reload")

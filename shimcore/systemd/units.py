@@ -1,4 +1,4 @@
-"""The texts of image-cri-shim.service and image-cri-shim.socket. Pure.
+"""The texts of image-cri-shim.service, its socket's and its bypass's. Pure.
 
 `contrib/systemd/` holds them as they are for the default settings.
 """
@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from shimcore.errors import ShimError
+from shimcore.systemd import bypass
 
 SERVICE = "image-cri-shim.service"
 SOCKET = "image-cri-shim.socket"
+BYPASS = bypass.BYPASS
 STATE_DIR = "/var/lib/image-cri-shim"
+BYPASS_LINK = f"{STATE_DIR}/{bypass.LINK_NAME}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,14 @@ def service_text(settings: UnitSettings = UnitSettings()) -> str:
         command=_word(settings.command.replace("$", "$$")),
         config=_word(settings.config_file.replace("$", "$$")),
         writable=" ".join(_word(f"-{path}") for path in settings.writable),
+        bypass=BYPASS,
+        counting=bypass.counting(BYPASS_LINK, SERVICE),
     )
+
+
+def bypass_text() -> str:
+    """The unit that stands in for the service."""
+    return bypass.bypass_text(BYPASS_LINK, SERVICE, SOCKET)
 
 
 def socket_text(settings: UnitSettings = UnitSettings()) -> str:
@@ -109,6 +119,10 @@ ExecStart={command} serve --file {config}
 # A configuration with faults fails the reload, and the one in force stays.
 ExecReload=/bin/sh -c 'exec "$$0" "$$@" >/dev/null' {command} serve --file {config} --dry-run
 ExecReload=/bin/kill -HUP $MAINPID
+# It serves, so nobody has to stand in for it any longer.
+ExecStartPost=-+/bin/systemctl --no-block stop {bypass}
+# Five failures within a minute: the bypass serves the socket, and tries the start from then on.
+ExecStopPost=-+{counting}
 Restart=always
 RestartSec=1
 # Ready when the socket serves and the runtime answers; `timeout` in the configuration bounds it.
@@ -123,8 +137,12 @@ SyslogIdentifier=image-cri-shim
 # Two descriptors for each connection. No core files: they would hold passwords.
 LimitNOFILE=65536
 LimitCORE=0
-# As kubelet and containerd have it: the node is lost without it.
-OOMScoreAdjust=-999
+# What a leak may take. Without one: 320 MiB of requests that are held or unanswered at the very
+# most (shimcore/relay/limits.py), 64 MiB of its own, 64 MiB that the kernel counts for sockets.
+MemoryMax=512M
+# Killed after every pod that uses more than it asked for, and before those whose memory is
+# guaranteed (-997): it is back in a second, which a pod is not.
+OOMScoreAdjust=-500
 
 # It runs as root because the runtime's socket and kubelet's files are root's, and has none of
 # root's powers over anything else.
@@ -140,8 +158,8 @@ ProtectSystem=strict
 # Not hidden: a docker configuration or a virtual environment may be there.
 ProtectHome=read-only
 PrivateTmp=yes
-PrivateDevices=yes
 PrivateMounts=yes
+# In place of PrivateDevices=, which needs a directory in /tmp and so cannot be had on a full disk.
 DevicePolicy=closed
 ProtectClock=yes
 ProtectControlGroups=yes

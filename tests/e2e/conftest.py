@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import images, wire
+from tests.e2e.support import images
 from tests.e2e.support.authority import TokenServer, issue_certificate
 from tests.e2e.support.containerd import DEBIAN, RELEASES, Containerd, Release
 from tests.e2e.support.cri_client import CriClient
@@ -182,9 +182,7 @@ def runtime(node: Containerd, public: Recorder) -> Iterator[Containerd]:
 def clear_node(node: Containerd) -> None:
     """Removes every pod and every image except the pause image."""
     with CriClient(node.socket) as client:
-        for pod in client.runtime_call("ListPodSandbox", {}).get(1, []):
-            assert isinstance(pod, bytes)
-            client.remove_pod(wire.text(wire.decode(pod), 1))
+        client.remove_pods()
         for name in client.store():
             if not name.startswith("pause.e2e/") and not name.startswith("sha256:"):
                 client.store_call("Delete", {1: name})

@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.conftest import refuse
 from tests.e2e.support import systemd_tree
 from tests.e2e.support.bare_tree import BareMachine, bare_machine
+from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.systemd_tree import PROJECT, Done, snapshot
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.e2e
 NAME = "image-cri-shim"
 SERVICE = f"{NAME}.service"
 SOCKET = f"{NAME}.socket"
+BYPASS = f"{NAME}-bypass.service"
 COMMAND = f"/usr/bin/{NAME}"
 CONFIG = f"/etc/{NAME}.yaml"
 STATE = f"/var/lib/{NAME}"
@@ -196,6 +198,23 @@ def test_the_cluster_part_is_bundled(machine: BareMachine, deb: Path) -> None:
     print(machine.journal("--output=cat"))
     assert "not installed" not in machine.journal()
     assert "t0ken" not in machine.journal()
+
+
+def test_a_damaged_bundle(machine: BareMachine, deb: Path) -> None:
+    """The socket leads to the runtime, for which no Python is needed; mended, the shim is back."""
+    dpkg(machine, "--install", machine.put(deb))
+    configure(machine, HUB.replace("fallback: deny\n", ""))
+    machine.systemctl("start", SERVICE)
+    bundle = machine.place(f"/usr/lib/{NAME}")
+    bundle.rename(bundle.with_name("gone"))
+    machine.run("systemctl", "kill", "--signal=KILL", SERVICE, check=True)
+    wait_for("the bypass", lambda: machine.shows(BYPASS, "ActiveState") == "active", 60)
+    with CriClient(machine.place(SHIM), timeout_s=20) as client:
+        assert client.version() == ("stand-in", "v1")
+    bundle.with_name("gone").rename(bundle)
+    wait_for("the shim", lambda: shim(machine, "status").returncode == 0, 60)
+    wait_for("its end", lambda: machine.shows(BYPASS, "ActiveState") == "inactive", 10)
+    assert shim(machine, "pull", "nginx").returncode == 0
 
 
 def test_removing_gives_kubelet_its_runtime_back(machine: BareMachine, deb: Path) -> None:

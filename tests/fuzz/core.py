@@ -19,6 +19,7 @@ from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
+from shimcore.relay.route import Route
 from shimcore.relay.streams import Budget
 from tests.fuzz.reader import Reader
 
@@ -129,7 +130,7 @@ class _Play:
         self.opens = mode & 1
         self.preface = mode & 2
         self.budget = Budget(limit=mode * 64)
-        self.core = Connection(self._opens, self.budget)
+        self.core = Connection(self._route, self.budget)
         preface = len(frames.PREFACE) if self.preface else 0
         self.up = _Direction(OWN_TO_UPSTREAM, preface=preface, ordered=False)
         self.down = _Direction(OWN_TO_CLIENT, preface=0, ordered=True)
@@ -137,8 +138,8 @@ class _Play:
         self.forwarded: set[int] = set()
         self.own_down = False  # a GOAWAY of the relay's own is on its way
 
-    def _opens(self, path: bytes) -> bool:
-        return bool(self.opens) and path == OPENED
+    def _route(self, path: bytes) -> Route:
+        return Route.OPEN if self.opens and path == OPENED else Route.PASS
 
     def run(self) -> None:
         try:

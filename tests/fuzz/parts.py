@@ -100,11 +100,13 @@ def requests(data: bytes) -> None:
         request = ImageRequest(method, reader.rest())
     except UnreadableRequestError:
         return
-    before = request.image
-    renamed = ImageRequest(method, request.named("a.example/b:c"))
-    assert renamed.image == "a.example/b:c"
-    assert request.image == before
-    assert ImageRequest(method, renamed.named(before)).named(before) == request.named(before)
+    before = request.images
+    others = [f"a.example/b:{number}" for number in range(len(before))]
+    renamed = ImageRequest(method, request.renamed(others))
+    assert renamed.images == others
+    assert request.images == before
+    if all(before):
+        assert ImageRequest(method, renamed.renamed(before)).images == before
 
 
 def config(data: bytes) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.fuzz import parts
+from tests.fuzz.answers import answers
 from tests.fuzz.core import core
 
 Harness = Callable[[bytes], None]
@@ -19,6 +20,7 @@ TARGETS: dict[str, Harness] = {
     "config": parts.config,
     "reference": parts.reference,
     "challenge": parts.challenge,
+    "answers": answers,
 }
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from shimcore.config import Config, parse_config
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.runtime import RegistryPuller, StandInRuntime
-from shimcore.images import Forward, ImageService, Refuse
+from shimcore.images import Decision, Forward, ImageService, Refuse
 from shimcore.pb import cri_pb2
 from shimcore.registry import RegistryClient
 from shimcore.runtime import RuntimeCallError, RuntimeClient
@@ -25,7 +25,7 @@ CALLER = {"username": "caller", "password": "callers-secret"}
 
 @dataclass
 class Pulled:
-    """How a pull ended: `name` is what the runtime was asked for in the caller's own call."""
+    """How a pull ended: `name` is what the runtime was asked for last."""
 
     name: str
     code: int
@@ -75,21 +75,27 @@ class Node:
         message = request.SerializeToString()
         started = time.monotonic()
         call = self.service.open(f"/runtime.{api}.ImageService/PullImage", message, timeout_s)
-        decision = call.decide_now()
-        if decision is None:
-            decision = await call.decide()
+        decision = call.decide_now() or await call.decide()
         if isinstance(decision, Refuse):
             return Pulled("", decision.code, decision.text, time.monotonic() - started)
-        sent = decision.message or message
         code, text = 0, ""
-        try:
-            await self.client.pull_image(sent, timeout_s=timeout_s, api=f"runtime.{api}")
-        except RuntimeCallError as error:
-            code, text = error.code, error.details
+        if isinstance(decision, Forward):
+            sent = decision.message or message
+            try:
+                await self.client.pull_image(sent, timeout_s=timeout_s)
+            except RuntimeCallError as error:
+                code, text = error.code, error.details
+            call.finished(code, False, text)
         seconds = time.monotonic() - started
-        call.finished(code, False)
-        name = cri_pb2.PullImageRequest.FromString(sent).image.image
-        return Pulled(name, code, text, seconds)
+        return Pulled(self.asked_runtime()[-1], code, text, seconds)
+
+    async def decide(self, image: str) -> Decision:
+        """The decision about a pull, which goes no further."""
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image))
+        call = self.service.open(
+            "/runtime.v1.ImageService/PullImage", request.SerializeToString(), None
+        )
+        return call.decide_now() or await call.decide()
 
     async def question(self, image: str) -> tuple[str, bool]:
         """One ImageStatus: the name under which it went on, and whether the image is there."""
@@ -114,7 +120,7 @@ class Node:
         if decision.message is not None:
             name = cri_pb2.ImageStatusRequest.FromString(decision.message).image.image
         there = await self.client.image_status(name, timeout_s=5)
-        call.finished(0, there is None)
+        call.finished(0, there is None, "")
         return name
 
     def names(self) -> set[str]:

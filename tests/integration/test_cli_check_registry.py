@@ -139,6 +139,49 @@ async def test_address_that_is_none() -> None:
     assert "my-secret" not in ran.err
 
 
+@pytest.mark.parametrize("output", ["table", "json"])
+async def test_a_bad_address_among_good_ones(tmp_path: Path, output: str) -> None:
+    """The good ones are checked, the bad one is said in one line, and the status is 1."""
+    async with DemoRegistry() as hub:
+        config = write_config(tmp_path, address=hub.address)
+        ran = await checked(config, "bad host", hub.address, "-o", output)
+    assert ran.status == 1
+    assert ran.error_lines == ["image-cri-shim: 'bad host': no image name can have this host"]
+    assert ran.out.count(hub.address) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://x/y",
+        "hub:99999",
+        "hub:0x10",
+        "http://[::1",
+        "http://[zz]:1",
+        "a..b:80",
+        "a\nb",
+        "a\tb:80",
+        "",
+        "a" * 3000,
+        "\udcff:80",
+    ],
+)
+async def test_odd_addresses(tmp_path: Path, address: str) -> None:
+    """One short line, status 1, no table."""
+    ran = await checked(write_config(tmp_path, address="http://hub:5000"), address)
+    assert (ran.status, ran.out, len(ran.error_lines)) == (1, "", 1)
+    assert len(ran.err) < 300
+    assert "unexpected" not in ran.err
+
+
+async def test_a_name_that_is_no_idna(tmp_path: Path) -> None:
+    """It cannot be resolved, and that is said as of any other."""
+    ran = await checked(write_config(tmp_path, address="http://hub:5000"), "http://xn--a")
+    assert ran.status == 1
+    assert ran.err == ""
+    assert "the name in http://xn--a cannot be resolved" in ran.out
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 async def test_terminal(tmp_path: Path, columns: int) -> None:
     """At any width the address, the verdict and the reason are whole; a spinner while it waits."""

@@ -83,7 +83,7 @@ async def test_images_and_lists(node: Node, tmp_path: Path) -> None:
     ran = await node.pull("nginx", "--list", str(path))
     assert (ran.status, ran.err) == (0, "")
     *lines, total = ran.out.splitlines()
-    assert sorted(line.split(" in ")[0] for line in lines) == [
+    assert sorted(line.split(" in ")[0].split(" from ")[0] for line in lines) == [
         "pulled docker.io/library/web:latest",
         "pulled nginx:latest",
         "pulled redis:latest",
@@ -146,7 +146,7 @@ async def test_terminal(node: Node) -> None:
     assert ran.status == 1
     assert "nginx:latest ━" in ran.plain
     assert "0 of 2" in ran.plain
-    assert "pulled nginx:latest in " in ran.plain
+    assert "pulled nginx:latest from 127.0.0.1:" in ran.plain
     assert "image-cri-shim: nothing:9: " in ran.plain.replace("\n", " ")
     assert ran.plain.rstrip().endswith("1 of 2 images pulled")
 

@@ -150,6 +150,17 @@ async def test_bad_name_alone(config: str) -> None:
     assert len(ran.error_lines) == 1
 
 
+async def test_a_url_is_not_a_name(hub: DemoRegistry, config: str) -> None:
+    """What is given for a name by mistake is said how to write, and the others are resolved."""
+    hub.add_image("library/nginx", "latest")
+    ran = await run("-f", config, "resolve", "http://x/y", "nginx", "-o", "json")
+    assert ran.status == 1
+    assert ran.error_lines == [
+        "image-cri-shim: an image name has no scheme: x/y for http://x/y",
+    ]
+    assert len(json.loads(ran.out)) == 1
+
+
 async def test_offline(hub: DemoRegistry, config: str) -> None:
     """Offline no registry is asked, and the first name that would be is shown."""
     ran = await run("-f", config, "resolve", "--offline", "nginx", "-o", "json")

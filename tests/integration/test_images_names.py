@@ -78,7 +78,7 @@ async def test_removal_takes_every_name_along(tmp_path: Path, mode: str) -> None
 
 async def test_user_of_an_image_is_that_of_the_image(tmp_path: Path) -> None:
     """Under its own name the runtime tells the same image as under the hub's."""
-    async with node(tmp_path) as made:
+    async with node(tmp_path, "names: both") as made:
         made.hub.add_image("library/nginx", "latest")
         await pulled(made, "nginx")
         own = await made.client.image_status("nginx", timeout_s=5)

@@ -99,7 +99,7 @@ async def test_change_bad_change_and_delete(tmp_path: Path, runtime: str, api: S
         assert origins["timeout"] == ("7m", "ConfigMap kube-system/image-cri-shim")
         assert origins["registries[0].priority"] == ("900", "ConfigMap kube-system/image-cri-shim")
         assert origins["registries[1].auth"] == ("robot:***", SECRET_NAME)
-        assert origins["names"] == ("both", "default")
+        assert origins["names"] == ("original", "default")
 
         state, table = await _status(shim)
         assert SECRET_NAME in state["sources"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import socket
+import time
 import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -85,7 +88,7 @@ async def test_calls_pulls_and_registries_are_counted(
     assert samples["image_cri_shim_call_seconds_count", frozenset((echo,))] == 3
     assert samples["image_cri_shim_pull_seconds_count", frozenset(("OK",))] == 1
     assert samples["image_cri_shim_pulls_in_flight", frozenset(())] == 0
-    assert samples["image_cri_shim_rewrites_total", frozenset((hub.host, "ok"))] == 1
+    assert samples["image_cri_shim_rewrites_total", frozenset((hub.host, "pulled"))] == 1
     assert samples["image_cri_shim_registry_state", frozenset((hub.host, "closed"))] == 1
     assert samples["image_cri_shim_config_generation", frozenset(())] == 1
     assert samples["image_cri_shim_connections_open", frozenset(())] == 1
@@ -129,3 +132,128 @@ async def test_an_address_in_use_is_one_line_and_status_1(
             assert await asyncio.to_thread(shim.wait) == 1
             assert f"metrics address 127.0.0.1:{port}" in shim.log
             assert "Traceback" not in shim.log
+
+
+def _exchange(port: int, request: bytes) -> bytes:
+    """What the server says to these bytes until it closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(request)
+        answer = b""
+        try:
+            while chunk := client.recv(65_536):
+                answer += chunk
+        except ConnectionResetError:
+            pass
+    return answer
+
+
+async def test_the_http_of_it(runtime: StandInRuntime, tmp_path: Path) -> None:
+    """GET and HEAD of /metrics; everything else has its status, and nothing is kept open."""
+    port = _free_port()
+    expected = {
+        b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n": 200,
+        b"GET /metrics?name[]=x HTTP/1.0\r\n\r\n": 200,
+        b"HEAD /metrics HTTP/1.1\r\nHost: h\r\n\r\n": 200,
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n": 404,
+        b"GET /../etc/passwd HTTP/1.1\r\nHost: h\r\n\r\n": 404,
+        b"POST /metrics HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nnine byte": 405,
+        b"\x16\x03\x01\x02\r\n\r\n": 400,
+        b"GET /metrics HTTP/2.0\r\n\r\n": 400,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n": 400,
+        b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 100_000: 431,
+    }
+    async with serving(tmp_path, runtime.socket_path, metrics=str(port)) as shim:
+        for request, status in expected.items():
+            answer = await asyncio.to_thread(_exchange, port, request)
+            assert answer.startswith(b"HTTP/1.1 %d " % status), (request[:50], answer[:200])
+            head, body = answer.split(b"\r\n\r\n", 1)
+            assert b"\r\nConnection: close" in head
+            if request.startswith(b"HEAD"):
+                assert body == b""
+            elif status == 200:
+                assert b"Content-Length: %d\r\n" % len(body) in head
+                assert b"Content-Type: text/plain; version=" in head
+        assert "Traceback" not in shim.log
+
+
+async def test_idle_connections_stop_nothing(runtime: StandInRuntime, tmp_path: Path) -> None:
+    """1,000 that say nothing: no thread for them, few descriptors, CRI and a scrape answer."""
+    port = _free_port()
+    async with (
+        serving(tmp_path, runtime.socket_path, metrics=str(port)) as shim,
+        grpc.aio.insecure_channel(f"unix:{shim.socket}") as channel,
+    ):
+        version: Any = channel.unary_unary("/runtime.v1.RuntimeService/Version")
+        await version(b"", timeout=10)
+        assert shim.process is not None
+        status = Path(f"/proc/{shim.process.pid}/status")
+        threads = _threads(status)
+        idle: list[socket.socket] = []
+        took = []
+        try:
+            for _ in range(50):
+                idle += await asyncio.to_thread(_connect, port, 20)
+                began = time.monotonic()
+                await version(b"", timeout=10)
+                took.append(time.monotonic() - began)
+            samples = _samples(await asyncio.to_thread(_scrape, port))
+            assert samples["image_cri_shim_connections_open", frozenset(())] >= 1
+            assert _threads(status) <= threads + 2
+            assert len(list(Path(f"/proc/{shim.process.pid}/fd").iterdir())) < 150
+        finally:
+            for client in idle:
+                client.close()
+        took.sort()
+        print(f"Version: median {took[25] * 1e3:.1f} ms, longest {took[-1] * 1e3:.1f} ms")
+        assert took[-1] < 2
+
+
+def _connect(port: int, number: int) -> list[socket.socket]:
+    return [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(number)]
+
+
+def _threads(status: Path) -> int:
+    return int(re.findall(r"Threads:\s+(\d+)", status.read_text())[0])
+
+
+async def test_scraping_without_a_pause(runtime: StandInRuntime, tmp_path: Path) -> None:
+    """While images come into the caches and leave them: every scrape is whole, calls answer."""
+    port = _free_port()
+    async with (
+        DemoRegistry() as hub,
+        serving(
+            tmp_path,
+            runtime.socket_path,
+            address=hub.address,
+            metrics=str(port),
+            negativeCacheTTL="30ms",
+            fallback="deny",
+        ) as shim,
+        grpc.aio.insecure_channel(f"unix:{shim.socket}") as channel,
+    ):
+        stop = asyncio.Event()
+        scrapers = [asyncio.create_task(_scrape_on(port, stop)) for _ in range(4)]
+        took = []
+        version: Any = channel.unary_unary("/runtime.v1.RuntimeService/Version")
+        pull: Any = channel.unary_unary(PULL)
+        for number in range(300):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await pull(_pull_request(f"none:{number}"), timeout=10)
+            began = time.monotonic()
+            await version(b"", timeout=10)
+            took.append(time.monotonic() - began)
+        stop.set()
+        texts = [text for scraper in scrapers for text in await scraper]
+        took.sort()
+        print(f"{len(texts)} scrapes; Version p99 {took[297] * 1e3:.1f} ms")
+        assert len(texts) > 20
+        assert all("process_resident_memory_bytes" in text for text in texts)
+        assert took[-1] < 2
+        assert "Error" not in shim.log
+
+
+async def _scrape_on(port: int, stop: asyncio.Event) -> list[str]:
+    texts = []
+    while not stop.is_set():
+        texts.append(await asyncio.to_thread(_scrape, port))
+    return texts

@@ -251,6 +251,21 @@ async def test_a_token_endpoint_that_talks_nonsense(
     assert "token realm" in answer.detail
 
 
+@pytest.mark.parametrize(("size_kib", "words"), [(65, "a token of 65 KiB"), (200, "more than")])
+async def test_a_token_that_is_too_large_is_refused(
+    client: RegistryClient, size_kib: int, words: str
+) -> None:
+    """In words; tokens of 150 repositories are kept, and sent with every question."""
+    body = b'{"token": "%s"}' % (b"t" * size_kib * 1024)
+    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+        demo.faults.respond.append(
+            (lambda request: request.path == "/token", Response(200, body=body))
+        )
+        answer = await ask(client, configured(demo.address, credentials=LOGIN))
+    assert answer.outcome is Outcome.UNREACHABLE
+    assert words in answer.detail
+
+
 async def test_bearer_is_preferred_where_both_are_offered(client: RegistryClient) -> None:
     """A password that need not be sent with every question is not."""
     async with DemoRegistry(users=USERS, auth="bearer") as demo:
@@ -365,15 +380,53 @@ async def test_redirects_end(client: RegistryClient, other: DemoRegistry) -> Non
     assert len(other.requests) == 6
 
 
-@pytest.mark.parametrize("location", ["ftp://x/y", "file:///etc/passwd", "http://[", "https://"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "ftp://x/y",
+        "file:///etc/passwd",
+        "http://[",
+        "https://",
+        "http://hub:99999/",
+        "http://hub:0/",
+        "http://user:S3cr3t/rest@hub/",
+        "http://a b/",
+        "/" + "x" * 9000,
+    ],
+)
 async def test_a_redirect_to_nowhere(
     client: RegistryClient, other: DemoRegistry, location: str
 ) -> None:
-    """Only http and https URLs are followed."""
+    """Only http and https URLs are followed; no part of another is repeated."""
     other.faults.respond.append((manifests, Response(307, {"Location": location})))
     answer = await ask(client, configured(other.address))
     assert answer.outcome is Outcome.UNREACHABLE
     assert "redirect" in answer.detail
+    assert "S3cr3t" not in answer.detail
+    assert client.states() == {other.host: "closed"}
+
+
+@pytest.mark.parametrize("host", ["xn--a", "xn--a.invalid", "a..b", "user:S3cr3t@x.invalid"])
+async def test_a_redirect_to_a_name_that_is_none(
+    client: RegistryClient,
+    other: DemoRegistry,
+    host: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line, no traceback; neither is it one as a token realm."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    other.faults.respond.append((manifests, Response(307, {"Location": f"http://{host}/"})))
+    redirected = await ask(client, configured(other.address))
+    other.faults.respond.clear()
+    challenge = {"WWW-Authenticate": f'Bearer realm="https://{host}/"'}
+    other.faults.respond.append((manifests, Response(401, challenge)))
+    challenged = await ask(client, configured(other.address, credentials=LOGIN))
+    for answer in (redirected, challenged):
+        assert answer.outcome is Outcome.UNREACHABLE
+        assert host.partition("@")[2] or host in answer.detail
+        assert "S3cr3t" not in answer.detail
+    assert caplog.records == []
 
 
 async def test_password_is_not_sent_to_a_plain_http_realm_on_another_host(
@@ -470,7 +523,9 @@ async def test_password_does_not_follow_a_redirect_of_the_token_realm(
     assert other.requests == []
 
 
-@pytest.mark.parametrize("realm", ["ftp://x/token", "token", "http://[", "https://"])
+@pytest.mark.parametrize(
+    "realm", ["ftp://x/token", "token", "http://[", "https://", "http://u:S3cr3t/x@hub/"]
+)
 async def test_a_realm_that_is_no_url(
     client: RegistryClient, other: DemoRegistry, realm: str
 ) -> None:
@@ -480,6 +535,7 @@ async def test_a_realm_that_is_no_url(
     answer = await ask(client, configured(other.address, credentials=LOGIN))
     assert answer.outcome is Outcome.UNAUTHORIZED
     assert "token realm" in answer.detail
+    assert "S3cr3t" not in answer.detail
 
 
 async def test_cookies_are_not_kept(client: RegistryClient, other: DemoRegistry) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import time
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 from shimcore.config import Credentials
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_http import Request, Response
-from shimcore.registry import Outcome, RegistryClient
+from shimcore.registry import Outcome, RegistryClient, RegistryState
 from shimcore.registry.manifest import MANIFEST_LIMIT_BYTES
 from tests.support.registries import LOGIN, candidate, configured
 
@@ -156,6 +158,7 @@ async def test_an_endless_manifest_is_cut_off(demo: DemoRegistry, client: Regist
     ("response", "words"),
     [
         (Response(429, {"Retry-After": "17"}), "too many requests; retry after 17 s"),
+        (Response(429, {"Retry-After": "1" * 5000}), "answered 429: too many requests"),
         (Response(500), "answered 500"),
         (Response(503), "answered 503"),
         (Response(418), "says nothing about the image"),
@@ -171,7 +174,9 @@ async def test_other_statuses_could_not_tell(
     answer = await client.head_manifest(registry, candidate(registry))
     assert answer.outcome is Outcome.UNREACHABLE
     assert words in answer.detail
+    assert len(answer.detail) < 200
     assert client.states() == {registry.host: "closed"}
+    assert client.health()[registry.host].state is RegistryState.FAILING
 
 
 async def test_refused_connection_says_so(client: RegistryClient) -> None:
@@ -367,15 +372,100 @@ async def test_a_silent_registry_costs_a_question_only_the_trials_grace(demo: De
     assert elapsed_s < 1.4
 
 
-async def test_pulls_teach_the_breaker(demo: DemoRegistry, client: RegistryClient) -> None:
-    """A pull that could not reach the registry opens it, one that worked closes it."""
+@pytest.mark.parametrize("patience_s", [0.02, 0.2])
+async def test_a_caller_that_gives_up_is_not_the_registrys_failure(
+    demo: DemoRegistry, client: RegistryClient, patience_s: float
+) -> None:
+    """Deadlines and cancellations of callers, however many, while it takes its time."""
+    demo.faults.hang = always
     registry = configured(demo.address)
-    client.report_pull(registry, ok=False, reachable=False)
+    for number in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await client.head_manifest(registry, candidate(registry, tag=f"v{number}"))
+    assert client.states() == {registry.host: "closed"}
+    assert client.health()[registry.host].state is RegistryState.NOT_ASKED
+
+
+async def test_a_caller_as_patient_as_the_probe_hides_no_silence(demo: DemoRegistry) -> None:
+    """Its own limit, the same as the probe's, may run out a moment before."""
+    client = RegistryClient([], probe_timeout_s=2.0)
+    registry = configured(demo.address)
+    await client.head_manifest(registry, candidate(registry))  # the libraries are loaded
+    demo.faults.hang = always
+
+    async def ask(tag: str) -> None:
+        async with asyncio.timeout(2.0):
+            await client.head_manifest(registry, candidate(registry, tag=tag))
+
+    await asyncio.gather(ask("a"), ask("b"), return_exceptions=True)
+    await asyncio.sleep(0.05)  # the questions end a turn after those who asked
     assert client.states() == {registry.host: "open"}
-    client.report_pull(registry, ok=True, reachable=True)
+    await client.aclose()
+
+
+async def test_no_descriptor_left_is_not_the_registrys_failure(
+    demo: DemoRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shortage is this process's, and every registry would be left alone for it."""
+
+    async def connect_tcp(*_: object, **__: object) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    registry = configured(demo.address)
+    with monkeypatch.context() as patched:
+        patched.setattr(anyio, "connect_tcp", connect_tcp)
+        answer = await client.head_manifest(registry, candidate(registry))
+    assert answer.outcome is Outcome.UNREACHABLE
+    assert "Too many open files" in answer.detail
     assert client.states() == {registry.host: "closed"}
-    client.report_pull(registry, ok=False, reachable=True)
-    assert client.states() == {registry.host: "closed"}
+
+
+async def test_a_dead_address_behind_one_images_redirect_leaves_the_registry_in_use(
+    demo: DemoRegistry, client: RegistryClient
+) -> None:
+    """The registry answered; what it points to for one image is not it."""
+    async with DemoRegistry() as gone:
+        pass
+    digest = demo.add_image("library/nginx", "latest")
+    moved = Response(307, {"Location": f"{gone.address}/manifest"})
+    demo.faults.respond.append((lambda request: request.target.endswith("/moved"), moved))
+    registry = configured(demo.address)
+    answer = await client.head_manifest(registry, candidate(registry, tag="moved"))
+    assert "refused the connection" in answer.detail
+    assert (await client.head_manifest(registry, candidate(registry))).digest == digest
+
+
+async def test_health_tells_what_the_questions_met() -> None:
+    """Refused, then taken, then down: each with its reason."""
+    async with DemoRegistry(auth="basic", users={"admin": LOGIN.password}) as demo:
+        registry = configured(demo.address, credentials=Credentials("admin", "wrong-one"))
+        client = RegistryClient([registry], probe_timeout_s=5)
+        assert client.health()[registry.host].state is RegistryState.NOT_ASKED
+        await client.head_manifest(registry, candidate(registry))
+        health = client.health()[registry.host]
+        assert health.state is RegistryState.LOGIN_REFUSED
+        assert health.reason == "the login was refused (401)"
+        corrected = configured(demo.address, credentials=LOGIN)
+        await client.head_manifest(corrected, candidate(corrected))
+        assert client.health()[registry.host].state is RegistryState.IN_USE
+    await client.head_manifest(registry, candidate(registry, tag="other"))
+    health = client.health()[registry.host]
+    assert health.state is RegistryState.DOWN
+    assert "refused the connection" in health.reason
+    assert health.retry_in_s is not None
+    await client.aclose()
+
+
+async def test_health_knows_a_token_server_that_refuses() -> None:
+    """A login refused there is refused."""
+    async with DemoRegistry(auth="bearer", users={"admin": LOGIN.password}) as demo:
+        registry = configured(demo.address, credentials=Credentials("admin", "wrong-one"))
+        client = RegistryClient([registry], probe_timeout_s=5)
+        report = await client.ping(registry)
+        assert report.login == "refused"
+        assert client.health()[registry.host].state is RegistryState.LOGIN_REFUSED
+        await client.aclose()
 
 
 async def test_states_know_every_configured_registry() -> None:

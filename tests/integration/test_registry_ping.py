@@ -215,6 +215,94 @@ async def test_questions_go_through_the_environments_proxy(
     ]
 
 
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("http://us3r:S3cr3t/r3st@proxy.invalid:3128", "S_PROXY cannot be used: it is not http://"),
+        ("http://us3r:S3cr3t@127.0.0.1:99999", "S_PROXY cannot be used: its port"),
+        ("http://us3r:S3cr3t@127.0.0.1:1", "the proxy 127.0.0.1:1 refused the connection"),
+        ("http://us3r:S3cr3t@proxy.invalid", "the name in the proxy proxy.invalid:80 cannot be"),
+    ],
+)
+async def test_a_proxys_password_is_in_no_text(
+    client: RegistryClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    proxy: str,
+    words: str,
+) -> None:
+    """Whatever is wrong with the proxy, it is said without any part of its login."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    registry = configured("https://hub.example:5000")
+    answer = await client.head_manifest(registry, candidate(registry))
+    report = await client.ping(registry)
+    health = client.health()[registry.host]
+    for detail in (answer.detail, report.detail, health.reason):
+        assert words in detail
+    said = f"{answer!r} {report!r} {health!r} {caplog.text}"
+    assert not [secret for secret in ("us3r", "S3cr3t", "r3st") if secret in said]
+
+
+async def test_a_proxy_that_wants_a_login(
+    client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told by its status; what else the proxy says may be what it was sent."""
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 407 not us3r:S3cr3t\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("HTTPS_PROXY", f"http://us3r:S3cr3t@127.0.0.1:{port}")
+    monkeypatch.setenv("NO_PROXY", "")
+    registry = configured("https://hub.example:5000")
+    answer = await client.head_manifest(registry, candidate(registry))
+    server.close()
+    await server.wait_closed()
+    assert asked[0].startswith(b"CONNECT hub.example:5000 HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic dXMzcjpTM2NyM3Q=" in asked[0]
+    assert answer.detail == (
+        f"the proxy 127.0.0.1:{port} did not let the connection through (407): it wants a login, "
+        "http://user:password@host:port"
+    )
+
+
+async def test_tls_through_a_proxy(
+    client: RegistryClient, ca: PrivateCA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CONNECT, then the registry's own TLS: nothing of the bounds stands in its way."""
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        inward, outward = await asyncio.open_connection(*demo.host.split(":"))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(4096):
+                sink.write(data)
+            sink.close()
+
+        await asyncio.gather(copy(reader, outward), copy(inward, writer))
+
+    async with DemoRegistry(tls=ca.issue("hub.example").context()) as demo:
+        server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        registry = configured("https://hub.example", ca_file=ca.ca_file)
+        report = await client.ping(registry)
+        await client.aclose()
+        server.close()
+        await server.wait_closed()
+    assert report.ok, report
+    assert report.tls is not None
+    assert report.tls.verified
+
+
 def test_the_values_can_be_had_without_an_http_library() -> None:
     """Importing the package costs no HTTP library; the command line starts the faster for it."""
     code = "import sys, shimcore.registry; print('httpx' in sys.modules)"

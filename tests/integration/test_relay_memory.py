@@ -16,7 +16,9 @@ import pytest
 
 from shimcore.pb import cri_pb2
 from shimcore.relay import frames
+from shimcore.relay.events import Metadata
 from shimcore.relay.messages import write_message
+from shimcore.relay.route import Route
 from shimcore.relay.shell import Relay
 from shimcore.relay.work import Decided, Decision, HeldCall
 from tests.support import raw
@@ -109,11 +111,17 @@ async def test_a_connection_that_is_over(tmp_path: Path, no_collections: None) -
         await reader.read(-1)
         writer.close()
 
-    def open_call(path: bytes, message: bytes, timeout_s: float | None) -> HeldCall:
+    def open_call(
+        path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> HeldCall:
         return AsItCame()
 
     runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
-    relay = Relay(lambda: runtime, lambda path: path == PULL.encode(), open_call)
+    relay = Relay(
+        lambda: runtime,
+        lambda path: Route.OPEN if path == PULL.encode() else Route.PASS,
+        open_call,
+    )
     loop = asyncio.get_running_loop()
     async with (
         await asyncio.start_unix_server(answers, runtime),
@@ -143,7 +151,7 @@ class AsItCame:
     async def decide(self) -> Decision:
         return None
 
-    def finished(self, status: int, empty: bool) -> None:
+    def finished(self, status: int, empty: bool, message: str) -> None:
         """Nothing is learnt from it."""
 
 

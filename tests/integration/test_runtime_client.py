@@ -62,7 +62,8 @@ async def test_it_tells_version_and_readiness(
 async def test_a_pulled_image_is_there_and_can_be_removed(client: RuntimeClient) -> None:
     """Pull, status by several names, remove."""
     assert await client.image_status(HUB_NGINX, timeout_s=T_S) is None
-    reference = await client.pull_image(pull_request(HUB_NGINX), timeout_s=T_S)
+    answer = await client.pull_image(pull_request(HUB_NGINX), timeout_s=T_S)
+    reference = cri_pb2.PullImageResponse.FromString(answer).image_ref
     found = await client.image_status(HUB_NGINX, timeout_s=T_S)
     assert found is not None
     assert found.id == reference

@@ -86,7 +86,8 @@ async def test_a_name_given_to_a_pulled_image_is_seen_by_cri(client: RuntimeClie
     """What the shim does after a pull: the original name, on the record that the pull made."""
     spec = cri_pb2.ImageSpec(image=HUB_NGINX)
     request = cri_pb2.PullImageRequest(image=spec).SerializeToString()
-    image_id = await client.pull_image(request, timeout_s=T_S)
+    answer = await client.pull_image(request, timeout_s=T_S)
+    image_id = cri_pb2.PullImageResponse.FromString(answer).image_ref
     pulled = await client.store_get(HUB_NGINX, timeout_s=T_S)
     assert pulled is not None
     await client.store_create(replace(pulled, name=NGINX), timeout_s=T_S)

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from shimcore.daemon import asking
 from shimcore.daemon.asking import Condition, place_of, status
 from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
 from shimcore.pb import cri_pb2
@@ -385,3 +386,16 @@ def _resident_kib(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise AssertionError("no VmRSS")
+
+
+async def test_status_of_a_bypass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is at the admin socket, the shim's own is served, systemd's sign of it is there."""
+    process = ServeProcess(tmp_path, tmp_path / "runtime.sock")
+    monkeypatch.setattr(asking, "SIGN", str(tmp_path))
+    assert status(place_of(str(process.file))).condition is Condition.NOT_RUNNING
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(process.socket)
+        other.listen()
+        found = status(place_of(str(process.file)))
+    assert found.condition is Condition.BYPASS
+    assert "does not start" in found.detail[0]

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shimcore.config import CacheSettings, Config, Credentials, Fallback, Names, Registry
+from shimcore.images.attempts import Attempt, Result
 from shimcore.images.places import places_of
 from shimcore.images.resolver import Resolver
-from shimcore.images.wording import printable, reason, refusal
+from shimcore.images.wording import reason, refusal, shortened
 from shimcore.pb import cri_pb2
 from shimcore.reference import Mirror, Reference, parse_reference
 from shimcore.registry.answers import Outcome
@@ -62,8 +63,9 @@ def registries(draw: st.DrawFn, number: int) -> Registry:
 
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
-    """A hub and up to three registries, best first."""
-    all_of_them = tuple(draw(registries(number)) for number in range(draw(st.integers(1, 4))))
+    """A hub and up to three registries, best first; no host is given twice."""
+    drawn = [draw(registries(number)) for number in range(draw(st.integers(1, 4)))]
+    all_of_them = tuple({registry.host: registry for registry in drawn}.values())
     return replace(
         config_of(),
         hub=all_of_them[0],
@@ -212,7 +214,16 @@ def test_reason_never_has_the_secret_nor_a_line_break(text: str, secret: str) ->
 @given(st.dictionaries(components, st.text(), max_size=30), st.text())
 def test_refusal_is_bounded_and_printable(reasons: dict[str, str], image: str) -> None:
     """Whatever registries say."""
-    text = refusal(image, reasons)
-    assert len(text) <= 3000
+    attempts = [Attempt(host, Result.FAILED, reason(text)) for host, text in reasons.items()]
+    text = refusal(image, attempts)
+    assert len(text.encode()) <= 4096
     assert text.isprintable()
-    assert printable(text, 3000) == text
+
+
+@given(st.text(), st.integers(8, 300))
+def test_shortened_keeps_both_ends(text: str, limit: int) -> None:
+    """In bytes; and what fits is not touched."""
+    short = shortened(text, limit)
+    assert len(short.encode(errors="replace")) <= limit
+    if len(text.encode(errors="replace")) <= limit:
+        assert short == text

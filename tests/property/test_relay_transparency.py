@@ -9,6 +9,7 @@ from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import Notice
+from shimcore.relay.route import Route
 
 HELLO = frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0)
 
@@ -39,7 +40,7 @@ def test_any_frames_without_an_opened_call_pass_verbatim(
     request: list[bytes], response: list[bytes], sizes: list[int]
 ) -> None:
     """Legal or not: upstream and the client judge them, each in its own words."""
-    core = Connection(lambda path: False)
+    core = Connection(lambda path: Route.PASS)
     sent = HELLO + b"".join(request)
     answered = frames.frame(frames.SETTINGS, 0, 0) + b"".join(response)
     up, down = chunks(sent, sizes), chunks(answered, sizes)
@@ -58,7 +59,7 @@ def test_any_frames_without_an_opened_call_pass_verbatim(
 @given(st.binary(max_size=300), cuts)
 def test_anything_instead_of_a_preface_passes_verbatim(data: bytes, sizes: list[int]) -> None:
     """Whatever the client speaks, in whatever pieces."""
-    core = Connection(lambda path: True)
+    core = Connection(lambda path: Route.OPEN)
     for chunk in chunks(data, sizes):
         core.from_client(chunk)
     out = b"".join(core.take_to_upstream())
@@ -71,7 +72,7 @@ def test_garbage_after_the_handshake_never_breaks_the_core(
     request: bytes, response: bytes, sizes: list[int]
 ) -> None:
     """It passes, waits for a frame's end, or is a FrameError; it is never invented."""
-    core = Connection(lambda path: True)
+    core = Connection(lambda path: Route.OPEN)
     core.from_client(HELLO)
     core.from_upstream(frames.frame(frames.SETTINGS, 0, 0))
     core.take_to_client()

@@ -19,6 +19,7 @@ from h2.settings import SettingCodes
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
 from shimcore.relay.messages import write_message
+from shimcore.relay.route import Route
 from tests.support.conversation_checks import check, check_outcome, check_windows
 from tests.support.h2_endpoint import Endpoint, reframe
 
@@ -44,9 +45,10 @@ class Call:
     sent: int = 0
     client_done: bool = False  # END_STREAM or RST_STREAM has gone out
     client_reset: bool = False
-    decision: str = ""  # "forward", "refuse", "cancelled"
+    decision: str = ""  # "forward", "refuse", "answer", "cancelled"
     expected: bytes | None = None  # the request that upstream has to get; None: `body`
     refusal: tuple[int, bytes] | None = None
+    answer: bytes = b""  # the DATA that the shim answers with
     # upstream's side
     arrived: bool = False
     received: bytearray = field(default_factory=bytearray)
@@ -76,7 +78,7 @@ class Conversation:
         self.calm = self.random.random() < 0.3  # few odd things, so that much gets through
         self.client = Endpoint(client=True)
         self.server = Endpoint(client=False)
-        self.core = Connection(lambda path: path == OPENED)
+        self.core = Connection(lambda path: Route.OPEN if path == OPENED else Route.PASS)
         self.pipes: dict[str, bytearray] = {
             name: bytearray() for name in ("c>r", "r>u", "u>r", "r>c")
         }
@@ -174,12 +176,16 @@ class Conversation:
         if kind < 0.3:
             if self.refuse(call):
                 del self.deciding[stream]
+        elif kind < 0.6:
+            if self.answer(call):
+                del self.deciding[stream]
         else:
             del self.deciding[stream]
-            message = None if kind < 0.5 else self.rewritten(event.message)
+            message = None if kind < 0.7 else self.rewritten(event.message)
             assert self.core.forward(stream, message)
             assert not self.core.forward(stream, message), "forwarded twice"
             assert not self.core.refuse(stream, 1, "")
+            assert not self.core.answer(stream, b"")
             call.decision = "forward"
             self.awaiting.add(stream)
             if message is not None:
@@ -202,6 +208,22 @@ class Conversation:
         call.decision = "refuse"
         wire = {"100 % nö": b"100 %25 n%C3%B6"}.get(text, text.encode())
         call.refusal = (code, wire)
+        self.client.forgotten.add(call.stream)
+        return True
+
+    def answer(self, call: Call) -> bool:
+        content = self.random.randbytes(self.random.choice([0, 1, 80, 80, 700, 3000]))
+        if self.large and self.random.random() < 0.2:
+            content = self.random.randbytes(self.random.randint(10_000, 150_000))
+        begun = self.core._state.opened[call.stream].answer
+        if not self.core.answer(call.stream, content):
+            assert self.core._upstream_side.passing_block(call.stream), "answer refused"
+            return False
+        call.decision = "answer"
+        call.answer = write_message(content)
+        if begun:
+            call.decision = "refuse"
+            call.refusal = (13, b"image-cri-shim: the runtime answered a call that it had not got")
         self.client.forgotten.add(call.stream)
         return True
 
@@ -344,6 +366,7 @@ class Conversation:
 
     def server_events(self, events: Iterable[object]) -> None:
         for event in events:
+            assert not isinstance(event, h2.events.PingReceived), "the client's PING went on"
             if isinstance(event, h2.events.PingAckReceived):
                 self.pongs["server"] += 1
             if isinstance(event, h2.events.SettingsAcknowledged):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import hpack
@@ -10,6 +10,7 @@ import hpack
 from shimcore.relay import frames
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import Event
+from shimcore.relay.route import Route
 from shimcore.relay.streams import Budget
 
 PULL = b"/images/Pull"
@@ -69,9 +70,12 @@ class Wire:
         *,
         shaken: bool = True,
         budget: Budget | None = None,
-        opens: Callable[[bytes], bool] = lambda path: path == PULL,
+        route: Route = Route.OPEN,
     ) -> None:
-        self.core = Connection(opens, budget)
+        self.strict = route is Route.STRICT
+        self.core = Connection(
+            lambda path: route if path == PULL else Route.PASS, budget, lambda: self.strict
+        )
         self.request_encoder = hpack.Encoder()
         self.response_encoder = hpack.Encoder()
         self.client_decoder = hpack.Decoder()

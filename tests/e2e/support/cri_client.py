@@ -168,6 +168,12 @@ class CriClient:
         self.runtime_call("StopPodSandbox", {1: pod})
         self.runtime_call("RemovePodSandbox", {1: pod})
 
+    def remove_pods(self) -> None:
+        """Stops and removes every pod that there is."""
+        for pod in self.runtime_call("ListPodSandbox", {}).get(1, []):
+            assert isinstance(pod, bytes)
+            self.remove_pod(wire.text(wire.decode(pod), 1))
+
     # --- containerd's image store ---
 
     def store_call(self, name: str, fields: Fields) -> Decoded:

@@ -28,18 +28,18 @@ def wait_for(what: str, ready: Callable[[], bool], timeout_s: float) -> float:
     return time.monotonic() - started
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on."""
+def free_port(ip: str = "127.0.0.1") -> int:
+    """A TCP port of that address that nothing listens on."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((ip, 0))
         return int(probe.getsockname()[1])
 
 
-def tcp_answers(port: int) -> bool:
-    """Whether something accepts connections on that port of 127.0.0.1."""
+def tcp_answers(port: int, ip: str = "127.0.0.1") -> bool:
+    """Whether something accepts connections on that port."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((ip, port)) == 0
 
 
 def unix_answers(path: Path) -> bool:

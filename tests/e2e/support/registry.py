@@ -14,7 +14,10 @@ from .process import Process, free_port, tcp_answers
 
 
 class Registry(Process):
-    """One registry on a port of 127.0.0.1 that stays its own over stop and start."""
+    """One registry on a port of `ip` that stays its own over stop and start.
+
+    With a `name`, that is what it is called; only who is told the name's address can use it.
+    """
 
     def __init__(
         self,
@@ -23,15 +26,19 @@ class Registry(Process):
         login: str = "",
         certificate: Certificate | None = None,
         tokens: TokenServer | None = None,
+        ip: str = "127.0.0.1",
+        name: str = "",
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.login = login
         self.certificate = certificate
         self.tokens = tokens
-        self.port = free_port()
-        self.host = f"127.0.0.1:{self.port}"
-        self.address = f"{'https' if certificate else 'http'}://{self.host}"
+        self.ip = ip
+        self.port = free_port(ip)
+        self.host = f"{name or ip}:{self.port}"
+        self.scheme = "https" if certificate else "http"
+        self.address = f"{self.scheme}://{self.host}"
         config = directory / "config.json"  # JSON is YAML
         config.write_text(json.dumps(self._config()))
         super().__init__(
@@ -42,7 +49,7 @@ class Registry(Process):
         )
 
     def _config(self) -> dict[str, Any]:
-        http: dict[str, Any] = {"addr": self.host, "relativeurls": True}
+        http: dict[str, Any] = {"addr": f"{self.ip}:{self.port}", "relativeurls": True}
         if self.certificate:
             tls = {"certificate": self.certificate.certificate, "key": self.certificate.key}
             http["tls"] = {name: str(path) for name, path in tls.items()}
@@ -79,7 +86,7 @@ class Registry(Process):
 
     def serve(self) -> float:
         """Seconds until it accepts connections."""
-        return self.start(lambda: tcp_answers(self.port))
+        return self.start(lambda: tcp_answers(self.port, self.ip))
 
     def pusher(self, *repositories: str) -> Pusher:
         """An upload session; behind tokens it may write to `repositories` only."""
@@ -90,7 +97,7 @@ class Registry(Process):
             authorization = f"Bearer {self.tokens.issue(scopes)}"
         elif self.login:
             authorization = f"Basic {base64.b64encode(self.login.encode()).decode()}"
-        return Pusher(self.address, authorization, ca)
+        return Pusher(f"{self.scheme}://{self.ip}:{self.port}", authorization, ca)
 
     def push(self, image: Image, repository: str, tag: str) -> None:
         """One image; with many, keep one `pusher()` open."""

@@ -67,7 +67,7 @@ def test_all_faults_come_at_once() -> None:
         ("shim: /run/a\ncri: unix:///run/a", "cri", "the same"),
         ("shim: /run/a\nadmin: /run/a", "admin", "a path of its own"),
         ("fallback: maybe", "fallback", "one of allow, deny"),
-        ("names: all", "names", "one of both, original, registry"),
+        ("names: all", "names", "one of original, both, registry"),
         ("metrics: localhost", "metrics", "host:port"),
         ("metrics: ':99999'", "metrics", "host:port"),
         ("metrics: '::1:99'", "metrics", "host:port"),

@@ -87,7 +87,7 @@ def test_only_the_address_is_required() -> None:
     assert (config.hub.priority, config.hub.credentials) == (1000, None)
     assert (config.timeout_s, config.reload_interval_s) == (900.0, 15.0)
     assert (config.probe_timeout_s, config.negative_cache_ttl_s) == (3.0, 15.0)
-    assert (config.fallback, config.names) == (Fallback.ALLOW, Names.BOTH)
+    assert (config.fallback, config.names) == (Fallback.ALLOW, Names.ORIGINAL)
     assert (config.exclude, config.metrics, config.notices) == ((), None, ())
     assert config.state_dir == "/var/lib/image-cri-shim"
     assert (config.cache.size, config.cache.ttl_s, config.cache.domain_ttl_s) == (1024, 1800, 600)

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from shimcore.config import Config, Registry, parse_config
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.images import Decision, Forward, ImageService
+from shimcore.images.decision import Answer
+from shimcore.images.journal import Journal
+from shimcore.images.names import Names
 from shimcore.images.places import Places, places_of
 from shimcore.pb import cri_pb2
 from shimcore.reference import Reference, parse_reference
 from shimcore.registry.answers import ManifestAnswer, Outcome
-from shimcore.runtime import Descriptor, ImageOnNode, ImageRecord, RuntimeCallError, StatusCode
+from shimcore.runtime import (
+    Blob,
+    Descriptor,
+    ImageOnNode,
+    ImageRecord,
+    Ingest,
+    RuntimeCallError,
+    StatusCode,
+)
 
 PULL = "/runtime.v1.ImageService/PullImage"
 STATUS = "/runtime.v1.ImageService/ImageStatus"
@@ -71,7 +84,6 @@ class FakeRegistries:
     breakers: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-    reports: list[tuple[str, bool, bool]] = field(default_factory=list)
     together: int = 0
     default: Outcome = Outcome.ABSENT
     detail: str = ""
@@ -96,9 +108,6 @@ class FakeRegistries:
     def states(self) -> Mapping[str, str]:
         return self.breakers
 
-    def report_pull(self, registry: Registry, ok: bool, reachable: bool) -> None:
-        self.reports.append((registry.host, ok, reachable))
-
 
 class FakeRuntime:
     """A node with an image store; pulls succeed unless told otherwise."""
@@ -118,6 +127,17 @@ class FakeRuntime:
         self.store_fault: Exception | None = None
         self.digest = DIGEST
         self.pull_s = 0.0
+        self.pull_steps: dict[str, Callable[[cri_pb2.PullImageRequest], Awaitable[None]]] = {}
+        """Host → what happens between a pull's request and its end."""
+        self.metadata: list[tuple[tuple[str, str | bytes], ...]] = []
+        self.hidden: dict[str, int] = {}
+        """Name → for how many more looks ImageStatus does not show what the store has of it."""
+        self.listed: list[Ingest] | None = None
+        """What is being fetched; None: the runtime has no content store."""
+        self.blobs: dict[str, Blob] = {}
+        self.manifests: dict[str, bytes] = {}
+        self.config: dict[str, object] = {}
+        self.dumped_sandbox_image = ""
         self.on_update: Callable[[str], None] = lambda name: None
 
     def pulled(self, name: str, digest: str | None = None) -> None:
@@ -128,7 +148,8 @@ class FakeRuntime:
         if not reference.digest:
             names.add(str(reference))
         for each in names:
-            self.records[each] = record(each, target)
+            there = self.records.get(each)
+            self.records[each] = record(each, target, there.created_at if there else time.time())
 
     def names(self) -> set[str]:
         """Names on the node, IDs aside."""
@@ -143,18 +164,54 @@ class FakeRuntime:
         reference = parse_reference(image)
         wanted = str(replace(reference, tag=None) if reference.digest else reference)
         found = self.records.get(wanted)
-        return None if found is None else ImageOnNode(image_id(found.target.digest), (), ())
+        if self.hidden.get(wanted, 0) > 0:
+            self.hidden[wanted] -= 1
+            found = None
+        if found is None:
+            return None
+        digest = found.target.digest
+        names = [n for n, one in self.records.items() if one.target.digest == digest]
+        names = [n for n in names if not n.startswith("sha256:")]
+        tags = tuple(name for name in names if "@" not in name)
+        digests = tuple(name for name in names if "@" in name)
+        return ImageOnNode(image_id(digest), tags, digests)
+
+    async def info(self, timeout_s: float | None) -> dict[str, str]:
+        self._check()
+        return {"config": json.dumps(self.config)}
+
+    async def sandbox_image(self, timeout_s: float) -> str:
+        return self.dumped_sandbox_image
+
+    async def ingests(self, *, timeout_s: float | None) -> list[Ingest]:
+        self._check()
+        if self.listed is None:
+            raise RuntimeCallError(StatusCode.UNIMPLEMENTED, "unknown service")
+        return self.listed
+
+    async def blob(self, digest: str, *, timeout_s: float | None) -> Blob | None:
+        return self.blobs.get(digest)
+
+    async def manifest(self, digest: str, *, timeout_s: float | None) -> bytes | None:
+        return self.manifests.get(digest)
 
     async def pull_image(
-        self, request: bytes, *, timeout_s: float | None, api: str | None = None
-    ) -> str:
+        self,
+        request: bytes,
+        *,
+        timeout_s: float | None,
+        metadata: tuple[tuple[str, str | bytes], ...] = (),
+    ) -> bytes:
         self._check()
+        self.metadata.append(metadata)
         parsed = cri_pb2.PullImageRequest.FromString(request)
         self.pulls.append(parsed)
         name = parsed.image.image
         host = parse_reference(name).domain
         try:
             await asyncio.sleep(self.pull_s)
+            if host in self.pull_steps:
+                await self.pull_steps[host](parsed)
             if host in self.hanging:
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -164,7 +221,8 @@ class FakeRuntime:
         if fault is not None:
             raise fault
         self.pulled(name)
-        return image_id(self.digest)
+        target = parse_reference(name).digest or self.digest
+        return cri_pb2.PullImageResponse(image_ref=image_id(target)).SerializeToString()
 
     async def store_supported(self, *, timeout_s: float | None) -> bool:
         self._check()
@@ -178,14 +236,15 @@ class FakeRuntime:
         await self._store_call()
         if record.name in self.records:
             return False
-        self.records[record.name] = record
+        self.records[record.name] = replace(record, created_at=time.time())
         return True
 
     async def store_update(self, record: ImageRecord, *, timeout_s: float | None) -> None:
         await self._store_call()
         if record.name not in self.records:
             raise RuntimeCallError(StatusCode.NOT_FOUND, record.name)
-        self.records[record.name] = record
+        created_at = self.records[record.name].created_at
+        self.records[record.name] = replace(record, created_at=created_at)
         self.on_update(record.name)
 
     async def store_delete(self, name: str, *, timeout_s: float | None) -> bool:
@@ -211,11 +270,10 @@ def image_id(digest: str) -> str:
     return "sha256:" + hashlib.sha256(digest.encode()).hexdigest()
 
 
-def record(name: str, digest: str) -> ImageRecord:
+def record(name: str, digest: str, created_at: float = 1.0) -> ImageRecord:
     """A record as a pull makes it."""
-    return ImageRecord(
-        name, MANAGED, Descriptor("application/vnd.oci.image.index.v1+json", digest, 7)
-    )
+    target = Descriptor("application/vnd.oci.image.index.v1+json", digest, 7)
+    return ImageRecord(name, MANAGED, target, created_at)
 
 
 @dataclass
@@ -226,13 +284,16 @@ class Bench:
     registries: FakeRegistries = field(default_factory=FakeRegistries)
     runtime: FakeRuntime = field(default_factory=FakeRuntime)
     clock: Clock = field(default_factory=Clock)
+    journal: str | None = None
 
     def __post_init__(self) -> None:
-        self.service = ImageService(self.config, self.registries, self.runtime, self.clock)
+        self.restart()
 
     def restart(self) -> None:
-        """A new service, as after a reload or a restart of the shim."""
-        self.service = ImageService(self.config, self.registries, self.runtime, self.clock)
+        """A new service, as after a restart of the shim."""
+        names = Names(self.runtime, Journal(self.journal))
+        self.service = ImageService(self.config, self.registries, self.runtime, names, self.clock)
+        self.names = names
 
     async def decide(self, method: str, message: bytes, timeout_s: float | None = None) -> Decision:
         """The decision of one call that is not followed any further."""
@@ -248,18 +309,18 @@ class Bench:
         if decision is None:
             decision = await call.decide()
         if isinstance(decision, Forward):
-            call.finished(await self._sent_on(decision.message or message), False)
+            call.finished(*await self._sent_on(decision.message or message))
         await self.service.drain()
         return decision
 
-    async def _sent_on(self, message: bytes) -> int:
+    async def _sent_on(self, message: bytes) -> tuple[int, bool, str]:
         try:
             await self.runtime.pull_image(message, timeout_s=None)
         except RuntimeCallError as error:
-            return error.code
-        except RuntimeUnavailableError:
-            return StatusCode.UNAVAILABLE
-        return StatusCode.OK
+            return error.code, True, error.details
+        except RuntimeUnavailableError as error:
+            return StatusCode.UNAVAILABLE, True, str(error)
+        return StatusCode.OK, False, ""
 
     async def status(self, image: str) -> str:
         """The name under which ImageStatus goes on."""
@@ -271,7 +332,7 @@ class Bench:
         assert isinstance(decision, Forward)
         sent = cri_pb2.ImageStatusRequest.FromString(decision.message or message).image.image
         there = await self.runtime.image_status(sent, timeout_s=None)
-        call.finished(0, there is None)
+        call.finished(0, there is None, "")
         return sent
 
 
@@ -301,6 +362,17 @@ def create_request(image: str, user_specified: str = "") -> bytes:
     ).SerializeToString()
 
 
+def pulled_as(bench: Bench) -> list[str]:
+    """The names that the runtime was asked to pull, in order."""
+    return [pull.image.image for pull in bench.runtime.pulls]
+
+
+def answered(decision: Decision) -> str:
+    """The image reference that the caller is answered."""
+    assert isinstance(decision, Answer), decision
+    return cri_pb2.PullImageResponse.FromString(decision.message).image_ref
+
+
 def sent(decision: Decision) -> cri_pb2.PullImageRequest:
     """The rewritten pull of a decision."""
     assert isinstance(decision, Forward)
@@ -311,3 +383,9 @@ def sent(decision: Decision) -> cri_pb2.PullImageRequest:
 def failed(text: str, code: int = StatusCode.UNKNOWN) -> RuntimeCallError:
     """A pull's failure as a runtime tells it."""
     return RuntimeCallError(code, text)
+
+
+def many(count: int) -> str:
+    """A configuration with a hub and `count` mirrors."""
+    mirrors = "".join(f'- {{address: "http://m{i}.local:5000"}}\n' for i in range(count))
+    return f"address: http://sealos.hub:5000\nregistries:\n{mirrors}"

@@ -14,6 +14,7 @@ from tests.unit.images.fakes import (
     DIGEST,
     HUB,
     MIRROR,
+    PULL,
     REMOVE,
     STATUS,
     Bench,
@@ -22,6 +23,7 @@ from tests.unit.images.fakes import (
     config_of,
     create_request,
     failed,
+    pull_request,
     remove_request,
     status_request,
 )
@@ -113,7 +115,7 @@ async def test_removal_by_id_forgets_hints() -> None:
     call = bench.service.open(REMOVE, remove_request("sha256:" + "1" * 64), None)
     assert call.decide_now() == Forward(None)
     await bench.status("nginx")
-    call.finished(0, True)
+    call.finished(0, True, "")
     assert len(bench.service._parts.hints) == 0
 
 
@@ -206,15 +208,38 @@ async def test_mending_happens_once_when_it_fails() -> None:
     assert NGINX not in bench.runtime.names()
 
 
-async def test_image_pulled_a_moment_ago_is_found_while_it_is_being_named() -> None:
-    """kubelet's question after its pull waits the moment that naming takes."""
+async def test_question_waits_while_an_image_is_being_named() -> None:
+    """It never sees half a pull: the registry's name with the own one not yet there."""
     bench = Bench(registries=FakeRegistries({HUB: Outcome.FOUND}))
-    await bench.pull("redis")
-    message = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image="nginx")).SerializeToString()
-    call = bench.service.open("/runtime.v1.ImageService/PullImage", message, None)
-    decision = await call.decide()
-    assert isinstance(decision, Forward)
-    await bench.runtime.pull_image(decision.message or b"", timeout_s=None)
-    call.finished(0, False)
+    bench.runtime.hidden = {NGINX: 5}
+    pull = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+    while AT_HUB not in bench.runtime.names():
+        await asyncio.sleep(0)
     assert await bench.status("nginx") == "nginx"
-    assert NGINX in bench.runtime.names()
+    assert bench.runtime.names() == {NGINX, f"docker.io/library/nginx@{DIGEST}"}
+    await pull
+    await bench.service.drain()
+
+
+async def test_an_image_volume_is_found_like_the_containers_own_image() -> None:
+    """Whichever of them is there under a registry's name alone goes on under it."""
+    bench = bench_with(NGINX, f"{HUB}/data/set:1", mode=Names.REGISTRY)
+    mount = cri_pb2.Mount(image=cri_pb2.ImageSpec(image="data/set:1"))
+    config = cri_pb2.ContainerConfig(image=cri_pb2.ImageSpec(image="nginx"), mounts=[mount])
+    message = cri_pb2.CreateContainerRequest(config=config).SerializeToString()
+    decision = await bench.decide(CREATE, message)
+    assert isinstance(decision, Forward)
+    sent = cri_pb2.CreateContainerRequest.FromString(decision.message or b"")
+    assert sent.config.image.image == "nginx"
+    assert [one.image.image for one in sent.config.mounts] == [f"{HUB}/data/set:1"]
+
+
+async def test_an_image_volume_by_id_goes_on_at_once() -> None:
+    """What kubelet sends: the refs that pulls returned."""
+    bench = bench_with()
+    image_id = "sha256:" + "1" * 64
+    mount = cri_pb2.Mount(image=cri_pb2.ImageSpec(image=image_id))
+    config = cri_pb2.ContainerConfig(image=cri_pb2.ImageSpec(image=image_id), mounts=[mount])
+    message = cri_pb2.CreateContainerRequest(config=config).SerializeToString()
+    assert bench.service.open(CREATE, message, None).decide_now() == Forward(None)
+    assert bench.runtime.statuses == []

@@ -10,7 +10,7 @@ from shimcore.pb import cri_pb2
 from shimcore.reference import Mirror, parse_reference
 
 UNKNOWN = b"\x8a\x7d\x05later"  # field 2001, of an API that is yet to come
-SANDBOX = b"\x1a\x06\x0a\x04name"  # sandbox_config = 3
+SANDBOX = b"\x1a\x08\x0a\x06\x0a\x04name"  # sandbox_config = 3
 
 
 def registry(
@@ -21,9 +21,9 @@ def registry(
     )
 
 
-def test_eight_paths_are_opened() -> None:
-    """Four methods of two CRI versions."""
-    assert len(METHODS) == 8
+def test_ten_paths_are_opened() -> None:
+    """Five methods of two CRI versions."""
+    assert len(METHODS) == 10
     assert method_of("/runtime.v1.RuntimeService/CreateContainer") == (Method.CREATE, "v1")
     assert method_of("/runtime.v1alpha2.ImageService/PullImage") == (Method.PULL, "v1alpha2")
 
@@ -59,9 +59,22 @@ def test_other_name_in_a_question(method: Method) -> None:
     """Only the name changes, and the request can be written again."""
     message = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image="a")).SerializeToString()
     request = ImageRequest(method, message + UNKNOWN)
-    assert request.named("bb") == b"\x0a\x04\x0a\x02bb" + UNKNOWN
-    assert request.named("a") == message + UNKNOWN
+    assert request.renamed(["bb"]) == b"\x0a\x04\x0a\x02bb" + UNKNOWN
+    assert request.renamed(["a"]) == message + UNKNOWN
     assert request.image == "a"
+
+
+def test_an_image_volumes_name() -> None:
+    """A container names its own image and those of its volumes; each may change apart."""
+    mounts = [cri_pb2.Mount(image=cri_pb2.ImageSpec(image="data")), cri_pb2.Mount()]
+    config = cri_pb2.ContainerConfig(image=cri_pb2.ImageSpec(image="app"), mounts=mounts)
+    message = cri_pb2.CreateContainerRequest(config=config).SerializeToString()
+    request = ImageRequest(Method.CREATE, message)
+    assert request.images == ["app", "data"]
+    changed = cri_pb2.CreateContainerRequest.FromString(request.renamed(["app", "h/data"]))
+    assert changed.config.image.image == "app"
+    assert [mount.image.image for mount in changed.config.mounts] == ["h/data", ""]
+    assert request.images == ["app", "data"]
 
 
 @pytest.mark.parametrize("method", list(Method))
@@ -79,7 +92,8 @@ def test_empty_request_names_nothing(method: Method) -> None:
 
 def test_large_request() -> None:
     """15 MiB of a sandbox's annotations go along."""
-    sandbox = b"x" * (15 << 20)
+    label = b"x" * (15 << 20)
+    sandbox = b"\x12" + _varint(len(label)) + label  # hostname = 2
     message = pull_with(b"\x1a" + _varint(len(sandbox)) + sandbox)
     written = ImageRequest(Method.PULL, message).pulled_as("h/a:b", None)
     assert len(written) > 15 << 20

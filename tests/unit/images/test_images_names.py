@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from shimcore.config import Names
-from shimcore.images import Forward
+from shimcore.images import names as names_module
 from shimcore.images.names import names_for
 from shimcore.reference import parse_reference
 from shimcore.registry.answers import Outcome
@@ -23,8 +23,10 @@ from tests.unit.images.fakes import (
     Bench,
     FakeRegistries,
     FakeRuntime,
+    answered,
     config_of,
     failed,
+    image_id,
     pull_request,
 )
 
@@ -43,72 +45,53 @@ def bench_of(mode: Names, *, store: bool = True, **outcomes: Outcome) -> Bench:
     )
 
 
-@pytest.fixture(params=[False, True], ids=["unproven", "proven"])
-def proven(request: pytest.FixtureRequest) -> bool:
-    """Whether the hub's last pull succeeded: then the pull is forwarded, else tried aside."""
-    return bool(request.param)
-
-
-async def prove(bench: Bench, proven: bool) -> None:
-    if proven:
-        await bench.pull("warm/up:1")
-        bench.runtime.records.clear()
-        bench.runtime.deleted.clear()
-
-
-async def test_both(proven: bool) -> None:
+async def test_both() -> None:
     """The image has the names that people write, beside the registry's."""
     bench = bench_of(Names.BOTH)
-    await prove(bench, proven)
     await bench.pull("nginx")
     assert bench.runtime.names() == {NGINX, NGINX_DIGEST, AT_HUB, HUB_DIGEST}
     assert bench.runtime.records[NGINX].labels == MANAGED
     assert bench.runtime.records[NGINX].target.digest == DIGEST
 
 
-async def test_original(proven: bool) -> None:
+async def test_original() -> None:
     """Only the names that people write are left of the pull."""
     bench = bench_of(Names.ORIGINAL)
-    await prove(bench, proven)
     await bench.pull("nginx")
     assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
 
 
-async def test_registry(proven: bool) -> None:
+async def test_registry() -> None:
     """Only the registry's names."""
     bench = bench_of(Names.REGISTRY)
-    await prove(bench, proven)
     await bench.pull("nginx")
     assert bench.runtime.names() == {AT_HUB, HUB_DIGEST}
 
 
 @pytest.mark.parametrize("mode", [Names.BOTH, Names.ORIGINAL])
 async def test_runtime_without_an_image_store(
-    mode: Names, proven: bool, caplog: pytest.LogCaptureFixture
+    mode: Names, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Acts as `registry`, and says so once."""
     bench = bench_of(mode, store=False)
-    await prove(bench, proven)
     await bench.pull("nginx")
     await bench.pull("redis")
     assert AT_HUB in bench.runtime.names()
     assert NGINX not in bench.runtime.names()
-    assert sum("has no image store" in record.message for record in caplog.records) == 1
+    assert sum("has no way to name an image" in record.message for record in caplog.records) == 1
 
 
 @pytest.mark.parametrize("image", [f"nginx@{DIGEST}", f"nginx:1.25@{DIGEST}"])
-async def test_digest_is_the_only_name_of_an_image_by_digest(image: str, proven: bool) -> None:
+async def test_digest_is_the_only_name_of_an_image_by_digest(image: str) -> None:
     """With tag and digest both, the runtime drops the tag, and so do the names."""
     bench = bench_of(Names.ORIGINAL)
-    await prove(bench, proven)
     await bench.pull(image)
     assert bench.runtime.names() == {NGINX_DIGEST}
 
 
-async def test_name_that_was_there_before_stays(proven: bool) -> None:
+async def test_name_that_was_there_before_stays() -> None:
     """`original` removes only what this pull brought: here the digest's name, not the tag's."""
     bench = bench_of(Names.ORIGINAL)
-    await prove(bench, proven)
     bench.runtime.pulled(AT_HUB, OTHER_DIGEST)
     await bench.pull("nginx")
     old = f"{HUB}/library/nginx@{OTHER_DIGEST}"
@@ -116,28 +99,25 @@ async def test_name_that_was_there_before_stays(proven: bool) -> None:
     assert bench.runtime.deleted == [HUB_DIGEST]
 
 
-async def test_preloaded_image_keeps_all_its_names(proven: bool) -> None:
+async def test_preloaded_image_keeps_all_its_names() -> None:
     """Pulled again with the same content, nothing of it is the pull's."""
     bench = bench_of(Names.ORIGINAL)
-    await prove(bench, proven)
     bench.runtime.pulled(AT_HUB)
     await bench.pull("nginx")
     assert bench.runtime.names() == {NGINX, NGINX_DIGEST, AT_HUB, HUB_DIGEST}
 
 
-async def test_unknown_digest_stays(proven: bool) -> None:
-    """Without the registry's digest nobody knows whether that name was there, so it stays."""
+async def test_a_digest_that_the_registry_did_not_tell() -> None:
+    """The name's time of creation tells that it came with this pull."""
     bench = bench_of(Names.ORIGINAL)
-    await prove(bench, proven)
     bench.registries.digests[HUB] = None
     await bench.pull("nginx")
-    assert bench.runtime.names() == {NGINX, NGINX_DIGEST, HUB_DIGEST}
+    assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
 
 
-async def test_moved_tag_moves_the_original_name(proven: bool) -> None:
+async def test_moved_tag_moves_the_original_name() -> None:
     """A pull of the tag's new content leads the original name there, too."""
     bench = bench_of(Names.BOTH)
-    await prove(bench, proven)
     await bench.pull("nginx")
     bench.runtime.digest = OTHER_DIGEST
     await bench.pull("nginx")
@@ -145,10 +125,9 @@ async def test_moved_tag_moves_the_original_name(proven: bool) -> None:
     assert f"docker.io/library/nginx@{OTHER_DIGEST}" in bench.runtime.names()
 
 
-async def test_labels_of_the_original_name_are_kept(proven: bool) -> None:
+async def test_labels_of_the_original_name_are_kept() -> None:
     """A label that someone else set stays; those of the pull are added."""
     bench = bench_of(Names.BOTH)
-    await prove(bench, proven)
     bench.runtime.pulled(NGINX, OTHER_DIGEST)
     own = bench.runtime.records[NGINX]
     bench.runtime.records[NGINX] = replace(own, labels={"mine": "yes"})
@@ -156,10 +135,9 @@ async def test_labels_of_the_original_name_are_kept(proven: bool) -> None:
     assert bench.runtime.records[NGINX].labels == {"mine": "yes", **MANAGED}
 
 
-async def test_pull_again_changes_nothing(proven: bool) -> None:
+async def test_pull_again_changes_nothing() -> None:
     """Names that are right already are not written again."""
     bench = bench_of(Names.BOTH)
-    await prove(bench, proven)
     await bench.pull("nginx")
     updated: list[str] = []
     bench.runtime.on_update = updated.append
@@ -168,24 +146,18 @@ async def test_pull_again_changes_nothing(proven: bool) -> None:
 
 
 async def test_two_originals_of_one_image() -> None:
-    """Both get their names, and the shared name goes only when the last pull of it ends."""
+    """Both get their names, one after the other, and the shared name goes each time."""
     bench = bench_of(Names.ORIGINAL)
-    images = ["docker.io/org/app:v1", "quay.io/org/app:v1"]
-    calls = [bench.service.open(PULL, pull_request(image), None) for image in images]
-    decisions = [await call.decide() for call in calls]
-    for call, decision in zip(calls, decisions, strict=True):
-        assert isinstance(decision, Forward)
-        await bench.runtime.pull_image(decision.message or b"", timeout_s=None)
-        call.finished(0, False)
-        await bench.service.drain()
-        shared_is_there = f"{HUB}/org/app:v1" in bench.runtime.names()
-        assert shared_is_there is (call is calls[0])
+    for image in ("docker.io/org/app:v1", "quay.io/org/app:v1"):
+        await bench.decide(PULL, pull_request(image))
+        assert not any(name.startswith(HUB) for name in bench.runtime.names())
     assert bench.runtime.names() == {
         "docker.io/org/app:v1",
         f"docker.io/org/app@{DIGEST}",
         "quay.io/org/app:v1",
         f"quay.io/org/app@{DIGEST}",
     }
+    await bench.service.drain()
 
 
 async def test_two_originals_of_one_image_at_the_same_moment() -> None:
@@ -197,10 +169,9 @@ async def test_two_originals_of_one_image_at_the_same_moment() -> None:
 
 
 @pytest.mark.parametrize("mode", list(Names))
-async def test_failed_pull_leaves_no_name(mode: Names, proven: bool) -> None:
+async def test_failed_pull_leaves_no_name(mode: Names) -> None:
     """Neither aside nor forwarded."""
     bench = bench_of(mode)
-    await prove(bench, proven)
     bench.runtime.failing |= {
         HUB: failed("unexpected EOF"),
         "docker.io": failed("no such host", StatusCode.UNAVAILABLE),
@@ -209,39 +180,129 @@ async def test_failed_pull_leaves_no_name(mode: Names, proven: bool) -> None:
     assert bench.runtime.names() == set()
 
 
-async def test_forwarded_pull_that_fails_after_one_aside_leaves_the_original_named() -> None:
-    """The bytes are on the node under the original name; the registry's are taken away."""
+async def test_the_answer_comes_after_the_names() -> None:
+    """At the moment of the answer the image has its own names and no other, as the runtime says."""
     bench = bench_of(Names.ORIGINAL)
-    call = bench.service.open(PULL, pull_request("nginx"), None)
-    await call.decide()
-    call.finished(StatusCode.UNKNOWN, True)
+    bench.runtime.hidden = {NGINX: 3}
+    await bench.decide(PULL, pull_request("nginx"))
+    assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+    assert bench.runtime.hidden[NGINX] == 0
     await bench.service.drain()
-    assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
 
 
-async def test_call_that_vanishes_holds_nothing() -> None:
-    """A later pull of the same image is not kept from cleaning up after itself."""
+async def test_a_name_that_is_never_shown_costs_a_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes are there: the caller gets its answer, and nothing is taken away."""
+    monkeypatch.setattr(names_module, "SHOWN_LIMIT_S", 0.05)
     bench = bench_of(Names.ORIGINAL)
-    call = bench.service.open(PULL, pull_request("nginx"), None)
-    await call.decide()
-    del call
-    gc.collect()
-    bench.runtime.records.clear()
+    bench.runtime.hidden = {NGINX: 10_000}
+    assert answered(await bench.decide(PULL, pull_request("nginx"))) == image_id(DIGEST)
+    assert {AT_HUB, HUB_DIGEST} <= bench.runtime.names()
+    assert any("does not show it" in one.message for one in caplog.records)
+    await bench.names.close()
+
+
+async def test_a_name_that_somebody_asked_for_stays() -> None:
+    """A pull of the hub's own name, before, during or after ours, is none of our business."""
+    bench = bench_of(Names.ORIGINAL)
+    bench.runtime.pull_s = 0.03
+    await asyncio.gather(bench.pull("nginx"), bench.pull(AT_HUB))
+    assert {AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST} == bench.runtime.names()
     await bench.pull("nginx")
-    assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+    assert {AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST} == bench.runtime.names()
+
+
+async def test_two_tags_of_one_digest() -> None:
+    """Pulled at the same time, neither leaves the hub's name of the digest behind."""
+    bench = bench_of(Names.ORIGINAL)
+    bench.runtime.pull_s = 0.01
+    await asyncio.gather(*(bench.pull(f"nginx:{tag}") for tag in ("1", "1.27", "latest")))
+    await bench.pull(f"nginx@{DIGEST}")
+    assert not any(name.startswith(HUB) for name in bench.runtime.names())
+    assert len(bench.runtime.names()) == 4
+
+
+async def test_the_same_image_from_two_registries_at_once() -> None:
+    """With two contents the last one named wins, and both callers get their answer."""
+    bench = bench_of(Names.ORIGINAL)
+    one = bench.decide(PULL, pull_request("nginx"))
+    bench.runtime.pull_s = 0.02
+
+    async def later() -> None:
+        await asyncio.sleep(0.01)
+        bench.runtime.digest = OTHER_DIGEST
+        await bench.decide(PULL, pull_request("nginx", username="me", password="mine-mine"))
+
+    await asyncio.gather(one, later())
+    await bench.service.drain()
+    assert not any(name.startswith(HUB) for name in bench.runtime.names())
+    assert NGINX in bench.runtime.names()
+
+
+class TestGivenUp:
+    """A pull that was cancelled may have ended well in the runtime all the same."""
+
+    @pytest.fixture(autouse=True)
+    def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(names_module, "LATE_S", (0.01, 0.05))
+
+    async def test_its_names_are_seen_to(self) -> None:
+        """The image gets its own name, and the hub's goes."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        await asyncio.sleep(0.01)
+        bench.runtime.pulled(AT_HUB)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.2)
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+
+    async def test_a_killed_shim_leaves_it_to_the_next(self, tmp_path: Path) -> None:
+        """The journal has it: what came before the kill is named and cleared by the new one."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.journal = str(tmp_path / "state" / "pulls.journal")
+        bench.restart()
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        await asyncio.sleep(0.05)
+        bench.runtime.pulled(AT_HUB)
+        bench.restart()  # the old one never gets to its end
+        await bench.names.recover(Names.ORIGINAL)
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+        assert bench.names._journal.unfinished() == []
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_or_to_the_retried_pull(self, tmp_path: Path) -> None:
+        """kubelet comes first: its pull takes the older one's names for its own."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.journal = str(tmp_path / "pulls.journal")
+        bench.restart()
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        await asyncio.sleep(0.05)
+        bench.runtime.pulled(AT_HUB)
+        bench.runtime.hanging.clear()
+        bench.restart()
+        bench.names._journal.load()
+        await bench.pull("nginx")
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_naming_failure_is_a_warning_and_keeps_the_registrys_name(
-    proven: bool, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The pull succeeded and stays so; nothing is taken away."""
     bench = bench_of(Names.ORIGINAL)
-    await prove(bench, proven)
     bench.runtime.store_fault = failed("disk full", StatusCode.RESOURCE_EXHAUSTED)
     await bench.pull("nginx")
     assert bench.runtime.names() == {AT_HUB, HUB_DIGEST}
     warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert any("keeps only the name" in each.message for each in warnings)
+    assert any("keeps the name" in each.message for each in warnings)
     assert not any(each.levelno > logging.WARNING for each in caplog.records)
 
 
@@ -282,7 +343,7 @@ async def test_mending_never_moves_a_name() -> None:
 async def test_original_is_pulled_after_all() -> None:
     """A pull from the original registry brings its own names, and none of ours."""
     bench = Bench()
-    assert await bench.pull("nginx") == Forward(None)
+    await bench.pull("nginx")
     assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
     assert await bench.status("nginx") == "nginx"
     assert bench.runtime.statuses == ["nginx"]

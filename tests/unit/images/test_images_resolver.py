@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from shimcore.images.places import Places
-from shimcore.images.resolver import BRIEF_TTL_S, Known, Resolver
+from shimcore.images.resolver import BRIEF_TTL_S, Resolver
 from shimcore.registry.answers import Outcome
 from tests.unit.images.fakes import HUB, MIRROR, Clock, FakeRegistries, config_of, places
 
@@ -49,7 +49,8 @@ async def test_hung_registry_is_waited_for_no_longer_than_the_probe_timeout() ->
     started = time.monotonic()
     with resolver.asking(where) as survey:
         assert await survey.next_found() == 1
-        assert survey.reasons()[HUB].startswith("unreachable (no answer within")
+        [hub, _] = survey.others()
+        assert str(hub).startswith(f"{HUB}: unreachable (no answer within")
     assert 0.1 <= time.monotonic() - started < 10
 
 
@@ -123,7 +124,9 @@ async def test_absent_everywhere_lives_for_the_negative_ttl() -> None:
     resolver, where = Resolver(config, registries, clock), places("nginx", config)
     assert await best(resolver, where) is None
     known = resolver.known(where)
-    assert known == Known(None, None, {HUB: "absent", MIRROR: "absent", LAST: "absent"})
+    assert known is not None
+    assert known.index is None
+    assert [str(one) for one in known.others] == [f"{h}: absent" for h in (HUB, MIRROR, LAST)]
     clock.now += config.negative_cache_ttl_s
     assert resolver.known(where) is None
 

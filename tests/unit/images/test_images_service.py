@@ -9,13 +9,15 @@ import pytest
 
 from shimcore.config import Fallback
 from shimcore.images import Forward, Refuse
+from shimcore.images.attempts import Attempt, Result
 from shimcore.images.cache import ExpiringCache
 from shimcore.images.decision import Verdict
 from shimcore.images.flights import Flights
 from shimcore.images.wording import (
     REASON_LIMIT,
-    REFUSAL_LIMIT,
+    REASONS_LIMIT,
     decision_line,
+    failure,
     printable,
     reason,
     refusal,
@@ -32,6 +34,7 @@ from tests.unit.images.fakes import (
     config_of,
     failed,
     pull_request,
+    pulled_as,
     status_request,
 )
 
@@ -46,14 +49,17 @@ async def test_one_line_for_each_decision(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.DEBUG)
     bench = Bench(registries=FakeRegistries({HUB: Outcome.FOUND}))
     bench.runtime.failing[HUB] = failed("hub-secret callers-own-secret Bearer abcdefghijkl")
+    bench.runtime.failing["docker.io"] = failed("callers-own-secret was refused")
     await bench.pull("nginx", username="me", password="callers-own-secret")
     bench.runtime.failing.clear()
     await bench.pull("redis")
     await bench.status("redis")
     told = lines(caplog)
     assert len(told) == 3
-    assert told[0].startswith("call=PullImage image=nginx decision=as-is name=nginx registry=-")
-    assert f"call=PullImage image=redis decision=rewritten name={HUB}/library/redis" in told[1]
+    assert told[0].startswith(
+        "call=PullImage image=nginx outcome=failed(2) pod=- name=- registry=-"
+    )
+    assert f"call=PullImage image=redis outcome=pulled pod=- name={HUB}/library/redis" in told[1]
     assert told[2].startswith("call=ImageStatus image=redis decision=as-is")
     for secret in ("hub-secret", "callers-own", "abcdefghijkl"):
         assert secret not in caplog.text
@@ -80,7 +86,7 @@ async def test_cancelled_decision_is_told(caplog: pytest.LogCaptureFixture) -> N
     await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait({task})
-    assert "decision=cancelled" in lines(caplog)[0]
+    assert "outcome=cancelled" in lines(caplog)[0]
 
 
 class Broken(FakeRegistries):
@@ -114,7 +120,8 @@ async def test_defect_of_a_question_is_an_unreachable_registry(
 ) -> None:
     """An error inside a registry's question does not end the others'."""
     bench = Bench(registries=Broken())
-    assert await bench.pull("nginx") == Forward(None)
+    await bench.pull("nginx")
+    assert pulled_as(bench) == ["nginx"]
     assert len(bench.service._parts.resolver) == 0
     assert any(each.exc_info for each in caplog.records)
 
@@ -123,7 +130,7 @@ async def test_unreadable_request_goes_to_the_runtime() -> None:
     """It can tell better what is wrong."""
     call = Bench().service.open(STATUS, b"\x0a\xff", None)
     assert call.decide_now() == Forward(None)
-    call.finished(3, True)
+    call.finished(3, True, "")
 
 
 async def test_statistics() -> None:
@@ -135,12 +142,13 @@ async def test_statistics() -> None:
         "entries": 1,
         "hits": 1,
         "misses": 1,
-        "rewrites": {(HUB, "side-ok"): 1, (HUB, "ok"): 2},
+        "rewrites": {(HUB, "pulled"): 2},
+        "bytes": {HUB: 0},
     }
 
 
 async def test_new_service_starts_fresh() -> None:
-    """After a reload nothing is remembered and nothing proven."""
+    """After a reload nothing is remembered."""
     bench = Bench(registries=FakeRegistries({HUB: Outcome.FOUND}))
     await bench.pull("nginx")
     bench.restart()
@@ -178,15 +186,17 @@ class TestWording:
         assert reason(text, ["hunter22"]) == shown
 
     def test_reason_is_bounded(self) -> None:
-        """A runtime's error text may be a megabyte."""
-        assert len(reason("x " * 1_000_000)) == REASON_LIMIT
+        """A runtime's error text may be a megabyte; in bytes, whatever the script."""
+        assert len(reason("x " * 1_000_000).encode()) <= REASON_LIMIT
+        assert len(reason("é" * 1_000_000).encode()) <= REASON_LIMIT
 
     def test_refusal_names_all_of_many(self) -> None:
         """Twenty registries with long reasons still fit, each with its host."""
-        hosts = {f"registry-{number:02}.local:5000": "x" * 240 for number in range(20)}
-        text = refusal("nginx", hosts)
-        assert len(text) <= REFUSAL_LIMIT
-        assert all(host in text for host in hosts)
+        hosts = [f"registry-{number:02}.local:5000" for number in range(20)]
+        attempts = [Attempt(host, Result.FAILED, "x" * 240) for host in hosts]
+        for text in (refusal("nginx", attempts), failure("y" * 9000, attempts)):
+            assert len(text.encode()) <= 2 * REASONS_LIMIT + 50
+            assert all(host in text for host in hosts)
 
     def test_line_quotes_values(self) -> None:
         """A value with spaces or quotes cannot be taken for another key."""

@@ -113,7 +113,7 @@ def test_jitter_spreads_the_period(clock: Clock, draw: float) -> None:
 
 
 def test_a_late_answer_closes_at_once(breaker: Breaker, clock: Clock) -> None:
-    """A question asked before, or a pull of the runtime, that succeeds ends the open period."""
+    """A question asked before that succeeds ends the open period."""
     fail(breaker, clock)
     breaker.answered()
     assert breaker.lets_through

@@ -22,7 +22,7 @@ def test_the_headers_of_an_opened_call_go_on_and_its_data_waits() -> None:
     wire = Wire()
     wire.call(1)
     assert [frame.kind for frame in wire.to_upstream()] == [frames.HEADERS]
-    assert wire.events() == [CallReady(1, PULL, b"image", None)]
+    assert wire.events() == [CallReady(1, PULL, b"image", None, ())]
     assert wire.core.held_bytes == 10
 
 
@@ -42,7 +42,7 @@ def test_the_callers_timeout_is_told() -> None:
     wire = Wire()
     wire.open(1, PULL, (b"grpc-timeout", b"1500m"))
     wire.data(1, message(b"x"))
-    assert wire.events() == [CallReady(1, PULL, b"x", 1.5)]
+    assert wire.events() == [CallReady(1, PULL, b"x", 1.5, ())]
 
 
 def test_a_message_in_many_pieces_is_gathered() -> None:
@@ -53,7 +53,7 @@ def test_a_message_in_many_pieces_is_gathered() -> None:
     for position in range(len(whole)):
         assert not wire.events()
         wire.data(1, whole[position : position + 1], end=False)
-    assert wire.events() == [CallReady(1, PULL, b"image", None)]
+    assert wire.events() == [CallReady(1, PULL, b"image", None, ())]
     wire.data(1, b"")
     assert not wire.events()
     wire.core.forward(1, None)
@@ -147,7 +147,7 @@ def test_a_second_message_after_the_first_was_told_releases_both() -> None:
     wire.data(1, message(b"one"), end=False)
     wire.data(1, message(b"two"))
     assert body(wire.to_upstream(), 1) == message(b"one") + message(b"two")
-    assert wire.events() == [CallReady(1, PULL, b"one", None), CallCancelled(1)]
+    assert wire.events() == [CallReady(1, PULL, b"one", None, ()), CallCancelled(1)]
     wire.answer(1)
     assert not wire.events(), "nobody waits for its outcome"
 
@@ -184,7 +184,7 @@ def test_trailers_release_a_unary_call() -> None:
     sent = wire.to_upstream()
     assert [frame.kind for frame in sent] == [frames.HEADERS, frames.DATA, frames.HEADERS]
     assert (sent[1].flags, sent[2].flags) == (0, 0x5)
-    assert wire.events() == [CallReady(1, PULL, b"image", None), CallCancelled(1)]
+    assert wire.events() == [CallReady(1, PULL, b"image", None, ()), CallCancelled(1)]
 
 
 def test_an_unknown_encoding_goes_on_untouched_with_a_warning() -> None:
@@ -206,7 +206,7 @@ def test_gzip_is_read_and_a_rewritten_message_goes_uncompressed() -> None:
     wire.open(1, PULL, (b"grpc-encoding", b"gzip"))
     packed = gzip.compress(b"image")
     wire.data(1, b"\x01" + len(packed).to_bytes(4, "big") + packed)
-    assert wire.events() == [CallReady(1, PULL, b"image", None)]
+    assert wire.events() == [CallReady(1, PULL, b"image", None, ())]
     wire.core.forward(1, b"other")
     assert body(wire.to_upstream(), 1) == message(b"other")
 
@@ -235,7 +235,7 @@ def test_the_outcome_of_a_forwarded_call_is_told(content: bytes, empty: bool) ->
     wire.core.forward(1, None)
     wire.events()
     wire.answer(1, content)
-    assert wire.events() == [CallEnded(1, 0, empty)]
+    assert wire.events() == [CallEnded(1, 0, empty, "")]
     assert not wire.core.live
 
 
@@ -250,7 +250,7 @@ def test_the_status_is_read_from_the_trailers(status: bytes | None, code: int) -
     wire.events()
     extra = [] if status is None else [(b"grpc-status", status)]
     wire.headers(1, [*RESPONSE, *extra], end=True)
-    assert wire.events() == [CallEnded(1, code, False)]
+    assert wire.events() == [CallEnded(1, code, False, "")]
 
 
 @pytest.mark.parametrize("padding", [0, 3, 200])
@@ -265,7 +265,7 @@ def test_padding_is_not_taken_for_the_answer(padding: int) -> None:
         payload = bytes([padding]) + piece + bytes(padding)
         wire.upstream(frames.frame(frames.DATA, frames.PADDED, 1, payload))
     wire.headers(1, TRAILERS, end=True)
-    assert wire.events() == [CallEnded(1, 0, False)]
+    assert wire.events() == [CallEnded(1, 0, False, "")]
 
 
 def test_an_answer_in_single_bytes_is_read_as_well() -> None:
@@ -278,7 +278,7 @@ def test_an_answer_in_single_bytes_is_read_as_well() -> None:
     for byte in frames.frame(frames.DATA, 0, 1, bytes(5)):
         wire.upstream(bytes([byte]))
     wire.headers(1, TRAILERS, end=True)
-    assert wire.events() == [CallEnded(1, 0, True)]
+    assert wire.events() == [CallEnded(1, 0, True, "")]
 
 
 @pytest.mark.parametrize(("code", "status"), [(8, 1), (7, 14), (2, 13)])
@@ -289,7 +289,7 @@ def test_a_reset_by_upstream_is_an_outcome(code: int, status: int) -> None:
     wire.core.forward(1, None)
     wire.events()
     wire.upstream(frames.rst_stream(1, code))
-    assert wire.events() == [CallEnded(1, status, False)]
+    assert wire.events() == [CallEnded(1, status, False, "")]
     assert wire.to_client() == [Frame(frames.RST_STREAM, 0, 1, code.to_bytes(4, "big"))]
 
 
@@ -314,7 +314,7 @@ def test_a_reset_of_a_forwarded_call_is_its_outcome() -> None:
     wire.core.forward(1, None)
     wire.events()
     wire.client(frames.rst_stream(1, frames.CANCEL))
-    assert wire.events() == [CallEnded(1, 1, False)]
+    assert wire.events() == [CallEnded(1, 1, False, "")]
     wire.answer(1)
     assert not wire.events()
 
@@ -355,7 +355,7 @@ def test_the_client_is_gone() -> None:
     wire.core.refuse(5, 5, "no")
     wire.events()
     wire.core.close()
-    assert wire.events() == [CallCancelled(1), CallEnded(3, 14, False)]
+    assert wire.events() == [CallCancelled(1), CallEnded(3, 14, False, "")]
     wire.core.close()
     assert not wire.events()
     assert not wire.core.live

@@ -85,7 +85,7 @@ def test_a_lost_header_table_releases_what_is_held(odd: bytes) -> None:
     assert body(sent, 5) == message(b"image")[:6]
     first, *rest = wire.events()
     assert isinstance(first, Notice)
-    assert rest == [CallCancelled(1), CallEnded(3, 2, False)]
+    assert rest == [CallCancelled(1), CallEnded(3, 2, False, "")]
     wire.client(frames.frame(frames.HEADERS, 0x4, 9, odd))
     wire.data(9, b"anything")
     wire.data(5, message(b"image")[6:])
@@ -118,7 +118,7 @@ def test_upstreams_lost_header_table_is_the_same() -> None:
     wire.upstream(frames.frame(frames.HEADERS, 0x5, 3, b"\x80"))
     first, *rest = wire.events()
     assert isinstance(first, Notice)
-    assert rest == [CallCancelled(1), CallEnded(3, 2, False)]
+    assert rest == [CallCancelled(1), CallEnded(3, 2, False, "")]
     assert wire.to_client()[-1].payload == b"\x80"
 
 
@@ -290,7 +290,7 @@ def test_push_promises_are_decoded_as_well() -> None:
     wire.core.forward(3, None)
     wire.events()
     wire.headers(3, [(b"x-a", b"1"), (b"grpc-status", b"0")], end=True)
-    assert wire.events() == [CallEnded(3, 0, False)]
+    assert wire.events() == [CallEnded(3, 0, False, "")]
 
 
 # -- streams ---------------------------------------------------------------------------

@@ -463,9 +463,7 @@ def fill(wire: Wire, stream: int, size: int) -> int:
     left, sent = size, 0
     data = b"\0" + size.to_bytes(4, "big")
     while left:
-        part = min(
-            wire.core.windows[0], wire.core._state.opened[stream].ledger.client, 16_384, left
-        )
+        part = min(wire.core.windows[0], wire.core._state.opened[stream].ledger.seen, 16_384, left)
         if part <= 0 or stream not in wire.core.gathering:
             break
         payload = (data + b"x" * part)[:part]

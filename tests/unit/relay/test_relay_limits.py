@@ -19,6 +19,7 @@ from shimcore.relay.limits import (
     OWN_FRAMES,
     QUEUED_FRAME_BYTES,
 )
+from shimcore.relay.route import Route
 from tests.support.raw import LARGEST_WINDOW, headers, opening
 
 OPENED = "/images/Pull"
@@ -26,7 +27,7 @@ OPENED = "/images/Pull"
 
 def connection(stream_window: int = LARGEST_WINDOW) -> Connection:
     """Both ends have spoken, and upstream's connection window is as large as can be."""
-    core = Connection(lambda path: path == OPENED.encode())
+    core = Connection(lambda path: Route.OPEN if path == OPENED.encode() else Route.PASS)
     core.from_client(opening())
     settings = (4).to_bytes(2, "big") + stream_window.to_bytes(4, "big")
     settings += (5).to_bytes(2, "big") + FRAME_BYTES.to_bytes(4, "big")

@@ -41,7 +41,7 @@ def test_data_that_fits_leaves_at_once() -> None:
     assert [len(frame.payload) for frame in sent] == [16_384, 16_384, 7232]
     assert [frame.flags for frame in sent] == [0, 0, frames.END_STREAM]
     assert not sender.queue
-    assert (sender.ledger.upstream, sender.ledger.held) == (10_000, 0)
+    assert (sender.ledger.room, sender.ledger.held) == (10_000, 0)
 
 
 def test_the_surplus_waits_for_the_connection_window() -> None:

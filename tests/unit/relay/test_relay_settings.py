@@ -14,7 +14,7 @@ def test_the_defaults_hold_at_first() -> None:
     """RFC 9113 §6.5.2."""
     announced = AnnouncedSettings()
     assert announced.strictest(WINDOW) == announced.loosest(WINDOW) == 65_535
-    assert announced.acknowledged(TABLE) == 4096
+    assert announced.loosest(TABLE) == 4096
     assert announced.loosest(frames.SETTINGS_MAX_FRAME_SIZE) == 16_384
 
 
@@ -37,12 +37,21 @@ def test_acks_come_in_the_order_of_the_announcements() -> None:
     announced.announce(setting(WINDOW, 50))
     announced.announce(setting(TABLE, 0) + setting(WINDOW, 80))
     announced.acknowledge()
-    assert announced.acknowledged(WINDOW) == 50
-    assert announced.acknowledged(TABLE) == 4096
-    assert announced.strictest(WINDOW) == 50
+    assert (announced.strictest(WINDOW), announced.loosest(TABLE)) == (50, 4096)
     announced.acknowledge()
-    assert announced.acknowledged(WINDOW) == 80
-    assert announced.acknowledged(TABLE) == 0
+    assert (announced.strictest(WINDOW), announced.loosest(TABLE)) == (80, 0)
+
+
+def test_what_an_ack_stands_for_is_known_before_it_may_pass() -> None:
+    """Several may wait, each for the next announcement; one too many stands for the last."""
+    announced = AnnouncedSettings()
+    for size in (300, 60, 1000):
+        announced.announce(setting(TABLE, size))
+    assert [announced.ack_arrives(TABLE) for _ in range(2)] == [300, 60]
+    assert announced.loosest(TABLE) == 4096
+    announced.acknowledge()
+    announced.acknowledge()
+    assert [announced.ack_arrives(TABLE) for _ in range(2)] == [1000, 1000]
 
 
 def test_of_a_setting_named_twice_the_last_counts() -> None:
@@ -50,7 +59,7 @@ def test_of_a_setting_named_twice_the_last_counts() -> None:
     announced = AnnouncedSettings()
     announced.announce(setting(WINDOW, 1) + setting(WINDOW, 70_000) + setting(0x99, 5))
     announced.acknowledge()
-    assert announced.acknowledged(WINDOW) == 70_000
+    assert announced.strictest(WINDOW) == 70_000
 
 
 def test_next_shrinks_looks_at_the_next_ack_only() -> None:
@@ -68,7 +77,7 @@ def test_an_ack_too_many_changes_nothing() -> None:
     """The peers' own error, which they answer."""
     announced = AnnouncedSettings()
     announced.acknowledge()
-    assert announced.acknowledged(WINDOW) == 65_535
+    assert announced.strictest(WINDOW) == 65_535
 
 
 def test_announcements_without_an_ack_are_bounded() -> None:

@@ -13,9 +13,9 @@ def test_held_bytes_are_off_the_clients_window_only() -> None:
     """What the relay keeps, upstream has not received."""
     ledger = Ledger(100)
     ledger.receive(30)
-    assert (ledger.client, ledger.upstream, ledger.held) == (70, 100, 30)
+    assert (ledger.seen, ledger.room, ledger.held) == (70, 100, 30)
     ledger.send(30)
-    assert (ledger.client, ledger.upstream, ledger.held) == (70, 70, 0)
+    assert (ledger.seen, ledger.room, ledger.held) == (70, 70, 0)
     assert ledger.neutral
 
 
@@ -26,7 +26,7 @@ def test_a_shorter_message_is_credited_to_the_client() -> None:
     ledger.replace(30, 10)
     assert ledger.settle() == 20
     ledger.send(10)
-    assert (ledger.client, ledger.upstream, ledger.debt) == (90, 90, 0)
+    assert (ledger.seen, ledger.room, ledger.debt) == (90, 90, 0)
 
 
 def test_a_longer_message_is_withheld_from_upstreams_credit() -> None:
@@ -36,19 +36,19 @@ def test_a_longer_message_is_withheld_from_upstreams_credit() -> None:
     ledger.replace(30, 50)
     assert ledger.settle() == 0
     ledger.send(50)
-    assert (ledger.client, ledger.upstream, ledger.debt) == (70, 50, 20)
+    assert (ledger.seen, ledger.room, ledger.debt) == (70, 50, 20)
     assert ledger.update(5) == 0
     assert ledger.update(45) == 30
-    assert (ledger.client, ledger.upstream, ledger.debt) == (100, 100, 0)
+    assert (ledger.seen, ledger.room, ledger.debt) == (100, 100, 0)
 
 
 def test_credit_for_held_bytes_is_withheld_later() -> None:
     """A grant is a loan on what upstream will give for the same bytes."""
     ledger = Ledger(100)
     ledger.receive(100)
-    assert ledger.client == 0
+    assert ledger.seen == 0
     ledger.grant(100)
-    assert ledger.client == ledger.upstream == 100
+    assert ledger.seen == ledger.room == 100
     ledger.send(100)
     assert ledger.update(100) == 0
     assert ledger.neutral
@@ -62,7 +62,7 @@ def test_dropped_bytes_are_credited_once() -> None:
     ledger.replace(50, 0)
     assert ledger.settle() == 30
     assert ledger.settle() == 0
-    assert (ledger.client, ledger.upstream) == (100, 100)
+    assert (ledger.seen, ledger.room) == (100, 100)
     assert ledger.neutral
 
 
@@ -83,18 +83,18 @@ def test_any_run_ends_with_equal_windows(seed: int) -> None:
             ledger.grant(ledger.held - ledger.debt)
         ledger.replace(size, new)
         client += ledger.settle()
-        part = min(ledger.held, max(ledger.upstream, 0))
+        part = min(ledger.held, max(ledger.room, 0))
         ledger.send(part)
         unread += part
         read = rng.randint(0, unread)
         if read:
             client += ledger.update(read)
             unread -= read
-        assert client == ledger.client
+        assert client == ledger.seen
     while ledger.held or unread:
-        part = min(ledger.held, ledger.upstream)
+        part = min(ledger.held, ledger.room)
         ledger.send(part)
         client += ledger.update(unread + part)
         unread = 0
-    assert client == ledger.client == ledger.upstream == 65_535
+    assert client == ledger.seen == ledger.room == 65_535
     assert ledger.neutral

@@ -15,7 +15,7 @@ from shimcore.systemd.record import RECORD
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.uninstall import plan_removal, uninstall
-from shimcore.systemd.units import SERVICE, SOCKET
+from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
 from tests.unit.systemd.machines import (
     CONFIG,
     CONTAINERD,
@@ -202,6 +202,43 @@ class TestTemplate:
         assert tree(root) == before
 
 
+class TestBypass:
+    @pytest.mark.parametrize(
+        ("config", "leads"),
+        [
+            (FILLED, True),
+            (FILLED + "fallback: deny\n", False),
+            (FILLED + "fallback: deny\nonFailure: bypass\n", True),
+            (FILLED + "onFailure: closed\n", False),
+        ],
+    )
+    def test_where_the_configuration_allows_it(
+        self, tmp_path: Path, config: str, leads: bool
+    ) -> None:
+        """It leads to the runtime that kubelet had; what the shim has written stays."""
+        root = unpacked(tmp_path, {**KUBEADM, CONFIG: config})
+        before = tree(root)
+        do(request(root))
+        link = root.host(BYPASS_LINK, last=False)
+        assert link.is_symlink() == leads
+        if leads:
+            assert os.readlink(link) == "/run/containerd/containerd.sock"
+            link.unlink()
+            link.symlink_to("/run/other.sock")
+            do(request(root))
+            assert os.readlink(link) == "/run/other.sock"
+        undo(root)
+        assert tree(root) == before
+
+    def test_a_configuration_that_closes_it(self, tmp_path: Path) -> None:
+        """Installed again, the way is gone."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        edit(root, CONFIG, FILLED, FILLED + "onFailure: closed\n")
+        do(request(root))
+        assert not root.host(BYPASS_LINK, last=False).is_symlink()
+
+
 class TestChangedByHand:
     def test_a_unit_is_not_overwritten(self, tmp_path: Path) -> None:
         """Installing again names it, and changes nothing without --force."""
@@ -263,7 +300,25 @@ class TestChangedByHand:
         with pytest.raises(ShimError, match="missing or damaged"):
             undo(root)
 
-    @pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 9}'])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "{}",
+            "[]",
+            '{"version": 9}',
+            "[" * 100_000,
+            '{"version": 1, "was_active": true, "directories": [5], "files": []}',
+            '{"version": 1, "was_active": true, "directories": [], "files": {"a": 1}}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": 5, '
+            '"before": null, "after": null, "edit": null, "wiring": false}]}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
+            '"before": {"link": 7}, "after": null, "edit": null, "wiring": false}]}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
+            '"before": null, "after": null, "edit": {"kind": "keys", "ours": "x", "old": [5]}, '
+            '"wiring": false}]}',
+        ],
+    )
     def test_a_broken_record_is_said(self, tmp_path: Path, text: str) -> None:
         """And nothing is guessed."""
         root = unpacked(tmp_path, {RECORD: text})
@@ -278,7 +333,7 @@ class TestSystemd:
         do(request(unpacked(tmp_path, READY)), control, now=True)
         assert control.asked == [
             "daemon-reload",
-            f"stop {SOCKET} {SERVICE}",
+            f"stop {SOCKET} {SERVICE} {BYPASS}",
             f"start {SOCKET}",
             f"start {SERVICE}",
             "daemon-reload",
@@ -330,7 +385,7 @@ class TestSystemd:
         assert control.asked == [
             "daemon-reload",
             "restart kubelet.service",
-            f"stop {SOCKET} {SERVICE}",
+            f"stop {SOCKET} {SERVICE} {BYPASS}",
             "daemon-reload",
         ]
 

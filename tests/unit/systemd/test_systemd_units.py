@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from shimcore.errors import ShimError
-from shimcore.systemd.units import SERVICE, SOCKET, UnitSettings, service_text, socket_text
+from shimcore.relay import limits
+from shimcore.systemd.units import (
+    BYPASS,
+    SERVICE,
+    SOCKET,
+    UnitSettings,
+    bypass_text,
+    service_text,
+    socket_text,
+)
 
 CONTRIB = Path(__file__).parents[3] / "contrib" / "systemd"
 
 
-@pytest.mark.parametrize(("name", "text"), [(SERVICE, service_text()), (SOCKET, socket_text())])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(SERVICE, service_text()), (SOCKET, socket_text()), (BYPASS, bypass_text())],
+)
 def test_contrib_has_the_units_that_are_installed(name: str, text: str) -> None:
     """`contrib/systemd` holds the very texts of the default settings."""
     assert (CONTRIB / name).read_text() == text
@@ -55,3 +68,16 @@ def test_a_path_that_no_unit_can_hold_is_refused(settings: UnitSettings) -> None
     """Control characters and sockets' paths that are too long."""
     with pytest.raises(ShimError):
         service_text(settings) + socket_text(settings)
+
+
+def test_the_relays_own_bounds_are_below_the_units() -> None:
+    """What the relay may hold at the most, and as much as the shim needs beside it."""
+    (most,) = re.findall(r"^MemoryMax=(\d+)M$", service_text(), re.MULTILINE)
+    held = limits.PROCESS_HELD_BYTES + limits.PROCESS_REQUEST_BYTES
+    assert int(most) << 20 >= held + (128 << 20)
+
+
+def test_the_shim_goes_before_pods_whose_memory_is_guaranteed() -> None:
+    """kubelet gives those -997 and all others 2 or more."""
+    (score,) = re.findall(r"^OOMScoreAdjust=(-\d+)$", service_text(), re.MULTILINE)
+    assert -997 < int(score) < 0

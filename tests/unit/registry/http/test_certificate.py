@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shimcore.registry.certificate import parse_certificate
+from shimcore.registry.http.certificate import parse_certificate
 from tests.support.tls import PrivateCA
 
 

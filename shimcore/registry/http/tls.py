@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from shimcore.errors import RegistryError
 from shimcore.registry.answers import TlsReport
-from shimcore.registry.certificate import parse_certificate
+from shimcore.registry.errors import one_line
+from shimcore.registry.http.certificate import parse_certificate
 
 
 def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:
@@ -16,6 +17,8 @@ def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLC
     Raises RegistryError naming the file when it cannot be used.
     """
     context = ssl.create_default_context()
+    # A handshake costs milliseconds of the event loop; it is not the other side's to ask for more.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -42,8 +45,8 @@ def report_session(session: object) -> TlsReport | None:
         return TlsReport(version, issuer="", subject="", days_left=0, verified=verified)
     return TlsReport(
         version=version,
-        issuer=certificate.issuer,
-        subject=certificate.subject,
+        issuer=one_line(certificate.issuer),
+        subject=one_line(certificate.subject),
         days_left=certificate.days_left(datetime.now(tz=UTC)),
         verified=verified,
     )

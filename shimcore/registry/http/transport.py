@@ -1,4 +1,4 @@
-"""One HTTP exchange with a registry: bounded in time, size and redirects.
+"""One HTTP exchange with a registry: bounded in time, size, work and redirects.
 
 Credentials are a value of the exchange, not of the client: they go to the origin (scheme, host and
 port) that the exchange was opened for, and no redirect to another origin carries them, nor one
@@ -10,83 +10,45 @@ takes a third of a question's time.
 from __future__ import annotations
 
 import asyncio
-import re
+import hashlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+from urllib.parse import urlencode
 
+import httpcore
 import httpx
 
 from shimcore import __version__
 from shimcore.registry.answers import TlsReport
-from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, from_exception
-from shimcore.registry.proxy import ProxyRules
-from shimcore.registry.tls import report_session
-
-if TYPE_CHECKING:
-    import httpcore
+from shimcore.registry.errors import (
+    Fault,
+    UnauthorizedError,
+    UnreachableError,
+    from_exception,
+    from_proxy,
+)
+from shimcore.registry.http.pools import MAX_CONNECTIONS, Pools
+from shimcore.registry.http.proxy import Proxy, ProxyRules
+from shimcore.registry.http.tls import report_session
+from shimcore.registry.http.url import Origin, asked_url, read_url
+from shimcore.registry.http.wire import BoundedStream, ExcessiveAnswerError
 
 MAX_REDIRECTS = 5  # public registries use one (to a CDN); Go's client allows ten
 ERROR_BODY_LIMIT_BYTES = 64 * 1024
-MAX_CONNECTIONS = 32  # for one registry; a node starting a hundred pods asks about a dozen images
-KEEPALIVE_CONNECTIONS = 8
-KEEPALIVE_S = 30.0
 _USER_AGENT = f"image-cri-shim/{__version__}"
 _REDIRECTS = {301, 302, 303, 307, 308}
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-# DNS names (IDNA's ASCII form), IPv4 and, with colons, IPv6 addresses.
-_HOST = re.compile(rb"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
-_STALE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
-
-
-class Origin(NamedTuple):
-    """Scheme, host and port: the whole of what credentials are given to (RFC 6454 §4)."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: httpx.URL) -> Origin:
-        """Return the origin of an absolute http or https URL."""
-        port = url.port or _DEFAULT_PORTS.get(url.scheme, 0)
-        return cls(url.scheme, url.host.lower(), port)
-
-    def __str__(self) -> str:
-        """Print as in a URL, the scheme's own port left out."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if _DEFAULT_PORTS.get(self.scheme) == self.port else f":{self.port}"
-        return f"{self.scheme}://{host}{port}"
-
-
-# URLs whose parts are remembered: images that are asked for at the same time.
-ASKED_URLS = 256
-
-
-def read_url(text: str, base: httpx.URL | None = None) -> httpx.URL:
-    """Return an absolute http or https URL, without a user name, password or fragment in it.
-
-    A relative one is read against `base`. Raises ValueError.
-    """
-    try:
-        url = base.join(text) if base is not None else httpx.URL(text)
-        if url.userinfo or url.fragment:
-            url = url.copy_with(username="", password="", fragment=None)
-    except httpx.InvalidURL as error:
-        raise ValueError("not a URL") from error
-    if url.scheme not in _DEFAULT_PORTS:
-        raise ValueError("neither an http nor an https URL")
-    if not _HOST.fullmatch(url.raw_host):
-        raise ValueError("a URL without a host")
-    return url
-
-
-@lru_cache(maxsize=ASKED_URLS)
-def _asked(text: str) -> httpx.URL:
-    """`read_url` of an absolute URL; the same few are asked again and again."""
-    return read_url(text)
+_STALE = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
+_FAILURES = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+    OSError,
+    UnicodeError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +56,7 @@ class Ask:
     """One request; `deadline` is a time of the running loop's clock.
 
     `stay`: a redirect to another origin is an error, since the request is worthless (or harmful)
-    without its credentials there.
+    without its credentials there. `hashed`: the body is not kept, but its digest by this algorithm.
     """
 
     method: str
@@ -106,17 +68,22 @@ class Ask:
     form: Mapping[str, str] | None = field(default=None, repr=False)
     stay: bool = False
     report_tls: bool = False
+    hashed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer; `origin` is where it came from, redirects followed."""
+    """A complete answer; `origin` is where it came from, redirects followed.
+
+    `digest` is that of the body, `sha256:…`, where the request asked for it and a body came.
+    """
 
     status: int
     headers: httpx.Headers = field(repr=False)
     body: bytes = field(repr=False)
     origin: Origin
     tls: TlsReport | None
+    digest: str = ""
 
 
 class _StaleConnectionError(Exception):
@@ -144,12 +111,14 @@ class _Progress:
             # httpcore closes the socket itself, but not when the handshake is cancelled (which
             # is what a deadline does): it would stay open until it is collected.
             await self._socket.aclose()
+        elif event.endswith("start_tls.started"):
+            self.sent = self.answered = False  # if anything was, then to a proxy
         elif event.endswith("send_request_headers.started"):
             self.sent = True
         elif event.endswith("receive_response_headers.complete"):
             self.answered = True
 
-    def timeout(self, registry: str, origin: Origin) -> UnreachableError:
+    def timeout(self, registry: str, origin: Origin, proxy: Proxy | None) -> UnreachableError:
         """Return what running out of time means at this point."""
         if self.answered:
             reason, fault = f"the answer of {origin} did not end in time", Fault.SILENT
@@ -158,66 +127,45 @@ class _Progress:
         elif self.connected:
             reason, fault = f"the TLS handshake with {origin} did not end in time", Fault.CONNECT
         elif self.reused:
-            reason, fault = f"all {MAX_CONNECTIONS} connections to {origin} are busy", Fault.SILENT
+            reason, fault = f"all {MAX_CONNECTIONS} connections to {origin} are busy", Fault.OWN
         else:
-            reason, fault = f"no connection to {origin} in time", Fault.CONNECT
+            peer = f"the proxy {proxy}" if proxy else str(origin)
+            reason, fault = f"no connection to {peer} in time", Fault.CONNECT
         return UnreachableError(registry, reason, fault)
 
 
-class _Routes:
-    """Pools of connections: one for each way, direct or through a proxy, that is in use."""
-
-    def __init__(self, context: ssl.SSLContext, rules: ProxyRules) -> None:
-        self._rules = rules
-        self._options: dict[str, Any] = {
-            "verify": context,
-            "trust_env": False,
-            "limits": httpx.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=KEEPALIVE_CONNECTIONS,
-                keepalive_expiry=KEEPALIVE_S,
-            ),
-        }
-        self._pools: dict[str, httpx.AsyncHTTPTransport] = {}
-
-    def pool(self, origin: Origin) -> httpx.AsyncHTTPTransport:
-        """Return the pool for an origin: the environment says through which proxy.
-
-        Raises httpx.ProxyError when that proxy cannot be used.
-        """
-        proxy = self._rules.proxy_for(*origin)
-        if proxy not in self._pools:
-            try:
-                pool = httpx.AsyncHTTPTransport(proxy=proxy or None, **self._options)
-            except (ValueError, ImportError) as error:
-                raise httpx.ProxyError(
-                    f"HTTP_PROXY or HTTPS_PROXY cannot be used: {error}"
-                ) from error
-            self._pools[proxy] = pool
-        return self._pools[proxy]
-
-    async def aclose(self) -> None:
-        """Close every pool."""
-        for pool in self._pools.values():
-            await pool.aclose()
-
-
 class Transport:
-    """Exchanges with one registry, and with the origins it points to, over pooled connections."""
+    """Exchanges with one registry, and with the origins it points to, over pooled connections.
 
-    def __init__(self, registry: str, context: ssl.SSLContext, rules: ProxyRules) -> None:
+    `backend` makes the connections: of the operating system, if none is given.
+    """
+
+    def __init__(
+        self,
+        registry: str,
+        context: ssl.SSLContext,
+        rules: ProxyRules,
+        backend: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
         self._registry = registry
-        self._routes = _Routes(context, rules)
+        self._pools = Pools(context, rules, backend)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._routes.aclose()
+        await self._pools.aclose()
 
     async def send(self, ask: Ask) -> Answer:
         """Return the final answer. Raises UnreachableError, UnauthorizedError."""
         url, authorization = self._url(ask.url), ask.authorization
+        first = Origin.of(url)
         for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._exchange(ask, url, authorization)
+            try:
+                answer = await self._exchange(ask, url, authorization)
+            except UnreachableError as error:
+                if Origin.of(url) == first:
+                    raise
+                # Where one answer points to may be dead: the one who answered is not.
+                raise UnreachableError(self._registry, error.reason, Fault.ANSWERED) from error
             location = answer.headers.get("Location", "")
             if answer.status not in _REDIRECTS or not location:
                 return answer
@@ -239,10 +187,10 @@ class Transport:
 
     def _url(self, text: str) -> httpx.URL:
         try:
-            return _asked(text)
+            return asked_url(text)
         except ValueError as error:
             reason = f"its address is {error}"
-            raise UnreachableError(self._registry, reason, Fault.ANSWERED) from error
+            raise UnreachableError(self._registry, reason, Fault.OWN) from error
 
     def _target(self, url: httpx.URL, location: str) -> httpx.URL:
         try:
@@ -267,53 +215,82 @@ class Transport:
 
     async def _attempt(self, ask: Ask, url: httpx.URL, authorization: str) -> Answer:
         progress, origin = _Progress(), Origin.of(url)
-        request = httpx.Request(
-            ask.method,
-            url,
-            headers=_headers(ask, authorization),
-            data=ask.form,
-            extensions={"trace": progress},
-        )
+        try:
+            proxy = self._pools.proxy(origin)
+        except ValueError as error:
+            raise UnreachableError(self._registry, str(error), Fault.CONNECT) from error
+        request = _request(ask, url, authorization, progress)
         try:
             async with asyncio.timeout_at(ask.deadline):
-                response = await self._routes.pool(origin).handle_async_request(request)
+                response = await self._pools.pool(proxy).handle_async_request(request)
                 try:
                     return await self._read(ask, response, origin)
                 finally:
                     await response.aclose()
         except TimeoutError as error:
-            raise progress.timeout(self._registry, origin) from error
-        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, UnicodeError) as error:
+            raise progress.timeout(self._registry, origin, proxy) from error
+        except ExcessiveAnswerError as error:
+            raise self._unusable(str(error)) from error
+        except httpcore.ProxyError as error:
+            raise from_proxy(self._registry, str(proxy), error) from error
+        except _FAILURES as error:
             if isinstance(error, _STALE) and progress.reused and not progress.answered:
                 raise _StaleConnectionError(str(error)) from error
+            to_proxy = proxy is not None and not progress.connected
+            peer = f"the proxy {proxy}" if to_proxy else str(origin)
             connecting = not progress.sent
-            raise from_exception(
-                self._registry, str(origin), error, connecting=connecting
-            ) from error
+            raise from_exception(self._registry, peer, error, connecting=connecting) from error
 
-    async def _read(self, ask: Ask, response: httpx.Response, origin: Origin) -> Answer:
+    async def _read(self, ask: Ask, response: httpcore.Response, origin: Origin) -> Answer:
         """Read the body up to its limit; of an error's, only as much as the error codes need."""
-        report = None
+        report, stream = None, response.extensions["network_stream"]
         if ask.report_tls:  # before the body: its end may close the connection
-            stream = response.extensions["network_stream"]
             report = report_session(stream.get_extra_info("ssl_object"))
-        failed = response.status_code >= 300
+        failed = response.status >= 300
+        body = _Body("" if failed else ask.hashed)
         limit = ERROR_BODY_LIMIT_BYTES if failed else ask.body_limit_bytes
-        body = bytearray()
-        async for chunk in _chunks(response):
-            body += chunk
-            if len(body) > limit:
-                if failed or ask.body_limit_bytes == 0:
-                    break
-                raise self._unusable(f"more than {limit} bytes")
-        coding = response.headers.get("Content-Encoding", "identity").lower()
-        if body and not failed and ask.body_limit_bytes and coding != "identity":
-            raise self._unusable(f"Content-Encoding {coding!r}, which was not accepted")
-        return Answer(response.status_code, response.headers, bytes(body), origin, report)
+        try:
+            async for chunk in _chunks(response, stream, body):
+                body.add(chunk)
+                if body.size_bytes > limit:
+                    if failed or ask.body_limit_bytes == 0:
+                        break
+                    raise self._unusable(f"more than {limit} bytes")
+        except ExcessiveAnswerError:
+            if not failed:
+                raise
+        headers = httpx.Headers(response.headers)
+        coding = headers.get("Content-Encoding", "identity").lower()
+        if body.size_bytes and not failed and ask.body_limit_bytes and coding != "identity":
+            raise self._unusable(f"Content-Encoding {coding[:40]!r}, which was not accepted")
+        return Answer(response.status, headers, bytes(body.kept), origin, report, body.digest())
 
 
-def _headers(ask: Ask, authorization: str) -> dict[str, str]:
-    headers = {
+class _Body:
+    """A body as it comes: kept, or only its digest."""
+
+    def __init__(self, algorithm: str) -> None:
+        self.kept = bytearray()
+        self.size_bytes = 0
+        self._algorithm = algorithm
+        self._hash = hashlib.new(algorithm) if algorithm else None
+
+    def add(self, chunk: bytes) -> None:
+        self.size_bytes += len(chunk)
+        if self._hash is None:
+            self.kept += chunk
+        else:
+            self._hash.update(chunk)
+
+    def digest(self) -> str:
+        if self._hash is None or not self.size_bytes:
+            return ""
+        return f"{self._algorithm}:{self._hash.hexdigest()}"
+
+
+def _request(ask: Ask, url: httpx.URL, authorization: str, progress: _Progress) -> httpcore.Request:
+    headers: dict[bytes | str, bytes | str] = {
+        "Host": url.netloc.decode("ascii"),
         "Accept": ask.accept,
         # A digest is over the bytes as stored; and nothing here is worth unpacking.
         "Accept-Encoding": "identity",
@@ -321,11 +298,28 @@ def _headers(ask: Ask, authorization: str) -> dict[str, str]:
     }
     if authorization:
         headers["Authorization"] = authorization
-    return headers
+    content = None
+    if ask.form is not None:
+        content = urlencode(ask.form).encode("ascii")
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        headers["Content-Length"] = str(len(content))
+    return httpcore.Request(
+        ask.method,
+        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=headers,
+        content=content,
+        extensions={"trace": progress},
+    )
 
 
-def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body as it comes from the connection."""
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - a pool's always is
-    return aiter(stream)
+async def _chunks(response: httpcore.Response, stream: object, body: _Body) -> AsyncIterator[bytes]:
+    """The body as it comes from the connection, which is told of it."""
+    source = response.stream
+    assert isinstance(source, AsyncIterable)  # noqa: S101 - an asynchronous pool's always is
+    bounded = stream if isinstance(stream, BoundedStream) else None  # None: it was upgraded (101)
+    if bounded is not None:
+        bounded.answered()
+    async for chunk in source:
+        yield chunk
+        if bounded is not None:
+            bounded.chunk(body.size_bytes)

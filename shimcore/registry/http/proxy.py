@@ -10,18 +10,65 @@ proxy, and NO_PROXY knows addresses, networks (`10.0.0.0/8`), names with their s
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_PROXY = re.compile(
+    r"(?P<scheme>[a-z0-9+.-]+)://(?:(?P<login>[^/?#]*)@)?"
+    r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{0,5}))?(?:[/?#][^@]*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that can be used; `str` is its host and port, for people."""
+
+    scheme: str
+    host: str
+    port: int
+    login: tuple[bytes, bytes] | None = field(repr=False)
+
+    def __str__(self) -> str:
+        """Print as `host:port`."""
+        return f"{self.host}:{self.port}"
+
+
+def read_proxy(text: str) -> Proxy:
+    """Return the proxy of a URL. Raises ValueError, whose words repeat nothing of the URL.
+
+    Any part of it may be a piece of a password that should have been percent-encoded.
+    """
+    found = _PROXY.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            "it is not http://user:password@host:port; in the password, / ? # @ : and % are "
+            "written %2F %3F %23 %40 %3A %25"
+        )
+    scheme = found["scheme"].lower()
+    if scheme not in _PORTS:
+        raise ValueError("only http:// and https:// proxies are supported")
+    port = int(found["port"] or _PORTS[scheme])
+    if not 0 < port < 65536:
+        raise ValueError("its port is not between 1 and 65535")
+    login = None
+    if found["login"]:
+        user, _, password = found["login"].partition(":")
+        login = unquote_to_bytes(user), unquote_to_bytes(password)
+    return Proxy(scheme, found["host"].lower(), port, login)
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyRules:
     """The proxies of an environment; an empty string means none."""
 
-    http: str
-    https: str
+    http: str = field(repr=False)
+    https: str = field(repr=False)
     exceptions: tuple[str, ...]
 
     @classmethod

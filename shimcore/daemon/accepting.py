@@ -1,0 +1,100 @@
+"""Accepts connections: as many as there is room for, never in circles when the kernel refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+log = logging.getLogger("shimcore.daemon")
+
+# Connections taken in one turn of the loop; the others of a flood wait for the next.
+AT_ONCE = 32
+# How long nothing is accepted after the kernel has refused, usually for want of descriptors.
+PAUSE_S = 0.5
+# A line about refused connections comes at most this often.
+SAY_AGAIN_S = 60.0
+
+
+class Acceptor:
+    """Takes connections from a listening socket and gives each to a protocol of its own.
+
+    `room` says whether one more may come, apart from those that are just being taken up, whose
+    number it is given; one that finds none is closed at once, so that its client knows.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        room: Callable[[int], bool],
+        what: str,
+    ) -> None:
+        self._listening = listening
+        self._protocol = protocol
+        self._room = room
+        self._what = what
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._paused: asyncio.TimerHandle | None = None
+        self._refused = 0
+        self._silent_until = 0.0
+        self.accepted = 0
+        """Connections taken from the socket, those included that were closed at once."""
+        self._open = True
+        self._resume()
+
+    def close(self) -> None:
+        """Accept no more; the socket is its owner's to close."""
+        self._open = False
+        self._loop.remove_reader(self._listening)
+        if self._paused is not None:
+            self._paused.cancel()
+
+    def _ready(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                connection, _ = self._listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._take(connection)
+
+    def _take(self, connection: socket.socket) -> None:
+        self.accepted += 1
+        if not self._room(len(self._beginning)):
+            connection.close()
+            self._say("as many as can be served are open")
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._begin(connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, connection)
+        except OSError as error:
+            connection.close()
+            self._say(str(error))
+
+    def _pause(self, error: OSError) -> None:
+        self._say(error.strerror or str(error))
+        self._loop.remove_reader(self._listening)
+        self._paused = self._loop.call_later(PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = None
+        if self._open:
+            self._loop.add_reader(self._listening, self._ready)
+
+    def _say(self, why: str) -> None:
+        self._refused += 1
+        if self._loop.time() < self._silent_until:
+            return
+        log.warning("%s: %d connections were not taken: %s", self._what, self._refused, why)
+        self._refused = 0
+        self._silent_until = self._loop.time() + SAY_AGAIN_S

@@ -1,0 +1,144 @@
+"""Pulls through a registry that are under way, on disk: what a killed shim leaves to be done.
+
+A line of JSON a change, appended: a pull that begins with its image, the name it is pulled
+as and the time; a pull that has ended with that name alone. A name that is created after
+its pull began is that pull's, and goes when the image has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+logger = logging.getLogger("shimcore.images")
+
+COMPACT_BYTES = 65_536
+"""A larger file is written anew, with the pulls that are under way alone."""
+
+READ_BYTES = 1 << 20
+"""What is read of a file at a start; it never grows that large by itself."""
+
+LEFT_LIMIT = 1024
+"""Unfinished pulls that are remembered; a node has a few dozen at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A pull of `image` as `candidate` that began at `at` (seconds since 1970)."""
+
+    image: str
+    candidate: str
+    at: float
+
+
+class Journal:
+    """The journal at `path`; None keeps it in memory alone. Writes go in order, off the loop."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._open: dict[str, Unfinished] = {}
+        self._bytes = 0
+        self._writer: ThreadPoolExecutor | None = None
+        self._fault_told = False
+
+    def unfinished(self) -> list[Unfinished]:
+        """The pulls whose end is not known."""
+        return list(self._open.values())
+
+    def since(self, candidate: str, started: float) -> float:
+        """When the oldest pull of that name began that is not known to have ended."""
+        known = self._open.get(candidate)
+        return min(started, known.at) if known else started
+
+    def load(self) -> None:
+        """Reads what an earlier process has left; what cannot be read counts as nothing."""
+        if self._path is None:
+            return
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                text = file.read(READ_BYTES)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._tell(error)
+            return
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                self._take(json.loads(line))
+        self._bytes = COMPACT_BYTES  # the first change writes it anew
+
+    def _take(self, entry: dict[str, object]) -> None:
+        candidate = str(entry["candidate"])
+        if "image" not in entry:
+            self._open.pop(candidate, None)
+        elif len(self._open) < LEFT_LIMIT:
+            at = float(str(entry["at"]))
+            self._open[candidate] = Unfinished(str(entry["image"]), candidate, at)
+
+    async def began(self, image: str, candidate: str, at: float) -> None:
+        """Returns when it is written: only then may the pull go out."""
+        if candidate in self._open:  # an older one says it already
+            return
+        self._open[candidate] = Unfinished(image, candidate, at)
+        await self._write({"image": image, "candidate": candidate, "at": at})
+
+    async def ended(self, candidate: str) -> None:
+        """The name that the pull brought is gone, or stays on purpose."""
+        if self._open.pop(candidate, None) is not None:
+            await self._write({"candidate": candidate})
+
+    async def _write(self, entry: dict[str, object]) -> None:
+        if self._path is None:
+            return
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, "pull-journal")
+        line = json.dumps(entry).encode() + b"\n"
+        whole = None
+        if self._bytes + len(line) > COMPACT_BYTES:
+            whole = b"".join(_line(one) for one in self._open.values())
+            self._bytes = len(whole)
+        else:
+            self._bytes += len(line)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._writer, _put, self._path, line, whole)
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: OSError) -> None:
+        if not self._fault_told:
+            self._fault_told = True
+            logger.warning(
+                "%s: %s; after a crash of the shim a registry's name may stay on an image",
+                self._path,
+                error.strerror or error,
+            )
+
+
+def _line(one: Unfinished) -> bytes:
+    entry = {"image": one.image, "candidate": one.candidate, "at": one.at}
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _put(path: str, line: bytes, whole: bytes | None) -> None:
+    """Append a line, or write the file anew without a moment in which it is not there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags |= os.O_APPEND if whole is None else os.O_TRUNC
+    target = path if whole is None else f"{path}.new"
+    try:
+        descriptor = os.open(target, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        descriptor = os.open(target, flags, 0o600)
+    try:
+        os.write(descriptor, line if whole is None else whole)
+    finally:
+        os.close(descriptor)
+    if whole is not None:
+        os.replace(f"{path}.new", path)

@@ -1,0 +1,198 @@
+"""How far a pull is, read from containerd's content store, and when it stands still.
+
+The store lists what is being fetched on the whole node; only blobs of the image's own
+manifest count here. A blob that another pull is fetching moves with that one. While layers
+are unpacked nothing is listed, and that is no stall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from shimcore.errors import ShimError
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
+
+if TYPE_CHECKING:
+    from shimcore.images.ports import Runtime
+    from shimcore.runtime import Ingest
+
+LOOK_S = 1.0
+"""Between two looks; an offset moves in steps of up to 1 MiB, which take a slow link longer."""
+
+ANSWER_S = 5.0
+"""Bound on one question to the content store."""
+
+FIRST_BYTE_S = 120.0
+"""How long a blob may take to begin: a registry that pulls through fetches it itself first."""
+
+BLOBS_LIMIT = 1024
+"""Blobs of an image that are counted; images have at most 127 layers."""
+
+MANIFESTS_LIMIT = 64
+"""Manifests of an index that are looked for on the node."""
+
+INLINE_BYTES = 65_536
+"""A larger manifest is parsed beside the event loop."""
+
+BLOBS_A_LOOK = 32
+"""Blobs about whose end one look asks."""
+
+
+class Ingests:
+    """What is being fetched on the node: one question for all pulls that ask within LOOK_S / 2."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._task: asyncio.Task[list[Ingest]] | None = None
+        self._asked_at = float("-inf")
+
+    async def get(self) -> list[Ingest]:
+        """Raises ShimError as the runtime's calls do."""
+        now = time.monotonic()
+        if self._task is None or (self._task.done() and now - self._asked_at > LOOK_S / 2):
+            self._asked_at = now
+            self._task = asyncio.ensure_future(self._runtime.ingests(timeout_s=ANSWER_S))
+        await asyncio.wait({self._task})
+        return self._task.result()
+
+
+class Progress:
+    """One image's blobs. `digest` is its manifest's, None when the registry told none: then
+    every blob of the node that is fetched meanwhile counts.
+
+    `visible`: False once the runtime has shown that it has no content store.
+    """
+
+    def __init__(self, runtime: Runtime, ingests: Ingests, digest: str | None) -> None:
+        self._runtime = runtime
+        self._ingests = ingests
+        self._digest = digest
+        self._started = time.time()
+        self._sizes: dict[str, int] = {}  # of the blobs that the manifest names
+        self._manifests: set[str] = {digest} if digest else set()
+        self._whole: dict[str, bool] = {}  # blob → whether it came with this pull
+        self._offsets: dict[str, int] = {}
+        self._changed_at = time.monotonic()
+        self._begun = False
+        self.visible = True
+
+    @property
+    def total(self) -> int:
+        """Bytes of all blobs; 0 while it is not known."""
+        return sum(self._sizes.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are on the node, those that were there before included."""
+        whole = sum(self._sizes.get(digest, 0) for digest in self._whole)
+        return whole + sum(n for digest, n in self._offsets.items() if digest not in self._whole)
+
+    @property
+    def fetched(self) -> int:
+        """Bytes that came since the pull began."""
+        whole = sum(self._sizes.get(digest, 0) for digest, new in self._whole.items() if new)
+        return whole + sum(n for digest, n in self._offsets.items() if digest not in self._whole)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since something was last seen to move."""
+        return time.monotonic() - self._changed_at
+
+    def stands_still(self, stall_s: float) -> bool:
+        """Whether it is fetching and nothing has come for `stall_s`, or nothing begins at all."""
+        if any(self._offsets.values()):
+            return self.idle_s >= stall_s
+        if self._offsets or not self._begun:
+            return self.idle_s >= max(stall_s, FIRST_BYTE_S)
+        return False
+
+    async def look(self) -> None:
+        """Brings all of it up to date; a runtime that does not answer changes nothing."""
+        try:
+            listed = await self._ingests.get()
+            if not self._sizes:
+                await self._read_manifests()
+            await self._look_for_whole({ingest.digest for ingest in listed}, BLOBS_A_LOOK)
+        except RuntimeCallError as error:
+            self.visible = self.visible and error.code != StatusCode.UNIMPLEMENTED
+            return
+        except ShimError:
+            return
+        offsets = {ingest.digest: ingest.offset for ingest in listed if self._counts(ingest)}
+        if offsets != self._offsets:
+            self._changed_at = time.monotonic()
+            self._begun = self._begun or any(offsets.values()) or bool(self._offsets)
+        self._offsets = offsets
+
+    async def finish(self) -> None:
+        """After the pull's end: what came is counted whole."""
+        if not self.visible:
+            return
+        self._offsets = {}
+        try:
+            if not self._sizes:
+                await self._read_manifests()
+            await self._look_for_whole(set(), BLOBS_LIMIT)
+        except ShimError:
+            return
+
+    def _counts(self, ingest: Ingest) -> bool:
+        """Whether a blob is of this image, and has been touched since the pull began."""
+        if ingest.updated_at < self._started:
+            return False
+        known = self._manifests or self._sizes
+        return not known or ingest.digest in self._manifests or ingest.digest in self._sizes
+
+    async def _look_for_whole(self, listed: set[str], limit: int) -> None:
+        missing = [d for d in self._sizes if d not in self._whole and d not in listed][:limit]
+        for digest in missing:
+            blob = await self._runtime.blob(digest, timeout_s=ANSWER_S)
+            if blob is None:
+                continue
+            new = self._whole[digest] = blob.created_at >= self._started
+            if new:
+                self._begun = True
+                self._changed_at = time.monotonic()
+
+    async def _read_manifests(self) -> None:
+        """Follows the manifest, once it is there, to the blobs that it names."""
+        waiting, read = list(self._manifests), 0
+        while waiting and read < MANIFESTS_LIMIT:
+            read += 1
+            data = await self._runtime.manifest(waiting.pop(0), timeout_s=ANSWER_S)
+            if data is None:
+                continue
+            small = len(data) <= INLINE_BYTES
+            tree = _parsed(data) if small else await asyncio.to_thread(_parsed, data)
+            for digest in list(_descriptors(tree.get("manifests")))[:MANIFESTS_LIMIT]:
+                if digest not in self._manifests:
+                    self._manifests.add(digest)
+                    waiting.append(digest)
+            layers = _descriptors([tree.get("config"), *_list(tree.get("layers"))])
+            self._sizes |= dict(list(layers.items())[:BLOBS_LIMIT])
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    try:
+        tree = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _descriptors(tree: object) -> dict[str, int]:
+    """Digest → size of the descriptors in a list (OCI image-spec, descriptor.md)."""
+    found: dict[str, int] = {}
+    for one in _list(tree):
+        if isinstance(one, dict):
+            digest, size = one.get("digest"), one.get("size")
+            if isinstance(digest, str) and isinstance(size, int) and 0 <= size < 1 << 50:
+                found[digest] = size
+    return found
+
+
+def _list(tree: object) -> list[Any]:
+    return tree if isinstance(tree, list) else []

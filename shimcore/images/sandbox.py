@@ -1,0 +1,190 @@
+"""RunPodSandbox: the pods' pause image is on the node before the runtime wants it.
+
+The runtime pulls that image itself, by its own name and past every CRI proxy: on a node that
+reaches nothing but its hub no pod would start. Whatever goes wrong here, the call goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from shimcore.errors import ReferenceSyntaxError, ShimError
+from shimcore.images.decision import Forward, Method, Verdict
+from shimcore.images.messages import ImageRequest
+from shimcore.images.places import places_of
+from shimcore.images.transaction import Pulled, Transaction
+from shimcore.images.wording import listed
+from shimcore.pb import cri_pb2
+from shimcore.reference import parse_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shimcore.images.parts import Parts
+
+logger = logging.getLogger("shimcore.images")
+
+HOLD_LIMIT_S = 60.0
+"""How long a sandbox is held at most; kubelet gives one four minutes."""
+
+KNOWN_S = 60.0
+"""How long it is taken for there without another look. Until then sandboxes are not even opened,
+so that one which failed because the image was removed past the shim is not seen to."""
+
+ASK_LIMIT_S = 5.0
+"""Bound on one question to the runtime."""
+
+_WANTED = re.compile(r'failed to (?:get sandbox|get|pull) image "(?P<name>[^"\s]{1,1024})"')
+"""What containerd's RunPodSandbox says: 1.x of its sandbox image, 2.x of an image."""
+
+
+class PauseImage:
+    """What is known of the pause image; one pull of it for all that wait."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._there_until = 0.0
+        self._left_alone_until = 0.0
+        self._settings: Mapping[str, Any] | None = None
+        self._learned = ""  # its name, from the words of a sandbox that failed
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a sandbox has to be held: nobody knows that the image is there."""
+        return time.monotonic() >= max(self._there_until, self._left_alone_until)
+
+    def forget(self) -> None:
+        """Something was removed, or a sandbox failed: it is looked for again."""
+        self._there_until = 0.0
+
+    def failed(self, message: str) -> None:
+        """Learns from the runtime's words about a sandbox that did not start."""
+        match = _WANTED.search(message)
+        if match:
+            self._learned = match["name"]
+            self.forget()
+
+    async def wait(self, handler: str) -> None:
+        """Returns when it is there, or cannot be brought; raises nothing but CancelledError."""
+        if not await self._is_for(handler):
+            return
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._bring())
+        await asyncio.wait({self._task})
+
+    async def _is_for(self, handler: str) -> bool:
+        """Whether a runtime handler's pods have the pause image, as far as the runtime tells."""
+        try:
+            if self._settings is None:
+                self._settings = await self._told()
+            return _needs_it(self._settings, handler)
+        except ShimError:
+            return True
+
+    async def _bring(self) -> None:
+        why = ""
+        try:
+            async with asyncio.timeout(HOLD_LIMIT_S):
+                why = await self._ensure()
+        except TimeoutError:
+            why = f"not there within {HOLD_LIMIT_S:g} s"
+        except ShimError as error:
+            why = str(error)
+        except Exception:
+            logger.exception("looking for the pause image failed")
+            why = "internal error"
+        if why:
+            left_s = self._parts.config.negative_cache_ttl_s
+            self._left_alone_until = time.monotonic() + left_s
+            logger.warning("pause image: %s; pods' sandboxes go on without it", why)
+        else:
+            self._there_until = time.monotonic() + KNOWN_S
+
+    async def _ensure(self) -> str:
+        """Why the image is not there; "" when it is."""
+        name = await self._name()
+        if not name:
+            return "its name is not known; set sandboxImage in the configuration"
+        try:
+            image = parse_reference(name)
+        except ReferenceSyntaxError as error:
+            return str(error)
+        runtime = self._parts.runtime
+        if await runtime.image_status(name, timeout_s=ASK_LIMIT_S) is not None:
+            return ""
+        places = places_of(image, self._parts.config)
+        if not places.candidates and places.own is None:
+            return f"{name} is not on the node, and no registry serves it"
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
+        call = ImageRequest(Method.PULL, request.SerializeToString())
+        pull = Transaction(self._parts, call, places, original=places.own is not None)
+        if isinstance(pulled := await pull.run(), Pulled):
+            logger.info("pause image %s: pulled as %s", name, pulled.name)
+            return ""
+        return f"{name}: {listed(pull.attempts)}"
+
+    async def _told(self) -> Mapping[str, Any]:
+        """The runtime's own configuration, as far as it tells it (CRI's Status, verbose)."""
+        info = await self._parts.runtime.info(ASK_LIMIT_S)
+        try:
+            told = json.loads(info.get("config", "{}"))
+        except (ValueError, RecursionError):
+            told = None
+        return told if isinstance(told, dict) else {}
+
+    async def _name(self) -> str:
+        """The configuration's word, else the runtime's, else what a failed sandbox said."""
+        told = (self._settings or {}).get("sandboxImage")
+        name = self._parts.config.sandbox_image or (told if isinstance(told, str) else "")
+        return name or self._learned or await self._parts.runtime.sandbox_image(ASK_LIMIT_S)
+
+
+class SandboxCall:
+    """One held RunPodSandbox request; it always goes on as it came."""
+
+    def __init__(self, pause: PauseImage, request: ImageRequest, timeout_s: float | None) -> None:
+        self._pause = pause
+        self._handler = request.handler
+        self._limit_s = HOLD_LIMIT_S if timeout_s is None else min(HOLD_LIMIT_S, timeout_s / 2)
+
+    def now(self) -> Verdict | None:
+        """The verdict while the image is known to be there, or could not be brought just now."""
+        return None if self._pause.wanted else _GOES_ON
+
+    async def ask(self) -> Verdict:
+        """The verdict when the image is there, or the time for that is over."""
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self._pause.wait(self._handler)
+        except TimeoutError:
+            logger.warning("pause image: a sandbox has waited for it for %.0f s", self._limit_s)
+        return _GOES_ON
+
+    def finished(self, code: int, *, empty: bool, message: str) -> None:
+        """A sandbox that failed for its image: it is looked for again."""
+        if code:
+            self._pause.failed(message)
+
+
+_GOES_ON = Verdict(Forward(None), "", "", "")
+
+
+def _needs_it(settings: Mapping[str, Any], handler: str) -> bool:
+    """False for a handler that has no pause image, or unpacks images in its own way."""
+    containerd = settings.get("containerd")
+    if not isinstance(containerd, dict):
+        return True
+    runtimes = containerd.get("runtimes")
+    name = handler or containerd.get("defaultRuntimeName") or ""
+    runtime = runtimes.get(name) if isinstance(runtimes, dict) else None
+    if not isinstance(runtime, dict):
+        return True
+    mode = runtime.get("sandboxer") or runtime.get("sandboxMode") or "podsandbox"
+    snapshotter = runtime.get("snapshotter") or containerd.get("snapshotter")
+    return mode == "podsandbox" and snapshotter == containerd.get("snapshotter")

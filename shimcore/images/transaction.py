@@ -1,0 +1,334 @@
+"""One pull, as a whole: registry after registry, until the image is there under its own name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shimcore.images.attempts import Attempt, Result
+from shimcore.images.credentials import auth_for, secrets_of
+from shimcore.images.progress import LOOK_S, Progress
+from shimcore.images.wording import reason, redacted
+from shimcore.pb import cri_pb2
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.runtime.messages import parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shimcore.images.messages import ImageRequest
+    from shimcore.images.parts import Parts
+    from shimcore.images.places import Candidate, Places
+    from shimcore.images.resolver import Survey
+    from shimcore.runtime.channel import Metadata
+
+SHARE_S = 75.0
+"""The least time of a candidate where the runtime does not show how far a pull is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A pull that succeeded: the runtime's PullImageResponse as it came, the name the image
+    was pulled as, and the registry's host ("": the original's)."""
+
+    response: bytes = field(repr=False)
+    name: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A pull that failed everywhere: the last status and words of the runtime.
+
+    None where the runtime was not asked: no registry had the image, and its own is denied.
+    """
+
+    error: RuntimeCallError | None
+
+
+@dataclass(frozen=True, slots=True)
+class PullState:
+    """How far a pull is: the image's own name, the host that it is pulled from now ("": none, or
+    the original's), bytes on the node and in all (0: not known), and since when (1970)."""
+
+    image: str
+    registry: str
+    bytes: int
+    total: int
+    started_at: float
+
+
+class StalledError(Exception):
+    """A transfer stands still, and there is somewhere else to go."""
+
+
+class Transaction:
+    """A pull of one image with one caller's credentials; several callers may wait for it.
+
+    `attempts` are its registries so far, in order; `places` has those that it may try.
+    `original`: whether its own name may be pulled when no registry has it.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        request: ImageRequest,
+        places: Places,
+        metadata: Metadata = (),
+        *,
+        original: bool,
+    ) -> None:
+        self._parts = parts
+        self._request = request
+        self._places = places
+        self._metadata = metadata
+        self._original = original
+        self._tried: dict[int, str | None] = {}  # and the digest that the registry told
+        self._others: tuple[Attempt, ...] = ()
+        self._stalled: list[tuple[int, int]] = []  # bytes that were there, and the candidate
+        self._survey: Survey | None = None
+        self._settled = False
+        self._error: RuntimeCallError | None = None
+        self._counted: Progress | None = None  # of the pull that succeeded
+        self.image = str(places.image)
+        self.started_at = time.time()
+        self.ended = False
+        self.pulling: list[Attempt] = []  # what the runtime was asked for
+        self.now: tuple[str, Progress] | None = None  # the host that is pulled from
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """What became of it at every registry of the configuration, as far as it is known."""
+        skipped = [
+            Attempt(skip.registry.host, Result.SKIPPED, skip.reason)
+            for skip in self._places.skipped
+        ]
+        told = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
+        hosts = [candidate.registry.host for candidate in self._places.candidates]
+        if self._survey is not None or not self._tried:
+            told = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | told
+        return tuple(told.values())
+
+    def state(self) -> PullState:
+        """How far it is now."""
+        host, progress = self.now or ("", None)
+        done = (progress.bytes, progress.total) if progress is not None else (0, 0)
+        return PullState(self.image, host, *done, self.started_at)
+
+    def passed_over(self, host: str) -> tuple[Attempt, ...]:
+        """The attempts at registries that would have come before `host` ("": the original's)."""
+        order = [candidate.registry.host for candidate in self._places.candidates]
+        before = set(order[: order.index(host)] if host in order else order)
+        return tuple(one for one in self.attempts if one.host in before)
+
+    async def count(self) -> None:
+        """After a pull that succeeded: brings the bytes of its attempt up to date."""
+        progress, self._counted = self._counted, None
+        if progress is not None:
+            await progress.finish()
+            pulled = self.pulling[-1] = replace(self.pulling[-1], bytes=progress.fetched)
+            self._parts.fetched[pulled.host] += pulled.bytes
+
+    async def run(self) -> Pulled | Failed:
+        """How it ended. Raises RuntimeUnavailableError; cancelled, it ends all its work."""
+        try:
+            with ExitStack() as stack:
+                return await self._run(stack)
+        finally:
+            self.ended = True
+
+    async def _run(self, stack: ExitStack) -> Pulled | Failed:
+        while (index := await self._next(stack)) is not None:
+            pulled = await self._through(index, may_leave=self._has_more)
+            if pulled is not None:
+                return pulled
+        if self._original:
+            pulled = await self._as_original()
+            if pulled is not None:
+                return pulled
+        if self._stalled:
+            _, index = max(self._stalled)
+            pulled = await self._through(index, may_leave=lambda: False)
+            if pulled is not None:
+                return pulled
+        return Failed(self._error)
+
+    # -- which one is next -------------------------------------------------------------------
+
+    async def _next(self, stack: ExitStack) -> int | None:
+        """The best candidate that has it and was not tried yet."""
+        resolver, places = self._parts.resolver, self._places
+        if not self._tried:
+            known = resolver.known(places)
+            if known is not None:
+                self._others = known.others
+                if known.index is not None:
+                    self._tried[known.index] = known.digest
+                return known.index
+        if not places.candidates:
+            return None
+        if self._survey is None:
+            self._survey = stack.enter_context(resolver.asking(places))
+        survey = self._survey
+        index = await survey.next_found(self._tried)
+        if not self._settled:
+            self._settled = True
+            if not self._tried:
+                resolver.settle(places, survey, index)
+        self._others = survey.others()
+        if index is not None:
+            answer = survey.answer(index)
+            self._tried[index] = answer.digest if answer else None
+        return index
+
+    def _has_more(self) -> bool:
+        """Whether there is somewhere to go when the present candidate stands still."""
+        if self._original:
+            return True
+        if self._survey is None:
+            return len(self._tried) < len(self._places.candidates)
+        return self._survey.open_places(self._tried) > 0
+
+    # -- one pull ------------------------------------------------------------------------------
+
+    async def _through(self, index: int, may_leave: Callable[[], bool]) -> Pulled | None:
+        """The pull from one registry, with that registry's credentials; None when it failed."""
+        candidate = self._places.candidates[index]
+        registry, reference = candidate.registry, candidate.reference
+        message = self._request.pulled_as(str(reference), auth_for(registry, reference))
+        digest = reference.digest or self._tried.get(index)
+        progress = Progress(self._parts.runtime, self._parts.ingests, digest)
+        started = time.monotonic()
+
+        def ended(result: Result, detail: str = "") -> None:
+            seconds = time.monotonic() - started
+            attempt = Attempt(registry.host, result, detail, progress.fetched, seconds)
+            self.pulling.append(attempt)
+            self._parts.pulls[registry.host, result] += 1
+
+        try:
+            pulled = await self._named_pull(candidate, digest, message, progress, may_leave)
+        except StalledError as error:
+            self._stalled.append((progress.bytes, index))
+            self._error = RuntimeCallError(StatusCode.DEADLINE_EXCEEDED, f"{reference}: {error}")
+            ended(Result.STALLED, str(error))
+        except RuntimeCallError as error:
+            secrets = (*secrets_of(registry), *self._request.secrets())
+            self._error = RuntimeCallError(error.code, redacted(error.details, secrets))
+            ended(Result.FAILED, reason(error.details, secrets))
+        except asyncio.CancelledError:
+            ended(Result.FAILED, "the caller is gone")
+            raise
+        else:
+            ended(Result.PULLED)
+            self._counted = progress
+            return pulled
+        self._parts.resolver.drop(self._places.image)
+        return None
+
+    async def _named_pull(
+        self,
+        candidate: Candidate,
+        digest: str | None,
+        message: bytes,
+        progress: Progress,
+        may_leave: Callable[[], bool],
+    ) -> Pulled:
+        """A pull, and after it the names."""
+        parts, image = self._parts, self._places.image
+        registry, reference = candidate.registry, candidate.reference
+        mode = parts.config.names
+        async with parts.names.pulling(image, reference, digest, mode) as pulling:
+            response = await self._watched(
+                message, registry.host, progress, registry.stall_timeout_s, may_leave
+            )
+            again = partial(parts.runtime.pull_image, message, timeout_s=None)
+            name = await parts.names.give(pulling, _image_id(response), mode, again)
+        parts.hints.seen(image, name)
+        return Pulled(response, str(reference), registry.host)
+
+    async def _as_original(self) -> Pulled | None:
+        """The pull under the image's own name, with the caller's credentials or its registry's."""
+        own = self._places.own
+        message = self._request.message
+        auth = auth_for(own, self._places.image) if own is not None else None
+        if auth is not None and not self._request.has_credentials:
+            message = self._request.authorized(auth)
+        progress = Progress(self._parts.runtime, self._parts.ingests, self._places.image.digest)
+        stall_s = self._parts.config.hub.stall_timeout_s
+        host = own.host if own is not None else ""
+        started = time.monotonic()
+        over = self._parts.names.asked_for(self._places.image)
+        try:
+            response = await self._watched(
+                message, host, progress, stall_s, lambda: bool(self._stalled)
+            )
+        except StalledError as error:
+            self._error = RuntimeCallError(StatusCode.DEADLINE_EXCEEDED, f"{self.image}: {error}")
+            return None
+        except RuntimeCallError as error:
+            secrets = self._request.secrets() + (secrets_of(own) if own is not None else ())
+            self._error = RuntimeCallError(error.code, redacted(error.details, secrets))
+            if host:
+                detail = reason(error.details, secrets)
+                seconds = time.monotonic() - started
+                self.pulling.append(Attempt(host, Result.FAILED, detail, 0, seconds))
+            return None
+        finally:
+            over()
+        self._parts.hints.seen(self._places.image, self.image)
+        return Pulled(response, self._request.image, host)
+
+    async def _watched(
+        self,
+        message: bytes,
+        host: str,
+        progress: Progress,
+        stall_s: float,
+        may_leave: Callable[[], bool],
+    ) -> bytes:
+        """The runtime's answer to a pull; StalledError when it stands still and may be left."""
+        started = time.monotonic()
+        self.now = host, progress
+        task = asyncio.ensure_future(
+            self._parts.runtime.pull_image(message, timeout_s=None, metadata=self._metadata)
+        )
+        try:
+            while True:
+                await asyncio.wait({task}, timeout=LOOK_S)
+                if task.done():
+                    return task.result()
+                await progress.look()
+                why = self._why_to_leave(progress, time.monotonic() - started, stall_s, may_leave)
+                if why:
+                    raise StalledError(why)
+        finally:
+            self.now = None
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+
+    def _why_to_leave(
+        self, progress: Progress, seconds: float, stall_s: float, may_leave: Callable[[], bool]
+    ) -> str:
+        """Why a pull is given up now; "" while it goes on."""
+        limit_s = self._parts.config.timeout_s
+        if progress.visible:
+            if progress.idle_s >= limit_s:
+                return f"nothing has moved for {limit_s:.0f} s (timeout)"
+            if progress.stands_still(stall_s) and may_leave():
+                return f"nothing has come for {progress.idle_s:.0f} s"
+            return ""
+        behind = len(self._places.candidates) - len(self._tried) + self._original
+        share_s = max(SHARE_S, limit_s / (1 + behind)) if may_leave() else limit_s
+        return f"not pulled within {share_s:.0f} s" if seconds >= min(share_s, limit_s) else ""
+
+
+def _image_id(response: bytes) -> str:
+    """The image's ID, where the runtime's answer to a pull is one (containerd's is)."""
+    ref = parsed(cri_pb2.PullImageResponse, response).image_ref
+    return ref if ref.startswith("sha256:") else ""

@@ -1,0 +1,100 @@
+"""The connections of the metrics: who waits, who goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shimcore.daemon import metrics_http
+from shimcore.daemon.accepting import Acceptor
+from shimcore.daemon.metrics_http import CONNECTIONS, MetricsPages
+
+GET = b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Body:
+    """Counts how often it is made."""
+
+    def __init__(self, size: int = 10) -> None:
+        self.made = 0
+        self._size = size
+
+    async def __call__(self) -> AsyncIterator[bytes]:
+        self.made += 1
+        await asyncio.sleep(0.05)
+        yield b"x" * self._size
+
+
+class Served:
+    def __init__(self, body: Body) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.listening.setblocking(False)
+        self.pages = MetricsPages("text/plain", body)
+        self.acceptor = Acceptor(self.listening, self.pages.protocol, self.pages.room, "metrics")
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = self.listening.getsockname()
+        return await asyncio.open_connection(host, port)
+
+    async def ask(self) -> bytes:
+        reader, writer = await self.connect()
+        writer.write(GET)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        return answer
+
+    def close(self) -> None:
+        self.acceptor.close()
+        self.pages.close()
+        self.listening.close()
+
+
+async def test_the_oldest_that_says_nothing_makes_way() -> None:
+    """Idle ones keep nobody out."""
+    served = Served(Body())
+    idle = [await served.connect() for _ in range(CONNECTIONS + 5)]
+    assert (await served.ask()).startswith(b"HTTP/1.1 200 ")
+    for reader, _ in idle[:5]:
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+    for _, writer in idle:
+        writer.close()
+    served.close()
+
+
+async def test_an_idle_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does one that sends a byte now and then, and one that does not read its answer."""
+    monkeypatch.setattr(metrics_http, "EXCHANGE_S", 0.5)
+    served = Served(Body(50_000_000))
+    idle, slow, unread = [await served.connect() for _ in range(3)]
+    unread[1].write(GET)
+    for _ in range(8):
+        slow[1].write(b"G")
+        await asyncio.sleep(0.1)
+    for reader, writer in (idle, slow, unread):
+        try:
+            got = await asyncio.wait_for(reader.read(), 5)
+        except ConnectionError:
+            got = b""
+        assert len(got) < 50_000_000
+        writer.close()
+    served.close()
+
+
+async def test_who_asks_at_the_same_time_shares_one_text() -> None:
+    """A flood is the work of one; who asks then waits for a new one."""
+    body = Body()
+    served = Served(body)
+    answers = await asyncio.gather(*(served.ask() for _ in range(20)))
+    assert all(answer.endswith(b"\r\n\r\n" + b"x" * 10) for answer in answers)
+    assert body.made == 1
+    began = time.monotonic()
+    await served.ask()
+    assert body.made == 2
+    assert time.monotonic() - began > 0.1
+    served.close()
