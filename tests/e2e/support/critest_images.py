@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 
 from .containerd import LIBRARY
@@ -51,6 +52,7 @@ def sandbox() -> Image:
     return _toolbox("sandbox", Entrypoint=["/bin/tail", "-f", "/dev/null"])
 
 
+@functools.cache
 def _images() -> dict[str, Image]:
     """Repository (and tag, if not `latest`) → image."""
     images = {
