@@ -164,6 +164,7 @@ async def test_a_bad_address_among_good_ones(tmp_path: Path, output: str) -> Non
         "",
         "a" * 3000,
         "\udcff:80",
+        "http://xn--a",
     ],
 )
 async def test_odd_addresses(tmp_path: Path, address: str) -> None:
@@ -172,14 +173,6 @@ async def test_odd_addresses(tmp_path: Path, address: str) -> None:
     assert (ran.status, ran.out, len(ran.error_lines)) == (1, "", 1)
     assert len(ran.err) < 300
     assert "unexpected" not in ran.err
-
-
-async def test_a_name_that_is_no_idna(tmp_path: Path) -> None:
-    """It cannot be resolved, and that is said as of any other."""
-    ran = await checked(write_config(tmp_path, address="http://hub:5000"), "http://xn--a")
-    assert ran.status == 1
-    assert ran.err == ""
-    assert "the name in http://xn--a cannot be resolved" in ran.out
 
 
 @pytest.mark.parametrize("columns", [80, 200])

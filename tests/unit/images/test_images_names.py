@@ -256,7 +256,9 @@ class TestGivenUp:
         bench.runtime.pulled(AT_HUB)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            while bench.runtime.names() != {NGINX, NGINX_DIGEST}:
+                await asyncio.sleep(0.01)
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
 
     async def test_a_killed_shim_leaves_it_to_the_next(self, tmp_path: Path) -> None:
