@@ -21,6 +21,7 @@ from shimcore.images.pull import PullCall
 from shimcore.images.sandbox import SandboxCall
 from shimcore.images.wording import NAME_LIMIT, decision_line, printable
 from shimcore.reference import ImageID, parse
+from shimcore.reference.parsing import NAME_LIMIT as LONGEST_NAME
 from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
@@ -205,7 +206,10 @@ class ImageService:
     ) -> _Question:
         if kind is Method.SANDBOX:
             return SandboxCall(self._parts.pause, request, timeout_s)
-        meant = [self._means(image) for image in request.images]
+        meant = [
+            self._means(image) if len(image) <= LONGEST_NAME else self._meaning(image)
+            for image in request.images
+        ]
         if all(isinstance(places, str) for places in meant):
             return self._untouched(kind, request, str(meant[0]))
         if kind is Method.PULL and isinstance(meant[0], Places):

@@ -26,6 +26,7 @@ from tests.support.serving import ServeProcess, serving
 from tests.support.wire import parse
 
 WANTED_BYTES = 600 << 20
+STATUS = "/runtime.v1.ImageService/ImageStatus"
 PULL = "/runtime.v1.ImageService/PullImage"
 PASSED = "/x.Y/Stream"
 CHUNK_BYTES = 16_384
@@ -268,14 +269,14 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
                     arrived.add(stream)
 
     async def accepted(client: socket.socket, stream: int) -> None:
-        await raw.send(client, pull(stream))
+        await raw.send(client, request(stream))
         async with asyncio.timeout(10):
             while stream not in arrived:
                 await asyncio.sleep(0.01)
 
-    def pull(stream: int) -> bytes:
+    def request(stream: int) -> bytes:
         data = frames.frame(frames.DATA, frames.END_STREAM, stream, content)
-        return raw.headers(stream, PULL, {"grpc-encoding": "gzip"}) + data
+        return raw.headers(stream, STATUS, {"grpc-encoding": "gzip"}) + data
 
     content = _packed()
     async with before(tmp_path, mute) as shim, raw.connected(shim.socket) as client:
@@ -284,11 +285,11 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
         for stream in (1, 3, 5, 7):
             await accepted(client, stream)
         refusal = b"too many bytes of image requests are held"
-        await raw.send(client, pull(9))
+        await raw.send(client, request(9))
         got = await raw.read_until(client, refusal)
         await raw.send(client, frames.rst_stream(3, frames.CANCEL))
         await accepted(client, 11)
-        await raw.send(client, pull(13))
+        await raw.send(client, request(13))
         got += await raw.read_until(client, refusal)
         refused = [frame for frame in parse(got) if frame.kind == frames.HEADERS]
         assert [frame.stream for frame in refused] == [9, 13]

@@ -267,3 +267,12 @@ class TestExpiringCache:
         cache: ExpiringCache[int] = ExpiringCache(0, Clock())
         cache.put("a", 1, 5)
         assert cache.get("a") is None
+
+
+async def test_a_text_that_is_too_long_for_a_name_is_not_remembered() -> None:
+    """Sixteen megabytes of it, a hundred times, leave nothing behind."""
+    bench = Bench()
+    for number in range(100):
+        bench.service.open(STATUS, status_request(f"{number}" + "x" * 1025), None).decide_now()
+    assert bench.service._means.cache_info().currsize == 0
+    assert len(bench.service._parts.hints) == 0
