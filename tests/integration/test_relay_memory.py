@@ -207,16 +207,16 @@ async def test_a_runtime_that_does_not_read(tmp_path: Path) -> None:
         ended.set()
 
 
-def request(size: int) -> bytes:
-    """PullImageRequest of an image, and a field that nobody knows with `size` bytes."""
-    image = cri_pb2.ImageSpec(image="nowhere.invalid/x:1")
+def request(size: int, name: str = "nowhere.invalid/x:1") -> bytes:
+    """A request about an image, and a field that nobody knows with `size` bytes."""
+    image = cri_pb2.ImageSpec(image=name)
     known = cri_pb2.PullImageRequest(image=image).SerializeToString()
     length = bytes((size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80))
     return known + b"\x7a" + length + bytes((size >> 21,)) + bytes(size)
 
 
-def _packed() -> bytes:
-    packed = gzip.compress(request(15 << 20), mtime=0)
+def _packed(name: str = "nowhere.invalid/x:1") -> bytes:
+    packed = gzip.compress(request(15 << 20, name), mtime=0)
     return b"\x01" + len(packed).to_bytes(4, "big") + packed
 
 
@@ -278,7 +278,7 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
         data = frames.frame(frames.DATA, frames.END_STREAM, stream, content)
         return raw.headers(stream, STATUS, {"grpc-encoding": "gzip"}) + data
 
-    content = _packed()
+    content = _packed("sha256:" + "1" * 64)  # an ID goes on at once
     async with before(tmp_path, mute) as shim, raw.connected(shim.socket) as client:
         await raw.send(client, raw.opening())
         await asyncio.sleep(0.3)  # until the runtime has opened its window
