@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 
 from shimcore.config.files import FILE_LIMIT_BYTES, read_file
 
@@ -30,7 +29,9 @@ def write_state(folder: str, name: str, content: bytes, what: str) -> None:
 def _replace(path: str, content: bytes) -> None:
     """The new content under a name of its own first, on disk, and only then in place."""
     folder, name = os.path.split(path)
-    descriptor, new = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+    new = os.path.join(folder, f".{name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(new, flags, _FILE_MODE)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), _FILE_MODE)

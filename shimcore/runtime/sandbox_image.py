@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import struct
 import tomllib
@@ -96,9 +95,7 @@ def _dump_command(command: Sequence[str]) -> list[str]:
     """`containerd [--config FILE] config dump`, or nothing for another runtime's command line."""
     if not command or os.path.basename(command[0]) != "containerd":
         return []
-    program = command[0] if os.path.isabs(command[0]) else shutil.which(command[0])
-    if program is None:
-        return []
+    program = command[0] if os.path.isabs(command[0]) else "/usr/bin/containerd"
     for index, word in enumerate(command):
         if word in {"-c", "--config"} and index + 1 < len(command):
             return [program, "--config", command[index + 1], "config", "dump"]
