@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shimcore.images import journal as journal_module
+from shimcore.images.journal import Journal, Unfinished
+
+NGINX, AT_HUB = "docker.io/library/nginx:latest", "h:5000/library/nginx:latest"
+
+
+def loaded(path: Path) -> Journal:
+    journal = Journal(str(path))
+    journal.load()
+    return journal
+
+
+async def test_what_has_not_ended_is_known_to_the_next(tmp_path: Path) -> None:
+    """With the time at which it began; what has ended is not."""
+    path = tmp_path / "state" / "pulls.journal"
+    journal = Journal(str(path))
+    await journal.began(NGINX, AT_HUB, 5.5)
+    await journal.began("a/b:1", "h:5000/a/b:1", 6.0)
+    await journal.ended("h:5000/a/b:1")
+    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 5.5)]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_older_pull_of_a_name_counts(tmp_path: Path) -> None:
+    """A name that came after the first of them began came with one of them."""
+    journal = Journal(str(tmp_path / "j"))
+    await journal.began(NGINX, AT_HUB, 5.0)
+    await journal.began(NGINX, AT_HUB, 9.0)
+    assert journal.since(AT_HUB, 9.0) == 5.0
+    assert journal.since("other", 9.0) == 9.0
+
+
+async def test_it_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written anew, with what is under way alone, before it is large."""
+    monkeypatch.setattr(journal_module, "COMPACT_BYTES", 2000)
+    path = tmp_path / "j"
+    journal = Journal(str(path))
+    await journal.began(NGINX, AT_HUB, 1.0)
+    for number in range(200):
+        await journal.began(f"a/{number}", f"h/{number}", 2.0)
+        await journal.ended(f"h/{number}")
+        assert path.stat().st_size <= 2000
+    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\n{", b"[]\n3\nnull\n", b'{"candidate": "x", "image": "y", "at": "z"}\n', b"{}" * 9],
+)
+def test_damage_is_nothing(content: bytes, tmp_path: Path) -> None:
+    """A journal that cannot be read keeps no shim from starting."""
+    path = tmp_path / "j"
+    path.write_bytes(content)
+    assert loaded(path).unfinished() == []
+
+
+def test_a_half_written_last_line_is_left_out(tmp_path: Path) -> None:
+    """The lines before it count."""
+    path = tmp_path / "j"
+    path.write_text(f'{{"image": "{NGINX}", "candidate": "{AT_HUB}", "at": 5}}\n{{"image": "do')
+    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 5.0)]
+
+
+async def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, and the pulls go on."""
+    target = tmp_path / "target"
+    target.write_text("mine\n")
+    path = tmp_path / "j"
+    path.symlink_to(target)
+    journal = loaded(path)
+    await journal.began(NGINX, AT_HUB, 1.0)
+    await journal.ended(AT_HUB)
+    assert target.read_text() == "mine\n"
+    assert len(caplog.records) == 1
+
+
+async def test_a_fifo_does_not_hold_anything_up(tmp_path: Path) -> None:
+    """Neither the start nor a pull."""
+    path = tmp_path / "j"
+    os.mkfifo(path)
+    journal = loaded(path)
+    assert journal.unfinished() == []

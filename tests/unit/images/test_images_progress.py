@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from shimcore.images import progress as progress_module
+from shimcore.images.progress import Ingests, Progress
+from shimcore.runtime import Blob, Ingest
+from tests.unit.images.fakes import DIGEST, FakeRuntime
+
+INDEX = DIGEST
+MANIFEST = "sha256:" + "c" * 64
+CONFIG = "sha256:" + "d" * 64
+LAYER = "sha256:" + "e" * 64
+OTHER = "sha256:" + "f" * 64
+
+
+class Time:
+    """The monotonic clock, which stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return 1_000_000.0 + self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    clock = Time()
+    monkeypatch.setattr(progress_module, "time", clock)
+    return clock
+
+
+def node() -> FakeRuntime:
+    """A node that has the index and one manifest of an image, and fetches nothing."""
+    runtime = FakeRuntime()
+    runtime.listed = []
+    runtime.manifests = {
+        INDEX: json.dumps({"manifests": [{"digest": MANIFEST, "size": 9}]}).encode(),
+        MANIFEST: json.dumps(
+            {
+                "config": {"digest": CONFIG, "size": 100},
+                "layers": [{"digest": LAYER, "size": 900}],
+            }
+        ).encode(),
+    }
+    return runtime
+
+
+def fetching(digest: str, offset: int, clock: Time, kind: str = "layer") -> Ingest:
+    return Ingest(f"{kind}-{digest}", offset, 0, clock.time())
+
+
+async def looked(progress: Progress, clock: Time, seconds: float) -> None:
+    """A look, so many seconds later."""
+    clock.now += seconds
+    await progress.look()
+
+
+async def test_bytes_of_the_images_own_blobs(clock: Time) -> None:
+    """Through the index to its manifest; another image's blob does not count."""
+    runtime = node()
+    progress = Progress(runtime, Ingests(runtime), INDEX)
+    runtime.listed = [fetching(LAYER, 300, clock), fetching(OTHER, 7, clock)]
+    runtime.blobs = {CONFIG: Blob(100, 1.0)}
+    await looked(progress, clock, 1)
+    assert (progress.bytes, progress.total, progress.fetched) == (400, 1000, 300)
+    runtime.listed = []
+    runtime.blobs[LAYER] = Blob(900, clock.time())
+    await looked(progress, clock, 1)
+    assert (progress.bytes, progress.total, progress.fetched) == (1000, 1000, 900)
+
+
+async def test_a_transfer_that_stands_still(clock: Time) -> None:
+    """After its first bytes for `stallTimeout`; a step in between starts the time anew."""
+    runtime = node()
+    progress = Progress(runtime, Ingests(runtime), INDEX)
+    runtime.listed = [fetching(LAYER, 300, clock)]
+    await looked(progress, clock, 1)
+    await looked(progress, clock, 29)
+    assert not progress.stands_still(30)
+    runtime.listed = [fetching(LAYER, 301, clock)]
+    await looked(progress, clock, 0.9)
+    await looked(progress, clock, 29.9)
+    assert not progress.stands_still(30)
+    await looked(progress, clock, 1)
+    assert progress.stands_still(30)
+
+
+async def test_unpacking_is_no_stall(clock: Time) -> None:
+    """All has come and nothing is listed any more, for however long."""
+    runtime = node()
+    progress = Progress(runtime, Ingests(runtime), INDEX)
+    runtime.listed = [fetching(LAYER, 300, clock)]
+    await looked(progress, clock, 1)
+    runtime.listed = []
+    runtime.blobs = {CONFIG: Blob(100, clock.time()), LAYER: Blob(900, clock.time())}
+    await looked(progress, clock, 600)
+    assert not progress.stands_still(30)
+
+
+async def test_before_the_first_byte(clock: Time) -> None:
+    """A registry that pulls through is given two minutes, whether a blob is listed or not."""
+    runtime = node()
+    progress = Progress(runtime, Ingests(runtime), INDEX)
+    await looked(progress, clock, 100)
+    runtime.listed = [fetching(LAYER, 0, clock)]
+    await looked(progress, clock, 1)
+    await looked(progress, clock, 110)
+    assert not progress.stands_still(30)
+    await looked(progress, clock, 20)
+    assert progress.stands_still(30)
+
+
+async def test_a_leftover_is_no_stall(clock: Time) -> None:
+    """An ingest that nobody has touched since the pull began."""
+    runtime = node()
+    runtime.listed = [fetching(LAYER, 300, clock)]
+    clock.now += 5
+    progress = Progress(runtime, Ingests(runtime), INDEX)
+    await looked(progress, clock, 1)
+    assert progress.bytes == 0
+    await looked(progress, clock, 60)
+    assert not progress.stands_still(30)
+
+
+async def test_a_blob_that_another_pull_fetches_moves_with_that_one(clock: Time) -> None:
+    """The list is of the whole node."""
+    runtime = node()
+    progress = Progress(runtime, Ingests(runtime), INDEX)
+    for offset in range(10):
+        runtime.listed = [fetching(LAYER, offset * 50, clock)]
+        await looked(progress, clock, 20)
+    assert not progress.stands_still(30)
+
+
+async def test_a_digest_that_is_not_known(clock: Time) -> None:
+    """Whatever is fetched meanwhile counts: rather too patient than cut off."""
+    runtime = node()
+    progress = Progress(runtime, Ingests(runtime), None)
+    runtime.listed = [fetching(OTHER, 5, clock)]
+    await looked(progress, clock, 1)
+    assert progress.bytes == 5
+
+
+async def test_a_runtime_without_a_content_store(clock: Time) -> None:
+    """Nothing can be seen, and nothing is known to stand still for want of it."""
+    runtime = FakeRuntime()
+    progress = Progress(runtime, Ingests(runtime), INDEX)
+    await looked(progress, clock, 1)
+    assert not progress.visible
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"{",
+        b"[]",
+        b'{"manifests": 7, "layers": {"digest": 1}}',
+        b'{"layers": [{"digest": "x", "size": -1}, {"digest": "y", "size": "9"}, 3]}',
+        b"[" * 100_000,
+        json.dumps(
+            {"layers": [{"digest": f"sha256:{n}", "size": 1} for n in range(5000)]}
+        ).encode(),
+    ],
+    ids=["cut", "list", "types", "sizes", "deep", "many"],
+)
+async def test_a_manifest_that_a_stranger_wrote(manifest: bytes, clock: Time) -> None:
+    """Is counted as far as it can be, within bounds."""
+    runtime = node()
+    runtime.manifests[INDEX] = manifest
+    progress = Progress(runtime, Ingests(runtime), INDEX)
+    await looked(progress, clock, 1)
+    assert progress.total <= progress_module.BLOBS_LIMIT
+
+
+async def test_many_pulls_ask_once(clock: Time) -> None:
+    """One question within half a second serves them all."""
+    runtime = node()
+    asked = 0
+    list_ingests = runtime.ingests
+
+    async def counted(*, timeout_s: float | None) -> list[Ingest]:
+        nonlocal asked
+        asked += 1
+        return await list_ingests(timeout_s=timeout_s)
+
+    runtime.ingests = counted  # type: ignore[method-assign]
+    shared = Ingests(runtime)
+    for progress in [Progress(runtime, shared, INDEX) for _ in range(20)]:
+        await progress.look()
+    assert asked == 1
+    clock.now += 1
+    await shared.get()
+    assert asked == 2

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+
+from shimcore.config import Fallback
+from shimcore.errors import RuntimeUnavailableError
+from shimcore.images import Forward, sandbox
+from shimcore.pb import cri_pb2
+from shimcore.registry.answers import Outcome
+from shimcore.runtime import StatusCode
+from tests.unit.images.fakes import (
+    HUB,
+    REMOVE,
+    Bench,
+    FakeRegistries,
+    config_of,
+    failed,
+    pulled_as,
+    remove_request,
+)
+
+RUN = "/runtime.v1.RuntimeService/RunPodSandbox"
+PAUSE = "registry.k8s.io/pause:3.10"
+AT_HUB = f"{HUB}/pause:3.10"
+
+
+def run_request(handler: str = "") -> bytes:
+    return cri_pb2.RunPodSandboxRequest(runtime_handler=handler).SerializeToString()
+
+
+def blank(**changes: object) -> Bench:
+    """A node with nothing on it; the hub has the pause image, and the runtime tells its name."""
+    bench = Bench(config=config_of(**changes), registries=FakeRegistries({HUB: Outcome.FOUND}))
+    bench.runtime.config = {"sandboxImage": PAUSE}
+    return bench
+
+
+async def run(bench: Bench, handler: str = "", timeout_s: float | None = None) -> None:
+    """One RunPodSandbox, which goes on as it came whatever happened."""
+    call = bench.service.open(RUN, run_request(handler), timeout_s)
+    decision = call.decide_now()
+    if decision is None:
+        decision = await call.decide()
+    assert decision == Forward(None)
+
+
+async def test_the_pause_image_is_there_before_the_sandbox() -> None:
+    """Pulled from the hub, under its own name alone; after that the call is not even opened."""
+    bench = blank()
+    assert bench.service.opens(RUN)
+    await run(bench)
+    assert pulled_as(bench) == [AT_HUB]
+    assert {name for name in bench.runtime.names() if "@" not in name} == {PAUSE}
+    assert not bench.service.opens(RUN)
+
+
+async def test_one_that_is_there_is_not_pulled() -> None:
+    """Nor is any registry asked."""
+    bench = blank()
+    bench.runtime.pulled(PAUSE)
+    await run(bench)
+    assert bench.registries.asked == []
+    assert not bench.service.opens(RUN)
+
+
+async def test_many_pods_one_pull() -> None:
+    """All wait for the same."""
+    bench = blank()
+    bench.runtime.pull_s = 0.05
+    await asyncio.gather(*(run(bench) for _ in range(20)))
+    assert pulled_as(bench) == [AT_HUB]
+
+
+class TestName:
+    async def test_the_configurations(self) -> None:
+        """Before what the runtime says."""
+        bench = blank(sandbox_image="my.registry/pause:1")
+        await run(bench)
+        assert pulled_as(bench) == [f"{HUB}/pause:1"]
+
+    async def test_out_of_the_runtimes_configuration(self) -> None:
+        """containerd 2.x does not tell it over CRI."""
+        bench = blank()
+        bench.runtime.config = {}
+        bench.runtime.dumped_sandbox_image = PAUSE
+        await run(bench)
+        assert pulled_as(bench) == [AT_HUB]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            f'failed to get sandbox image "{PAUSE}": failed to pull image',
+            f'failed to start sandbox "x": failed to pull image "{PAUSE}": no such host',
+            f'failed to get image "{PAUSE}": not found',
+        ],
+    )
+    async def test_out_of_what_a_failed_sandbox_said(
+        self, words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first pod fails and tells it; the next one has it."""
+        bench = blank(negative_cache_ttl_s=0.0)
+        bench.runtime.config = {}
+        call = bench.service.open(RUN, run_request(), None)
+        await call.decide()
+        call.finished(StatusCode.UNKNOWN, True, words)
+        assert pulled_as(bench) == []
+        await run(bench)
+        assert pulled_as(bench) == [AT_HUB]
+
+
+class TestFailsOpen:
+    async def test_nobody_is_held_for_a_while_after_a_failure(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """For `negativeCacheTTL`; and it is said why."""
+        bench = blank(fallback=Fallback.DENY, negative_cache_ttl_s=15.0)
+        bench.registries.outcomes[HUB] = Outcome.UNREACHABLE
+        await run(bench)
+        assert not bench.service.opens(RUN)
+        assert any(f"{HUB}: unreachable" in one.message for one in caplog.records)
+
+    @pytest.mark.parametrize("name", ["", "UPPER/pause", "a b"])
+    async def test_a_name_that_is_unknown_or_none(self, name: str) -> None:
+        """The call goes on."""
+        bench = blank()
+        bench.runtime.config = {"sandboxImage": name}
+        await run(bench)
+        assert pulled_as(bench) == []
+
+    async def test_a_registry_that_fails(self) -> None:
+        """The original is not pulled either: that is the runtime's own business."""
+        bench = blank()
+        bench.runtime.failing[HUB] = failed("500")
+        await run(bench)
+        assert pulled_as(bench) == [AT_HUB]
+
+    async def test_a_runtime_that_is_silent(self) -> None:
+        """At most half of what the caller has, and never a minute."""
+        bench = blank()
+
+        async def silent(timeout_s: float | None) -> dict[str, str]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        bench.runtime.info = silent  # type: ignore[method-assign]
+        started = time.monotonic()
+        await run(bench, timeout_s=0.2)
+        assert time.monotonic() - started < 10
+
+    async def test_a_runtime_that_is_down(self) -> None:
+        """The call hears of it from where it comes."""
+        bench = blank()
+
+        async def down(timeout_s: float | None) -> dict[str, str]:
+            raise RuntimeUnavailableError("down")
+
+        bench.runtime.info = down  # type: ignore[method-assign]
+        bench.runtime.down = True
+        await run(bench)
+
+    async def test_a_pull_that_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Is waited for no longer than HOLD_LIMIT_S, by anybody."""
+        monkeypatch.setattr(sandbox, "HOLD_LIMIT_S", 0.1)
+        bench = blank()
+        bench.runtime.hanging.add(HUB)
+        await asyncio.gather(run(bench), run(bench))
+        await asyncio.sleep(0.05)
+        assert bench.runtime.cancelled == [AT_HUB]
+
+    async def test_a_defect_is_no_reason_to_hold(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The log has the traceback."""
+        bench = blank()
+        bench.runtime.image_status = None  # type: ignore[assignment, method-assign]
+        await run(bench)
+        assert any(one.levelno == logging.ERROR and one.exc_info for one in caplog.records)
+
+
+class TestHandlers:
+    SETTINGS: dict[str, object] = {
+        "sandboxImage": PAUSE,
+        "containerd": {
+            "snapshotter": "overlayfs",
+            "defaultRuntimeName": "runc",
+            "runtimes": {
+                "runc": {"snapshotter": "", "sandboxMode": "podsandbox"},
+                "kata": {"snapshotter": "", "sandboxer": "shim"},
+                "stargz": {"snapshotter": "stargz", "sandboxMode": "podsandbox"},
+            },
+        },
+    }
+
+    @pytest.mark.parametrize("handler", ["kata", "stargz"])
+    async def test_one_without_a_pause_image_is_not_held(self, handler: str) -> None:
+        """And others still are after it."""
+        bench = blank()
+        bench.runtime.config = self.SETTINGS
+        await run(bench, handler)
+        assert pulled_as(bench) == []
+        await run(bench, "runc")
+        assert pulled_as(bench) == [AT_HUB]
+
+    @pytest.mark.parametrize("handler", ["", "runc", "unknown"])
+    async def test_any_other_is(self, handler: str) -> None:
+        """The default one, and one that nobody has heard of."""
+        bench = blank()
+        bench.runtime.config = self.SETTINGS
+        await run(bench, handler)
+        assert pulled_as(bench) == [AT_HUB]
+
+
+async def test_a_removal_makes_it_uncertain() -> None:
+    """The next sandbox is opened and looks."""
+    bench = blank()
+    await run(bench)
+    await bench.decide(REMOVE, remove_request("anything"))
+    assert bench.service.opens(RUN)
+
+
+async def test_knowledge_ages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that was removed past the shim is looked for again within a minute."""
+    monkeypatch.setattr(sandbox, "KNOWN_S", 0.05)
+    bench = blank()
+    await run(bench)
+    assert not bench.service.opens(RUN)
+    await asyncio.sleep(0.06)
+    assert bench.service.opens(RUN)
