@@ -128,7 +128,7 @@ def _line(one: Unfinished) -> bytes:
 
 def _put(path: str, line: bytes, whole: bytes | None) -> None:
     """Append a line, or write the file anew without a moment in which it is not there."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     flags |= os.O_APPEND if whole is None else os.O_TRUNC
     target = path if whole is None else f"{path}.new"
     try:

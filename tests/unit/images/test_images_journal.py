@@ -86,4 +86,5 @@ async def test_a_fifo_does_not_hold_anything_up(tmp_path: Path) -> None:
     path = tmp_path / "j"
     os.mkfifo(path)
     journal = loaded(path)
-    assert journal.unfinished() == []
+    await journal.began(NGINX, AT_HUB, 1.0)
+    assert journal.since(AT_HUB, 2.0) == 1.0
