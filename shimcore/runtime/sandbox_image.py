@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import struct
 import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from shimcore.config.files import read_file
+
 OUTPUT_LIMIT_BYTES = 1 << 20
 """containerd's whole configuration has some ten KiB."""
+
+CONFIG_FILE = "/etc/containerd/config.toml"
+PROGRAM = "/usr/bin/containerd"
+"""Where containerd and its configuration are unless its command line says otherwise."""
 
 _PATHS = (
     ("plugins", "io.containerd.cri.v1.images", "pinned_images", "sandbox"),
@@ -22,19 +29,31 @@ _PATHS = (
 
 
 async def configured_sandbox_image(runtime_socket: str, timeout_s: float) -> str:
-    """What `containerd config dump` says, defaults and imports included; "" if it says nothing.
+    """What `containerd config dump` says, defaults and imports included; else what its file says.
 
-    The command and its configuration file are those of the process behind the socket.
+    Command and file are those of the process behind the socket, or the usual ones where that
+    process cannot be seen (a hardened unit). "" where neither says anything.
     """
-    command = _dump_command(_command_of(runtime_socket))
-    if not command:
+    command = _command_of(runtime_socket)
+    if not command and "containerd" in os.path.basename(runtime_socket):
+        command = ["containerd"]
+    if not command or os.path.basename(command[0]) != "containerd":
         return ""
+    file = _option(command) or CONFIG_FILE
+    program = command[0] if os.path.isabs(command[0]) else PROGRAM
+    dumped = await _output([program, "--config", file, "config", "dump"], timeout_s)
+    return sandbox_image_in(dumped) or sandbox_image_in(_text(file))
+
+
+async def _output(command: Sequence[str], timeout_s: float) -> str:
+    """What a command writes, bounded in time and bytes; "" when it cannot be run."""
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
     except OSError:
         return ""
@@ -44,11 +63,17 @@ async def configured_sandbox_image(runtime_socket: str, timeout_s: float) -> str
     except TimeoutError:
         return ""
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    return sandbox_image_in(output.decode(errors="replace"))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
+        await process.wait()
+    return output.decode(errors="replace")
+
+
+def _text(path: str) -> str:
+    try:
+        return read_file(path)[0].decode(errors="replace")
+    except OSError:
+        return ""
 
 
 async def _read(process: asyncio.subprocess.Process) -> bytes:
@@ -91,14 +116,11 @@ def _command_of(path: str) -> list[str]:
         return []
 
 
-def _dump_command(command: Sequence[str]) -> list[str]:
-    """`containerd [--config FILE] config dump`, or nothing for another runtime's command line."""
-    if not command or os.path.basename(command[0]) != "containerd":
-        return []
-    program = command[0] if os.path.isabs(command[0]) else "/usr/bin/containerd"
+def _option(command: Sequence[str]) -> str:
+    """The value of `--config` on containerd's command line, or ""."""
     for index, word in enumerate(command):
         if word in {"-c", "--config"} and index + 1 < len(command):
-            return [program, "--config", command[index + 1], "config", "dump"]
+            return command[index + 1]
         if word.startswith(("--config=", "-c=")):
-            return [program, "--config", word.partition("=")[2], "config", "dump"]
-    return [program, "config", "dump"]
+            return word.partition("=")[2]
+    return ""

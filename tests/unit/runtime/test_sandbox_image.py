@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from shimcore.runtime import sandbox_image
+from shimcore.runtime.sandbox_image import configured_sandbox_image, sandbox_image_in
+
+V2 = (
+    'version = 3\n[plugins."io.containerd.cri.v1.images".pinned_images]\nsandbox = "r/pause:3.10"\n'
+)
+V1 = 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = "r/pause:3.6"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [(V2, "r/pause:3.10"), (V1, "r/pause:3.6"), ("", ""), ("x = [", ""), ("plugins = 3", "")],
+)
+def test_both_versions_of_the_configuration(text: str, image: str) -> None:
+    """And what is none."""
+    assert sandbox_image_in(text) == image
+
+
+def program(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def usual(monkeypatch: pytest.MonkeyPatch, command: str, file: Path) -> None:
+    """The usual places, where the process behind the socket cannot be seen."""
+    monkeypatch.setattr(sandbox_image, "PROGRAM", command)
+    monkeypatch.setattr(sandbox_image, "CONFIG_FILE", str(file))
+
+
+async def test_the_dump_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the file that containerd has."""
+    file = tmp_path / "config.toml"
+    (tmp_path / "dumped").write_text(V2)
+    script = f'[ "$*" = "--config {file} config dump" ] && cat {tmp_path}/dumped'
+    usual(monkeypatch, program(tmp_path / "containerd", script), file)
+    assert await configured_sandbox_image("/nowhere/containerd.sock", 5) == "r/pause:3.10"
+
+
+@pytest.mark.parametrize("script", ["exit 1", "sleep 60", "yes"], ids=["fails", "hangs", "floods"])
+async def test_the_file_is_read_where_the_dump_gives_nothing(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the command does; it is ended."""
+    file = tmp_path / "config.toml"
+    file.write_text(V1)
+    usual(monkeypatch, program(tmp_path / "containerd", script), file)
+    assert await configured_sandbox_image("/nowhere/containerd.sock", 0.5) == "r/pause:3.6"
+
+
+async def test_another_runtime_is_not_taken_for_containerd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket is of another name, or its process is."""
+    file = tmp_path / "config.toml"
+    file.write_text(V1)
+    usual(monkeypatch, program(tmp_path / "containerd", "exit 1"), file)
+    assert await configured_sandbox_image("/run/crio/crio.sock", 1) == ""
+    server = await asyncio.start_unix_server(lambda *_: None, str(tmp_path / "containerd.sock"))
+    async with server:  # this very process, which is a Python
+        assert await configured_sandbox_image(str(tmp_path / "containerd.sock"), 1) == ""
+
+
+async def test_the_process_behind_the_socket_says_where_its_file_is(tmp_path: Path) -> None:
+    """By its command line."""
+    file = tmp_path / "own.toml"
+    file.write_text(V2)
+    socket = tmp_path / "c.sock"
+    command = program(tmp_path / "containerd", "exit 1")
+    serve = (
+        "import socket as s, sys; u = s.socket(s.AF_UNIX); u.bind(sys.argv[1]); u.listen(); input()"
+    )
+    process = await asyncio.create_subprocess_exec(
+        command, "-c", serve, str(socket), f"--config={file}",
+        executable=sys.executable, stdin=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(10):
+            while not os.path.exists(socket):
+                await asyncio.sleep(0.02)
+        assert sandbox_image._command_of(str(socket))[-1] == f"--config={file}"
+    finally:
+        process.kill()
+        await process.wait()
