@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 
 from . import wire
-from .images import MANIFEST
 from .wire import Decoded, Fields
 
 STORE = "containerd.services.images.v1.Images"
@@ -42,6 +41,12 @@ class ImageView:
     digests: tuple[str, ...]
     uid: int | None
     username: str
+    pinned: bool
+
+    @property
+    def names(self) -> set[str]:
+        """All of its names."""
+        return {*self.tags, *self.digests}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class StoreRecord:
     """One name in containerd's image store."""
 
     name: str
+    media_type: str
     digest: str
     size: int
     labels: tuple[tuple[str, str], ...]
@@ -192,7 +198,7 @@ class CriClient:
 
     def store_name(self, name: str, like: StoreRecord) -> None:
         """Adds `name` for the same image, with the same labels."""
-        target: Fields = {1: MANIFEST, 2: like.digest, 3: like.size}
+        target: Fields = {1: like.media_type, 2: like.digest, 3: like.size}
         labels: list[Fields] = [{1: key, 2: value} for key, value in like.labels]
         self.store_call("Create", {1: {1: name, 2: labels, 3: target}})
 
@@ -224,6 +230,7 @@ def _view(message: Decoded) -> ImageView:
         tuple(wire.texts(message, 3)),
         number,
         wire.text(message, 6),
+        message.get(8, [0])[-1] == 1,
     )
 
 
@@ -233,4 +240,5 @@ def _record(message: Decoded) -> StoreRecord:
     labels = tuple(sorted((wire.text(p, 1), wire.text(p, 2)) for p in pairs))
     size = target.get(3, [0])[-1]
     assert isinstance(size, int)
-    return StoreRecord(wire.text(message, 1), wire.text(target, 2), size, labels)
+    media_type, digest = wire.text(target, 1), wire.text(target, 2)
+    return StoreRecord(wire.text(message, 1), media_type, digest, size, labels)
