@@ -111,7 +111,7 @@ def hub(registry: Registry, recorded_hub: Recorder) -> Recorder:
 
 
 @pytest.fixture(scope="session")
-def mirror(room: Path, node: Containerd) -> Iterator[Registry]:
+def mirror_process(room: Path, node: Containerd) -> Iterator[Registry]:
     """A second registry: https, certificate of a private CA, htpasswd."""
     certificate = issue_certificate(room / "mirror-pki")
     process = Registry(room / "mirror", login=MIRROR_LOGIN, certificate=certificate)
@@ -119,6 +119,14 @@ def mirror(room: Path, node: Containerd) -> Iterator[Registry]:
     node.route(process.host, process.address, ca=certificate.ca)
     yield process
     process.stop()
+
+
+@pytest.fixture
+def mirror(mirror_process: Registry) -> Registry:
+    """The second registry, running."""
+    if not mirror_process.running:
+        mirror_process.serve()
+    return mirror_process
 
 
 @pytest.fixture(scope="session")
