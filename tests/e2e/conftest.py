@@ -110,6 +110,15 @@ def hub(registry: Registry, recorded_hub: Recorder) -> Recorder:
     return recorded_hub
 
 
+@pytest.fixture
+def second(registry: Registry) -> Iterator[Recorder]:
+    """A second registry with what the hub has, under another host; its faults are its own."""
+    recorder = Recorder(registry.host)
+    yield recorder
+    recorder.let_go()
+    recorder.close()
+
+
 @pytest.fixture(scope="session")
 def mirror_process(room: Path, node: Containerd) -> Iterator[Registry]:
     """A second registry: https, certificate of a private CA, htpasswd."""

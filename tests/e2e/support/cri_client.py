@@ -152,8 +152,9 @@ class CriClient:
         answer = self.runtime_call("Version", {1: self.api})
         return wire.text(answer, 2), wire.text(answer, 4)
 
-    def run_pod(self, name: str, logs: Path) -> str:
-        return wire.text(self.runtime_call("RunPodSandbox", {1: pod_fields(name, logs)}), 1)
+    def run_pod(self, name: str, logs: Path, handler: str = "") -> str:
+        request: Fields = {1: pod_fields(name, logs), 2: handler}
+        return wire.text(self.runtime_call("RunPodSandbox", request), 1)
 
     def create_container(
         self, pod: str, name: str, image: str, command: list[str], logs: Path
