@@ -16,7 +16,6 @@ from tests.e2e.support.cri_client import CallError, CriClient
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.recorder import Recorder
-from tests.e2e.support.registry import Registry
 from tests.e2e.support.shim import Shim
 
 pytestmark = [pytest.mark.e2e, pytest.mark.releases]

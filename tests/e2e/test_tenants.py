@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,7 +39,16 @@ def private(registry: Registry, at: Recorder) -> tuple[str, images.Image]:
     return f"{at.host}/{name}:1", image
 
 
-def outcome(shim: Shim, image: str, login: tuple[str, str] | None) -> str:
+Login = tuple[str, str] | None
+
+
+def outcomes(shim: Shim, image: str, logins: Sequence[Login]) -> list[str]:
+    """One of each pull, all at once."""
+    with ThreadPoolExecutor(len(logins)) as pool:
+        return list(pool.map(lambda login: outcome(shim, image, login), logins))
+
+
+def outcome(shim: Shim, image: str, login: Login) -> str:
     """The image's ID, or the status of the refusal and its words."""
     username, password = login or ("", "")
     with CriClient(shim.socket) as client:
@@ -50,7 +60,7 @@ def outcome(shim: Shim, image: str, login: tuple[str, str] | None) -> str:
 
 @pytest.mark.parametrize("wrong", [None, ("hub-user", "wrong")], ids=["no login", "wrong login"])
 def test_at_the_same_time(
-    wrong: tuple[str, str] | None,
+    wrong: Login,
     before_mirror: Shim,
     hub: Recorder,
     registry: Registry,
@@ -60,10 +70,9 @@ def test_at_the_same_time(
     hub.delay_s = 0.1
     for number in range(ROUNDS):
         image, built = private(registry, hub)
-        logins = [(USERNAME, PASSWORD), wrong]
+        logins: list[Login] = [(USERNAME, PASSWORD), wrong]
         order = logins if number % 2 else logins[::-1]
-        with ThreadPoolExecutor(2) as pool:
-            said = list(pool.map(lambda login: outcome(before_mirror, image, login), order))
+        said = outcomes(before_mirror, image, order)
         granted, refused = said if number % 2 else said[::-1]
         assert granted == built.id
         assert "401" in refused or "authorization failed" in refused, refused
@@ -76,10 +85,7 @@ def test_alike_logins_share_a_pull(before_mirror: Shim, hub: Recorder, registry:
     """Five pods with one login cost the registry one pull."""
     image, built = private(registry, hub)
     hub.delay_s = 0.1
-    with ThreadPoolExecutor(5) as pool:
-        said = list(
-            pool.map(lambda _: outcome(before_mirror, image, (USERNAME, PASSWORD)), range(5))
-        )
+    said = outcomes(before_mirror, image, [(USERNAME, PASSWORD)] * 5)
     assert said == [built.id] * 5
     layers = [seen for seen in hub.seen if seen.path.endswith(built.layers[0].digest)]
     assert len([seen for seen in layers if seen.status == 200]) == 1
