@@ -10,7 +10,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
@@ -90,7 +91,7 @@ class Recorder:
         """Bytes of these blobs that went out."""
         return sum(n for path, n in self.sent.items() if path.partition("?")[0].endswith(digests))
 
-    def _send(self, path: str, body: bytes, wfile: BinaryIO) -> bool:
+    def _send(self, path: str, body: bytes, wfile: BufferedIOBase) -> bool:
         """Whether the whole body went out."""
         pace, moving = self.paces.get(path.partition("?")[0]), self._moving
         step = STEP_BYTES if pace is not None else max(len(body), 1)
