@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -304,6 +304,7 @@ class Names:
             for name in own:
                 await self._put(replace(record, name=name), moves=moves)
             await self._until_shown(image, pulled_id if moves else "", own, ())
+            await self._label_alike(own)
         if mode is not Mode.ORIGINAL:
             return
         if digested is None or digested.target.digest != target:
@@ -355,6 +356,22 @@ class Names:
         await self._runtime.store_update(
             replace(record, labels=labels), timeout_s=STORE_CALL_LIMIT_S
         )
+
+    async def _label_alike(self, own: Sequence[str]) -> None:
+        """The digest's name gets the labels that the runtime has given to the name people write.
+
+        containerd 2.x marks pinned images (`io.cri-containerd.pinned`) when it learns of their
+        name; its own pulls mark the digest's name, too.
+        """
+        *digested, written = await asyncio.gather(*map(self._get, own))
+        for record in digested:
+            if record is None or written is None or _points_alike(record, written):
+                continue
+            if record.target.digest == written.target.digest:
+                labels = {**record.labels, **written.labels}
+                await self._runtime.store_update(
+                    replace(record, labels=labels), timeout_s=STORE_CALL_LIMIT_S
+                )
 
     async def _until_shown(
         self, image: Reference, pulled_id: str, own: Iterable[str], gone: Iterable[str]

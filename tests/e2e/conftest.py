@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.support import images
 from tests.e2e.support.authority import TokenServer, issue_certificate
 from tests.e2e.support.containerd import DEBIAN, RELEASES, Containerd, Release
-from tests.e2e.support.cri_client import CriClient
+from tests.e2e.support.cri_client import CriClient, StoreRecord
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.registry import Registry
@@ -24,6 +24,7 @@ from tests.e2e.support.shim import COMMAND, Shim
 
 COMPONENTS = ("runc", "docker-registry", "htpasswd", "crictl", "setpriv")
 PAUSE = "pause.e2e/pause:1"
+PUBLIC = ("docker.io", "quay.io")
 HUB_LOGIN = "hub-user:hub:pass"
 MIRROR_LOGIN = "mirror-user:mirror-pass"
 TOKEN_LOGIN = "token-user:token-pass"
@@ -109,8 +110,17 @@ def hub(registry: Registry, recorded_hub: Recorder) -> Recorder:
     return recorded_hub
 
 
+@pytest.fixture
+def second(registry: Registry) -> Iterator[Recorder]:
+    """A second registry with what the hub has, under another host; its faults are its own."""
+    recorder = Recorder(registry.host)
+    yield recorder
+    recorder.let_go()
+    recorder.close()
+
+
 @pytest.fixture(scope="session")
-def mirror(room: Path, node: Containerd) -> Iterator[Registry]:
+def mirror_process(room: Path, node: Containerd) -> Iterator[Registry]:
     """A second registry: https, certificate of a private CA, htpasswd."""
     certificate = issue_certificate(room / "mirror-pki")
     process = Registry(room / "mirror", login=MIRROR_LOGIN, certificate=certificate)
@@ -118,6 +128,14 @@ def mirror(room: Path, node: Containerd) -> Iterator[Registry]:
     node.route(process.host, process.address, ca=certificate.ca)
     yield process
     process.stop()
+
+
+@pytest.fixture
+def mirror(mirror_process: Registry) -> Registry:
+    """The second registry, running."""
+    if not mirror_process.running:
+        mirror_process.serve()
+    return mirror_process
 
 
 @pytest.fixture(scope="session")
@@ -155,16 +173,71 @@ def node(room: Path, release: Release) -> Iterator[Containerd]:
 @pytest.fixture(scope="session")
 def recorded_public(node: Containerd) -> Iterator[Recorder]:
     recorder = Recorder()
-    node.route("docker.io", recorder.address)
+    for domain in PUBLIC:
+        node.route(domain, recorder.address)
     yield recorder
     recorder.close()
 
 
 @pytest.fixture
 def public(recorded_public: Recorder) -> Recorder:
-    """What docker.io is on this node: it wants a login and has nothing."""
+    """What docker.io and quay.io are on this node: they want a login and have nothing."""
     recorded_public.clear()
     return recorded_public
+
+
+@dataclass
+class Direct:
+    """Pulls past every shim, from public registries that for once have what the hub has.
+
+    What they leave in containerd's image store is what a pull through a shim has to leave.
+    """
+
+    node: CriClient
+    runtime: Containerd
+    public: Recorder
+    registry: Registry
+
+    def leaves(self, *images: str) -> dict[str, StoreRecord]:
+        """What is in the store after pulls of these, and was not before; they are gone then."""
+        before = self.node.store()
+        self.pull(*images)
+        after = self.node.store()
+        clear_node(self.runtime)
+        assert self.node.store() == before, "the node has to be clear before"
+        return {name: record for name, record in after.items() if name not in before}
+
+    def pull(self, *images: str) -> None:
+        """Leaves them on the node."""
+        username, _, password = self.registry.login.partition(":")
+        self.public.upstream = self.registry.host
+        try:
+            for image in images:
+                self.node.pull(image, username=username, password=password)
+        finally:
+            self.public.upstream = ""
+            self.public.clear()
+
+
+@pytest.fixture
+def past(
+    node_client: CriClient, runtime: Containerd, public: Recorder, registry: Registry
+) -> Direct:
+    """What a node leaves that reaches the Internet."""
+    if not registry.running:
+        registry.serve()
+    return Direct(node_client, runtime, public, registry)
+
+
+def on_node(client: CriClient) -> dict[str, StoreRecord]:
+    """All of containerd's image store but the pods' own image."""
+    return {n: r for n, r in client.store().items() if n not in _pause_names(client)}
+
+
+def _pause_names(client: CriClient) -> set[str]:
+    view = client.image_status(PAUSE)
+    assert view is not None
+    return {view.id, *view.names}
 
 
 @pytest.fixture

@@ -27,7 +27,15 @@ from tests.e2e.support.cri_client import same
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.process import Process, unix_answers, wait_for
 from tests.e2e.support.shim import Shim
-from tests.e2e.support.tap import Conversation, Tap, answers, replay, without_window_updates
+from tests.e2e.support.tap import (
+    Conversation,
+    Tap,
+    answers,
+    passed_on,
+    pings,
+    replay,
+    without_window_updates,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -203,17 +211,26 @@ def before_go(shims: Shims, hub_config: dict[str, Any]) -> Iterator[Wires]:
 
 
 def assert_same_bytes(outer: Conversation, inner: Conversation, least: int) -> None:
-    """Byte for byte in both directions, up to the moment at which the connection ended."""
-    for one, other in ((outer.sent(), inner.sent()), (outer.answered(), inner.answered())):
+    """Byte for byte in both directions, up to the moment at which the connection ended.
+
+    The client's PINGs are the shim's to answer: each is, in their order, and none goes on.
+    """
+    sent = [passed_on(side.sent(), from_client=True) for side in (outer, inner)]
+    heard = [passed_on(side.answered(), from_client=False) for side in (outer, inner)]
+    for one, other in (sent, heard):
         size = min(len(one), len(other))
         if one[:size] != other[:size]:
             at = next(n for n in range(size) if one[n] != other[n])
             raise AssertionError(f"{one[at - 9 : at + 20]!r} and {other[at - 9 : at + 20]!r}")
-    assert min(len(outer.answered()), len(inner.answered())) > least
+    assert min(map(len, heard)) > least
+    asked = pings(outer.sent(), from_client=True)
+    answered = pings(outer.answered(), from_client=False)
+    assert answered == asked[: len(answered)]
+    assert not pings(inner.sent(), from_client=True)
 
 
 def assert_same_answers(outer: Conversation, inner: Conversation) -> None:
-    """Frame for frame to the client, but for window credit."""
+    """Frame for frame to the client, but for window credit and PINGs of one hop."""
     heard, said = map(without_window_updates, (outer.answered(), inner.answered()))
     common = min(len(heard), len(said))
     assert common

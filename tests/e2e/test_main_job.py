@@ -10,13 +10,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.e2e.conftest import HUB_LOGIN
+from tests.e2e.conftest import HUB_LOGIN, Direct, on_node
 from tests.e2e.support.containerd import Containerd
 from tests.e2e.support.cri_client import CallError, CriClient
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.recorder import Recorder
-from tests.e2e.support.registry import Registry
 from tests.e2e.support.shim import Shim
 
 pytestmark = [pytest.mark.e2e, pytest.mark.releases]
@@ -29,25 +28,29 @@ def basic(login: str) -> str:
     return f"Basic {base64.b64encode(login.encode()).decode()}"
 
 
-def named(client: CriClient, *names: str) -> None:
-    """Waits until containerd's own store holds each name (the shim adds them after the answer)."""
-    wait_for(f"the names {names}", lambda: set(names) <= client.store().keys(), 15)
-
-
 def test_a_plain_name_is_pulled_from_the_hub(
-    crictl: Crictl, direct: Crictl, node_client: CriClient, hub: Recorder, public: Recorder
+    past: Direct, shim: Shim, node_client: CriClient, hub: Recorder, public: Recorder
 ) -> None:
-    """Both names are in containerd, the original works past the shim, docker.io is not asked."""
-    pulled = crictl.pull("nginx:latest")
-    assert pulled.status == 0, pulled.err
-    on_hub = f"{hub.host}/library/nginx:latest"
-    named(node_client, on_hub, ORIGINAL)
-    store = node_client.store()
-    assert store[on_hub].digest == store[ORIGINAL].digest
-    assert store[on_hub].labels == store[ORIGINAL].labels
-    status = direct.inspecti("nginx:latest")
-    assert status is not None
-    assert sorted(status["repoTags"]) == sorted([on_hub, ORIGINAL])
+    """With the answer the node is as if docker.io had given it, and docker.io is not asked.
+
+    Names, targets and labels are those of a direct pull; the hub is named nowhere.
+    """
+    wanted = past.leaves("nginx:latest")
+    with CriClient(shim.socket) as client:
+        reference = client.pull("nginx:latest")
+        store = on_node(node_client)
+        seen = node_client.image_status("nginx:latest")
+        listed = node_client.images()
+        through = client.image_status("nginx:latest")
+    assert store == wanted
+    assert ORIGINAL in store
+    assert seen is not None
+    assert seen.id == reference
+    assert seen == through
+    assert seen.names == store.keys() - {seen.id}
+    assert seen in listed
+    assert not [name for view in listed for name in view.names if hub.host in name]
+    assert any(one.by_runtime for one in hub.seen)
     assert public.seen == []
 
 
@@ -58,9 +61,9 @@ def test_image_commands(crictl: Crictl, node_client: CriClient, hub: Recorder) -
     status = crictl.inspecti("nginx:latest")
     assert status is not None
     assert status["username"] == "web"
-    named(node_client, ORIGINAL)
     tags = [tag for image in crictl.json("images")["images"] for tag in image["repoTags"]]
-    assert {ORIGINAL, f"{hub.host}/library/nginx:latest"} <= set(tags)
+    assert ORIGINAL in tags
+    assert not [tag for tag in tags if hub.host in tag]
     crictl.ok("rmi", "nginx:latest")
     assert crictl.inspecti("nginx:latest") is None
     assert not [name for name in node_client.store() if "nginx" in name]
@@ -100,13 +103,14 @@ def test_both_cri_versions(
         seen = client.image_status("busybox:1.36")
         assert seen is not None
         assert seen.id == reference
-        assert f"{hub.host}/library/busybox:1.36" in seen.tags
+        assert seen.tags == ("docker.io/library/busybox:1.36",)
+        assert not [name for name in seen.names if hub.host in name]
         pod = client.run_pod(api, tmp_path)
         container = client.create_container(pod, api, "busybox:1.36", ["sleep", "600"], tmp_path)
         client.start_container(container)
         assert client.exec_sync(container, ["cat", "/marker"]) == "busybox"
         client.remove_pod(pod)
-        named(node_client, "docker.io/library/busybox:1.36")
+        assert "docker.io/library/busybox:1.36" in node_client.store()
         client.remove_image("busybox:1.36")
         assert client.image_status("busybox:1.36") is None
         assert not [tag for image in client.images() for tag in image.tags if "busybox" in tag]
@@ -114,24 +118,15 @@ def test_both_cri_versions(
 
 @pytest.mark.parametrize("tag", ["", ":latest"])
 def test_a_digest_is_kept(
-    tag: str,
-    shim: Shim,
-    node_client: CriClient,
-    hub: Recorder,
-    registry: Registry,
-    public: Recorder,
+    tag: str, past: Direct, shim: Shim, node_client: CriClient, public: Recorder
 ) -> None:
     """A pinned image is asked for by its digest; one that the hub lacks is not replaced."""
+    digest = past.leaves("nginx:latest")[ORIGINAL].digest
+    wanted = past.leaves(f"nginx{tag}@{digest}")
+    assert f"docker.io/library/nginx@{digest}" in wanted
     with CriClient(shim.socket) as client:
-        client.pull("nginx:latest")
-        digest = node_client.store()[f"{hub.host}/library/nginx:latest"].digest
-        client.remove_image("nginx:latest")
         client.pull(f"nginx{tag}@{digest}")
-        named(
-            node_client,
-            f"{hub.host}/library/nginx@{digest}",
-            f"docker.io/library/nginx@{digest}",
-        )
+        assert on_node(node_client) == wanted
         assert client.image_status(f"nginx{tag}@{digest}") is not None
         other = f"sha256:{'0' * 64}"
         with pytest.raises(CallError):
@@ -155,7 +150,10 @@ def test_the_clients_credentials_stay_at_home(
 def test_an_image_that_no_registry_has(
     api: str, shim: Shim, runtime: Containerd, hub: Recorder, public: Recorder
 ) -> None:
-    """The original name and the client's login reach docker.io; the error is containerd's own."""
+    """The original name and the client's login reach docker.io; containerd's words come first.
+
+    After them stands what the hub said; status and the other trailers are containerd's own.
+    """
     answers = []
     for socket in (runtime.socket, shim.socket):
         public.clear()
@@ -165,8 +163,10 @@ def test_an_image_that_no_registry_has(
         assert {seen.path for seen in public.seen} == {"/v2/team/nobody/manifests/1?ns=docker.io"}
         error = caught.value
         answers.append((error.code, error.details, error.trailers))
-    assert answers[0] == answers[1]
-    assert answers[0][0] is grpc.StatusCode.NOT_FOUND
+    (code, words, said), (our_code, our_words, we_said) = answers
+    assert our_code is code is grpc.StatusCode.NOT_FOUND
+    assert our_words == f"{words}; image-cri-shim: {hub.host}: absent"
+    assert we_said == said
     assert basic(CLIENT_LOGIN) not in hub.credentials()
 
 

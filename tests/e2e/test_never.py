@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import HUB_LOGIN, Shims
+from tests.e2e.conftest import HUB_LOGIN, Direct, Shims, on_node
 from tests.e2e.support import images
 from tests.e2e.support.containerd import Containerd
 from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.process import free_port
+from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.shim import Shim
 
 pytestmark = [pytest.mark.e2e, pytest.mark.releases]
@@ -62,6 +63,45 @@ def test_a_preloaded_image(
     hub = dead_hub["address"].removeprefix("http://")
     preload(runtime, f"{place.replace('HUB', hub)}/{IMAGE}", tmp_path)
     starts_a_pod(shims.serve(dead_hub), tmp_path, asked)
+
+
+@pytest.mark.parametrize("how", ["preload", "Go shim"])
+def test_an_image_under_the_hubs_name_alone(
+    how: str,
+    past: Direct,
+    shims: Shims,
+    hub: Recorder,
+    hub_config: dict[str, Any],
+    node_client: CriClient,
+    tmp_path: Path,
+) -> None:
+    """It gets the names of a direct pull at the next question, and keeps the hub's."""
+    on_hub = f"{hub.host}/library/nginx:latest"
+    wanted = past.leaves("nginx:latest")
+    if how == "preload":
+        image = images.busybox("nginx", user="web")
+        past.runtime.load(images.docker_archive(image, on_hub, tmp_path / "nginx.tar"))
+        node_client.wait_for_image(on_hub)
+    else:
+        username, _, password = HUB_LOGIN.partition(":")
+        node_client.pull(on_hub, username=username, password=password)
+    before = on_node(node_client)
+    names = {name for name in before if name.startswith(hub.host)}
+    shim = shims.serve(hub_config)
+    with CriClient(shim.socket) as client:
+        seen = client.image_status("nginx:latest")
+        assert seen is not None
+        after = on_node(node_client)
+        assert seen.names == {name for name in after if "/" in name}
+    assert {name: after[name] for name in before} == before
+    if how == "preload":  # its manifest is not the one that a registry has
+        digest = before[on_hub].digest
+        assert after.keys() - before.keys() == {
+            "docker.io/library/nginx:latest",
+            f"docker.io/library/nginx@{digest}",
+        }
+    else:
+        assert {name: record for name, record in after.items() if name not in names} == wanted
 
 
 def test_an_absent_image_is_absent(shims: Shims, dead_hub: dict[str, Any]) -> None:

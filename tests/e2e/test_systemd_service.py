@@ -105,10 +105,7 @@ def test_a_pull_through_the_hub(client: CriClient) -> None:
     assert client.pull("nginx:latest").startswith("sha256:")
     found = client.image_status("nginx:latest")
     assert found is not None
-    assert set(found.tags) == {
-        "sealos.hub:5000/library/nginx:latest",
-        "docker.io/library/nginx:latest",
-    }
+    assert found.tags == ("docker.io/library/nginx:latest",)
 
 
 def test_status_and_order(service: Machine) -> None:

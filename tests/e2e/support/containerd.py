@@ -112,19 +112,27 @@ class Containerd(Process):
         sandbox_image: str,
         release: Release = DEBIAN,
         network: str = CNI,
+        more: str = "",
+        called: str = "containerd",
     ) -> None:
+        """`more`: tables for its configuration. `called`: the name of its program."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.release = release
         self.socket = directory / "containerd.sock"
         config = directory / "config.toml"
         values = {"directory": directory, "socket": self.socket, "sandbox_image": sandbox_image}
-        config.write_text(release.config.format(**values))
+        config.write_text(release.config.format(**values) + more)
+        program = release.programs / "containerd"
+        if called != program.name:
+            program = directory / called
+            program.unlink(missing_ok=True)
+            program.symlink_to(release.programs / "containerd")
         (directory / "cni").mkdir(exist_ok=True)
         (directory / "cni" / "10-e2e.conflist").write_text(network)
         super().__init__(
             f"containerd ({release.name})",
-            [release.programs / "containerd", "--config", config],
+            [program, "--config", config],
             directory / "log",
             env={"PATH": f"{release.programs}:{os.environ['PATH']}"},  # where it finds its shim
         )

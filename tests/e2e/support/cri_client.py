@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 
 from . import wire
-from .images import MANIFEST
 from .wire import Decoded, Fields
 
 STORE = "containerd.services.images.v1.Images"
@@ -42,6 +41,12 @@ class ImageView:
     digests: tuple[str, ...]
     uid: int | None
     username: str
+    pinned: bool
+
+    @property
+    def names(self) -> set[str]:
+        """All of its names."""
+        return {*self.tags, *self.digests}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class StoreRecord:
     """One name in containerd's image store."""
 
     name: str
+    media_type: str
     digest: str
     size: int
     labels: tuple[tuple[str, str], ...]
@@ -146,8 +152,9 @@ class CriClient:
         answer = self.runtime_call("Version", {1: self.api})
         return wire.text(answer, 2), wire.text(answer, 4)
 
-    def run_pod(self, name: str, logs: Path) -> str:
-        return wire.text(self.runtime_call("RunPodSandbox", {1: pod_fields(name, logs)}), 1)
+    def run_pod(self, name: str, logs: Path, handler: str = "") -> str:
+        request: Fields = {1: pod_fields(name, logs), 2: handler}
+        return wire.text(self.runtime_call("RunPodSandbox", request), 1)
 
     def create_container(
         self, pod: str, name: str, image: str, command: list[str], logs: Path
@@ -192,7 +199,7 @@ class CriClient:
 
     def store_name(self, name: str, like: StoreRecord) -> None:
         """Adds `name` for the same image, with the same labels."""
-        target: Fields = {1: MANIFEST, 2: like.digest, 3: like.size}
+        target: Fields = {1: like.media_type, 2: like.digest, 3: like.size}
         labels: list[Fields] = [{1: key, 2: value} for key, value in like.labels]
         self.store_call("Create", {1: {1: name, 2: labels, 3: target}})
 
@@ -224,6 +231,7 @@ def _view(message: Decoded) -> ImageView:
         tuple(wire.texts(message, 3)),
         number,
         wire.text(message, 6),
+        message.get(8, [0])[-1] == 1,
     )
 
 
@@ -233,4 +241,5 @@ def _record(message: Decoded) -> StoreRecord:
     labels = tuple(sorted((wire.text(p, 1), wire.text(p, 2)) for p in pairs))
     size = target.get(3, [0])[-1]
     assert isinstance(size, int)
-    return StoreRecord(wire.text(message, 1), wire.text(target, 2), size, labels)
+    media_type, digest = wire.text(target, 1), wire.text(target, 2)
+    return StoreRecord(wire.text(message, 1), media_type, digest, size, labels)

@@ -135,6 +135,12 @@ def small(marker: str, size_bytes: int = 0) -> Image:
     return build([[Entry("marker", marker.encode()), Entry("noise", noise)]], Cmd=["/marker"])
 
 
+def layered(marker: str, *sizes: int) -> Image:
+    """An image that cannot run, with a layer of its own for each size in bytes."""
+    noise = random.Random(marker)
+    return build([[Entry(f"noise-{n}", noise.randbytes(s))] for n, s in enumerate(sizes)])
+
+
 def docker_archive(image: Image, name: str, path: Path) -> Path:
     """Writes what `docker save` would; `ctr images import` gives it that name."""
     config_name = f"{image.config.digest[7:]}.json"

@@ -7,8 +7,10 @@ import http.client
 import socket
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from typing import Any
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
@@ -31,20 +33,37 @@ class Seen:
         return self.user_agent.startswith("containerd/")
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a body is sent: so many bytes a second (0: at once), then not a byte more."""
+
+    bytes_s: int = 0
+    stalls_after: int | None = None
+
+
+STEP_BYTES = 32_768
+
+
 class Recorder:
     """Passes requests to `upstream` (host:port) and keeps a note of each.
 
     Without an upstream it plays a public registry that wants a login and has no image.
-    `fault` answers every request under `fault_prefix` with that status and asks nobody;
-    `delay_s` is waited before each answer.
+    `fault` answers every request under `fault_prefix` with that status, after
+    `fault_delay_s`, and asks nobody;
+    `delay_s` is waited before each answer. `paces`: path → how its body is sent. `sent`: path →
+    bytes of bodies that went out, those that the peer did not wait for included.
     """
 
     def __init__(self, upstream: str = "") -> None:
         self.upstream = upstream
         self.fault = 0
         self.fault_prefix = "/v2/"
+        self.fault_delay_s = 0.0
         self.delay_s = 0.0
         self.seen: list[Seen] = []
+        self.paces: dict[str, Pace] = {}
+        self.sent: Counter[str] = Counter()
+        self._moving = threading.Event()
         self._http = _Server(("127.0.0.1", 0), self._handler())
         self.port = self._http.server_port
         self.host = f"127.0.0.1:{self.port}"
@@ -58,6 +77,34 @@ class Recorder:
     def clear(self) -> None:
         self.seen.clear()
         self.fault, self.delay_s, self.fault_prefix = 0, 0.0, "/v2/"
+        self.fault_delay_s = 0.0
+        self.let_go()
+        self.sent.clear()
+
+    def let_go(self) -> None:
+        """No body has a pace any more; those that stand still end, not whole."""
+        self.paces.clear()
+        self._moving.set()
+        self._moving = threading.Event()
+
+    def bytes_of(self, *digests: str) -> int:
+        """Bytes of these blobs that went out."""
+        return sum(n for path, n in self.sent.items() if path.partition("?")[0].endswith(digests))
+
+    def _send(self, path: str, body: bytes, wfile: BufferedIOBase) -> bool:
+        """Whether the whole body went out."""
+        pace, moving = self.paces.get(path.partition("?")[0]), self._moving
+        step = STEP_BYTES if pace is not None else max(len(body), 1)
+        for at in range(0, len(body), step):
+            if pace is not None:
+                if pace.stalls_after is not None and at >= pace.stalls_after:
+                    moving.wait(300)
+                    return False
+                time.sleep(step / pace.bytes_s if pace.bytes_s else 0)
+            part = body[at : at + step]
+            wfile.write(part)
+            self.sent[path] += len(part)
+        return True
 
     def credentials(self) -> set[str]:
         """Every Authorization value that came by."""
@@ -67,6 +114,7 @@ class Recorder:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         time.sleep(self.delay_s)
         if self.fault and request.path.startswith(self.fault_prefix):
+            time.sleep(self.fault_delay_s)
             return self.fault, [], b'{"errors":[{"code":"UNAVAILABLE","message":"by the test"}]}'
         if self.upstream:
             return self._pass_on(request, body)
@@ -118,8 +166,8 @@ class Recorder:
                 elif not any(name == "Content-Length" for name, _ in headers):
                     self.send_header("Content-Length", "0")
                 self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
+                if self.command != "HEAD" and not recorder._send(self.path, body, self.wfile):
+                    self.close_connection = True
 
             do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815
 

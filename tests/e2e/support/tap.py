@@ -103,8 +103,35 @@ def cut(data: bytes) -> list[tuple[int, int, int, bytes]]:
 
 
 def without_window_updates(data: bytes) -> list[tuple[int, int, int, bytes]]:
-    """The frames that are not flow control."""
-    return [frame for frame in cut(data) if frame[0] != frames.WINDOW_UPDATE]
+    """The server's frames that are neither flow control nor of one hop."""
+    return [
+        frame
+        for frame in cut(data)
+        if frame[0] != frames.WINDOW_UPDATE and not hop_by_hop(frame, from_client=False)
+    ]
+
+
+def hop_by_hop(frame: tuple[int, int, int, bytes], *, from_client: bool) -> bool:
+    """Whether it is of one hop alone: the client's PINGs and their ACKs, which the shim sends."""
+    kind, flags, _, _ = frame
+    return kind == frames.PING and bool(flags & frames.ACK) != from_client
+
+
+def passed_on(data: bytes, *, from_client: bool) -> bytes:
+    """Everything but PINGs of one hop, as it came; a frame that is not whole is left out."""
+    start = len(frames.PREFACE) if from_client else 0
+    whole = (
+        frames.frame(*frame)
+        for frame in cut(data[start:])
+        if not hop_by_hop(frame, from_client=from_client)
+    )
+    return data[:start] + b"".join(whole)
+
+
+def pings(data: bytes, *, from_client: bool) -> list[bytes]:
+    """The payloads of one hop's PINGs (of the client) or of their ACKs, in order."""
+    start = len(frames.PREFACE) if from_client else 0
+    return [f[3] for f in cut(data[start:]) if hop_by_hop(f, from_client=from_client)]
 
 
 class Heard:

@@ -138,6 +138,8 @@ class FakeRuntime:
         self.manifests: dict[str, bytes] = {}
         self.config: dict[str, object] = {}
         self.dumped_sandbox_image = ""
+        self.labels_of_its_own: dict[str, dict[str, str]] = {}
+        """Name → labels that the runtime adds when it learns of the name."""
         self.on_update: Callable[[str], None] = lambda name: None
 
     def pulled(self, name: str, digest: str | None = None) -> None:
@@ -236,7 +238,8 @@ class FakeRuntime:
         await self._store_call()
         if record.name in self.records:
             return False
-        self.records[record.name] = replace(record, created_at=time.time())
+        labels = {**record.labels, **self.labels_of_its_own.get(record.name, {})}
+        self.records[record.name] = replace(record, labels=labels, created_at=time.time())
         return True
 
     async def store_update(self, record: ImageRecord, *, timeout_s: float | None) -> None:

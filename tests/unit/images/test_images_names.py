@@ -61,6 +61,15 @@ async def test_original() -> None:
     assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
 
 
+async def test_a_pinned_image() -> None:
+    """Labels that the runtime gives to the name people write are on the digest's name, too."""
+    bench = bench_of(Names.ORIGINAL)
+    pinned = {"io.cri-containerd.pinned": "pinned"}
+    bench.runtime.labels_of_its_own[NGINX] = pinned
+    await bench.pull("nginx")
+    assert bench.runtime.records[NGINX_DIGEST].labels == {**MANAGED, **pinned}
+
+
 async def test_registry() -> None:
     """Only the registry's names."""
     bench = bench_of(Names.REGISTRY)
