@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.images.decision import Forward, Method, Verdict
@@ -44,12 +44,16 @@ class FindCall:
         self._images = images
         self._deadline = deadline
         self._under: str | None = None  # the registry's name under which it was found
+        self._removed: Callable[[], None] | None = None
 
     def now(self) -> Verdict | None:
         """The verdict that needs no question: images with one possible name, or known ones."""
         if self._method is Method.REMOVE:
             self._parts.hints.clear()
             self._parts.pause.forget()
+            self._removed = self._parts.names.removal()
+            if self._parts.names.mending:
+                return None
         if all(self._is_settled(places) for places in self._images):
             return self._as_is("known under its own name")
         return None
@@ -58,7 +62,13 @@ class FindCall:
         """The verdict after asking the runtime, within the call's deadline."""
         try:
             async with asyncio.timeout_at(self._deadline):
+                if self._method is Method.REMOVE:
+                    await self._until(self._parts.names.mended())
                 return await self._ask()
+        except asyncio.CancelledError:
+            if self._removed is not None:
+                self._removed()
+            raise
         except TimeoutError:
             return self._as_is("the runtime did not answer in time")
         except RuntimeUnavailableError:
@@ -67,7 +77,8 @@ class FindCall:
     def finished(self, code: int, *, empty: bool, message: str) -> None:
         """Takes the runtime's answer as a hint for the next question."""
         hints, places = self._parts.hints, self._images[0]
-        if self._method is Method.REMOVE:
+        if self._removed is not None:
+            self._removed()
             hints.clear()
             self._parts.pause.forget()
         elif self._method is Method.STATUS and places is not None and places.candidates:
@@ -95,7 +106,7 @@ class FindCall:
             names.append(text if candidate is None else str(candidate.reference))
             told.append((candidate, why))
         if names == self._request.images:
-            return self._as_is("; ".join(dict.fromkeys(why for _, why in told)))
+            return self._as_is("; ".join(dict.fromkeys(why for _, why in told)) or "an image ID")
         under = next(candidate for candidate, _ in told if candidate is not None)
         self._under = str(under.reference)
         message = self._request.renamed(names)
@@ -106,9 +117,7 @@ class FindCall:
         """The candidate under whose name an image is there; None when its own name will do."""
         image = places.image
         if self._parts.names.under_way(image):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(NAMING_WAIT_S):
-                    await self._parts.names.settled(image)
+            await self._until(self._parts.names.settled(image))
             if self._method is not Method.REMOVE and self._parts.hints.is_own(image):
                 return None, "known under its own name"
         for name, candidate in self._names_to_ask(text, places):
@@ -120,6 +129,13 @@ class FindCall:
                 return None, "has been given its own name"
             return candidate, ""
         return None, "not there under any name"
+
+    @staticmethod
+    async def _until(settled: Coroutine[Any, Any, None]) -> None:
+        """Waits for names to be given, and no longer than NAMING_WAIT_S."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NAMING_WAIT_S):
+                await settled
 
     def _names_to_ask(self, text: str, places: Places) -> Iterator[tuple[str, Candidate | None]]:
         """The name last found, the original, the candidates; each once. None: the original."""

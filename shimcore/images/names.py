@@ -51,6 +51,9 @@ MEND_BACKOFF_S = 30.0
 LATE_S = (0.2, 2.0, 10.0)
 """After a pull that was given up: when it is looked whether its names have come all the same."""
 
+REMOVAL_LIMIT_S = 60.0
+"""How long a removal counts whose end nobody tells."""
+
 FAILURES_LIMIT = 4096
 """Images remembered for MEND_BACKOFF_S; beyond that all are tried again."""
 
@@ -102,6 +105,8 @@ class Names:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
         self._failed_at: dict[str, float] = {}
+        self._mends: set[asyncio.Task[str]] = set()
+        self._removals: dict[object, float] = {}  # those under way, and until when they count
         self._unsupported_told = False
 
     # -- pulls through a registry ------------------------------------------------------
@@ -166,7 +171,42 @@ class Names:
             return None
         started = self._journal.since(str(candidate), float("inf"))
         pull = Pulling(image, candidate, None, started)
-        return self._start(lambda: self._named(pull, "", mode, moves=False))
+        return self._mend(pull, mode)
+
+    def _mend(self, pull: Pulling, mode: Mode) -> asyncio.Task[str]:
+        task: asyncio.Task[str] = self._start(lambda: self._named(pull, "", mode, moves=False))
+        self._mends.add(task)
+        task.add_done_callback(self._mends.discard)
+        return task
+
+    # -- removals --------------------------------------------------------------------------
+
+    @property
+    def mending(self) -> bool:
+        """Whether an image that is there already is being named."""
+        return bool(self._mends)
+
+    def removal(self) -> Callable[[], None]:
+        """Something is removed: no image is named meanwhile, which would bring it back. Call the
+        result when the removal is over."""
+        token = object()
+        self._removals[token] = time.monotonic() + REMOVAL_LIMIT_S
+
+        def over() -> None:
+            self._removals.pop(token, None)
+
+        return over
+
+    async def mended(self) -> None:
+        """Returns when none of the namings is under way any more that were before a removal."""
+        if self._mends:
+            await asyncio.wait(self._mends)
+
+    def _removing(self) -> bool:
+        now = time.monotonic()
+        return any(until > now for until in self._removals.values())
+
+    # -- what is under way -----------------------------------------------------------------
 
     def under_way(self, image: Reference) -> bool:
         """Whether an image's names are being changed right now."""
@@ -282,6 +322,8 @@ class Names:
     ) -> None:
         """Called with both locks held."""
         image, candidate = pull.image, pull.candidate
+        if not moves and self._removing():
+            raise NamingError("an image is being removed")
         record, digested, shown = await asyncio.gather(
             self._get(kept_name(candidate)),
             self._get(f"{candidate.name}@{pull.digest}" if pull.digest else ""),
@@ -431,7 +473,7 @@ class Names:
                     continue
             except ShimError:
                 return False
-            return await self._named(pull, "", mode, moves=False) == str(pull.image)
+            return await asyncio.shield(self._mend(pull, mode)) == str(pull.image)
         return True
 
     def _remember_failure(self, image: Reference) -> None:

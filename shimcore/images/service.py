@@ -45,9 +45,8 @@ class _Question(Protocol):
 class _Settled:
     """A question that needs no deciding."""
 
-    def __init__(self, verdict: Verdict, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, verdict: Verdict) -> None:
         self._verdict = verdict
-        self._on_end = on_end
 
     def now(self) -> Verdict:
         return self._verdict
@@ -56,7 +55,7 @@ class _Settled:
         return self._verdict
 
     def finished(self, code: int, *, empty: bool, message: str) -> None:
-        self._on_end()
+        pass
 
 
 MEANINGS = 4096
@@ -210,7 +209,7 @@ class ImageService:
             self._means(image) if len(image) <= LONGEST_NAME else self._meaning(image)
             for image in request.images
         ]
-        if all(isinstance(places, str) for places in meant):
+        if all(isinstance(places, str) for places in meant) and kind is not Method.REMOVE:
             return self._untouched(kind, request, str(meant[0]))
         if kind is Method.PULL and isinstance(meant[0], Places):
             return PullCall(self._parts, request, meant[0], timeout_s, metadata)
@@ -231,13 +230,10 @@ class ImageService:
         return places
 
     def _untouched(self, kind: Method, request: ImageRequest, why: str) -> _Settled:
-        """A request for the runtime alone; a removal by ID may still take any name along."""
+        """A request for the runtime alone."""
         verdict = Verdict(Forward(None), request.image, "", why)
         if kind is Method.PULL and self._denies_untouched(request.image):
             return _Settled(_unreadable(f"{printable(request.image, NAME_LIMIT)}: {why}", True))
-        if kind is Method.REMOVE:
-            self._forget()
-            return _Settled(verdict, self._forget)
         return _Settled(verdict)
 
     def _denies_untouched(self, image: str) -> bool:
@@ -249,10 +245,6 @@ class ImageService:
             return isinstance(parse(image), ImageID)
         except ReferenceSyntaxError:
             return True
-
-    def _forget(self) -> None:
-        self._parts.hints.clear()
-        self._parts.pause.forget()
 
 
 def _unreadable(why: str, denies: bool) -> Verdict:

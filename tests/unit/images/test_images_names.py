@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.config import Names
+from shimcore.images import Forward
 from shimcore.images import names as names_module
 from shimcore.images.names import names_for
 from shimcore.reference import parse_reference
@@ -20,6 +21,7 @@ from tests.unit.images.fakes import (
     MIRROR,
     OTHER_DIGEST,
     PULL,
+    REMOVE,
     Bench,
     FakeRegistries,
     FakeRuntime,
@@ -28,6 +30,7 @@ from tests.unit.images.fakes import (
     failed,
     image_id,
     pull_request,
+    remove_request,
 )
 
 NGINX = "docker.io/library/nginx:latest"
@@ -380,3 +383,55 @@ async def test_failover_leaves_only_the_names_of_what_was_pulled() -> None:
 def test_names_of_an_image(image: str, names: tuple[str, ...]) -> None:
     """As containerd's CRI plugin makes them, the one that people write last."""
     assert names_for(parse_reference(image), DIGEST) == names
+
+
+class TestRemoval:
+    """An image that is being named after a pull that was given up, and removed meanwhile."""
+
+    async def test_it_does_not_come_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The removal waits for the naming, and no other begins until it is over."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.pulled(AT_HUB)
+        bench.runtime.hidden = {NGINX: 3}
+        asked = asyncio.create_task(bench.status("nginx"))
+        while not bench.names.mending:
+            await asyncio.sleep(0)
+        call = bench.service.open(REMOVE, remove_request("nginx"), None)
+        decision = call.decide_now() or await call.decide()
+        assert isinstance(decision, Forward)
+        assert len(bench.names._mends) == 0
+        bench.runtime.records.clear()
+        call.finished(0, True, "")
+        await asked
+        await bench.names.drain()
+        assert bench.runtime.names() == set()
+
+    @pytest.mark.parametrize("image", ["nginx", "sha256:" + "1" * 64])
+    async def test_nothing_is_named_while_something_is_removed(self, image: str) -> None:
+        """By name or by ID; after it, it is again."""
+        bench = bench_of(Names.ORIGINAL)
+        call = bench.service.open(REMOVE, remove_request(image), None)
+        assert isinstance(call.decide_now() or await call.decide(), Forward)
+        bench.runtime.pulled(AT_HUB)
+        assert await bench.status("nginx") == AT_HUB
+        assert NGINX not in bench.runtime.names()
+        call.finished(0, True, "")
+        bench.names._failed_at.clear()
+        assert await bench.status("nginx") == "nginx"
+
+    async def test_a_removal_whose_caller_is_gone_is_over(self) -> None:
+        """It holds nothing up."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.hidden = {NGINX: 10_000}
+        bench.runtime.pulled(AT_HUB)
+        asked = asyncio.create_task(bench.status("nginx"))
+        await asyncio.sleep(0.05)  # in the middle of it
+        call = bench.service.open(REMOVE, remove_request("nginx"), None)
+        assert call.decide_now() is None
+        task = asyncio.create_task(call.decide())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not bench.names._removing()
+        bench.runtime.hidden.clear()
+        await asked
