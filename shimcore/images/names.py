@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,14 @@ from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.journal import Journal, Unfinished
 from shimcore.images.locks import Locks
+from shimcore.images.namestore import (
+    STORE_CALL_LIMIT_S,
+    NameStore,
+    NamingError,
+    kept_name,
+    names_for,
+    shows,
+)
 from shimcore.images.wording import reason
 from shimcore.reference import parse_reference
 from shimcore.runtime.errors import StatusCode
@@ -29,21 +37,13 @@ from shimcore.runtime.errors import StatusCode
 if TYPE_CHECKING:
     from shimcore.images.ports import Runtime
     from shimcore.reference import Reference
-    from shimcore.runtime import ImageOnNode, ImageRecord
+    from shimcore.runtime import ImageRecord
 
 logger = logging.getLogger("shimcore.images")
 
-STORE_CALL_LIMIT_S = 10.0
-"""Bound on one call to the image store; it answers in milliseconds when the node is well."""
-
-SHOWN_LIMIT_S = 5.0
-"""How long a change of names may take to show in the runtime's answers."""
 
 NAMING_LIMIT_S = 30.0
 """Bound on all of one naming, the wait for another one of the same image included."""
-
-PAUSES_S = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-"""Before each look whether the runtime shows a change; the last one again and again."""
 
 MEND_BACKOFF_S = 30.0
 """How long an image whose naming failed is left alone by questions about it."""
@@ -60,10 +60,6 @@ FAILURES_LIMIT = 4096
 
 async def _nothing() -> None:
     pass
-
-
-class NamingError(ShimError):
-    """A name that could not be given; the image stays under its registry's name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +91,7 @@ class Names:
         tag: Callable[[Reference, Reference], Coroutine[Any, Any, bool]] | None = None,
     ) -> None:
         self._runtime = runtime
+        self._store = NameStore(runtime)
         self._journal = journal or Journal(None)
         self._tag = tag
         self._locks = Locks()
@@ -126,8 +123,9 @@ class Names:
         self._kept.setdefault(repository, set()).update(
             name for name in self._asked if _repository_of(name) == repository
         )
+        # The pull may go out meanwhile: it asks its registry first, which takes longer.
+        self.later(lambda: self._journal.began(str(image), key, pull.started))
         try:
-            await self._journal.began(str(image), key, pull.started)
             yield pull
         except BaseException as error:
             pull.open = _may_have_pulled(error)
@@ -325,41 +323,36 @@ class Names:
         if not moves and self._removing():
             raise NamingError("an image is being removed")
         record, digested, shown = await asyncio.gather(
-            self._get(kept_name(candidate)),
-            self._get(f"{candidate.name}@{pull.digest}" if pull.digest else ""),
-            self._runtime.image_status(str(image), timeout_s=STORE_CALL_LIMIT_S),
+            self._store.get(kept_name(candidate)),
+            self._store.get(f"{candidate.name}@{pull.digest}" if pull.digest else ""),
+            self._store.shown(str(image)),
         )
         if record is None:
             # Another pull of the same name took it away, perhaps after it had named this image.
-            if _shows(shown, pulled_id, [kept_name(image)], ()):
+            if shows(shown, pulled_id, [kept_name(image)], ()):
                 return
             await again()
-            record = await self._get(kept_name(candidate))
+            record = await self._store.get(kept_name(candidate))
         if record is None:
             raise NamingError(f"the image store has no {kept_name(candidate)}")
         target = record.target.digest
         own = names_for(image, target)
         if not pulled_id:
-            pulled = await self._runtime.image_status(str(candidate), timeout_s=STORE_CALL_LIMIT_S)
+            pulled = await self._store.shown(str(candidate))
             pulled_id = pulled.id if pulled else ""
-        if not _shows(shown, pulled_id if moves else "", own, ()):
+        if not shows(shown, pulled_id if moves else "", own, ()):
             for name in own:
-                await self._put(replace(record, name=name), moves=moves)
-            await self._until_shown(image, pulled_id if moves else "", own, ())
-            await self._label_alike(own)
+                await self._store.put(replace(record, name=name), moves=moves)
+            await self._store.until_shown(image, pulled_id if moves else "", own, ())
+            await self._store.label_alike(own)
         if mode is not Mode.ORIGINAL:
             return
         if digested is None or digested.target.digest != target:
-            digested = await self._get(f"{candidate.name}@{target}")
+            digested = await self._store.get(f"{candidate.name}@{target}")
         brought = await self._brought(pull, [record, digested])
         if brought:
-            await asyncio.gather(
-                *(
-                    self._runtime.store_delete(name, timeout_s=STORE_CALL_LIMIT_S)
-                    for name in brought
-                )
-            )
-            await self._until_shown(image, "", own, brought)
+            await asyncio.gather(*map(self._store.delete, brought))
+            await self._store.until_shown(image, "", own, brought)
         if not self._pulls[str(candidate)]:
             await self._journal.ended(str(candidate))
 
@@ -375,59 +368,10 @@ class Names:
         kept = self._kept.get(candidate.name, set())
         for name in kept:
             names.discard(name)
-            asked = await self._get(name)
+            asked = await self._store.get(name)
             if asked is not None:  # its digest's name came with it
                 names.discard(f"{candidate.name}@{asked.target.digest}")
         return sorted(names)
-
-    async def _get(self, name: str) -> ImageRecord | None:
-        if not name:
-            return None
-        return await self._runtime.store_get(name, timeout_s=STORE_CALL_LIMIT_S)
-
-    async def _put(self, record: ImageRecord, *, moves: bool) -> None:
-        """Makes the name point at the record's target; a name that is there moves if it may."""
-        there = await self._get(record.name)
-        if there is None:
-            if await self._runtime.store_create(record, timeout_s=STORE_CALL_LIMIT_S):
-                return
-            there = await self._get(record.name)
-        if not moves or (there is not None and _points_alike(there, record)):
-            return
-        labels = {**there.labels, **record.labels} if there is not None else record.labels
-        await self._runtime.store_update(
-            replace(record, labels=labels), timeout_s=STORE_CALL_LIMIT_S
-        )
-
-    async def _label_alike(self, own: Sequence[str]) -> None:
-        """The digest's name gets the labels that the runtime has given to the name people write.
-
-        containerd 2.x marks pinned images (`io.cri-containerd.pinned`) when it learns of their
-        name; its own pulls mark the digest's name, too.
-        """
-        *digested, written = await asyncio.gather(*map(self._get, own))
-        for record in digested:
-            if record is None or written is None or _points_alike(record, written):
-                continue
-            if record.target.digest == written.target.digest:
-                labels = {**record.labels, **written.labels}
-                await self._runtime.store_update(
-                    replace(record, labels=labels), timeout_s=STORE_CALL_LIMIT_S
-                )
-
-    async def _until_shown(
-        self, image: Reference, pulled_id: str, own: Iterable[str], gone: Iterable[str]
-    ) -> None:
-        """Returns once the runtime shows the image with its own names and without `gone`."""
-        deadline = time.monotonic() + SHOWN_LIMIT_S
-        pauses = iter(PAUSES_S)
-        while True:
-            await asyncio.sleep(next(pauses, PAUSES_S[-1]))
-            shown = await self._runtime.image_status(str(image), timeout_s=STORE_CALL_LIMIT_S)
-            if _shows(shown, pulled_id, own, gone):
-                return
-            if time.monotonic() > deadline:
-                raise NamingError(f"the runtime does not show it within {SHOWN_LIMIT_S:g} s")
 
     # -- runtimes without an image store ---------------------------------------------------
 
@@ -467,7 +411,7 @@ class Names:
         for pause_s in LATE_S:
             await asyncio.sleep(pause_s)
             try:
-                record = await self._get(kept_name(pull.candidate))
+                record = await self._store.get(kept_name(pull.candidate))
                 since = self._journal.since(str(pull.candidate), pull.started)
                 if record is None or record.created_at < since:
                     continue
@@ -482,44 +426,8 @@ class Names:
         self._failed_at[str(image)] = asyncio.get_running_loop().time()
 
 
-def kept_name(reference: Reference) -> str:
-    """The name under which a pull of `reference` is kept.
-
-    With tag and digest both, containerd drops the tag (`ParseDockerRef`).
-    """
-    return str(replace(reference, tag=None) if reference.digest else reference)
-
-
-def names_for(image: Reference, digest: str) -> tuple[str, ...]:
-    """The canonical names of an image whose target is `digest`, the one people write last.
-
-    As a pull makes them: for a tag that name and the digest's beside it, for a digest only
-    that. The digest's comes first, so that a shim that dies in between mends the rest.
-    """
-    if image.digest:
-        return (kept_name(image),)
-    return (f"{image.name}@{digest}", str(image))
-
-
 def _repository_of(name: str) -> str:
     return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
-
-
-def _shows(
-    shown: ImageOnNode | None, image_id: str, own: Iterable[str], gone: Iterable[str]
-) -> bool:
-    """Whether the runtime's answer has the names `own`, not `gone`, and the ID if one is given."""
-    if shown is None or (image_id and shown.id != image_id):
-        return False
-    names = {*shown.repo_tags, *shown.repo_digests}
-    return names.issuperset(own) and names.isdisjoint(gone)
-
-
-def _points_alike(there: ImageRecord, wanted: ImageRecord) -> bool:
-    return (
-        there.target.digest == wanted.target.digest
-        and wanted.labels.items() <= there.labels.items()
-    )
 
 
 def _may_have_pulled(error: BaseException) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from shimcore.config import Names
-from shimcore.images import Forward
+from shimcore.images import Forward, namestore
 from shimcore.images import names as names_module
-from shimcore.images.names import names_for
+from shimcore.images.namestore import names_for
 from shimcore.reference import parse_reference
 from shimcore.registry.answers import Outcome
 from shimcore.runtime import StatusCode
@@ -206,7 +206,7 @@ async def test_a_name_that_is_never_shown_costs_a_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytes are there: the caller gets its answer, and nothing is taken away."""
-    monkeypatch.setattr(names_module, "SHOWN_LIMIT_S", 0.05)
+    monkeypatch.setattr(namestore, "SHOWN_LIMIT_S", 0.05)
     bench = bench_of(Names.ORIGINAL)
     bench.runtime.hidden = {NGINX: 10_000}
     assert answered(await bench.decide(PULL, pull_request("nginx"))) == image_id(DIGEST)
