@@ -16,6 +16,7 @@ COMMANDS = (
     "resolve",
     "check_registry",
     "status",
+    "history",
     "pull",
     "config",
     "install_service",

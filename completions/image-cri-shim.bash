@@ -66,6 +66,21 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
             ;;
+        history:-f | history:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        history:-o | history:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
+        history:--image)
+            return
+            ;;
+        history:--pod)
+            return
+            ;;
         pull:-f | pull:--file)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -124,6 +139,7 @@ _image_cri_shim() {
         resolve) options="-f --file --offline -o --output -h --help" ;;
         check-registry) options="-f --file -o --output -h --help" ;;
         status) options="-f --file -o --output -w --watch -h --help" ;;
+        history) options="-f --file -o --output --failed --image --pod -F --follow -h --help" ;;
         pull) options="-f --file -l --list -j --jobs -o --output -h --help" ;;
         install-service) options="-f --file --now --wire-kubelet --dry-run --root --command --force -h --help" ;;
         uninstall-service) options="-f --file --now --purge --dry-run --root --force -h --help" ;;
@@ -134,7 +150,7 @@ _image_cri_shim() {
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry status pull install-service uninstall-service demo completions config"
+        words="serve resolve check-registry status history pull install-service uninstall-service demo completions config"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -10,6 +10,7 @@ _image_cri_shim() {
         'resolve:Show what would be pulled for an image, and why'
         'check-registry:Check every configured registry, or those named'
         'status:Show how the running shim is'
+        'history:Show recent image calls: each registry that was tried, what it said, bytes and time'
         'pull:Pull images through the running shim, so that they are there before their pods'
         'install-service:Install and enable the systemd service, and with --wire-kubelet put it to use'
         'uninstall-service:Stop and remove the service, and put back every file as it was'
@@ -54,6 +55,17 @@ _image_cri_shim() {
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
                         '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
                         '(-w --watch)'{-w,--watch}'[Show it anew every two seconds]' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                history)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        --failed'[Only calls that failed]' \
+                        --image'[Only images with TEXT in their name]:value:' \
+                        --pod'[Only pods with TEXT in namespace/name]:value:' \
+                        '(-F --follow)'{-F,--follow}'[Go on with what ends, until interrupted]' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;
