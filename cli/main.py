@@ -17,6 +17,7 @@ COMMANDS = (
     "check_registry",
     "status",
     "history",
+    "doctor",
     "pull",
     "config",
     "install_service",

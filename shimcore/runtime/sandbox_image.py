@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
-import struct
 import tomllib
 from collections.abc import Sequence
 from typing import Any
+
+from shimcore.runtime.peer import peer_of
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 """containerd's whole configuration has some ten KiB."""
@@ -27,7 +27,8 @@ async def configured_sandbox_image(runtime_socket: str, timeout_s: float) -> str
 
     The command and its configuration file are those of the process behind the socket.
     """
-    command = _dump_command(_command_of(runtime_socket))
+    peer = peer_of(runtime_socket)
+    command = _dump_command(peer.command if peer else ())
     if not command:
         return ""
     try:
@@ -76,20 +77,6 @@ def sandbox_image_in(config: str) -> str:
         if isinstance(value, str) and value:
             return value
     return ""
-
-
-def _command_of(path: str) -> list[str]:
-    """Command line of the process that listens on a unix socket (unix(7), SO_PEERCRED)."""
-    size = struct.calcsize("3i")
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            probe.connect(path)
-            pid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-        with open(f"/proc/{pid[0]}/cmdline", "rb") as file:
-            return os.fsdecode(file.read(65_536)).split("\0")[:-1]
-    except OSError:
-        return []
 
 
 def _dump_command(command: Sequence[str]) -> list[str]:
