@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,10 +39,14 @@ def install_service(
     context: typer.Context,
     file: FileOption = None,
     now: Annotated[
-        bool, typer.Option("--now", help="Start the service, and restart a kubelet pointed at it.")
+        bool, typer.Option("--now", help="Start the service, restart what is pointed at it.")
     ] = False,
     wire_kubelet: Annotated[
         bool, typer.Option("--wire-kubelet", help="Point kubelet and crictl at the shim.")
+    ] = False,
+    wire_runtime: Annotated[
+        bool,
+        typer.Option("--wire-runtime", help="Tell the runtime how to reach the registries."),
     ] = False,
     dry_run: DryRunOption = False,
     root: RootOption = "/",
@@ -55,10 +60,13 @@ def install_service(
 ) -> None:
     """Install and enable the systemd service, and with --wire-kubelet put it to use.
 
-    Writes the units, and a configuration to fill in where there is none. Running it again
-    changes nothing more. Exit status: 0 done; 1 not.
+    Writes the units, and a configuration to fill in where there is none. With --wire-runtime
+    the container runtime learns of registries with plain http, an authority of their own or
+    insecureSkipVerify; with --now it reads that at once (containerd is restarted if its own
+    configuration changed, which no pod notices; docker never is). Running it again changes
+    nothing more. Exit status: 0 done; 1 not.
     """
-    with exits.reported(bad_config=exits.FAILED):
+    with exits.reported(bad_config=exits.FAILED), _addition_shown():
         from shimcore.systemd import install, kubelet  # noqa: PLC0415 - a fast --help
         from shimcore.systemd.command import command_path  # noqa: PLC0415
 
@@ -71,6 +79,7 @@ def install_service(
             command=os.path.abspath(command) if command else command_path(place),
             completions=_completions(),
             wire_kubelet=wire_kubelet,
+            wire_runtime=wire_runtime,
             force=force,
             preview=dry_run,
         )
@@ -84,14 +93,14 @@ def install_service(
             if not plan:
                 print("everything is installed already")
             _say(install.install(plan, control, now=now))
-        _conclude(plan, asked=now or wire_kubelet, dry_run=dry_run)
+        _conclude(plan, asked=now or wire_kubelet or wire_runtime, dry_run=dry_run)
 
 
 def uninstall_service(
     context: typer.Context,
     file: FileOption = None,
-    now: Annotated[
-        bool, typer.Option("--now", help="Restart a kubelet that was pointed at the shim.")
+    _now: Annotated[
+        bool, typer.Option("--now", hidden=True, help="As without it; earlier versions needed it.")
     ] = False,
     purge: Annotated[
         bool, typer.Option("--purge", help="Remove the configuration, too, if it was not there.")
@@ -104,7 +113,9 @@ def uninstall_service(
 ) -> None:
     """Stop and remove the service, and put back every file as it was.
 
-    Exit status: 0 done; 1 not.
+    A kubelet that runs and was pointed at the shim is restarted before the shim ends: it is
+    never without a runtime, and its pods run on. A containerd whose configuration is put back
+    is restarted, too. Exit status: 0 done; 1 not.
     """
     with exits.reported(bad_config=exits.FAILED):
         from shimcore.systemd import uninstall  # noqa: PLC0415 - a fast --help
@@ -120,7 +131,20 @@ def uninstall_service(
         elif dry_run:
             _show(place, removal.changes)
         else:
-            _say(uninstall.uninstall(removal, control, now=now))
+            _say(uninstall.uninstall(removal, control))
+
+
+@contextmanager
+def _addition_shown() -> Iterator[None]:
+    """What is left to the operator to write: as text to copy, after the reason."""
+    from shimcore.systemd.runtimes.refusal import NotOursError  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except NotOursError as error:
+        exits.say(f"{error.reason}; add what follows, then run this command again")
+        print(error.addition, end="")
+        raise typer.Exit(exits.FAILED) from error
 
 
 def _root(directory: str) -> Root:

@@ -141,8 +141,8 @@ _image_cri_shim() {
         status) options="-f --file -o --output -w --watch -h --help" ;;
         history) options="-f --file -o --output --failed --image --pod -F --follow -h --help" ;;
         pull) options="-f --file -l --list -j --jobs -o --output -h --help" ;;
-        install-service) options="-f --file --now --wire-kubelet --dry-run --root --command --force -h --help" ;;
-        uninstall-service) options="-f --file --now --purge --dry-run --root --force -h --help" ;;
+        install-service) options="-f --file --now --wire-kubelet --wire-runtime --dry-run --root --command --force -h --help" ;;
+        uninstall-service) options="-f --file --purge --dry-run --root --force -h --help" ;;
         demo) options="-h --help" ;;
         completions) options="-h --help" words="bash zsh fish" ;;
         config) options="-f --file -o --output -h --help" words="show check schema" ;;

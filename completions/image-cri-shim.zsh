@@ -81,8 +81,9 @@ _image_cri_shim() {
                 install-service)
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
-                        --now'[Start the service, and restart a kubelet pointed at it]' \
+                        --now'[Start the service, restart what is pointed at it]' \
                         --wire-kubelet'[Point kubelet and crictl at the shim]' \
+                        --wire-runtime'[Tell the runtime how to reach the registries]' \
                         --dry-run'[Show what would change as a diff, and change nothing]' \
                         --root'[Work on an unpacked image at DIR]:folder:_files -/' \
                         --command'[The command that the unit starts]:file:_files' \
@@ -93,7 +94,6 @@ _image_cri_shim() {
                 uninstall-service)
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
-                        --now'[Restart a kubelet that was pointed at the shim]' \
                         --purge'[Remove the configuration, too, if it was not there]' \
                         --dry-run'[Show what would change as a diff, and change nothing]' \
                         --root'[Work on an unpacked image at DIR]:folder:_files -/' \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from mmap import mmap
 
 
 class Release(StrEnum):
@@ -29,9 +30,8 @@ def release_of(version: str) -> Release:
     return Release.V2_0 if numbers < (2, 1) else Release.V2
 
 
-def release_in(program: bytes | memoryview) -> Release:
+def release_in(program: bytes | mmap) -> Release:
     """The release of containerd's program, by the names in it; nothing is run."""
-    text = bytes(program) if isinstance(program, memoryview) else program
-    if b"io.containerd.cri.v1.images" not in text:
+    if program.find(b"io.containerd.cri.v1.images") < 0:
         return Release.V1
-    return Release.V2 if b"use_local_image_pull" in text else Release.V2_0
+    return Release.V2_0 if program.find(b"use_local_image_pull") < 0 else Release.V2

@@ -58,6 +58,8 @@ class RegistrySettings:
     """`config_path` as it is written; "" where it is unset."""
     config_path_file: str = ""
     """Where it is written."""
+    section_file: str = ""
+    """Where `config_path` belongs: 1.x takes the CRI plugin's whole section from one file."""
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inline `mirrors`: host → endpoints."""
     tls: Mapping[str, InlineTls] = field(default_factory=dict)
@@ -113,12 +115,15 @@ def read_settings(files: Files, path: str, release: Release) -> RegistrySettings
     """
     read = _read(files, path)
     plugin: dict[str, Any] = {}
-    config_path_file, inline, misplaced = "", [], []
+    config_path_file, section_file = "", next(iter(read), "")
+    inline, misplaced = [], []
     for name, tree in read.items():
         section, others = _sections(tree)
         registry = _table(section, "registry")
         if registry.get("config_path"):
             config_path_file = name
+        if section and (release.is_v1 or registry.get("config_path")):
+            section_file = name
         if _mirrors(registry) or _tls(registry):
             inline.append(name)
         if any(_table(other, "registry").get("config_path") for other in others):
@@ -133,6 +138,7 @@ def read_settings(files: Files, path: str, release: Release) -> RegistrySettings
         versions={name: _version(tree) for name, tree in read.items()},
         given_config_path=given if isinstance(given, str) else "",
         config_path_file=config_path_file if given else "",
+        section_file=section_file,
         mirrors=_mirrors(registry),
         tls=_tls(registry),
         inline_files=tuple(inline),

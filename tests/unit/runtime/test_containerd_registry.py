@@ -88,7 +88,7 @@ class TestRelease:
         assert release_in(b"..io.containerd.grpc.v1.cri..") is Release.V1
         assert release_in(b"..io.containerd.cri.v1.images..") is Release.V2_0
         text = b"..io.containerd.cri.v1.images..use_local_image_pull"
-        assert release_in(memoryview(text)) is Release.V2
+        assert release_in(text) is Release.V2
 
 
 class TestSettings:
