@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,7 +56,10 @@ def install_service(
         typer.Option("--command", metavar="FILE", help="The command that the unit starts."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite installed files that were changed by hand.")
+        bool,
+        typer.Option(
+            "--force", help="Overwrite files changed by hand; wire kubelet while doctor fails."
+        ),
     ] = False,
 ) -> None:
     """Install and enable the systemd service, and with --wire-kubelet put it to use.
@@ -92,7 +96,8 @@ def install_service(
         else:
             if not plan:
                 print("everything is installed already")
-            _say(install.install(plan, control, now=now))
+            ready = _nothing if force else partial(_examine, path)
+            _say(install.install(plan, control, now=now, before_kubelet=ready))
         _conclude(plan, asked=now or wire_kubelet or wire_runtime, dry_run=dry_run)
 
 
@@ -167,6 +172,23 @@ def _control(root: Root) -> ServiceControl | None:
     if os.geteuid() != 0:
         raise ShimError("only root can do this; try it with sudo, or look with --dry-run")
     return control
+
+
+def _examine(path: str) -> None:
+    """Raises ShimError while something fails without which a kubelet here has no images."""
+    from cli.waiting import answer_of  # noqa: PLC0415 - as above
+    from shimcore.doctor.run import stands_before_kubelet  # noqa: PLC0415
+    from shimcore.errors import ShimError  # noqa: PLC0415
+
+    found = answer_of(stands_before_kubelet(path), "looking at the node")
+    for finding in found:
+        exits.say(f"FAIL {finding.check}: {finding.detail}; mend: {finding.mend}")
+    if found:
+        raise ShimError("kubelet is as it was: mend this first, or use --force")
+
+
+def _nothing() -> None:
+    """With --force nothing is looked at."""
 
 
 def _completions() -> dict[str, str]:

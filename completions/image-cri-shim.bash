@@ -81,6 +81,18 @@ _image_cri_shim() {
         history:--pod)
             return
             ;;
+        doctor:-f | doctor:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        doctor:--pull)
+            return
+            ;;
+        doctor:-o | doctor:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
         pull:-f | pull:--file)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -140,6 +152,7 @@ _image_cri_shim() {
         check-registry) options="-f --file -o --output -h --help" ;;
         status) options="-f --file -o --output -w --watch -h --help" ;;
         history) options="-f --file -o --output --failed --image --pod -F --follow -h --help" ;;
+        doctor) options="-f --file --pull -o --output -h --help" ;;
         pull) options="-f --file -l --list -j --jobs -o --output -h --help" ;;
         install-service) options="-f --file --now --wire-kubelet --wire-runtime --dry-run --root --command --force -h --help" ;;
         uninstall-service) options="-f --file --purge --dry-run --root --force -h --help" ;;
@@ -150,7 +163,7 @@ _image_cri_shim() {
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry status history pull install-service uninstall-service demo completions config"
+        words="serve resolve check-registry status history doctor pull install-service uninstall-service demo completions config"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -50,7 +50,7 @@ async def _sought(config: Config, image: Reference, name: str) -> Finding:
         await client.aclose()
     said = []
     for candidate in resolution.candidates:
-        if candidate.outcome is Outcome.FOUND:
+        if candidate.outcome == Outcome.FOUND:
             return passed(CHECK, f"{name} is not on the node yet; {candidate.registry} has it")
         said.append(f"{candidate.registry} {candidate.outcome}")
     why = f"{name} is not on the node, and no registry has it ({'; '.join(said) or 'none asked'})"

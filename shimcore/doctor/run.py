@@ -18,7 +18,7 @@ from shimcore.doctor import (
 )
 from shimcore.doctor.check import Check
 from shimcore.doctor.finding import Finding, Result, failed
-from shimcore.doctor.node import Node
+from shimcore.doctor.node import Node, node_of
 
 BOUND_S = 20.0
 """Of a check; the longest questions in one have bounds of some seconds each."""
@@ -50,8 +50,9 @@ async def examine(
     return found
 
 
-def failures(found: Sequence[Finding]) -> list[Finding]:
-    """Those that stand between a pod and its image."""
+async def stands_before_kubelet(file: str) -> list[Finding]:
+    """What fails on this machine now, and would be kubelet's as soon as it is pointed here."""
+    found = await examine(await node_of(file), checks=BEFORE_KUBELET)
     return [finding for finding in found if finding.result is Result.FAIL]
 
 

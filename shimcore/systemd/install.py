@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -138,12 +138,14 @@ def install(
     *,
     now: bool,
     answers: Answers = cri_answers,
+    before_kubelet: Callable[[], None] = lambda: None,
 ) -> Iterator[str]:
     """Carry the plan out; yields a line for each thing done. Raises ShimError.
 
     `control` is None for an unpacked image. `now` has the runtime read its files, starts the
     service, then restarts a kubelet that was pointed at it. `answers` says whether the runtime
-    behind a socket came up again.
+    behind a socket came up again. `before_kubelet` raises ShimError where a kubelet that is
+    pointed here and restarted would not have its images.
     """
     root = plan.root
     known = record.load(root)
@@ -159,6 +161,8 @@ def install(
     yield from _to_runtime(plan, kept, control, answers, now=now)
     if start and control is not None:
         yield _start(control, socket_changes, service_changes)
+        if plan.wiring:
+            before_kubelet()
     yield from _apply(plan, kept, plan.wiring)
     if control is not None and plan.wiring:
         control.run("daemon-reload")
