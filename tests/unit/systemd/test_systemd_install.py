@@ -374,6 +374,20 @@ class TestSystemd:
             do(request(root), control, now=True)
         assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG]
 
+    def test_what_fails_before_kubelet_leaves_it_alone(self, tmp_path: Path) -> None:
+        """It is looked at after the start, and before the first of kubelet's files changes."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd({"kubelet.service"})
+
+        def stands() -> None:
+            assert control.is_active(SERVICE)
+            raise ShimError("kubelet is as it was")
+
+        with pytest.raises(ShimError, match="as it was"):
+            list(install(plan(request(root)), control, now=True, before_kubelet=stands))
+        assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG]
+        assert "restart kubelet.service" not in control.asked
+
     def test_the_way_back(self, tmp_path: Path) -> None:
         """kubelet first, then the shim ends."""
         root = unpacked(tmp_path, READY)
