@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,10 +40,14 @@ def install_service(
     context: typer.Context,
     file: FileOption = None,
     now: Annotated[
-        bool, typer.Option("--now", help="Start the service, and restart a kubelet pointed at it.")
+        bool, typer.Option("--now", help="Start the service, restart what is pointed at it.")
     ] = False,
     wire_kubelet: Annotated[
         bool, typer.Option("--wire-kubelet", help="Point kubelet and crictl at the shim.")
+    ] = False,
+    wire_runtime: Annotated[
+        bool,
+        typer.Option("--wire-runtime", help="Tell the runtime how to reach the registries."),
     ] = False,
     dry_run: DryRunOption = False,
     root: RootOption = "/",
@@ -50,15 +56,21 @@ def install_service(
         typer.Option("--command", metavar="FILE", help="The command that the unit starts."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite installed files that were changed by hand.")
+        bool,
+        typer.Option(
+            "--force", help="Overwrite files changed by hand; wire kubelet while doctor fails."
+        ),
     ] = False,
 ) -> None:
     """Install and enable the systemd service, and with --wire-kubelet put it to use.
 
-    Writes the units, and a configuration to fill in where there is none. Running it again
-    changes nothing more. Exit status: 0 done; 1 not.
+    Writes the units, and a configuration to fill in where there is none. With --wire-runtime
+    the container runtime learns of registries with plain http, an authority of their own or
+    insecureSkipVerify; with --now it reads that at once (containerd is restarted if its own
+    configuration changed, which no pod notices; docker never is). Running it again changes
+    nothing more. Exit status: 0 done; 1 not.
     """
-    with exits.reported(bad_config=exits.FAILED):
+    with exits.reported(bad_config=exits.FAILED), _addition_shown():
         from shimcore.systemd import install, kubelet  # noqa: PLC0415 - a fast --help
         from shimcore.systemd.command import command_path  # noqa: PLC0415
 
@@ -71,6 +83,7 @@ def install_service(
             command=os.path.abspath(command) if command else command_path(place),
             completions=_completions(),
             wire_kubelet=wire_kubelet,
+            wire_runtime=wire_runtime,
             force=force,
             preview=dry_run,
         )
@@ -83,15 +96,16 @@ def install_service(
         else:
             if not plan:
                 print("everything is installed already")
-            _say(install.install(plan, control, now=now))
-        _conclude(plan, asked=now or wire_kubelet, dry_run=dry_run)
+            ready = _nothing if force else partial(_examine, path)
+            _say(install.install(plan, control, now=now, before_kubelet=ready))
+        _conclude(plan, asked=now or wire_kubelet or wire_runtime, dry_run=dry_run)
 
 
 def uninstall_service(
     context: typer.Context,
     file: FileOption = None,
-    now: Annotated[
-        bool, typer.Option("--now", help="Restart a kubelet that was pointed at the shim.")
+    _now: Annotated[
+        bool, typer.Option("--now", hidden=True, help="As without it; earlier versions needed it.")
     ] = False,
     purge: Annotated[
         bool, typer.Option("--purge", help="Remove the configuration, too, if it was not there.")
@@ -104,7 +118,9 @@ def uninstall_service(
 ) -> None:
     """Stop and remove the service, and put back every file as it was.
 
-    Exit status: 0 done; 1 not.
+    A kubelet that runs and was pointed at the shim is restarted before the shim ends: it is
+    never without a runtime, and its pods run on. A containerd whose configuration is put back
+    is restarted, too. Exit status: 0 done; 1 not.
     """
     with exits.reported(bad_config=exits.FAILED):
         from shimcore.systemd import uninstall  # noqa: PLC0415 - a fast --help
@@ -120,7 +136,20 @@ def uninstall_service(
         elif dry_run:
             _show(place, removal.changes)
         else:
-            _say(uninstall.uninstall(removal, control, now=now))
+            _say(uninstall.uninstall(removal, control))
+
+
+@contextmanager
+def _addition_shown() -> Iterator[None]:
+    """What is left to the operator to write: as text to copy, after the reason."""
+    from shimcore.systemd.runtimes.refusal import NotOursError  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except NotOursError as error:
+        exits.say(f"{error.reason}; add what follows, then run this command again")
+        print(error.addition, end="")
+        raise typer.Exit(exits.FAILED) from error
 
 
 def _root(directory: str) -> Root:
@@ -143,6 +172,23 @@ def _control(root: Root) -> ServiceControl | None:
     if os.geteuid() != 0:
         raise ShimError("only root can do this; try it with sudo, or look with --dry-run")
     return control
+
+
+def _examine(path: str) -> None:
+    """Raises ShimError while something fails without which a kubelet here has no images."""
+    from cli.waiting import answer_of  # noqa: PLC0415 - as above
+    from shimcore.doctor.run import stands_before_kubelet  # noqa: PLC0415
+    from shimcore.errors import ShimError  # noqa: PLC0415
+
+    found = answer_of(stands_before_kubelet(path), "looking at the node")
+    for finding in found:
+        exits.say(f"FAIL {finding.check}: {finding.detail}; mend: {finding.mend}")
+    if found:
+        raise ShimError("kubelet is as it was: mend this first, or use --force")
+
+
+def _nothing() -> None:
+    """With --force nothing is looked at."""
 
 
 def _completions() -> dict[str, str]:

@@ -16,6 +16,8 @@ COMMANDS = (
     "resolve",
     "check_registry",
     "status",
+    "history",
+    "doctor",
     "pull",
     "config",
     "install_service",

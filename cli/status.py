@@ -12,18 +12,14 @@ import typer
 from cli import exits, render
 from cli.options import FileOption, Output, OutputOption, chosen_file
 from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Facts, Table
+from cli.under_way import ago, pulls_table
 
 if TYPE_CHECKING:
     from shimcore.daemon.asking import Status
 
 WATCH_INTERVAL_S = 2.0
 
-_STATE_STYLES = {"closed": GOOD, "open": BAD, "half-open": WARN}
-_STATE_WORDS = {
-    "closed": "in use",
-    "open": "failing, not asked for a moment",
-    "half-open": "failed, being tried again",
-}
+_KUBELET_STYLES = {"wired": GOOD, "not wired": BAD, "no kubelet": "", "unknown": WARN}
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +37,8 @@ def status(
 ) -> None:
     """Show how the running shim is.
 
-    Exit status: 0 serving and the runtime is ready; 1 degraded, or a bypass in its place;
-    3 not running.
+    Exit status: 0 serving, the runtime is ready and a registry can be used; 1 degraded,
+    starting, or a bypass in its place; 3 not running.
     """
     path = chosen_file(context, file)
     with exits.reported():
@@ -55,6 +51,7 @@ def _exit_status(found: Status) -> int:
 
     return {
         Condition.SERVING: exits.OK,
+        Condition.STARTING: exits.FAILED,
         Condition.DEGRADED: exits.FAILED,
         Condition.BYPASS: exits.FAILED,
         Condition.NOT_RUNNING: exits.NOT_RUNNING,
@@ -104,13 +101,15 @@ def _nothing() -> Any:
 
 def _blocks(found: Status) -> list[Block]:
     facts = found.facts
-    style = {"serving": GOOD, "degraded": WARN}.get(found.condition.value, BAD)
+    style = {"serving": GOOD, "degraded": WARN, "starting": WARN}.get(found.condition.value, BAD)
     runtime, config, cache = facts["runtime"], facts["config"], facts["cache"]
-    pairs = [("service", Cell(found.condition.value, style))]
+    words = f"starting: {facts['starting']}" if facts["starting"] else found.condition.value
+    pairs = [("service", Cell(words, style))]
     pairs += [("", Cell(line, WARN)) for line in found.detail]
     pairs += [
         ("socket", Cell(facts["shim_socket"])),
         ("runtime", _runtime(runtime)),
+        ("kubelet", _kubelet(facts["kubelet"])),
         ("config", Cell(_config(config), "" if config["valid"] else WARN)),
     ]
     pairs += [("", Cell(f"and {source}")) for source in config.get("sources", [])[1:]]
@@ -121,27 +120,34 @@ def _blocks(found: Status) -> list[Block]:
         share = f", {cache['hits']} of {asked} questions answered from it" if asked else ""
         pairs.append(("cache", Cell(f"{_images(cache['entries'])}{share}")))
         pairs.append(("calls", Cell(f"{facts['calls']:,}")))
+    if facts["last_failed_pull"]:
+        pairs += _failed_pull(facts["last_failed_pull"])
     blocks: list[Block] = [Facts("image-cri-shim", tuple(pairs))]
     if facts["registries"]:
         blocks.append(_registries(facts["registries"]))
     if facts["pulls"]:
-        blocks.append(_pulls(facts["pulls"]))
+        blocks.append(pulls_table(facts["pulls"]))
     return blocks
 
 
-def _pulls(pulls: list[dict[str, Any]]) -> Table:
-    now = datetime.now(UTC)
-    rows = tuple(
-        (
-            Cell(one["image"]),
-            Cell(one["registry"] or "-"),
-            Cell(render.amount(one["bytes"], one["total_bytes"])),
-            Cell(_age((now - datetime.fromisoformat(one["started_at"])).total_seconds())),
-        )
-        for one in pulls
-    )
-    columns = (Column("PULLING", below=True), Column("FROM"), Column("SO FAR"), Column("FOR"))
-    return Table(columns, rows)
+def _failed_pull(call: dict[str, Any]) -> list[tuple[str, Cell]]:
+    """The last one that failed: what it was, the runtime's word, and each registry's."""
+    pod = f" for {call['pod']}" if call["pod"] else ""
+    pairs = [("last failed pull", Cell(f"{call['image']}{pod}, {ago(call['time'])} ago", WARN))]
+    pairs += [("", Cell(call["reason"]))] if call["reason"] else []
+    for one in call["registries"]:
+        detail = f": {one['detail']}" if one["detail"] else ""
+        pairs.append(("", Cell(f"{one['registry']} {one['outcome']}{detail}")))
+    return pairs
+
+
+def _kubelet(kubelet: dict[str, Any]) -> Cell:
+    words = "NOT wired" if kubelet["state"] == "not wired" else kubelet["state"]
+    if kubelet["endpoint"]:
+        words += f": {kubelet['endpoint']}"
+    elif kubelet["detail"] and kubelet["state"] == "unknown":
+        words += f" ({kubelet['detail']})"
+    return Cell(words, _KUBELET_STYLES[kubelet["state"]])
 
 
 def _runtime(runtime: dict[str, Any]) -> Cell:
@@ -156,14 +162,12 @@ def _runtime(runtime: dict[str, Any]) -> Cell:
 def _config(config: dict[str, Any]) -> str:
     text = str(config["file"])
     if config["loaded_at"]:
-        loaded = datetime.fromisoformat(config["loaded_at"])
-        text += f", in force for {_age((datetime.now(UTC) - loaded).total_seconds())}"
+        text += f", in force for {ago(config['loaded_at'])}"
     return text if config["valid"] else f"{text}; the file now is INVALID: {config['error']}"
 
 
 def _kubernetes(state: dict[str, Any]) -> Cell:
-    since = datetime.fromisoformat(state["since"])
-    text = f"{state['state']}, for {_age((datetime.now(UTC) - since).total_seconds())}"
+    text = f"{state['state']}, for {ago(state['since'])}"
     if state["kept_at"]:
         text += f"; the node's copy of {state['kept_at']} counts meanwhile"
     good = state["state"] == "watching" and not state["error"]
@@ -174,19 +178,28 @@ def _images(count: int) -> str:
     return f"{count} image" if count == 1 else f"{count:,} images"
 
 
-def _age(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def _registries(registries: list[dict[str, str]]) -> Table:
+def _registries(registries: list[dict[str, Any]]) -> Table:
     rows = tuple(
         (
             Cell(one["address"]),
-            Cell(_STATE_WORDS.get(one["state"], one["state"]), _STATE_STYLES.get(one["state"], "")),
+            Cell(_state(one), GOOD if one["usable"] else BAD),
+            Cell("" if one["usable"] else one["reason"] or ""),
         )
         for one in registries
     )
-    return Table((Column("REGISTRY"), Column("STATE", below=True)), rows)
+    columns = (Column("REGISTRY"), Column("STATE", below=True), Column("REASON", below=True))
+    return Table(columns, rows)
+
+
+def _state(registry: dict[str, Any]) -> str:
+    """`in use`; `login refused for 3 min`; `down since 14:02, tried again in 3 s`."""
+    if registry["usable"]:
+        return str(registry["state"])
+    if registry["retry_in_s"] is None:
+        return f"{registry['state']} for {ago(registry['since'])}"
+    since = datetime.fromisoformat(registry["since"]).astimezone()
+    now = datetime.now(UTC).astimezone()
+    shown = since.strftime("%H:%M:%S" if since.date() == now.date() else "%Y-%m-%d %H:%M")
+    again = registry["retry_in_s"]
+    trying = f"tried again in {again:.0f} s" if again >= 1 else "being tried again"
+    return f"{registry['state']} since {shown}, {trying}"

@@ -66,6 +66,33 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
             ;;
+        history:-f | history:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        history:-o | history:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
+        history:--image)
+            return
+            ;;
+        history:--pod)
+            return
+            ;;
+        doctor:-f | doctor:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        doctor:--pull)
+            return
+            ;;
+        doctor:-o | doctor:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
         pull:-f | pull:--file)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -124,9 +151,11 @@ _image_cri_shim() {
         resolve) options="-f --file --offline -o --output -h --help" ;;
         check-registry) options="-f --file -o --output -h --help" ;;
         status) options="-f --file -o --output -w --watch -h --help" ;;
+        history) options="-f --file -o --output --failed --image --pod -F --follow -h --help" ;;
+        doctor) options="-f --file --pull -o --output -h --help" ;;
         pull) options="-f --file -l --list -j --jobs -o --output -h --help" ;;
-        install-service) options="-f --file --now --wire-kubelet --dry-run --root --command --force -h --help" ;;
-        uninstall-service) options="-f --file --now --purge --dry-run --root --force -h --help" ;;
+        install-service) options="-f --file --now --wire-kubelet --wire-runtime --dry-run --root --command --force -h --help" ;;
+        uninstall-service) options="-f --file --purge --dry-run --root --force -h --help" ;;
         demo) options="-h --help" ;;
         completions) options="-h --help" words="bash zsh fish" ;;
         config) options="-f --file -o --output -h --help" words="show check schema" ;;
@@ -134,7 +163,7 @@ _image_cri_shim() {
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry status pull install-service uninstall-service demo completions config"
+        words="serve resolve check-registry status history doctor pull install-service uninstall-service demo completions config"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

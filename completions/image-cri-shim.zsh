@@ -10,6 +10,8 @@ _image_cri_shim() {
         'resolve:Show what would be pulled for an image, and why'
         'check-registry:Check every configured registry, or those named'
         'status:Show how the running shim is'
+        'history:Show recent image calls: each registry that was tried, what it said, bytes and time'
+        'doctor:Look at everything between a pod and its image, and say what mends it'
         'pull:Pull images through the running shim, so that they are there before their pods'
         'install-service:Install and enable the systemd service, and with --wire-kubelet put it to use'
         'uninstall-service:Stop and remove the service, and put back every file as it was'
@@ -57,6 +59,25 @@ _image_cri_shim() {
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;
+                history)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        --failed'[Only calls that failed]' \
+                        --image'[Only images with TEXT in their name]:value:' \
+                        --pod'[Only pods with TEXT in namespace/name]:value:' \
+                        '(-F --follow)'{-F,--follow}'[Go on with what ends, until interrupted]' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                doctor)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        --pull'[Prove it\: pull IMAGE through the shim]:value:' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
                 pull)
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
@@ -69,19 +90,19 @@ _image_cri_shim() {
                 install-service)
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
-                        --now'[Start the service, and restart a kubelet pointed at it]' \
+                        --now'[Start the service, restart what is pointed at it]' \
                         --wire-kubelet'[Point kubelet and crictl at the shim]' \
+                        --wire-runtime'[Tell the runtime how to reach the registries]' \
                         --dry-run'[Show what would change as a diff, and change nothing]' \
                         --root'[Work on an unpacked image at DIR]:folder:_files -/' \
                         --command'[The command that the unit starts]:file:_files' \
-                        --force'[Overwrite installed files that were changed by hand]' \
+                        --force'[Overwrite files changed by hand; wire kubelet while doctor fails]' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;
                 uninstall-service)
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
-                        --now'[Restart a kubelet that was pointed at the shim]' \
                         --purge'[Remove the configuration, too, if it was not there]' \
                         --dry-run'[Show what would change as a diff, and change nothing]' \
                         --root'[Work on an unpacked image at DIR]:folder:_files -/' \

@@ -1,4 +1,4 @@
-"""The shim's own service on the admin socket: state, reload, configuration, health."""
+"""The shim's own service on the admin socket: state, history, reload, configuration, health."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from grpc_health.v1.health import aio as health
 
 from shimcore import __version__
 from shimcore.config import Config, masked
-from shimcore.config.origins import sources, values
+from shimcore.config.origins import values
+from shimcore.daemon import states
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
 from shimcore.pb import admin_pb2
@@ -26,20 +27,29 @@ _STOP_S = 0.5
 
 
 class AdminServer:
-    """Serves `protos/admin.proto` and grpc.health.v1.Health on a socket of mode 0600."""
+    """Serves `protos/admin.proto` and grpc.health.v1.Health on a socket of mode 0600.
 
-    def __init__(self, shim: Shim, socket: ListeningSocket) -> None:
-        self._shim = shim
+    Until there is a shim to `show`, `Status` says what is waited for, and other calls end
+    FAILED_PRECONDITION. `config` and `path` are those of this start.
+    """
+
+    def __init__(self, socket: ListeningSocket, path: str, config: Config) -> None:
+        self._shim: Shim | None = None
+        self._path = path
+        self._config = config
         self._socket = socket
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         self._health = health.HealthServicer()
         self._serving = True
+        self.waiting_why = ""
+        """Why the start has to wait for the runtime, as far as it is known."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         handlers = {
             "Status": _unary(self._status, admin_pb2.StatusRequest),
-            "Pulls": _unary(self._pulls, admin_pb2.PullsRequest),
-            "Reload": _unary(self._reload, admin_pb2.ReloadRequest),
-            "ShowConfig": _unary(self._show_config, admin_pb2.ShowConfigRequest),
+            "Pulls": self._of_shim(self._pulls, admin_pb2.PullsRequest),
+            "History": self._of_shim(self._history, admin_pb2.HistoryRequest),
+            "Reload": self._of_shim(self._reload, admin_pb2.ReloadRequest),
+            "ShowConfig": self._of_shim(self._show_config, admin_pb2.ShowConfigRequest),
         }
         generic = grpc.method_handlers_generic_handler(SERVICE, handlers)
         self._server.add_generic_rpc_handlers((generic,))
@@ -53,8 +63,12 @@ class AdminServer:
             os.umask(before)
         self._socket.adopt()
         await self._server.start()
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
-        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def show(self, shim: Shim) -> None:
+        """From here on it tells of this shim, which serves."""
+        self._shim = shim
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     def draining(self) -> None:
         """From here on the shim is reported as stopping."""
@@ -65,95 +79,77 @@ class AdminServer:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(_STOP_S)
 
+    async def _set_health(self, state: Any) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, state)
+
+    @property
+    def _starting(self) -> str:
+        return f"waiting for {self._config.runtime_socket or 'a container runtime'}"
+
+    def _of_shim(
+        self, call: Callable[[Shim, Any], Awaitable[Message]], request: type[Message]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler of a call that tells of a shim that serves."""
+
+        async def handle(message: Message, context: Any) -> Message:
+            if self._shim is None:
+                text = f"starting: {self._starting}"
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
+                raise AssertionError("abort raises")
+            return await call(self._shim, message)
+
+        return _unary(handle, request)
+
     async def _status(self, _request: Message, _context: Any) -> Message:
         shim = self._shim
-        report = await shim.runtime_report()
-        version = report.version
-        images = shim.generations.current.images.stats()
+        if shim is None:
+            return admin_pb2.StatusResponse(
+                shim_socket=self._config.shim_socket,
+                starting=self._starting,
+                runtime=admin_pb2.RuntimeState(
+                    socket=self._config.runtime_socket or "", detail=self.waiting_why
+                ),
+                config=admin_pb2.ConfigState(file=self._path, valid=True),
+                shim_version=__version__,
+            )
+        generation = shim.generations.current
+        report, _ = await asyncio.gather(shim.runtime_report(), generation.look.look())
         calls = shim.relay.calls
         answer = admin_pb2.StatusResponse(
             serving=self._serving,
             shim_socket=shim.socket,
-            runtime=admin_pb2.RuntimeState(
-                socket=report.socket,
-                name=version.name if version else "",
-                version=version.version if version else "",
-                api_version=version.api_version if version else "",
-                ready=report.ready,
-                detail=report.detail,
-            ),
-            config=self._config_state(),
-            cache=admin_pb2.CacheState(
-                entries=images["entries"], hits=images["hits"], misses=images["misses"]
-            ),
-            registries=self._registry_states(),
+            runtime=states.runtime_state(report),
+            config=states.config_state(shim),
+            cache=states.cache_state(generation),
+            registries=states.registry_states(generation),
             calls=sum(calls.values()),
             calls_by_method={path.decode(errors="replace"): count for path, count in calls.items()},
             shim_version=__version__,
-            pulls=self._pull_states(),
+            pulls=map(states.pull_state, shim.generations.pulls()),
+            last_failed_pull=states.failed_pull(shim),
         )
         answer.started_at.FromNanoseconds(int(shim.started_at * 1e9))
         return answer
 
-    async def _pulls(self, _request: Message, _context: Any) -> Message:
-        return admin_pb2.PullsResponse(pulls=self._pull_states())
+    async def _pulls(self, shim: Shim, _request: Message) -> Message:
+        return admin_pb2.PullsResponse(pulls=map(states.pull_state, shim.generations.pulls()))
 
-    def _pull_states(self) -> list[admin_pb2.PullState]:
-        states = []
-        for pull in self._shim.generations.pulls():
-            state = admin_pb2.PullState(
-                image=pull.image,
-                registry=pull.registry,
-                bytes=pull.bytes,
-                total_bytes=pull.total,
-            )
-            state.started_at.FromNanoseconds(int(pull.started_at * 1e9))
-            states.append(state)
-        return states
-
-    def _registry_states(self) -> list[admin_pb2.RegistryState]:
-        generation = self._shim.generations.current
-        states = generation.registries.states()
-        return [
-            admin_pb2.RegistryState(
-                address=registry.address, state=states.get(registry.host, "closed")
-            )
-            for registry in generation.config.registries
-        ]
-
-    def _config_state(self) -> admin_pb2.ConfigState:
-        shim = self._shim
-        state = admin_pb2.ConfigState(
-            file=shim.config_file,
-            valid=not shim.config_fault,
-            error=shim.config_fault,
-            sources=sources(shim.config),
-            kubernetes=self._kubernetes_state(),
-            unused_logins=map(str, shim.config.lone_logins),
+    async def _history(self, shim: Shim, request: Any) -> Message:
+        history = shim.generations.history
+        return admin_pb2.HistoryResponse(
+            calls=[states.image_call(*each) for each in history.since(request.after)],
+            last=history.last,
+            pulls=map(states.pull_state, shim.generations.pulls()),
         )
-        state.loaded_at.FromNanoseconds(int(shim.loaded_at * 1e9))
-        return state
 
-    def _kubernetes_state(self) -> admin_pb2.KubernetesState | None:
-        cluster = self._shim.cluster
-        if cluster.follower is None:
-            return None
-        standing = cluster.follower.standing
-        state = admin_pb2.KubernetesState(
-            state=standing.condition.value, detail=standing.detail, error=cluster.fault
-        )
-        state.since.FromNanoseconds(int(standing.since * 1e9))
-        if cluster.kept_at:
-            state.kept_at.FromNanoseconds(int(cluster.kept_at * 1e9))
-        return state
+    async def _reload(self, shim: Shim, _request: Message) -> Message:
+        changed = await shim.reload(forced=True)
+        return admin_pb2.ReloadResponse(config=states.config_state(shim), changed=changed)
 
-    async def _reload(self, _request: Message, _context: Any) -> Message:
-        changed = await self._shim.reload(forced=True)
-        return admin_pb2.ReloadResponse(config=self._config_state(), changed=changed)
-
-    async def _show_config(self, _request: Message, _context: Any) -> Message:
-        answer = await asyncio.to_thread(_shown, self._shim.config)
-        answer.config.CopyFrom(self._config_state())
+    async def _show_config(self, shim: Shim, _request: Message) -> Message:
+        answer = await asyncio.to_thread(_shown, shim.config)
+        answer.config.CopyFrom(states.config_state(shim))
         return answer
 
 

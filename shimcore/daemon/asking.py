@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -14,8 +13,11 @@ from shimcore.cluster.starting import own_start
 from shimcore.config.document import read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.origins import Value
+from shimcore.daemon.facts import call_facts, config_facts, nothing, pull_facts, status_facts
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
+from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
+from shimcore.systemd.root import Root
 
 DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
 ANSWER_S = 5.0
@@ -25,6 +27,7 @@ class Condition(StrEnum):
     """How the service is, as an operator needs to know it."""
 
     SERVING = "serving"
+    STARTING = "starting"
     DEGRADED = "degraded"
     BYPASS = "bypass"
     NOT_RUNNING = "not running"
@@ -82,16 +85,27 @@ def _named_sockets(file: str) -> tuple[str, str]:
 def status(place: Place, *, timeout_s: float = ANSWER_S) -> Status:
     """How the shim at `place` is. Raises AdminError where that cannot be found out."""
     problem = _knock(place.admin_socket)
+    kubelet = kubelet_way(Root(), place.shim_socket)
+    unknown = nothing(place.file, place.fault, place.shim_socket, kubelet)
     if problem and os.path.isdir(SIGN) and not _knock(place.shim_socket, "socket"):
         why = "the shim does not start; its socket goes to the runtime as it is (onFailure)"
-        return Status(Condition.BYPASS, _nothing(place), (why,))
+        return Status(Condition.BYPASS, unknown, (why,))
     if problem:
-        return Status(Condition.NOT_RUNNING, _nothing(place), (problem,))
+        return Status(Condition.NOT_RUNNING, unknown, (problem,))
     try:
         answer = _ask(place.admin_socket, "Status", timeout_s)
     except AdminError as error:
-        return Status(Condition.DEGRADED, _nothing(place), (str(error),))
-    facts = _facts(answer)
+        return Status(Condition.DEGRADED, unknown, (str(error),))
+    facts = status_facts(answer, kubelet)
+    if answer.starting:
+        detail = [answer.runtime.detail] if answer.runtime.detail else []
+        return Status(Condition.STARTING, facts, tuple(detail))
+    detail = _details(place, answer, facts, kubelet)
+    return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
+
+
+def _details(place: Place, answer: Any, facts: dict[str, Any], kubelet: KubeletWay) -> list[str]:
+    """What is not as it should be."""
     detail = []
     if not facts["serving"]:
         detail.append("the shim is stopping: running calls may end, new ones are refused")
@@ -106,7 +120,14 @@ def status(place: Place, *, timeout_s: float = ANSWER_S) -> Status:
     detail += _kubernetes_details(facts["config"].get("kubernetes"))
     if facts["config"]["valid"] and place.fault:
         detail.append(f"{place.file} cannot be used: {place.fault}")
-    return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
+    if not any(registry["usable"] for registry in facts["registries"]):
+        detail.append("no registry can be used: images come from their own registries, or not")
+    if kubelet.way is Way.NOT_WIRED:
+        detail.append(
+            f"kubelet is NOT wired: it uses {kubelet.endpoint} and its pulls pass the shim by; "
+            "install-service --wire-kubelet --now mends it"
+        )
+    return detail
 
 
 def _kubernetes_details(state: dict[str, Any] | None) -> list[str]:
@@ -145,14 +166,18 @@ def _knock(path: str, what: str = "admin socket") -> str:
     return ""
 
 
-def _ask(path: str, method: str, timeout_s: float) -> Any:
-    """The answer to an empty request. Raises AdminError."""
+class StartingError(AdminError):
+    """The shim does not serve yet: it cannot tell of what it has not got."""
+
+
+def _ask(path: str, method: str, timeout_s: float, **fields: int) -> Any:
+    """The answer to a request with these fields. Raises AdminError, StartingError."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import grpc  # noqa: PLC0415 - slow to import, and not needed where nobody is at home
 
     from shimcore.pb import admin_pb2  # noqa: PLC0415
 
-    request = getattr(admin_pb2, f"{method}Request")()
+    request = getattr(admin_pb2, f"{method}Request")(**fields)
     answer = getattr(admin_pb2, f"{method}Response")
     with grpc.insecure_channel(
         f"unix:{path}", options=(("grpc.default_authority", "localhost"),)
@@ -165,6 +190,8 @@ def _ask(path: str, method: str, timeout_s: float) -> Any:
         try:
             return call(request, timeout=timeout_s)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                raise StartingError(f"the shim is {error.details()}") from error
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 text = f"no answer within {timeout_s:g} s: the shim hangs or is stopped"
             else:
@@ -182,100 +209,38 @@ class Shown:
 
 
 def show_config(place: Place, *, timeout_s: float = ANSWER_S) -> Shown | None:
-    """The configuration that the running shim has; None without one. Raises AdminError."""
+    """The configuration of the running shim; None without one that serves. Raises AdminError."""
     if _knock(place.admin_socket):
         return None
-    answer = _ask(place.admin_socket, "ShowConfig", timeout_s)
+    try:
+        answer = _ask(place.admin_socket, "ShowConfig", timeout_s)
+    except StartingError:
+        return None
     values = tuple(Value(one.key, one.value, one.origin) for one in answer.values)
-    return Shown(_config_facts(answer.config), answer.yaml, values)
+    return Shown(config_facts(answer.config), answer.yaml, values)
 
 
-def _facts(answer: Any) -> dict[str, Any]:
-    runtime, cache = answer.runtime, answer.cache
-    return {
-        "serving": answer.serving,
-        "shim_socket": answer.shim_socket,
-        "runtime": {
-            "socket": runtime.socket,
-            "name": runtime.name,
-            "version": runtime.version,
-            "api_version": runtime.api_version,
-            "ready": runtime.ready,
-        },
-        "config": _without_cluster(_config_facts(answer.config)),
-        "cache": {"entries": cache.entries, "hits": cache.hits, "misses": cache.misses},
-        "registries": [
-            {"address": registry.address, "state": registry.state} for registry in answer.registries
-        ],
-        "calls": answer.calls,
-        "pulls": [_pull(pull) for pull in answer.pulls],
-    }
+@dataclass(frozen=True, slots=True)
+class History:
+    """Image calls that have ended, the oldest first, and pulls under way; their fixed keys.
+
+    `last` is the number of the newest call there is: what a later question begins after.
+    """
+
+    calls: list[dict[str, Any]]
+    pulls: list[dict[str, Any]]
+    last: int
 
 
-def _pull(pull: Any) -> dict[str, Any]:
-    return {
-        "image": pull.image,
-        "registry": pull.registry or None,
-        "bytes": pull.bytes,
-        "total_bytes": pull.total_bytes or None,
-        "started_at": _time(pull.started_at.ToSeconds()),
-    }
+def history(place: Place, after: int = 0, *, timeout_s: float = ANSWER_S) -> History | None:
+    """What the running shim remembers; None without one. Raises AdminError.
 
-
-def _without_cluster(config: dict[str, Any]) -> dict[str, Any]:
-    """The fixed keys alone, unless the cluster has a part in the configuration."""
-    if config["kubernetes"] is not None:
-        return config
-    return {key: config[key] for key in ("file", "loaded_at", "valid", "error")}
-
-
-def _config_facts(config: Any) -> dict[str, Any]:
-    return {
-        "file": config.file,
-        "loaded_at": _time(config.loaded_at.ToSeconds()),
-        "valid": config.valid,
-        "error": config.error or None,
-        "sources": list(config.sources),
-        "kubernetes": _kubernetes(config) if config.HasField("kubernetes") else None,
-    }
-
-
-def _kubernetes(config: Any) -> dict[str, Any]:
-    state = config.kubernetes
-    kept = _time(state.kept_at.ToSeconds()) if state.HasField("kept_at") else None
-    return {
-        "state": state.state,
-        "since": _time(state.since.ToSeconds()),
-        "detail": state.detail or None,
-        "error": state.error or None,
-        "kept_at": kept,
-    }
-
-
-def _nothing(place: Place) -> dict[str, Any]:
-    """The same keys where no shim has answered."""
-    return {
-        "serving": False,
-        "shim_socket": place.shim_socket,
-        "runtime": {
-            "socket": None,
-            "name": None,
-            "version": None,
-            "api_version": None,
-            "ready": False,
-        },
-        "config": {
-            "file": place.file,
-            "loaded_at": None,
-            "valid": not place.fault,
-            "error": place.fault or None,
-        },
-        "cache": {"entries": 0, "hits": 0, "misses": 0},
-        "registries": [],
-        "calls": 0,
-        "pulls": [],
-    }
-
-
-def _time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    Calls up to the number `after` are left out, unless the shim has been started anew.
+    """
+    if _knock(place.admin_socket):
+        return None
+    answer = _ask(place.admin_socket, "History", timeout_s, after=after)
+    if answer.last < after:
+        answer = _ask(place.admin_socket, "History", timeout_s)
+    calls = [call_facts(call) for call in answer.calls]
+    return History(calls, [pull_facts(pull) for pull in answer.pulls], answer.last)

@@ -11,10 +11,12 @@ from shimcore.config import Config, Fallback
 from shimcore.images import METHODS, Forward, ImageService
 from shimcore.images.decision import Answer as ImageAnswer
 from shimcore.images.decision import Decision as ImageDecision
+from shimcore.images.history import History
 from shimcore.images.journal import Journal
 from shimcore.images.names import Names
 from shimcore.images.transaction import PullState
 from shimcore.registry import RegistryClient
+from shimcore.registry.look import Look
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
 from shimcore.relay.work import Answer, Decided, Decision, HeldCall, Refusal
@@ -33,10 +35,13 @@ class Generation:
     It ends (`retire`) when the last decision that began in it has been made.
     """
 
-    def __init__(self, config: Config, runtime: RuntimeClient, names: Names) -> None:
+    def __init__(
+        self, config: Config, runtime: RuntimeClient, names: Names, history: History
+    ) -> None:
         self.config = config
         self.registries = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
-        self.images = ImageService(config, self.registries, runtime, names)
+        self.look = Look(self.registries, config.registries)
+        self.images = ImageService(config, self.registries, runtime, names, history=history)
         self.deciding = 0
         self.retired = False
         self._idle = asyncio.Event()
@@ -52,6 +57,7 @@ class Generation:
         self.retired = True
         if self.deciding:
             await self._idle.wait()
+        await self.look.aclose()
         await self.registries.aclose()
 
 
@@ -64,11 +70,13 @@ class Generations:
         self._retiring: set[Generation] = set()
         journal = Journal(os.path.join(config.state_dir, "pulls.journal"))
         self.names = Names(runtime, journal, DockerEngine(runtime).tag)
-        self.current = Generation(config, runtime, self.names)
+        self.history = History()
+        self.current = Generation(config, runtime, self.names, self.history)
 
     def replace(self, config: Config) -> None:
         """Put a new configuration in force; calls already begun end under the old one."""
-        old, self.current = self.current, Generation(config, self._runtime, self.names)
+        old = self.current
+        self.current = Generation(config, self._runtime, self.names, self.history)
         task = asyncio.get_running_loop().create_task(old.retire())
         self._ending.add(task)
         self._retiring.add(old)

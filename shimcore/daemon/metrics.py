@@ -24,6 +24,7 @@ from shimcore import __version__
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import MetricsPages
 from shimcore.errors import ShimError
+from shimcore.registry.answers import RegistryState
 from shimcore.runtime import StatusCode
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ log = logging.getLogger("shimcore.daemon")
 
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10, 60)
 _PULL_SECONDS = (0.05, 0.25, 1, 5, 15, 30, 60, 120, 300, 600, 900)
-_STATES = ("closed", "half-open", "open")
+_STATES = tuple(RegistryState)
 # A client may call anything; past this many names (the CRI has about sixty, in two versions) the
 # rest are counted together.
 _METHODS = 128
@@ -144,16 +145,17 @@ class ShimCollector:
 
     def _registry_states(self) -> Metric:
         generation = self._shim.generations.current
-        now = generation.registries.states()
+        now = generation.registries.health()
         states = GaugeMetricFamily(
             "image_cri_shim_registry_state",
-            "1 for the state that a registry is in; open: failing, left alone for a moment.",
+            "1 for the state that a registry is in, as `status` shows it.",
             labels=["registry", "state"],
         )
         for registry in generation.config.registries:
-            current = now.get(registry.host, "closed")
+            current = now[registry.host].state
             for state in _STATES:
-                states.add_metric([registry.host, state], 1 if state == current else 0)
+                label = state.name.lower()
+                states.add_metric([registry.host, label], 1 if state is current else 0)
         return states
 
 

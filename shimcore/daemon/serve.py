@@ -115,14 +115,20 @@ async def _serve(path: str, start: Start, means: _Means) -> None:
         sockets.callback(listening.close)
         admin = ListeningSocket(config.admin_socket)
         sockets.callback(admin.close)
-        runtime = await _until_stopped(_find_runtime(config, start.own.timeout_s), signals.stop)
-        if runtime is not None:
-            shim = Shim(path, start, runtime)
-            await _serve_on(listening, admin, shim, signals, means)
+        admin_server = AdminServer(admin, path, config)
+        await admin_server.start()
+        try:
+            finding = _find_runtime(config, start.own.timeout_s, admin_server)
+            runtime = await _until_stopped(finding, signals.stop)
+            if runtime is not None:
+                shim = Shim(path, start, runtime)
+                await _serve_on(listening, admin_server, shim, signals, means)
+        finally:
+            await admin_server.stop()
     log.info("stopped")
 
 
-async def _find_runtime(config: Config, limit_s: float) -> str:
+async def _find_runtime(config: Config, limit_s: float, admin: AdminServer) -> str:
     """The runtime's socket; without `force`, only once the runtime answers there.
 
     Waited for at most `limit_s`, the `timeout` of the node's file: the cluster's does not end
@@ -132,10 +138,11 @@ async def _find_runtime(config: Config, limit_s: float) -> str:
     def say(why: str) -> None:
         log.warning("waiting for the container runtime: %s", why)
         notify(f"STATUS=waiting for the container runtime: {' '.join(why.split())}")
+        admin.waiting_why = why
 
     if config.force:
         try:
-            return config.runtime_socket or detect_socket()
+            return config.runtime_socket or await detect_socket()
         except RuntimeUnavailableError as error:
             log.warning("%s; assuming %s until it appears", error, KNOWN_SOCKETS[0])
             return KNOWN_SOCKETS[0]
@@ -153,7 +160,7 @@ def _described(path: str, version: RuntimeVersion) -> str:
 
 async def _serve_on(
     listening: ListeningSocket,
-    admin: ListeningSocket,
+    admin_server: AdminServer,
     shim: Shim,
     signals: _Signals,
     means: _Means,
@@ -167,8 +174,7 @@ async def _serve_on(
         return len(shim.relay.connections) + beginning < means.most_connections
 
     acceptor = Acceptor(accepting, shim.relay.accept, room, "clients")
-    admin_server = AdminServer(shim, admin)
-    await admin_server.start()
+    await admin_server.show(shim)
     _say_serving(shim)
     # What the start made stays: a garbage collection that looks through it, of which there is one
     # now and then, would hold up every call for 15 to 20 ms.
@@ -193,7 +199,6 @@ async def _serve_on(
         acceptor.close()
         accepting.close()
         await shim.close()
-        await admin_server.stop()
         if metrics is not None:
             metrics.close()
 

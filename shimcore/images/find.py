@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.images.decision import Forward, Method, Verdict
-from shimcore.runtime.errors import RuntimeCallError
+from shimcore.images.history import Ending
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
     from shimcore.images.messages import ImageRequest
@@ -43,6 +45,7 @@ class FindCall:
         self._request = request
         self._images = images
         self._deadline = deadline
+        self._started = time.monotonic()
         self._under: str | None = None  # the registry's name under which it was found
         self._removed: Callable[[], None] | None = None
 
@@ -77,6 +80,7 @@ class FindCall:
     def finished(self, code: int, *, empty: bool, message: str) -> None:
         """Takes the runtime's answer as a hint for the next question."""
         hints, places = self._parts.hints, self._images[0]
+        self._note(code, empty, message)
         if self._removed is not None:
             self._removed()
             hints.clear()
@@ -87,6 +91,20 @@ class FindCall:
                     hints.seen(places.image, self._under or str(places.image))
             else:
                 hints.drop(places.image)
+
+    def _note(self, code: int, empty: bool, message: str) -> None:
+        """Put a question that found nothing into the history."""
+        absent = code == StatusCode.OK and empty and self._method is Method.STATUS
+        if not absent and code in {StatusCode.OK, StatusCode.CANCELLED}:
+            return
+        self._parts.history.note(
+            self._method,
+            self._request.image,
+            Ending.ABSENT if absent else Ending.FAILED,
+            time.monotonic() - self._started,
+            code=code,
+            why=message,
+        )
 
     def _is_settled(self, places: Places | None) -> bool:
         """Whether an image has no name but its own, or is known to be there under it."""

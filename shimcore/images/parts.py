@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from shimcore.images.flights import Flights
 from shimcore.images.hints import Hints
+from shimcore.images.history import History
 from shimcore.images.names import Names
 from shimcore.images.progress import Ingests
 from shimcore.images.resolver import Resolver
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Parts:
-    """One config's resolver, hints and pulls; a reload makes new ones, but not new names.
+    """One config's resolver, hints and pulls; a reload makes new ones, but keeps names and history.
 
     `transactions` are the pulls under way, by what makes them alike. `pulls` counts pulls by
     registry host and result, `fetched` bytes by registry host.
@@ -37,6 +38,7 @@ class Parts:
     resolver: Resolver
     hints: Hints
     names: Names
+    history: History
     ingests: Ingests
     pause: PauseImage = field(init=False)
     pulls_under_way: Flights[Pulled | Failed] = field(default_factory=Flights)
@@ -55,11 +57,12 @@ def make_parts(
     registries: Registries,
     runtime: Runtime,
     names: Names,
+    history: History,
     clock: Callable[[], float],
 ) -> Parts:
     """Fresh parts: nothing remembered."""
     resolver = Resolver(config, registries, clock)
-    return Parts(config, registries, runtime, resolver, Hints(), names, Ingests(runtime))
+    return Parts(config, registries, runtime, resolver, Hints(), names, history, Ingests(runtime))
 
 
 def call_deadline(config: Config, timeout_s: float | None) -> float:

@@ -11,7 +11,8 @@ from shimcore.config import Fallback
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.credentials import auth_for
-from shimcore.images.decision import Answer, Forward, Refuse, Verdict
+from shimcore.images.decision import Answer, Forward, Method, Refuse, Verdict
+from shimcore.images.history import Ending
 from shimcore.images.transaction import Failed, Pulled, Transaction
 from shimcore.images.wording import failure, listed, pull_line, reason, refusal
 from shimcore.runtime.errors import StatusCode
@@ -73,7 +74,9 @@ class PullCall:
         except RuntimeUnavailableError as error:
             return self._failed((), Refuse(StatusCode.UNAVAILABLE, str(error)), str(error))
         except asyncio.CancelledError:
-            self._report("cancelled", "", "", transaction.attempts, "the caller is gone")
+            attempts, why = transaction.attempts, "the caller is gone"
+            self._report("cancelled", "", "", attempts, why)
+            self._note(Ending.CANCELLED, StatusCode.CANCELLED, "", attempts, why)
             raise
         if isinstance(ending, Failed):
             refused = self._refusal(ending, transaction.attempts)
@@ -98,6 +101,7 @@ class PullCall:
             outcome = "passed-on" if code == StatusCode.OK else f"failed({code})"
             failed = code not in {StatusCode.OK, StatusCode.CANCELLED}
             self._report(outcome, self._verdict.name, self._verdict.registry, (), why, failed)
+            self._note(_ENDINGS.get(code, Ending.FAILED), code, self._verdict.registry, (), why)
 
     # -- how it ended ----------------------------------------------------------------------
 
@@ -111,12 +115,16 @@ class PullCall:
             self._report(
                 "pulled", pulled.name, pulled.host, passed_over, why, fetched_bytes=fetched
             )
+            told = {one.host: one for one in (*passed_over, *transaction.pulling)}
+            attempts = tuple(told.values())
+            self._note(Ending.PULLED, StatusCode.OK, pulled.host, attempts, "", fetched)
 
         self._parts.names.later(report)
         return Verdict(Answer(pulled.response), pulled.name, pulled.host, why)
 
     def _failed(self, attempts: Sequence[Attempt], refused: Refuse, why: str) -> Verdict:
         self._report(f"failed({int(refused.code)})", "", "", attempts, why, failed=True)
+        self._note(Ending.FAILED, refused.code, "", attempts, why)
         return Verdict(refused, "", "", why)
 
     def _refusal(self, failed: Failed, attempts: Sequence[Attempt]) -> Refuse:
@@ -170,6 +178,34 @@ class PullCall:
             pull_line(image, outcome, pod, name, registry, fetched_bytes, seconds, why),
         )
 
+    def _note(
+        self,
+        ending: Ending,
+        code: int,
+        registry: str,
+        attempts: Sequence[Attempt],
+        why: str,
+        fetched_bytes: int = 0,
+    ) -> None:
+        """Put the pull into the history."""
+        self._parts.history.note(
+            Method.PULL,
+            self._request.image,
+            ending,
+            time.monotonic() - self._started,
+            pod=self._request.pod,
+            code=int(code),
+            registry=registry,
+            fetched_bytes=fetched_bytes,
+            why=why,
+            attempts=attempts,
+        )
+
+
+_ENDINGS: dict[int, Ending] = {
+    StatusCode.OK: Ending.PASSED_ON,
+    StatusCode.CANCELLED: Ending.CANCELLED,
+}
 
 _DENIED = "no registry gives it, and its own is denied"
 

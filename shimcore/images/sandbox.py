@@ -11,10 +11,12 @@ import json
 import logging
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.decision import Forward, Method, Verdict
+from shimcore.images.history import PAUSE, Ending
 from shimcore.images.messages import ImageRequest
 from shimcore.images.places import places_of
 from shimcore.images.transaction import Pulled, Transaction
@@ -124,9 +126,15 @@ class PauseImage:
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
         call = ImageRequest(Method.PULL, request.SerializeToString())
         pull = Transaction(self._parts, call, places, original=places.own is not None)
-        if isinstance(pulled := await pull.run(), Pulled):
-            logger.info("pause image %s: pulled as %s", name, pulled.name)
+        started = time.monotonic()
+        ended = await pull.run()
+        note = partial(self._parts.history.note, PAUSE, name, attempts=pull.attempts)
+        if isinstance(ended, Pulled):
+            note(Ending.PULLED, time.monotonic() - started, registry=ended.host)
+            logger.info("pause image %s: pulled as %s", name, ended.name)
             return ""
+        why = "" if ended.error is None else ended.error.details
+        note(Ending.FAILED, time.monotonic() - started, why=why)
         return f"{name}: {listed(pull.attempts)}"
 
     async def _told(self) -> Mapping[str, Any]:

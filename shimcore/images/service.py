@@ -13,6 +13,7 @@ from shimcore.config import Fallback
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.images.decision import Decision, Forward, Method, Refuse, Verdict, method_of
 from shimcore.images.find import FindCall
+from shimcore.images.history import History
 from shimcore.images.messages import ImageRequest, UnreadableRequestError
 from shimcore.images.names import Names
 from shimcore.images.parts import call_deadline, make_parts
@@ -145,10 +146,12 @@ class ImageService:
         runtime: Runtime,
         names: Names | None = None,
         clock: Callable[[], float] = time.monotonic,
+        history: History | None = None,
     ) -> None:
         self._config = config
         self._registries = registries
-        self._parts = make_parts(config, registries, runtime, names or Names(runtime), clock)
+        names, history = names or Names(runtime), history or History()
+        self._parts = make_parts(config, registries, runtime, names, history, clock)
         # The configuration of a service never changes, so neither does what a name means.
         self._means = lru_cache(maxsize=MEANINGS)(self._meaning)
 

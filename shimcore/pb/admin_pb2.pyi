@@ -12,7 +12,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at", "pulls")
+    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at", "pulls", "starting", "last_failed_pull")
     class CallsByMethodEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,8 @@ class StatusResponse(_message.Message):
     SHIM_VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     PULLS_FIELD_NUMBER: _ClassVar[int]
+    STARTING_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILED_PULL_FIELD_NUMBER: _ClassVar[int]
     serving: bool
     shim_socket: str
     runtime: RuntimeState
@@ -42,7 +44,67 @@ class StatusResponse(_message.Message):
     shim_version: str
     started_at: _timestamp_pb2.Timestamp
     pulls: _containers.RepeatedCompositeFieldContainer[PullState]
-    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ...) -> None: ...
+    starting: str
+    last_failed_pull: ImageCall
+    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ..., starting: _Optional[str] = ..., last_failed_pull: _Optional[_Union[ImageCall, _Mapping]] = ...) -> None: ...
+
+class ImageCall(_message.Message):
+    __slots__ = ("number", "started_at", "call", "image", "pod", "outcome", "grpc_code", "registry", "bytes", "seconds", "reason", "attempts")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    GRPC_CODE_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    started_at: _timestamp_pb2.Timestamp
+    call: str
+    image: str
+    pod: str
+    outcome: str
+    grpc_code: int
+    registry: str
+    bytes: int
+    seconds: float
+    reason: str
+    attempts: _containers.RepeatedCompositeFieldContainer[RegistryAttempt]
+    def __init__(self, number: _Optional[int] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., call: _Optional[str] = ..., image: _Optional[str] = ..., pod: _Optional[str] = ..., outcome: _Optional[str] = ..., grpc_code: _Optional[int] = ..., registry: _Optional[str] = ..., bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., reason: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[RegistryAttempt, _Mapping]]] = ...) -> None: ...
+
+class RegistryAttempt(_message.Message):
+    __slots__ = ("registry", "outcome", "detail", "bytes", "seconds")
+    REGISTRY_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    registry: str
+    outcome: str
+    detail: str
+    bytes: int
+    seconds: float
+    def __init__(self, registry: _Optional[str] = ..., outcome: _Optional[str] = ..., detail: _Optional[str] = ..., bytes: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("after",)
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    def __init__(self, after: _Optional[int] = ...) -> None: ...
+
+class HistoryResponse(_message.Message):
+    __slots__ = ("calls", "last", "pulls")
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    PULLS_FIELD_NUMBER: _ClassVar[int]
+    calls: _containers.RepeatedCompositeFieldContainer[ImageCall]
+    last: int
+    pulls: _containers.RepeatedCompositeFieldContainer[PullState]
+    def __init__(self, calls: _Optional[_Iterable[_Union[ImageCall, _Mapping]]] = ..., last: _Optional[int] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ...) -> None: ...
 
 class PullState(_message.Message):
     __slots__ = ("image", "registry", "bytes", "total_bytes", "started_at")
@@ -127,12 +189,20 @@ class CacheState(_message.Message):
     def __init__(self, entries: _Optional[int] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ...) -> None: ...
 
 class RegistryState(_message.Message):
-    __slots__ = ("address", "state")
+    __slots__ = ("address", "state", "usable", "since", "retry_in_s", "reason")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    USABLE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_IN_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     address: str
     state: str
-    def __init__(self, address: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+    usable: bool
+    since: _timestamp_pb2.Timestamp
+    retry_in_s: float
+    reason: str
+    def __init__(self, address: _Optional[str] = ..., state: _Optional[str] = ..., usable: bool = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., retry_in_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ReloadRequest(_message.Message):
     __slots__ = ()

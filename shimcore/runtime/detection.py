@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
 from collections.abc import Sequence
 
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.runtime.errors import SeveralRuntimesError
+from shimcore.runtime.errors import RuntimeCallError, SeveralRuntimesError, StatusCode
 
 KNOWN_SOCKETS: tuple[str, ...] = (
     "/run/containerd/containerd.sock",
@@ -24,24 +25,54 @@ CONNECT_TIMEOUT_S = 0.5
 """A local socket accepts or refuses at once; only a full backlog makes it wait."""
 
 
-def detect_socket(candidates: Sequence[str] = KNOWN_SOCKETS) -> str:
+VERSION_TIMEOUT_S = 2.0
+"""A runtime that takes longer to say its version may still be one."""
+
+
+async def detect_socket(candidates: Sequence[str] = KNOWN_SOCKETS) -> str:
     """The one runtime socket among `candidates`, which are paths; first spelling wins.
 
-    A socket that nobody listens on counts only if no other is listened on: it is what a
-    stopped runtime leaves behind. Raises RuntimeUnavailableError when there is none, and
+    A socket without CRI is none: containerd has its own on the usual Docker node, with its CRI
+    plugin disabled. One that nobody listens on counts only if no other is listened on: it is
+    what a stopped runtime leaves behind. Raises RuntimeUnavailableError when there is none, and
     its subclass SeveralRuntimesError when there is more than one.
     """
-    present = _distinct([path for path in candidates if _is_socket(path)])
+    present = present_sockets(candidates)
     if not present:
         raise RuntimeUnavailableError(
             f"no container runtime found: there is no socket at {', '.join(candidates)};"
             " start the runtime, or set `cri:` in the configuration to its socket"
         )
-    if len(present) > 1:
-        present = [path for path in present if _listened_on(path)] or present
-    if len(present) > 1:
-        raise SeveralRuntimesError(tuple(present))
-    return present[0]
+    live = [path for path in present if _listened_on(path)] or present
+    denials = await asyncio.gather(*(has_no_cri(path) for path in live))
+    left = [path for path, denied in zip(live, denials, strict=True) if not denied]
+    if not left:
+        raise RuntimeUnavailableError(
+            f"no container runtime found: {', '.join(live)} has no CRI; is the CRI plugin disabled"
+            " in containerd's configuration, or cri-dockerd not running?"
+        )
+    if len(left) > 1:
+        raise SeveralRuntimesError(tuple(left))
+    return left[0]
+
+
+def present_sockets(candidates: Sequence[str] = KNOWN_SOCKETS) -> list[str]:
+    """Those of `candidates` that are sockets, each once."""
+    return _distinct([path for path in candidates if _is_socket(path)])
+
+
+async def has_no_cri(path: str) -> bool:
+    """True when the program at a socket has answered that it knows no CRI, in any version."""
+    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
+
+    try:
+        async with RuntimeClient(path) as client:
+            await client.version(VERSION_TIMEOUT_S)
+    except RuntimeCallError as error:
+        return error.code == StatusCode.UNIMPLEMENTED
+    except RuntimeUnavailableError:
+        return False
+    return False
 
 
 def _distinct(paths: Sequence[str]) -> list[str]:

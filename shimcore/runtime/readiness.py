@@ -44,11 +44,7 @@ async def wait_for_socket(
     Raises SeveralRuntimesError at once when there are more, since waiting does not mend
     that, and RuntimeUnavailableError after `timeout_s`; None waits for ever.
     """
-
-    async def detect() -> str:
-        return detect_socket(candidates)
-
-    return await _wait_for(detect, timeout_s, on_wait)
+    return await _wait_for(partial(detect_socket, candidates), timeout_s, on_wait)
 
 
 async def _ready_version(client: RuntimeClient, attempt_s: float) -> RuntimeVersion:

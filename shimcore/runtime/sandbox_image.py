@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
-import struct
 import tomllib
 from collections.abc import Sequence
 from typing import Any
 
 from shimcore.config.files import read_file
+from shimcore.runtime.peer import peer_of
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 """containerd's whole configuration has some ten KiB."""
@@ -34,7 +33,8 @@ async def configured_sandbox_image(runtime_socket: str, timeout_s: float) -> str
     Command and file are those of the process behind the socket, or the usual ones where that
     process cannot be seen (a hardened unit). "" where neither says anything.
     """
-    command = _command_of(runtime_socket)
+    peer = peer_of(runtime_socket)
+    command = list(peer.command) if peer else []
     if not command and "containerd" in os.path.basename(runtime_socket):
         command = ["containerd"]
     if not command or os.path.basename(command[0]) != "containerd":
@@ -100,20 +100,6 @@ def sandbox_image_in(config: str) -> str:
         if isinstance(value, str) and value:
             return value
     return ""
-
-
-def _command_of(path: str) -> list[str]:
-    """Command line of the process that listens on a unix socket (unix(7), SO_PEERCRED)."""
-    size = struct.calcsize("3i")
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            probe.connect(path)
-            pid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-        with open(f"/proc/{pid[0]}/cmdline", "rb") as file:
-            return os.fsdecode(file.read(65_536)).split("\0")[:-1]
-    except OSError:
-        return []
 
 
 def _option(command: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ class Change:
     """What is to be at a path; `entry` None: nothing.
 
     `edit` is there where the file belongs to somebody else and only a part of it changes;
-    `wiring` where kubelet or crictl is pointed at the shim.
+    `wiring` where kubelet or crictl is pointed at the shim; `runtime` where the runtime is told
+    how to reach the registries.
     """
 
     path: str
@@ -25,6 +26,9 @@ class Change:
     wiring: bool = False
     optional: bool = False
     """The installation is whole without it; its text interests nobody."""
+    runtime: bool = False
+    then: str = ""
+    """What makes the runtime read the file: `restart UNIT`, `reload UNIT`; "" for nothing."""
 
 
 def pending(root: Root, changes: Iterable[Change]) -> list[Change]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -15,6 +15,14 @@ from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes import node
+from shimcore.systemd.runtimes.rereading import (
+    Answers,
+    cri_answers,
+    reread,
+    reread_or_take_back,
+)
+from shimcore.systemd.runtimes.wiring import RuntimeWiring, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.template import template
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings
@@ -43,6 +51,7 @@ class Request:
     completions: Mapping[str, str] = field(default_factory=dict)
     """Completion scripts: path → text."""
     wire_kubelet: bool = False
+    wire_runtime: bool = False
     force: bool = False
     """Files of an earlier installation that were changed by hand may be overwritten."""
     preview: bool = False
@@ -78,9 +87,14 @@ class Plan:
         return [change for change in self.changes if change.wiring]
 
     @property
+    def for_runtime(self) -> list[Change]:
+        """The changes to what the runtime is told of registries."""
+        return [change for change in self.changes if change.runtime]
+
+    @property
     def own(self) -> list[Change]:
         """The changes to the service's own files."""
-        return [change for change in self.changes if not change.wiring]
+        return [change for change in self.changes if not change.wiring and not change.runtime]
 
 
 def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan:
@@ -102,23 +116,36 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
         endpoint = _runtime_of(found, shim)
         if filled or request.preview:
             wired = wiring.wire(root, found, _path("shim", shim))
-        if endpoint and text is not None and not values["cri"]:
-            notes.append(f"kubelet used {endpoint}; set `cri: {endpoint}` if another is found")
+        if endpoint and text is not None and not values["cri"] and _others(root, endpoint):
+            notes.append(f"kubelet used {endpoint}, others are there: set `cri: {endpoint}`")
     elif text is None:
         endpoint = _known_endpoint(root, running_kubelet)
+    runtime = _runtime(root, values["cri"] or endpoint)
+    told = RuntimeWiring()
+    if request.wire_runtime and filled:
+        told = _tell_runtime(request, runtime)
+        notes += told.notes
     changes = _own(request, settings, text, endpoint)
-    changes = pending(root, [*changes, *wired])
+    changes = pending(root, [*changes, *told.changes, *wired])
     _refuse_changed_by_hand(request, changes)
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
-    runtime = _runtime(root, values["cri"] or endpoint)
     return Plan(root, request.config_file, filled, changes, notes, bypass, runtime)
 
 
-def install(plan: Plan, control: ServiceControl | None, *, now: bool) -> Iterator[str]:
+def install(
+    plan: Plan,
+    control: ServiceControl | None,
+    *,
+    now: bool,
+    answers: Answers = cri_answers,
+    before_kubelet: Callable[[], None] = lambda: None,
+) -> Iterator[str]:
     """Carry the plan out; yields a line for each thing done. Raises ShimError.
 
-    `control` is None for an unpacked image. `now` starts the service, then restarts a
-    kubelet that was pointed at it.
+    `control` is None for an unpacked image. `now` has the runtime read its files, starts the
+    service, then restarts a kubelet that was pointed at it. `answers` says whether the runtime
+    behind a socket came up again. `before_kubelet` raises ShimError where a kubelet that is
+    pointed here and restarted would not have its images.
     """
     root = plan.root
     known = record.load(root)
@@ -131,8 +158,11 @@ def install(plan: Plan, control: ServiceControl | None, *, now: bool) -> Iterato
     _lead_bypass(plan)
     if control is not None and plan.own:
         control.run("daemon-reload")
+    yield from _to_runtime(plan, kept, control, answers, now=now)
     if start and control is not None:
         yield _start(control, socket_changes, service_changes)
+        if plan.wiring:
+            before_kubelet()
     yield from _apply(plan, kept, plan.wiring)
     if control is not None and plan.wiring:
         control.run("daemon-reload")
@@ -170,6 +200,22 @@ def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]
             yield f"left out: {error}"
         else:
             yield f"{'changed' if was_there else 'wrote'} {change.path}"
+
+
+def _to_runtime(
+    plan: Plan, kept: Record, control: ServiceControl | None, answers: Answers, *, now: bool
+) -> Iterator[str]:
+    """Write what the runtime is told, and have it read that."""
+    changes = plan.for_runtime
+    before = {change.path: read(plan.root, change.path) for change in changes}
+    yield from _apply(plan, kept, changes)
+    if control is None or not changes:
+        return
+    if not now or plan.runtime is None:
+        yield from reread(control, changes, now=now)
+        return
+    socket = plan.runtime
+    yield from reread_or_take_back(plan.root, control, changes, before, lambda: answers(socket))
 
 
 def _start(control: ServiceControl, socket_changes: bool, service_changes: bool) -> str:
@@ -246,8 +292,35 @@ def _runtime(root: Root, named: str | None) -> str | None:
     """The runtime's socket: as named, else the only one that is there."""
     if named:
         return _path("cri", named)
-    there = [path for path in KNOWN_SOCKETS if root.exists(path)]
-    return there[0] if len(there) == 1 else None
+    there = _sockets(root)
+    return next(iter(there.values())) if len(there) == 1 else None
+
+
+def _sockets(root: Root) -> dict[str, str]:
+    """The known sockets that are there, each once: where it really is → its path."""
+    found: dict[str, str] = {}
+    for path in KNOWN_SOCKETS:
+        if root.exists(path):
+            found.setdefault(root.real(path), path)
+    return found
+
+
+def _others(root: Root, endpoint: str) -> bool:
+    """Whether a runtime's socket is there that is not kubelet's."""
+    return bool(set(_sockets(root)) - {root.real(_path("endpoint", endpoint))})
+
+
+def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:
+    root = request.root
+    if runtime is None and len(there := _sockets(root)) > 1:
+        raise ShimError(
+            f"there is more than one runtime: {', '.join(there.values())}; set `cri:` to the one "
+            "that is to be told of the registries"
+        )
+    process = node.running(runtime) if runtime and root.is_machine else None
+    known = record.load(root)
+    whole = [each.path for each in known.files.values() if not each.edit] if known else []
+    return wire_runtime(root, request.config_file, runtime, process, whole)
 
 
 def _lead_bypass(plan: Plan) -> None:

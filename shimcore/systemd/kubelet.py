@@ -85,7 +85,15 @@ def find(root: Root, running: Sequence[str] | None = None) -> Kubelet:
 
     Raises ShimError when there is none.
     """
-    reading = _read(root, running)
+    return _kubelet(_read(root, running))
+
+
+def of_process(root: Root, running: Sequence[str]) -> Kubelet:
+    """The kubelet that has this command line, whatever its unit says. Raises ShimError."""
+    return _kubelet(_Reading(root, None, list(running)))
+
+
+def _kubelet(reading: _Reading) -> Kubelet:
     config = envfile.flag_value(reading.arguments, "--config")
     config_dir = envfile.flag_value(reading.arguments, "--config-dir")
     flags = tuple(flag for name in FLAGS if (flag := _flag(reading, name)) is not None)
@@ -94,19 +102,25 @@ def find(root: Root, running: Sequence[str] | None = None) -> Kubelet:
         config=config,
         config_dir=config_dir,
         flags=flags,
-        endpoint=_endpoint(root, flags, config, config_dir),
+        endpoint=_endpoint(reading.root, flags, config, config_dir),
         extra_args_file=_extra_args_file(reading),
     )
 
 
 def running_command_line(proc: Path = Path("/proc")) -> list[str] | None:
     """The command line of a running kubelet; None when none runs."""
+    found = running_process(proc)
+    return None if found is None else found[1]
+
+
+def running_process(proc: Path = Path("/proc")) -> tuple[int, list[str]] | None:
+    """The number and the command line of a running kubelet; None when none runs."""
     for entry in proc.iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 if words[0].rpartition("/")[2] == "kubelet":
-                    return words[:-1]
+                    return int(entry.name), words[:-1]
     return None
 
 

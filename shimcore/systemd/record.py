@@ -42,6 +42,8 @@ class Recorded:
     after: Mapping[str, Any] | None
     edit: Edit | None
     wiring: bool
+    runtime: bool = False
+    then: str = ""
 
     def is_ours(self, entry: Entry | None) -> bool:
         """Whether the file is still as it was put there."""
@@ -64,13 +66,19 @@ class Record:
         known = self.files.get(change.path)
         edit = change.edit
         if known is not None and edit is not None and known.edit is not None:
-            edit = _joined(known.edit, edit)
+            edit = edit.joined(known.edit)
         if (known is not None and known.is_ours(now)) or (known is not None and edit is None):
             before = known.before
         else:
             before = _reverted(now, edit)
         self.files[change.path] = Recorded(
-            change.path, before, fingerprint(change.entry), edit, change.wiring
+            change.path,
+            before,
+            fingerprint(change.entry),
+            edit,
+            change.wiring,
+            change.runtime,
+            change.then,
         )
 
     def save(self, root: Root) -> None:
@@ -102,6 +110,8 @@ class Record:
                 "after": each.after,
                 "edit": None if each.edit is None else each.edit.as_json(),
                 "wiring": each.wiring,
+                "runtime": each.runtime,
+                "then": each.then,
             }
             for each in self.files.values()
         ]
@@ -139,11 +149,13 @@ def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
     edit = None
     if each["edit"] is not None:
         edit = edits.from_json(each["edit"])
-        _texts([edit.ours, *edit.old, *(old for old in edit.old.values() if old is not None)])
+        _texts(edit.texts())
     after, before = each["after"], _original(root, each["before"])
     if isinstance(before, Link):
         _texts([before.target])
-    return Recorded(path, before, after, edit, each["wiring"] is True)
+    (then,) = _texts([each.get("then", "")])  # an older version has none
+    runtime = each.get("runtime") is True
+    return Recorded(path, before, after, edit, each["wiring"] is True, runtime, then)
 
 
 def _texts(values: list[Any]) -> list[str]:
@@ -183,19 +195,6 @@ def _original(root: Root, value: Mapping[str, Any] | None) -> Entry | None:
     if not isinstance(kept, File) or _sha256(kept.content) != value["sha256"]:
         raise ShimError(f"{path}: the original of an installed file is missing or damaged")
     return File(kept.content, value["mode"], value["uid"], value["gid"])
-
-
-def _joined(known: Edit, edit: Edit) -> Edit:
-    """The new edit, with the old values of the known one where only ours are found now."""
-    old = {
-        name: known.old.get(name) if value in (known.ours, edit.ours) else value
-        for name, value in edit.old.items()
-    }
-    for name, value in known.old.items():
-        old.setdefault(name, value)
-    if isinstance(edit, edits.KeysEdit):
-        return edits.KeysEdit(edit.ours, old)
-    return edits.FlagsEdit(edit.ours, edit.variable, old)
 
 
 def _reverted(entry: Entry | None, edit: Edit | None) -> Entry | None:

@@ -13,6 +13,7 @@ from shimcore.systemd.entries import Entry, File, read, write
 from shimcore.systemd.install import UNITS
 from shimcore.systemd.record import Record, Recorded
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.rereading import reread
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
 
@@ -37,6 +38,11 @@ class Removal:
     def wiring(self) -> list[Change]:
         """The changes to kubelet's and crictl's files."""
         return [change for change in self.changes if change.wiring]
+
+    @property
+    def for_runtime(self) -> list[Change]:
+        """The changes to what the runtime was told of registries."""
+        return [change for change in self.changes if change.runtime]
 
 
 def plan_removal(
@@ -72,10 +78,11 @@ def plan_removal(
     return removal
 
 
-def uninstall(removal: Removal, control: ServiceControl | None, *, now: bool) -> Iterator[str]:
+def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]:
     """Put everything back; yields a line for each thing done. Raises ShimError.
 
-    `now` restarts kubelet, between getting its old endpoint and the end of the shim.
+    A kubelet that runs is restarted between getting its old endpoint and the end of the shim,
+    so that it is never without a runtime.
     """
     root, known = removal.root, removal.record
     if known is None:
@@ -84,7 +91,7 @@ def uninstall(removal: Removal, control: ServiceControl | None, *, now: bool) ->
     yield from _apply(root, wired)
     if control is not None and wired:
         control.run("daemon-reload")
-        yield _kubelet(control, now=now)
+        yield _kubelet(control)
     if control is not None:
         there = [
             unit for unit in (SOCKET, SERVICE, BYPASS) if read(root, f"{UNITS}/{unit}") is not None
@@ -93,6 +100,8 @@ def uninstall(removal: Removal, control: ServiceControl | None, *, now: bool) ->
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
     yield from _apply(root, [change for change in removal.changes if not change.wiring])
+    if control is not None:
+        yield from reread(control, removal.for_runtime, now=True)
     for path in (BYPASS_LINK, FAILURES, *STATE_FILES):
         write(root, path, None)
     known.forget(root)
@@ -119,7 +128,7 @@ def _revert(removal: Removal, recorded: Recorded, now: Entry | None) -> None:
         raise ShimError(f"{recorded.path}: {error}") from error
     if content != now.content:
         removal.changes.append(_change(recorded, replace(now, content=content)))
-        removal.notes.append(f"{recorded.path} has changed since; only the endpoints are put back")
+        removal.notes.append(f"{recorded.path} has changed since; only our part is taken back")
 
 
 def _configuration(removal: Removal, recorded: Recorded, *, purge: bool) -> None:
@@ -132,13 +141,18 @@ def _configuration(removal: Removal, recorded: Recorded, *, purge: bool) -> None
 
 
 def _change(recorded: Recorded, entry: Entry | None) -> Change:
-    return Change(recorded.path, entry, recorded.edit, recorded.wiring)
+    return Change(
+        recorded.path,
+        entry,
+        recorded.edit,
+        recorded.wiring,
+        runtime=recorded.runtime,
+        then=recorded.then,
+    )
 
 
-def _kubelet(control: ServiceControl, *, now: bool) -> str:
+def _kubelet(control: ServiceControl) -> str:
     if not control.is_active(kubelet.UNIT):
         return "kubelet will use the runtime when it is started"
-    if not now:
-        return f"kubelet has lost its runtime until: systemctl restart {kubelet.UNIT}"
     control.run("restart", kubelet.UNIT)
     return f"{kubelet.UNIT} restarted: it uses the runtime"

@@ -111,7 +111,7 @@ def test_from_nothing_to_a_wired_kubelet_and_back(clean: Machine) -> None:
 
     fill_in(clean)
     old = kubelet_pid(clean)
-    second = command(clean, "install-service", "--now", "--wire-kubelet")
+    second = command(clean, "install-service", "--now", "--wire-kubelet", "--force")
     assert second.returncode == 0, second.stderr
     assert kubelet_pid(clean) != old
     said = clean.run("journalctl", "--unit=kubelet", "--lines=4").stdout

@@ -89,7 +89,7 @@ async def test_calls_pulls_and_registries_are_counted(
     assert samples["image_cri_shim_pull_seconds_count", frozenset(("OK",))] == 1
     assert samples["image_cri_shim_pulls_in_flight", frozenset(())] == 0
     assert samples["image_cri_shim_rewrites_total", frozenset((hub.host, "pulled"))] == 1
-    assert samples["image_cri_shim_registry_state", frozenset((hub.host, "closed"))] == 1
+    assert samples["image_cri_shim_registry_state", frozenset((hub.host, "in_use"))] == 1
     assert samples["image_cri_shim_config_generation", frozenset(())] == 1
     assert samples["image_cri_shim_connections_open", frozenset(())] == 1
     assert later["image_cri_shim_config_generation", frozenset(())] == 2

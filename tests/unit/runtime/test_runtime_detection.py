@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shimcore.demo.runtime import StandInRuntime
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.runtime import KNOWN_SOCKETS, SeveralRuntimesError, detect_socket
+from shimcore.runtime import KNOWN_SOCKETS, SeveralRuntimesError, detect_socket, detection
 
 
 class Sockets:
@@ -37,68 +38,95 @@ class Sockets:
         return made
 
 
+@pytest.fixture(autouse=True)
+def _short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets of these tests listen, and say nothing."""
+    monkeypatch.setattr(detection, "VERSION_TIMEOUT_S", 0.2)
+
+
 @pytest.fixture
 def sockets(tmp_path: Path) -> Iterator[Sockets]:
     with ExitStack() as stack:
         yield Sockets(tmp_path, stack)
 
 
-def test_the_one_socket_there_is_taken(sockets: Sockets) -> None:
+async def test_the_one_socket_there_is_taken(sockets: Sockets) -> None:
     """Of the known places, the one with a socket is the runtime's."""
     crio = sockets.listening("crio.sock")
-    assert detect_socket([sockets.path("containerd.sock"), crio]) == crio
+    assert await detect_socket([sockets.path("containerd.sock"), crio]) == crio
 
 
-def test_no_socket_says_where_it_looked_and_what_to_do(sockets: Sockets) -> None:
+async def test_no_socket_says_where_it_looked_and_what_to_do(sockets: Sockets) -> None:
     """Without any socket the error lists the places and names the key to set."""
     places = [sockets.path("a.sock"), sockets.path("b.sock")]
     with pytest.raises(RuntimeUnavailableError) as caught:
-        detect_socket(places)
+        await detect_socket(places)
     assert all(place in str(caught.value) for place in places)
     assert "`cri:`" in str(caught.value)
 
 
-def test_two_live_runtimes_are_an_error_that_lists_them(sockets: Sockets) -> None:
+async def test_two_live_runtimes_are_an_error_that_lists_them(sockets: Sockets) -> None:
     """The shim does not guess between two runtimes."""
     places = [sockets.listening("containerd.sock"), sockets.listening("crio.sock")]
     with pytest.raises(SeveralRuntimesError) as caught:
-        detect_socket(places)
+        await detect_socket(places)
     assert caught.value.sockets == tuple(places)
     assert all(place in str(caught.value) for place in places)
     assert "set `cri:`" in str(caught.value)
     assert isinstance(caught.value, RuntimeUnavailableError)
 
 
-def test_a_link_to_the_same_socket_is_no_second_runtime(sockets: Sockets, tmp_path: Path) -> None:
+async def test_a_socket_without_cri_is_no_runtime(sockets: Sockets) -> None:
+    """The usual Docker node: containerd listens, too, with its CRI plugin disabled."""
+    docker, containerd = sockets.path("cri-dockerd.sock"), sockets.path("containerd.sock")
+    async with StandInRuntime(docker), StandInRuntime(containerd, versions=()):
+        assert await detect_socket([containerd, docker]) == docker
+        with pytest.raises(RuntimeUnavailableError, match="has no CRI"):
+            await detect_socket([containerd])
+
+
+async def test_two_that_have_cri_are_listed(sockets: Sockets) -> None:
+    """And the one without is not."""
+    paths = [sockets.path(f"{name}.sock") for name in ("docker", "crio", "containerd")]
+    bare = StandInRuntime(paths[2], versions=())
+    async with StandInRuntime(paths[0]), StandInRuntime(paths[1]), bare:
+        with pytest.raises(SeveralRuntimesError) as caught:
+            await detect_socket(paths)
+    assert caught.value.sockets == tuple(paths[:2])
+
+
+async def test_a_link_to_the_same_socket_is_no_second_runtime(
+    sockets: Sockets, tmp_path: Path
+) -> None:
     """/run and /var/run are one folder; the first spelling is kept."""
     live = sockets.listening("containerd.sock")
     (tmp_path / "run").symlink_to(tmp_path)
-    assert detect_socket([live, str(tmp_path / "run" / "containerd.sock")]) == live
+    assert await detect_socket([live, str(tmp_path / "run" / "containerd.sock")]) == live
 
 
-def test_a_socket_left_behind_gives_way_to_a_live_one(sockets: Sockets) -> None:
+async def test_a_socket_left_behind_gives_way_to_a_live_one(sockets: Sockets) -> None:
     """What a stopped runtime left behind does not stand in the way."""
     places = [sockets.stale("crio.sock"), sockets.listening("containerd.sock")]
-    assert detect_socket(places) == places[1]
+    assert await detect_socket(places) == places[1]
 
 
-def test_a_lone_socket_that_nobody_listens_on_is_still_it(sockets: Sockets) -> None:
+async def test_a_lone_socket_that_nobody_listens_on_is_still_it(sockets: Sockets) -> None:
     """A runtime that is being restarted is waited for at its socket."""
     place = sockets.stale("containerd.sock")
-    assert detect_socket([place]) == place
+    assert await detect_socket([place]) == place
 
 
-def test_two_sockets_left_behind_are_an_error(sockets: Sockets) -> None:
+async def test_two_sockets_left_behind_are_an_error(sockets: Sockets) -> None:
     """With nobody listening on either there is nothing to choose by."""
     with pytest.raises(SeveralRuntimesError):
-        detect_socket([sockets.stale("crio.sock"), sockets.stale("containerd.sock")])
+        await detect_socket([sockets.stale("crio.sock"), sockets.stale("containerd.sock")])
 
 
-def test_a_plain_file_is_no_socket(sockets: Sockets, tmp_path: Path) -> None:
+async def test_a_plain_file_is_no_socket(sockets: Sockets, tmp_path: Path) -> None:
     """Only sockets count."""
     (tmp_path / "containerd.sock").write_text("")
     with pytest.raises(RuntimeUnavailableError):
-        detect_socket([sockets.path("containerd.sock")])
+        await detect_socket([sockets.path("containerd.sock")])
 
 
 def test_the_known_places_are_those_of_four_runtimes() -> None:

@@ -87,7 +87,7 @@ async def test_the_process_behind_the_socket_says_where_its_file_is(tmp_path: Pa
         async with asyncio.timeout(10):
             while not os.path.exists(socket):
                 await asyncio.sleep(0.02)
-        assert sandbox_image._command_of(str(socket))[-1] == f"--config={file}"
+        assert await configured_sandbox_image(str(socket), 5) == "r/pause:3.10"
     finally:
         process.kill()
         await process.wait()

@@ -68,7 +68,9 @@ def unpacked(directory: Path, files: dict[str, str]) -> Root:
     return Root(directory)
 
 
-def request(root: Root, *, wire: bool = True, force: bool = False) -> Request:
+def request(
+    root: Root, *, wire: bool = True, runtime: bool = False, force: bool = False
+) -> Request:
     """The usual installation."""
     return Request(
         root=root,
@@ -76,6 +78,7 @@ def request(root: Root, *, wire: bool = True, force: bool = False) -> Request:
         command="/usr/local/bin/image-cri-shim",
         completions={"/usr/local/share/fish/vendor_completions.d/image-cri-shim.fish": "# fish\n"},
         wire_kubelet=wire,
+        wire_runtime=runtime,
         force=force,
     )
 

@@ -46,12 +46,11 @@ def undo(
     root: Root,
     control: ServiceControl | None = None,
     *,
-    now: bool = False,
     purge: bool = False,
     force: bool = False,
 ) -> list[str]:
     removal = plan_removal(root, CONFIG, purge=purge, force=force)
-    return [*removal.notes, *uninstall(removal, control, now=now)]
+    return [*removal.notes, *uninstall(removal, control)]
 
 
 def edit(root: Root, path: str, old: str, new: str) -> None:
@@ -270,7 +269,7 @@ class TestChangedByHand:
         edit(root, KUBELET_CONFIG, "10.96.0.10", "10.96.0.99")
         notes = undo(root)
         assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG].replace("0.10", "0.99")
-        assert any("only the endpoints" in note for note in notes)
+        assert any("only our part" in note for note in notes)
 
     def test_kubeadm_has_written_it_anew(self, tmp_path: Path) -> None:
         """The new text gets the endpoints again, and is what uninstalling leads back to."""
@@ -375,13 +374,27 @@ class TestSystemd:
             do(request(root), control, now=True)
         assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG]
 
+    def test_what_fails_before_kubelet_leaves_it_alone(self, tmp_path: Path) -> None:
+        """It is looked at after the start, and before the first of kubelet's files changes."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd({"kubelet.service"})
+
+        def stands() -> None:
+            assert control.is_active(SERVICE)
+            raise ShimError("kubelet is as it was")
+
+        with pytest.raises(ShimError, match="as it was"):
+            list(install(plan(request(root)), control, now=True, before_kubelet=stands))
+        assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG]
+        assert "restart kubelet.service" not in control.asked
+
     def test_the_way_back(self, tmp_path: Path) -> None:
         """kubelet first, then the shim ends."""
         root = unpacked(tmp_path, READY)
         control = NotedSystemd({"kubelet.service"})
         do(request(root), control, now=True)
         control.asked.clear()
-        undo(root, control, now=True)
+        undo(root, control)
         assert control.asked == [
             "daemon-reload",
             "restart kubelet.service",

@@ -1,0 +1,75 @@
+"""`doctor`: everything between a pod and its image, each with its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import exits, render
+from cli.options import FileOption, Output, OutputOption, chosen_file
+from cli.render import BAD, DIM, GOOD, WARN, Cell, Column, Table
+
+if TYPE_CHECKING:
+    from shimcore.doctor import Finding
+
+_STYLES = {"PASS": GOOD, "WARN": WARN, "FAIL": BAD}
+_COLUMNS = (
+    Column("RESULT"),
+    Column("CHECK"),
+    Column("DETAIL", below=True),
+    Column("MEND", below=True),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
+
+
+def doctor(
+    context: typer.Context,
+    file: FileOption = None,
+    pull: Annotated[
+        str, typer.Option("--pull", metavar="IMAGE", help="Prove it: pull IMAGE through the shim.")
+    ] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Look at everything between a pod and its image, and say what mends it.
+
+    In order: the configuration, the service and its socket, the runtime, each registry, the
+    runtime's own way to it, the pause image, kubelet, the cluster. Nothing is changed but by
+    --pull. Exit status: 0 no check failed (a warning is no failure); 1 one did.
+    """
+    with exits.reported(bad_config=exits.FAILED):
+        found = _found(chosen_file(context, file), pull)
+    value = [asdict(finding) for finding in found]
+    render.show(output, value, lambda: [_table(found)])
+    failed = any(finding.result.value == "FAIL" for finding in found)
+    raise typer.Exit(exits.FAILED if failed else exits.OK)
+
+
+def _found(path: str, pull: str) -> list[Finding]:
+    from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
+    from shimcore.doctor import examine, node_of  # noqa: PLC0415
+
+    async def look() -> list[Finding]:
+        return await examine(await node_of(path), pull=pull)
+
+    return answer_of(look(), f"pulling {pull}" if pull else "looking at the node")
+
+
+def _table(found: Sequence[Finding]) -> Table:
+    return Table(_COLUMNS, tuple(_row(finding) for finding in found))
+
+
+def _row(finding: Finding) -> tuple[Cell, ...]:
+    style = _STYLES[finding.result.value]
+    return (
+        Cell(finding.result.value, style),
+        Cell(finding.check),
+        Cell(finding.detail, "" if finding.result.value == "PASS" else style),
+        Cell(f"mend: {finding.mend}" if finding.mend else "", DIM),
+    )

@@ -1,0 +1,183 @@
+"""`history`: what has become of image calls lately, asked of the running shim."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import exits, render
+from cli.options import FileOption, Output, OutputOption, chosen_file
+from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Table
+from cli.under_way import pulls_table
+
+if TYPE_CHECKING:
+    from shimcore.daemon.asking import History, Place
+
+LOOK_S = 1.0
+"""Between two questions of --follow."""
+
+_STYLES = {"pulled": GOOD, "failed": BAD, "cancelled": WARN, "absent": WARN}
+_GOOD = frozenset({"pulled", "skipped"})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(history)
+
+
+def history(
+    context: typer.Context,
+    file: FileOption = None,
+    output: OutputOption = Output.TABLE,
+    failed: Annotated[bool, typer.Option("--failed", help="Only calls that failed.")] = False,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="TEXT", help="Only images with TEXT in their name."),
+    ] = None,
+    pod: Annotated[
+        str | None,
+        typer.Option("--pod", metavar="TEXT", help="Only pods with TEXT in namespace/name."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-F", help="Go on with what ends, until interrupted.")
+    ] = False,
+) -> None:
+    """Show recent image calls: each registry that was tried, what it said, bytes and time.
+
+    The running shim remembers some hundreds, in memory alone; pulls under way come last.
+    With --follow -o json prints an object a line. Exit status: 0; 3 not running.
+    """
+    from shimcore.daemon import asking  # noqa: PLC0415 - a fast --help
+
+    with exits.reported(bad_config=exits.FAILED):
+        place = asking.place_of(chosen_file(context, file))
+        found = asking.history(place)
+        if found is None:
+            exits.say(f"no shim is running at {place.shim_socket}; see image-cri-shim status")
+            raise typer.Exit(exits.NOT_RUNNING)
+        wanted = _Wanted(failed, image or "", pod or "")
+        if follow:
+            _follow(place, found, wanted, output)
+        else:
+            _show(found, wanted, output)
+
+
+class _Wanted:
+    """Which calls are shown."""
+
+    def __init__(self, failed: bool, image: str, pod: str) -> None:
+        self._failed = failed
+        self._image = image
+        self._pod = pod
+
+    def calls(self, found: History) -> list[dict[str, Any]]:
+        return [call for call in found.calls if self._has(call)]
+
+    def pulls(self, found: History) -> list[dict[str, Any]]:
+        """Those under way: none of them has failed, and what pod they are for is not known."""
+        if self._failed or self._pod:
+            return []
+        return [pull for pull in found.pulls if self._image in pull["image"]]
+
+    def _has(self, call: dict[str, Any]) -> bool:
+        if self._failed and call["outcome"] != "failed":
+            return False
+        return self._image in call["image"] and self._pod in (call["pod"] or "")
+
+
+def _show(found: History, wanted: _Wanted, output: Output) -> None:
+    calls, pulls = wanted.calls(found), wanted.pulls(found)
+    value = {"calls": calls, "pulls": pulls}
+    if output is Output.TABLE and not calls and not pulls:
+        print("no image call" if found.last == 0 else "no such image call is remembered")
+        return
+    render.show(output, value, lambda: list(_blocks(calls, pulls)))
+
+
+def _blocks(calls: list[dict[str, Any]], pulls: list[dict[str, Any]]) -> Iterator[Block]:
+    if calls:
+        yield Table(_COLUMNS, tuple(_row(call) for call in calls))
+    if pulls:
+        yield pulls_table(pulls)
+
+
+def _follow(place: Place, found: History, wanted: _Wanted, output: Output) -> None:
+    """Calls as they end, until interrupted or the shim is gone."""
+    from shimcore.daemon import asking  # noqa: PLC0415 - as above
+
+    now: History | None = found
+    last = 0
+    while now is not None:
+        _print(wanted.calls(now), output)
+        last = now.last
+        time.sleep(LOOK_S)
+        now = asking.history(place, after=last)
+    exits.say("the shim has stopped")
+    raise typer.Exit(exits.NOT_RUNNING)
+
+
+def _print(calls: list[dict[str, Any]], output: Output) -> None:
+    for call in calls:
+        if output is Output.JSON:
+            print(json.dumps(call))
+        elif output is Output.YAML:
+            print("---")
+            render.show(output, call, list)
+        else:
+            print("  ".join(cell.text for cell in _row(call) if cell.text))
+    sys.stdout.flush()
+
+
+_COLUMNS = (
+    Column("TIME"),
+    Column("OUTCOME"),
+    Column("IMAGE", below=True),
+    Column("POD", below=True),
+    Column("FROM", below=True),
+    Column("BYTES", below=True),
+    Column("TOOK", below=True),
+    Column("WHY", below=True),
+)
+
+
+def _row(call: dict[str, Any]) -> tuple[Cell, ...]:
+    outcome = call["outcome"]
+    if call["call"] != "PullImage":
+        outcome = f"{call['call']} {outcome}"
+    return (
+        Cell(_clock(call["time"])),
+        Cell(outcome, _STYLES.get(call["outcome"], "")),
+        Cell(call["image"]),
+        Cell(call["pod"] or ""),
+        Cell(call["registry"] or ""),
+        Cell(render.amount(call["bytes"], None) if call["bytes"] else ""),
+        Cell(render.duration(call["seconds"] * 1000)),
+        Cell(_why(call), BAD if call["outcome"] == "failed" else ""),
+    )
+
+
+def _clock(text: str) -> str:
+    """A time of the JSON, where the reader is."""
+    return datetime.fromisoformat(text).astimezone().strftime("%m-%d %H:%M:%S")
+
+
+def _why(call: dict[str, Any]) -> str:
+    """What each registry said that did not serve, and the runtime's words."""
+    told = [_said(one) for one in call["registries"] if one["outcome"] not in _GOOD]
+    return "; ".join([*told, *([call["reason"]] if call["reason"] else [])])
+
+
+def _said(attempt: dict[str, Any]) -> str:
+    """`hub:5000 stalled after 12.0 MB, 31 s: nothing has come for 30 s`."""
+    text = f"{attempt['registry']} {attempt['outcome']}"
+    if attempt["bytes"]:
+        text += f" after {render.amount(attempt['bytes'], None)}"
+    if attempt["seconds"]:
+        text += f", {render.duration(attempt['seconds'] * 1000)}"
+    return f"{text}: {attempt['detail']}" if attempt["detail"] else text

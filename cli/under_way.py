@@ -1,0 +1,37 @@
+"""Pulls under way, and how long ago something was, as `status` and `history` show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cli import render
+from cli.render import Cell, Column, Table
+
+
+def ago(time: str) -> str:
+    """How long ago a time in the JSON was."""
+    return _age((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
+
+
+def pulls_table(pulls: Sequence[dict[str, Any]]) -> Table:
+    """Pulls under way, as they are in the JSON."""
+    rows = tuple(
+        (
+            Cell(one["image"]),
+            Cell(one["registry"] or "-"),
+            Cell(render.amount(one["bytes"], one["total_bytes"])),
+            Cell(ago(one["started_at"])),
+        )
+        for one in pulls
+    )
+    columns = (Column("PULLING", below=True), Column("FROM"), Column("SO FAR"), Column("FOR"))
+    return Table(columns, rows)
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

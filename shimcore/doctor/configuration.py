@@ -1,0 +1,115 @@
+"""The configuration: its file, who can read it, logins, the clock, room on the disks, names."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from shimcore.config import Fallback
+from shimcore.config.model import Names
+from shimcore.doctor.finding import Finding, failed, passed, warned
+from shimcore.doctor.node import Node
+from shimcore.systemd.install import unreadable
+
+if TYPE_CHECKING:
+    from shimcore.config import Config
+
+DAY_S = 86_400.0
+FULL_BYTES = 64 << 20
+"""With less room no image is unpacked, and no state is kept."""
+
+NEARLY_FULL = 0.05
+STORES = ("/var/lib/containerd", "/var/lib/containers", "/var/lib/docker")
+
+
+async def look(node: Node) -> list[Finding]:
+    """All of it."""
+    found = [*_file(node)]
+    config = node.config
+    if config is not None:
+        found += [*_logins(config), *_notices(config), *_readable(config), _names(config)]
+        found += _clock(config)
+        found += [*_disks(node, config)]
+    return found
+
+
+def _file(node: Node) -> list[Finding]:
+    check, error = "configuration", node.config_error
+    if error is None:
+        config = node.facts.get("config", {})
+        if node.facts.get("serving") and not config.get("valid", True):
+            return [failed(check, config["error"], "systemctl reload image-cri-shim")]
+        return [passed(check, f"{node.file} can be used")]
+    mend = f"mend it; image-cri-shim config check {node.file} says when it is right"
+    if not os.path.lexists(error.source):
+        mend = f"write {error.source}, or name the one that there is with -f FILE"
+    found = [failed(check, f"{error.source}: {fault}", mend) for fault in error.faults]
+    if node.start is not None:
+        kept = datetime.fromtimestamp(node.start.good_at, UTC).isoformat()
+        why = f"the last good configuration, kept at {kept}, is what serves"
+        found.append(failed("last good configuration", why, f"mend {error.source}"))
+    return found
+
+
+def _logins(config: Config) -> list[Finding]:
+    mend = "write the address beside the login, in the same document"
+    return [failed("logins", str(lone), mend) for lone in config.lone_logins]
+
+
+def _notices(config: Config) -> list[Finding]:
+    lone = set(map(str, config.lone_logins))
+    mend = "mend it in the file, or leave it: it works"
+    return [
+        warned("configuration", notice, "chmod 600 it" if "chmod" in notice else mend)
+        for notice in config.notices
+        if notice not in lone
+    ]
+
+
+def _readable(config: Config) -> list[Finding]:
+    """The service has not all of root's powers."""
+    foreign = unreadable(stamp.path for stamp in config.files)
+    return [
+        failed("file modes", f"the service cannot read {path}", f"chown root {path}")
+        for path in foreign
+    ]
+
+
+def _names(config: Config) -> Finding:
+    if config.names is Names.REGISTRY:
+        why = "names: registry leaves images under the registry's names alone"
+        return warned("names", why, "names: original, unless that is wanted")
+    denied = ", original names are denied (fallback: deny)"
+    rest = denied if config.fallback is Fallback.DENY else ""
+    return passed("names", f"after a pull: {config.names.value}{rest}")
+
+
+def _clock(config: Config) -> list[Finding]:
+    """A clock that is behind the configuration's own file makes certificates begin later."""
+    try:
+        ahead_s = os.stat(config.source).st_mtime - time.time()
+    except OSError:
+        return []
+    if ahead_s < DAY_S:
+        return []
+    why = f"the clock is {ahead_s / DAY_S:.0f} days behind the time of {config.source}"
+    return [failed("clock", why, "set the clock (timedatectl set-time, or chrony)")]
+
+
+def _disks(node: Node, config: Config) -> list[Finding]:
+    found = []
+    for path in (config.state_dir, *(str(node.root.host(store)) for store in STORES)):
+        try:
+            room = os.statvfs(path)
+        except OSError:
+            continue
+        left, whole = room.f_bavail * room.f_frsize, max(room.f_blocks * room.f_frsize, 1)
+        said = f"{path} has {left / 1e6:,.0f} MB left"
+        mend = f"make room on the disk of {path}, such as with crictl rmi --prune"
+        if left < FULL_BYTES:
+            found.append(failed("disk", said, mend))
+        elif left < whole * NEARLY_FULL:
+            found.append(warned("disk", said, mend))
+    return found

@@ -1,0 +1,55 @@
+"""Kubelet's way, as the running process has it, and crictl's."""
+
+from __future__ import annotations
+
+import asyncio
+
+from shimcore.doctor.finding import Finding, failed, passed, warned
+from shimcore.doctor.node import Node
+from shimcore.errors import ShimError
+from shimcore.systemd.kubelet_way import Way, kubelet_way, same_socket
+from shimcore.systemd.wiring import CRICTL
+from shimcore.systemd.yamltext import YamlTextError, get_keys
+
+_WIRE = "image-cri-shim install-service --wire-kubelet --now"
+_KEYS = ("runtime-endpoint", "image-endpoint")
+
+
+async def look(node: Node) -> list[Finding]:
+    """Both."""
+    return [await asyncio.to_thread(_kubelet, node), _crictl(node)]
+
+
+def _kubelet(node: Node) -> Finding:
+    found = kubelet_way(node.root, node.place.shim_socket, node.proc)
+    running = "the running kubelet" if found.running else "kubelet"
+    if found.way is Way.NO_KUBELET:
+        return passed("kubelet", "there is none on this node, or it is not set up yet")
+    if found.way is Way.UNKNOWN:
+        return warned("kubelet", found.detail, "run this as root")
+    if found.way is Way.NOT_WIRED:
+        why = f"{running} uses {found.endpoint}: its pulls go past the shim"
+        return failed("kubelet", why, f"{_WIRE} (kubeadm may have rewritten its files)")
+    if found.stale:
+        why = "its files have changed since the running kubelet has read them"
+        return warned("kubelet", why, "systemctl restart kubelet")
+    return passed("kubelet", f"{running} uses {found.endpoint}")
+
+
+def _crictl(node: Node) -> Finding:
+    try:
+        text = node.root.text(CRICTL)
+        named = {} if text is None else get_keys(text, _KEYS)
+    except (ShimError, YamlTextError) as error:
+        return warned("crictl", f"{CRICTL}: {error}", f"mend {CRICTL}")
+    elsewhere = [
+        f"{key}: {value}"
+        for key, value in named.items()
+        if value and not same_socket(node.root, value, node.place.shim_socket)
+    ]
+    if elsewhere:
+        why = f"{CRICTL} has {', '.join(elsewhere)}: what crictl pulls goes past the shim"
+        return warned("crictl", why, _WIRE)
+    if text is None:
+        return passed("crictl", f"there is no {CRICTL}")
+    return passed("crictl", f"{CRICTL} leads to the shim")

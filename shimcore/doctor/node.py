@@ -1,0 +1,88 @@
+"""The node that is looked at: its files, its configuration, and what its shim says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shimcore.cluster.starting import Start, begin
+from shimcore.daemon import asking
+from shimcore.daemon.asking import Place
+from shimcore.errors import AdminError, ConfigError
+from shimcore.systemd.root import Root
+
+if TYPE_CHECKING:
+    from shimcore.config import Config
+    from shimcore.daemon.asking import Status
+    from shimcore.systemd.systemctl import ServiceControl
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`config` is what a shim that starts now would have; None where none can be had."""
+
+    file: str
+    place: Place
+    root: Root = field(default_factory=Root)
+    proc: Path = Path("/proc")
+    start: Start | None = None
+    config_error: ConfigError | None = None
+    """Why the file cannot be used."""
+    status: Status | None = None
+    status_error: str = ""
+    """Why the shim could not be asked."""
+    control: ServiceControl | None = None
+    """systemd, where it runs the machine."""
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration, the cluster's part included."""
+        return None if self.start is None else self.start.config
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the running shim says, with the keys of the JSON of `status`; {} without one."""
+        return {} if self.status is None else self.status.facts
+
+    @property
+    def runtime_socket(self) -> str | None:
+        """The runtime's, as the shim has it, else as it is configured; None: to be found."""
+        told = self.facts.get("runtime", {}).get("socket")
+        return told or (self.config.runtime_socket if self.config else None)
+
+
+async def node_of(file: str) -> Node:
+    """This machine, with the configuration at `file`."""
+    start, error = None, None
+    try:
+        start = await asyncio.to_thread(begin, file)
+        error = start.file_error
+    except ConfigError as fault:
+        error = fault
+    place = asking.place_of(file)
+    status, status_error = None, ""
+    try:
+        status = await asyncio.to_thread(asking.status, place)
+    except AdminError as fault:
+        status_error = str(fault)
+    return Node(
+        file=file,
+        place=place,
+        start=start,
+        config_error=error,
+        status=status,
+        status_error=status_error,
+        control=_control(),
+    )
+
+
+def _control() -> ServiceControl | None:
+    from shimcore.errors import ShimError  # noqa: PLC0415 - for this alone
+    from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415
+
+    try:
+        return this_machine()
+    except ShimError:
+        return None

@@ -1,0 +1,79 @@
+"""The proof: an image pulled through the shim, as kubelet would; and why it is not looked for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from shimcore.config import Fallback
+from shimcore.doctor.check import Check
+from shimcore.doctor.finding import Finding, failed, passed, warned
+from shimcore.doctor.node import Node
+from shimcore.errors import ReferenceSyntaxError, ShimError
+from shimcore.images.places import places_of
+from shimcore.reference import parse_reference
+from shimcore.runtime import preheat
+
+if TYPE_CHECKING:
+    from shimcore.config import Config
+
+BOUND_S = 900.0
+"""As `timeout`; an image of some GB takes minutes."""
+
+_MENDS = (
+    ("no space left", "make room on the disk of the runtime's images (crictl rmi --prune)"),
+    ("no match for platform", "put the image on the hub for this node's platform"),
+    ("no registry gives", "put it on the hub, or let names be pulled with fallback: allow"),
+    ("x509", "see the runtime's way to the registry above"),
+    ("http: server gave http response", "see the runtime's way to the registry above"),
+    ("not found", "push the image anew: a part of it is missing on the registry"),
+)
+_SEE = "image-cri-shim history --failed has each registry's reason"
+
+
+def check_of(image: str) -> Check:
+    """The check that pulls this image."""
+
+    async def look(node: Node) -> list[Finding]:
+        return await _look(node, image)
+
+    return Check(f"pull {image}", look)
+
+
+async def _look(node: Node, image: str) -> list[Finding]:
+    check = f"pull {image}"
+    try:
+        name = parse_reference(image)
+    except ReferenceSyntaxError as error:
+        return [failed(check, str(error), "name an image, such as nginx:1.27")]
+    found = [] if node.config is None else await asyncio.to_thread(_places, node.config, image)
+    names, _ = preheat.wanted([str(name) if "@" in image else image])
+    try:
+        (step,) = await preheat.pull(
+            node.place.shim_socket, names, 1, lambda _: None, node.place.admin_socket
+        )
+    except ShimError as error:
+        return [*found, failed(check, str(error), "see the socket above")]
+    if not step.error:
+        source = f" from {step.registry}" if step.registry else ""
+        return [*found, passed(check, f"pulled{source} in {step.elapsed_s:.1f} s")]
+    mends = [mend for words, mend in _MENDS if words in step.error.lower()]
+    return [*found, failed(check, step.error, "; ".join([*mends[:1], _SEE]))]
+
+
+def _places(config: Config, image: str) -> list[Finding]:
+    """What keeps the image from being looked for at registries."""
+    places = places_of(parse_reference(image), config)
+    check = f"places of {image}"
+    mend = f"change {config.source}, unless that is wanted"
+    if places.excluded_by is not None:
+        why = f"exclude catches it ({places.excluded_by}): it is pulled from its own registry"
+        return [warned(check, why, f"exclude: {mend}")]
+    said = "; ".join(f"{one.registry.host}: {one.reason}" for one in places.skipped)
+    if places.candidates or places.own is not None:
+        where = [str(one.reference) for one in places.candidates] or [image]
+        return [passed(check, ", ".join(where) + f" (not {said})" * bool(said))]
+    if config.fallback is Fallback.DENY:
+        why = f"no registry serves it, and fallback: deny refuses its own ({said})"
+        return [failed(check, why, f"domains, fallback: {mend}")]
+    return [warned(check, f"no registry serves it ({said})", f"domains: {mend}")]

@@ -1,0 +1,73 @@
+"""The service: its units, its socket and who serves it, and what the shim says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+from shimcore.daemon.asking import Condition
+from shimcore.doctor.finding import Finding, failed, passed, warned
+from shimcore.doctor.node import Node
+from shimcore.errors import ShimError
+from shimcore.runtime.errors import RuntimeCallError
+from shimcore.runtime.peer import peer_of
+from shimcore.systemd.unitfile import read_service
+from shimcore.systemd.units import SERVICE
+
+VERSION_S = 5.0
+_LOG = f"journalctl -u {SERVICE} says why; then systemctl restart {SERVICE}"
+
+
+async def look(node: Node) -> list[Finding]:
+    """Units first, then the socket."""
+    units = await asyncio.to_thread(_units, node)
+    return [*units, *await _socket(node)]
+
+
+def _units(node: Node) -> list[Finding]:
+    unit = read_service(node.root, SERVICE)
+    if unit is None:
+        return [warned("units", f"there is no {SERVICE}", "image-cri-shim install-service --now")]
+    command = next(iter(unit.arguments({})), "")
+    if command.startswith("/") and not node.root.exists(command):
+        why = f"{SERVICE} starts {command}, which is not there"
+        return [failed("units", why, "image-cri-shim install-service --now, or reinstall it")]
+    if node.control is not None and not node.control.is_active(SERVICE):
+        return [failed("units", f"{SERVICE} does not run", _LOG)]
+    return [passed("units", f"{SERVICE} is there" + " and runs" * (node.control is not None))]
+
+
+async def _socket(node: Node) -> list[Finding]:
+    check, status = "socket", node.status
+    if status is None:
+        return [failed(check, node.status_error, "run it as root")]
+    said = "; ".join(status.detail)
+    if status.condition is Condition.NOT_RUNNING:
+        return [failed(check, said, f"systemctl start {SERVICE}; {_LOG}")]
+    if status.condition is Condition.STARTING:
+        why = f"the shim is starting: {status.facts['starting']}"
+        return [failed(check, why, "see that the runtime runs, and that `cri:` names its socket")]
+    if status.condition is Condition.BYPASS:
+        return [failed(check, said, _LOG)]
+    if not status.facts["serving"]:
+        return [failed(check, said, _LOG)]
+    return [await _answers(node)]
+
+
+async def _answers(node: Node) -> Finding:
+    """Whether CRI comes through the socket, and from the shim."""
+    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
+
+    check, path = "socket", node.place.shim_socket
+    ours, theirs = peer_of(node.place.admin_socket), peer_of(path)
+    # 1: systemd, whose socket the service has.
+    if ours and theirs and theirs.pid not in {1, ours.pid}:
+        why = f"{path} is served by another process than the shim ({theirs.pid}: {theirs.name})"
+        return failed(check, why, f"end that process, then systemctl restart {SERVICE}")
+    try:
+        async with RuntimeClient(path) as client:
+            version = await client.version(VERSION_S)
+    except RuntimeCallError as error:
+        return failed(check, f"{path}: {error}", "see the runtime below")
+    except ShimError as error:
+        return failed(check, f"{path}: {error}", _LOG)
+    return passed(check, f"{path} answers for {version.name} {version.version}")

@@ -1,0 +1,41 @@
+"""The process behind a unix socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+COMMAND_LIMIT_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process that listens: its number, and its command line ([] where it is not told)."""
+
+    pid: int
+    command: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The program's name."""
+        return os.path.basename(self.command[0]) if self.command else "unknown"
+
+
+def peer_of(path: str) -> Peer | None:
+    """Who listens on a unix socket (unix(7), SO_PEERCRED); None where nobody does."""
+    size = struct.calcsize("3i")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            probe.connect(path)
+            pid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    except OSError:
+        return None
+    try:
+        with open(f"/proc/{pid[0]}/cmdline", "rb") as file:
+            words = os.fsdecode(file.read(COMMAND_LIMIT_BYTES)).split("\0")[:-1]
+    except OSError:
+        words = []
+    return Peer(pid[0], tuple(words))

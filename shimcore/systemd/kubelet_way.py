@@ -1,0 +1,124 @@
+"""Whether kubelet's calls come to the shim: as the running process has it, else as its files say.
+
+Cheap, and never an error: a machine without a kubelet, or whose files this user may not read,
+has an answer, too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from shimcore.errors import ShimError
+from shimcore.systemd import kubelet
+from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet
+from shimcore.systemd.root import Root
+from shimcore.systemd.yamltext import YamlTextError, get_keys
+
+DEFAULT_ENDPOINT = "unix:///run/containerd/containerd.sock"
+"""Where kubelet goes when nothing tells it (KubeletConfiguration, containerRuntimeEndpoint)."""
+
+
+class Way(StrEnum):
+    """Where kubelet's calls go."""
+
+    WIRED = "wired"
+    NOT_WIRED = "not wired"
+    NO_KUBELET = "no kubelet"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletWay:
+    """Kubelet's endpoint for images, None where it is not known, and what it means.
+
+    `stale`: its files have changed since the process began, which has not read them.
+    """
+
+    way: Way
+    endpoint: str | None = None
+    running: bool = False
+    stale: bool = False
+    detail: str = ""
+
+
+def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> KubeletWay:
+    """Where the kubelet of `root` goes; `proc` is looked in on the machine itself alone."""
+    process = _process(proc) if root.is_machine or proc != Path("/proc") else None
+    try:
+        found = kubelet.of_process(root, process[1]) if process else kubelet.find(root)
+        named = _image_endpoint(root, found) or found.endpoint
+    except ShimError as error:
+        known = Way.NO_KUBELET if process is None and not _has_files(root) else Way.UNKNOWN
+        return KubeletWay(known, running=process is not None, detail=str(error))
+    if process is None and named is None:
+        why = "kubelet is not running, and nothing tells it yet where to go"
+        return KubeletWay(Way.NO_KUBELET, detail=why)
+    endpoint = named or DEFAULT_ENDPOINT
+    way = Way.WIRED if same_socket(root, endpoint, shim_socket) else Way.NOT_WIRED
+    stale = process is not None and _is_stale(root, found, proc / str(process[0]))
+    return KubeletWay(way, endpoint, process is not None, stale)
+
+
+def same_socket(root: Root, endpoint: str, path: str) -> bool:
+    """Whether an endpoint (`unix:///run/x.sock`, or its path) is the socket at `path`."""
+    return _real(root, endpoint) == _real(root, path)
+
+
+def _real(root: Root, endpoint: str) -> str:
+    path = endpoint.removeprefix("unix://").removeprefix("unix:")
+    if not path.startswith("/"):
+        return path
+    if path.startswith("/var/run/"):
+        path = path.removeprefix("/var")  # a link to /run on every node
+    return root.real(path)
+
+
+def _process(proc: Path) -> tuple[int, list[str]] | None:
+    try:
+        return kubelet.running_process(proc)
+    except OSError:
+        return None
+
+
+def _has_files(root: Root) -> bool:
+    return any(root.exists(path) for path in (kubelet.KUBEADM_CONFIG, kubelet.KUBEADM_FLAGS))
+
+
+def _image_endpoint(root: Root, found: Kubelet) -> str | None:
+    """What is told for images alone; the flag wins over the file."""
+    for flag in found.flags:
+        if flag.name == IMAGE_FLAG:
+            return flag.value
+    if any(flag.name == kubelet.RUNTIME_FLAG for flag in found.flags) or found.config is None:
+        return None
+    try:
+        return get_keys(root.text(found.config) or "", (IMAGE_KEY,))[IMAGE_KEY]
+    except YamlTextError as error:
+        raise ShimError(f"{found.config}: {error}") from error
+
+
+def _is_stale(root: Root, found: Kubelet, process: Path) -> bool:
+    """Whether a file of it is younger than the process (proc(5): field 22 of stat, in ticks)."""
+    try:
+        began_s = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+        uptime_s = float((process.parent / "uptime").read_text().split()[0])
+        age_s = uptime_s - began_s / os.sysconf("SC_CLK_TCK")
+        changed_s = max(root.host(path).stat().st_mtime for path in _files(root, found))
+    except (OSError, ValueError, IndexError, ShimError):
+        return False
+    return changed_s > time.time() - age_s + 1
+
+
+def _files(root: Root, found: Kubelet) -> list[str]:
+    """Those that hold its endpoint."""
+    if any(flag.name == kubelet.RUNTIME_FLAG for flag in found.flags):
+        return []
+    paths = [] if found.config is None else [found.config]
+    if found.config_dir is not None:
+        names = [name for name in root.names(found.config_dir) if name.endswith(".conf")]
+        paths += [f"{found.config_dir}/{name}" for name in names]
+    return [path for path in paths if root.exists(path)]

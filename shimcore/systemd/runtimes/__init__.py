@@ -1,0 +1,1 @@
+"""The runtime's own way to the configured registries: found, and written."""

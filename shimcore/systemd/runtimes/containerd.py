@@ -1,0 +1,181 @@
+"""containerd: a `hosts.toml` for each registry, and `config_path` where it is unset."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shimcore.errors import ShimError
+from shimcore.runtime.containerd import (
+    Files,
+    Reason,
+    RegistrySettings,
+    Release,
+    Verdict,
+    judge,
+    read_settings,
+    route,
+)
+from shimcore.runtime.containerd.hosts import DEFAULT_FOLDER, FILE, folders
+from shimcore.runtime.containerd.settings import section_of
+from shimcore.systemd.changes import Change
+from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes import tomltext
+from shimcore.systemd.runtimes.overlay import Overlay
+from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.registries import Told
+
+CERTS = "/etc/containerd/certs.d"
+_HEADER = "# Written by image-cri-shim install-service.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Containerd:
+    """A containerd: the file that it starts with, its release, the unit to restart."""
+
+    config_file: str
+    release: Release
+    unit: str
+    generated: bool = False
+    """Whether the file is written anew at each start, so that it is not to be changed."""
+
+
+def wire(
+    root: Root, containerd: Containerd, told: Sequence[Told], ours: Collection[str]
+) -> list[Change]:
+    """The changes after which containerd reaches the registries as they are configured.
+
+    `ours` are the files that an installation wrote. Raises ShimError.
+    """
+    overlay = Overlay(root)
+    settings = _settings(overlay, containerd)
+    missing = [each for each in told if not _fits(overlay, settings, each)]
+    if not missing:
+        return []
+    if settings.is_inline and settings.given_config_path:
+        raise ShimError(
+            f"{containerd.config_file}: both config_path and mirrors or configs.*.tls are set, "
+            "with which containerd refuses its CRI plugin; remove one"
+        )
+    if settings.is_inline:
+        for each in missing:
+            _extend(overlay, containerd, settings, each)
+    else:
+        directory = _directory(overlay, containerd, settings)
+        for each in missing:
+            _write_hosts(overlay, _settings(overlay, containerd), directory, each, ours)
+    after = _settings(overlay, containerd)
+    for each in missing:
+        if not _fits(overlay, after, each):
+            raise ShimError(
+                f"{containerd.config_file}: after every change containerd still would not reach "
+                f"{each.address}: {judge(overlay, route(overlay, after, each.host), each.wanted)}"
+            )
+    return overlay.changes()
+
+
+def _settings(files: Files, containerd: Containerd) -> RegistrySettings:
+    return read_settings(files, containerd.config_file, containerd.release)
+
+
+def _fits(files: Files, settings: RegistrySettings, told: Told) -> bool:
+    return judge(files, route(files, settings, told.host), told.wanted) is Verdict.FITS
+
+
+def _directory(overlay: Overlay, containerd: Containerd, settings: RegistrySettings) -> str:
+    """Where the registries' folders are; set in containerd's configuration where it is not."""
+    if settings.directories and not settings.is_list_taken_as_one:
+        return settings.directories[0]
+    directory = settings.given_config_path.partition(":")[0] or CERTS
+    then = f"restart {containerd.unit}"
+    path = containerd.config_file
+    if not settings.files:
+        version = 2 if containerd.release.is_v1 else 3
+        table, values = _table(version), {"config_path": directory}
+        overlay.put(path, f"{_HEADER}version = {version}\n\n{_toml(table, values)}", then)
+        return directory
+    path = settings.section_file or path
+    table = _table(settings.versions[path])
+    text = overlay.text(path) or ""
+    edit = None
+    if not containerd.generated:
+        edit = tomltext.set_value(text, table, "config_path", directory)
+    if edit is None:
+        addition = _toml(table, {"config_path": directory})
+        raise NotOursError(f"{path}: config_path is not set, and is to be set by hand", addition)
+    overlay.edit(path, edit, then)
+    return directory
+
+
+def _write_hosts(
+    overlay: Overlay,
+    settings: RegistrySettings,
+    directory: str,
+    told: Told,
+    ours: Collection[str],
+) -> None:
+    known = [each for each in folders(directory, told.host) if not each.endswith(DEFAULT_FOLDER)]
+    folder = next((each for each in known if overlay.exists(each)), known[-1])
+    path = posixpath.join(folder, FILE)
+    text = overlay.text(path)
+    values = _values(told)
+    if text and path not in ours:
+        table = ("host", told.address)
+        edit = None
+        if route(overlay, settings, told.host).fault in ("", 'no `[host."URL"]` table'):
+            edit = tomltext.add_table(text, table, values)
+        if edit is None:
+            raise NotOursError(f"{path} is somebody else's", _toml(table, values))
+        overlay.edit(path, edit)
+        return
+    way = route(overlay, settings, told.host)
+    if way.reason is Reason.CERTIFICATES and way.file == folder:
+        # Beside a hosts.toml containerd does not look at them.
+        beside = [each for endpoint in way.endpoints for each in endpoint.ca_files]
+        if beside and not told.is_http:
+            values["ca"] = [*beside, *([told.ca_file] if told.ca_file else [])]
+    server = f"server = {tomltext.string(told.address)}\n\n"
+    overlay.put(path, _HEADER + server + _toml(("host", told.address), values))
+
+
+def _values(told: Told) -> dict[str, Any]:
+    values: dict[str, Any] = {"capabilities": ["pull", "resolve"]}
+    if told.ca_file:
+        values["ca"] = told.ca_file
+    if told.wanted.skip_verify:
+        values["skip_verify"] = True
+    return values
+
+
+def _extend(
+    overlay: Overlay, containerd: Containerd, settings: RegistrySettings, told: Told
+) -> None:
+    """The registry in the form of the others: `mirrors`, and `configs.*.tls` (1.x and 2.0)."""
+    path = settings.section_file if containerd.release.is_v1 else settings.inline_files[-1]
+    table = _table(settings.versions[path])
+    tables: dict[tuple[str, ...], dict[str, Any]] = {}
+    if told.is_http:
+        tables[(*table, "mirrors", told.host)] = {"endpoint": [told.address]}
+    if told.ca_file:
+        tables[(*table, "configs", told.host, "tls")] = {"ca_file": told.ca_file}
+    elif told.wanted.skip_verify:
+        tables[(*table, "configs", told.host, "tls")] = {"insecure_skip_verify": True}
+    addition = "\n".join(_toml(name, values) for name, values in tables.items())
+    reason = f"{path}: registries are described in it, so config_path cannot be set"
+    if containerd.generated or (containerd.release is Release.V2 and not told.is_http):
+        raise NotOursError(f"{reason}; move them to hosts.toml files, or here", addition)
+    for name, values in tables.items():
+        edit = tomltext.add_table(overlay.text(path) or "", name, values)
+        if edit is None:
+            raise NotOursError(reason, addition)
+        overlay.edit(path, edit, f"restart {containerd.unit}")
+
+
+def _table(version: int) -> tuple[str, ...]:
+    return ("plugins", section_of(version), "registry")
+
+
+def _toml(table: tuple[str, ...], values: Mapping[str, Any]) -> str:
+    return tomltext.table_text(table, values)

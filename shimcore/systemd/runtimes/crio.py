@@ -1,0 +1,100 @@
+"""CRI-O: `registries.conf.d` for what is insecure, `certs.d` for authorities.
+
+containers-registries.conf(5), containers-certs.d(5). Both are read again at a reload.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from shimcore.errors import ShimError
+from shimcore.runtime.containerd.route import certificates
+from shimcore.systemd.changes import Change
+from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.overlay import Overlay
+from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.registries import Told
+from shimcore.systemd.runtimes.tomltext import string
+
+MAIN = "/etc/containers/registries.conf"
+FOLDER = "/etc/containers/registries.conf.d"
+OURS = f"{FOLDER}/50-image-cri-shim.conf"
+CERTS = "/etc/containers/certs.d"
+DOCKER_CERTS = "/etc/docker/certs.d"
+CA_FILE = "image-cri-shim.crt"
+RELOAD = "reload crio.service"
+
+
+def wire(root: Root, told: Sequence[Told], ours: Collection[str]) -> list[Change]:
+    """The changes after which CRI-O reaches the registries. Raises ShimError."""
+    overlay = Overlay(root)
+    insecure = [each for each in told if each.is_insecure and not _is_insecure(root, each, ours)]
+    if insecure:
+        text = "# Written by image-cri-shim install-service.\n"
+        overlay.put(OURS, text + "\n".join(_entry(each.host) for each in insecure), RELOAD)
+    for each in told:
+        if each.ca_file:
+            add_authority(overlay, (CERTS, DOCKER_CERTS), each)
+    return overlay.changes()
+
+
+def add_authority(overlay: Overlay, directories: Sequence[str], told: Told) -> None:
+    """The registry's authorities in its folder, every `.crt` of which counts."""
+    known = [
+        overlay.text(f"{directory}/{told.host}/{name}") or ""
+        for directory in directories
+        for name in overlay.names(f"{directory}/{told.host}")
+        if name.endswith(".crt")
+    ]
+    if certificates(told.wanted.ca) - certificates("".join(known)):
+        overlay.put(f"{directories[0]}/{told.host}/{CA_FILE}", told.wanted.ca)
+
+
+def _entry(host: str) -> str:
+    return f"[[registry]]\nlocation = {string(host)}\ninsecure = true\n"
+
+
+def _is_insecure(root: Root, told: Told, ours: Collection[str]) -> bool:
+    """Whether somebody else's file says so already. Raises ShimError where it says otherwise."""
+    for path, tree in _others(root, ours):
+        old = _listed(tree, "registries")
+        if old:  # version 1 of the format, which does not stand beside version 2
+            if told.host in _texts(_table(_table(tree, "registries"), "insecure"), "registries"):
+                return True
+            addition = f"[registries.insecure]\nregistries = [{string(told.host)}]\n"
+            raise NotOursError(f"{path} is of the old format", addition)
+        registries = tree.get("registry")
+        for each in registries if isinstance(registries, list) else ():
+            if isinstance(each, dict) and told.host in (each.get("prefix"), each.get("location")):
+                if each.get("insecure") is True:
+                    return True
+                reason = f"{path} has a [[registry]] for {told.host}"
+                raise NotOursError(reason, "insecure = true\n")
+    return False
+
+
+def _others(root: Root, ours: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    names = [f"{FOLDER}/{name}" for name in root.names(FOLDER) if name.endswith(".conf")]
+    for path in (MAIN, *names):
+        if path == OURS and path in ours:
+            continue
+        try:
+            yield path, tomllib.loads(root.text(path) or "")
+        except tomllib.TOMLDecodeError as error:
+            raise ShimError(f"{path}: not TOML: {error}") from error
+
+
+def _listed(tree: dict[str, Any], key: str) -> bool:
+    return isinstance(tree.get(key), dict)
+
+
+def _table(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    value = tree.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(tree: dict[str, Any], key: str) -> list[Any]:
+    value = tree.get(key)
+    return value if isinstance(value, list) else []

@@ -1,0 +1,150 @@
+"""Distributions of Kubernetes that write their runtime's configuration themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NoReturn
+
+import yaml
+
+from shimcore.errors import ShimError
+from shimcore.systemd.changes import Change
+from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
+from shimcore.systemd.runtimes.overlay import Overlay
+from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.registries import Told
+
+# docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
+REGISTRIES = {
+    Kind.K3S: "/etc/rancher/k3s/registries.yaml",
+    Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
+}
+READ_AT_START = {
+    Kind.K3S: "k3s reads registries.yaml when it starts: systemctl restart k3s (agents: k3s-agent)",
+    Kind.RKE2: (
+        "RKE2 reads registries.yaml when it starts: systemctl restart rke2-server "
+        "(agents: rke2-agent)"
+    ),
+}
+_CERTS = "/etc/containerd/certs.d"
+
+
+def wire_rancher(
+    root: Root, kind: Kind, told: Sequence[Told], ours: Collection[str]
+) -> list[Change]:
+    """`registries.yaml` of k3s and RKE2, where nobody else has one. Raises ShimError."""
+    path = REGISTRIES[kind]
+    text = root.text(path)
+    tree = _tree(path, text)
+    missing = [each for each in told if not _has(tree, each)]
+    if not missing:
+        return []
+    if text is not None and path not in ours:
+        raise NotOursError(f"{path} is somebody else's", _registries(missing))
+    overlay = Overlay(root)
+    overlay.put(path, "# Written by image-cri-shim install-service.\n" + _registries(told))
+    return overlay.changes()
+
+
+def refuse_k0s(told: Sequence[Told]) -> NoReturn:
+    """k0s takes parts of containerd's configuration from a folder, and restarts containerd."""
+    hosts = "\n".join(f"{_CERTS}/{each.host}/hosts.toml:\n{hosts_text(each)}" for each in told)
+    part = "version = 2\n" + _config_path("io.containerd.grpc.v1.cri")
+    newer = "version = 3\n" + _config_path("io.containerd.cri.v1.images")
+    raise NotOursError(
+        "k0s writes containerd's configuration itself, and is not changed",
+        f"/etc/k0s/containerd.d/image-cri-shim.toml (containerd 1.x):\n{part}\n"
+        f"or (containerd 2.x):\n{newer}\n{hosts}",
+    )
+
+
+def hosts_text(told: Told) -> str:
+    """A whole hosts.toml for containerd."""
+    lines = [f'server = "{told.address}"', f'[host."{told.address}"]']
+    lines.append('  capabilities = ["pull", "resolve"]')
+    if told.ca_file:
+        lines.append(f'  ca = "{told.ca_file}"')
+    if told.wanted.skip_verify:
+        lines.append("  skip_verify = true")
+    return "\n".join(lines) + "\n"
+
+
+def kubelet_advice(root: Root, shim_socket: str) -> str:
+    """How kubelet is pointed at the shim where it is a part of a distribution; "" elsewhere.
+
+    Only its image service: with the whole endpoint these start no containerd of their own.
+    """
+    endpoint = f"unix://{shim_socket}"
+    for directory, text in (
+        (
+            "/var/lib/rancher/k3s",
+            f"k3s has kubelet inside: in /etc/rancher/k3s/config.yaml set "
+            f"`kubelet-arg: [image-service-endpoint={endpoint}]`, then systemctl restart k3s "
+            "(or k3s-agent)",
+        ),
+        (
+            "/var/lib/rancher/rke2",
+            f"RKE2 starts kubelet itself: in /etc/rancher/rke2/config.yaml set "
+            f"`kubelet-arg: [image-service-endpoint={endpoint}]`, then systemctl restart "
+            "rke2-server (or rke2-agent)",
+        ),
+        (
+            MICROK8S_ARGUMENTS,
+            f"MicroK8s has kubelet inside: in {MICROK8S_ARGUMENTS}/kubelet set "
+            f"--image-service-endpoint={endpoint}, then snap restart "
+            "microk8s.daemon-kubelite",
+        ),
+        (
+            "/var/lib/k0s",
+            f"k0s starts kubelet itself: start the worker with "
+            f'--kubelet-extra-args="--image-service-endpoint={endpoint}"',
+        ),
+    ):
+        if root.exists(directory):
+            return text
+    return ""
+
+
+def _config_path(section: str) -> str:
+    return f'[plugins."{section}".registry]\n  config_path = "{_CERTS}"\n'
+
+
+def _registries(told: Iterable[Told]) -> str:
+    mirrors = {each.host: {"endpoint": [each.address]} for each in told}
+    tree: dict[str, Any] = {"mirrors": mirrors}
+    if configs := {each.host: {"tls": tls} for each in told if (tls := _tls(each))}:
+        tree["configs"] = configs
+    text: str = yaml.safe_dump(tree, sort_keys=False, default_flow_style=False)
+    return text
+
+
+def _tls(told: Told) -> dict[str, Any]:
+    if told.ca_file:
+        return {"ca_file": told.ca_file}
+    return {"insecure_skip_verify": True} if told.wanted.skip_verify else {}
+
+
+def _has(tree: dict[str, Any], told: Told) -> bool:
+    """Whether somebody has written it already."""
+    endpoints = _at(tree, "mirrors", told.host, "endpoint") or []
+    if told.is_http:
+        return told.address in endpoints
+    tls = _at(tree, "configs", told.host, "tls") or {}
+    return all(tls.get(key) == value for key, value in _tls(told).items())
+
+
+def _at(tree: Any, *keys: str) -> Any:
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _tree(path: str, text: str | None) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text or "") or {}
+    except yaml.YAMLError as error:
+        raise ShimError(f"{path}: not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ShimError(f"{path}: keys and values expected")
+    return tree

@@ -1,0 +1,107 @@
+"""docker: `insecure-registries` in daemon.json, `certs.d` for authorities.
+
+The daemon reads both without a restart, which would stop its containers: the list at SIGHUP,
+the authorities at each pull (docs.docker.com, dockerd: configuration reload).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from shimcore.errors import ShimError
+from shimcore.systemd import unitfile
+from shimcore.systemd.changes import Change
+from shimcore.systemd.edits import SpliceEdit
+from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
+from shimcore.systemd.runtimes.overlay import Overlay
+from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.registries import Told
+
+DAEMON = "/etc/docker/daemon.json"
+UNIT = "docker.service"
+RELOAD = f"reload {UNIT}"
+_KEY = "insecure-registries"
+_FLAG = "--insecure-registry"
+
+
+def wire(root: Root, told: Sequence[Told], ours: Collection[str]) -> list[Change]:
+    """The changes after which docker reaches the registries. Raises ShimError."""
+    overlay = Overlay(root)
+    insecure = [each.host for each in told if each.is_insecure]
+    _list(root, overlay, insecure, ours)
+    for each in told:
+        if each.ca_file:
+            add_authority(overlay, (DOCKER_CERTS,), each)
+    return overlay.changes()
+
+
+def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[str]) -> None:
+    text = root.text(DAEMON)
+    listed = _listed(text)
+    missing = [host for host in hosts if host not in listed]
+    flagged = _flagged(root)
+    missing = [host for host in missing if host not in flagged]
+    if not missing:
+        return
+    if flagged:  # dockerd does not start with the flag and the key
+        addition = "".join(f"{_FLAG}={host}\n" for host in missing)
+        raise NotOursError(f"{UNIT} is started with {_FLAG}", addition)
+    if text is None or DAEMON in ours:
+        everything = [*listed, *missing]
+        overlay.put(DAEMON, json.dumps({_KEY: everything}, indent=2) + "\n", RELOAD)
+        return
+    edit = next(_edits(text, missing), None)
+    if edit is None:
+        raise NotOursError(f"{DAEMON} cannot be changed", f'"{_KEY}": {json.dumps(missing)}\n')
+    overlay.edit(DAEMON, edit, RELOAD)
+
+
+def _edits(text: str, hosts: Sequence[str]) -> Iterator[SpliceEdit]:
+    """Ways of adding to the list; each reads as it should."""
+    tree: dict[str, Any] = json.loads(text)
+    known = tree.get(_KEY, [])
+    items = ", ".join(json.dumps(host) for host in hosts)
+    for found in re.finditer(rf'"{_KEY}"\s*:\s*\[', text):
+        comma = ", " if known else ""
+        yield from _reading(text, found[0], f"{found[0]}{items}{comma}", tree, [*hosts, *known])
+    if _KEY not in tree:
+        comma = "," if tree else "\n"
+        new = f'{{\n  "{_KEY}": [{items}]{comma}'
+        yield from _reading(text, "{", new, tree, list(hosts))
+
+
+def _reading(
+    text: str, old: str, new: str, tree: dict[str, Any], hosts: list[str]
+) -> Iterator[SpliceEdit]:
+    edit = SpliceEdit(((old, new),))
+    try:
+        if not text.count(new) and json.loads(edit.apply(text)) == {**tree, _KEY: hosts}:
+            yield edit
+    except ValueError:
+        return
+
+
+def _listed(text: str | None) -> list[str]:
+    if not text or not text.strip():
+        return []
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise ShimError(f"{DAEMON}: not JSON: {error}") from error
+    listed = tree.get(_KEY, []) if isinstance(tree, dict) else None
+    if not isinstance(listed, list):
+        raise ShimError(f"{DAEMON}: `{_KEY}`: a list expected")
+    return [each for each in listed if isinstance(each, str)]
+
+
+def _flagged(root: Root) -> list[str]:
+    """Hosts that the unit gives as flags."""
+    unit = unitfile.read_service(root, UNIT)
+    words = [] if unit is None else unit.arguments(unit.environment)
+    found = [word.partition("=")[2] for word in words if word.startswith(f"{_FLAG}=")]
+    return found + [after for word, after in pairwise(words) if word == _FLAG]

@@ -1,0 +1,147 @@
+"""Which runtime the node has, and where that keeps what it is told of registries."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+
+from shimcore.errors import ShimError
+from shimcore.runtime.containerd import DEFAULT_FILE, Release, release_in
+from shimcore.systemd import unitfile
+from shimcore.systemd.root import Root
+
+
+class Kind(StrEnum):
+    """A runtime as it is set up."""
+
+    CONTAINERD = "containerd"
+    CRIO = "CRI-O"
+    DOCKER = "docker with cri-dockerd"
+    K3S = "k3s"
+    RKE2 = "RKE2"
+    MICROK8S = "MicroK8s"
+    K0S = "k0s"
+
+
+MICROK8S_ARGUMENTS = "/var/snap/microk8s/current/args"
+# (part of the socket's path, a directory where it is installed, kind); the first counts. k3s
+# and RKE2 have the same socket.
+_SIGNS = (
+    ("/run/k3s/", "/var/lib/rancher/rke2", Kind.RKE2),
+    ("/run/k3s/", "/var/lib/rancher/k3s", Kind.K3S),
+    ("/microk8s/", MICROK8S_ARGUMENTS, Kind.MICROK8S),
+    ("/run/k0s/", "/var/lib/k0s", Kind.K0S),
+    ("crio.sock", "/etc/crio", Kind.CRIO),
+    ("dockerd.sock", "", Kind.DOCKER),
+    ("docker", "", Kind.DOCKER),
+)
+_UNITS = {
+    Kind.CONTAINERD: "containerd.service",
+    Kind.MICROK8S: "snap.microk8s.daemon-containerd.service",
+}
+_PROGRAMS = ("/usr/bin/containerd", "/usr/local/bin/containerd", "/bin/containerd")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The process behind the runtime's socket."""
+
+    command: tuple[str, ...]
+    program: str
+    """Where its program can be read."""
+
+
+def running(runtime_socket: str) -> Running | None:
+    """The process that listens on a unix socket (unix(7), SO_PEERCRED); None for none."""
+    size = struct.calcsize("3i")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            probe.connect(runtime_socket)
+            peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        pid = struct.unpack("3i", peer)[0]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    return Running(tuple(words[:-1]), f"/proc/{pid}/exe")
+
+
+def kind_of(root: Root, runtime_socket: str | None) -> Kind:
+    """The kind of the runtime; by its files where no socket is known."""
+    for part, directory, kind in _SIGNS:
+        if runtime_socket is None:
+            there = bool(directory) and root.exists(directory)
+        elif part == "/run/k3s/" and kind is Kind.RKE2:
+            there = part in runtime_socket and root.exists(directory)
+        else:
+            there = part in runtime_socket
+        if there:
+            return kind
+    return Kind.CONTAINERD
+
+
+def unit_of(kind: Kind) -> str:
+    """The unit of a containerd."""
+    return _UNITS.get(kind, _UNITS[Kind.CONTAINERD])
+
+
+def config_file(root: Root, kind: Kind, process: Running | None) -> str:
+    """The configuration file that containerd is started with."""
+    command = _command(root, kind, process)
+    if named := _flag(command):
+        return named
+    if kind is Kind.MICROK8S:
+        return f"{MICROK8S_ARGUMENTS}/containerd.toml"
+    return DEFAULT_FILE
+
+
+def release(root: Root, kind: Kind, process: Running | None) -> Release | None:
+    """The release of containerd by its program; None where there is none to be read."""
+    if process is not None:
+        return _release_in(Path(process.program))
+    for path in (*_command(root, kind, None)[:1], *_PROGRAMS):
+        if path.startswith("/") and root.exists(path):
+            return _release_in(root.host(path))
+    return None
+
+
+def _command(root: Root, kind: Kind, process: Running | None) -> Sequence[str]:
+    """How it was started, or is going to be."""
+    if process is not None:
+        return process.command if _is_containerd(process) else ()
+    try:
+        unit = unitfile.read_service(root, unit_of(kind))
+    except ShimError:
+        return ()
+    return unit.arguments(unit.environment) if unit is not None else ()
+
+
+def _is_containerd(process: Running) -> bool:
+    return bool(process.command) and os.path.basename(process.command[0]).startswith("containerd")
+
+
+def _flag(command: Sequence[str]) -> str:
+    """The file of `-c FILE`, `--config FILE` or `--config=FILE`."""
+    for word, after in pairwise((*command, "")):
+        name, equals, value = word.partition("=")
+        if name in {"-c", "--config", "-config"}:
+            return value if equals else after
+    return ""
+
+
+def _release_in(program: Path) -> Release | None:
+    with (
+        contextlib.suppress(OSError, ValueError),
+        program.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
+    ):
+        return release_in(text)
+    return None

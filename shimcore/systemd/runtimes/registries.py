@@ -1,0 +1,82 @@
+"""The registries of a configuration that the runtime has to be told of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from shimcore.config import Registry
+from shimcore.config.load import attempt
+from shimcore.errors import ConfigError, ShimError
+from shimcore.runtime.containerd import Wanted
+from shimcore.runtime.containerd.route import is_loopback
+from shimcore.systemd.root import Root
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A registry that the runtime's defaults do not reach."""
+
+    wanted: Wanted
+    address: str
+    """Its URL."""
+    ca_file: str = ""
+    """Where its authorities are; "" for none of its own."""
+
+    @property
+    def host(self) -> str:
+        """As it stands in names of images."""
+        return self.wanted.host
+
+    @property
+    def is_http(self) -> bool:
+        """Whether it speaks plain http."""
+        return self.wanted.scheme == "http"
+
+    @property
+    def is_insecure(self) -> bool:
+        """Whether a runtime that has one word for both has to take anything."""
+        return self.is_http or self.wanted.skip_verify
+
+
+def to_tell(root: Root, config_file: str) -> list[Told]:
+    """Those in the configuration file, in order of priority. Raises ShimError."""
+    contents = None if root.is_machine else _Contents(root)
+    outcome = attempt(config_file, kept=contents).outcome
+    if isinstance(outcome, ConfigError):
+        raise outcome
+    told = [_told(root, registry) for registry in outcome.registries]
+    return [each for each in told if each.wanted.needs_entry and not is_loopback(each.host)]
+
+
+def _told(root: Root, registry: Registry) -> Told:
+    https = registry.scheme == "https"
+    ca_file = registry.ca_file or "" if https and not registry.insecure_skip_verify else ""
+    ca = root.text(ca_file) or "" if ca_file else ""
+    skip = https and registry.insecure_skip_verify
+    return Told(Wanted(registry.scheme, registry.host, ca, skip), registry.address, ca_file)
+
+
+class _Contents(Mapping[str, bytes]):
+    """The files of an unpacked image."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def __getitem__(self, path: str) -> bytes:
+        text = self._root.text(path)
+        if text is None:
+            raise ShimError(f"{path}: no such file in {self._root.directory}")
+        return text.encode()
+
+    def __contains__(self, path: object) -> bool:
+        return True
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0

@@ -1,0 +1,86 @@
+"""Having the runtime read its changed files, and taking them back if it does not come up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from shimcore.errors import RuntimeUnavailableError, ShimError
+from shimcore.systemd.changes import Change
+from shimcore.systemd.entries import Entry, write
+from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import ServiceControl
+
+ANSWER_TIMEOUT_S = 30.0
+"""How long a restarted runtime has for its first answer over CRI."""
+
+Answers = Callable[[str], bool]
+
+
+def cri_answers(runtime_socket: str) -> bool:
+    """Whether the runtime says its version over CRI within the time."""
+    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - grpc is slow to import
+    from shimcore.runtime.errors import RuntimeCallError  # noqa: PLC0415
+    from shimcore.runtime.patience import retried  # noqa: PLC0415
+
+    async def ask() -> None:
+        async with RuntimeClient(runtime_socket) as client:
+            await client.version(5)
+
+    def may_pass(error: BaseException) -> bool:
+        return isinstance(error, (RuntimeUnavailableError, RuntimeCallError))
+
+    try:
+        asyncio.run(retried(ask, may_pass, ANSWER_TIMEOUT_S, lambda _: None))
+    except (RuntimeUnavailableError, RuntimeCallError):
+        return False
+    return True
+
+
+def reread(control: ServiceControl, changes: Sequence[Change], *, now: bool) -> Iterator[str]:
+    """Do what each change needs; yields a line for each thing done. Raises ShimError."""
+    for then in dict.fromkeys(change.then for change in changes if change.then):
+        verb, unit = then.split(" ")
+        if not control.is_active(unit):
+            yield f"{unit} will read its new configuration when it is started"
+        elif not now:
+            yield f"{unit} reads its new configuration after: systemctl {then}"
+        else:
+            control.run(verb, unit)
+            yield f"{unit} {verb}ed: it knows the registries"
+
+
+def reread_or_take_back(
+    root: Root,
+    control: ServiceControl,
+    changes: Sequence[Change],
+    before: Mapping[str, Entry | None],
+    answers: Callable[[], bool],
+) -> Iterator[str]:
+    """As `reread` at once; a runtime that does not answer afterwards gets its files back.
+
+    `before` has what was there. Raises ShimError then.
+    """
+    restarted = [
+        change.then.split(" ")[1]
+        for change in changes
+        if change.then.startswith("restart ") and control.is_active(change.then.split(" ")[1])
+    ]
+    failure = ""
+    try:
+        yield from reread(control, changes, now=True)
+    except ShimError as error:
+        failure = str(error)
+    if not restarted or (not failure and answers()):
+        if failure:
+            raise ShimError(failure)
+        return
+    for path, entry in before.items():
+        write(root, path, entry)
+    unit = restarted[0]
+    control.run("restart", unit)
+    raise ShimError(
+        f"{unit} did not answer over CRI within {ANSWER_TIMEOUT_S:.0f} s with its new "
+        f"configuration{f' ({failure})' if failure else ''}; {', '.join(before)} "
+        "is as it was, and it was started again; kubelet is as it was"
+    )

@@ -1,0 +1,73 @@
+"""`doctor` as a command, before a real shim."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shimcore.demo.registry import DemoRegistry
+from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal
+from tests.support.serving import ServeProcess, serving
+
+PAUSE = "registry.k8s.io/pause:3.9"
+
+
+@pytest.fixture
+async def shim(tmp_path: Path) -> AsyncIterator[ServeProcess]:
+    """One before a hub with a login that has what a node needs."""
+    runtime = StandInRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller())
+    async with runtime, DemoRegistry(users=USERS, auth="basic") as hub:
+        hub.add_image("pause", "3.9")
+        hub.add_image("library/web", "v1")
+        async with serving(
+            tmp_path, runtime.socket_path, address=hub.address, auth=AUTH, sandboxImage=PAUSE
+        ) as process:
+            yield process
+
+
+async def test_all_is_well_and_a_pull_proves_it(shim: ServeProcess) -> None:
+    """Status 0 with the fixed keys; the image comes through the shim."""
+    ran = await run("-f", str(shim.file), "doctor", "--pull", "web:v1", "-o", "json")
+    found = json.loads(ran.out)
+    assert ran.status == 0, ran.out
+    assert all(set(one) == {"check", "result", "detail", "mend"} for one in found)
+    results = {one["check"]: one["result"] for one in found}
+    assert results["socket"] == results["runtime"] == results["pull web:v1"] == "PASS"
+    assert results["pause image"] == "PASS"
+
+
+async def test_a_failure_is_status_1(shim: ServeProcess) -> None:
+    """An image that no registry has: its pull fails, with what each registry said."""
+    ran = await run("-f", str(shim.file), "doctor", "--pull", "127.0.0.1:9/none:v1")
+    assert ran.status == 1
+    (line,) = [line for line in ran.out.splitlines() if "pull 127.0.0.1:9/none:v1" in line]
+    assert line.startswith("FAIL")
+
+
+async def test_without_a_shim_or_a_file(tmp_path: Path) -> None:
+    """What is missing is named; nothing ends in a traceback."""
+    process = ServeProcess(tmp_path, tmp_path / "runtime.sock")
+    down = await run("-f", str(process.file), "doctor")
+    assert down.status == 1
+    assert "nothing listens at" in down.out
+    gone = await run("-f", str(tmp_path / "none.yaml"), "doctor", "-o", "yaml")
+    assert gone.status == 1
+    assert "or name the one that there is with -f FILE" in gone.out
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+async def test_screens(shim: ServeProcess, columns: int) -> None:
+    """Every line of a narrow terminal fits it, but for a word that is longer."""
+    shim.write_config(auth="admin:wrong")
+    ran = await run_on_terminal(columns, "-f", str(shim.file), "doctor")
+    print(ran.plain)
+    assert ran.status == 1
+    words = " ".join(ran.plain.split())
+    assert "FAIL" in words
+    assert "mend: put the right login for it into" in words
+    long = [line for line in ran.plain.splitlines() if len(line.rstrip()) > columns]
+    assert all(len(line.split()) <= 2 for line in long), long

@@ -1,0 +1,371 @@
+"""Faults injected one at a time: what `doctor` calls each of them, and how it is mended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from shimcore.daemon.asking import Condition
+from shimcore.demo.registry import DemoRegistry
+from shimcore.doctor import Finding, Result, cluster, examine
+from shimcore.doctor.check import Check
+from shimcore.runtime.errors import StatusCode
+from tests.support.doctor import CONTAINERD, SHIM, USERS, World, world
+from tests.support.tls import PrivateCA
+
+FAIL, WARN = Result.FAIL, Result.WARN
+PULL = "ImageService/PullImage"
+KUBELET = "/var/lib/kubelet/config.yaml"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: how it is made, the check that names it, and words of its detail and its mend."""
+
+    name: str
+    make: Callable[[World], object]
+    check: str
+    words: str
+    mend: str
+    result: Result = FAIL
+    pull: str = ""
+    keys: dict[str, object] = field(default_factory=dict)
+
+
+def _file(path: str, text: str) -> Callable[[World], None]:
+    return lambda node: node.put(path, text)
+
+
+def _pull_fails(text: str) -> Callable[[World], None]:
+    return lambda node: node.fails(PULL, StatusCode.UNKNOWN, text)
+
+
+def _nothing(_: World) -> None:
+    """The keys of the configuration are the fault."""
+
+
+def _bare(node: World) -> None:
+    for method in ("Version", "Status"):
+        node.fails(f"RuntimeService/{method}", StatusCode.UNIMPLEMENTED, "unknown service")
+
+
+def _state(condition: Condition, why: str) -> Callable[[World], None]:
+    def make(node: World) -> None:
+        node.condition, node.detail = condition, (why,)
+        node.facts |= {"serving": False, "starting": why}
+
+    return make
+
+
+def _breaker(node: World) -> None:
+    told = {"address": node.hub.address, "usable": False, "state": "down", "reason": "proxy"}
+    node.facts["registries"] = [told]
+
+
+def _second(node: World) -> None:
+    node.shim_socket, node.status_error = "/nowhere", "admin socket: permission denied"
+
+
+def _clock(node: World) -> None:
+    node.node()
+    year = time.time() + 365 * 86_400
+    os.utime(node.file, (year, year))
+
+
+def _unreadable(node: World) -> None:
+    node.file.mkdir()
+
+
+def _no_pause(node: World) -> None:
+    node.keys |= {"sandboxImage": "registry.k8s.io/pause:9.9", "fallback": "deny"}
+
+
+def _named(*hosts_toml: str, version: str = "1.6.20") -> Callable[[World], None]:
+    def make(node: World) -> None:
+        node.name("containerd", version)
+        node.keys["address"] = "http://sealos.hub:5000"
+        if hosts_toml:
+            config = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n'
+            node.put("/etc/containerd/config.toml", f'{config}config_path = "/etc/certs.d"\n')
+            node.put("/etc/certs.d/sealos.hub:5000/hosts.toml", hosts_toml[0])
+
+    return make
+
+
+WAY = "containerd's way to sealos.hub:5000"
+REGISTRY = "registry "
+FAULTS = (
+    Fault(
+        "hub down", _nothing, REGISTRY, "refused", "curl", keys={"address": "http://127.0.0.1:9"}
+    ),
+    Fault("DNS", _nothing, REGISTRY, "", "curl", keys={"address": "http://no.such.hub.invalid:5"}),
+    Fault("wrong password", _nothing, REGISTRY, "", "right login", keys={"auth": "admin:wrong"}),
+    Fault("no login", _nothing, REGISTRY, "", "wants a login", keys={"auth": None}),
+    Fault("breaker open", _breaker, REGISTRY, "to the shim it is down", "proxy"),
+    Fault("config_path unset", _named(), WAY, "config_path is not set", "config_path ="),
+    Fault("config_path taken as one", _named(version="2.4.2"), WAY, "one directory", "version = 3"),
+    Fault("hosts.toml refused", _named('server = "x"\n'), WAY, "refuses", '[host."http://sealos'),
+    Fault("hosts.toml elsewhere", _named('[host."https://b"]\n'), WAY, "https", "/etc/certs.d/"),
+    Fault(
+        "kubelet rewired",
+        _file(KUBELET, f"containerRuntimeEndpoint: unix://{CONTAINERD}\n"),
+        "kubelet",
+        CONTAINERD,
+        "--wire-kubelet",
+    ),
+    Fault(
+        "kubelet's flag wins",
+        lambda node: node.kubelet(f"--container-runtime-endpoint={CONTAINERD}"),
+        "kubelet",
+        "running kubelet",
+        "--wire-kubelet",
+    ),
+    Fault(
+        "crictl elsewhere",
+        _file("/etc/crictl.yaml", f"runtime-endpoint: unix://{CONTAINERD}\n"),
+        "crictl",
+        CONTAINERD,
+        "--wire-kubelet",
+        WARN,
+    ),
+    Fault(
+        "socket missing",
+        _state(Condition.NOT_RUNNING, "nothing listens at /x"),
+        "socket",
+        "nothing listens",
+        "systemctl start",
+    ),
+    Fault(
+        "bypass",
+        _state(Condition.BYPASS, "does not start"),
+        "socket",
+        "does not start",
+        "journalctl",
+    ),
+    Fault(
+        "waiting", _state(Condition.STARTING, "waiting for /x"), "socket", "waiting for /x", "cri:"
+    ),
+    Fault("admin socket refused", _second, "socket", "permission denied", "root"),
+    Fault(
+        "command gone",
+        lambda node: (node.root.directory / "usr/bin/shim").unlink(),
+        "units",
+        "/usr/bin/shim",
+        "reinstall",
+    ),
+    Fault(
+        "runtime down",
+        _nothing,
+        "runtime",
+        "does not answer",
+        "start the runtime",
+        keys={"cri": "/nowhere/r.sock"},
+    ),
+    Fault("runtime without CRI", _bare, "runtime", "has no CRI", "disabled_plugins"),
+    Fault(
+        "pause image missing", _no_pause, "pause image", "no registry has it", "put it on the hub"
+    ),
+    Fault(
+        "config typo",
+        lambda node: setattr(node, "text", "adress: http://h\n"),
+        "configuration",
+        "adress",
+        "config check",
+    ),
+    Fault("unreadable file", _unreadable, "configuration", "", "config check"),
+    Fault("clock", _clock, "clock", "365 days behind", "set the clock"),
+    Fault(
+        "ConfigMap bad",
+        lambda node: node.kubernetes("watching", error="key x"),
+        "cluster source",
+        "key x",
+        "mend the ConfigMap",
+    ),
+    Fault(
+        "API server away",
+        lambda node: node.kubernetes("away", "no route"),
+        "cluster source",
+        "no route",
+        "API server",
+        WARN,
+    ),
+    Fault(
+        "watch forbidden",
+        lambda node: node.kubernetes("refused", "403"),
+        "cluster source",
+        "403",
+        "rbac.yaml",
+    ),
+    Fault(
+        "exclude",
+        _nothing,
+        "places of web:v1",
+        "exclude catches it",
+        "exclude",
+        WARN,
+        "web:v1",
+        {"exclude": ["docker.io/library/*"]},
+    ),
+    Fault(
+        "domains",
+        _nothing,
+        "places of web:v1",
+        "no registry serves it",
+        "domains",
+        WARN,
+        "web:v1",
+        {"hub": {"domains": ["quay.io"]}},
+    ),
+    Fault(
+        "deny",
+        _nothing,
+        "places of web:v1",
+        "fallback: deny",
+        "domains",
+        FAIL,
+        "web:v1",
+        {"hub": {"domains": ["quay.io"]}, "fallback": "deny"},
+    ),
+    Fault(
+        "blob missing",
+        _pull_fails("blob sha256:1: not found"),
+        "pull web:v1",
+        "not found",
+        "push the image anew",
+        FAIL,
+        "web:v1",
+    ),
+    Fault(
+        "wrong platform",
+        _pull_fails("no match for platform in manifest"),
+        "pull web:v1",
+        "platform",
+        "this node's platform",
+        FAIL,
+        "web:v1",
+    ),
+    Fault(
+        "disk full",
+        _pull_fails("write: no space left on device"),
+        "pull web:v1",
+        "no space",
+        "make room",
+        FAIL,
+        "web:v1",
+    ),
+    Fault(
+        "https for http at the runtime",
+        _pull_fails("http: server gave HTTP response to HTTPS"),
+        "pull web:v1",
+        "HTTPS",
+        "way to the registry",
+        FAIL,
+        "web:v1",
+    ),
+)
+
+
+def _finding(found: list[Finding], check: str) -> Finding:
+    for finding in found:
+        if finding.check.startswith(check) and finding.result is not Result.PASS:
+            return finding
+    raise AssertionError((check, found))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+async def test_a_fault_is_named_with_its_mend(tmp_path: Path, fault: Fault) -> None:
+    """One fault at a time: the check that names it, and a word of its mend."""
+    async with world(tmp_path) as node:
+        node.keys |= fault.keys
+        node.keys = {key: value for key, value in node.keys.items() if value is not None}
+        fault.make(node)
+        found = await node.examined(fault.pull)
+    finding = _finding(found, fault.check)
+    assert finding.result is fault.result, finding
+    assert fault.words in finding.detail
+    assert fault.mend in finding.mend
+    assert "s3cret" not in str(found)
+    assert "broke" not in str(found), found
+
+
+@pytest.mark.parametrize("how", ["unknown CA", "expired", "https for http", "http for https"])
+async def test_tls_faults(tmp_path: Path, how: str) -> None:
+    """What is wrong with a registry's TLS, and whether the scheme is."""
+    authority = PrivateCA(tmp_path)
+    tls = authority.issue("127.0.0.1", days_left=-3 if how == "expired" else 90).context()
+    async with world(tmp_path) as node, DemoRegistry(users=USERS, auth="basic", tls=tls) as hub:
+        node.keys["address"] = hub.address
+        if how == "expired":
+            node.keys["hub"] = {"caFile": str(authority.ca_file)}
+        elif how == "https for http":
+            node.keys["address"] = node.hub.address.replace("http://", "https://")
+        elif how == "http for https":
+            node.keys["address"] = hub.address.replace("https://", "http://")
+        finding = _finding(await node.examined(), REGISTRY)
+    mend = {"unknown CA": "caFile", "expired": "renew", "http for https": "https://"}
+    assert finding.result is FAIL
+    assert mend.get(how, "http://") in finding.mend
+
+
+def _hosts_toml(node: World) -> None:
+    config = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n'
+    node.put("/etc/containerd/config.toml", f'{config}config_path = "/etc/certs.d"\n')
+    node.put(f"/etc/certs.d/{node.hub.host}/hosts.toml", f'[host."{node.hub.address}"]\n')
+
+
+def _mirrors(node: World) -> None:
+    table = f'[plugins."io.containerd.grpc.v1.cri".registry.mirrors."{node.hub.host}"]\n'
+    text = f'version = 2\n{table}endpoint = ["{node.hub.address}"]\n'
+    node.put("/etc/containerd/config.toml", text)
+
+
+HEALTHY: dict[str, Callable[[World], object]] = {
+    "kubeadm": lambda node: node.kubelet(),
+    "kubelet by flag": lambda node: node.kubelet(f"--container-runtime-endpoint=unix://{SHIM}"),
+    "no kubelet": lambda node: (node.root.directory / KUBELET.lstrip("/")).unlink(),
+    "containerd 2.4": lambda node: node.name("containerd", "2.4.2"),
+    "Docker with cri-dockerd": lambda node: node.name("docker", "27.1.0"),
+    "CRI-O": lambda node: node.name("cri-o", "1.30.0"),
+    "another runtime": lambda node: node.name("stand-in", "1"),
+    "deny": lambda node: node.keys.update(fallback="deny"),
+    "hosts.toml": _hosts_toml,
+    "mirrors in config.toml": _mirrors,
+    "watched cluster": lambda node: node.kubernetes("watching"),
+}
+
+
+@pytest.mark.parametrize("layout", HEALTHY)
+async def test_a_healthy_layout_has_no_failure(tmp_path: Path, layout: str) -> None:
+    """What is well is not called broken."""
+    async with world(tmp_path) as node:
+        HEALTHY[layout](node)
+        found = await node.examined()
+    assert [one for one in found if one.result is FAIL] == []
+    (pause,) = [one for one in found if one.check == "pause image"]
+    assert pause.result is Result.PASS
+
+
+async def test_a_check_that_breaks_or_hangs_fails_alone(tmp_path: Path) -> None:
+    """The others go on."""
+
+    async def breaks(_: object) -> list[Finding]:
+        raise TypeError("a defect")
+
+    async def hangs(_: object) -> list[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    checks = (Check("broken", breaks), Check("hangs", hangs), Check("cluster", cluster.look))
+    async with world(tmp_path) as node:
+        found = await examine(node.node(), checks=checks, bound_s=0.2)
+    assert [(one.check, one.result) for one in found] == [
+        ("broken", FAIL),
+        ("hangs", FAIL),
+        ("cluster source", Result.PASS),
+    ]

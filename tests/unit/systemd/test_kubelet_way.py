@@ -1,0 +1,84 @@
+"""Whether kubelet's calls come to the shim, as its process has it or as its files say."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from shimcore.systemd.kubelet_way import Way, kubelet_way
+from tests.unit.systemd.machines import CONTAINERD, KUBEADM, KUBEADM_CONFIG, unpacked
+
+PATH = "/var/run/image-cri-shim.sock"
+SHIM = f"unix://{PATH}"
+OTHER = "unix:///run/other.sock"
+CONFIG = "/var/lib/kubelet/config.yaml"
+
+
+def _process(folder: Path, *arguments: str, age_s: float = 0) -> Path:
+    """A /proc with a kubelet that began so long ago."""
+    proc = folder / "proc"
+    (proc / "7").mkdir(parents=True)
+    words = "\0".join(("/usr/bin/kubelet", *arguments)) + "\0"
+    (proc / "7/cmdline").write_text(words)
+    ticks = int((1000 - age_s) * os.sysconf("SC_CLK_TCK"))
+    (proc / "7/stat").write_text(f"7 (kubelet) S {'0 ' * 18}{ticks} 0\n")
+    (proc / "uptime").write_text("1000.00 1.00\n")
+    return proc
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        (f"containerRuntimeEndpoint: {SHIM}\n", Way.WIRED),
+        ("containerRuntimeEndpoint: unix:///run/image-cri-shim.sock\n", Way.WIRED),
+        (f"containerRuntimeEndpoint: {CONTAINERD}\n", Way.NOT_WIRED),
+        (f"containerRuntimeEndpoint: {CONTAINERD}\nimageServiceEndpoint: {SHIM}\n", Way.WIRED),
+        (f"containerRuntimeEndpoint: {SHIM}\nimageServiceEndpoint: {OTHER}\n", Way.NOT_WIRED),
+        ("containerRuntimeEndpoint: {", Way.UNKNOWN),
+        (KUBEADM_CONFIG, Way.NO_KUBELET),
+    ],
+)
+def test_what_the_files_say(tmp_path: Path, text: str, way: Way) -> None:
+    """Without a process, the files; /var/run and /run are one place."""
+    root = unpacked(tmp_path, {CONFIG: text})
+    found = kubelet_way(root, PATH)
+    assert (found.way, found.running, found.stale) == (way, False, False)
+
+
+def test_flags_of_a_stopped_kubelet(tmp_path: Path) -> None:
+    """kubeadm's environment file gives a flag, which wins over the file."""
+    found = kubelet_way(unpacked(tmp_path, KUBEADM), PATH)
+    assert (found.way, found.endpoint) == (Way.NOT_WIRED, CONTAINERD)
+
+
+def test_no_kubelet_at_all(tmp_path: Path) -> None:
+    """A machine without one is no error."""
+    assert kubelet_way(unpacked(tmp_path, {}), PATH).way is Way.NO_KUBELET
+
+
+def test_the_process_wins_over_the_unit(tmp_path: Path) -> None:
+    """What runs was started before its unit changed."""
+    root = unpacked(tmp_path / "root", KUBEADM)
+    proc = _process(tmp_path, f"--container-runtime-endpoint={SHIM}")
+    found = kubelet_way(root, PATH, proc)
+    assert (found.way, found.endpoint, found.running) == (Way.WIRED, SHIM, True)
+
+
+def test_a_process_that_is_told_nothing_has_its_default(tmp_path: Path) -> None:
+    """containerd's socket: not the shim's."""
+    found = kubelet_way(unpacked(tmp_path / "root", {}), PATH, _process(tmp_path))
+    assert (found.way, found.endpoint) == (Way.NOT_WIRED, CONTAINERD)
+
+
+@pytest.mark.parametrize(("age_s", "stale"), [(900, True), (0, False)])
+def test_a_file_that_is_younger_than_the_process(tmp_path: Path, age_s: float, stale: bool) -> None:
+    """It has not been read."""
+    root = unpacked(tmp_path / "root", {CONFIG: f"containerRuntimeEndpoint: {SHIM}\n"})
+    written = time.time() - 60
+    os.utime(root.host(CONFIG), (written, written))
+    proc = _process(tmp_path, f"--config={CONFIG}", age_s=age_s)
+    found = kubelet_way(root, PATH, proc)
+    assert (found.way, found.stale) == (Way.WIRED, stale)
