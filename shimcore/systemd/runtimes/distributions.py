@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import yaml
@@ -28,6 +29,18 @@ READ_AT_START = {
     ),
 }
 _CERTS = "/etc/containerd/certs.d"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedKubelet:
+    """A kubelet without a unit of its own. Only its image service is pointed at the shim:
+
+    with another runtime endpoint these distributions start no containerd.
+    """
+
+    wired: bool
+    advice: str
+    """What to set, and what to restart then."""
 
 
 def wire_rancher(
@@ -70,40 +83,39 @@ def hosts_text(told: Told) -> str:
     return "\n".join(lines) + "\n"
 
 
-def kubelet_advice(root: Root, shim_socket: str) -> str:
-    """How kubelet is pointed at the shim where it is a part of a distribution; "" elsewhere.
-
-    Only its image service: with the whole endpoint these start no containerd of their own.
-    """
-    endpoint = f"unix://{shim_socket}"
-    for directory, text in (
+def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
+    """The kubelet of a distribution; None where there is none."""
+    flag = f"image-service-endpoint=unix://{shim_socket}"
+    for directory, file, how in (
         (
             "/var/lib/rancher/k3s",
-            f"k3s has kubelet inside: in /etc/rancher/k3s/config.yaml set "
-            f"`kubelet-arg: [image-service-endpoint={endpoint}]`, then systemctl restart k3s "
-            "(or k3s-agent)",
+            "/etc/rancher/k3s/config.yaml",
+            "k3s has kubelet inside: set `kubelet-arg: [{flag}]` in {file}, "
+            "then systemctl restart k3s (agents: k3s-agent)",
         ),
         (
             "/var/lib/rancher/rke2",
-            f"RKE2 starts kubelet itself: in /etc/rancher/rke2/config.yaml set "
-            f"`kubelet-arg: [image-service-endpoint={endpoint}]`, then systemctl restart "
-            "rke2-server (or rke2-agent)",
+            "/etc/rancher/rke2/config.yaml",
+            "RKE2 starts kubelet itself: set `kubelet-arg: [{flag}]` in {file}, "
+            "then systemctl restart rke2-server (agents: rke2-agent)",
         ),
         (
             MICROK8S_ARGUMENTS,
-            f"MicroK8s has kubelet inside: in {MICROK8S_ARGUMENTS}/kubelet set "
-            f"--image-service-endpoint={endpoint}, then snap restart "
-            "microk8s.daemon-kubelite",
+            f"{MICROK8S_ARGUMENTS}/kubelet",
+            "MicroK8s has kubelet inside: add --{flag} to {file}, "
+            "then snap restart microk8s.daemon-kubelite",
         ),
         (
             "/var/lib/k0s",
-            f"k0s starts kubelet itself: start the worker with "
-            f'--kubelet-extra-args="--image-service-endpoint={endpoint}"',
+            "/etc/systemd/system/k0sworker.service",
+            'k0s starts kubelet itself: give k0s worker --kubelet-extra-args="--{flag}" in {file}, '
+            "then systemctl daemon-reload and restart k0sworker",
         ),
     ):
         if root.exists(directory):
-            return text
-    return ""
+            wired = flag in (root.text(file) or "")
+            return EmbeddedKubelet(wired, how.format(flag=flag, file=file))
+    return None
 
 
 def _config_path(section: str) -> str:
