@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from shimcore.errors import ShimError
+from shimcore.runtime.containerd import Release, Verdict, judge, read_settings, route
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
@@ -29,6 +30,7 @@ READ_AT_START = {
     ),
 }
 _CERTS = "/etc/containerd/certs.d"
+_K0S = "/etc/k0s/containerd.d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +62,31 @@ def wire_rancher(
     return overlay.changes()
 
 
-def refuse_k0s(told: Sequence[Told]) -> NoReturn:
-    """k0s takes parts of containerd's configuration from a folder, and restarts containerd."""
+def check_k0s(root: Root, told: Sequence[Told]) -> None:
+    """k0s takes parts of containerd's configuration from a folder, and restarts containerd.
+
+    Raises NotOursError until all that is needed is written.
+    """
+    if all(_is_told_k0s(root, each) for each in told):
+        return
     hosts = "\n".join(f"{_CERTS}/{each.host}/hosts.toml:\n{hosts_text(each)}" for each in told)
     part = "version = 2\n" + _config_path("io.containerd.grpc.v1.cri")
     newer = "version = 3\n" + _config_path("io.containerd.cri.v1.images")
     raise NotOursError(
         "k0s writes containerd's configuration itself, and is not changed",
-        f"/etc/k0s/containerd.d/image-cri-shim.toml (containerd 1.x):\n{part}\n"
+        f"{_K0S}/image-cri-shim.toml (containerd 1.x):\n{part}\n"
         f"or (containerd 2.x):\n{newer}\n{hosts}",
     )
+
+
+def _is_told_k0s(root: Root, told: Told) -> bool:
+    for name in root.names(_K0S):
+        if name.endswith(".toml"):
+            settings = read_settings(root, f"{_K0S}/{name}", Release.V1)
+            way = route(root, settings, told.host)
+            if judge(root, way, told.wanted) is Verdict.FITS:
+                return True
+    return False
 
 
 def hosts_text(told: Told) -> str:
