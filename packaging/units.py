@@ -18,17 +18,11 @@ from shimcore.systemd.units import (
     bypass_text,
     service_text,
     socket_text,
+    waiting,
 )
 
 COMMAND = "/usr/bin/image-cri-shim"
 SHIM = "/var/run/image-cri-shim.sock"
-
-
-def waiting(text: str, config_file: str) -> str:
-    """The unit, left alone by systemd until the configuration is there."""
-    if text.splitlines().count("[Unit]") != 1:
-        raise SystemExit("units.py: a unit without its section [Unit]")
-    return text.replace("[Unit]\n", f"[Unit]\nConditionPathExists={config_file}\n", 1)
 
 
 def write(folder: Path) -> None:

@@ -10,12 +10,13 @@ from pathlib import PurePosixPath
 
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS
-from shimcore.systemd import kubelet, record, units, wiring
+from shimcore.systemd import kubelet, packaged, record, unitfile, units, wiring
 from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import node
+from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.runtimes.rereading import (
     Answers,
     cri_answers,
@@ -110,9 +111,9 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     settings = _settings(request, values)
     wired: list[Change] = []
     endpoint = None
-    if request.wire_kubelet:
+    shim = values["shim"] or DEFAULT_SHIM
+    if request.wire_kubelet and not _is_wired_inside(root, _path("shim", shim)):
         found = kubelet.find(root, running_kubelet)
-        shim = values["shim"] or DEFAULT_SHIM
         endpoint = _runtime_of(found, shim)
         if filled or request.preview:
             wired = wiring.wire(root, found, _path("shim", shim))
@@ -150,7 +151,7 @@ def install(
     root = plan.root
     known = record.load(root)
     kept = known or Record()
-    if known is None and control is not None and read(root, f"{UNITS}/{SERVICE}"):
+    if known is None and control is not None and packaged.unit_path(root, UNITS, SERVICE):
         kept.was_active = control.is_active(SERVICE)
     socket_changes, service_changes = plan.concerns(SOCKET), plan.concerns(SERVICE)
     yield from _apply(plan, kept, plan.own)
@@ -270,16 +271,26 @@ def _path(key: str, value: str) -> str:
 def _own(
     request: Request, settings: UnitSettings, config: str | None, endpoint: str | None
 ) -> list[Change]:
-    changes = [
-        Change(f"{UNITS}/{SERVICE}", File(units.service_text(settings).encode())),
-        Change(f"{UNITS}/{SOCKET}", File(units.socket_text(settings).encode())),
-        Change(f"{UNITS}/{BYPASS}", File(units.bypass_text().encode())),
-        *(Change(path, Link(target)) for path, target in _ENABLED.items()),
-    ]
+    texts = {
+        SERVICE: units.service_text(settings),
+        SOCKET: units.socket_text(settings),
+        BYPASS: units.bypass_text(),
+    }
+    root = request.root
+    package = packaged.place_of(root, texts, request.config_file)
+    if package is not None:
+        known = record.load(root) or Record()
+        changes = packaged.changes(root, package, UNITS, texts, _ENABLED, known)
+    else:
+        changes = [
+            *(Change(f"{UNITS}/{name}", File(text.encode())) for name, text in texts.items()),
+            *(Change(path, Link(target)) for path, target in _ENABLED.items()),
+        ]
     if config is None:
         text = template(DEFAULT_SHIM, endpoint)
         changes.append(Change(request.config_file, File(text.encode(), 0o600)))
-    for path, text in request.completions.items():
+    completions = request.completions if package is None else {}  # the package has its own
+    for path, text in completions.items():
         changes.append(Change(path, File(text.encode()), optional=True))
     return changes
 
@@ -308,6 +319,16 @@ def _sockets(root: Root) -> dict[str, str]:
 def _others(root: Root, endpoint: str) -> bool:
     """Whether a runtime's socket is there that is not kubelet's."""
     return bool(set(_sockets(root)) - {root.real(_path("endpoint", endpoint))})
+
+
+def _is_wired_inside(root: Root, shim: str) -> bool:
+    """Whether a distribution's kubelet uses the shim. Raises ShimError where it has to be told."""
+    if unitfile.read_service(root, kubelet.UNIT) is not None:
+        return False
+    inside = embedded_kubelet(root, shim)
+    if inside is not None and not inside.wired:
+        raise ShimError(inside.advice)
+    return inside is not None
 
 
 def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:

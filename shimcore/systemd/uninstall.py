@@ -11,6 +11,7 @@ from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change
 from shimcore.systemd.entries import Entry, File, read, write
 from shimcore.systemd.install import UNITS
+from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.record import Record, Recorded
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.rereading import reread
@@ -93,9 +94,7 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
         control.run("daemon-reload")
         yield _kubelet(control)
     if control is not None:
-        there = [
-            unit for unit in (SOCKET, SERVICE, BYPASS) if read(root, f"{UNITS}/{unit}") is not None
-        ]
+        there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
         if there:
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
@@ -107,7 +106,7 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
     known.forget(root)
     if control is not None:
         control.run("daemon-reload")
-        if known.was_active and read(root, f"{UNITS}/{SERVICE}") is not None:
+        if known.was_active and unit_path(root, UNITS, SERVICE):
             control.run("start", SERVICE)
             yield f"{SERVICE} of before runs again"
 

@@ -67,6 +67,11 @@ def socket_text(settings: UnitSettings = UnitSettings()) -> str:
     return _SOCKET.format(socket=_plain(path))
 
 
+def waiting(text: str, config_file: str) -> str:
+    """The unit as a package has it: left alone by systemd until the configuration is there."""
+    return text.replace("[Unit]\n", f"[Unit]\nConditionPathExists={config_file}\n", 1)
+
+
 def _plain(text: str) -> str:
     """`%` doubled (systemd.unit(5), specifiers)."""
     if any(ord(character) < 32 or ord(character) == 127 for character in text):

@@ -29,6 +29,8 @@ DROP_IN = "99-image-cri-shim.conf"
 UNIT_DROP_IN = f"/etc/systemd/system/{UNIT}.d/{DROP_IN}"
 # From here `kubeadm upgrade` (1.32 and later) takes the endpoint into kubelet's configuration.
 KUBEADM_INSTANCE = "/var/lib/kubelet/instance-config.yaml"
+# In the command of a kubelet that minikube starts.
+_MINIKUBE = "/minikube/"
 _CRICTL_KEYS = ("runtime-endpoint", "image-endpoint")
 
 
@@ -71,6 +73,11 @@ def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
         yield _edit(root, path, FlagsEdit(endpoint, variable, old))
     changed = [flag for flag in in_unit if flag.value != endpoint]
     if kubelet.unit is not None and (changed or adds):
+        if _MINIKUBE in kubelet.unit.exec_start:
+            raise ShimError(
+                "minikube writes kubelet's unit anew at each start, with its version in it; wire "
+                f"it by: minikube start --extra-config=kubelet.{RUNTIME_FLAG[2:]}={endpoint}"
+            )
         yield _unit_drop_in(kubelet.unit, changed, adds, endpoint)
 
 

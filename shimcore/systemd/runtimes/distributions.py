@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
 from shimcore.errors import ShimError
+from shimcore.runtime.containerd import Release, Verdict, judge, read_settings, route
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
@@ -28,6 +30,19 @@ READ_AT_START = {
     ),
 }
 _CERTS = "/etc/containerd/certs.d"
+_K0S = "/etc/k0s/containerd.d"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedKubelet:
+    """A kubelet without a unit of its own. Only its image service is pointed at the shim:
+
+    with another runtime endpoint these distributions start no containerd.
+    """
+
+    wired: bool
+    advice: str
+    """What to set, and what to restart then."""
 
 
 def wire_rancher(
@@ -47,16 +62,31 @@ def wire_rancher(
     return overlay.changes()
 
 
-def refuse_k0s(told: Sequence[Told]) -> NoReturn:
-    """k0s takes parts of containerd's configuration from a folder, and restarts containerd."""
+def check_k0s(root: Root, told: Sequence[Told]) -> None:
+    """k0s takes parts of containerd's configuration from a folder, and restarts containerd.
+
+    Raises NotOursError until all that is needed is written.
+    """
+    if all(_is_told_k0s(root, each) for each in told):
+        return
     hosts = "\n".join(f"{_CERTS}/{each.host}/hosts.toml:\n{hosts_text(each)}" for each in told)
     part = "version = 2\n" + _config_path("io.containerd.grpc.v1.cri")
     newer = "version = 3\n" + _config_path("io.containerd.cri.v1.images")
     raise NotOursError(
         "k0s writes containerd's configuration itself, and is not changed",
-        f"/etc/k0s/containerd.d/image-cri-shim.toml (containerd 1.x):\n{part}\n"
+        f"{_K0S}/image-cri-shim.toml (containerd 1.x):\n{part}\n"
         f"or (containerd 2.x):\n{newer}\n{hosts}",
     )
+
+
+def _is_told_k0s(root: Root, told: Told) -> bool:
+    for name in root.names(_K0S):
+        if name.endswith(".toml"):
+            settings = read_settings(root, f"{_K0S}/{name}", Release.V1)
+            way = route(root, settings, told.host)
+            if judge(root, way, told.wanted) is Verdict.FITS:
+                return True
+    return False
 
 
 def hosts_text(told: Told) -> str:
@@ -70,40 +100,39 @@ def hosts_text(told: Told) -> str:
     return "\n".join(lines) + "\n"
 
 
-def kubelet_advice(root: Root, shim_socket: str) -> str:
-    """How kubelet is pointed at the shim where it is a part of a distribution; "" elsewhere.
-
-    Only its image service: with the whole endpoint these start no containerd of their own.
-    """
-    endpoint = f"unix://{shim_socket}"
-    for directory, text in (
+def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
+    """The kubelet of a distribution; None where there is none."""
+    flag = f"image-service-endpoint=unix://{shim_socket}"
+    for directory, file, how in (
         (
             "/var/lib/rancher/k3s",
-            f"k3s has kubelet inside: in /etc/rancher/k3s/config.yaml set "
-            f"`kubelet-arg: [image-service-endpoint={endpoint}]`, then systemctl restart k3s "
-            "(or k3s-agent)",
+            "/etc/rancher/k3s/config.yaml",
+            "k3s has kubelet inside: set `kubelet-arg: [{flag}]` in {file}, "
+            "then systemctl restart k3s (agents: k3s-agent)",
         ),
         (
             "/var/lib/rancher/rke2",
-            f"RKE2 starts kubelet itself: in /etc/rancher/rke2/config.yaml set "
-            f"`kubelet-arg: [image-service-endpoint={endpoint}]`, then systemctl restart "
-            "rke2-server (or rke2-agent)",
+            "/etc/rancher/rke2/config.yaml",
+            "RKE2 starts kubelet itself: set `kubelet-arg: [{flag}]` in {file}, "
+            "then systemctl restart rke2-server (agents: rke2-agent)",
         ),
         (
             MICROK8S_ARGUMENTS,
-            f"MicroK8s has kubelet inside: in {MICROK8S_ARGUMENTS}/kubelet set "
-            f"--image-service-endpoint={endpoint}, then snap restart "
-            "microk8s.daemon-kubelite",
+            f"{MICROK8S_ARGUMENTS}/kubelet",
+            "MicroK8s has kubelet inside: add --{flag} to {file}, "
+            "then snap restart microk8s.daemon-kubelite",
         ),
         (
             "/var/lib/k0s",
-            f"k0s starts kubelet itself: start the worker with "
-            f'--kubelet-extra-args="--image-service-endpoint={endpoint}"',
+            "/etc/systemd/system/k0sworker.service",
+            'k0s starts kubelet itself: give k0s worker --kubelet-extra-args="--{flag}" in {file}, '
+            "then systemctl daemon-reload and restart k0sworker",
         ),
     ):
         if root.exists(directory):
-            return text
-    return ""
+            wired = flag in (root.text(file) or "")
+            return EmbeddedKubelet(wired, how.format(flag=flag, file=file))
+    return None
 
 
 def _config_path(section: str) -> str:

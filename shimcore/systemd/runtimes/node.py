@@ -40,8 +40,8 @@ _SIGNS = (
     ("/microk8s/", MICROK8S_ARGUMENTS, Kind.MICROK8S),
     ("/run/k0s/", "/var/lib/k0s", Kind.K0S),
     ("crio.sock", "/etc/crio", Kind.CRIO),
-    ("dockerd.sock", "", Kind.DOCKER),
-    ("docker", "", Kind.DOCKER),
+    ("cri-dockerd", "/usr/bin/cri-dockerd", Kind.DOCKER),
+    ("dockershim", "/usr/local/bin/cri-dockerd", Kind.DOCKER),
 )
 _UNITS = {
     Kind.CONTAINERD: "containerd.service",
@@ -78,7 +78,7 @@ def kind_of(root: Root, runtime_socket: str | None) -> Kind:
     """The kind of the runtime; by its files where no socket is known."""
     for part, directory, kind in _SIGNS:
         if runtime_socket is None:
-            there = bool(directory) and root.exists(directory)
+            there = root.exists(directory)
         elif part == "/run/k3s/" and kind is Kind.RKE2:
             there = part in runtime_socket and root.exists(directory)
         else:
@@ -105,7 +105,7 @@ def config_file(root: Root, kind: Kind, process: Running | None) -> str:
 
 def release(root: Root, kind: Kind, process: Running | None) -> Release | None:
     """The release of containerd by its program; None where there is none to be read."""
-    if process is not None:
+    if process is not None and _is_containerd(process):
         return _release_in(Path(process.program))
     for path in (*_command(root, kind, None)[:1], *_PROGRAMS):
         if path.startswith("/") and root.exists(path):

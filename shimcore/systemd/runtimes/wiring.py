@@ -46,7 +46,8 @@ def wire_runtime(
         changes = distributions.wire_rancher(root, kind, told, ours)
         return RuntimeWiring(changes, [distributions.READ_AT_START[kind]] if changes else [])
     if kind is Kind.K0S:
-        distributions.refuse_k0s(told)
+        distributions.check_k0s(root, told)
+        return RuntimeWiring()
     return RuntimeWiring(containerd.wire(root, _containerd(root, kind, process), told, ours))
 
 

@@ -58,8 +58,10 @@ def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     )
 
 
-def issue_certificate(directory: Path, *, days: int = 30) -> Certificate:
-    """A server certificate for 127.0.0.1 and localhost, signed by a CA of its own."""
+def issue_certificate(
+    directory: Path, *, days: int = 30, ip: str = "127.0.0.1", name: str = "localhost"
+) -> Certificate:
+    """A server certificate for an address and a name, signed by a CA of its own."""
     directory.mkdir(parents=True, exist_ok=True)
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = (
@@ -69,7 +71,7 @@ def issue_certificate(directory: Path, *, days: int = 30) -> Certificate:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False)
         .sign(ca_key, hashes.SHA256())
     )
-    hosts = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    hosts = [x509.IPAddress(ipaddress.ip_address(ip)), x509.DNSName(name)]
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     leaf = (
         _builder("e2e registry", "e2e root", days)

@@ -469,9 +469,13 @@ class TestDistributions:
             do(root)
 
     def test_k0s(self, tmp_path: Path) -> None:
-        """Named, with the files to write."""
+        """Named, with the files to write; when they are there the rest goes on."""
         root = node(tmp_path, {"/var/lib/k0s/x": ""})
         with pytest.raises(NotOursError, match="k0s") as refused:
             do(root)
         assert "/etc/k0s/containerd.d/image-cri-shim.toml" in refused.value.addition
         assert f'[host."http://{HUB}"]' in refused.value.addition
+        parts = refused.value.addition.partition(f"{HOSTS}:\n")
+        part = parts[0].split("\n", 1)[1].partition("\n\n")[0]
+        unpacked(tmp_path, {"/etc/k0s/containerd.d/image-cri-shim.toml": part, HOSTS: parts[2]})
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []

@@ -1,0 +1,58 @@
+"""docs/install.md says what the code knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shimcore.runtime.containerd import (
+    DEFAULT_FILE,
+    Release,
+    Verdict,
+    Wanted,
+    judge,
+    read_settings,
+    route,
+)
+from shimcore.systemd.runtimes.distributions import embedded_kubelet
+from tests.support.tls import PrivateCA
+from tests.unit.systemd.machines import unpacked
+
+MANUAL = (Path(__file__).parents[3] / "docs" / "install.md").read_text()
+HTTP, HTTPS, V2, V3 = re.findall(r"```toml\n(.*?)```", MANUAL, re.DOTALL)
+HUB = "sealos.hub:5000"
+
+
+@pytest.mark.parametrize(
+    ("config", "release"),
+    [
+        ("version = 2\n" + V2, Release.V1),
+        ("version = 2\n" + V2, Release.V2),
+        ("version = 3\n" + V3, Release.V2),
+    ],
+)
+def test_containerd_by_hand(tmp_path: Path, config: str, release: Release) -> None:
+    """Typed as they stand, the files lead to the hub."""
+    ca = PrivateCA(tmp_path).ca_file.read_text()
+    for text, wanted in ((HTTP, Wanted("http", HUB)), (HTTPS, Wanted("https", HUB, ca))):
+        hosts = f"/etc/containerd/certs.d/{HUB}/hosts.toml"
+        files = {DEFAULT_FILE: config, hosts: text, "/etc/image-cri-shim/ca.pem": ca}
+        root = unpacked(tmp_path / wanted.scheme, files)
+        settings = read_settings(root, DEFAULT_FILE, release)
+        assert judge(root, route(root, settings, HUB), wanted) is Verdict.FITS
+
+
+@pytest.mark.parametrize(
+    "directory",
+    ["/var/lib/rancher/k3s", "/var/lib/rancher/rke2", "/var/snap/microk8s/current/args"],
+)
+def test_kubelet_of_a_distribution(tmp_path: Path, directory: str) -> None:
+    """The command and the manual name the same file."""
+    inside = embedded_kubelet(
+        unpacked(tmp_path, {f"{directory}/x": ""}), "/var/run/image-cri-shim.sock"
+    )
+    assert inside is not None
+    file = next(word for word in re.findall(r"/[\w/.]+", inside.advice) if "/run/" not in word)
+    assert file.rstrip(",") in MANUAL

@@ -1,0 +1,169 @@
+"""Nodes that are set up in other ways: packages, distributions, more than one runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimcore.errors import ShimError
+from shimcore.systemd.command import command_path
+from shimcore.systemd.install import install, plan
+from shimcore.systemd.root import Root
+from shimcore.systemd.uninstall import plan_removal, uninstall
+from shimcore.systemd.units import (
+    BYPASS,
+    SERVICE,
+    SOCKET,
+    UnitSettings,
+    bypass_text,
+    service_text,
+    socket_text,
+    waiting,
+)
+from tests.unit.systemd.machines import (
+    CONFIG,
+    CONTAINERD,
+    FILLED,
+    KUBEADM,
+    SHIM,
+    NotedSystemd,
+    request,
+    tree,
+    unpacked,
+)
+
+COMMAND = "/usr/local/bin/image-cri-shim"
+PLACE = "/usr/lib/systemd/system"
+PACKAGE = {
+    f"{PLACE}/{SERVICE}": waiting(service_text(UnitSettings(command=COMMAND)), CONFIG),
+    f"{PLACE}/{SOCKET}": waiting(socket_text(), CONFIG),
+    f"{PLACE}/{BYPASS}": bypass_text(),
+}
+
+
+def do(root: Root, control: NotedSystemd | None = None, *, wire: bool = True) -> None:
+    list(install(plan(request(root, wire=wire)), control, now=True))
+
+
+class TestPackage:
+    def test_its_units_are_used(self, tmp_path: Path) -> None:
+        """No copies in /etc, and no completions beside its own; kubelet is wired, and back."""
+        root = unpacked(tmp_path, {**KUBEADM, CONFIG: FILLED, **PACKAGE})
+        before = tree(root)
+        control = NotedSystemd({"kubelet.service"})
+        do(root, control)
+        for unit in (SERVICE, SOCKET, BYPASS):
+            assert not root.exists(f"/etc/systemd/system/{unit}")
+        link = root.host(f"/etc/systemd/system/multi-user.target.wants/{SERVICE}", last=False)
+        assert str(link.readlink()) == f"{PLACE}/{SERVICE}"
+        assert not root.exists("/usr/local/share/fish")
+        assert f"start {SERVICE}" in control.asked
+        list(uninstall(plan_removal(root, CONFIG), control))
+        assert f"stop {SOCKET} {SERVICE} {BYPASS}" in control.asked
+        assert tree(root) == before
+
+    def test_an_enabled_unit_stays_as_it_is(self, tmp_path: Path) -> None:
+        """The package's own links are not changed."""
+        root = unpacked(tmp_path, {CONFIG: FILLED, **PACKAGE})
+        for target, unit in (("multi-user", SERVICE), ("sockets", SOCKET)):
+            link = root.host(f"/etc/systemd/system/{target}.target.wants/{unit}", last=False)
+            link.parent.mkdir(parents=True)
+            link.symlink_to(f"/lib/systemd/system/{unit}")
+        assert not plan(request(root, wire=False))
+
+    def test_copies_of_an_earlier_installation_go(self, tmp_path: Path) -> None:
+        """They would hide the package's units."""
+        root = unpacked(tmp_path, {CONFIG: FILLED})
+        do(root, wire=False)
+        unpacked(tmp_path, PACKAGE)
+        do(root, wire=False)
+        assert not root.exists(f"/etc/systemd/system/{SERVICE}")
+        list(uninstall(plan_removal(root, CONFIG), None))
+        assert set(tree(root)) == set(tree(unpacked(tmp_path, {CONFIG: FILLED, **PACKAGE})))
+
+    def test_other_settings_need_units_of_their_own(self, tmp_path: Path) -> None:
+        """Such as another socket."""
+        root = unpacked(tmp_path, {CONFIG: FILLED + "shim: /run/other.sock\n", **PACKAGE})
+        do(root, wire=False)
+        assert "/run/other.sock" in (root.text(f"/etc/systemd/system/{SOCKET}") or "")
+
+
+class TestKubeletElsewhere:
+    @pytest.mark.parametrize(
+        ("directory", "file", "said"),
+        [
+            ("/var/lib/rancher/k3s", "/etc/rancher/k3s/config.yaml", "systemctl restart k3s"),
+            ("/var/lib/rancher/rke2", "/etc/rancher/rke2/config.yaml", "rke2-server"),
+            (
+                "/var/snap/microk8s/current/args",
+                "/var/snap/microk8s/current/args/kubelet",
+                "snap restart",
+            ),
+            ("/var/lib/k0s", "/etc/systemd/system/k0sworker.service", "--kubelet-extra-args"),
+        ],
+    )
+    def test_distributions(self, tmp_path: Path, directory: str, file: str, said: str) -> None:
+        """What to set is said with the file's name; once it is set, the rest goes on."""
+        root = unpacked(tmp_path, {CONFIG: FILLED, f"{directory}/x": ""})
+        with pytest.raises(ShimError, match=said) as refused:
+            plan(request(root))
+        flag = f"image-service-endpoint={SHIM}"
+        assert flag in str(refused.value)
+        assert file in str(refused.value)
+        unpacked(tmp_path, {file: f"--{flag}\n"})
+        assert plan(request(root)).own
+
+    def test_minikube(self, tmp_path: Path) -> None:
+        """Its ExecStart has kubelet's version in it, and is not copied."""
+        drop_in = (
+            "[Service]\nExecStart=\nExecStart=/var/lib/minikube/binaries/v1.30.0/kubelet "
+            f"--config=/var/lib/kubelet/config.yaml --container-runtime-endpoint={CONTAINERD}\n"
+        )
+        files = {**KUBEADM, "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf": drop_in}
+        root = unpacked(tmp_path, {CONFIG: FILLED, **files})
+        with pytest.raises(ShimError, match="minikube start --extra-config=kubelet") as refused:
+            plan(request(root))
+        assert f"container-runtime-endpoint={SHIM}" in str(refused.value)
+
+
+class TestSeveralRuntimes:
+    @pytest.mark.parametrize(
+        ("others", "noted"),
+        [
+            ([], False),
+            (["/run/containerd/containerd.sock"], False),
+            (["/run/containerd/containerd.sock", "/run/crio/crio.sock"], True),
+            (["/run/crio/crio.sock"], True),
+        ],
+    )
+    def test_the_note_of_kubelets_endpoint(
+        self, tmp_path: Path, others: list[str], noted: bool
+    ) -> None:
+        """Only where another could be found."""
+        root = unpacked(tmp_path, {**KUBEADM, CONFIG: FILLED, **dict.fromkeys(others, "")})
+        notes = plan(request(root)).notes
+        assert any(f"set `cri: {CONTAINERD}`" in note for note in notes) == noted
+
+    def test_which_is_to_be_told(self, tmp_path: Path) -> None:
+        """Two of them, and nothing that names one; a socket of two paths is one."""
+        sockets = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"]
+        root = unpacked(tmp_path, {CONFIG: FILLED, **dict.fromkeys(sockets, "")})
+        with pytest.raises(ShimError, match="more than one runtime"):
+            plan(request(root, wire=False, runtime=True))
+        root.host(sockets[0]).unlink()
+        (tmp_path / "var").mkdir(exist_ok=True)
+        (tmp_path / "var/run").symlink_to("/run")
+        wired = plan(request(root, wire=False, runtime=True)).for_runtime
+        assert [each.then for each in wired] == ["reload crio.service"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/opt/shim-1.0/image-cri-shim", "/srv/venv/bin/image-cri-shim", "/usr/sbin/image-cri-shim"],
+)
+def test_the_command_of_an_image(tmp_path: Path, path: str) -> None:
+    """--root finds it where virtual environments and tarballs are."""
+    root = unpacked(tmp_path, {path: "#!/bin/sh\n"})
+    root.host(path).chmod(0o755)
+    assert command_path(root, "/nowhere") == path
