@@ -76,11 +76,13 @@ async def test_the_process_behind_the_socket_says_where_its_file_is(tmp_path: Pa
     file.write_text(V2)
     socket = tmp_path / "c.sock"
     command = program(tmp_path / "containerd", "exit 1")
-    serve = (
-        "import socket as s, sys; u = s.socket(s.AF_UNIX); u.bind(sys.argv[1]); u.listen(); input()"
+    serve = tmp_path / "serve.py"
+    serve.write_text(
+        "import socket as s, sys\n"
+        "u = s.socket(s.AF_UNIX); u.bind(sys.argv[1]); u.listen(); input()\n"
     )
     process = await asyncio.create_subprocess_exec(
-        command, "-c", serve, str(socket), f"--config={file}",
+        command, str(serve), str(socket), f"--config={file}",
         executable=sys.executable, stdin=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
