@@ -43,7 +43,10 @@ def pull(
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option("-j", "--jobs", min=1, max=64, help="How many to pull at a time.")
+        int,
+        typer.Option(
+            "-j", "--jobs", min=1, max=64, metavar="N", help="How many to pull at a time."
+        ),
     ] = JOBS,
     output: OutputOption = Output.TABLE,
 ) -> None:
