@@ -62,11 +62,27 @@ def status_of(command: Callable[[], object]) -> int:
 
 
 def say(text: str) -> None:
-    """One line on standard error, whatever line breaks came with it."""
+    """One line on standard error, whatever line breaks came with it.
+
+    On a terminal, a line that is too long for it is broken between words.
+    """
+    line = "image-cri-shim: " + " ".join(text.split())
+    if sys.stderr.isatty():
+        line = _broken(line)
     try:
-        print("image-cri-shim: " + " ".join(text.split()), file=sys.stderr)
+        print(line, file=sys.stderr)
     except BrokenPipeError:
         return  # nobody reads it
+
+
+def _broken(line: str) -> str:
+    import shutil  # noqa: PLC0415 - for a person who reads it, and not for `serve` in a unit
+    import textwrap  # noqa: PLC0415
+
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _remedy(source: str) -> str:

@@ -136,6 +136,8 @@ def _line(step: Step, *, lines: bool) -> None:
 def said(step: Step) -> str:
     """A line on an image that was pulled."""
     source = f" from {step.registry}" if step.registry else ""
+    if step.total_bytes:
+        source += f", {render.amount(step.total_bytes, None)},"
     time = render.duration(step.elapsed_s * 1000)
     return f"pulled {render.printable(step.image)}{source} in {time}"
 
