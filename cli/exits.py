@@ -33,8 +33,7 @@ def reported(*, bad_config: int = BAD_CONFIG) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        for line in describe(error):
-            say(line)
+        _point_out(error)
         raise typer.Exit(bad_config) from error
     except ShimError as error:
         say(str(error))
@@ -44,6 +43,14 @@ def reported(*, bad_config: int = BAD_CONFIG) -> Iterator[None]:
 def describe(error: ConfigError) -> list[str]:
     """A line for each fault of a configuration, with what to do where there is none at all."""
     return [f"{error.source}: {fault}{_remedy(error.source)}" for fault in error.faults]
+
+
+def _point_out(error: ConfigError) -> None:
+    """Say each fault, and show where in the file it is."""
+    for fault, line in zip(error.faults, describe(error), strict=True):
+        say(line)
+        for pointing in fault.place.pointing() if fault.place else ():
+            print(pointing, file=sys.stderr)
 
 
 def status_of(command: Callable[[], object]) -> int:
