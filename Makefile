@@ -79,7 +79,7 @@ completions-check: venv ## Fail when completions/ is not what the command line s
 PACKAGED := $(shell find cli shimcore completions packaging contrib/systemd -type f \
 	-not -name '*.py[co]') pyproject.toml constraints.txt LICENSE README.md CHANGELOG.md
 
-dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb and .tar.gz in dist/
+dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb, .rpm and .tar.gz in dist/
 
 dist/image-cri-shim-SHA256SUMS: $(PACKAGED)
 	PYTHON=$(PYTHON) packaging/build

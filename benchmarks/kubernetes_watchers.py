@@ -212,7 +212,7 @@ def main() -> None:
     # Both ends share one core here: a late answer says nothing of a server.
     vars(kubernetes_api).update(ANSWER_S=3600.0, _TIMEOUT=None)
     # Nor is a file that is the same for all read a thousand times.
-    vars(kubernetes_api)["_kubeconfig"] = functools.cache(kubernetes_api._kubeconfig)
+    vars(kubernetes_api)["read_kubeconfig"] = functools.cache(kubernetes_api.read_kubeconfig)
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=FastLoop) as runner:
         phases = runner.run(simulate(arguments.nodes, Path(folder)))
     if arguments.json:

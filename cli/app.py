@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from cli.help_pages import HelpedCommand, HelpedGroup
 from cli.main import COMMANDS
 from cli.options import FirstFileOption
 from shimcore import __version__
 
 app = typer.Typer(
     name="image-cri-shim",
+    cls=HelpedGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=False,
     add_completion=False,  # see the command `completions`
@@ -40,7 +42,8 @@ def main(
 ) -> None:
     """An image proxy between kubelet and the container runtime.
 
-    Without a command it serves, so that units written for `image-cri-shim -f FILE` work.
+    Without a command it serves, so that units written for `image-cri-shim -f FILE` work; alone
+    at a terminal it shows this.
     """
     context.obj = file
     if context.invoked_subcommand is None:
@@ -51,3 +54,7 @@ def main(
 
 for _name in COMMANDS:
     importlib.import_module(f"cli.{_name}").register(app)
+
+for _room in (app, *(group.typer_instance for group in app.registered_groups)):
+    for _command in _room.registered_commands if _room else ():
+        _command.cls = HelpedCommand

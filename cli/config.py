@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import exits, render
-from cli.options import FileOption, Output, OutputOption, chosen_file
+from cli.help_pages import HelpedGroup
+from cli.options import FileOption, Output, OutputOption, chosen_file, named_file
 from cli.render import DIM, WARN, Block, Cell, Column, Facts, Table
 
 if TYPE_CHECKING:
@@ -23,14 +25,22 @@ _COLUMNS = (Column("KEY"), Column("VALUE"), Column("FROM", below=True))
 def register(app: typer.Typer) -> None:
     """Add the command and those below it."""
     below = typer.Typer(
-        help="Show the configuration in force, or check a file.",
-        no_args_is_help=True,
+        help="Show the configuration in force, check a file, or write one.",
+        invoke_without_command=True,
         rich_markup_mode=None,
     )
+    below.callback()(config)
     below.command()(show)
     below.command()(check)
+    below.command()(init)
     below.command()(schema)
-    app.add_typer(below, name="config")
+    app.add_typer(below, name="config", cls=HelpedGroup)
+
+
+def config(context: typer.Context) -> None:
+    """Show its help where no command follows."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def show(
@@ -38,18 +48,24 @@ def show(
 ) -> None:
     """Show the configuration in force, each value with its origin, secrets masked.
 
-    Asks the running shim; without one, shows what it would start with.
+    Asks the running shim; without one, shows what it would start with. A FILE that is named,
+    and is not the one that the running shim has, is shown itself: what it would give.
     """
     from shimcore.daemon.asking import place_of, show_config  # noqa: PLC0415 - a fast --help
 
     path = chosen_file(context, file)
+    named = named_file(context, file) is not None
     with exits.reported():
         place = place_of(path)
         shown = show_config(place)
-        running = shown is not None
         if shown is None:
             exits.say(f"no shim is running at {place.shim_socket}; this is what {path} would give")
-            shown = _of_file(path)
+        elif named and not _same(shown.state["file"], path):
+            theirs = shown.state["file"]
+            exits.say(f"the running shim has {theirs}; this is what {path} would give")
+            shown = None
+        running = shown is not None
+        shown = shown or _of_file(path)
     value = {
         "running": running,
         **shown.state,
@@ -85,11 +101,40 @@ def check(
     print(f"{render.printable(path)}: no fault")
 
 
+def init(
+    named: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="A new file to write, which its owner alone may read; else standard output.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a configuration with every key in it, commented.
+
+    A file that is there already is left alone. Exit status: 0 written; 1 not.
+    """
+    from shimcore.config.sample import sample, write_sample  # noqa: PLC0415 - a fast --help
+
+    if named is None:
+        print(sample(), end="")
+        return
+    with exits.reported():
+        write_sample(named)
+    print(f"{render.printable(named)}: written; set address and auth in it")
+
+
 def schema() -> None:
     """Print the JSON schema of the configuration file, for editors."""
     from shimcore.config.schema import schema as made  # noqa: PLC0415 - a fast --help
 
     print(json.dumps(made(), indent=2, ensure_ascii=False))
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether both paths lead to one file."""
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _of_file(path: str) -> Shown:

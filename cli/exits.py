@@ -33,8 +33,7 @@ def reported(*, bad_config: int = BAD_CONFIG) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        for line in describe(error):
-            say(line)
+        _point_out(error)
         raise typer.Exit(bad_config) from error
     except ShimError as error:
         say(str(error))
@@ -44,6 +43,14 @@ def reported(*, bad_config: int = BAD_CONFIG) -> Iterator[None]:
 def describe(error: ConfigError) -> list[str]:
     """A line for each fault of a configuration, with what to do where there is none at all."""
     return [f"{error.source}: {fault}{_remedy(error.source)}" for fault in error.faults]
+
+
+def _point_out(error: ConfigError) -> None:
+    """Say each fault, and show where in the file it is."""
+    for fault, line in zip(error.faults, describe(error), strict=True):
+        say(line)
+        for pointing in fault.place.pointing() if fault.place else ():
+            print(pointing, file=sys.stderr)
 
 
 def status_of(command: Callable[[], object]) -> int:
@@ -62,11 +69,27 @@ def status_of(command: Callable[[], object]) -> int:
 
 
 def say(text: str) -> None:
-    """One line on standard error, whatever line breaks came with it."""
+    """One line on standard error, whatever line breaks came with it.
+
+    On a terminal, a line that is too long for it is broken between words.
+    """
+    line = "image-cri-shim: " + " ".join(text.split())
+    if sys.stderr.isatty():
+        line = _broken(line)
     try:
-        print("image-cri-shim: " + " ".join(text.split()), file=sys.stderr)
+        print(line, file=sys.stderr)
     except BrokenPipeError:
         return  # nobody reads it
+
+
+def _broken(line: str) -> str:
+    import shutil  # noqa: PLC0415 - for a person who reads it, and not for `serve` in a unit
+    import textwrap  # noqa: PLC0415
+
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _remedy(source: str) -> str:

@@ -1,5 +1,7 @@
 """Entry point of `image-cri-shim [-f FILE] COMMAND`. Without a command it serves.
 
+Alone, by a person at a terminal, it shows its help.
+
 Nothing heavy is imported here, so that an interrupt while the rest loads is quiet, too.
 """
 
@@ -23,6 +25,8 @@ COMMANDS = (
     "install_service",
     "demo",
     "completions",
+    "help",
+    "version",
 )
 """The modules of `cli/` with a `register(app)`, in the order in which help lists them."""
 
@@ -45,14 +49,22 @@ def _command() -> object:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    named, plain = _plain_serve(sys.argv[1:])
-    if plain:
+    arguments = sys.argv[1:]
+    named, plain = _plain_serve(arguments)
+    if not arguments and _at_terminal():
+        arguments = ["--help"]
+    elif plain:
         from cli.serving import run_serve  # noqa: PLC0415
 
         return run_serve(named or os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
     from cli.app import app  # noqa: PLC0415
 
-    return app(prog_name="image-cri-shim", standalone_mode=False)
+    return app(args=arguments, prog_name="image-cri-shim", standalone_mode=False)
+
+
+def _at_terminal() -> bool:
+    """Whether a person started this: a unit has no terminal for its input."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _plain_serve(arguments: list[str]) -> tuple[str | None, bool]:

@@ -43,7 +43,10 @@ def pull(
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option("-j", "--jobs", min=1, max=64, help="How many to pull at a time.")
+        int,
+        typer.Option(
+            "-j", "--jobs", min=1, max=64, metavar="N", help="How many to pull at a time."
+        ),
     ] = JOBS,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -133,6 +136,8 @@ def _line(step: Step, *, lines: bool) -> None:
 def said(step: Step) -> str:
     """A line on an image that was pulled."""
     source = f" from {step.registry}" if step.registry else ""
+    if step.total_bytes:
+        source += f", {render.amount(step.total_bytes, None)},"
     time = render.duration(step.elapsed_s * 1000)
     return f"pulled {render.printable(step.image)}{source} in {time}"
 

@@ -10,7 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from cli import exits, render
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from shimcore.runtime.preheat import Step
 
 
+WIDE = 100
+"""Columns of a terminal that leave room for bars."""
+
+
 class PullBars:
     """Called with each step of the pulls; what has ended goes above the bars as a line."""
 
@@ -32,10 +37,7 @@ class PullBars:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._lines = lines
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[state]}", style=DIM, markup=False),
-            TimeElapsedColumn(),
+            *_columns(self._console.width),
             console=self._console,
             # An error goes where standard error goes, which may be a file.
             redirect_stderr=sys.stderr.isatty(),
@@ -72,7 +74,8 @@ class PullBars:
         if step.error:
             exits.say(f"{render.printable(step.image)}: {step.error}")
         elif self._lines:
-            self._console.print(Text(said(step), GOOD), soft_wrap=True)
+            for line in render.wrapped(said(step), self._console.width):
+                self._console.print(Text(line, GOOD), soft_wrap=True)
 
     def _move(self, step: Step) -> None:
         """Begin an image's bar, or bring it to where its pull is."""
@@ -86,5 +89,24 @@ class PullBars:
             state = render.amount(step.bytes, step.total_bytes)
             source = f" from {step.registry}" if step.registry else ""
             self._progress.update(
-                bar, total=step.total_bytes or None, completed=step.bytes, state=f"{state}{source}"
+                bar,
+                total=step.total_bytes or None,
+                completed=step.bytes,
+                state=f"{state}{source}",
+                refresh=True,
             )
+
+
+def _columns(width: int) -> tuple[ProgressColumn, ...]:
+    """Bars where there is room for them; else the words alone, which go on in the next line."""
+    whole = Column(overflow="fold", no_wrap=False)
+    if width < WIDE:
+        text = "{task.description}  {task.fields[state]}"
+        return (TextColumn(text, markup=False, table_column=whole),)
+    return (
+        TextColumn("{task.description}", markup=False, table_column=whole),
+        # rich's own colour of a bar that is not full is a red.
+        BarColumn(bar_width=20, complete_style=GOOD, finished_style=GOOD, pulse_style=GOOD),
+        TextColumn("{task.fields[state]}", style=DIM, markup=False, table_column=whole),
+        TimeElapsedColumn(),
+    )

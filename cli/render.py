@@ -1,12 +1,15 @@
 """A result for people or programs: tables on a terminal, aligned text in a pipe, JSON, YAML.
 
 Nothing is ever cut off. In a pipe a row is a line, however long. On a terminal, columns that
-do not fit (`Column.below`) go under their row, and what is longer than a line goes on in the next.
+do not fit (`Column.below`) go under their row with their titles; where the others do not fit
+either, a row becomes a heading and a line for each column. Lines are broken between words; a
+word longer than a line is left whole, for searching and copying.
 """
 
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cli.options import Output
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+    from rich.text import Text
 
 GOOD, BAD, WARN, DIM, HEADING = "green", "bold red", "yellow", "dim", "bold"
 
@@ -134,84 +138,104 @@ def _print_rich(blocks: Sequence[Block], stream: TextIO) -> None:
 
 
 def _print_facts(console: Console, facts: Facts) -> None:
-    """Label and value side by side; a value that would be folded there goes below its label."""
-    from rich.text import Text  # noqa: PLC0415 - as above
-
-    console.print(Text(printable(facts.heading), HEADING), soft_wrap=True)
-    label_width = max((len(label) for label, _ in facts.pairs), default=0) + _GAP
-    room = console.width - label_width - _GAP
+    """Label and value side by side; a value that does not fit there goes below its label."""
+    _print_words(console, Cell(facts.heading, HEADING), 0)
+    width = max((len(label) for label, _ in facts.pairs), default=0)
     for label, cell in facts.pairs:
-        shown = Text(" " * _GAP + label.ljust(label_width), DIM)
-        if len(printable(cell.text)) <= room:
-            console.print(shown, _text(cell), sep="", soft_wrap=True)
-            continue
-        if label:
-            shown.rstrip()
-            console.print(shown)
-        _print_indented(console, cell)
+        _print_pair(console, label.ljust(width) if label else "", cell, _GAP)
+
+
+def _print_pair(console: Console, label: str, cell: Cell, indent: int) -> None:
+    """A label and its value, in one line if they fit."""
+    shown = " " * indent + label + " " * _GAP
+    if label and len(shown) + len(printable(cell.text)) <= console.width:
+        _print_line(console, _text(Cell(shown, DIM)), _text(cell))
+        return
+    if label:
+        _print_line(console, _text(Cell(shown.rstrip(), DIM)))
+    _print_words(console, cell, indent + _GAP)
 
 
 def _print_table(console: Console, table: Table) -> None:
     """One table if it fits; otherwise the columns that do not are printed under their rows."""
     inline = _columns_that_fit(table, console.width)
+    if not inline:
+        _print_records(console, table)
+        return
     below = [index for index in range(inline, len(table.columns)) if _has_text(table, index)]
-    columns, widths = table.columns[:inline], _widths(table, console.width)[:inline]
+    columns, widths = table.columns[:inline], _natural_widths(table)[:inline]
     titles = [Cell(column.title, HEADING) for column in columns]
-    console.print(_row(titles, columns, widths))
     rule = "─" if console.encoding.startswith("utf") else "-"
-    console.print(_row([Cell(rule * width, DIM) for width in widths], columns, widths))
+    _print_row(console, titles, columns, widths)
+    _print_row(console, [Cell(rule * width, DIM) for width in widths], columns, widths)
+    labels = [table.columns[index].title for index in below]
+    width = max(map(len, labels), default=0)
     for row in table.rows:
-        console.print(_row(row[:inline], columns, widths))
-        for index in below:
+        _print_row(console, row[:inline], columns, widths)
+        for label, index in zip(labels, below, strict=True):
             if row[index].text:
-                _print_indented(console, row[index])
+                _print_pair(console, label.lower().ljust(width), row[index], _INDENT)
 
 
-def _row(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]) -> RenderableType:
-    """One line of a table; more where a cell is folded."""
-    from rich.table import Table as Grid  # noqa: PLC0415 - as above
-
-    grid = Grid.grid(padding=(0, _GAP, 0, 0))
-    for column, width in zip(columns, widths, strict=True):
-        grid.add_column(width=width, overflow="fold", justify="right" if column.right else "left")
-    grid.add_row(*(_text(cell) for cell in cells))
-    return grid
+def _print_records(console: Console, table: Table) -> None:
+    """Each row as its first cell, and title and text of the others."""
+    titles = [column.title.lower() for column in table.columns]
+    for row in table.rows:
+        pairs = [pair for pair in zip(titles, row, strict=True) if pair[1].text]
+        first = 1 if row[0].text else 0
+        _print_facts(console, Facts(row[0].text, tuple(pairs[first:])))
 
 
-def _print_indented(console: Console, cell: Cell) -> None:
-    """On lines of its own; a word longer than a line is left whole, for searching and copying."""
-    from rich.padding import Padding  # noqa: PLC0415 - as above
+def _print_row(
+    console: Console, cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]
+) -> None:
+    """One line of a table."""
+    parts = []
+    for cell, column, width in zip(cells, columns, widths, strict=True):
+        text = _text(cell)
+        (text.pad_left if column.right else text.pad_right)(width - len(text))
+        parts += [text, _text(Cell(" " * _GAP))]
+    _print_line(console, *parts[:-1])
 
-    if " " not in cell.text:
-        console.print(" " * _INDENT, _text(cell), sep="", soft_wrap=True)
-    else:
-        console.print(Padding(_text(cell), (0, 0, 0, _INDENT), expand=False))
+
+def _print_words(console: Console, cell: Cell, indent: int) -> None:
+    """On lines of its own, broken between words."""
+    for line in wrapped(printable(cell.text), console.width, indent):
+        _print_line(console, _text(Cell(line, cell.style)))
 
 
-def _text(cell: Cell) -> RenderableType:
+def _print_line(console: Console, *parts: Text) -> None:
+    console.print(*parts, sep="", soft_wrap=True)
+
+
+def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """The lines of a text, broken between words; a longer word is left whole."""
+    margin = " " * indent
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _text(cell: Cell) -> Text:
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    return Text(printable(cell.text), cell.style, overflow="fold")
+    return Text(cell.text if cell.text.isspace() else printable(cell.text), cell.style)
 
 
 def _columns_that_fit(table: Table, width: int) -> int:
-    """How many columns, from the first on, are printed as columns."""
+    """How many columns, from the first on, are printed as columns; 0: not even those that must."""
     widths = _natural_widths(table)
     for count in range(len(widths), 0, -1):
-        fits = sum(widths[:count]) + _GAP * (count - 1) <= width
-        if fits or not table.columns[count - 1].below:
+        if sum(widths[:count]) + _GAP * (count - 1) <= width:
             return count
-    return len(widths)
-
-
-def _widths(table: Table, width: int) -> list[int]:
-    """The columns' widths; the first gives way when those that must stay do not fit."""
-    widths = _natural_widths(table)
-    fixed = [each for each, column in zip(widths, table.columns, strict=True) if not column.below]
-    excess = sum(fixed) + _GAP * (len(fixed) - 1) - width
-    if excess > 0:
-        widths[0] = max(widths[0] - excess, len(table.columns[0].title))
-    return widths
+        if not table.columns[count - 1].below:
+            return 0
+    return 0
 
 
 def _natural_widths(table: Table) -> list[int]:

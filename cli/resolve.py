@@ -14,6 +14,7 @@ from cli.render import BAD, DIM, GOOD, WARN, Block, Cell, Column, Facts, Table
 if TYPE_CHECKING:
     from shimcore.config import Config
     from shimcore.images import CandidateReport, Resolution
+    from shimcore.images.presence import Presence
 
 _WORST_LAST = (exits.OK, exits.NONE_HAS_IT, exits.FAILED)
 _STYLES = {"found": GOOD, "absent": WARN, "skipped": DIM}
@@ -46,30 +47,36 @@ def resolve(
     """Show what would be pulled for an image, and why.
 
     Exit status: 0 a registry has it; 3 none has it; 1 could not tell. Of several images the
-    worst counts: 1, then 3. With --offline: 0 a registry would be asked; 3 none would be.
+    worst counts: 1, then 3. With --offline: 0 a registry would be asked; 3 none would be. For
+    people it says, too, whether the image is on the node, and for which platforms it is there.
     """
     from cli.starting import started  # noqa: PLC0415 - a fast --help
 
     with exits.reported(bad_config=exits.FAILED):
         config = started(chosen_file(context, file))
-        resolutions, valid = _resolutions(images, config, offline=offline)
+        whole = output is Output.TABLE
+        found, valid = _found(images, config, offline=offline, whole=whole)
+    resolutions = [resolution for resolution, _ in found]
     for warning in _warnings(resolutions):
         exits.say(f"warning: {warning}")
     if resolutions or output is not Output.TABLE:
         render.show(
             output,
             [resolution.as_dict() for resolution in resolutions],
-            lambda: [block for each in resolutions for block in _blocks(each, offline)],
+            lambda: [block for each in found for block in _blocks(*each, offline)],
         )
     statuses = [_status(resolution, offline=offline) for resolution in resolutions]
     statuses += [] if valid else [exits.FAILED]
     raise typer.Exit(max(statuses, key=_WORST_LAST.index))
 
 
-def _resolutions(
-    images: Sequence[str], config: Config, *, offline: bool
-) -> tuple[list[Resolution], bool]:
-    """What is known of every image with a valid name, and whether all of them were."""
+def _found(
+    images: Sequence[str], config: Config, *, offline: bool, whole: bool
+) -> tuple[list[tuple[Resolution, Presence]], bool]:
+    """What is known of every image with a valid name, and whether all of them were.
+
+    `whole`: with what is shown to people alone.
+    """
     from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
     from shimcore.errors import ReferenceSyntaxError  # noqa: PLC0415
     from shimcore.reference import parse  # noqa: PLC0415
@@ -83,7 +90,7 @@ def _resolutions(
         else:
             names.append(image)
     asking = "" if offline else f"asking {_registries(len(config.registries))}"
-    found = answer_of(_explain(names, config, offline=offline), asking)
+    found = answer_of(_explain(names, config, offline=offline, whole=whole), asking)
     return found, len(names) == len(images)
 
 
@@ -95,21 +102,27 @@ def _fault(image: str, error: Exception) -> str:
     return str(error)
 
 
-async def _explain(images: Sequence[str], config: Config, *, offline: bool) -> list[Resolution]:
+async def _explain(
+    images: Sequence[str], config: Config, *, offline: bool, whole: bool
+) -> list[tuple[Resolution, Presence]]:
     import asyncio  # noqa: PLC0415 - a fast --help
 
     from cli.waiting import load_http  # noqa: PLC0415
     from shimcore.images import explain  # noqa: PLC0415
+    from shimcore.images.presence import Presence, presences  # noqa: PLC0415
     from shimcore.registry import RegistryClient  # noqa: PLC0415
 
-    if offline:
-        return [await explain(image, config) for image in images]
-    await load_http()
-    client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
+    client = None
+    if not offline:
+        await load_http()
+        client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
     try:
-        return list(await asyncio.gather(*(explain(image, config, client) for image in images)))
+        found = await asyncio.gather(*(explain(image, config, client) for image in images))
+        beside = await presences(found, config, client) if whole else [Presence()] * len(found)
     finally:
-        await client.aclose()
+        if client is not None:
+            await client.aclose()
+    return list(zip(found, beside, strict=True))
 
 
 def _registries(count: int) -> str:
@@ -133,8 +146,9 @@ def _status(resolution: Resolution, *, offline: bool) -> int:
     return exits.FAILED if could_not_tell else exits.NONE_HAS_IT
 
 
-def _blocks(resolution: Resolution, offline: bool) -> list[Block]:
-    facts = Facts(resolution.image, tuple(_facts(resolution, offline)))
+def _blocks(resolution: Resolution, presence: Presence, offline: bool) -> list[Block]:
+    pairs = [*_facts(resolution, offline), *_present(presence)]
+    facts = Facts(resolution.image, tuple(pairs))
     rows = tuple(_row(each) for each in resolution.candidates)
     return [facts, Table(_COLUMNS, rows)] if rows else [facts]
 
@@ -155,6 +169,16 @@ def _facts(resolution: Resolution, offline: bool) -> list[tuple[str, Cell]]:
         return [*named, ("pulled as", Cell(denied, BAD))]
     why = ("why", Cell(_why_own(resolution)))
     return [*named, ("pulled as", Cell(resolution.resolved, WARN)), why]
+
+
+def _present(presence: Presence) -> list[tuple[str, Cell]]:
+    facts = []
+    if presence.platforms:
+        facts.append(("platforms", Cell(", ".join(presence.platforms))))
+    if presence.image_id is not None:
+        there = f"already: {presence.image_id}" if presence.image_id else "not yet"
+        facts.append(("on the node", Cell(there)))
+    return facts
 
 
 def _why_own(resolution: Resolution) -> str:

@@ -23,7 +23,8 @@ def serve(
         bool,
         typer.Option(
             "--dry-run",
-            help="Check everything, print the configuration in force with secrets masked, exit.",
+            help="Check everything, warn of what cannot work on this machine, print the "
+            "configuration in force with secrets masked, exit.",
         ),
     ] = False,
 ) -> None:
@@ -42,13 +43,21 @@ def serve(
 
 
 def _show(path: str) -> None:
-    """Check the configuration and print what would be in force."""
+    """Check the configuration, warn of what cannot work here, and print what would be in force."""
     import yaml  # noqa: PLC0415 - as above
 
-    from shimcore.config import load, masked  # noqa: PLC0415 - as above
+    from cli.waiting import answer_of  # noqa: PLC0415 - as above
+    from shimcore.cluster.checking import cluster_doubts  # noqa: PLC0415 - as above
+    from shimcore.config import load, masked  # noqa: PLC0415
+    from shimcore.config.doubts import doubts  # noqa: PLC0415
+    from shimcore.runtime.detection import socket_doubt  # noqa: PLC0415
 
     with exits.reported():
         config = load(path)
+        runtime = answer_of(socket_doubt(config.runtime_socket))
+        doubted = (*doubts(config), *cluster_doubts(config), *([f"cri: {runtime}"] * bool(runtime)))
         for notice in config.notices:
             exits.say(f"{config.source}: {notice}")
+        for doubt in doubted:
+            exits.say(f"{config.source}: warning: {doubt}")
         yaml.safe_dump(masked(config), sys.stdout, sort_keys=False, allow_unicode=True)

@@ -135,6 +135,10 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             return
             ;;
+        version:-o | version:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
         config:-f | config:--file)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -158,12 +162,14 @@ _image_cri_shim() {
         uninstall-service) options="-f --file --purge --dry-run --root --force -h --help" ;;
         demo) options="-h --help" ;;
         completions) options="-h --help" words="bash zsh fish" ;;
-        config) options="-f --file -o --output -h --help" words="show check schema" ;;
+        help) options="-h --help" ;;
+        version) options="-o --output -h --help" ;;
+        config) options="-f --file -o --output -h --help" words="show check init schema" ;;
     esac
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry status history doctor pull install-service uninstall-service demo completions config"
+        words="serve resolve check-registry status history doctor pull install-service uninstall-service demo completions help version config"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

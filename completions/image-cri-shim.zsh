@@ -17,7 +17,9 @@ _image_cri_shim() {
         'uninstall-service:Stop and remove the service, and put back every file as it was'
         'demo:Show the main job on a machine with nothing on it'
         'completions:Print the completion script of a shell'
-        'config:Show the configuration in force, or check a file'
+        'help:Show the help of a command, or this list of them'
+        'version:Print the version, and what the command runs on'
+        'config:Show the configuration in force, check a file, or write one'
     )
     _arguments -C \
         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
@@ -32,7 +34,7 @@ _image_cri_shim() {
                 serve)
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
-                        --dry-run'[Check everything, print the configuration in force with secrets masked, exit]' \
+                        --dry-run'[Check everything, warn of what cannot work on this machine, print the configuration in force with secrets masked, exit]' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;
@@ -120,12 +122,23 @@ _image_cri_shim() {
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:word:(bash zsh fish)'
                     ;;
+                help)
+                    _arguments \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                version)
+                    _arguments \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
                 config)
                     _arguments \
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
                         '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
-                        '*:word:(show check schema)'
+                        '*:word:(show check init schema)'
                     ;;
             esac
             ;;

@@ -13,7 +13,7 @@ ShimError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # The longest legal name has 780 characters; what is longer is repeated in no error or log.
 _SHOWN_TEXT = 1024
@@ -40,14 +40,36 @@ class ReferenceSyntaxError(ShimError):
 
 
 @dataclass(frozen=True, slots=True)
+class FaultPlace:
+    """Where in a file a fault is, both from 1, and what may be shown of the text there.
+
+    `marked` of `shown` (from, to) is at fault. No text is shown that may hold a secret.
+    """
+
+    line: int
+    column: int
+    shown: str
+    marked: tuple[int, int]
+
+    def pointing(self) -> list[str]:
+        """The text with its line number, and carets below what is at fault."""
+        number = f"{self.line:>5} | "
+        start, end = self.marked
+        return [number + self.shown, f"{'| ':>{len(number)}}{' ' * start}{'^' * (end - start)}"]
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigFault:
-    """One fault of a configuration: the dotted key path and what is wrong there."""
+    """One fault of a configuration: the dotted key path, what is wrong there, and where that is."""
 
     path: str
     reason: str
+    place: FaultPlace | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}" if self.path else self.reason
+        text = f"{self.path}: {self.reason}" if self.path else self.reason
+        where = f" (line {self.place.line}, column {self.place.column})" if self.place else ""
+        return text + where
 
 
 class ConfigError(ShimError):

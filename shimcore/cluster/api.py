@@ -54,7 +54,7 @@ class Api:
 
     def __init__(self, source: KubernetesSource) -> None:
         self._source = source
-        self._client = _client(_kubeconfig(source.kubeconfig))
+        self._client = _client(read_kubeconfig(source.kubeconfig))
 
     async def aclose(self) -> None:
         """Close the connection, and with it every watch."""
@@ -163,7 +163,7 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _kubeconfig(path: str) -> SingleConfig:
+def read_kubeconfig(path: str) -> SingleConfig:
     """The kubeconfig's current context. Raises AwayError, with nothing of its content."""
     reason = "not a kubeconfig"
     try:
@@ -188,7 +188,7 @@ def _kubeconfig(path: str) -> SingleConfig:
 
 def _check_files(config: SingleConfig, files: Files) -> None:
     """That each file it names can be read without waiting. Raises UnreadableFileError."""
-    assert config.user is not None  # noqa: S101 - _kubeconfig has seen to it
+    assert config.user is not None  # noqa: S101 - read_kubeconfig has seen to it
     user = config.user
     named = {
         "authority": config.cluster.certificate_auth,
@@ -205,7 +205,7 @@ def _check_files(config: SingleConfig, files: Files) -> None:
 
 
 def _client(config: SingleConfig) -> httpx2.AsyncClient:
-    assert config.user is not None  # noqa: S101 - _kubeconfig has seen to it
+    assert config.user is not None  # noqa: S101 - read_kubeconfig has seen to it
     try:
         transport = httpx2.AsyncHTTPTransport(
             verify=verify_cluster(config.cluster, config.user, config.abs_file, trust_env=False),

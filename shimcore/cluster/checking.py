@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
+from importlib.util import find_spec
 
 from shimcore.cluster.documents import DATA_KEY, Kind, read_cluster_document
+from shimcore.cluster.errors import AwayError, not_installed
 from shimcore.config.document import Tree, read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.load import load
+from shimcore.config.model import Config, KubernetesSource
 from shimcore.errors import ConfigError, ConfigFault
+
+_PACKAGES = ("lightkube", "httpx2")
 
 
 def checked(path: str) -> tuple[str, ...]:
@@ -23,12 +28,38 @@ def checked(path: str) -> tuple[str, ...]:
         raise ConfigError(path, (ConfigFault("", str(error)),)) from None
     kind = tree.get("kind") if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or kind not in set(Kind):
-        return load(path).notices
+        config = load(path)
+        return (*config.notices, *package_doubts(config))
     if faults:
         raise ConfigError(path, tuple(faults))
     layer = read_cluster_document(_content(tree, path), f"{path}: {DATA_KEY}")
     notices = (*layer.notices, *map(str, layer.lone_logins))
     return tuple(notice.removeprefix(f"{path}: ") for notice in notices)
+
+
+def package_doubts(config: Config) -> tuple[str, ...]:
+    """What is missing to read the cluster's part, if it is to be read."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if not config.kubernetes.enabled or not missing:
+        return ()
+    return (f"kubernetes.enabled: {not_installed(missing[0])}",)
+
+
+def cluster_doubts(config: Config) -> tuple[str, ...]:
+    """Why the cluster's part cannot be read on this machine."""
+    if not config.kubernetes.enabled:
+        return ()
+    return package_doubts(config) or _kubeconfig_doubts(config.kubernetes)
+
+
+def _kubeconfig_doubts(source: KubernetesSource) -> tuple[str, ...]:
+    from shimcore.cluster.api import read_kubeconfig  # noqa: PLC0415 - needs those packages
+
+    try:
+        read_kubeconfig(source.kubeconfig)
+    except AwayError as error:
+        return (f"kubernetes.kubeconfig: {error}",)
+    return ()
 
 
 def _content(manifest: dict[str, Tree], path: str) -> str:

@@ -33,3 +33,12 @@ class GoneError(ClusterError):
 
 class NotInstalledError(ClusterError):
     """The client's packages are not installed here."""
+
+
+def not_installed(module: str | None) -> str:
+    """What to do about a module that is missing."""
+    missing = (module or "lightkube").partition(".")[0]
+    return (
+        f"{missing} is not installed: install image-cri-shim[kubernetes], or set "
+        "kubernetes.enabled to false"
+    )

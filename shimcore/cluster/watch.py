@@ -19,6 +19,7 @@ from shimcore.cluster.errors import (
     GoneError,
     NotInstalledError,
     RefusedError,
+    not_installed,
 )
 from shimcore.cluster.pace import SETTLE_S, STEADY_S, Pace
 from shimcore.config.model import KubernetesSource
@@ -288,11 +289,7 @@ def _connect_now(source: KubernetesSource) -> Connection:
     try:
         from shimcore.cluster.api import Api  # noqa: PLC0415
     except ImportError as error:
-        missing = (error.name or "lightkube").partition(".")[0]
-        raise NotInstalledError(
-            f"{missing} is not installed: install image-cri-shim[kubernetes], or set "
-            "kubernetes.enabled to false"
-        ) from error
+        raise NotInstalledError(not_installed(error.name)) from error
     return Api(source)
 
 

@@ -21,7 +21,7 @@ from shimcore.config.model import (
     OnFailure,
     Registry,
 )
-from shimcore.config.reading import Reader, Values
+from shimcore.config.reading import Reader, Values, variable_hint
 from shimcore.config.values import Address, place_of
 from shimcore.errors import ConfigError, ConfigFault
 from shimcore.reference import Mirror, Patterns
@@ -163,7 +163,11 @@ class _Building:
                 options["auth"], password_file, docker_config, address.host, self._files
             )
         except CredentialsFaultError as fault:
-            self._reader.fault(at(fault.key), fault.reason)
+            self._reader.fault(at(fault.key), self._login_fault(fault, options))
+        if login.source == "auth" and variable_hint(options["auth"]):
+            self._notices.append(
+                f"{at('auth')}: taken as it stands{variable_hint(options['auth'])}"
+            )
         self._note_login(login, at, [password_file, docker_config])
         return Registry(
             address=address.url,
@@ -181,6 +185,15 @@ class _Building:
             docker_config=docker_config,
             key=path,
         )
+
+    def _login_fault(self, fault: CredentialsFaultError, options: Values) -> str:
+        """The reason; the path where nothing is only if it was meant as a path, for sure."""
+        text = str(options[fault.key] or "")
+        if fault.missing:
+            named = text.startswith(("/", "./", "../")) and ":" not in text
+            place = fault.missing if named else f"below {os.path.dirname(self._source) or '.'}"
+            return f"{fault.reason}: {place}{variable_hint(text)}"
+        return f"{fault.reason}{variable_hint(text)}"
 
     def _resolved(self, path: str | None) -> str | None:
         return None if path is None else self._files.resolve(path)

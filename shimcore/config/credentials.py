@@ -23,10 +23,12 @@ _API_PATHS = {"", "v1", "v2"}
 class CredentialsFaultError(Exception):
     """What is wrong with a login: the key that it belongs to, and a reason with no secret."""
 
-    def __init__(self, key: str, reason: str) -> None:
+    def __init__(self, key: str, reason: str, *, missing: str = "") -> None:
         super().__init__(reason)
         self.key = key
         self.reason = reason
+        self.missing = missing
+        """The path where nothing is; it may be a password that was put in the wrong key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,9 @@ def _text(path: str, key: str, files: Files) -> str:
     try:
         return files.read_text(path)
     except UnreadableFileError as error:
-        # A path where nothing is may be a password that was put in the wrong key.
-        reason = f"{path}: {error}" if os.path.lexists(path) else str(error)
-        raise CredentialsFaultError(key, reason) from None
+        if os.path.lexists(path):
+            raise CredentialsFaultError(key, f"{path}: {error}") from None
+        raise CredentialsFaultError(key, str(error), missing=path) from None
 
 
 def _from_docker_config(path: str, host: str, files: Files) -> Login:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import yaml
 
 from shimcore.config.faults import Faults
+from shimcore.config.marks import Mark, Marks, mark_of
 from shimcore.errors import ConfigFault
 
 Tree = str | None | list["Tree"] | dict[str, "Tree"]
@@ -60,19 +61,25 @@ class _TextLoader(yaml.SafeLoader):
 
 def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
     """The tree and its faults; text that is not YAML is one fault with line and column."""
+    tree, faults, _ = read_marked_document(text)
+    return tree, faults
+
+
+def read_marked_document(text: str) -> tuple[Tree, list[ConfigFault], Marks]:
+    """The tree, its faults, and by key path where each value stands."""
     if len(text) > DOCUMENT_LIMIT:
-        return None, [ConfigFault("", f"longer than {DOCUMENT_LIMIT // 1024} KiB")]
+        return None, [ConfigFault("", f"longer than {DOCUMENT_LIMIT // 1024} KiB")], {}
     node, fault = _compose(text)
     if fault is not None:
-        return None, [fault]
+        return None, [fault], {}
     if node is None:
-        return None, []
-    reading = _Reading()
+        return None, [], {}
+    reading = _Reading(text)
     try:
         _Measuring().measure(node)
-        return reading.tree(node, ""), list(reading.faults)
+        return reading.tree(node, ""), list(reading.faults), reading.marks
     except _TooMuchError as error:
-        return None, [ConfigFault("", str(error))]
+        return None, [ConfigFault("", str(error))], {}
 
 
 def joined(path: str, key: str) -> str:
@@ -151,8 +158,10 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 class _Reading:
     """One walk over the nodes; a node that an alias repeats is read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         self.faults = Faults()
+        self.marks: dict[str, Mark] = {}
+        self._text = text
         self._done: dict[int, Tree] = {}
         self._open: set[int] = set()
 
@@ -173,10 +182,14 @@ class _Reading:
             self._fault(path, "YAML tags of your own are not known here")
             return None
         if isinstance(node, yaml.SequenceNode):
-            return [self.tree(item, f"{path}[{i}]") for i, item in enumerate(node.value)]
+            return [self._item(item, f"{path}[{i}]") for i, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         return self._scalar(node, path)
+
+    def _item(self, node: yaml.Node, path: str) -> Tree:
+        self.marks.setdefault(path, mark_of(None, node, self._text))
+        return self.tree(node, path)
 
     def _scalar(self, node: yaml.Node, path: str) -> Tree:
         text = str(node.value)
@@ -203,7 +216,9 @@ class _Reading:
                 reason = f"given twice, on lines {lines[key]} and {line}"
                 self._fault(joined(path, key), reason)
             else:
-                own[key] = self.tree(value_node, joined(path, key))
+                place = joined(path, key)
+                self.marks.setdefault(place, mark_of(key_node, value_node, self._text))
+                own[key] = self.tree(value_node, place)
                 lines[key] = line
         return {**merged, **own}
 

@@ -55,6 +55,8 @@ class Key:
     """Bounds of a DURATION, as YAML text; 0 is as `zero` says, whatever they are."""
     limit: int = 0
     """Most items of a list."""
+    example: str = ""
+    """YAML text of a value, where there is no default."""
 
 
 REGISTRIES_LIMIT = 256
@@ -66,15 +68,28 @@ _PATTERNS_LIMIT = 1024
 _YEAR = "8760h"
 
 _OPTION_KEYS = (
-    Key("caFile", Kind.PATH, None, "PEM file of the authorities that sign its certificate"),
+    Key(
+        "caFile",
+        Kind.PATH,
+        None,
+        "PEM file of the authorities that sign its certificate",
+        example="/etc/ssl/hub-ca.pem",
+    ),
     Key("insecureSkipVerify", Kind.BOOLEAN, "false", "accept any certificate"),
     Key(
         "passwordFile",
         Kind.PATH,
         None,
         "file of one line: user:password, or the password alone where auth gives the user",
+        example="/etc/image-cri-shim.password",
     ),
-    Key("dockerConfig", Kind.PATH, None, "docker config.json that has its login"),
+    Key(
+        "dockerConfig",
+        Kind.PATH,
+        None,
+        "docker config.json that has its login",
+        example="/root/.docker/config.json",
+    ),
     Key(
         "domains",
         Kind.DOMAINS,
@@ -82,6 +97,7 @@ _OPTION_KEYS = (
         "source domains that it serves, * for all; by default all, but a well-known public "
         "registry serves its own only",
         limit=_DOMAINS_LIMIT,
+        example="[quay.io]",
     ),
     Key(
         "path",
@@ -97,12 +113,25 @@ _OPTION_KEYS = (
         zero="fault",
         least="1s",
         most="1h",
+        example="1m",
     ),
 )
 
 REGISTRY_KEYS = (
-    Key("address", Kind.ADDRESS, None, "URL or host[:port]; https when no scheme is given"),
-    Key("auth", Kind.SECRET, None, "user:password, split at the first colon"),
+    Key(
+        "address",
+        Kind.ADDRESS,
+        None,
+        "URL or host[:port]; https when no scheme is given",
+        example="https://registry.example:5000",
+    ),
+    Key(
+        "auth",
+        Kind.SECRET,
+        None,
+        "user:password, split at the first colon",
+        example="user:password",
+    ),
     Key("priority", Kind.INTEGER, "500", "0 to 10000, best first", zero="default"),
     *_OPTION_KEYS,
 )
@@ -142,12 +171,14 @@ _KUBERNETES_KEYS = (
         Kind.BOOLEAN,
         None,
         "whether the cluster's part is read; by default where there is a kubeconfig",
+        example="true",
     ),
     Key(
         "kubeconfig",
         Kind.PATH,
         None,
         "kubeconfig file; by default KUBECONFIG's, then /etc/kubernetes/kubelet.conf",
+        example="/etc/kubernetes/kubelet.conf",
     ),
     Key("namespace", Kind.NAME, "kube-system", "namespace of the ConfigMap and the Secret"),
     Key("name", Kind.NAME, "image-cri-shim", "name of the ConfigMap and of the Secret"),
@@ -158,14 +189,33 @@ _KUBERNETES_KEYS = (
         "registry hosts that the cluster may name, * for any text: harbor.example.com, "
         "*.example.com:5000; by default all",
         limit=REGISTRIES_LIMIT,
+        example="['*.example.com']",
     ),
 )
 
 TOP_KEYS = (
     Key("shim", Kind.SOCKET, "/var/run/image-cri-shim.sock", "socket the shim listens on"),
-    Key("cri", Kind.SOCKET, None, "runtime socket; looked for when absent"),
-    Key("address", Kind.ADDRESS, None, "the hub, required: http://sealos.hub:5000"),
-    Key("auth", Kind.SECRET, None, "the hub's user:password, split at the first colon"),
+    Key(
+        "cri",
+        Kind.SOCKET,
+        None,
+        "runtime socket; looked for when absent",
+        example="/run/containerd/containerd.sock",
+    ),
+    Key(
+        "address",
+        Kind.ADDRESS,
+        None,
+        "the hub, required: http://sealos.hub:5000",
+        example="http://sealos.hub:5000",
+    ),
+    Key(
+        "auth",
+        Kind.SECRET,
+        None,
+        "the hub's user:password, split at the first colon",
+        example="admin:passw0rd",
+    ),
     Key("force", Kind.BOOLEAN, "false", "listen at once, without waiting for the runtime"),
     Key("debug", Kind.BOOLEAN, "false", "debug logging"),
     Key(
@@ -186,7 +236,13 @@ TOP_KEYS = (
         least="1s",
         most="1h",
     ),
-    Key("sandboxImage", Kind.IMAGE, None, "the pods' pause image; the runtime's own when absent"),
+    Key(
+        "sandboxImage",
+        Kind.IMAGE,
+        None,
+        "the pods' pause image; the runtime's own when absent",
+        example="registry.k8s.io/pause:3.10",
+    ),
     Key(
         "reloadInterval",
         Kind.DURATION,
@@ -213,6 +269,7 @@ TOP_KEYS = (
         None,
         "globs of images that are never rewritten",
         limit=_PATTERNS_LIMIT,
+        example="['internal.example/*']",
     ),
     Key(
         "fallback",
@@ -235,6 +292,7 @@ TOP_KEYS = (
         "what serves the socket when the shim cannot start: bypass, the runtime itself; closed, "
         "nothing. By default bypass, under fallback: deny closed",
         choices=("bypass", "closed"),
+        example="closed",
     ),
     Key(
         "probeTimeout",
@@ -252,9 +310,21 @@ TOP_KEYS = (
         "how long a miss is remembered; 0 is not",
         most="1h",
     ),
-    Key("admin", Kind.SOCKET, None, "the admin socket; by default the shim's with .admin added"),
+    Key(
+        "admin",
+        Kind.SOCKET,
+        None,
+        "the admin socket; by default the shim's with .admin added",
+        example="/run/image-cri-shim.admin",
+    ),
     Key("stateDir", Kind.PATH, "/var/lib/image-cri-shim", "folder for what outlives a restart"),
-    Key("metrics", Kind.LISTEN, None, "host:port, :port or port to serve metrics at; off"),
+    Key(
+        "metrics",
+        Kind.LISTEN,
+        None,
+        "host:port, :port or port to serve metrics at; off",
+        example="127.0.0.1:9809",
+    ),
     Key(
         "kubernetes",
         Kind.MAPPING,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from shimcore.config.building import build
-from shimcore.config.document import read_document
+from shimcore.config.document import read_marked_document
 from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.marks import Marks, located
 from shimcore.config.model import Config, FileStamp
 from shimcore.config.origins import leaves
 from shimcore.config.overlay import Overlay
@@ -64,14 +66,19 @@ def _read(path: str, files: Files) -> str:
 
 
 def _parse(text: str, source: str, files: Files, overlay: Overlay | None) -> Config:
-    tree, faults = read_document(text)
+    tree, faults, marks = read_marked_document(text)
     if tree is None and faults:
         raise ConfigError(source, tuple(faults))
     if tree is not None and not isinstance(tree, dict):
         reason = "keys and values expected, such as: address: http://sealos.hub:5000"
         raise ConfigError(source, (ConfigFault("", reason),))
     given = tree or {}
-    own = build(given, source, files, faults, dict.fromkeys(leaves(given, ""), source))
+    try:
+        own = build(given, source, files, faults, dict.fromkeys(leaves(given, ""), source))
+    except ConfigError as error:
+        placed = sorted((located(fault, marks) for fault in error.faults), key=_line)
+        raise ConfigError(source, tuple(placed)) from None
+    own = replace(own, notices=(*own.notices, *_cut_logins(marks)))
     merged = None if overlay is None else overlay.over(given, own)
     if merged is None:
         return own
@@ -83,3 +90,18 @@ def _parse(text: str, source: str, files: Files, overlay: Overlay | None) -> Con
     lone = (*own.lone_logins, *merged.lone_logins)
     notices = (*config.notices, *merged.notices, *map(str, lone))
     return replace(config, notices=notices, lone_logins=lone)
+
+
+def _line(fault: ConfigFault) -> float:
+    """For the order of the file; what has no place comes last."""
+    return fault.place.line if fault.place else math.inf
+
+
+def _cut_logins(marks: Marks) -> list[str]:
+    """A notice for each login that a `#` may have cut."""
+    return [
+        f"{path}: what follows the # on line {mark.line + 1} is a comment to YAML; if it is part of"
+        " the password, put quotes around all of it"
+        for path, mark in marks.items()
+        if mark.is_cut and mark.key == "auth"
+    ]

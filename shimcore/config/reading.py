@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from shimcore.config.values import ITEMS, SCALARS, choice
 
 TEXTS_LIMIT = 64 * 1024
 """Most characters of one list of patterns; making so many ready takes half a second at worst."""
+
+_TEXT = "text expected"
+_VARIABLE = re.compile(r"\$(?:\{[A-Za-z_]\w*\}|[A-Za-z_]\w*)")
 
 Values = dict[str, Any]
 """Values by key name, each typed as its key's kind says; what was refused has its default."""
@@ -127,7 +131,8 @@ class Reader:
     def _scalar(self, key: Key, tree: Tree, path: str) -> object:
         default = None if key.default is None else _read(key, key.default)
         if isinstance(tree, list | dict):
-            self.fault(path, f"text expected, not {_form(tree)}")
+            form = "user:password expected, as one text" if key.kind is Kind.SECRET else _TEXT
+            self.fault(path, f"{form}, not {_form(tree)}")
             return default
         # Empty text is the default too: the Go shim writes `cri: ""` for what is not set.
         if tree is None or not tree.strip():
@@ -135,7 +140,7 @@ class Reader:
         try:
             value = _read(key, tree if key.kind is Kind.SECRET else tree.strip())
         except ValueError as error:
-            self.fault(path, str(error))
+            self.fault(path, f"{error}{variable_hint(tree)}")
             return default
         if isinstance(value, float) and value:
             return self._within(key, value, path)
@@ -164,6 +169,11 @@ class Reader:
             )
             self.clamped[path] = bound
         return parse_duration(bound)
+
+
+def variable_hint(text: str) -> str:
+    """What to say beside a fault of a text in which a variable seems to stand."""
+    return "; variables such as ${NAME} are not expanded" if _VARIABLE.search(text) else ""
 
 
 def is_empty(tree: Tree) -> bool:

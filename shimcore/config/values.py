@@ -204,7 +204,9 @@ def _named(scheme: str, host: str) -> Address:
 def listen(text: str) -> str:
     """`host:port` of `host:port`, `:port` or `port`; a port alone is loopback's."""
     host, _, port = text.rpartition(":")
-    if not _PORT.fullmatch(port) or int(port) > 65535:
+    if _PORT.fullmatch(port) and int(port) > PORT_LIMIT:
+        raise ValueError(f"a port out of range, 1 to {PORT_LIMIT} (0 for any), in {shown(text)}")
+    if not _PORT.fullmatch(port):
         raise ValueError(f"host:port, :port or a port expected, not {shown(text)}")
     if not _LISTEN_HOST.fullmatch(host):
         raise ValueError(f"host:port, :port or a port expected, not {shown(text)}")

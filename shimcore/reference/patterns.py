@@ -11,6 +11,8 @@ from typing import Self
 # Patterns tried as one regular expression; which one of them it was is looked for afterwards.
 _TOGETHER = 64
 _MAGIC = re.compile(r"[*?[]")
+# What stands in names of images, and in globs of them.
+_UNKNOWN = re.compile(r"[^A-Za-z0-9._/:@*?\[\]!-]")
 
 
 class Patterns(tuple[str, ...]):
@@ -48,3 +50,26 @@ class Patterns(tuple[str, ...]):
             if globs:
                 lots.append((start, re.compile("|".join(map(translate, globs)))))
         return lots
+
+
+def pattern_doubt(pattern: str) -> str:
+    """Why no image can match a pattern; "" when one may."""
+    if "://" in pattern:
+        return f"no image matches {pattern!r}: a name has no scheme"
+    unknown = _UNKNOWN.search(pattern)
+    if unknown:
+        return (
+            f"no image matches {pattern!r}: no name has {unknown[0]!r}, and patterns are globs"
+            " (*, ?, [...]), not regular expressions"
+        )
+    if pattern.startswith("/") or pattern.endswith("/"):
+        return (
+            f"no image matches {pattern!r}: no name begins or ends with a slash;"
+            f" try {_mended(pattern)}"
+        )
+    return ""
+
+
+def _mended(pattern: str) -> str:
+    inner = pattern.strip("/")
+    return f"{inner}/*" if pattern.endswith("/") else inner

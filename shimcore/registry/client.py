@@ -69,6 +69,19 @@ class RegistryClient:
             elapsed_s = self._clock() - started
             return ManifestAnswer(Outcome.UNREACHABLE, None, elapsed_s, _CLOSED)
 
+    async def platforms(self, registry: Registry, image: Reference) -> tuple[str, ...]:
+        """Return the platforms that the registry has a candidate for; none where it does not say.
+
+        Raises nothing but CancelledError.
+        """
+        try:
+            return await self._endpoint(registry).platforms(image)
+        except RegistryError:
+            return ()
+        except Exception:
+            _logger.exception("%s: unexpected error", registry.host)
+            return ()
+
     async def ping(self, registry: Registry) -> PingReport:
         """Ask `GET /v2/` and log in as configured. Raises nothing but CancelledError."""
         started = self._clock()

@@ -17,6 +17,7 @@ from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.transport import Ask, Transport
 from shimcore.registry.manifest import Finding, find_manifest, status_reason
 from shimcore.registry.ping import Pinger
+from shimcore.registry.platforms import find_platforms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -71,6 +72,10 @@ class Endpoint:
         await self._pass_breaker()
         asking = find_manifest(self._registry.host, self._url, self._authenticator, image, deadline)
         return await self._observed(asking, deadline)
+
+    async def platforms(self, image: Reference) -> tuple[str, ...]:
+        """The platforms in an image's index. Raises UnauthorizedError, UnreachableError."""
+        return await find_platforms(self._url, self._authenticator, image, self._deadline())
 
     async def ping(self) -> PingReport:
         """Ask `GET /v2/` and log in, whatever the breaker says; it learns from the answer."""

@@ -75,6 +75,21 @@ async def has_no_cri(path: str) -> bool:
     return False
 
 
+async def socket_doubt(path: str | None) -> str:
+    """Why no runtime answers at `path`, or is found where it is None; "" when one may."""
+    if path is None:
+        try:
+            await detect_socket()
+        except RuntimeUnavailableError as error:
+            return str(error)
+        return ""
+    if not os.path.exists(path):
+        return f"there is no such socket: {path}"
+    if not _is_socket(path):
+        return f"{path} is no socket"
+    return "" if _listened_on(path) else f"nobody listens at {path}: is the runtime running?"
+
+
 def _distinct(paths: Sequence[str]) -> list[str]:
     """`paths` without those that lead to one already listed (/var/run is a link to /run)."""
     by_real_path: dict[str, str] = {}

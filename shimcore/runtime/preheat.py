@@ -110,7 +110,10 @@ async def pull(
             pulling[image] = Step(image, State.PULLING)
             on_step(pulling[image])
             result = await _pull(client, image)
-            ended[image] = replace(result, registry=pulling.pop(image).registry)
+            last = pulling.pop(image)
+            ended[image] = replace(
+                result, registry=last.registry, bytes=last.bytes, total_bytes=last.total_bytes
+            )
             on_step(ended[image])
 
     async with RuntimeClient(socket) as client:

@@ -1,4 +1,4 @@
-"""The .deb and the .tar.gz on a Debian without Python and without a network."""
+"""The .deb, the .rpm and the .tar.gz on a Debian without Python and without a network."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ def dist() -> Path:
 @pytest.fixture(scope="module")
 def deb(dist: Path) -> Path:
     (path,) = dist.glob("*.deb")
+    return path
+
+
+@pytest.fixture(scope="module")
+def rpm(dist: Path) -> Path:
+    (path,) = dist.glob("*.rpm")
     return path
 
 
@@ -255,6 +261,94 @@ def test_tarball(machine: BareMachine, dist: Path) -> None:
     assert removed.returncode == 0, removed.stderr
     machine.run("rm", "-r", f"/usr/local/bin/{NAME}", folder, CONFIG, check=True)
     assert {name for name in machine.names() - names if not name.startswith(STATE)} == set()
+
+
+def asked(rpm: Path, *question: str) -> str:
+    """What the package says of itself."""
+    command = ["rpm", "--dbpath", "/nonexistent", "--query", "--package", *question, str(rpm)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def scriptlet(rpm: Path, tag: str, versions_left: int) -> list[str]:
+    """A scriptlet of the package, as rpm runs it."""
+    return ["sh", "-c", asked(rpm, "--queryformat", f"%{{{tag}}}"), "sh", str(versions_left)]
+
+
+def test_the_rpm_on_a_machine(machine: BareMachine, rpm: Path) -> None:
+    """Its files and scriptlets: enabled, idle, serving, restarted by an upgrade, gone."""
+    with rpm.open("rb") as packed:
+        archive = subprocess.run(
+            ["rpm2archive", "-"], stdin=packed, capture_output=True, check=True
+        )
+    unpack = [
+        "tar",
+        "--extract",
+        "--gzip",
+        "--keep-directory-symlink",
+        "-C",
+        str(machine.place("/")),
+    ]
+    subprocess.run(unpack, input=archive.stdout, check=True)
+    machine.run(*scriptlet(rpm, "POSTIN", 1), check=True)
+    machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True)
+    assert states(machine) == ["enabled", "inactive", "enabled", "inactive"]
+    configure(machine)
+    machine.systemctl("start", SERVICE)
+    assert shim(machine, "pull", "nginx").returncode == 0
+    pid = main_pid(machine)
+    machine.run(*scriptlet(rpm, "PREUN", 1), check=True)  # as an upgrade does
+    assert "restarted" in machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True).stdout
+    assert main_pid(machine) != pid
+    configure(machine, "bogus: 1\n")
+    said = machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True).stdout
+    assert f"cannot use {CONFIG}; the old one runs on" in said
+    machine.run(*scriptlet(rpm, "PREUN", 0), check=True)
+    machine.run(*scriptlet(rpm, "POSTUN", 0), check=True)
+    assert states(machine) == ["disabled", "inactive", "disabled", "inactive"]
+    assert not machine.place(SHIM).exists()
+
+
+def test_what_the_rpm_holds(rpm: Path, deb: Path) -> None:
+    """The same program as the .deb, root's alone, and nothing that is not on RHEL 9."""
+    needs = {line.split()[0] for line in asked(rpm, "--requires").splitlines()}
+    assert {need for need in needs if not need.startswith("rpmlib(")} == {
+        "/bin/sh",
+        "glibc",
+        "systemd",
+        "zlib",
+    }
+    assert set(asked(rpm, "--queryformat", "[%{FILEUSERNAME}:%{FILEGROUPNAME} ]").split()) == {
+        "root:root"
+    }
+    listing = subprocess.run(
+        ["dpkg-deb", "--contents", deb], capture_output=True, text=True, check=True
+    ).stdout
+    program = f"/usr/lib/{NAME}/"
+    in_deb = {line.split()[5].removeprefix(".") for line in listing.splitlines()}
+    in_rpm = set(asked(rpm, "--list").splitlines())
+    files = {path for path in in_deb if path.startswith(program) and not path.endswith("/")}
+    assert files == {path for path in in_rpm if path.startswith(program)} - {
+        path.rstrip("/") for path in in_deb if path.endswith("/")
+    }
+    assert f"/etc/{NAME}.yaml" not in in_rpm
+
+
+def test_every_missing_tool_is_named(tmp_path: Path) -> None:
+    """At once, with the packages that have them, before anything is built."""
+    for tool in ("bash", "dirname", "git", "date", "sort", "sed", "tr"):
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
+    ran = subprocess.run(
+        [PROJECT / "packaging/build"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    [line] = ran.stderr.splitlines()
+    assert "needs dpkg-deb, objdump, rpmbuild, strip, xz" in line
+    for package in ("binutils", "dpkg", "rpm", "xz-utils"):
+        assert f" {package}" in line.partition("apt-get install")[2]
 
 
 def test_what_the_package_needs(deb: Path, dist: Path) -> None:

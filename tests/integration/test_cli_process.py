@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.demo.registry import DemoRegistry
-from tests.integration.cli_support import COMMAND, run, write_config
+from tests.integration.cli_support import COMMAND, run, run_on_terminal, write_config
 
 HEAVY = ("grpc", "google", "httpx", "yaml", "rich", "tenacity", "hpack", "asyncio", "ssl")
 IMPORTED = f"""
@@ -34,6 +34,30 @@ def test_help_loads_little(option: str) -> None:
     )
     assert (ran.returncode, ran.stderr) == (0, "[]\n")
     assert "image-cri-shim" in ran.stdout
+
+
+async def test_alone_at_a_terminal_it_shows_help(tmp_path: Path) -> None:
+    """A person gets help, at any width; a file named, or no terminal, means to serve."""
+    ran = await run_on_terminal(40)
+    assert ran.status == 0
+    assert ran.plain.startswith("Usage: image-cri-shim")
+    assert "Examples:" in ran.plain
+    ran = await run_on_terminal(40, "-f", str(tmp_path / "none.yaml"))
+    assert ran.status == 78
+    ran = await run(environment={"IMAGE_CRI_SHIM_CONFIG": str(tmp_path / "none.yaml")})
+    assert ran.status == 78
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+async def test_screens_cut_no_word(tmp_path: Path, columns: int) -> None:
+    """The tables of commands have the same words at every width, and keep their labels."""
+    config = write_config(tmp_path, address="http://127.0.0.1:9")
+    for command in (["resolve", "--offline", "nginx"], ["config", "show"], ["check-registry"]):
+        narrow = await run_on_terminal(columns, "-f", config, *command)
+        plain = (await run("-f", config, *command)).out
+        words = {word for word in plain.split() if word != "-" and not word.isupper()}
+        missing = words - set(narrow.plain.split())
+        assert {word for word in missing if not word.isdigit()} == set(), narrow.plain
 
 
 async def test_which_configuration(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest_asyncio
 import yaml
 
 from shimcore.demo.registry import DemoRegistry
+from shimcore.demo.registry_images import Manifest, digest_of
+from shimcore.demo.runtime import PulledImage, StandInRuntime
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal, write_config
 
 KEYS = [
@@ -32,6 +35,7 @@ CANDIDATE_KEYS = [
     "elapsed_ms",
     "detail",
 ]
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 LONG = "team/a-very-long-project-name/component/with/a/deep/path/service:v1.2.3-rc.1.build.20240501"
 
 
@@ -95,6 +99,32 @@ async def test_terminal(hub: DemoRegistry, config: str, columns: int) -> None:
     assert "\x1b[32mfound" in ran.out
     assert ran.plain.count(f"{hub.host}/{LONG}") == 2
     assert "asking 1 registry" in ran.plain
+
+
+async def test_on_the_node_and_for_which_platforms(hub: DemoRegistry, tmp_path: Path) -> None:
+    """For people: what the runtime and the index say; the JSON has its fixed keys."""
+    digest = hub.add_image("library/nginx", "latest")
+    platforms = [{"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64"}]
+    entries = [{"digest": digest, "platform": each} for each in platforms]
+    index = Manifest(json.dumps({"manifests": entries}).encode(), OCI_INDEX)
+    hub.images.manifests["library/nginx", digest_of(index.content)] = index
+    hub.images.tags["library/nginx", "latest"] = digest_of(index.content)
+    socket = tmp_path / "runtime.sock"
+    config = write_config(tmp_path, address=hub.address, auth=AUTH, cri=str(socket))
+    async with StandInRuntime(str(socket)) as runtime:
+        ran = await run("-f", config, "resolve", "nginx")
+        assert re.search(r"^  platforms +linux/amd64, linux/arm64$", ran.out, re.MULTILINE)
+        assert re.search(r"^  on the node +not yet$", ran.out, re.MULTILINE)
+        runtime.table.add(
+            "docker.io/library/nginx:latest", PulledImage("sha256:" + "b" * 64, digest, 1)
+        )
+        ran = await run("-f", config, "resolve", "nginx")
+        assert re.search(r"^  on the node +already: sha256:", ran.out, re.MULTILINE)
+        ran = await run("-f", config, "resolve", "nginx", "-o", "json")
+        assert list(json.loads(ran.out)[0]) == KEYS
+    ran = await run("-f", config, "resolve", "nginx")
+    assert ran.status == 0
+    assert "on the node" not in ran.out
 
 
 async def test_absent(config: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,23 @@ def test_bars_end_as_lines() -> None:
         on_step(Step("a/[red]:1", State.PULLED, 61.0, "sha256:a"))
     assert "pulled b:1 in 500 ms" in terminal.getvalue()
     assert "pulled a/[red]:1 in 61.0 s" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_bars_show_what_comes_from_where(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, percent and registry, whole at every width; nothing is red while all is well."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = _Terminal()
+    step = Step(
+        "nginx:latest", State.PULLING, 0.0, "", "", "sealos.hub:5000", 12_300_000, 98_000_000
+    )
+    with PullBars(1, terminal, lines=True) as on_step:
+        on_step(step)
+        on_step(replace(step, state=State.PULLED, elapsed_s=3.0))
+    text = terminal.getvalue()
+    assert "98.0 MB" in text
+    assert not re.search(r"\x1b\[[0-9;]*(?:38;2;249;38;114|38;5;197|\b31)m", text)
+    words = set(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[━╸╺]", " ", text).split())
+    assert {"sealos.hub:5000", "nginx:latest", "12.3", "98.0", "13%"} <= words

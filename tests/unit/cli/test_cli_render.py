@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 import yaml
@@ -48,7 +49,7 @@ def piped(*blocks: Block) -> str:
     return stream.getvalue()
 
 
-@pytest.fixture(params=[80, 200])
+@pytest.fixture(params=[40, 60, 80, 200])
 def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("COLUMNS", str(request.param))
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -60,6 +61,10 @@ def on_terminal(*blocks: Block) -> str:
     stream = Terminal()
     render.print_blocks(blocks, stream)
     return stream.getvalue()
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def test_pipe_has_a_line_for_each_row() -> None:
@@ -87,14 +92,31 @@ def test_columns_go_below_only_when_they_must(columns: int) -> None:
     assert "WHY" not in header
 
 
+def test_rows_keep_their_labels(columns: int) -> None:
+    """What leaves its row, or has no row at all, has its title before it."""
+    wide = Table(
+        (Column("ADDRESS"), Column("OK"), Column("WHY", below=True)),
+        ((Cell("h" * 50), Cell("no"), Cell(WHY)),),
+    )
+    text = plain(on_terminal(wide))
+    assert columns == 200 or re.search(r"^ +why\b", text, re.MULTILINE)
+    assert columns > 54 or re.search(r"^ +ok +no$", text, re.MULTILINE)
+    assert re.search(r"^ +name\b", plain(on_terminal(TABLE)), re.MULTILINE) or columns == 200
+
+
+def test_lines_break_between_words(columns: int) -> None:
+    """Every word is whole, also one that is longer than a line, and in headings."""
+    sentence = f"an image of {LONG} that cannot-be-broken-at-a-hyphen goes on in the next line"
+    blocks = Facts(sentence, (("why", Cell(sentence)),)), TABLE
+    words = set(plain(on_terminal(*blocks)).split())
+    assert {*sentence.split(), *WHY.split(), LONG, "sealos.hub:5000"} <= words
+
+
 def test_lines_fit(columns: int) -> None:
     """No line but that of a single long word is wider than the terminal."""
     facts = Facts("nginx", (("pulled as", Cell("a/b:c")), ("why", Cell("word " * 60))))
-    for line in on_terminal(facts, TABLE).splitlines():
-        plain = "".join(
-            part.partition("m")[2] if i else part for i, part in enumerate(line.split("\x1b["))
-        )
-        assert len(plain) <= columns or plain.strip() == LONG
+    for line in plain(on_terminal(facts, TABLE)).splitlines():
+        assert len(line) <= columns or line.strip() == LONG
 
 
 def test_first_column_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,30 @@ def test_faulty_configuration(invoke: Invoke, tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump({"address": "", "bogus": 1}))
     ran = invoke("-f", str(config), "check-registry")
     assert ran.status == 1
-    assert [line.split(": ")[2] for line in ran.err.splitlines()] == ["bogus", "address"]
+    first, *pointing, second, third, fourth = ran.err.splitlines()
+    assert [line.split(": ")[2] for line in (first, second)] == ["address", "bogus"]
+    assert pointing == ["    1 | address:", "      | ^^^^^^^"]
+    assert (third, fourth) == ("    2 | bogus:", "      | ^^^^^")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["resolve", "nginx"],
+        ["check-registry"],
+        ["serve", "--dry-run"],
+        ["config", "check"],
+        ["config", "show"],
+    ],
+)
+def test_every_command_names_the_nearest_key(
+    invoke: Invoke, command: list[str], tmp_path: Path
+) -> None:
+    """Whichever command loads the file, with its line and column."""
+    config = tmp_path / "shim.yaml"
+    config.write_text(f"address: h.example\nshim: {tmp_path}/s.sock\nprobTimeout: 1s\n")
+    ran = invoke(*command, "-f", str(config))
+    assert "probTimeout: unknown key; did you mean probeTimeout? (line 3, column 1)" in ran.err
 
 
 def test_interrupt(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

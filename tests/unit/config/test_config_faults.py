@@ -69,7 +69,7 @@ def test_all_faults_come_at_once() -> None:
         ("fallback: maybe", "fallback", "one of allow, deny"),
         ("names: all", "names", "one of original, both, registry"),
         ("metrics: localhost", "metrics", "host:port"),
-        ("metrics: ':99999'", "metrics", "host:port"),
+        ("metrics: ':99999'", "metrics", "a port out of range"),
         ("metrics: '::1:99'", "metrics", "host:port"),
         ("exclude: nginx", "exclude", "a list expected"),
         ("exclude: [{}]", "exclude[0]", "text expected"),
