@@ -83,6 +83,10 @@ async def socket_doubt(path: str | None) -> str:
         except RuntimeUnavailableError as error:
             return str(error)
         return ""
+    return _doubt(path)
+
+
+def _doubt(path: str) -> str:
     if not os.path.exists(path):
         return f"there is no such socket: {path}"
     if not _is_socket(path):

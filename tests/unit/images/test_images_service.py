@@ -46,7 +46,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 async def test_one_line_for_each_decision(caplog: pytest.LogCaptureFixture) -> None:
     """What was asked, what went on, where and why, in milliseconds; no secret of anyone."""
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "shimcore")
     bench = Bench(registries=FakeRegistries({HUB: Outcome.FOUND}))
     bench.runtime.failing[HUB] = failed("hub-secret callers-own-secret Bearer abcdefghijkl")
     bench.runtime.failing["docker.io"] = failed("callers-own-secret was refused")
