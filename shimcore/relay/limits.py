@@ -43,10 +43,11 @@ FRAME_BYTES = (1 << 24) - 1
 # what a block of that size can spell out in Huffman code and in short fields.
 HEADER_LIST_BYTES = 4 * HEADER_BLOCK_BYTES
 
-# Credit that the relay gives for request bytes it holds, and what compressed ones inflate to:
-# two of the largest messages at once on one connection. A connection has a share that others
-# cannot take: four windows of the default size, which is fifty large containers at once and less
-# than its buffers. What is over the shares of all is bounded for the process.
+# Request bytes that are held, and what compressed ones inflate to: two of the largest messages
+# at once on one connection. A connection has a share that others cannot take: four
+# windows of the default size, which is fifty large containers at once and less than its buffers.
+# What is over the shares of all is bounded for the process; with more there is no credit, and
+# what came without goes on unread.
 CONNECTION_HELD_BYTES = 2 * MESSAGE_BYTES + (1 << 20)
 HELD_SHARE_BYTES = 256 << 10
 PROCESS_HELD_BYTES = 4 * MESSAGE_BYTES

@@ -96,9 +96,12 @@ class Inflation:
         self._tail = inflater.unconsumed_tail
         self._parts.append(part)
         self.size += len(part)
+        if self.size > MESSAGE_BYTES:
+            why = f"gzip data of more than {MESSAGE_BYTES} bytes"
+            raise UnreadableMessageError(why, GRPC_RESOURCE_EXHAUSTED)
         left = inflater.unused_data or self._at < len(self._body)
-        if self.size > MESSAGE_BYTES or (left if inflater.eof else not given and not part):
-            raise UnreadableMessageError(f"not one gzip stream of at most {MESSAGE_BYTES} bytes")
+        if left if inflater.eof else not given and not part:
+            raise UnreadableMessageError("not one gzip stream")
         return inflater.eof
 
     def message(self) -> bytes:

@@ -26,6 +26,7 @@ from shimcore.relay.limits import (
     CONNECTION_HELD_BYTES,
     CONNECTION_LIMIT_BYTES,
     CONNECTION_METADATA_BYTES,
+    HELD_SHARE_BYTES,
     METADATA_BYTES,
     REFUSED_STREAMS,
 )
@@ -121,7 +122,7 @@ class ConnectionState:
             return
         if stream.ended or (need is not None and len(stream.gathered) > need):
             self.release(stream, "not exactly one message")  # otherwise not ours to judge
-        elif self.ledger.held > CONNECTION_HELD_BYTES and self._can_release(stream):
+        elif self._holds_too_much() and self._can_release(stream):
             self._notice(stream, "too much is held")
             self.release(stream, "too much is held", GRPC_RESOURCE_EXHAUSTED)
         else:
@@ -169,6 +170,9 @@ class ConnectionState:
 
     def _unreadable(self, stream: OpenedStream, error: UnreadableMessageError) -> None:
         stream.phase = Phase.GATHERING  # nobody has been told of it
+        if stream.gathered[0] and error.code == GRPC_RESOURCE_EXHAUSTED:
+            self._refuse_unread(stream, str(error), error.code)  # the runtime is spared it, too
+            return
         self._notice(stream, str(error))
         self.release(stream, str(error), error.code)
 
@@ -201,6 +205,14 @@ class ConnectionState:
         if self._inflated > CONNECTION_HELD_BYTES or self.account_held.over:
             raise UnreadableMessageError("too much is inflated at once", GRPC_RESOURCE_EXHAUSTED)
 
+    def _holds_too_much(self) -> bool:
+        """Whether upstream's own windows let the client have more here than there is for it."""
+        held = self.ledger.held
+        if held <= HELD_SHARE_BYTES:
+            return False
+        self.account()
+        return held > CONNECTION_HELD_BYTES or self.account_held.over
+
     def _can_release(self, stream: OpenedStream) -> bool:
         """Whether what is gathered of a call could leave at once."""
         room = min(self.ledger.room, stream.ledger.room)
@@ -212,7 +224,10 @@ class ConnectionState:
             self.events.append(CallCancelled(stream.id))
         if not stream.strict:
             self.send(stream, bytes(stream.gathered))
-            return
+        else:
+            self._refuse_unread(stream, why, code)
+
+    def _refuse_unread(self, stream: OpenedStream, why: str, code: int) -> None:
         method = stream.path.decode(errors="replace")
         self.events.append(Notice(f"{method}: request refused unread: {why}"))
         text = f"image-cri-shim: a request that cannot be read is refused here: {why}"
