@@ -216,13 +216,13 @@ def request(size: int) -> bytes:
 
 
 def _packed() -> bytes:
-    packed = gzip.compress(request(15 << 20), mtime=0)
+    packed = gzip.compress(request(15 << 18), mtime=0)
     return b"\x01" + len(packed).to_bytes(4, "big") + packed
 
 
-UNFINISHED = b"\0" + (16 << 20).to_bytes(4, "big")
+UNFINISHED = b"\0" + (4 << 20).to_bytes(4, "big")
 # relay/limits.py: requests that are held; or those that have no answer, inflated and parsed.
-HELD_MIB = {False: 66 * 1.2 + SPARE_MIB, True: 2 * 64 + 2 * 33 + SPARE_MIB}
+HELD_MIB = {False: 25 * 1.2 + SPARE_MIB, True: 2 * 8.25 + 2 * 9 + SPARE_MIB}
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["unfinished", "inflating"])
@@ -239,7 +239,7 @@ async def test_requests_that_are_held(packed: bool, tmp_path: Path) -> None:
         start = highest = rss_mib(shim)
         await raw.send(client, raw.opening())
         await asyncio.sleep(0.3)  # until the runtime has opened its window
-        content = _packed() if packed else UNFINISHED + bytes(15 << 20)
+        content = _packed() if packed else UNFINISHED + bytes(15 << 18)
         more = {"grpc-encoding": "gzip"} if packed else {}
         for stream in range(1, 81, 2):
             asked = raw.headers(stream, PULL, more)
@@ -254,7 +254,7 @@ async def test_requests_that_are_held(packed: bool, tmp_path: Path) -> None:
 
 
 async def test_requests_without_an_answer(tmp_path: Path) -> None:
-    """Requests of 60 MiB may wait for their answers; the next is refused, until one has ended."""
+    """Requests of 7.5 MiB may wait for their answers; the next is refused, until one has ended."""
     arrived: set[int] = set()
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -282,7 +282,7 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
     async with before(tmp_path, mute) as shim, raw.connected(shim.socket) as client:
         await raw.send(client, raw.opening())
         await asyncio.sleep(0.3)  # until the runtime has opened its window
-        for stream in (1, 3, 5, 7):
+        for stream in (1, 3):
             await accepted(client, stream)
         refusal = b"too many bytes of image requests are held"
         await raw.send(client, request(9))
