@@ -94,7 +94,8 @@ EARLY_BYTES = 65_536
 # refused. The others are short, but a sandbox may wait a minute for its image: as many as
 # a node has pods by kubelet's default (110) never keep a container waiting.
 CONNECTION_PULLS_IN_WORK = 64
-PROCESS_PULLS_IN_WORK = 256
+PROCESS_PULLS_IN_WORK = 128
+SHARE_OF_PULLS_IN_WORK = 4
 CONNECTION_CALLS_IN_WORK = 256
 PROCESS_CALLS_IN_WORK = 512
 SHARE_OF_CALLS_IN_WORK = 16

@@ -55,7 +55,7 @@ class Relay:
         self.pull_slots = Slots(
             limits.CONNECTION_PULLS_IN_WORK,
             limits.PROCESS_PULLS_IN_WORK,
-            limits.SHARE_OF_CALLS_IN_WORK,
+            limits.SHARE_OF_PULLS_IN_WORK,
         )
         self.slots = Slots(
             limits.CONNECTION_CALLS_IN_WORK,

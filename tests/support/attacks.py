@@ -1,4 +1,4 @@
-"""Clients that want the shim for themselves: `python -m tests.support.attacks NAME SOCKET`.
+"""Clients that want the shim for themselves: `python -m tests.support.attacks NAME SOCKET N`.
 
 A process of its own, so that what others see is the shim's doing. It writes a line when all
 its connections have begun, and goes on until it is killed.
@@ -123,7 +123,6 @@ def _image_resets(path: str) -> Awaitable[None]:
 def _continuations(path: str) -> Awaitable[None]:
     """Blocks of a thousand frames, Huffman code all of it."""
     coded = int("00011" * 8, 2).to_bytes(5, "big") * 1600
-    literal = b"\x00\x01x\x7f" + b""
     size = len(coded) - 127
     literal = b"\x00\x01x\xff" + bytes((size & 0x7F | 0x80, size >> 7)) + coded
 
@@ -180,6 +179,10 @@ ATTACKS: dict[str, Attack] = {
     "hung-bombs": _hung_bombs,
     "hung-pulls": _hung_pulls,
 }
+
+# These cost whoever serves the calls at least as much as the shim: streams begun and given up
+# by the ten thousand, and header blocks of many kilobytes.
+HARD_ON_THE_RUNTIME = ("resets", "image-resets", "continuations")
 
 
 async def _attack(name: str, path: str, connections: int) -> None:
