@@ -545,9 +545,8 @@ MUTATIONS = (
         "a strict request that is not understood is released",
         STREAMS,
         "        if not stream.strict:\n            self.send(stream, bytes(stream.gathered))\n"
-        "            return",
-        "        if True:\n            self.send(stream, bytes(stream.gathered))\n"
-        "            return",
+        "        else:",
+        "        if True:\n            self.send(stream, bytes(stream.gathered))\n        else:",
     ),
     _m(
         "a strict request is told before its end",
@@ -755,8 +754,8 @@ MUTATIONS = (
     _m(
         "gzip inflates beyond the limit",
         "messages.py",
-        "if len(message) > MESSAGE_BYTES or not inflater.eof or inflater.unused_data:",
-        "if inflater.unused_data:",
+        "        if self.size > MESSAGE_BYTES:\n",
+        "        if False:\n",
     ),
     _m(
         "any encoding is taken for gzip",
@@ -773,20 +772,99 @@ MUTATIONS = (
     _m(
         "credit is given past the connection's limit",
         STREAMS,
-        "if ledger.held > CONNECTION_HELD_BYTES or self._budget.used > self._budget.limit:",
-        "if self._budget.used > self._budget.limit:",
+        "if ledger.held > CONNECTION_HELD_BYTES or self.account_held.over:",
+        "if self.account_held.over:",
     ),
     _m(
         "credit is given past the process's limit",
         STREAMS,
-        "if ledger.held > CONNECTION_HELD_BYTES or self._budget.used > self._budget.limit:",
+        "if ledger.held > CONNECTION_HELD_BYTES or self.account_held.over:",
         "if ledger.held > CONNECTION_HELD_BYTES:",
     ),
     _m(
         "the process's budget is not given back",
         STREAMS,
-        "        self._budget.used -= self.accounted\n",
+        "        self.account_held.change(-self.account_held.used)\n",
         "",
+    ),
+    # shares of budgets, and of the loop's turns
+    _m(
+        "what follows a gzip stream is forgotten",
+        "messages.py",
+        "if left if inflater.eof else not given and not part:",
+        "if not inflater.eof and not given and not part:",
+    ),
+    _m(
+        "what inflates too far goes on to the runtime",
+        STREAMS,
+        "if stream.gathered[0] and error.code == GRPC_RESOURCE_EXHAUSTED:",
+        "if False:",
+    ),
+    _m(
+        "what inflates is not counted for the process",
+        STREAMS,
+        "        self.account()\n        if self._inflated",
+        "        if self._inflated",
+    ),
+    _m(
+        "what has inflated counts for ever",
+        STREAMS,
+        "        self._inflated -= stream.inflated_bytes\n",
+        "",
+    ),
+    _m(
+        "a call that is over goes on inflating",
+        STREAMS,
+        "if stream.phase is not Phase.DECIDING or self.opened.get(stream.id) is not stream:",
+        "if False:",
+    ),
+    _m(
+        "upstream's windows let a client have more than its share",
+        STREAMS,
+        "return held > CONNECTION_HELD_BYTES or self.account_held.over",
+        "return held > CONNECTION_HELD_BYTES",
+    ),
+    _m(
+        "a share is not the connection's own",
+        "budget.py",
+        "return self.used > budget.share and budget.pooled > budget.limit",
+        "return budget.pooled > budget.limit",
+    ),
+    _m(
+        "what was refused counts",
+        "budget.py",
+        "            self.change(-size)\n",
+        "",
+    ),
+    _m(
+        "a pull waits with all others",
+        CLIENT,
+        "long=strict or route is Route.LONG",
+        "long=strict",
+    ),
+    _m(
+        "a chunk's frames have no limit",
+        "scanner.py",
+        "for _ in repeat(None, frames):",
+        "while True:",
+    ),
+    _m(
+        "the rest of a chunk goes on unseen",
+        "scanner.py",
+        "            self._rest, self._at = data, position\n",
+        "            self.out.append(data[position:])\n",
+    ),
+    _m(
+        "a turn has no end",
+        "turns.py",
+        "while self._waiting and self._left_s > 0:",
+        "while self._waiting:",
+    ),
+    _m(
+        "who has begun goes on",
+        "turns.py",
+        "        if working.go_on(began + SLICE_S):\n            self._waiting.append(working)",
+        "        if working.go_on(began + SLICE_S):\n            self._waiting.appendleft(working)",
     ),
     # the end of calls, and of sight
     _m(

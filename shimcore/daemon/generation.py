@@ -104,8 +104,8 @@ class Generations:
         method = _METHODS.get(path)
         if method is None or not self.current.images.opens(method):
             return Route.PASS
-        if method.endswith("/PullImage") and self.strict():
-            return Route.STRICT
+        if method.endswith("/PullImage"):
+            return Route.STRICT if self.strict() else Route.LONG
         return Route.OPEN
 
     def strict(self) -> bool:

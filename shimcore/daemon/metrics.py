@@ -115,7 +115,8 @@ class ShimCollector:
         yield info
         yield from self._config()
         yield _gauge("connections_open", "Clients' connections.", len(shim.relay.connections))
-        yield _gauge("decisions_in_work", "Held calls in work.", shim.relay.slots.taken)
+        in_work = shim.relay.slots.taken + shim.relay.pull_slots.taken
+        yield _gauge("decisions_in_work", "Held calls in work.", in_work)
         yield _gauge("held_bytes", "Request bytes that are held.", shim.relay.budget.used)
         yield _counter("log_lines_dropped", "Log lines that nobody read.", self._dropped_lines())
         yield _gauge("cache_entries", "Images remembered.", stats["entries"])

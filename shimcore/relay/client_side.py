@@ -198,6 +198,7 @@ class ClientSide(Direction):
             path,
             named.get(b"grpc-encoding", b"identity"),
             timeout_seconds(named.get(b"grpc-timeout", b"")),
+            long=strict or route is Route.LONG,
             strict=strict,
             windows=(
                 self._reader_settings.strictest(_WINDOW),

@@ -12,15 +12,22 @@ from collections.abc import Callable
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.answers import Answers
+from shimcore.relay.budget import Budget
 from shimcore.relay.client_side import ClientSide
 from shimcore.relay.events import Event
+from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
 from shimcore.relay.messages import write_message
 from shimcore.relay.opened import Phase
 from shimcore.relay.route import Route
-from shimcore.relay.scanner import Scanner
+from shimcore.relay.scanner import ALL_FRAMES, Scanner
 from shimcore.relay.settings import AnnouncedSettings
-from shimcore.relay.streams import GRPC_UNAVAILABLE, Budget, ConnectionState
+from shimcore.relay.streams import GRPC_UNAVAILABLE, ConnectionState
 from shimcore.relay.upstream_side import UpstreamSide
+
+
+def held_budget() -> Budget:
+    """What all connections of a process may hold."""
+    return Budget(PROCESS_HELD_BYTES, HELD_SHARE_BYTES)
 
 
 class Connection:
@@ -28,6 +35,9 @@ class Connection:
 
     `strict` says whether there are calls that must not go on unread, so that a connection
     that would have to is closed.
+
+    A caller with others to serve gives `from_client` and `from_upstream` a number of frames
+    at a time, and goes on with `more_from_client`, `more_from_upstream` and `inflate`.
 
     After every call, send what `take_to_client` and `take_to_upstream` give and look at
     `take_events`. Raises FrameError from `from_client` and `from_upstream` where a peer
@@ -46,7 +56,7 @@ class Connection:
         self._to_upstream = Scanner(self._client_side.handlers())
         self._to_client = Scanner(self._upstream_side.handlers(), locked=True)
         self._state = ConnectionState(
-            self._to_client, self._to_upstream, route, budget or Budget(), strict
+            self._to_client, self._to_upstream, route, budget or held_budget(), strict
         )
         self._client_side.attach(self._state, self._upstream_side.decoder)
         self._upstream_side.attach(self._state, self._client_side.decoder)
@@ -57,26 +67,54 @@ class Connection:
 
     # -- bytes in ----------------------------------------------------------------------
 
-    def from_client(self, data: bytes) -> None:
-        """Bytes that the client sent. Raises FrameError."""
+    def from_client(self, data: bytes, limit: int = ALL_FRAMES) -> bool:
+        """Bytes that the client sent, of which `limit` frames are gone through at the most.
+
+        True when `more_from_client` is to be called before anything else of the client's
+        comes. Raises FrameError.
+        """
         if self._preface_left:
             data = self._pass_preface(data)
             if not data:
-                return
+                return False
         state = self._state
         if state.lost and state.strict():  # it has become so since
             raise FrameError(frames.PROTOCOL_ERROR, "this connection is relayed unread")
         if state.replies.ledger.held:
             state.replies.queue.check()  # what this client has caused to wait
-        self._to_upstream.feed(data)
-        if self._state.ledger.held != self._state.accounted:
-            self._state.account()
+        more = self._to_upstream.feed(data, limit)
+        if state.ledger.held or state.account_held.used:
+            state.account()
+        return more
 
-    def from_upstream(self, data: bytes) -> None:
-        """Bytes that the runtime sent. Raises FrameError."""
-        self._to_client.feed(data)
-        if self._state.ledger.held != self._state.accounted:
+    def more_from_client(self, limit: int = ALL_FRAMES) -> bool:
+        """Go through the next of the client's frames; True when there still are more."""
+        more = self._to_upstream.go_on(limit)
+        self._state.account()
+        return more
+
+    def from_upstream(self, data: bytes, limit: int = ALL_FRAMES) -> bool:
+        """Bytes that the runtime sent; otherwise as `from_client`."""
+        more = self._to_client.feed(data, limit)
+        if self._state.ledger.held or self._state.account_held.used:
             self._state.account()
+        return more
+
+    def more_from_upstream(self, limit: int = ALL_FRAMES) -> bool:
+        """Go through the next of the runtime's frames; True when there still are more."""
+        more = self._to_client.go_on(limit)
+        self._state.account()
+        return more
+
+    @property
+    def inflating(self) -> bool:
+        """Whether `inflate` has something to do."""
+        return bool(self._state.packed)
+
+    def inflate(self) -> None:
+        """Inflate a piece of the compressed messages that have come."""
+        self._state.inflate()
+        self._state.account()
 
     def _pass_preface(self, data: bytes) -> bytes:
         """RFC 9113 §3.4. What is not HTTP/2 is relayed as bytes, for upstream to refuse."""
@@ -177,6 +215,7 @@ class Connection:
         for stream in list(state.live):
             state.ended(stream, GRPC_UNAVAILABLE)
         state.opened.clear()
+        state.packed.clear()
         state.close_account()
         self._to_client.close()
         self._to_upstream.close()

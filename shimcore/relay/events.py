@@ -14,7 +14,7 @@ class CallReady:
 
     `message` is the content without its gRPC prefix, inflated; `timeout_s` is the
     caller's grpc-timeout, None when it set none. `metadata` is without what is the
-    transport's.
+    transport's. `long`: its decision may take as long as a pull.
     """
 
     stream: int
@@ -22,6 +22,7 @@ class CallReady:
     message: bytes
     timeout_s: float | None
     metadata: Metadata
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ number of connections is what the process's limit of open files allows, two for 
 
 from __future__ import annotations
 
-# kubelet's metadata can be large: 1 MiB is sixteen times what grpc-go accepts by
-# default, and still nothing a node would notice.
-HEADER_BLOCK_BYTES = 1 << 20
+# kubelet's metadata can be large, and has no bound: 128 KiB is eight times what gRPC's C core
+# accepts by default, and sixteen times what a trace's baggage may have (W3C). One block is
+# decoded at once, and this much Huffman code takes 10 ms.
+HEADER_BLOCK_BYTES = 128 << 10
 
 # What the shortest fragment of a block counts: frames without content cost memory as well.
 FRAGMENT_BYTES = 64
@@ -25,9 +26,14 @@ HEADER_TABLE_BYTES = 1 << 20
 # acknowledges is given up on by the other one long before (RFC 9113 §6.5.3).
 PENDING_SETTINGS = 64
 
-# kubelet and containerd both limit a CRI message to 16 MiB; a longer one is refused by
-# the runtime itself, so the relay hands it on unread.
-MESSAGE_BYTES = 16 << 20
+# Of a message that is read: kubelet and containerd accept 16 MiB, mainly for lists. Image
+# calls are answered by name, and a container of which more than 2 MiB of arguments and
+# environment are said cannot be executed (execve(2): a quarter of an 8 MiB stack). A longer one is
+# handed on unread.
+MESSAGE_BYTES = 4 << 20
+
+# What is inflated of a compressed message before others have their turn: 0.3 ms of zeros.
+INFLATED_BYTES = 32_768
 
 # The length of a frame that must be seen whole. A peer may announce up to 2^24-1
 # (RFC 9113 §6.5.2), and no frame is larger than its three length bytes allow.
@@ -37,20 +43,29 @@ FRAME_BYTES = (1 << 24) - 1
 # what a block of that size can spell out in Huffman code and in short fields.
 HEADER_LIST_BYTES = 4 * HEADER_BLOCK_BYTES
 
-# Credit that the relay gives for request bytes it holds: two of the largest messages at
-# once on one connection, and for the whole process what a 4 GiB node can spare.
+# Request bytes that are held, and what compressed ones inflate to: two of the largest messages
+# at once on one connection. A connection has a share that others cannot take: four
+# windows of the default size, which is fifty large containers at once and less than its buffers.
+# What is over the shares of all is bounded for the process; with more there is no credit, and
+# what came without goes on unread.
 CONNECTION_HELD_BYTES = 2 * MESSAGE_BYTES + (1 << 20)
-PROCESS_HELD_BYTES = 256 << 20
+HELD_SHARE_BYTES = 256 << 10
+PROCESS_HELD_BYTES = 4 * MESSAGE_BYTES
 
-# Request bytes that one connection can have here at all. A client gets this far only with a
-# runtime whose connection window is over 33 MiB (grpc-go's grows to 16), or against its
-# windows; it is told to calm down.
-CONNECTION_LIMIT_BYTES = 2 * CONNECTION_HELD_BYTES
+# Request bytes that one connection can have here at all: what it gets credit for, and a
+# connection window as large as grpc-go's grows. A client gets this far only against its
+# windows or with a runtime whose window is larger; it is told to calm down.
+CONNECTION_LIMIT_BYTES = CONNECTION_HELD_BYTES + (16 << 20)
 
 # Messages and metadata of image calls whose answer has not come: they have gone on, but who
-# decided on them may look at them until then. Four of the largest, or thousands of usual
-# ones; a call over this is refused.
-PROCESS_REQUEST_BYTES = 4 * MESSAGE_BYTES
+# decided on them may look at them until then. Each connection has a share, and in common they
+# have two of the largest; a call over both is refused. Pulls, which may hang for
+# a quarter of an hour, have bytes of their own: a pull has some hundred of them, and at most the
+# annotations of its pod (256 KiB); a container some thousand.
+REQUEST_SHARE_BYTES = 512 << 10
+PROCESS_REQUEST_BYTES = 2 * MESSAGE_BYTES
+PULL_SHARE_BYTES = 256 << 10
+PROCESS_PULL_BYTES = 2 * MESSAGE_BYTES
 
 # Header blocks and other frames without a window that wait behind a stream's DATA, and
 # what each counts beside its bytes. A client that sends more is told to calm down.
@@ -74,14 +89,20 @@ REPLY_BYTES = 2 * ANSWER_BYTES
 # What a client may send before its upstream connection stands, one chunk more or less.
 EARLY_BYTES = 65_536
 
-# Calls of one connection that may wait or be in work on the side. kubelet has a few
-# dozen; more stay open and wait, they are not refused.
-CONNECTION_CALLS_IN_WORK = 64
-PROCESS_CALLS_IN_WORK = 256
+# Calls of one connection that may be in work on the side at once, and of the process beyond
+# each connection's share. kubelet has a few dozen pulls; more stay open and wait, they are not
+# refused. The others are short, but a sandbox may wait a minute for its image: as many as
+# a node has pods by kubelet's default (110) never keep a container waiting.
+CONNECTION_PULLS_IN_WORK = 64
+PROCESS_PULLS_IN_WORK = 128
+SHARE_OF_PULLS_IN_WORK = 4
+CONNECTION_CALLS_IN_WORK = 256
+PROCESS_CALLS_IN_WORK = 512
+SHARE_OF_CALLS_IN_WORK = 16
 
-# Streams whose method is remembered until they end. A server that sets no limit of its
-# own accepts more; such a client is told to calm down (RFC 9113 §7).
-TRACKED_STREAMS = 1 << 16
+# Streams whose method is remembered until they end: 1 KiB for one that is opened. A server
+# that sets no limit of its own accepts more; such a client is told to calm down (RFC 9113 §7).
+TRACKED_STREAMS = 1 << 13
 
 # A longer method than the CRI has is remembered and counted by its beginning; distinct
 # methods that are counted apart (the CRI has about sixty).
@@ -107,3 +128,18 @@ CONNECTION_METADATA_BYTES = 16 * METADATA_BYTES
 REMEMBERED_BLOCKS = 64
 REMEMBERED_BLOCK_BYTES = 1024
 REMEMBERED_STRINGS = 512
+
+# A chunk of at most so many bytes is gone through at once. It is a handful of calls or a
+# hundred frames, for each of which its sender has paid with a system call of its own.
+FREE_BYTES = 1024
+
+# Frames that are gone through between two looks at the clock; one of them may cost as much as
+# a block's decoding. In a chunk of DATA of the usual size (16 KiB) there are no more.
+SLICE_FRAMES = 16
+
+# What a connection takes of the event loop before others have their turn, and what all larger
+# chunks together take of one turn. A chunk of 256 KiB in frames of the usual size needs a
+# tenth of that, the answers of a hundred calls as much; and a call of somebody else's, which
+# needs three turns, is 6 ms late.
+SLICE_S = 0.0005
+TURN_S = 0.002

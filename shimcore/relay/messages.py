@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 from shimcore.relay.events import Metadata
-from shimcore.relay.limits import MESSAGE_BYTES, REFUSAL_TEXT_BYTES
+from shimcore.relay.limits import INFLATED_BYTES, MESSAGE_BYTES, REFUSAL_TEXT_BYTES
 
 PREFIX_BYTES = 5
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -57,19 +57,56 @@ def read_message(gathered: bytes | bytearray, encoding: bytes) -> bytes:
     Raises UnreadableMessageError for an encoding other than gzip, for bytes that do not
     inflate and for more than the limit.
     """
-    body = bytes(memoryview(gathered)[PREFIX_BYTES:])
     if not gathered[0]:
-        return body
-    if encoding != b"gzip":
-        raise UnreadableMessageError(f"encoding {encoding.decode(errors='replace')[:32]!r}")
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        message = inflater.decompress(body, MESSAGE_BYTES + 1)
-    except zlib.error as error:
-        raise UnreadableMessageError("gzip data that does not inflate") from error
-    if len(message) > MESSAGE_BYTES or not inflater.eof or inflater.unused_data:
-        raise UnreadableMessageError(f"not one gzip stream of at most {MESSAGE_BYTES} bytes")
-    return message
+        return bytes(memoryview(gathered)[PREFIX_BYTES:])
+    inflation = Inflation(gathered, encoding)
+    while not inflation.step():
+        pass
+    return inflation.message()
+
+
+class Inflation:
+    """A compressed message that is inflated a piece at a time.
+
+    Raises UnreadableMessageError as `read_message` does, at the first or a later piece.
+    """
+
+    __slots__ = ("_at", "_body", "_inflater", "_parts", "_tail", "size")
+
+    def __init__(self, gathered: bytes | bytearray, encoding: bytes) -> None:
+        if encoding != b"gzip":
+            raise UnreadableMessageError(f"encoding {encoding.decode(errors='replace')[:32]!r}")
+        self.size = 0  # of what there is of the message
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._body = bytes(memoryview(gathered)[PREFIX_BYTES:])
+        self._at = 0
+        self._tail = b""  # what the inflater was given and did not take
+        self._parts: list[bytes] = []
+
+    def step(self) -> bool:
+        """Inflate one more piece; whether it was the last one."""
+        inflater, given = self._inflater, self._tail
+        if not given:
+            given = self._body[self._at : self._at + INFLATED_BYTES]
+            self._at += len(given)
+        try:
+            part = inflater.decompress(given, INFLATED_BYTES)
+        except zlib.error as error:
+            raise UnreadableMessageError("gzip data that does not inflate") from error
+        self._tail = inflater.unconsumed_tail
+        self._parts.append(part)
+        self.size += len(part)
+        if self.size > MESSAGE_BYTES:
+            why = f"gzip data of more than {MESSAGE_BYTES} bytes"
+            raise UnreadableMessageError(why, GRPC_RESOURCE_EXHAUSTED)
+        left = inflater.unused_data or self._at < len(self._body)
+        if left if inflater.eof else not given and not part:
+            raise UnreadableMessageError("not one gzip stream")
+        return inflater.eof
+
+    def message(self) -> bytes:
+        """All of it."""
+        return b"".join(self._parts)
 
 
 def write_message(message: bytes) -> bytes:

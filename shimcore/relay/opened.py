@@ -32,6 +32,7 @@ class OpenedStream:
         "id",
         "inflated_bytes",
         "ledger",
+        "long",
         "metadata",
         "metadata_bytes",
         "path",
@@ -48,6 +49,7 @@ class OpenedStream:
         encoding: bytes,
         timeout_s: float | None,
         *,
+        long: bool,
         strict: bool,
         windows: tuple[int, int],
     ) -> None:
@@ -55,6 +57,7 @@ class OpenedStream:
         self.path = path
         self.encoding = encoding
         self.timeout_s = timeout_s
+        self.long = long  # its decision may take as long as a pull
         self.strict = strict  # never goes on unread
         self.metadata: Metadata = ()
         self.metadata_bytes = 0

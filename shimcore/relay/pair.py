@@ -4,18 +4,19 @@ Memory of one connection is bounded, whatever its peers do (the names are in `re
 
 - 64 KiB of send buffer for each side, at which the other side's reading stops, and one chunk
   as it was read (256 KiB) on top: 640 KiB, of which an idle connection has none;
-- answers of the relay's own: what one chunk of the client can cause, 12 MiB of refusals at
-  worst, since a client that does not take them is not read either;
-- held requests: CONNECTION_LIMIT_BYTES, 66 MiB, of which a client that keeps to its windows
-  gets 33 and upstream's connection window (CONNECTION_HELD_BYTES), and 33 MiB more for what
+- answers of the relay's own: what one slice of the client's frames can cause, 6 MiB of refusals
+  at worst, since a client that does not take them is not read either;
+- held requests: CONNECTION_LIMIT_BYTES, 25 MiB, of which a client that keeps to its windows
+  gets 9 and upstream's connection window (CONNECTION_HELD_BYTES), and 9 MiB more for what
   compressed ones inflate to;
 - answers of calls made on the side, and upstream's DATA that waits behind them: REPLY_BYTES,
-  34 MiB;
-- header tables, blocks and queued frames, and metadata: 13 MiB.
+  10 MiB;
+- header tables, blocks and queued frames, and metadata: 12 MiB.
 
-That is 160 MiB against a client that wants to do harm, and 4 KiB for one that is idle. The
-credit for held requests (PROCESS_HELD_BYTES) and the requests on their way to an answer
-(PROCESS_REQUEST_BYTES) are bounded for all connections together.
+That is 64 MiB against a client that wants to do harm, and 4 KiB for one that is idle. Beyond
+each connection's share, the credit for held requests (PROCESS_HELD_BYTES) and the requests on
+their way to an answer (PROCESS_REQUEST_BYTES, PROCESS_PULL_BYTES) are bounded for all
+connections together.
 """
 
 from __future__ import annotations
@@ -23,28 +24,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
+from shimcore.relay.calls import TOO_MUCH, Calls
 from shimcore.relay.connection import Connection
-from shimcore.relay.events import (
-    CallCancelled,
-    CallEnded,
-    CallReady,
-    Event,
-    Notice,
-    StreamBegan,
-    StreamEnded,
-)
-from shimcore.relay.limits import EARLY_BYTES, PROCESS_REQUEST_BYTES
+from shimcore.relay.limits import EARLY_BYTES, FREE_BYTES
+from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED
+from shimcore.relay.scanner import ALL_FRAMES
 from shimcore.relay.side import Side
+from shimcore.relay.turns import Intake
 from shimcore.relay.unavailable import UnavailableServer
-from shimcore.relay.work import Answer, Decision, HeldCall, Refusal, Worker
 
 if TYPE_CHECKING:
-    from shimcore.relay.shell import Observer, Relay
+    from shimcore.relay.shell import Relay
 
 log = logging.getLogger("shimcore.relay")
 
@@ -56,8 +51,6 @@ ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch")
 STARVED_S = 30.0
 # Chunks that are copied into one write; past this a copy costs more than a system call.
 JOINED_BYTES = 16_384
-_RESOURCE_EXHAUSTED = 8
-_TOO_MUCH = "image-cri-shim: too many bytes of image requests are held"
 
 
 class Pair:
@@ -69,12 +62,10 @@ class Pair:
         self.client.on_made = self._client_made
         self._relay = relay
         self._core = Connection(relay.route, relay.budget, relay.strict)
-        self._worker = Worker(relay.slots, self._decided)
         self._core.watched = relay.observer is not None
-        self._calls: dict[int, tuple[HeldCall, int]] = {}  # and the size of its request
-        self._begun: dict[int, float] = {}
-        self._early: list[bytes] = []
-        self._early_bytes = 0
+        self._calls = Calls(relay, self._core, self._pump)
+        self._from_client, self._from_upstream = Intake(), Intake()
+        self._asked = False  # for a turn to go on with these
         self._unavailable: UnavailableServer | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -102,61 +93,61 @@ class Pair:
             self.upstream.abort()
             raise
         self._open = True
-        early, self._early = self._early, []
-        for data in early:
-            self._client_bytes(data)
-        self._early_bytes = 0
         if self.client.eof:
             self._client_eof()
         self._pace()
 
+    @property
+    def _client_may(self) -> bool:
+        """Whether what comes from the client can be gone through now."""
+        waits = self.upstream.full or self._answering or self._clogged or self._core.inflating
+        return self._open and not waits
+
+    @property
+    def _working(self) -> bool:
+        """Whether there is something that can be gone through now."""
+        if self._over:
+            return False
+        return bool(
+            (self._from_client and self._client_may)
+            or (self._from_upstream and not self.client.full)
+            or self._core.inflating
+        )
+
     def _pace(self) -> None:
         """Read from a side only while the other one takes what comes from it."""
-        early_full = not self._open and self._early_bytes >= EARLY_BYTES
         self._answering = self._answering and self.client.full
-        full = self.upstream.full or early_full or self._answering or self._clogged
-        self.client.read(not full)
-        self.upstream.read(not self.client.full)
+        if self._open:
+            self.client.read(self._client_may and not self._from_client)
+        else:
+            self.client.read(self._from_client.size < EARLY_BYTES)
+        self.upstream.read(not self.client.full and not self._from_upstream)
+        if not self._asked and self._working:
+            self._asked = True
+            self._relay.turns.later(self)
 
     # -- bytes -------------------------------------------------------------------------
 
     def _client_bytes(self, data: bytes) -> None:
         if self._over:
             return
-        if not self._open or self._unavailable is not None:
-            self._client_bytes_without_upstream(data)
+        if len(data) > FREE_BYTES or self._from_client or not self._client_may:
+            self._from_client.add(data)
+            self._ask()
             return
         try:
-            self._core.from_client(data)
+            self._feed_client(data)
         except FrameError as error:
             self._fail(error)
             return
         self._pump(of_client=True)
 
-    def _client_bytes_without_upstream(self, data: bytes) -> None:
-        if self._unavailable is None:
-            self._early.append(data)
-            self._early_bytes += len(data)
-            if self._early_bytes >= EARLY_BYTES:
-                self._pace()
-            return
-        try:
-            self._answer(self._unavailable.feed(data))
-        except FrameError as error:
-            self._fail(error)
-            return
-        if self._unavailable.answered and self._linger is None:
-            self._linger = asyncio.get_running_loop().call_later(1.0, self.close)
-
-    def _answer(self, chunks: list[bytes]) -> None:
-        """Send what the client itself has caused; one that does not take it is not read."""
-        _write(self.client, chunks)
-        if chunks and self.client.full and not self._answering:
-            self._answering = True
-            self._pace()
-
     def _upstream_bytes(self, data: bytes) -> None:
         if self._over:
+            return
+        if len(data) > FREE_BYTES or self._from_upstream:
+            self._from_upstream.add(data)
+            self._ask()
             return
         try:
             self._core.from_upstream(data)
@@ -165,28 +156,100 @@ class Pair:
             return
         self._pump()
 
+    def _feed_client(self, data: bytes, limit: int = ALL_FRAMES) -> bool:
+        if self._unavailable is None:
+            return self._core.from_client(data, limit)
+        return self._unavailable.feed(data, limit)
+
+    def _more_of_client(self, limit: int) -> bool:
+        if self._unavailable is None:
+            return self._core.more_from_client(limit)
+        return self._unavailable.go_on(limit)
+
+    def _ask(self) -> None:
+        """Have what waits gone through: a slice of it now, if the turn has time left."""
+        if not self._asked and self._working:
+            self._asked = True
+            self._relay.turns.ask(self)
+        else:
+            self._pace()
+
+    def go_on(self, until: float) -> bool:
+        """Go through a slice of what waits; whether there is more that can be."""
+        try:
+            self._slice(until)
+        except FrameError as error:
+            self._fail(error)
+        self._pace()
+        self._asked = self._working
+        return self._asked
+
+    def _slice(self, until: float) -> None:
+        core, calls = self._core, self._calls
+        while core.inflating and not self._over:
+            core.inflate()
+            calls.act()
+            if perf_counter() >= until:
+                break
+        while self._from_client and self._client_may and not self._over:
+            self._from_client.step(self._feed_client, self._more_of_client)
+            calls.act()
+            if perf_counter() >= until:
+                break
+        self._pump(of_client=True)
+        while self._from_upstream and not self.client.full and not self._over:
+            self._from_upstream.step(core.from_upstream, core.more_from_upstream)
+            calls.act()
+            if perf_counter() >= until:
+                break
+        self._pump()
+        self._ends()
+
+    def _ends(self) -> None:
+        """Take in the end of a side, once what it has sent before is gone through."""
+        if self.client.eof and not self._from_client:
+            self._client_eof()
+        if self.upstream.eof and not self._from_upstream:
+            self._upstream_eof()
+
+    def _answer(self, chunks: list[bytes]) -> None:
+        """Send what the client itself has caused; one that does not take it is not read."""
+        _write(self.client, chunks)
+        if chunks and self.client.full and not self._answering:
+            self._answering = True
+            self._pace()
+
     def _pump(self, *, of_client: bool = False) -> None:
-        """Send what the core has for both sides and act on its events.
+        """Act on the core's events and send what it has for both sides.
 
         `of_client`: it has been given bytes of the client's alone.
         """
         core = self._core
-        while events := core.take_events():
-            for event in events:
-                self._on_event(event)
+        if self._over:
+            return
+        self._calls.act()
         # Only now, so that a call decided at once costs each side one write.
         _write(self.upstream, core.take_to_upstream())
         if of_client:
             self._answer(core.take_to_client())
         else:
             _write(self.client, core.take_to_client())
+        if self._unavailable is not None:
+            self._answer_unavailable(self._unavailable)
         if core.clogged != self._clogged:
             self._clogged = core.clogged
             self._pace()
+        elif core.inflating and not self._asked:
+            self._pace()
         if core.starved:
             self._relay.watch_starving()
-        if self.upstream.eof:
+        if self.upstream.eof and not self._from_upstream:
             self._end_replies()
+
+    def _answer_unavailable(self, server: UnavailableServer) -> None:
+        self._answer(server.take())
+        if server.answered and self._linger is None:
+            self._linger = asyncio.get_running_loop().call_later(1.0, self.close)
 
     def _fail(self, error: FrameError) -> None:
         """A peer broke a limit: what came before it goes on, and the client is told why."""
@@ -198,71 +261,6 @@ class Pair:
             self.client.write(frames.goaway(0, error.h2_code, str(error)))
         self.close()
 
-    # -- calls -------------------------------------------------------------------------
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, CallReady):
-            self._ready(event)
-        elif isinstance(event, CallEnded):
-            ended = self._forget(event.stream)
-            if ended is not None:
-                ended.finished(event.status, event.empty, event.message)
-        elif isinstance(event, CallCancelled):
-            self._forget(event.stream)
-            self._worker.cancel(event.stream)
-        elif isinstance(event, Notice):
-            log.warning("%s", event.text)
-        elif self._relay.observer is not None:
-            self._observe(event, self._relay.observer)
-
-    def _ready(self, event: CallReady) -> None:
-        """Have a call decided, if there is memory for what is known of it."""
-        relay, size = self._relay, len(event.message)
-        size += sum(len(name) + len(value) for name, value in event.metadata)
-        if relay.request_bytes + size > PROCESS_REQUEST_BYTES:
-            log.warning("an image call is refused: too many bytes of others wait for their answers")
-            self._core.refuse(event.stream, _RESOURCE_EXHAUSTED, _TOO_MUCH)
-            return
-        call = relay.open_call(event.path, event.message, event.timeout_s, event.metadata)
-        self._calls[event.stream] = call, size
-        relay.request_bytes += size
-        decided = call.decide_now()
-        if decided is None:
-            self._worker.start(event.stream, call)
-        else:
-            self._settle(event.stream, decided.decision)
-
-    def _forget(self, stream: int) -> HeldCall | None:
-        """The call that is over; its message does not count any more."""
-        call, size = self._calls.pop(stream, (None, 0))
-        self._relay.request_bytes -= size
-        return call
-
-    def _observe(self, event: StreamBegan | StreamEnded, observer: Observer) -> None:
-        now = time.monotonic()
-        if isinstance(event, StreamBegan):
-            self._begun[event.stream] = now
-            observer.began(event.path)
-        else:
-            seconds = now - self._begun.pop(event.stream, now)
-            observer.ended(event.path, event.status, seconds)
-
-    def _settle(self, stream: int, decision: Decision) -> None:
-        if isinstance(decision, Refusal):
-            self._forget(stream)
-            self._core.refuse(stream, decision.code, decision.text)
-        elif isinstance(decision, Answer):
-            self._forget(stream)
-            self._core.answer(stream, decision.message)
-        else:
-            self._core.forward(stream, decision)
-
-    def _decided(self, stream: int, decision: Decision) -> None:
-        """A decision of the worker's has come."""
-        if not self._over:
-            self._settle(stream, decision)
-            self._pump()
-
     def feed_starving(self) -> None:
         """Give held-back credit, or after a while refuse what keeps memory from others."""
         core = self._core
@@ -273,9 +271,9 @@ class Pair:
         if self._starved_since is None:
             self._starved_since = now
         core.regrant()
-        if core.starved and now - self._starved_since > STARVED_S and not self._worker.busy:
+        if core.starved and now - self._starved_since > STARVED_S and not self._calls.busy:
             for stream in core.gathering[:1]:
-                core.refuse(stream, _RESOURCE_EXHAUSTED, _TOO_MUCH)
+                core.refuse(stream, GRPC_RESOURCE_EXHAUSTED, TOO_MUCH)
         self._pump()
 
     # -- the end -----------------------------------------------------------------------
@@ -293,9 +291,9 @@ class Pair:
 
     def _client_eof(self) -> None:
         """The client sends no more: held calls are given up, upstream is told the same."""
-        if not self._open:
+        if not self._open or self._from_client:
             return
-        self._worker.cancel_all()
+        self._calls.cancel()
         if self.upstream.transport is None:
             self.close()
         else:
@@ -304,6 +302,8 @@ class Pair:
 
     def _upstream_eof(self) -> None:
         """Upstream sends no more. What it has sent still reaches the client."""
+        if self._from_upstream:
+            return
         self._end_replies()
         self._close_when_done()
         if not self._over and self._linger is None:
@@ -320,6 +320,7 @@ class Pair:
 
     def _lost(self) -> None:
         """One side is gone; the other ends with what is buffered for it."""
+        self._last_of_upstream()
         if self.upstream.gone and not self.client.eof and self._core.replies_wait:
             self._upstream_eof()
             return
@@ -330,23 +331,32 @@ class Pair:
             self._relay.connections.discard(self)
             self._let_go()
 
+    def _last_of_upstream(self) -> None:
+        """Go through what upstream had sent before it was gone, a chunk at the most."""
+        core = self._core
+        try:
+            while self._from_upstream and self.upstream.gone and not self._over:
+                self._from_upstream.step(core.from_upstream, core.more_from_upstream)
+        except FrameError as error:
+            self._fail(error)
+        self._pump()
+
     def _let_go(self) -> None:
         """Undo the references in circles, so that all is freed now and not at some collection."""
         self.client.let_go()
         self.upstream.let_go()
-        self._worker.let_go()
+        self._calls.let_go()
 
     def close(self) -> None:
         """End both sides; what is buffered may still go out, for LINGER_S at most."""
         if self._over:
             return
         self._over = True
-        self._worker.cancel_all()
+        self._calls.cancel()
         self._core.close()
-        for event in self._core.take_events():
-            self._on_event(event)
-        for stream in list(self._calls):
-            self._forget(stream)
+        self._calls.end()
+        self._from_client.clear()
+        self._from_upstream.clear()
         if self._connecting is not None:
             self._connecting.cancel()
         if self._linger is not None:

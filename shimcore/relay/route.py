@@ -14,7 +14,8 @@ class Route(Enum):
 
     PASS = auto()  # goes on unread
     OPEN = auto()  # held for a decision; released as it came where it is not understood
-    STRICT = auto()  # held for a decision; refused where it is not understood
+    LONG = auto()  # as OPEN, and the decision may take as long as a pull
+    STRICT = auto()  # as LONG, and refused where it is not understood
 
 
 def disguised(path: bytes, fields: Iterable[Field], route: Callable[[bytes], Route]) -> bool:

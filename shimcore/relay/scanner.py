@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from itertools import repeat
 
 from shimcore.errors import FrameError
 from shimcore.relay.frames import FRAME_HEADER, FRAME_HEADER_BYTES, STREAM_MASK
@@ -28,6 +29,9 @@ Handler = Callable[[bytes, int, int, int, int], Verdict]
 _PASS = Verdict.PASS
 _TAKE = Verdict.TAKE
 
+# More frames than a chunk has.
+ALL_FRAMES = 1 << 32
+
 
 class Scanner:
     """One direction of a connection: bytes in, bytes out in `out`, frames to handlers.
@@ -38,6 +42,7 @@ class Scanner:
     """
 
     __slots__ = (
+        "_at",
         "_feeding",
         "_handlers",
         "_left",
@@ -45,6 +50,7 @@ class Scanner:
         "_need",
         "_own",
         "_partial",
+        "_rest",
         "blind",
         "in_block",
         "out",
@@ -61,6 +67,8 @@ class Scanner:
         self._own: list[bytes] = []
         self._locked = locked
         self._feeding = False
+        self._rest = b""  # a chunk of which the frames from `_at` on have not been looked at
+        self._at = 0
 
     @property
     def between_frames(self) -> bool:
@@ -83,18 +91,19 @@ class Scanner:
         else:
             self._own.append(frames)
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of this direction.
+    def feed(self, data: bytes, frames: int = ALL_FRAMES) -> bool:
+        """Take the next bytes of this direction, and look at `frames` of them at the most.
 
+        True when more are left: `go_on` is to look at those before anything else is fed.
         A FrameError of a handler comes through; the frames before it have gone out.
         """
         if not data:
-            return
+            return False
         left = self._left
         if self.blind or left > len(data):  # or the middle of a frame that goes on
             self._left = max(left - len(data), 0)
             self.out.append(data)
-            return
+            return False
         self._left = 0
         self._feeding = True
         if self._partial:
@@ -102,10 +111,10 @@ class Scanner:
             if len(self._partial) < self._need:
                 self._feeding = False
                 self._release_own()
-                return
+                return False
             data = bytes(self._partial)
             self._partial = bytearray()
-        start = self._scan(data, left)
+        start = self._scan(data, self._flush(data, 0, left) if left else 0, left, frames)
         if start == 0:
             self.out.append(data)
         elif start < len(data):
@@ -113,19 +122,35 @@ class Scanner:
         self._feeding = False
         if self._own:
             self._release_own()
+        return bool(self._rest)
 
-    def _scan(self, data: bytes, position: int) -> int:
+    def go_on(self, frames: int = ALL_FRAMES) -> bool:
+        """Look at the next frames of the chunk that was fed. True when still more are left."""
+        data, at, self._rest = self._rest, self._at, b""
+        start = at
+        if data and not self.blind:
+            self._feeding = True
+            start = self._scan(data, at, at, frames)
+            self._feeding = False
+        if start < len(data):
+            self.out.append(data[start:])
+        self._release_own()
+        return bool(self._rest)
+
+    def _scan(self, data: bytes, start: int, position: int, frames: int) -> int:
         """Go through a chunk's frames; returns where the part begins that is still to pass.
 
-        `position` is where the first frame begins. What has to wait for more bytes is kept,
-        and what came before it has gone out; the result is then the chunk's length.
+        `position` is where the first frame begins, `start` what is to pass before it. What
+        has to wait is kept, and what came before it has gone out; the result is then the
+        chunk's length.
         """
         handlers = self._handlers
         kinds = len(handlers)
         unpack = FRAME_HEADER.unpack_from
         size = len(data)
-        start = self._flush(data, 0, position) if position else 0
-        while size - position >= FRAME_HEADER_BYTES:
+        for _ in repeat(None, frames):
+            if size - position < FRAME_HEADER_BYTES:
+                break
             high, low, kind, flags, stream = unpack(data, position)
             payload = position + FRAME_HEADER_BYTES
             end = payload + (high << 8 | low)
@@ -151,12 +176,17 @@ class Scanner:
                 return start
             if self._own:
                 start = self._flush(data, start, position)
-        if position < size:
-            if position > start:
-                self.out.append(data[start:position])
+        return start if position == size else self._pause(data, start, position)
+
+    def _pause(self, data: bytes, start: int, position: int) -> int:
+        """Keep what has not been looked at: the beginning of a frame header, or whole frames."""
+        if position > start:
+            self.out.append(data[start:position])
+        if len(data) - position < FRAME_HEADER_BYTES:
             self._keep(data, position, FRAME_HEADER_BYTES)
-            return size
-        return start
+        else:
+            self._rest, self._at = data, position
+        return len(data)
 
     def _stop(self, data: bytes, start: int, position: int) -> None:
         """A frame cannot be relayed: send what came before it."""
@@ -189,6 +219,7 @@ class Scanner:
     def close(self) -> None:
         """Nothing is fed any more: hold no handlers, which hold this."""
         self._handlers = ()
+        self._rest = b""
 
     def drop_sight(self) -> None:
         """From here on only bytes; what is kept goes on first."""

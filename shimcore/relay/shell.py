@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from shimcore.relay import limits
+from shimcore.relay.budget import Budget
+from shimcore.relay.connection import held_budget
 from shimcore.relay.events import Metadata
-from shimcore.relay.limits import COUNTED_METHODS
 from shimcore.relay.pair import Pair
 from shimcore.relay.route import Route
-from shimcore.relay.streams import Budget
+from shimcore.relay.turns import Turns
 from shimcore.relay.work import HeldCall, Slots
 
 # How long connections may take to close at the end of a drain.
@@ -49,12 +51,24 @@ class Relay:
         self.upstream = upstream
         self.open_call = open_call
         self.strict = strict
-        self.budget = Budget()
-        self.slots = Slots()
+        self.budget = held_budget()
+        self.pull_slots = Slots(
+            limits.CONNECTION_PULLS_IN_WORK,
+            limits.PROCESS_PULLS_IN_WORK,
+            limits.SHARE_OF_PULLS_IN_WORK,
+        )
+        self.slots = Slots(
+            limits.CONNECTION_CALLS_IN_WORK,
+            limits.PROCESS_CALLS_IN_WORK,
+            limits.SHARE_OF_CALLS_IN_WORK,
+        )
+        # Of image calls that have no answer yet; the first of pulls, the second of others.
+        self.pull_bytes = Budget(limits.PROCESS_PULL_BYTES, limits.PULL_SHARE_BYTES)
+        self.request_bytes = Budget(limits.PROCESS_REQUEST_BYTES, limits.REQUEST_SHARE_BYTES)
+        self.turns = Turns()
         self.connections: set[Pair] = set()
         self.calls: dict[bytes, int] = {}
         self.accepted = 0
-        self.request_bytes = 0  # of image calls that have no answer yet
         self.observer: Observer | None = None  # of connections that come from now on
         self._route = route
         self._starving: asyncio.TimerHandle | None = None
@@ -66,7 +80,7 @@ class Relay:
     def route(self, path: bytes) -> Route:
         """Count a call, and say what becomes of it."""
         calls = self.calls
-        if path in calls or len(calls) < COUNTED_METHODS:
+        if path in calls or len(calls) < limits.COUNTED_METHODS:
             calls[path] = calls.get(path, 0) + 1
         return self._route(path)
 

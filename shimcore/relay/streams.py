@@ -5,11 +5,12 @@ Sections (§) in these modules are those of RFC 9113.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
+from shimcore.relay.budget import Account, Budget
 from shimcore.relay.events import (
     CallCancelled,
     CallEnded,
@@ -25,16 +26,16 @@ from shimcore.relay.limits import (
     CONNECTION_HELD_BYTES,
     CONNECTION_LIMIT_BYTES,
     CONNECTION_METADATA_BYTES,
+    HELD_SHARE_BYTES,
     METADATA_BYTES,
-    PROCESS_HELD_BYTES,
     REFUSED_STREAMS,
 )
 from shimcore.relay.messages import (
     GRPC_INVALID_ARGUMENT,
     GRPC_RESOURCE_EXHAUSTED,
     PREFIX_BYTES,
+    Inflation,
     UnreadableMessageError,
-    read_message,
     whole_length,
 )
 from shimcore.relay.opened import OpenedStream, Phase
@@ -50,16 +51,6 @@ GRPC_CANCELLED = 1
 GRPC_UNKNOWN = 2
 GRPC_INTERNAL = 13
 GRPC_UNAVAILABLE = 14
-
-
-class Budget:
-    """Bytes held by all connections of the process together."""
-
-    __slots__ = ("limit", "used")
-
-    def __init__(self, limit: int = PROCESS_HELD_BYTES) -> None:
-        self.limit = limit
-        self.used = 0
 
 
 class ConnectionState:
@@ -89,8 +80,10 @@ class ConnectionState:
         self.last_stream = 0  # the newest stream that the client has opened
         self.lost = False  # a header table is lost: nothing is opened any more
         self.starved = False  # credit for held bytes was withheld for want of memory
-        self.accounted = 0  # what the budget knows of the held bytes
-        self._budget = budget
+        self.account_held = Account(budget)  # of held bytes, and of those they inflate to
+        self.packed: deque[OpenedStream] = deque()  # whole, compressed and not read yet
+        self._inflation: Inflation | None = None  # of the first of them
+        self._inflated = 0  # bytes of the calls that are not decided on
         self._metadata_bytes = 0  # of calls whose message is not whole
 
     # -- held requests -----------------------------------------------------------------
@@ -122,26 +115,66 @@ class ConnectionState:
             need = whole_length(stream.gathered)
             # Of a strict call nothing is told until its end is known to be a unary request's.
             if len(stream.gathered) == need and (stream.ended or not stream.strict):
-                self._ready(stream, read_message(stream.gathered, stream.encoding))
+                self._whole(stream)
                 return
         except UnreadableMessageError as error:
-            self._notice(stream, str(error))
-            self.release(stream, str(error), error.code)
+            self._unreadable(stream, error)
             return
         if stream.ended or (need is not None and len(stream.gathered) > need):
             self.release(stream, "not exactly one message")  # otherwise not ours to judge
-        elif self.ledger.held > CONNECTION_HELD_BYTES and self._can_release(stream):
+        elif self._holds_too_much() and self._can_release(stream):
             self._notice(stream, "too much is held")
             self.release(stream, "too much is held", GRPC_RESOURCE_EXHAUSTED)
         else:
             self.grant(stream)
 
-    def _ready(self, stream: OpenedStream, message: bytes) -> None:
-        self._count_inflated(stream, len(message))
+    def _whole(self, stream: OpenedStream) -> None:
+        """A message has come; a compressed one is inflated as the shell has time for it."""
         stream.phase = Phase.DECIDING
+        if stream.gathered[0]:
+            self.packed.append(stream)
+            if len(self.packed) == 1:
+                self.inflate()
+        else:
+            self._ready(stream, bytes(memoryview(stream.gathered)[PREFIX_BYTES:]))
+
+    def inflate(self) -> None:
+        """Inflate one more piece of the compressed messages that are here."""
+        stream = self.packed[0]
+        if stream.phase is not Phase.DECIDING or self.opened.get(stream.id) is not stream:
+            self._inflated_to_end()  # it needs no decision any more
+            return
+        try:
+            if self._inflation is None:
+                self._inflation = Inflation(stream.gathered, stream.encoding)
+            inflation = self._inflation
+            whole = inflation.step()
+            self._count_inflated(stream, inflation.size)
+        except UnreadableMessageError as error:
+            self._inflated_to_end()
+            self._unreadable(stream, error)
+            return
+        if whole:
+            self._inflated_to_end()
+            self._ready(stream, inflation.message())
+
+    def _inflated_to_end(self) -> None:
+        self.packed.popleft()
+        self._inflation = None
+
+    def _ready(self, stream: OpenedStream, message: bytes) -> None:
         metadata = self.take_metadata(stream)
-        self.events.append(CallReady(stream.id, stream.path, message, stream.timeout_s, metadata))
+        timeout_s, long = stream.timeout_s, stream.long
+        self.events.append(CallReady(stream.id, stream.path, message, timeout_s, metadata, long))
         self.grant(None)
+
+    def _unreadable(self, stream: OpenedStream, error: UnreadableMessageError) -> None:
+        stream.phase = Phase.GATHERING  # nobody has been told of it
+        if stream.gathered[0] and error.code == GRPC_RESOURCE_EXHAUSTED:
+            self._refuse_unread(stream, str(error), error.code)  # the runtime is spared it, too
+            return
+        self._notice(stream, str(error))
+        self.release(stream, str(error), error.code)
 
     def _notice(self, stream: OpenedStream, why: str) -> None:
         if not stream.strict:
@@ -166,12 +199,19 @@ class ConnectionState:
 
     def _count_inflated(self, stream: OpenedStream, size: int) -> None:
         """A compressed message takes more memory than the windows know."""
-        if not stream.gathered[0]:
-            return
-        inflated = sum(opened.inflated_bytes for opened in self.opened.values())
-        if inflated + size > CONNECTION_HELD_BYTES:
-            raise UnreadableMessageError("too much is inflated at once", GRPC_RESOURCE_EXHAUSTED)
+        self._inflated += size - stream.inflated_bytes
         stream.inflated_bytes = size
+        self.account()
+        if self._inflated > CONNECTION_HELD_BYTES or self.account_held.over:
+            raise UnreadableMessageError("too much is inflated at once", GRPC_RESOURCE_EXHAUSTED)
+
+    def _holds_too_much(self) -> bool:
+        """Whether upstream's own windows let the client have more here than there is for it."""
+        held = self.ledger.held
+        if held <= HELD_SHARE_BYTES:
+            return False
+        self.account()
+        return held > CONNECTION_HELD_BYTES or self.account_held.over
 
     def _can_release(self, stream: OpenedStream) -> bool:
         """Whether what is gathered of a call could leave at once."""
@@ -184,7 +224,10 @@ class ConnectionState:
             self.events.append(CallCancelled(stream.id))
         if not stream.strict:
             self.send(stream, bytes(stream.gathered))
-            return
+        else:
+            self._refuse_unread(stream, why, code)
+
+    def _refuse_unread(self, stream: OpenedStream, why: str, code: int) -> None:
         method = stream.path.decode(errors="replace")
         self.events.append(Notice(f"{method}: request refused unread: {why}"))
         text = f"image-cri-shim: a request that cannot be read is refused here: {why}"
@@ -214,6 +257,7 @@ class ConnectionState:
 
     def _forget_request(self, stream: OpenedStream) -> None:
         stream.gathered = bytearray()
+        self._inflated -= stream.inflated_bytes
         stream.inflated_bytes = 0
         self.take_metadata(stream)
 
@@ -235,7 +279,7 @@ class ConnectionState:
         ledger = self.ledger
         self.account()
         if ledger.seen < GRANT_BELOW_BYTES and ledger.held > ledger.debt:
-            if ledger.held > CONNECTION_HELD_BYTES or self._budget.used > self._budget.limit:
+            if ledger.held > CONNECTION_HELD_BYTES or self.account_held.over:
                 self.starved = True
                 return
             credit = ledger.held - ledger.debt
@@ -251,15 +295,13 @@ class ConnectionState:
 
     def account(self) -> None:
         """Tell the process's budget what this connection holds."""
-        held = self.ledger.held
-        if held != self.accounted:
-            self._budget.used += held - self.accounted
-            self.accounted = held
+        difference = self.ledger.held + self._inflated - self.account_held.used
+        if difference:
+            self.account_held.change(difference)
 
     def close_account(self) -> None:
         """Give the process's budget back what this connection held."""
-        self._budget.used -= self.accounted
-        self.accounted = 0
+        self.account_held.change(-self.account_held.used)
 
     def resize_requests(self, difference: int) -> None:
         """Upstream's initial window changed; open streams' windows follow (§6.9.2)."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.limits import HEADER_BLOCK_BYTES
-from shimcore.relay.scanner import Handler, Scanner, Verdict
+from shimcore.relay.scanner import ALL_FRAMES, Handler, Scanner, Verdict
 
 UNAVAILABLE = 14
 
@@ -34,17 +34,27 @@ class UnavailableServer:
         kinds = range(frames.CONTINUATION + 1)
         self._scanner = Scanner([self._handler(kind) for kind in kinds])
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes of the client; returns what it is sent. Raises FrameError."""
+    def feed(self, data: bytes, limit: int = ALL_FRAMES) -> bool:
+        """Take bytes of the client, of which `limit` frames are gone through at the most.
+
+        True when there are more, for `go_on`. Raises FrameError.
+        """
         if self._preface_left:
             part = data[: self._preface_left]
             if not frames.PREFACE[-self._preface_left :].startswith(part):
                 raise FrameError(frames.PROTOCOL_ERROR, "the client does not speak HTTP/2")
             self._preface_left -= len(part)
             data = data[len(part) :]
-        if data:
-            self._scanner.feed(data)
-            self._scanner.out.clear()
+        more = self._scanner.feed(data, limit)
+        self._scanner.out.clear()
+        return more
+
+    def go_on(self, limit: int = ALL_FRAMES) -> bool:
+        """Go through the next frames; True when there still are more."""
+        return self._scanner.go_on(limit)
+
+    def take(self) -> list[bytes]:
+        """What the client is sent."""
         out, self._out = self._out, []
         return out
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from shimcore.relay.limits import CONNECTION_CALLS_IN_WORK, PROCESS_CALLS_IN_WORK
+from shimcore.relay.budget import Account, Budget
 
 log = logging.getLogger("shimcore.relay")
 
@@ -59,27 +59,28 @@ class HeldCall(Protocol):
 class Slots:
     """How many decisions may be in work at once, for a connection and for the process.
 
-    A slot is free only when its task has really ended. What does not fit waits in order.
+    `each` is the most for one connection, whose own `share` the others cannot take. A slot
+    is free only when its task has really ended. What does not fit waits in order.
     """
 
-    def __init__(self, limit: int = PROCESS_CALLS_IN_WORK) -> None:
-        self._limit = limit
+    def __init__(self, each: int, limit: int, share: int = 0) -> None:
+        self.each = each
+        self.budget = Budget(limit, share)
         self._waiting: deque[Worker] = deque()
-        self.taken = 0
 
-    def take(self, worker: Worker) -> bool:
-        """Take a slot, or be called back (`Worker.start_waiting`) when one is free."""
-        if self.taken < self._limit:
-            self.taken += 1
-            return True
+    @property
+    def taken(self) -> int:
+        """Decisions in work."""
+        return self.budget.used
+
+    def wait(self, worker: Worker) -> None:
+        """Call a worker back (`Worker.start_waiting`) when a slot is free."""
         if worker not in self._waiting:
             self._waiting.append(worker)
-        return False
 
-    def give(self) -> None:
-        """A task has ended."""
-        self.taken -= 1
-        while self._waiting and self.taken < self._limit:
+    def given(self) -> None:
+        """A task has ended, and its slot is free."""
+        while self._waiting and self.budget.pooled < self.budget.limit:
             self._waiting.popleft().start_waiting()
 
 
@@ -88,15 +89,15 @@ class Worker:
 
     def __init__(self, slots: Slots, apply: Callable[[int, Decision], None]) -> None:
         self._slots = slots
+        self._account = Account(slots.budget)  # tasks that have not ended, cancelled ones included
         self._apply = apply
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._running = 0  # tasks that have not ended, cancelled ones included
         self._waiting: dict[int, HeldCall] = {}
 
     @property
     def busy(self) -> bool:
         """Whether a decision is in work or waits for a slot."""
-        return bool(self._running or self._waiting)
+        return bool(self._account.used or self._waiting)
 
     def start(self, stream: int, call: HeldCall) -> None:
         """Have a call decided, at once or when a slot is free."""
@@ -105,12 +106,12 @@ class Worker:
 
     def start_waiting(self) -> None:
         """Start what waits, as far as there are slots."""
-        while self._waiting and self._running < CONNECTION_CALLS_IN_WORK:
-            if not self._slots.take(self):
+        while self._waiting and self._account.used < self._slots.each:
+            if not self._account.take(1):
+                self._slots.wait(self)
                 return
             stream = next(iter(self._waiting))
             call = self._waiting.pop(stream)
-            self._running += 1
             task = asyncio.get_running_loop().create_task(self._decide(stream, call))
             self._tasks[stream] = task
             task.add_done_callback(partial(self._ended, stream))
@@ -127,10 +128,10 @@ class Worker:
     def _ended(self, stream: int, task: asyncio.Task[None]) -> None:
         if self._tasks.get(stream) is task:
             del self._tasks[stream]
-        self._running -= 1
+        self._account.change(-1)
         if not task.cancelled() and task.exception() is not None:
             log.error("applying a decision failed", exc_info=task.exception())
-        self._slots.give()
+        self._slots.given()
         self.start_waiting()
 
     def cancel(self, stream: int) -> None:

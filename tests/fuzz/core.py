@@ -19,12 +19,12 @@ from collections.abc import Callable
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
+from shimcore.relay.budget import Budget
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
 from shimcore.relay.limits import REPLY_BYTES
 from shimcore.relay.messages import write_message
 from shimcore.relay.route import Route
-from shimcore.relay.streams import Budget
 from tests.fuzz.reader import Reader
 
 OPENED = b"/o"
@@ -213,6 +213,8 @@ class _Play:
     def client(self, data: bytes) -> None:
         self.up.came += data
         self.core.from_client(data)
+        while self.core.inflating:
+            self.core.inflate()
         self.collect()
 
     def upstream(self, data: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import gzip
 import os
 import socket
 import weakref
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.pb import cri_pb2
 from shimcore.relay import frames
 from shimcore.relay.events import Metadata
 from shimcore.relay.messages import write_message
@@ -22,6 +20,8 @@ from shimcore.relay.route import Route
 from shimcore.relay.shell import Relay
 from shimcore.relay.work import Decided, Decision, HeldCall
 from tests.support import raw
+from tests.support.attacks import packed as packed_message
+from tests.support.attacks import pull_request
 from tests.support.serving import ServeProcess, serving
 from tests.support.wire import parse
 
@@ -207,22 +207,14 @@ async def test_a_runtime_that_does_not_read(tmp_path: Path) -> None:
         ended.set()
 
 
-def request(size: int, name: str = "nowhere.invalid/x:1") -> bytes:
-    """A request about an image, and a field that nobody knows with `size` bytes."""
-    image = cri_pb2.ImageSpec(image=name)
-    known = cri_pb2.PullImageRequest(image=image).SerializeToString()
-    length = bytes((size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80))
-    return known + b"\x7a" + length + bytes((size >> 21,)) + bytes(size)
+def request(size: int) -> bytes:
+    """PullImageRequest of an image, and a field that nobody knows with `size` bytes."""
+    return pull_request("nowhere.invalid/x:1", size)
 
 
-def _packed(name: str = "nowhere.invalid/x:1") -> bytes:
-    packed = gzip.compress(request(15 << 20, name), mtime=0)
-    return b"\x01" + len(packed).to_bytes(4, "big") + packed
-
-
-UNFINISHED = b"\0" + (16 << 20).to_bytes(4, "big")
+UNFINISHED = b"\0" + (4 << 20).to_bytes(4, "big")
 # relay/limits.py: requests that are held; or those that have no answer, inflated and parsed.
-HELD_MIB = {False: 66 * 1.2 + SPARE_MIB, True: 2 * 64 + 2 * 33 + SPARE_MIB}
+HELD_MIB = {False: 25 * 1.2 + SPARE_MIB, True: 2 * 8.25 + 2 * 9 + SPARE_MIB}
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["unfinished", "inflating"])
@@ -239,7 +231,7 @@ async def test_requests_that_are_held(packed: bool, tmp_path: Path) -> None:
         start = highest = rss_mib(shim)
         await raw.send(client, raw.opening())
         await asyncio.sleep(0.3)  # until the runtime has opened its window
-        content = _packed() if packed else UNFINISHED + bytes(15 << 20)
+        content = packed_message(request(15 << 18)) if packed else UNFINISHED + bytes(15 << 18)
         more = {"grpc-encoding": "gzip"} if packed else {}
         for stream in range(1, 81, 2):
             asked = raw.headers(stream, PULL, more)
@@ -254,7 +246,7 @@ async def test_requests_that_are_held(packed: bool, tmp_path: Path) -> None:
 
 
 async def test_requests_without_an_answer(tmp_path: Path) -> None:
-    """Requests of 60 MiB may wait for their answers; the next is refused, until one has ended."""
+    """Requests of 6 MB may wait for their answers; the next is refused, until one has ended."""
     arrived: set[int] = set()
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -265,7 +257,7 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
                 head = await reader.readexactly(frames.FRAME_HEADER_BYTES)
                 high, low, kind, _, stream = frames.FRAME_HEADER.unpack(head)
                 await reader.readexactly(high << 8 | low)
-                if kind == frames.DATA:
+                if kind == frames.DATA and high << 8 | low == len(content):
                     arrived.add(stream)
 
     async def accepted(client: socket.socket, stream: int) -> None:
@@ -278,11 +270,12 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
         data = frames.frame(frames.DATA, frames.END_STREAM, stream, content)
         return raw.headers(stream, STATUS, {"grpc-encoding": "gzip"}) + data
 
-    content = _packed("sha256:" + "1" * 64)  # an ID goes on at once
+    # An ID, which goes on at once.
+    content = packed_message(pull_request("sha256:" + 64 * "a", 3_000_000))
     async with before(tmp_path, mute) as shim, raw.connected(shim.socket) as client:
         await raw.send(client, raw.opening())
         await asyncio.sleep(0.3)  # until the runtime has opened its window
-        for stream in (1, 3, 5, 7):
+        for stream in (1, 3):
             await accepted(client, stream)
         refusal = b"too many bytes of image requests are held"
         await raw.send(client, request(9))

@@ -124,6 +124,8 @@ class Conversation:
         del pipe[:size]
         if name == "c>r":
             self.core.from_client(data)
+            while self.core.inflating:
+                self.core.inflate()
         elif name == "u>r":
             self.core.from_upstream(data)
         elif name == "r>c":

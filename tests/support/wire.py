@@ -8,10 +8,10 @@ from typing import NamedTuple
 import hpack
 
 from shimcore.relay import frames
+from shimcore.relay.budget import Budget
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import Event
 from shimcore.relay.route import Route
-from shimcore.relay.streams import Budget
 
 PULL = b"/images/Pull"
 OTHER = b"/runtime/Status"
@@ -92,6 +92,8 @@ class Wire:
     def client(self, data: bytes) -> None:
         """The client sends bytes."""
         self.core.from_client(data)
+        while self.core.inflating:
+            self.core.inflate()
 
     def upstream(self, data: bytes) -> None:
         """The runtime sends bytes."""

@@ -6,9 +6,11 @@ import pytest
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
+from shimcore.relay.budget import Budget
+from shimcore.relay.connection import held_budget
 from shimcore.relay.events import CallReady, Notice
-from shimcore.relay.limits import CONNECTION_HELD_BYTES
-from shimcore.relay.streams import GRANT_BELOW_BYTES, Budget
+from shimcore.relay.limits import CONNECTION_HELD_BYTES, CONNECTION_LIMIT_BYTES, MESSAGE_BYTES
+from shimcore.relay.streams import GRANT_BELOW_BYTES
 from tests.support.wire import OTHER, Frame, Wire, body, credit, message
 
 WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
@@ -156,12 +158,12 @@ def test_padding_of_held_data_is_credited_at_once() -> None:
 
 
 def test_a_message_larger_than_the_window_gets_credit() -> None:
-    """15 MiB through windows of 20 KiB: upstream sees nothing until the decision."""
+    """4 MiB through windows of 20 KiB: upstream sees nothing until the decision."""
     wire = Wire()
     wire.announce(WINDOW, 20_480)
     wire.acknowledge()
     wire.open(1)
-    whole = message(b"z" * (15 << 20))
+    whole = message(b"z" * MESSAGE_BYTES)
     stream, connection = 20_480, DEFAULT
     position = 0
     while position < len(whole):
@@ -178,7 +180,7 @@ def test_a_message_larger_than_the_window_gets_credit() -> None:
     assert not body(wire.to_upstream(), 1)
     (ready,) = wire.events()
     assert isinstance(ready, CallReady)
-    assert len(ready.message) == 15 << 20
+    assert len(ready.message) == MESSAGE_BYTES
     wire.core.forward(1, None)
     received, sent = 0, []
     while received < len(whole):
@@ -482,7 +484,7 @@ def starved(wire: Wire) -> bool:
 def test_credit_stops_at_the_connections_limit() -> None:
     """Held bytes of one connection are bounded; the rest waits with the client."""
     wire = Wire()
-    sent = sum(fill(wire, stream, 16 << 20) for stream in (1, 3, 5))
+    sent = sum(fill(wire, stream, MESSAGE_BYTES) for stream in (1, 3, 5))
     assert wire.core.starved
     assert sent == wire.core.held_bytes
     assert CONNECTION_HELD_BYTES <= sent <= CONNECTION_HELD_BYTES + 2 * DEFAULT
@@ -512,7 +514,7 @@ def test_credit_stops_at_the_processs_limit_and_goes_on_with_regrant() -> None:
 
 def test_the_budget_is_given_back_when_a_connection_ends() -> None:
     """And follows what upstream takes."""
-    budget = Budget()
+    budget = held_budget()
     wire = Wire(budget=budget)
     wire.call(1, b"")
     wire.call(3, b"x" * 995)
@@ -532,6 +534,6 @@ def test_too_much_in_a_huge_window_is_released_unread() -> None:
     wire.acknowledge()
     wire.upstream(frames.window_update(0, 1 << 30))
     for stream in range(1, 21, 2):
-        fill(wire, stream, 16 << 20)
-    assert wire.core.held_bytes <= CONNECTION_HELD_BYTES + (16 << 20)
+        fill(wire, stream, MESSAGE_BYTES)
+    assert wire.core.held_bytes <= CONNECTION_LIMIT_BYTES
     assert any(isinstance(event, Notice) for event in wire.events())

@@ -8,7 +8,8 @@ import pytest
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
-from shimcore.relay.connection import Connection
+from shimcore.relay.budget import Budget
+from shimcore.relay.connection import Connection, held_budget
 from shimcore.relay.events import CallReady, Notice
 from shimcore.relay.limits import (
     CONNECTION_LIMIT_BYTES,
@@ -16,19 +17,22 @@ from shimcore.relay.limits import (
     FRAME_BYTES,
     HEADER_BLOCK_BYTES,
     HEADER_TABLE_BYTES,
+    HELD_SHARE_BYTES,
+    INFLATED_BYTES,
+    MESSAGE_BYTES,
     METHOD_BYTES,
     OWN_FRAMES,
     QUEUED_FRAME_BYTES,
 )
 from shimcore.relay.route import Route
-from tests.support.raw import LARGEST_WINDOW, headers, opening
+from tests.support.raw import LARGEST_WINDOW, headers, literal, opening
 
 OPENED = "/images/Pull"
 
 
-def connection(stream_window: int = LARGEST_WINDOW) -> Connection:
+def connection(stream_window: int = LARGEST_WINDOW, budget: Budget | None = None) -> Connection:
     """Both ends have spoken, and upstream's connection window is as large as can be."""
-    core = Connection(lambda path: Route.OPEN if path == OPENED.encode() else Route.PASS)
+    core = Connection(lambda path: Route.OPEN if path == OPENED.encode() else Route.PASS, budget)
     core.from_client(opening())
     settings = (4).to_bytes(2, "big") + stream_window.to_bytes(4, "big")
     settings += (5).to_bytes(2, "big") + FRAME_BYTES.to_bytes(4, "big")
@@ -81,20 +85,115 @@ def test_a_table_over_the_limit_ends_the_reading() -> None:
 
 
 def test_what_compressed_messages_inflate_to_is_bounded() -> None:
-    """The third message of 15 MiB that waits is passed on unread; one more fits after it."""
+    """The third message of 4 MiB that waits is passed on unread; one more fits after it."""
     core = connection()
-    packed = gzip.compress(bytes(15 << 20), mtime=0)
+    packed = gzip.compress(bytes(MESSAGE_BYTES), mtime=0)
     data = b"\x01" + len(packed).to_bytes(4, "big") + packed
     asked = {"grpc-encoding": "gzip"}
 
     def ask(stream: int) -> list[type]:
         core.from_client(headers(stream, OPENED, asked))
         core.from_client(frames.frame(frames.DATA, frames.END_STREAM, stream, data))
+        while core.inflating:
+            core.inflate()
         return [type(event) for event in core.take_events()]
 
     assert [ask(1), ask(3), ask(5)] == [[CallReady], [CallReady], [Notice]]
     assert core.forward(1, b"")
     assert ask(7) == [CallReady]
+
+
+def packed(size: int) -> bytes:
+    """A gRPC message that inflates to so many zeros."""
+    body = gzip.compress(bytes(size), mtime=0)
+    return b"\x01" + len(body).to_bytes(4, "big") + body
+
+
+def ask_packed(core: Connection, stream: int, size: int) -> None:
+    """The client makes a call of such a message."""
+    core.from_client(headers(stream, OPENED, {"grpc-encoding": "gzip"}))
+    core.from_client(frames.frame(frames.DATA, frames.END_STREAM, stream, packed(size)))
+
+
+def test_a_message_inflates_a_piece_at_a_time() -> None:
+    """Others have their turn in between, and a small one needs no second piece."""
+    core = connection()
+    ask_packed(core, 1, 10 * INFLATED_BYTES)
+    pieces = 1
+    while core.inflating:
+        assert not core.take_events()
+        core.inflate()
+        pieces += 1
+    assert pieces in {10, 11}
+    ask_packed(core, 3, 1000)
+    assert not core.inflating
+    ready = [event for event in core.take_events() if isinstance(event, CallReady)]
+    assert [(event.stream, len(event.message)) for event in ready] == [
+        (1, 10 * INFLATED_BYTES),
+        (3, 1000),
+    ]
+
+
+def test_a_message_that_nobody_waits_for_inflates_no_further() -> None:
+    """The client has given its call up; the next one's message has its turn."""
+    budget = held_budget()
+    core = connection(budget=budget)
+    ask_packed(core, 1, 10 * INFLATED_BYTES)
+    ask_packed(core, 3, 2 * INFLATED_BYTES)
+    core.from_client(frames.rst_stream(1, frames.CANCEL))
+    while core.inflating:
+        core.inflate()
+    (ready,) = [event for event in core.take_events() if isinstance(event, CallReady)]
+    assert ready.stream == 3
+    assert budget.used == core.held_bytes + 2 * INFLATED_BYTES
+    assert core.forward(3, b"")
+    assert budget.used == core.held_bytes
+    ask_packed(core, 5, 10 * INFLATED_BYTES)
+    core.close()
+    assert (core.inflating, budget.used) == (False, 0)
+
+
+@pytest.mark.parametrize("size", [MESSAGE_BYTES + 1, 200_000])
+def test_a_message_that_inflates_too_far_is_refused(size: int) -> None:
+    """Further than any real one does, or than all connections may: the runtime gets none of it."""
+    budget = Budget(limit=100_000 if size < MESSAGE_BYTES else 2 * MESSAGE_BYTES)
+    core = connection(budget=budget)
+    core.take_to_upstream()
+    ask_packed(core, 1, size)
+    while core.inflating:
+        core.inflate()
+    told = core.take_events()
+    assert any(isinstance(event, Notice) for event in told)
+    assert not any(isinstance(event, CallReady) for event in told)
+    assert b"".join(core.take_to_upstream()).endswith(frames.rst_stream(1, frames.CANCEL))
+    assert literal("grpc-status", "8") in b"".join(core.take_to_client())
+    assert budget.used == core.held_bytes == 0
+
+
+def test_the_windows_of_upstream_do_not_go_past_the_processs_limit() -> None:
+    """What a client may send without credit is passed on unread when all have too much."""
+    budget = Budget(limit=100_000, share=HELD_SHARE_BYTES)
+    core = connection(budget=budget)
+    unfinished = b"\0" + (1 << 20).to_bytes(4, "big") + bytes(150_000)
+    seen = []
+    for stream in (1, 3, 5):
+        core.from_client(headers(stream, OPENED))
+        core.from_client(frames.frame(frames.DATA, 0, stream, unfinished))
+        seen.append(len(core.take_events()))
+    assert seen == [0, 0, 1]
+    assert core.held_bytes <= HELD_SHARE_BYTES + 100_000
+
+
+@pytest.mark.parametrize("route", list(Route))
+def test_a_call_that_may_take_long_is_told_apart(route: Route) -> None:
+    """It is for the shell to let nobody wait behind it."""
+    core = Connection(lambda path: route if path == OPENED.encode() else Route.PASS)
+    core.from_client(opening())
+    core.from_client(headers(1, OPENED))
+    core.from_client(frames.frame(frames.DATA, frames.END_STREAM, 1, bytes(5)))
+    told = [event.long for event in core.take_events() if isinstance(event, CallReady)]
+    expected = {Route.PASS: [], Route.OPEN: [False], Route.LONG: [True], Route.STRICT: [True]}
+    assert told == expected[route]
 
 
 def test_held_bytes_have_an_end() -> None:

@@ -40,7 +40,7 @@ def test_a_unary_request_is_held_and_goes_on() -> None:
     """One message, END_STREAM, a decision."""
     wire = strict()
     wire.call(1)
-    assert wire.events() == [CallReady(1, PULL, b"image", None, ())]
+    assert wire.events() == [CallReady(1, PULL, b"image", None, (), long=True)]
     wire.core.forward(1, b"other")
     assert body(wire.to_upstream(), 1) == message(b"other")
 
@@ -53,7 +53,7 @@ def test_nothing_is_told_before_the_requests_end() -> None:
     assert not wire.events()
     assert wire.core.gathering == [1]
     wire.data(1, b"")
-    assert wire.events() == [CallReady(1, PULL, b"image", None, ())]
+    assert wire.events() == [CallReady(1, PULL, b"image", None, (), long=True)]
 
 
 @pytest.mark.parametrize(

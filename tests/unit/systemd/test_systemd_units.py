@@ -71,9 +71,10 @@ def test_a_path_that_no_unit_can_hold_is_refused(settings: UnitSettings) -> None
 
 
 def test_the_relays_own_bounds_are_below_the_units() -> None:
-    """What the relay may hold at the most, and as much as the shim needs beside it."""
+    """What the relay may hold for 64 busy connections, and what the shim needs beside it."""
     (most,) = re.findall(r"^MemoryMax=(\d+)M$", service_text(), re.MULTILINE)
-    held = limits.PROCESS_HELD_BYTES + limits.PROCESS_REQUEST_BYTES
+    held = limits.PROCESS_HELD_BYTES + limits.PROCESS_REQUEST_BYTES + limits.PROCESS_PULL_BYTES
+    held += 64 * (limits.HELD_SHARE_BYTES + limits.REQUEST_SHARE_BYTES + limits.PULL_SHARE_BYTES)
     assert int(most) << 20 >= held + (128 << 20)
 
 
