@@ -32,6 +32,7 @@ VERSION = "/runtime.v1.RuntimeService/Version"
 IMAGES = "/runtime.v1.ImageService/"
 RUNTIME = "/runtime.v1.RuntimeService/"
 
+Unary = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 # The stand-in runs nothing, and has none of these images.
 ANSWERED = {grpc.StatusCode.OK, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
 
@@ -58,7 +59,8 @@ def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
 @contextlib.asynccontextmanager
 async def before_a_hub_that_never_answers(folder: Path) -> AsyncIterator[ServeProcess]:
     """A shim whose pulls hang, in front of the stand-in runtime as a process."""
-    hub = await asyncio.start_server(lambda reader, writer: asyncio.sleep(600), "127.0.0.1", 0)
+    kept: list[asyncio.StreamWriter] = []
+    hub = await asyncio.start_server(lambda _, writer: kept.append(writer), "127.0.0.1", 0)
     port = hub.sockets[0].getsockname()[1]
     runtime = folder / "runtime.sock"
     with process("shimcore.demo.runtime", "--socket", str(runtime)):
@@ -66,9 +68,11 @@ async def before_a_hub_that_never_answers(folder: Path) -> AsyncIterator[ServePr
         async with serving(folder, runtime, **keys) as shim:
             yield shim
     hub.close()
+    for writer in kept:
+        writer.transport.abort()
 
 
-async def answers(call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes], request: bytes) -> float:
+async def answers(call: Unary, request: bytes) -> float:
     """Seconds until the runtime has answered, whatever it says of the request."""
     began = time.perf_counter()
     asked = call(request, timeout=10)
@@ -88,8 +92,8 @@ async def test_another_client_is_served_as_if_there_were_no_attack(
         before_a_hub_that_never_answers(tmp_path) as shim,
         grpc.aio.insecure_channel(f"unix:{shim.socket}") as channel,
     ):
-        version = channel.unary_unary(VERSION)
-        status = channel.unary_unary(IMAGES + "ImageStatus")
+        version: Unary = channel.unary_unary(VERSION)
+        status: Unary = channel.unary_unary(IMAGES + "ImageStatus")
         await answers(version, b"")
         with process("tests.support.attacks", attack, shim.socket, str(CONNECTIONS)) as attacker:
             assert attacker.stdout is not None
@@ -112,7 +116,7 @@ async def test_nothing_waits_behind_pulls_of_its_own_connection(tmp_path: Path) 
         before_a_hub_that_never_answers(tmp_path) as shim,
         grpc.aio.insecure_channel(f"unix:{shim.socket}") as channel,
     ):
-        pull = channel.unary_unary(attacks.PULL)
+        pull: Unary = channel.unary_unary(attacks.PULL)
         pulls = [pull(attacks.pull_request(f"hub.invalid/x:{number}")) for number in range(100)]
         await asyncio.sleep(1)
         container = cri_pb2.CreateContainerRequest(config=cri_pb2.ContainerConfig(image=IMAGE))
@@ -123,7 +127,8 @@ async def test_nothing_waits_behind_pulls_of_its_own_connection(tmp_path: Path) 
             RUNTIME + "RunPodSandbox": b"",
         }
         for path, request in calls.items():
-            await answers(channel.unary_unary(path), request)
+            call: Unary = channel.unary_unary(path)
+            await answers(call, request)
         assert not any(pull.done() for pull in pulls)
         for each in pulls:
             each.cancel()
