@@ -64,8 +64,8 @@ async def before_a_hub_that_never_answers(folder: Path) -> AsyncIterator[ServePr
     port = hub.sockets[0].getsockname()[1]
     runtime = folder / "runtime.sock"
     with process("shimcore.demo.runtime", "--socket", str(runtime)):
-        keys = {"address": f"http://127.0.0.1:{port}", "probeTimeout": "300s"}
-        async with serving(folder, runtime, **keys) as shim:
+        address = f"http://127.0.0.1:{port}"
+        async with serving(folder, runtime, address=address, probeTimeout="300s") as shim:
             yield shim
     hub.close()
     for writer in kept:
