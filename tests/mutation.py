@@ -803,8 +803,8 @@ MUTATIONS = (
     _m(
         "what inflates is not counted for the process",
         STREAMS,
-        "        self.account()\n        if self._inflated",
-        "        if self._inflated",
+        "self.ledger.held + self._inflated - self.account_held.used",
+        "self.ledger.held - self.account_held.used",
     ),
     _m(
         "what has inflated counts for ever",

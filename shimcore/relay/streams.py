@@ -201,7 +201,6 @@ class ConnectionState:
         """A compressed message takes more memory than the windows know."""
         self._inflated += size - stream.inflated_bytes
         stream.inflated_bytes = size
-        self.account()
         if self._inflated > CONNECTION_HELD_BYTES or self.account_held.over:
             raise UnreadableMessageError("too much is inflated at once", GRPC_RESOURCE_EXHAUSTED)
 
