@@ -165,9 +165,9 @@ def test_a_failed_pull_leaves_no_name(
 
 
 def test_a_large_request(shims: Shims, hub_config: dict[str, Any]) -> None:
-    """A PullImage whose sandbox carries 15 MiB of annotations is rewritten like any other."""
+    """A PullImage whose sandbox carries 3 MiB of annotations is rewritten like any other."""
     shim = shims.serve(hub_config)
-    annotations = [{1: f"note-{number}", 2: "x" * (1 << 20)} for number in range(15)]
+    annotations = [{1: f"note-{number}", 2: "x" * (1 << 20)} for number in range(3)]
     with CriClient(shim.socket) as client:
         client.image_call("PullImage", {1: {1: "nginx:latest"}, 3: {7: annotations}})
         assert client.image_status("nginx:latest") is not None
