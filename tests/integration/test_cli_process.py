@@ -84,6 +84,8 @@ async def test_interrupt(tmp_path: Path) -> None:
             "check-registry",
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            # A run in the background has it ignored, and its children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while not hub.requests:
             await asyncio.sleep(0.02)
