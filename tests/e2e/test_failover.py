@@ -152,5 +152,6 @@ def test_bytes_at_a_failover(
         f"failover at the last of 5 layers of 4 MiB, {at} ({shims.runtime.release.name}): "
         f"{first / MIB:.1f} MiB came from the hub, {twice / MIB:.1f} MiB were fetched twice"
     )
-    # containerd itself may ask the second one again for the beginning of a layer.
+    # Some hundred bytes more than that were seen once (604 where the hub had sent 118); why is not
+    # known.
     assert 0 <= twice <= first + MIB // 16
