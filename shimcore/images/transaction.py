@@ -18,7 +18,7 @@ from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from shimcore.images.messages import ImageRequest
     from shimcore.images.parts import Parts
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 SHARE_S = 75.0
 """The least time of a candidate where the runtime does not show how far a pull is."""
+
+SWEPT_WAITS_S = (0.2, 0.5, 1.0)
+"""Before a pull is asked for again: the runtime's garbage collection takes some milliseconds,
+and each pull that fails starts one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +250,7 @@ class Transaction:
             response = await self._watched(
                 message, registry.host, progress, registry.stall_timeout_s, may_leave
             )
-            again = partial(parts.runtime.pull_image, message, timeout_s=None)
+            again = partial(self._answer, message)
             name = await parts.names.give(pulling, _image_id(response), mode, again)
         parts.hints.seen(image, name)
         return Pulled(response, str(reference), registry.host)
@@ -294,9 +298,7 @@ class Transaction:
         """The runtime's answer to a pull; StalledError when it stands still and may be left."""
         started = time.monotonic()
         self.now = host, progress
-        task = asyncio.ensure_future(
-            self._parts.runtime.pull_image(message, timeout_s=None, metadata=self._metadata)
-        )
+        task = asyncio.ensure_future(self._answer(message))
         try:
             while True:
                 await asyncio.wait({task}, timeout=LOOK_S)
@@ -311,6 +313,24 @@ class Transaction:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
+
+    async def _answer(self, message: bytes) -> bytes:
+        """The runtime's answer; asked again where it swept up what an earlier pull had left.
+
+        containerd deletes the layers of a pull that failed a moment after its answer. One that
+        begins at once finds a layer there, and then finds its own next layer's parent gone.
+        """
+        for wait_s in SWEPT_WAITS_S:
+            try:
+                return await self._pull_image(message)
+            except RuntimeCallError as error:
+                if not error.parent_was_swept:
+                    raise
+            await asyncio.sleep(wait_s)
+        return await self._pull_image(message)
+
+    def _pull_image(self, message: bytes) -> Awaitable[bytes]:
+        return self._parts.runtime.pull_image(message, timeout_s=None, metadata=self._metadata)
 
     def _why_to_leave(
         self, progress: Progress, seconds: float, stall_s: float, may_leave: Callable[[], bool]

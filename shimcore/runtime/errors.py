@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 from shimcore.errors import RuntimeUnavailableError, ShimError
+
+_PARENT_SWEPT = re.compile(r"parent snapshot \S+ does not exist")
 
 
 class StatusCode(IntEnum):
@@ -39,6 +42,11 @@ class RuntimeCallError(ShimError):
         super().__init__(f"the runtime answered {_code_name(code)}: {details}")
         self.code = code
         self.details = details
+
+    @property
+    def parent_was_swept(self) -> bool:
+        """Whether a pull failed since the layer below was deleted by then (containerd's words)."""
+        return _PARENT_SWEPT.search(self.details) is not None
 
 
 class SeveralRuntimesError(RuntimeUnavailableError):

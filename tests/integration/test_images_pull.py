@@ -13,12 +13,14 @@ import pytest
 from shimcore.config import Credentials
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_http import Request, Response
-from shimcore.demo.runtime import pull_out_of_thin_air
+from shimcore.demo.runtime import PulledImage, StatusError, pull_out_of_thin_air
 from shimcore.images import Refuse, progress
+from shimcore.pb import cri_pb2
 from shimcore.runtime import StatusCode
 from tests.integration.images_support import CALLER, HUB_LOGIN, Node, node
 
 NGINX = "library/nginx:latest"
+PARENT_SWEPT = f"parent snapshot sha256:{'ab' * 32} does not exist: not found"
 
 
 def fill(*registries: DemoRegistry, repository: str = "library/nginx") -> str:
@@ -169,6 +171,40 @@ async def test_fails_over_to_the_mirror(three: Node, fault: Fault, worked_before
     assert {each.user for each in three.mirror.requests} == {"", "mirror-user"}
     assert {name for name in three.names() if "@" not in name} == {f"docker.io/{NGINX}"}
     three.hub.faults.hang = None
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_layers_that_the_runtime_has_just_deleted(three: Node, times: int) -> None:
+    """The hub's failure is followed by a garbage collection: the mirror is asked again."""
+    await hub_without_the_blob(three)
+    swept = iter(range(times))
+    whole = three.runtime.puller
+
+    async def sweeping(image: str, auth: cri_pb2.AuthConfig | None) -> PulledImage:
+        pulled = await whole(image, auth)
+        if next(swept, None) is not None:
+            details = f"failed to prepare extraction snapshot: {PARENT_SWEPT}"
+            raise StatusError(StatusCode.NOT_FOUND, details)
+        return pulled
+
+    three.runtime.puller = sweeping
+    pulled = await three.pull("nginx", CALLER)
+    at_mirror = f"{three.mirror.host}/{NGINX}"
+    assert (pulled.name, pulled.code) == (at_mirror, 0)
+    assert three.asked_runtime().count(at_mirror) == times + 1
+
+
+async def test_a_layer_that_is_gone_for_good(three: Node) -> None:
+    """Each registry is asked four times, and the error is the runtime's."""
+
+    async def sweeping(image: str, auth: cri_pb2.AuthConfig | None) -> PulledImage:
+        raise StatusError(StatusCode.NOT_FOUND, PARENT_SWEPT)
+
+    three.runtime.puller = sweeping
+    pulled = await three.pull("nginx")
+    assert pulled.code == StatusCode.NOT_FOUND
+    assert PARENT_SWEPT in pulled.text
+    assert set(Counter(three.asked_runtime()).values()) == {4}
 
 
 async def test_a_slow_steady_transfer_is_not_left(three: Node) -> None:
