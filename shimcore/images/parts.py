@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from shimcore.images.flights import Flights
 from shimcore.images.hints import Hints
 from shimcore.images.history import History
 from shimcore.images.names import Names
 from shimcore.images.progress import Ingests
 from shimcore.images.resolver import Resolver
 from shimcore.images.sandbox import PauseImage
+from shimcore.singleflight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class Parts:
     history: History
     ingests: Ingests
     pause: PauseImage = field(init=False)
-    pulls_under_way: Flights[Pulled | Failed] = field(default_factory=Flights)
+    pulls_under_way: SingleFlight[bytes, Pulled | Failed] = field(default_factory=SingleFlight)
     transactions: WeakValueDictionary[bytes, Transaction] = field(
         default_factory=WeakValueDictionary
     )

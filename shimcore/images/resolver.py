@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from shimcore.images.attempts import Attempt, not_found
 from shimcore.images.cache import ExpiringCache
@@ -40,18 +39,34 @@ class Known:
     others: tuple[Attempt, ...]
 
 
-class Survey:
-    """One round of asking every candidate's registry, shared by all calls for the image."""
+class Probe:
+    """One round of asking every candidate's registry; the client asks the same once at a time.
+
+    `drops`: how many answers had been dropped when it began.
+    """
 
     def __init__(
-        self, candidates: tuple[Candidate, ...], registries: Registries, probe_timeout_s: float
+        self,
+        candidates: tuple[Candidate, ...],
+        registries: Registries,
+        probe_timeout_s: float,
+        drops: int,
     ) -> None:
+        self.drops = drops
         self._candidates = candidates
         self._registries = registries
         self._limit_s = probe_timeout_s + PROBE_SLACK_S
         self._answers: list[ManifestAnswer | None] = [None] * len(candidates)
         self._tasks = [asyncio.ensure_future(self._ask(index)) for index in range(len(candidates))]
-        self.users = 0
+
+    def __enter__(self) -> Self:
+        """The round itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What is still unanswered is asked no further."""
+        for task in self._tasks:
+            task.cancel()
 
     def answer(self, index: int) -> ManifestAnswer | None:
         """One registry's answer; None while there is none."""
@@ -85,11 +100,6 @@ class Survey:
             if answer is not None and answer.outcome is not Outcome.FOUND
         )
 
-    def stop(self) -> None:
-        """Ends what is still being asked."""
-        for task in self._tasks:
-            task.cancel()
-
     async def _ask(self, index: int) -> None:
         candidate = self._candidates[index]
         started = time.monotonic()
@@ -111,7 +121,7 @@ class Survey:
 
 
 class Resolver:
-    """Surveys and their remembered results, one config's.
+    """What registries answered about images, remembered; one config's.
 
     `clock` gives seconds for the times to live. `hits` and `misses` count questions.
     """
@@ -122,7 +132,7 @@ class Resolver:
         self._config = config
         self._registries = registries
         self._cache: ExpiringCache[Known] = ExpiringCache(config.cache.size, clock)
-        self._surveys: dict[str, Survey] = {}
+        self._drops = 0
         self.hits = 0
         self.misses = 0
 
@@ -142,39 +152,21 @@ class Resolver:
             self.hits += 1
         return known
 
-    @contextmanager
-    def asking(self, places: Places) -> Iterator[Survey]:
-        """The survey of an image: the one that is under way, or a new one.
+    def probe(self, places: Places) -> Probe:
+        """A round of questions about an image, for a `with`."""
+        return Probe(places.candidates, self._registries, self._config.probe_timeout_s, self._drops)
 
-        What is still unanswered when the last call leaves is asked no further.
-        """
-        key = str(places.image)
-        survey = self._surveys.get(key)
-        if survey is None:
-            survey = Survey(places.candidates, self._registries, self._config.probe_timeout_s)
-            self._surveys[key] = survey
-        survey.users += 1
-        try:
-            yield survey
-        finally:
-            survey.users -= 1
-            if not survey.users:
-                self._forget(key, survey)
-                survey.stop()
-
-    def settle(self, places: Places, survey: Survey, index: int | None) -> None:
-        """Remembers a survey's result, for as long as it may be relied on.
+    def settle(self, places: Places, probe: Probe, index: int | None) -> None:
+        """Remembers a round's result, for as long as it may be relied on.
 
         Found: `imageCacheTTL`, or briefly if a better registry could not be asked. Absent
-        everywhere: `negativeCacheTTL`. Anything else is no answer, and is not remembered.
-        Whoever comes after this asks the cache or anew, however long the survey is still held.
+        everywhere: `negativeCacheTTL`. Anything else is no answer, and is not remembered; nor is
+        one of a round that began before an answer was dropped.
         """
-        key = str(places.image)
-        if self._surveys.get(key) is not survey:
+        if probe.drops != self._drops:
             return
-        del self._surveys[key]
         end = len(places.candidates) if index is None else index
-        answers = [survey.answer(at) for at in range(end)]
+        answers = [probe.answer(at) for at in range(end)]
         certain = all(answer and answer.outcome is Outcome.ABSENT for answer in answers)
         if index is None:
             ttl_s = self._config.negative_cache_ttl_s if certain else 0.0
@@ -183,15 +175,11 @@ class Resolver:
             ttl_s = self._config.cache.ttl_s
             if not certain:
                 ttl_s = min(ttl_s, BRIEF_TTL_S)
-            found = survey.answer(index)
+            found = probe.answer(index)
             digest = found.digest if found else None
-        self._cache.put(key, Known(index, digest, survey.others()), ttl_s)
+        self._cache.put(str(places.image), Known(index, digest, probe.others()), ttl_s)
 
     def drop(self, image: Reference) -> None:
         """Forgets an answer that a pull has shown to be wrong; the next question asks anew."""
+        self._drops += 1
         self._cache.drop(str(image))
-        self._surveys.pop(str(image), None)
-
-    def _forget(self, key: str, survey: Survey) -> None:
-        if self._surveys.get(key) is survey:
-            del self._surveys[key]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shimcore.images.messages import ImageRequest
     from shimcore.images.parts import Parts
     from shimcore.images.places import Candidate, Places
-    from shimcore.images.resolver import Survey
+    from shimcore.images.resolver import Probe
     from shimcore.runtime.channel import Metadata
 
 SHARE_S = 75.0
@@ -94,7 +94,7 @@ class Transaction:
         self._tried: dict[int, str | None] = {}  # and the digest that the registry told
         self._others: tuple[Attempt, ...] = ()
         self._stalled: list[tuple[int, int]] = []  # bytes that were there, and the candidate
-        self._survey: Survey | None = None
+        self._probe: Probe | None = None
         self._settled = False
         self._error: RuntimeCallError | None = None
         self._counted: Progress | None = None  # of the pull that succeeded
@@ -113,7 +113,7 @@ class Transaction:
         ]
         told = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
         hosts = [candidate.registry.host for candidate in self._places.candidates]
-        if self._survey is not None or not self._tried:
+        if self._probe is not None or not self._tried:
             told = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | told
         return tuple(told.values())
 
@@ -175,17 +175,17 @@ class Transaction:
                 return known.index
         if not places.candidates:
             return None
-        if self._survey is None:
-            self._survey = stack.enter_context(resolver.asking(places))
-        survey = self._survey
-        index = await survey.next_found(self._tried)
+        if self._probe is None:
+            self._probe = stack.enter_context(resolver.probe(places))
+        probe = self._probe
+        index = await probe.next_found(self._tried)
         if not self._settled:
             self._settled = True
             if not self._tried:
-                resolver.settle(places, survey, index)
-        self._others = survey.others()
+                resolver.settle(places, probe, index)
+        self._others = probe.others()
         if index is not None:
-            answer = survey.answer(index)
+            answer = probe.answer(index)
             self._tried[index] = answer.digest if answer else None
         return index
 
@@ -193,9 +193,9 @@ class Transaction:
         """Whether there is somewhere to go when the present candidate stands still."""
         if self._original:
             return True
-        if self._survey is None:
+        if self._probe is None:
             return len(self._tried) < len(self._places.candidates)
-        return self._survey.open_places(self._tried) > 0
+        return self._probe.open_places(self._tried) > 0
 
     # -- one pull ------------------------------------------------------------------------------
 

@@ -15,10 +15,10 @@ from shimcore.errors import RegistryError
 from shimcore.registry.answers import ManifestAnswer, Outcome, PingReport, RegistryHealth
 from shimcore.registry.condition import Condition
 from shimcore.registry.errors import UnauthorizedError
-from shimcore.registry.flight import FlightCancelledError, Flights
 from shimcore.registry.health import Breaker
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.tls import make_context
+from shimcore.singleflight import FlightCancelledError, SingleFlight
 
 if TYPE_CHECKING:
     from shimcore.config import Registry
@@ -52,7 +52,7 @@ class RegistryClient:
             self._condition(registry)
         self._endpoints: dict[Registry, Endpoint] = {}
         self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
-        self._flights: Flights[tuple[Registry, str], ManifestAnswer] = Flights()
+        self._flights: SingleFlight[tuple[Registry, str], ManifestAnswer] = SingleFlight()
 
     async def head_manifest(self, registry: Registry, image: Reference) -> ManifestAnswer:
         """Ask whether the registry has the image, within the probe timeout.
@@ -62,7 +62,7 @@ class RegistryClient:
         """
         started = self._clock()
         try:
-            return await self._flights.join(
+            return await self._flights.run(
                 (registry, str(image)), lambda: self._question(registry, image)
             )
         except FlightCancelledError:

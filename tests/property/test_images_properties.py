@@ -141,8 +141,8 @@ def test_best_found_by_priority_is_chosen(
     where = places_of(parse_reference("nginx"), config)
 
     async def ask() -> tuple[int | None, int | None]:
-        with Resolver(config, fake).asking(where) as survey:
-            return await survey.next_found(), await survey.next_found(tried)
+        with Resolver(config, fake).probe(where) as probe:
+            return await probe.next_found(), await probe.next_found(tried)
 
     first, following = asyncio.run(ask())
     assert first == next(iter(found), None)

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -74,8 +73,7 @@ class Clock:
 class FakeRegistries:
     """Answers by host; a callable is asked for the delay before the answer.
 
-    `asked` holds (host, name) of every question, `together` the highest number of equal
-    questions that were open at one time.
+    `asked` holds (host, name) of every question.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -84,23 +82,17 @@ class FakeRegistries:
     breakers: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
-    together: int = 0
     default: Outcome = Outcome.ABSENT
     detail: str = ""
-    _open: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     async def head_manifest(self, registry: Registry, image: Reference) -> ManifestAnswer:
         question = (registry.host, str(image))
         self.asked.append(question)
-        self._open[question] += 1
-        self.together = max(self.together, self._open[question])
         try:
             await asyncio.sleep(self.delays_s.get(registry.host, 0))
         except asyncio.CancelledError:
             self.cancelled.append(registry.host)
             raise
-        finally:
-            self._open[question] -= 1
         outcome = self.outcomes.get(registry.host, self.default)
         digest = self.digests.get(registry.host, DIGEST) if outcome is Outcome.FOUND else None
         return ManifestAnswer(outcome, digest, 0.001, self.detail)

@@ -12,7 +12,6 @@ from shimcore.images import Forward, Refuse
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.cache import ExpiringCache
 from shimcore.images.decision import Verdict
-from shimcore.images.flights import Flights
 from shimcore.images.wording import (
     REASON_LIMIT,
     REASONS_LIMIT,
@@ -106,7 +105,7 @@ async def test_defect_never_breaks_a_call(
 ) -> None:
     """The original goes on, or nothing does where it must not; the log has the traceback."""
     bench = Bench(config=config_of(fallback=fallback), registries=Broken())
-    bench.service._parts.resolver.asking = None  # type: ignore[assignment, method-assign]
+    bench.service._parts.resolver.probe = None  # type: ignore[assignment, method-assign]
     decision = await bench.decide(PULL, pull_request("nginx"))
     if fallback is Fallback.ALLOW:
         assert decision == Forward(None)
@@ -208,46 +207,6 @@ class TestWording:
             'call=PullImage image="a\\" b=c" decision=refused(5) name=- registry=- '
         )
         assert line.endswith(' why="w h y" ms=1.5')
-
-
-class TestFlights:
-    async def test_exception_reaches_every_caller(self) -> None:
-        """And the next caller starts anew."""
-        flights: Flights[int] = Flights()
-        starts = 0
-
-        async def work() -> int:
-            nonlocal starts
-            starts += 1
-            await asyncio.sleep(0.01)
-            raise ValueError
-
-        told = await asyncio.gather(
-            *(flights.run("k", work) for _ in range(3)), return_exceptions=True
-        )
-        assert [type(each) for each in told] == [ValueError] * 3
-        assert (starts, len(flights)) == (1, 0)
-
-    async def test_new_caller_does_not_join_a_flight_that_is_ending(self) -> None:
-        """After the last caller was cancelled, the key is free at once."""
-        flights: Flights[str] = Flights()
-
-        async def stubborn() -> str:
-            try:
-                await asyncio.sleep(30)
-            except asyncio.CancelledError:
-                await asyncio.sleep(0.02)
-                raise
-            return "late"
-
-        async def quick() -> str:
-            return "new"
-
-        first = asyncio.create_task(flights.run("k", stubborn))
-        await asyncio.sleep(0.01)
-        first.cancel()
-        await asyncio.wait({first})
-        assert await flights.run("k", quick) == "new"
 
 
 class TestExpiringCache:

@@ -1,4 +1,4 @@
-"""Single flight: those who ask the same thing at the same time share one asking."""
+"""Single flight: those who want the same at the same time share one piece of work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class FlightCancelledError(Exception):
-    """The flight was cancelled from outside, not by its waiters."""
+    """The work was cancelled from outside, not by those who wait for it."""
 
 
 class _Flight(Generic[V]):
@@ -20,19 +20,22 @@ class _Flight(Generic[V]):
         self.waiters = 0
 
 
-class Flights(Generic[K, V]):
-    """Flights in the air, by key. A cancelled waiter leaves; the last one to leave ends it."""
+class SingleFlight(Generic[K, V]):
+    """Work under way, by key. A cancelled waiter leaves; the last one to leave ends the work."""
 
     def __init__(self) -> None:
-        self._flying: dict[K, _Flight[V]] = {}
+        self._flights: dict[K, _Flight[V]] = {}
 
-    async def join(self, key: K, start: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """Wait for the flight of that key, starting one if there is none.
+    def __len__(self) -> int:
+        return len(self._flights)
 
-        Raises what `start` raises, and FlightCancelledError after `cancel_all`.
+    async def run(self, key: K, start: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """The result of `start()`, or of the work with that key that is under way.
+
+        Raises what the work raises, and FlightCancelledError after `cancel_all`.
         """
-        flight = self._flying.get(key)
-        if flight is None:
+        flight = self._flights.get(key)
+        if flight is None or flight.task.done():
             flight = self._launch(key, start())
         flight.waiters += 1
         try:
@@ -48,19 +51,21 @@ class Flights(Generic[K, V]):
         return flight.task.result()
 
     async def cancel_all(self) -> None:
-        """End every flight and wait until they have ended."""
-        tasks = [flight.task for flight in self._flying.values()]
+        """End all work and wait until it has ended."""
+        tasks = [flight.task for flight in self._flights.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _launch(self, key: K, asking: Coroutine[Any, Any, V]) -> _Flight[V]:
-        flight = _Flight(asyncio.create_task(asking))
-        self._flying[key] = flight
+    def _launch(self, key: K, work: Coroutine[Any, Any, V]) -> _Flight[V]:
+        flight = _Flight(asyncio.ensure_future(work))
+        self._flights[key] = flight
         flight.task.add_done_callback(lambda _: self._land(key, flight))
         return flight
 
     def _land(self, key: K, flight: _Flight[V]) -> None:
         """Take a flight off the table, unless a later one has its key."""
-        if self._flying.get(key) is flight:
-            del self._flying[key]
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # nobody may be left to hear of it
