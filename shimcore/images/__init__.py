@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from shimcore.images.decision import METHODS, Decision, Forward, Refuse
 
 if TYPE_CHECKING:
+    from shimcore.images.call import ImageCall
     from shimcore.images.explanation import CandidateReport, Resolution, explain, shared_names
-    from shimcore.images.service import ImageCall, ImageService
+    from shimcore.images.service import ImageService
 
 __all__ = [
     "METHODS",
@@ -28,7 +29,7 @@ _LATER = {
     "Resolution": "shimcore.images.explanation",
     "explain": "shimcore.images.explanation",
     "shared_names": "shimcore.images.explanation",
-    "ImageCall": "shimcore.images.service",
+    "ImageCall": "shimcore.images.call",
     "ImageService": "shimcore.images.service",
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import RuntimeUnavailableError
+from shimcore.images.call import ImageCall
 from shimcore.images.decision import Forward, Method, Verdict
 from shimcore.images.history import Ending
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
@@ -25,7 +26,7 @@ NAMING_WAIT_S = 1.0
 """How long a question waits for an image's name to be given; longer, and it goes on without."""
 
 
-class FindCall:
+class FindCall(ImageCall):
     """One held request that speaks of images on the node.
 
     `images`: for each image that the request names, in its order, where it may have come
@@ -40,16 +41,15 @@ class FindCall:
         images: Sequence[Places | None],
         deadline: float,
     ) -> None:
+        super().__init__(method, request.image)
         self._parts = parts
-        self._method = method
         self._request = request
         self._images = images
         self._deadline = deadline
-        self._started = time.monotonic()
         self._under: str | None = None  # the registry's name under which it was found
         self._removed: Callable[[], None] | None = None
 
-    def now(self) -> Verdict | None:
+    def _now(self) -> Verdict | None:
         """The verdict that needs no question: images with one possible name, or known ones."""
         if self._method is Method.REMOVE:
             self._parts.hints.clear()
@@ -61,13 +61,13 @@ class FindCall:
             return self._as_is("known under its own name")
         return None
 
-    async def ask(self) -> Verdict:
+    async def _ask(self) -> Verdict:
         """The verdict after asking the runtime, within the call's deadline."""
         try:
             async with asyncio.timeout_at(self._deadline):
                 if self._method is Method.REMOVE:
                     await self._until(self._parts.names.mended())
-                return await self._ask()
+                return await self._names()
         except asyncio.CancelledError:
             if self._removed is not None:
                 self._removed()
@@ -77,7 +77,7 @@ class FindCall:
         except RuntimeUnavailableError:
             return self._as_is("the runtime cannot be reached")
 
-    def finished(self, code: int, *, empty: bool, message: str) -> None:
+    def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """Takes the runtime's answer as a hint for the next question."""
         hints, places = self._parts.hints, self._images[0]
         self._note(code, empty, message)
@@ -114,7 +114,7 @@ class FindCall:
             return False
         return self._parts.hints.is_own(places.image)
 
-    async def _ask(self) -> Verdict:
+    async def _names(self) -> Verdict:
         names, told = [], []
         for text, places in zip(self._request.images, self._images, strict=True):
             if self._is_settled(places) or places is None:

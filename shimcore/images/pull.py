@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from shimcore.config import Fallback
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.images.attempts import Attempt, Result
+from shimcore.images.call import ImageCall
 from shimcore.images.credentials import auth_for
 from shimcore.images.decision import Answer, Forward, Method, Refuse, Verdict
 from shimcore.images.history import Ending
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("shimcore.images")
 
 
-class PullCall:
+class PullCall(ImageCall):
     """One held PullImage request; `timeout_s` is what is left of the caller's deadline.
 
     `metadata` is the caller's own, which goes along.
     """
+
+    reports_itself = True
 
     def __init__(
         self,
@@ -42,22 +45,23 @@ class PullCall:
         timeout_s: float | None,
         metadata: Metadata,
     ) -> None:
+        denies = parts.config.fallback is Fallback.DENY
+        super().__init__(Method.PULL, request.image, denies=denies)
         self._parts = parts
         self._request = request
         self._places = places
         self._timeout_s = timeout_s
         self._metadata = metadata
-        self._started = time.monotonic()
         self._verdict: Verdict | None = None  # of a call that has gone on as it came
         self._over: Callable[[], None] | None = None
 
-    def now(self) -> Verdict | None:
+    def _now(self) -> Verdict | None:
         """The verdict of a pull that has no candidates; None where there are some."""
         if self._places.candidates:
             return None
         return self._without_candidates()
 
-    async def ask(self) -> Verdict:
+    async def _ask(self) -> Verdict:
         """The verdict after the pull, which callers share whose requests are alike."""
         key = self._request.sharing_key()
         transaction = self._parts.transactions.get(key)
@@ -90,7 +94,7 @@ class PullCall:
             self._parts, self._request, self._places, self._metadata, original=original
         )
 
-    def finished(self, code: int, *, empty: bool, message: str) -> None:
+    def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """How the runtime answered a pull that went on as it came."""
         if self._over is not None:
             self._over()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import ReferenceSyntaxError, ShimError
+from shimcore.images.call import ImageCall
 from shimcore.images.decision import Forward, Method, Verdict
 from shimcore.images.history import PAUSE, Ending
 from shimcore.images.messages import ImageRequest
@@ -153,19 +154,20 @@ class PauseImage:
         return name or self._learned or await self._parts.runtime.sandbox_image(ASK_LIMIT_S)
 
 
-class SandboxCall:
+class SandboxCall(ImageCall):
     """One held RunPodSandbox request; it always goes on as it came."""
 
     def __init__(self, pause: PauseImage, request: ImageRequest, timeout_s: float | None) -> None:
+        super().__init__(Method.SANDBOX, request.image)
         self._pause = pause
         self._handler = request.handler
         self._limit_s = HOLD_LIMIT_S if timeout_s is None else min(HOLD_LIMIT_S, timeout_s / 2)
 
-    def now(self) -> Verdict | None:
+    def _now(self) -> Verdict | None:
         """The verdict while the image is known to be there, or could not be brought just now."""
         return None if self._pause.wanted else _GOES_ON
 
-    async def ask(self) -> Verdict:
+    async def _ask(self) -> Verdict:
         """The verdict when the image is there, or the time for that is over."""
         try:
             async with asyncio.timeout(self._limit_s):
@@ -174,7 +176,7 @@ class SandboxCall:
             logger.warning("pause image: a sandbox has waited for it for %.0f s", self._limit_s)
         return _GOES_ON
 
-    def finished(self, code: int, *, empty: bool, message: str) -> None:
+    def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """A sandbox that failed for its image: it is looked for again."""
         if code:
             self._pause.failed(message)

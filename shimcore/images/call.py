@@ -1,0 +1,110 @@
+"""One held request of an image call, from its opening to the runtime's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from functools import partial
+
+from shimcore.images.decision import Decision, Forward, Method, Refuse, Verdict
+from shimcore.images.wording import decision_line
+from shimcore.runtime.errors import StatusCode
+
+logger = logging.getLogger("shimcore.images")
+
+_AS_IT_CAME = Forward(None)
+
+
+class ImageCall(ABC):
+    """What one request becomes; there is a class for each kind of call.
+
+    Ask `decide_now` first, `decide` when that gives None; then tell `finished`, also with
+    CANCELLED when the caller went away after the request had gone on. `denies`: after an
+    unexpected error it is refused, since its name must not get out.
+    """
+
+    reports_itself = False
+    """Whether the call has a log line of its own, after its end."""
+
+    def __init__(self, method: Method, image: str, *, denies: bool = False) -> None:
+        self._method = method
+        self._image = image
+        self._denies = denies
+        self._started = time.monotonic()
+
+    @abstractmethod
+    def _now(self) -> Verdict | None:
+        """The verdict, if nobody has to be asked for it."""
+
+    async def _ask(self) -> Verdict:
+        """The verdict after asking; only of calls whose `_now` gives None."""
+        raise NotImplementedError
+
+    def _ended(self, code: int, *, empty: bool, message: str) -> None:  # noqa: B027
+        """How the runtime answered, for those who want to know."""
+
+    def decide_now(self) -> Decision | None:
+        """The decision, if nobody has to be asked; else None, and `decide` is needed."""
+        try:
+            verdict = self._now()
+        except Exception:
+            logger.exception("cannot decide %s %.320r", self._method, self._image)
+            verdict = self._broken()
+        if verdict is None:
+            return None
+        if verdict.decision == _AS_IT_CAME and self._method is not Method.PULL:
+            return self._said(verdict, logging.DEBUG)  # nothing was decided: it is simply there
+        return self._said(verdict)
+
+    async def decide(self) -> Decision:
+        """The decision. Ends all its work when cancelled; raises nothing but CancelledError."""
+        try:
+            verdict = await self._ask()
+        except asyncio.CancelledError:
+            self._log("cancelled", Verdict(_AS_IT_CAME, "", "", "the caller is gone"))
+            raise
+        except Exception:
+            logger.exception("cannot decide %s %.320r", self._method, self._image)
+            verdict = self._broken()
+        return self._said(verdict)
+
+    def finished(self, code: int, empty: bool, message: str) -> None:
+        """Takes in how the runtime answered: gRPC status, text, whether its message was empty."""
+        try:
+            self._ended(code, empty=empty, message=message)
+        except Exception:
+            logger.exception("cannot take in the end of %s %.320r", self._method, self._image)
+
+    def _broken(self) -> Verdict:
+        """After an unexpected error: the original, or a refusal where that must not get out."""
+        if self._denies:
+            refused = Refuse(StatusCode.INTERNAL, "image-cri-shim failed; its log says how")
+            return Verdict(refused, "", "", "internal error")
+        return Verdict(_AS_IT_CAME, self._image, "", "internal error")
+
+    def _said(self, verdict: Verdict, level: int = logging.INFO) -> Decision:
+        self._log(None, verdict, level)
+        return verdict.decision
+
+    def _log(self, decision: str | None, verdict: Verdict, level: int = logging.INFO) -> None:
+        """Write the decision's line, once the request is on its way: it takes as long as deciding
+        from memory."""
+        if self.reports_itself:
+            return
+        if logger.isEnabledFor(level):
+            elapsed_s = time.monotonic() - self._started
+            line = partial(decision_line, self._method, self._image, verdict, elapsed_s, decision)
+            asyncio.get_running_loop().call_soon(lambda: logger.log(level, line()))
+
+
+class SettledCall(ImageCall):
+    """A call that needs no deciding."""
+
+    def __init__(self, method: Method, image: str, verdict: Verdict) -> None:
+        super().__init__(method, image)
+        self._verdict = verdict
+
+    def _now(self) -> Verdict:
+        return self._verdict
