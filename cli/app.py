@@ -1,4 +1,4 @@
-"""The Typer app: the options before a command, and every command of `main.COMMANDS`."""
+"""The Typer app: the options before a command, and every command of `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ from typing import Annotated
 import typer
 
 from cli.help_pages import HelpedCommand, HelpedGroup
-from cli.main import COMMANDS
 from cli.options import FirstFileOption
 from shimcore import __version__
+
+COMMANDS = (
+    "serve",
+    "resolve",
+    "check_registry",
+    "status",
+    "history",
+    "doctor",
+    "pull",
+    "config",
+    "install_service",
+    "demo",
+    "completions",
+    "help",
+    "version",
+)
+"""The modules of `cli/` with a `register(app)`, in the order in which help lists them."""
 
 app = typer.Typer(
     name="image-cri-shim",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import exits, render
-from cli.main import DEFAULT_FILE
+from cli.defaults import DEFAULT_FILE
 from cli.options import FileOption, Output, OutputOption, named_file
 from cli.render import BAD, GOOD, WARN, Cell, Column, Table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from cli.completions import PROGRAM, CommandSpec, OptionSpec
+from cli.command_specs import PROGRAM, CommandSpec, OptionSpec
 
 _NOTE = f"# Made by `{PROGRAM} completions SHELL`."
 _FUNCTION = "_" + re.sub(r"\W", "_", PROGRAM)

@@ -192,7 +192,8 @@ def _nothing() -> None:
 
 
 def _completions() -> dict[str, str]:
-    from cli.completions import PROGRAM, Shell, script  # noqa: PLC0415 - as above
+    from cli.command_specs import PROGRAM  # noqa: PLC0415 - as above
+    from cli.completions import Shell, script  # noqa: PLC0415
 
     share = "/usr/local/share"
     return {

@@ -10,25 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-DEFAULT_FILE = "/etc/image-cri-shim.yaml"
-CONFIG_VARIABLE = "IMAGE_CRI_SHIM_CONFIG"
-
-COMMANDS = (
-    "serve",
-    "resolve",
-    "check_registry",
-    "status",
-    "history",
-    "doctor",
-    "pull",
-    "config",
-    "install_service",
-    "demo",
-    "completions",
-    "help",
-    "version",
-)
-"""The modules of `cli/` with a `register(app)`, in the order in which help lists them."""
+from cli.defaults import CONFIG_VARIABLE, DEFAULT_FILE
 
 
 def run() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.main import CONFIG_VARIABLE, DEFAULT_FILE
+from cli.defaults import CONFIG_VARIABLE, DEFAULT_FILE
 
 
 class Output(StrEnum):

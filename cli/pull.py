@@ -11,6 +11,7 @@ import typer
 
 from cli import exits, render
 from cli.options import FileOption, Output, OutputOption, chosen_file
+from cli.under_way import pulled_line
 
 if TYPE_CHECKING:
     from shimcore.runtime.preheat import Step
@@ -130,16 +131,7 @@ def _line(step: Step, *, lines: bool) -> None:
     if step.error:
         exits.say(f"{render.printable(step.image)}: {step.error}")
     elif lines and step.ended:
-        print(said(step), flush=True)
-
-
-def said(step: Step) -> str:
-    """A line on an image that was pulled."""
-    source = f" from {step.registry}" if step.registry else ""
-    if step.total_bytes:
-        source += f", {render.amount(step.total_bytes, None)},"
-    time = render.duration(step.elapsed_s * 1000)
-    return f"pulled {render.printable(step.image)}{source} in {time}"
+        print(pulled_line(step), flush=True)
 
 
 def _plain(step: Step) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from rich.table import Column
 from rich.text import Text
 
 from cli import exits, render
-from cli.pull import said
 from cli.render import DIM, GOOD
+from cli.under_way import pulled_line
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -74,7 +74,7 @@ class PullBars:
         if step.error:
             exits.say(f"{render.printable(step.image)}: {step.error}")
         elif self._lines:
-            for line in render.wrapped(said(step), self._console.width):
+            for line in render.wrapped(pulled_line(step), self._console.width):
                 self._console.print(Text(line, GOOD), soft_wrap=True)
 
     def _move(self, step: Step) -> None:

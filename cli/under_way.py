@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli import render
 from cli.render import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from shimcore.runtime.preheat import Step
 
 
 def ago(time: str) -> str:
@@ -35,3 +38,12 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def pulled_line(step: Step) -> str:
+    """A line on an image that was pulled."""
+    source = f" from {step.registry}" if step.registry else ""
+    if step.total_bytes:
+        source += f", {render.amount(step.total_bytes, None)},"
+    time = render.duration(step.elapsed_s * 1000)
+    return f"pulled {render.printable(step.image)}{source} in {time}"

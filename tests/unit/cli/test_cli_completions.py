@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.completions import FILE_NAMES, Shell, commands, script
-from cli.main import COMMANDS
+from cli.app import COMMANDS, app, main
+from cli.command_specs import commands
+from cli.completions import FILE_NAMES, Shell, script
 
 FOLDER = Path(__file__).parents[3] / "completions"
 BASH = f"""\
@@ -42,14 +43,14 @@ def test_scripts_are_up_to_date(shell: Shell) -> None:
 
 def test_every_command_is_described() -> None:
     """Each command has its name and a line of help."""
-    described = {each.name: each.help for each in commands()}
+    described = {each.name: each.help for each in commands(app, main)}
     assert {name.replace("_", "-") for name in COMMANDS} <= set(described)
     assert all(described.values())
 
 
 def test_bash_offers_commands() -> None:
     """The first word is a command, with or without a file named before it."""
-    every = [each.name for each in commands() if each.name]
+    every = [each.name for each in commands(app, main) if each.name]
     assert completed("") == every
     assert completed("-f", "x.yaml", "") == every
     assert completed("--file", "=", "x.yaml", "") == every

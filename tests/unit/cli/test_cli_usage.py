@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.app import app
+from cli.app import COMMANDS, app
 from cli.exits import status_of
-from cli.main import COMMANDS
 
 
 @dataclass(frozen=True)
