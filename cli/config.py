@@ -16,8 +16,8 @@ from cli.render import DIM, WARN, Block, Cell, Column, Facts, Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shimcore.client.admin import Shown
     from shimcore.config.origins import Value
-    from shimcore.daemon.asking import Shown
 
 _COLUMNS = (Column("KEY"), Column("VALUE"), Column("FROM", below=True))
 
@@ -51,12 +51,12 @@ def show(
     Asks the running shim; without one, shows what it would start with. A FILE that is named,
     and is not the one that the running shim has, is shown itself: what it would give.
     """
-    from shimcore.daemon.asking import place_of, show_config  # noqa: PLC0415 - a fast --help
+    from shimcore.client.admin import endpoint_of, show_config  # noqa: PLC0415 - a fast --help
 
     path = chosen_file(context, file)
     named = named_file(context, file) is not None
     with exits.reported():
-        place = place_of(path)
+        place = endpoint_of(path)
         shown = show_config(place)
         if shown is None:
             exits.say(f"no shim is running at {place.shim_socket}; this is what {path} would give")
@@ -142,9 +142,9 @@ def _of_file(path: str) -> Shown:
     import yaml  # noqa: PLC0415 - a fast --help
 
     from cli.starting import started  # noqa: PLC0415
+    from shimcore.client.admin import Shown  # noqa: PLC0415
     from shimcore.config import masked  # noqa: PLC0415
     from shimcore.config.origins import sources, values  # noqa: PLC0415
-    from shimcore.daemon.asking import Shown  # noqa: PLC0415
 
     config = started(path)
     text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)

@@ -17,7 +17,7 @@ from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Table
 from cli.under_way import pulls_table
 
 if TYPE_CHECKING:
-    from shimcore.daemon.asking import History, Place
+    from shimcore.client.admin import Endpoint, History
 
 LOOK_S = 1.0
 """Between two questions of --follow."""
@@ -53,11 +53,11 @@ def history(
     The running shim remembers some hundreds, in memory alone; pulls under way come last.
     With --follow -o json prints an object a line. Exit status: 0; 3 not running.
     """
-    from shimcore.daemon import asking  # noqa: PLC0415 - a fast --help
+    from shimcore.client import admin  # noqa: PLC0415 - a fast --help
 
     with exits.reported(bad_config=exits.FAILED):
-        place = asking.place_of(chosen_file(context, file))
-        found = asking.history(place)
+        place = admin.endpoint_of(chosen_file(context, file))
+        found = admin.history(place)
         if found is None:
             exits.say(f"no shim is running at {place.shim_socket}; see image-cri-shim status")
             raise typer.Exit(exits.NOT_RUNNING)
@@ -107,9 +107,9 @@ def _blocks(calls: list[dict[str, Any]], pulls: list[dict[str, Any]]) -> Iterato
         yield pulls_table(pulls)
 
 
-def _follow(place: Place, found: History, wanted: _Wanted, output: Output) -> None:
+def _follow(place: Endpoint, found: History, wanted: _Wanted, output: Output) -> None:
     """Calls as they end, until interrupted or the shim is gone."""
-    from shimcore.daemon import asking  # noqa: PLC0415 - as above
+    from shimcore.client import admin  # noqa: PLC0415 - as above
 
     now: History | None = found
     last = 0
@@ -117,7 +117,7 @@ def _follow(place: Place, found: History, wanted: _Wanted, output: Output) -> No
         _print(wanted.calls(now), output)
         last = now.last
         time.sleep(LOOK_S)
-        now = asking.history(place, after=last)
+        now = admin.history(place, after=last)
     exits.say("the shim has stopped")
     raise typer.Exit(exits.NOT_RUNNING)
 

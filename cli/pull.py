@@ -14,7 +14,7 @@ from cli.options import FileOption, Output, OutputOption, chosen_file
 from cli.under_way import pulled_line
 
 if TYPE_CHECKING:
-    from shimcore.runtime.preheat import Step
+    from shimcore.client.pull import Step
 
 JOBS = 3
 STDIN = "-"
@@ -56,12 +56,12 @@ def pull(
     As kubelet pulls them: the shim finds the registry and has the login. Exit status: 0 all
     pulled; 1 any not.
     """
-    from shimcore.runtime import preheat  # noqa: PLC0415 - a fast --help
+    from shimcore.client import pull as client  # noqa: PLC0415 - a fast --help
 
     if not images and not lists:
         raise typer.BadParameter("name an image, or a list with --list FILE")
     with exits.reported(bad_config=exits.FAILED):
-        names, faults = preheat.wanted(_named(images or (), lists or ()))
+        names, faults = client.wanted(_named(images or (), lists or ()))
         for fault in faults:
             exits.say(fault.error)
         steps = faults + (_pulled(chosen_file(context, file), names, jobs, output) if names else [])
@@ -75,8 +75,8 @@ def pull(
 
 def _named(images: Iterable[str], lists: Iterable[str]) -> list[str]:
     """The images named, then those of the lists. Raises ShimError for a list that names none."""
+    from shimcore.client.pull import listed  # noqa: PLC0415
     from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
-    from shimcore.runtime.preheat import listed  # noqa: PLC0415
 
     found = list(images)
     for path in lists:
@@ -106,12 +106,12 @@ def _title(path: str) -> str:
 def _pulled(file: str, names: Sequence[str], jobs: int, output: Output) -> list[Step]:
     """How each pull ended; meanwhile bars on a terminal, and a line for each."""
     from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
-    from shimcore.daemon.asking import place_of  # noqa: PLC0415
-    from shimcore.runtime import preheat  # noqa: PLC0415
+    from shimcore.client import pull as client  # noqa: PLC0415
+    from shimcore.client.admin import endpoint_of  # noqa: PLC0415
 
-    place = place_of(file)
+    place = endpoint_of(file)
     with _shown(len(names), output) as on_step:
-        return answer_of(preheat.pull(place.shim_socket, names, jobs, on_step, place.admin_socket))
+        return answer_of(client.pull(place.shim_socket, names, jobs, on_step, place.admin_socket))
 
 
 def _shown(count: int, output: Output) -> AbstractContextManager[OnStep]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from shimcore.runtime.preheat import Step
+    from shimcore.client.pull import Step
 
 
 WIDE = 100

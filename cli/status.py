@@ -15,7 +15,7 @@ from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Facts, Table
 from cli.under_way import ago, pulls_table
 
 if TYPE_CHECKING:
-    from shimcore.daemon.asking import Status
+    from shimcore.client.admin import Status
 
 WATCH_INTERVAL_S = 2.0
 
@@ -47,7 +47,7 @@ def status(
 
 
 def _exit_status(found: Status) -> int:
-    from shimcore.daemon.asking import Condition  # noqa: PLC0415 - a fast --help
+    from shimcore.client.admin import Condition  # noqa: PLC0415 - a fast --help
 
     return {
         Condition.SERVING: exits.OK,
@@ -59,10 +59,10 @@ def _exit_status(found: Status) -> int:
 
 
 def _shown(path: str, output: Output) -> Status:
-    from shimcore.daemon import asking  # noqa: PLC0415 - a fast --help
+    from shimcore.client import admin  # noqa: PLC0415 - a fast --help
 
-    place = asking.place_of(path)
-    found = asking.status(place)
+    place = admin.endpoint_of(path)
+    found = admin.status(place)
     if output is not Output.TABLE:
         for line in found.detail:
             exits.say(line)

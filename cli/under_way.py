@@ -10,7 +10,7 @@ from cli import render
 from cli.render import Cell, Column, Table
 
 if TYPE_CHECKING:
-    from shimcore.runtime.preheat import Step
+    from shimcore.client.pull import Step
 
 
 def ago(time: str) -> str:

@@ -8,9 +8,8 @@ import os
 from typing import NamedTuple
 
 from shimcore.config import Config, Fallback
-from shimcore.images import METHODS, Forward, ImageService
-from shimcore.images.decision import Answer as ImageAnswer
-from shimcore.images.decision import Decision as ImageDecision
+from shimcore.heldcall import Decision, HeldCall
+from shimcore.images import METHODS, ImageService
 from shimcore.images.history import History
 from shimcore.images.journal import Journal
 from shimcore.images.names import Names
@@ -19,7 +18,6 @@ from shimcore.registry import RegistryClient
 from shimcore.registry.look import Look
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
-from shimcore.relay.work import Answer, Decided, Decision, HeldCall, Refusal
 from shimcore.runtime import RuntimeClient
 from shimcore.runtime.docker import DockerEngine
 from shimcore.runtime.metadata import passed_along
@@ -145,12 +143,11 @@ class _Held:
         self._generation = generations.current
         self._call = self._generation.images.open(*request)
 
-    def decide_now(self) -> Decided | None:
+    def decide_now(self) -> Decision | None:
         decision = self._call.decide_now()
-        if decision is None:
-            return None
-        self._request = None
-        return Decided(_for_relay(decision))
+        if decision is not None:
+            self._request = None
+        return decision
 
     async def decide(self) -> Decision:
         request, self._request = self._request, None  # it may be large, and the call long
@@ -160,17 +157,9 @@ class _Held:
         generation = self._generation
         generation.deciding += 1
         try:
-            return _for_relay(await self._call.decide())
+            return await self._call.decide()
         finally:
             generation.leave()
 
-    def finished(self, status: int, empty: bool, message: str) -> None:
-        self._call.finished(status, empty, message)
-
-
-def _for_relay(decision: ImageDecision) -> Decision:
-    if isinstance(decision, Forward):
-        return decision.message
-    if isinstance(decision, ImageAnswer):
-        return Answer(decision.message)
-    return Refusal(decision.code, decision.text)
+    def finished(self, code: int, empty: bool, message: str) -> None:
+        self._call.finished(code, empty, message)

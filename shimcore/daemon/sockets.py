@@ -13,11 +13,11 @@ from pathlib import Path
 
 from shimcore.daemon.activation import is_at
 from shimcore.errors import ShimError, SocketInUseError
+from shimcore.unixsocket import connection_error
 
 # What the runtime's own socket may at most hand on to ours.
 WIDEST_MODE = 0o660
 BACKLOG = 512
-_PROBE_TIMEOUT_S = 1.0
 
 
 class ListeningSocket:
@@ -115,18 +115,12 @@ def _remove_stale(path: str) -> None:
         return
     if not stat.S_ISSOCK(kind):
         raise ShimError(f"socket {path}: something that is no socket is there; remove it")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_PROBE_TIMEOUT_S)
-        try:
-            probe.connect(path)
-        except OSError as error:
-            if error.errno == errno.ECONNREFUSED:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-                return
-            if error.errno == errno.ENOENT:
-                return
-    raise SocketInUseError(f"socket {path}: another process serves it; stop that one first")
+    error = connection_error(path)
+    if isinstance(error, ConnectionRefusedError):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    elif not isinstance(error, FileNotFoundError):
+        raise SocketInUseError(f"socket {path}: another process serves it; stop that one first")
 
 
 def _bind(path: str, mode: int) -> socket.socket:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from shimcore.errors import ShimError
+from shimcore.unixsocket import connection_error
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -45,7 +45,7 @@ async def serving(
             start_new_session=True,  # an interrupt of the terminal is for the demo to handle
         )
     try:
-        while not _accepts(socket_path):
+        while connection_error(str(socket_path)) is not None:
             if process.returncode is not None:
                 raise DemoError(f"the shim ended with status {process.returncode}{remark(log)}")
             if time.monotonic() - started > START_TIMEOUT_S:
@@ -71,15 +71,6 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
         if name not in _LEFT_OUT and not name.startswith(_LEFT_OUT_PREFIXES)
     }
     return kept | dict(more)
-
-
-def _accepts(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shimcore.client import admin
+from shimcore.client.admin import Endpoint
 from shimcore.cluster.starting import Start, begin
-from shimcore.daemon import asking
-from shimcore.daemon.asking import Place
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.root import Root
 
 if TYPE_CHECKING:
+    from shimcore.client.admin import Status
     from shimcore.config import Config
-    from shimcore.daemon.asking import Status
     from shimcore.systemd.systemctl import ServiceControl
 
 
@@ -24,7 +24,7 @@ class Node:
     """`config` is what a shim that starts now would have; None where none can be had."""
 
     file: str
-    place: Place
+    place: Endpoint
     root: Root = field(default_factory=Root)
     proc: Path = Path("/proc")
     start: Start | None = None
@@ -61,10 +61,10 @@ async def node_of(file: str) -> Node:
         error = start.file_error
     except ConfigError as fault:
         error = fault
-    place = asking.place_of(file)
+    place = admin.endpoint_of(file)
     status, status_error = None, ""
     try:
-        status = await asyncio.to_thread(asking.status, place)
+        status = await asyncio.to_thread(admin.status, place)
     except AdminError as fault:
         status_error = str(fault)
     return Node(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from shimcore.client import pull as client
 from shimcore.config import Fallback
 from shimcore.doctor.check import Check
 from shimcore.doctor.finding import Finding, failed, passed, warned
@@ -12,7 +13,6 @@ from shimcore.doctor.node import Node
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.places import places_of
 from shimcore.reference import parse_reference
-from shimcore.runtime import preheat
 
 if TYPE_CHECKING:
     from shimcore.config import Config
@@ -47,9 +47,9 @@ async def _look(node: Node, image: str) -> list[Finding]:
     except ReferenceSyntaxError as error:
         return [failed(check, str(error), "name an image, such as nginx:1.27")]
     found = [] if node.config is None else await asyncio.to_thread(_places, node.config, image)
-    names, _ = preheat.wanted([str(name) if "@" in image else image])
+    names, _ = client.wanted([str(name) if "@" in image else image])
     try:
-        (step,) = await preheat.pull(
+        (step,) = await client.pull(
             node.place.shim_socket, names, 1, lambda _: None, node.place.admin_socket
         )
     except ShimError as error:

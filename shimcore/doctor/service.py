@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shimcore.daemon.asking import Condition
+from shimcore.client.admin import Condition
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.errors import ShimError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shimcore.images.decision import METHODS, Decision, Forward, Refuse
+from shimcore.images.decision import METHODS
 
 if TYPE_CHECKING:
     from shimcore.images.call import ImageCall
@@ -14,11 +14,8 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "CandidateReport",
-    "Decision",
-    "Forward",
     "ImageCall",
     "ImageService",
-    "Refuse",
     "Resolution",
     "explain",
     "shared_names",

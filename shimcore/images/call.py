@@ -8,7 +8,8 @@ import time
 from abc import ABC, abstractmethod
 from functools import partial
 
-from shimcore.images.decision import Decision, Forward, Method, Refuse, Verdict
+from shimcore.heldcall import Decision, Forward, Refuse
+from shimcore.images.decision import Method, Verdict
 from shimcore.images.wording import decision_line
 from shimcore.runtime.errors import StatusCode
 

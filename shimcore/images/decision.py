@@ -1,9 +1,13 @@
-"""What an image call may become, and which gRPC methods are image calls."""
+"""Which gRPC methods are image calls, and what is decided on one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shimcore.heldcall import Decision
 
 API_VERSIONS = ("v1", "v1alpha2")
 """CRI versions that are served; their image messages are the same on the wire."""
@@ -40,31 +44,6 @@ METHODS: frozenset[str] = frozenset(_BY_PATH)
 def method_of(path: str) -> tuple[Method, str]:
     """The method and the CRI version of a path in METHODS; KeyError for any other."""
     return _BY_PATH[path]
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """The call goes on with `message` (a serialized request; None: as it came)."""
-
-    message: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The call ends here with the message that the runtime gave to it on the side."""
-
-    message: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """The call ends here with a gRPC status; the only answer that is not the runtime's."""
-
-    code: int
-    text: str
-
-
-Decision = Forward | Answer | Refuse
 
 
 @dataclass(frozen=True, slots=True)

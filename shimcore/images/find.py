@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import RuntimeUnavailableError
+from shimcore.heldcall import Forward
 from shimcore.images.call import ImageCall
-from shimcore.images.decision import Forward, Method, Verdict
+from shimcore.images.decision import Method, Verdict
 from shimcore.images.history import Ending
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 

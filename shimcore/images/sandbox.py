@@ -15,8 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import ReferenceSyntaxError, ShimError
+from shimcore.heldcall import Forward
 from shimcore.images.call import ImageCall
-from shimcore.images.decision import Forward, Method, Verdict
+from shimcore.images.decision import Method, Verdict
 from shimcore.images.history import PAUSE, Ending
 from shimcore.images.messages import ImageRequest
 from shimcore.images.places import places_of

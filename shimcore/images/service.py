@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from shimcore.config import Fallback
 from shimcore.errors import ReferenceSyntaxError
+from shimcore.heldcall import Forward, Refuse
 from shimcore.images.call import ImageCall, SettledCall
-from shimcore.images.decision import Forward, Method, Refuse, Verdict, method_of
+from shimcore.images.decision import Method, Verdict, method_of
 from shimcore.images.find import FindCall
 from shimcore.images.history import History
 from shimcore.images.messages import ImageRequest, UnreadableRequestError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from shimcore.images.decision import Answer, Forward, Verdict
+from shimcore.heldcall import Answer, Forward
+from shimcore.images.decision import Verdict
 
 NAME_LIMIT = 320
 """Characters of an image name in a log line; a legal name with its digest is under 500."""

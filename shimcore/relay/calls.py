@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from shimcore.heldcall import Answer, Decision, HeldCall, Refuse
 from shimcore.relay.budget import Account
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import (
@@ -19,7 +20,7 @@ from shimcore.relay.events import (
     StreamEnded,
 )
 from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED
-from shimcore.relay.work import Answer, Decision, HeldCall, Refusal, Worker
+from shimcore.relay.work import Worker
 
 if TYPE_CHECKING:
     from shimcore.relay.shell import Observer, Relay
@@ -84,11 +85,11 @@ class Calls:
             return
         call = self._relay.open_call(event.path, event.message, event.timeout_s, event.metadata)
         self._calls[event.stream] = call, size, account
-        decided = call.decide_now()
-        if decided is None:
+        decision = call.decide_now()
+        if decision is None:
             (self._pulls if event.long else self._others).start(event.stream, call)
         else:
-            self._settle(event.stream, decided.decision)
+            self._settle(event.stream, decision)
 
     def _forget(self, stream: int) -> HeldCall | None:
         """The call that is over; its message does not count any more."""
@@ -108,14 +109,14 @@ class Calls:
             observer.ended(event.path, event.status, seconds)
 
     def _settle(self, stream: int, decision: Decision) -> None:
-        if isinstance(decision, Refusal):
+        if isinstance(decision, Refuse):
             self._forget(stream)
             self._core.refuse(stream, decision.code, decision.text)
         elif isinstance(decision, Answer):
             self._forget(stream)
             self._core.answer(stream, decision.message)
         else:
-            self._core.forward(stream, decision)
+            self._core.forward(stream, decision.message)
 
     def _decided(self, stream: int, decision: Decision) -> None:
         """A decision that was in work has come."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from shimcore.heldcall import HeldCall
 from shimcore.relay import limits
 from shimcore.relay.budget import Budget
 from shimcore.relay.connection import held_budget
@@ -13,7 +14,7 @@ from shimcore.relay.events import Metadata
 from shimcore.relay.pair import Pair
 from shimcore.relay.route import Route
 from shimcore.relay.turns import Turns
-from shimcore.relay.work import HeldCall, Slots
+from shimcore.relay.work import Slots
 
 # How long connections may take to close at the end of a drain.
 DRAIN_LINGER_S = 1.0

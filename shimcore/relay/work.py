@@ -6,54 +6,18 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+from shimcore.heldcall import Refuse
 from shimcore.relay.budget import Account, Budget
+
+if TYPE_CHECKING:
+    from shimcore.heldcall import Decision, HeldCall
 
 log = logging.getLogger("shimcore.relay")
 
 _INTERNAL = 13
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A decision to answer a call with a gRPC status instead of sending it on."""
-
-    code: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A decision to end a call with a message and status OK instead of sending it on."""
-
-    message: bytes
-
-
-# The message that goes on in place of the held one, None for the held one as it came.
-Decision = bytes | None | Refusal | Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A decision that needed nobody to be asked."""
-
-    decision: Decision
-
-
-class HeldCall(Protocol):
-    """What the image side makes of one held call."""
-
-    def decide_now(self) -> Decided | None:
-        """The decision if nobody has to be asked for it."""
-
-    async def decide(self) -> Decision:
-        """The decision; the coroutine is cancelled with the call."""
-
-    def finished(self, status: int, empty: bool, message: str) -> None:
-        """How the call that went on has ended: `CallEnded` says what the three are."""
 
 
 class Slots:
@@ -121,7 +85,7 @@ class Worker:
             decision = await call.decide()
         except Exception:
             log.exception("deciding on an image call failed; this is a defect, please report it")
-            decision = Refusal(_INTERNAL, "image-cri-shim: internal error, see its log")
+            decision = Refuse(_INTERNAL, "image-cri-shim: internal error, see its log")
         if self._tasks.get(stream) is asyncio.current_task():
             self._apply(stream, decision)
 

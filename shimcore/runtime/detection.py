@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import stat
 from collections.abc import Sequence
 
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.runtime.errors import RuntimeCallError, SeveralRuntimesError, StatusCode
+from shimcore.unixsocket import connection_error
 
 KNOWN_SOCKETS: tuple[str, ...] = (
     "/run/containerd/containerd.sock",
@@ -111,12 +111,5 @@ def _is_socket(path: str) -> bool:
 
 def _listened_on(path: str) -> bool:
     """False only when the kernel says that nobody listens there."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(CONNECT_TIMEOUT_S)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:
-            return True  # such as no permission, or a full backlog: somebody is there
-    return True
+    error = connection_error(path, CONNECT_TIMEOUT_S)
+    return not isinstance(error, ConnectionRefusedError | FileNotFoundError)

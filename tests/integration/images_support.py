@@ -12,7 +12,8 @@ from pathlib import Path
 from shimcore.config import Config, parse_config
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.runtime import RegistryPuller, StandInRuntime
-from shimcore.images import Decision, Forward, ImageService, Refuse
+from shimcore.heldcall import Decision, Forward, Refuse
+from shimcore.images import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.registry import RegistryClient
 from shimcore.runtime import RuntimeCallError, RuntimeClient

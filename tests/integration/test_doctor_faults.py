@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.daemon.asking import Condition
+from shimcore.client.admin import Condition
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.check import Check

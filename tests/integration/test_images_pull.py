@@ -14,7 +14,8 @@ from shimcore.config import Credentials
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_http import Request, Response
 from shimcore.demo.runtime import PulledImage, StatusError, pull_out_of_thin_air
-from shimcore.images import Refuse, progress
+from shimcore.heldcall import Refuse
+from shimcore.images import progress
 from shimcore.pb import cri_pb2
 from shimcore.runtime import StatusCode
 from tests.integration.images_support import CALLER, HUB_LOGIN, Node, node

@@ -9,11 +9,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from shimcore.heldcall import Answer, Decision, HeldCall
 from shimcore.relay import frames
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
 from shimcore.relay.shell import Relay
-from shimcore.relay.work import Answer, Decided, Decision, HeldCall
 from tests.support import raw
 
 PULL = "/runtime.v1.ImageService/PullImage"
@@ -26,8 +26,8 @@ class Given:
     def __init__(self, message: bytes) -> None:
         self._answer = Answer(message[::-1])
 
-    def decide_now(self) -> Decided | None:
-        return Decided(self._answer) if len(self._answer.message) == 80 else None
+    def decide_now(self) -> Answer | None:
+        return self._answer if len(self._answer.message) == 80 else None
 
     async def decide(self) -> Decision:
         await asyncio.sleep(0.01)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from shimcore.heldcall import Decision, Forward, HeldCall
 from shimcore.relay import frames
 from shimcore.relay.events import Metadata
 from shimcore.relay.messages import write_message
 from shimcore.relay.route import Route
 from shimcore.relay.shell import Relay
-from shimcore.relay.work import Decided, Decision, HeldCall
 from tests.support import raw
 from tests.support.attacks import packed as packed_message
 from tests.support.attacks import pull_request
@@ -146,11 +146,11 @@ async def test_a_connection_that_is_over(tmp_path: Path, no_collections: None) -
 class AsItCame:
     """A held call that goes on at once."""
 
-    def decide_now(self) -> Decided:
-        return Decided(None)
+    def decide_now(self) -> Forward:
+        return Forward(None)
 
     async def decide(self) -> Decision:
-        return None
+        return Forward(None)
 
     def finished(self, status: int, empty: bool, message: str) -> None:
         """Nothing is learnt from it."""

@@ -16,8 +16,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from shimcore.daemon import asking
-from shimcore.daemon.asking import Condition, place_of, status
+from shimcore.client import admin
+from shimcore.client.admin import Condition, Endpoint, endpoint_of, status
 from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
 from shimcore.pb import cri_pb2
 from tests.support.serving import COMMAND, ServeProcess, serving
@@ -254,7 +254,7 @@ async def test_sighup_reloads_and_a_bad_file_keeps_the_old_config(
         await asyncio.to_thread(shim.wait_log, "the configuration in force stays")
         found = await asyncio.to_thread(
             status,
-            place_of(str(shim.file)).__class__(str(shim.file), shim.socket, f"{shim.socket}.admin"),
+            Endpoint(str(shim.file), shim.socket, f"{shim.socket}.admin"),
         )
         assert found.condition is Condition.DEGRADED
         assert found.facts["config"]["valid"] is False
@@ -262,7 +262,7 @@ async def test_sighup_reloads_and_a_bad_file_keeps_the_old_config(
         shim.write_config(address="http://127.0.0.1:10")
         shim.signal(signal.SIGHUP)
         await asyncio.to_thread(shim.wait_log, "configuration reloaded")
-        found = await asyncio.to_thread(status, place_of(str(shim.file)))
+        found = await asyncio.to_thread(status, endpoint_of(str(shim.file)))
         assert found.facts["config"]["valid"] is True
         assert found.facts["registries"][0]["address"] == "http://127.0.0.1:10"
 
@@ -391,11 +391,11 @@ def _resident_kib(pid: int) -> int:
 async def test_status_of_a_bypass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is at the admin socket, the shim's own is served, systemd's sign of it is there."""
     process = ServeProcess(tmp_path, tmp_path / "runtime.sock")
-    monkeypatch.setattr(asking, "SIGN", str(tmp_path))
-    assert status(place_of(str(process.file))).condition is Condition.NOT_RUNNING
+    monkeypatch.setattr(admin, "SIGN", str(tmp_path))
+    assert status(endpoint_of(str(process.file))).condition is Condition.NOT_RUNNING
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(process.socket)
         other.listen()
-        found = status(place_of(str(process.file)))
+        found = status(endpoint_of(str(process.file)))
     assert found.condition is Condition.BYPASS
     assert "does not start" in found.detail[0]

@@ -11,8 +11,8 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from shimcore.daemon import asking
-from shimcore.daemon.asking import Condition, Status, place_of, status
+from shimcore.client import admin
+from shimcore.client.admin import Condition, Status, endpoint_of, status
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.runtime import RegistryPuller, StandInRuntime
 from shimcore.pb import cri_pb2
@@ -33,7 +33,7 @@ def pull_request(image: str) -> bytes:
 
 
 async def _status(shim: ServeProcess) -> Status:
-    return await asyncio.to_thread(status, place_of(str(shim.file)))
+    return await asyncio.to_thread(status, endpoint_of(str(shim.file)))
 
 
 async def test_a_registry_in_use_is_called_that(runtime: StandInRuntime, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_a_kubelet_that_goes_past_the_shim(
 ) -> None:
     """Degraded with the mend only where it is known not to be wired."""
     found = KubeletWay(way, "unix:///run/containerd/containerd.sock")
-    monkeypatch.setattr(asking, "kubelet_way", lambda *_: found)
+    monkeypatch.setattr(admin, "kubelet_way", lambda *_: found)
     async with (
         DemoRegistry() as hub,
         serving(tmp_path, runtime.socket_path, address=hub.address) as shim,

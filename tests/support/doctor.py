@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.cluster.starting import begin
-from shimcore.daemon.asking import Condition, Place, Status
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.runtime import StandInRuntime
 from shimcore.demo.runtime_faults import StatusError
@@ -123,7 +123,7 @@ class World:
         status = Status(self.condition, self.facts, self.detail)
         return Node(
             file=str(self.file),
-            place=Place(str(self.file), self.shim_socket, self.admin_socket),
+            place=Endpoint(str(self.file), self.shim_socket, self.admin_socket),
             root=self.root,
             proc=self.proc,
             start=start,
@@ -137,7 +137,7 @@ class World:
         node = self.node()
         found = await examine(node, pull=pull)
         # Kubelet's files name the path that a real node has.
-        wired = replace(node, place=Place(node.file, SHIM, node.place.admin_socket))
+        wired = replace(node, place=Endpoint(node.file, SHIM, node.place.admin_socket))
         from shimcore.doctor import kubelet  # noqa: PLC0415 - beside its use
 
         return [one for one in found if one.check not in {"kubelet", "crictl"}] + list(

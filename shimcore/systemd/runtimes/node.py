@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import socket
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd import DEFAULT_FILE, Release, release_in
+from shimcore.runtime.peer import peer_of
 from shimcore.systemd import unitfile
 from shimcore.systemd.root import Root
 
@@ -61,17 +60,8 @@ class Running:
 
 def running(runtime_socket: str) -> Running | None:
     """The process that listens on a unix socket (unix(7), SO_PEERCRED); None for none."""
-    size = struct.calcsize("3i")
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1)
-            probe.connect(runtime_socket)
-            peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        pid = struct.unpack("3i", peer)[0]
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return None
-    return Running(tuple(words[:-1]), f"/proc/{pid}/exe")
+    peer = peer_of(runtime_socket)
+    return None if peer is None else Running(peer.command, f"/proc/{peer.pid}/exe")
 
 
 def kind_of(root: Root, runtime_socket: str | None) -> Kind:

@@ -12,7 +12,7 @@ import pytest
 from cli.app import app
 from cli.exits import status_of
 from cli.pull_bars import PullBars
-from shimcore.runtime.preheat import State, Step, listed, wanted
+from shimcore.client.pull import State, Step, listed, wanted
 
 DIGEST = "sha256:" + "a" * 64
 

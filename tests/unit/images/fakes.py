@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from shimcore.config import Config, Registry, parse_config
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.images import Decision, Forward, ImageService
-from shimcore.images.decision import Answer
+from shimcore.heldcall import Answer, Decision, Forward
+from shimcore.images import ImageService
 from shimcore.images.journal import Journal
 from shimcore.images.names import Names
 from shimcore.images.places import Places, places_of

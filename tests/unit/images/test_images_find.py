@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shimcore.config import Names
-from shimcore.images import Forward
+from shimcore.heldcall import Forward
 from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
 from shimcore.runtime import StatusCode

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from shimcore.config import Names
-from shimcore.images import Forward, namestore
+from shimcore.heldcall import Forward
 from shimcore.images import names as names_module
+from shimcore.images import namestore
 from shimcore.images.namestore import names_for
 from shimcore.reference import parse_reference
 from shimcore.registry.answers import Outcome

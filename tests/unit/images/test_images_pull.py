@@ -6,8 +6,7 @@ import logging
 import pytest
 
 from shimcore.config import Fallback, Names
-from shimcore.images import Forward, Refuse
-from shimcore.images.decision import Answer
+from shimcore.heldcall import Answer, Forward, Refuse
 from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
 from shimcore.runtime import RuntimeCallError, StatusCode

@@ -9,7 +9,8 @@ import pytest
 
 from shimcore.config import Fallback
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.images import Forward, sandbox
+from shimcore.heldcall import Forward
+from shimcore.images import sandbox
 from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
 from shimcore.runtime import StatusCode

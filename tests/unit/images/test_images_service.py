@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from shimcore.config import Fallback
-from shimcore.images import Forward, Refuse
+from shimcore.heldcall import Forward, Refuse
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.cache import ExpiringCache
 from shimcore.images.decision import Verdict

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from shimcore.heldcall import Decision, Forward
 from shimcore.relay import work
 from shimcore.relay.budget import Account, Budget
 
@@ -45,9 +46,9 @@ class Waiting:
     def decide_now(self) -> None:
         return None
 
-    async def decide(self) -> work.Decision:
+    async def decide(self) -> Decision:
         await asyncio.Event().wait()
-        return None
+        return Forward(None)
 
     def finished(self, status: int, empty: bool, message: str) -> None:
         """Nothing is learnt from it."""

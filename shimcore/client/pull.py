@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
-import socket as sockets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shimcore.errors import ReferenceSyntaxError, RuntimeUnavailableError, ShimError
 from shimcore.reference import Reference, parse_reference
+from shimcore.unixsocket import connection_error
 
 if TYPE_CHECKING:
     from shimcore.runtime.client import RuntimeClient
@@ -202,19 +201,13 @@ async def _greet(client: RuntimeClient) -> None:
 
 def _knock(path: str) -> None:
     """Raises ShimError when nobody listens at the socket, or this user may not ask."""
-    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
-        probe.settimeout(KNOCK_S)
-        try:
-            probe.connect(path)
-        except PermissionError as error:
-            raise ShimError(f"{path}: permission denied; run this as root") from error
-        except (BlockingIOError, TimeoutError):
-            return  # its queue is full: somebody is there
-        except OSError as error:
-            why = "there is no such socket" if error.errno == errno.ENOENT else ""
-            raise ShimError(
-                _not_running(path, why or os.strerror(error.errno or errno.EIO).lower())
-            ) from error
+    error = connection_error(path, KNOCK_S)
+    if isinstance(error, PermissionError):
+        raise ShimError(f"{path}: permission denied; run this as root") from error
+    if error is not None:
+        absent = error.errno == errno.ENOENT
+        why = "there is no such socket" if absent else (error.strerror or str(error)).lower()
+        raise ShimError(_not_running(path, why)) from error
 
 
 def _not_running(path: str, why: str) -> str:

@@ -1,23 +1,23 @@
-"""Asks the running shim over its admin socket: the other end of `admin`."""
+"""The admin client: asks the running shim over its admin socket (`shimcore.daemon.admin`)."""
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from shimcore.client.facts import call_facts, config_facts, nothing, pull_facts, status_facts
 from shimcore.cluster.starting import own_start
 from shimcore.config.document import read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.origins import Value
-from shimcore.daemon.facts import call_facts, config_facts, nothing, pull_facts, status_facts
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.root import Root
+from shimcore.unixsocket import connection_error
 
 DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
 ANSWER_S = 5.0
@@ -43,7 +43,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoint:
     """Where the shim of a configuration file is found; `fault` when the file is unusable."""
 
     file: str
@@ -52,15 +52,15 @@ class Place:
     fault: str = ""
 
 
-def place_of(file: str) -> Place:
+def endpoint_of(file: str) -> Endpoint:
     """The sockets that the configuration names, or its last good copy, as far as it can be read."""
     try:
         start = own_start(file)
     except ConfigError as error:
         shim, admin = _named_sockets(file)
-        return Place(file, shim, admin, _said(error))
+        return Endpoint(file, shim, admin, _said(error))
     fault = _said(start.file_error) if start.file_error else ""
-    return Place(file, start.own.shim_socket, start.own.admin_socket, fault)
+    return Endpoint(file, start.own.shim_socket, start.own.admin_socket, fault)
 
 
 def _said(error: ConfigError) -> str:
@@ -82,7 +82,7 @@ def _named_sockets(file: str) -> tuple[str, str]:
     return shim, f"{shim}.admin"
 
 
-def status(place: Place, *, timeout_s: float = ANSWER_S) -> Status:
+def status(place: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
     """How the shim at `place` is. Raises AdminError where that cannot be found out."""
     problem = _knock(place.admin_socket)
     kubelet = kubelet_way(Root(), place.shim_socket)
@@ -104,7 +104,7 @@ def status(place: Place, *, timeout_s: float = ANSWER_S) -> Status:
     return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
 
 
-def _details(place: Place, answer: Any, facts: dict[str, Any], kubelet: KubeletWay) -> list[str]:
+def _details(place: Endpoint, answer: Any, facts: dict[str, Any], kubelet: KubeletWay) -> list[str]:
     """What is not as it should be."""
     detail = []
     if not facts["serving"]:
@@ -149,21 +149,16 @@ def _knock(path: str, what: str = "admin socket") -> str:
 
     Raises AdminError where this user may not know.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except PermissionError as error:
-            raise AdminError(f"{what} {path}: permission denied; run this as root") from error
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return f"nothing listens at {path}: there is no such socket"
-            if error.errno == errno.ECONNREFUSED:
-                return f"nothing listens at {path}: a shim that served it has died"
-            if error.errno in {errno.EAGAIN, errno.ETIMEDOUT} or isinstance(error, TimeoutError):
-                return ""  # its queue is full: somebody is there and does not accept
-            raise AdminError(f"{what} {path}: {error.strerror or error}") from error
-    return ""
+    error = connection_error(path)
+    if error is None:
+        return ""
+    if isinstance(error, PermissionError):
+        raise AdminError(f"{what} {path}: permission denied; run this as root") from error
+    if error.errno == errno.ENOENT:
+        return f"nothing listens at {path}: there is no such socket"
+    if error.errno == errno.ECONNREFUSED:
+        return f"nothing listens at {path}: a shim that served it has died"
+    raise AdminError(f"{what} {path}: {error.strerror or error}") from error
 
 
 class StartingError(AdminError):
@@ -208,7 +203,7 @@ class Shown:
     values: tuple[Value, ...]
 
 
-def show_config(place: Place, *, timeout_s: float = ANSWER_S) -> Shown | None:
+def show_config(place: Endpoint, *, timeout_s: float = ANSWER_S) -> Shown | None:
     """The configuration of the running shim; None without one that serves. Raises AdminError."""
     if _knock(place.admin_socket):
         return None
@@ -232,7 +227,7 @@ class History:
     last: int
 
 
-def history(place: Place, after: int = 0, *, timeout_s: float = ANSWER_S) -> History | None:
+def history(place: Endpoint, after: int = 0, *, timeout_s: float = ANSWER_S) -> History | None:
     """What the running shim remembers; None without one. Raises AdminError.
 
     Calls up to the number `after` are left out, unless the shim has been started anew.
