@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shimcore.client.admin import Shown
-    from shimcore.config.origins import Value
+    from shimcore.config.provenance import Value
 
 _COLUMNS = (Column("KEY"), Column("VALUE"), Column("FROM", below=True))
 
@@ -144,7 +144,7 @@ def _of_file(path: str) -> Shown:
     from cli.starting import started  # noqa: PLC0415
     from shimcore.client.admin import Shown  # noqa: PLC0415
     from shimcore.config import masked  # noqa: PLC0415
-    from shimcore.config.origins import sources, values  # noqa: PLC0415
+    from shimcore.config.provenance import sources, values  # noqa: PLC0415
 
     config = started(path)
     text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)

@@ -12,7 +12,7 @@ from shimcore.client.facts import call_facts, config_facts, nothing, pull_facts,
 from shimcore.cluster.starting import own_start
 from shimcore.config.document import read_document
 from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.origins import Value
+from shimcore.config.provenance import Value
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way

@@ -11,8 +11,8 @@ from shimcore.cluster.layers import Ignored, Layer
 from shimcore.cluster.places import Places
 from shimcore.config.document import Tree
 from shimcore.config.model import Config, Fallback
-from shimcore.config.origins import leaves
 from shimcore.config.overlay import Merged
+from shimcore.config.provenance import leaves
 from shimcore.config.reading import is_empty
 
 _REGISTRIES = {"address", "auth", "hub", "registries"}

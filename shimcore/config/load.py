@@ -12,8 +12,8 @@ from shimcore.config.document import read_marked_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.marks import Marks, located
 from shimcore.config.model import Config, FileStamp
-from shimcore.config.origins import leaves
 from shimcore.config.overlay import Overlay
+from shimcore.config.provenance import leaves
 from shimcore.errors import ConfigError, ConfigFault
 
 

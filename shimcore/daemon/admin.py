@@ -16,7 +16,7 @@ from grpc_health.v1.health import aio as health
 
 from shimcore import __version__
 from shimcore.config import Config, masked
-from shimcore.config.origins import values
+from shimcore.config.provenance import values
 from shimcore.daemon import states
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from shimcore.cluster.starting import Start
 from shimcore.config import Config
-from shimcore.daemon import cluster, logs, upkeep
+from shimcore.daemon import background, cluster, logs
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.activation import inherited_sockets
 from shimcore.daemon.admin import AdminServer
@@ -180,10 +180,10 @@ async def _serve_on(
     # now and then, would hold up every call for 15 to 20 ms.
     gc.freeze()
     upkeeping = [
-        loop.create_task(upkeep.reload_on_change(shim, signals.reload)),
-        loop.create_task(upkeep.watch(shim, acceptor, listening.path)),
-        loop.create_task(upkeep.keep_bypass(shim)),
-        loop.create_task(upkeep.log_statistics(shim)),
+        loop.create_task(background.reload_on_change(shim, signals.reload)),
+        loop.create_task(background.watch(shim, acceptor, listening.path)),
+        loop.create_task(background.keep_bypass(shim)),
+        loop.create_task(background.log_statistics(shim)),
         loop.create_task(cluster.follow(shim)),
         loop.create_task(shim.generations.names.recover(shim.config.names)),
         loop.create_task(shim.keep_good()),
@@ -229,7 +229,7 @@ def _say_serving(shim: Shim) -> None:
 
 
 async def _first(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Until the process is asked to stop. A task of upkeep that fails ends it as well."""
+    """Until the process is asked to stop. A task of background that fails ends it as well."""
     stopping = asyncio.ensure_future(stop.wait())
     running: set[asyncio.Future[object]] = {stopping, *tasks}  # type: ignore[arg-type]
     while not stopping.done():

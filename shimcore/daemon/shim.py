@@ -13,7 +13,7 @@ from shimcore.cluster.documents import ClusterPart
 from shimcore.cluster.starting import Start
 from shimcore.config import Config, Watcher
 from shimcore.config.last_good import keep_good
-from shimcore.config.origins import sources
+from shimcore.config.provenance import sources
 from shimcore.config.state import StateError
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations

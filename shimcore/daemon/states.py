@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from shimcore.config.origins import sources
+from shimcore.config.provenance import sources
 from shimcore.pb import admin_pb2
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from shimcore.doctor.check import Check
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.errors import ReferenceSyntaxError, ShimError
-from shimcore.images.places import places_of
+from shimcore.images.candidates import candidates_of
 from shimcore.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def _look(node: Node, image: str) -> list[Finding]:
         name = parse_reference(image)
     except ReferenceSyntaxError as error:
         return [failed(check, str(error), "name an image, such as nginx:1.27")]
-    found = [] if node.config is None else await asyncio.to_thread(_places, node.config, image)
+    found = [] if node.config is None else await asyncio.to_thread(_candidates, node.config, image)
     names, _ = client.wanted([str(name) if "@" in image else image])
     try:
         (step,) = await client.pull(
@@ -61,17 +61,17 @@ async def _look(node: Node, image: str) -> list[Finding]:
     return [*found, failed(check, step.error, "; ".join([*mends[:1], _SEE]))]
 
 
-def _places(config: Config, image: str) -> list[Finding]:
+def _candidates(config: Config, image: str) -> list[Finding]:
     """What keeps the image from being looked for at registries."""
-    places = places_of(parse_reference(image), config)
-    check = f"places of {image}"
+    candidates = candidates_of(parse_reference(image), config)
+    check = f"candidates of {image}"
     mend = f"change {config.source}, unless that is wanted"
-    if places.excluded_by is not None:
-        why = f"exclude catches it ({places.excluded_by}): it is pulled from its own registry"
+    if candidates.excluded_by is not None:
+        why = f"exclude catches it ({candidates.excluded_by}): it is pulled from its own registry"
         return [warned(check, why, f"exclude: {mend}")]
-    said = "; ".join(f"{one.registry.host}: {one.reason}" for one in places.skipped)
-    if places.candidates or places.own is not None:
-        where = [str(one.reference) for one in places.candidates] or [image]
+    said = "; ".join(f"{one.registry.host}: {one.reason}" for one in candidates.skipped)
+    if candidates.ranked or candidates.source is not None:
+        where = [str(one.reference) for one in candidates.ranked] or [image]
         return [passed(check, ", ".join(where) + f" (not {said})" * bool(said))]
     if config.fallback is Fallback.DENY:
         why = f"no registry serves it, and fallback: deny refuses its own ({said})"

@@ -11,7 +11,7 @@ from shimcore.images.wording import reason
 from shimcore.registry.answers import ManifestAnswer, Outcome
 
 if TYPE_CHECKING:
-    from shimcore.images.places import Candidate
+    from shimcore.images.candidates import Candidate
 
 
 class Result(StrEnum):

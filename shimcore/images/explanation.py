@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from shimcore.config import Fallback
+from shimcore.images.candidates import Candidate, Candidates, candidates_of
 from shimcore.images.credentials import secrets_of
-from shimcore.images.places import Candidate, Places, places_of
 from shimcore.images.wording import reason
 from shimcore.reference import ImageID, Reference, is_docker_hub, is_well_known, parse
 from shimcore.registry.answers import ManifestAnswer, Outcome
@@ -88,20 +88,20 @@ async def explain(text: str, config: Config, registries: Registries | None = Non
     image = parse(text)
     if isinstance(image, ImageID):
         return Resolution(text, str(image), str(image), False, None, None, 0.0, ())
-    places = places_of(image, config)
-    asked = _asked(places)
+    candidates = candidates_of(image, config)
+    asked = _asked(candidates)
     answers = await _answers(asked, registries)
-    reports = _reports(places, asked, answers, config)
+    reports = _reports(candidates, asked, answers, config)
     chosen = _chosen(asked, answers, offline=registries is None)
     elapsed_ms = _ms(time.monotonic() - started)
-    return _resolution(text, places, chosen, reports, elapsed_ms, config)
+    return _resolution(text, candidates, chosen, reports, elapsed_ms, config)
 
 
-def _asked(places: Places) -> tuple[Candidate, ...]:
+def _asked(candidates: Candidates) -> tuple[Candidate, ...]:
     """The candidates, and the registry that the image itself names as the last of them."""
-    if places.own is None:
-        return places.candidates
-    return (*places.candidates, Candidate(places.own, places.image))
+    if candidates.source is None:
+        return candidates.ranked
+    return (*candidates.ranked, Candidate(candidates.source, candidates.image))
 
 
 async def _answers(
@@ -124,7 +124,10 @@ def _chosen(
 
 
 def _reports(
-    places: Places, asked: tuple[Candidate, ...], answers: list[ManifestAnswer], config: Config
+    candidates: Candidates,
+    asked: tuple[Candidate, ...],
+    answers: list[ManifestAnswer],
+    config: Config,
 ) -> tuple[CandidateReport, ...]:
     """One report for each configured registry, in the order of priority."""
     reports: dict[str, CandidateReport] = {}
@@ -139,7 +142,7 @@ def _reports(
             _ms(answer.elapsed_s),
             reason(answer.detail, secrets_of(registry)),
         )
-    for skip in places.skipped:
+    for skip in candidates.skipped:
         registry = skip.registry
         reports[registry.address] = CandidateReport(
             registry.host, "", registry.priority, Outcome.SKIPPED.value, None, 0.0, skip.reason
@@ -150,23 +153,27 @@ def _reports(
 
 def _resolution(
     text: str,
-    places: Places,
+    candidates: Candidates,
     chosen: tuple[Candidate, str | None] | None,
     reports: tuple[CandidateReport, ...],
     elapsed_ms: float,
     config: Config,
 ) -> Resolution:
-    canonical = str(places.image)
+    canonical = str(candidates.image)
     if chosen is not None:
         candidate, digest = chosen
         name = str(candidate.reference)
-        warnings = _warnings(places.image, candidate)
+        warnings = _warnings(candidates.image, candidate)
         host = candidate.registry.host
         rewritten = name != canonical
         return Resolution(
             text, canonical, name, rewritten, host, digest, elapsed_ms, reports, warnings
         )
-    denied = config.fallback is Fallback.DENY and places.own is None and places.excluded_by is None
+    denied = (
+        config.fallback is Fallback.DENY
+        and candidates.source is None
+        and candidates.excluded_by is None
+    )
     resolved = None if denied else canonical
     return Resolution(text, canonical, resolved, False, None, None, elapsed_ms, reports)
 

@@ -19,9 +19,9 @@ from shimcore.images.history import Ending
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
+    from shimcore.images.candidates import Candidate, Candidates
+    from shimcore.images.context import ImageContext
     from shimcore.images.messages import ImageRequest
-    from shimcore.images.parts import Parts
-    from shimcore.images.places import Candidate, Places
 
 NAMING_WAIT_S = 1.0
 """How long a question waits for an image's name to be given; longer, and it goes on without."""
@@ -36,14 +36,14 @@ class FindCall(ImageCall):
 
     def __init__(
         self,
-        parts: Parts,
+        context: ImageContext,
         method: Method,
         request: ImageRequest,
-        images: Sequence[Places | None],
+        images: Sequence[Candidates | None],
         deadline: float,
     ) -> None:
         super().__init__(method, request.image)
-        self._parts = parts
+        self._context = context
         self._request = request
         self._images = images
         self._deadline = deadline
@@ -53,12 +53,12 @@ class FindCall(ImageCall):
     def _now(self) -> Verdict | None:
         """The verdict that needs no question: images with one possible name, or known ones."""
         if self._method is Method.REMOVE:
-            self._parts.hints.clear()
-            self._parts.pause.forget()
-            self._removed = self._parts.names.removal()
-            if self._parts.names.mending:
+            self._context.hints.clear()
+            self._context.pause.forget()
+            self._removed = self._context.names.removal()
+            if self._context.names.mending:
                 return None
-        if all(self._is_settled(places) for places in self._images):
+        if all(self._is_settled(candidates) for candidates in self._images):
             return self._as_is("known under its own name")
         return None
 
@@ -67,7 +67,7 @@ class FindCall(ImageCall):
         try:
             async with asyncio.timeout_at(self._deadline):
                 if self._method is Method.REMOVE:
-                    await self._until(self._parts.names.mended())
+                    await self._until(self._context.names.mended())
                 return await self._names()
         except asyncio.CancelledError:
             if self._removed is not None:
@@ -80,25 +80,25 @@ class FindCall(ImageCall):
 
     def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """Takes the runtime's answer as a hint for the next question."""
-        hints, places = self._parts.hints, self._images[0]
+        hints, candidates = self._context.hints, self._images[0]
         self._note(code, empty, message)
         if self._removed is not None:
             self._removed()
             hints.clear()
-            self._parts.pause.forget()
-        elif self._method is Method.STATUS and places is not None and places.candidates:
+            self._context.pause.forget()
+        elif self._method is Method.STATUS and candidates is not None and candidates.ranked:
             if code == 0 and not empty:
-                if not hints.is_own(places.image):
-                    hints.seen(places.image, self._under or str(places.image))
+                if not hints.is_own(candidates.image):
+                    hints.seen(candidates.image, self._under or str(candidates.image))
             else:
-                hints.drop(places.image)
+                hints.drop(candidates.image)
 
     def _note(self, code: int, empty: bool, message: str) -> None:
         """Put a question that found nothing into the history."""
         absent = code == StatusCode.OK and empty and self._method is Method.STATUS
         if not absent and code in {StatusCode.OK, StatusCode.CANCELLED}:
             return
-        self._parts.history.note(
+        self._context.history.note(
             self._method,
             self._request.image,
             Ending.ABSENT if absent else Ending.FAILED,
@@ -107,21 +107,21 @@ class FindCall(ImageCall):
             why=message,
         )
 
-    def _is_settled(self, places: Places | None) -> bool:
+    def _is_settled(self, candidates: Candidates | None) -> bool:
         """Whether an image has no name but its own, or is known to be there under it."""
-        if places is None or not places.candidates:
+        if candidates is None or not candidates.ranked:
             return True
-        if self._method is Method.REMOVE or self._parts.names.under_way(places.image):
+        if self._method is Method.REMOVE or self._context.names.under_way(candidates.image):
             return False
-        return self._parts.hints.is_own(places.image)
+        return self._context.hints.is_own(candidates.image)
 
     async def _names(self) -> Verdict:
         names, told = [], []
-        for text, places in zip(self._request.images, self._images, strict=True):
-            if self._is_settled(places) or places is None:
+        for text, candidates in zip(self._request.images, self._images, strict=True):
+            if self._is_settled(candidates) or candidates is None:
                 names.append(text)
                 continue
-            candidate, why = await self._find(text, places)
+            candidate, why = await self._find(text, candidates)
             names.append(text if candidate is None else str(candidate.reference))
             told.append((candidate, why))
         if names == self._request.images:
@@ -132,19 +132,19 @@ class FindCall(ImageCall):
         why = "there under the registry's name"
         return Verdict(Forward(message), self._under, under.registry.host, why)
 
-    async def _find(self, text: str, places: Places) -> tuple[Candidate | None, str]:
+    async def _find(self, text: str, candidates: Candidates) -> tuple[Candidate | None, str]:
         """The candidate under whose name an image is there; None when its own name will do."""
-        image = places.image
-        if self._parts.names.under_way(image):
-            await self._until(self._parts.names.settled(image))
-            if self._method is not Method.REMOVE and self._parts.hints.is_own(image):
+        image = candidates.image
+        if self._context.names.under_way(image):
+            await self._until(self._context.names.settled(image))
+            if self._method is not Method.REMOVE and self._context.hints.is_own(image):
                 return None, "known under its own name"
-        for name, candidate in self._names_to_ask(text, places):
+        for name, candidate in self._names_to_ask(text, candidates):
             if not await self._is_there(name):
                 continue
             if candidate is None:
                 return None, "there under its own name"
-            if await self._mended(places, candidate):
+            if await self._mended(candidates, candidate):
                 return None, "has been given its own name"
             return candidate, ""
         return None, "not there under any name"
@@ -156,10 +156,12 @@ class FindCall(ImageCall):
             async with asyncio.timeout(NAMING_WAIT_S):
                 await settled
 
-    def _names_to_ask(self, text: str, places: Places) -> Iterator[tuple[str, Candidate | None]]:
+    def _names_to_ask(
+        self, text: str, candidates: Candidates
+    ) -> Iterator[tuple[str, Candidate | None]]:
         """The name last found, the original, the candidates; each once. None: the original."""
-        last = self._parts.hints.name(places.image)
-        by_name = {str(candidate.reference): candidate for candidate in places.candidates}
+        last = self._context.hints.name(candidates.image)
+        by_name = {str(candidate.reference): candidate for candidate in candidates.ranked}
         if last in by_name:
             yield last, by_name.pop(last)
         yield text, None
@@ -168,23 +170,23 @@ class FindCall(ImageCall):
     async def _is_there(self, name: str) -> bool:
         """Whether the runtime has it; a status that it gives instead of an answer is no."""
         try:
-            return await self._parts.runtime.image_status(name, timeout_s=None) is not None
+            return await self._context.runtime.image_status(name, timeout_s=None) is not None
         except RuntimeCallError:
             return False
 
-    async def _mended(self, places: Places, candidate: Candidate) -> bool:
+    async def _mended(self, candidates: Candidates, candidate: Candidate) -> bool:
         """True when the image has its own name now: a pull had ended, but not its naming."""
         if self._method is Method.REMOVE:
             return False
-        mode = self._parts.config.names
-        naming = self._parts.names.mend(places.image, candidate.reference, mode)
+        mode = self._context.config.names
+        naming = self._context.names.mend(candidates.image, candidate.reference, mode)
         if naming is None:
             return False
         await asyncio.wait({naming}, timeout=NAMING_WAIT_S)
-        own = str(places.image)
+        own = str(candidates.image)
         named = naming.done() and not naming.cancelled() and naming.result() == own
         if named:
-            self._parts.hints.seen(places.image, own)
+            self._context.hints.seen(candidates.image, own)
         return named
 
     def _as_is(self, why: str) -> Verdict:

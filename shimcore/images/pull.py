@@ -22,9 +22,9 @@ from shimcore.runtime.errors import StatusCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from shimcore.images.candidates import Candidates
+    from shimcore.images.context import ImageContext
     from shimcore.images.messages import ImageRequest
-    from shimcore.images.parts import Parts
-    from shimcore.images.places import Places
     from shimcore.runtime.channel import Metadata
 
 logger = logging.getLogger("shimcore.images")
@@ -40,17 +40,17 @@ class PullCall(ImageCall):
 
     def __init__(
         self,
-        parts: Parts,
+        context: ImageContext,
         request: ImageRequest,
-        places: Places,
+        candidates: Candidates,
         timeout_s: float | None,
         metadata: Metadata,
     ) -> None:
-        denies = parts.config.fallback is Fallback.DENY
+        denies = context.config.fallback is Fallback.DENY
         super().__init__(Method.PULL, request.image, denies=denies)
-        self._parts = parts
+        self._context = context
         self._request = request
-        self._places = places
+        self._candidates = candidates
         self._timeout_s = timeout_s
         self._metadata = metadata
         self._verdict: Verdict | None = None  # of a call that has gone on as it came
@@ -58,19 +58,19 @@ class PullCall(ImageCall):
 
     def _now(self) -> Verdict | None:
         """The verdict of a pull that has no candidates; None where there are some."""
-        if self._places.candidates:
+        if self._candidates.ranked:
             return None
         return self._without_candidates()
 
     async def _ask(self) -> Verdict:
         """The verdict after the pull, which callers share whose requests are alike."""
         key = self._request.sharing_key()
-        transaction = self._parts.transactions.get(key)
+        transaction = self._context.transactions.get(key)
         if transaction is None or transaction.ended:
-            transaction = self._parts.transactions[key] = self._transaction()
+            transaction = self._context.transactions[key] = self._transaction()
         try:
             async with asyncio.timeout(self._timeout_s):
-                ending = await self._parts.pulls_under_way.run(key, transaction.run)
+                ending = await self._context.pulls_under_way.run(key, transaction.run)
         except TimeoutError:
             attempts = transaction.attempts
             text = failure("the caller's deadline is over", attempts)
@@ -92,7 +92,7 @@ class PullCall(ImageCall):
     def _transaction(self) -> Transaction:
         original = self._original_allowed()
         return Transaction(
-            self._parts, self._request, self._places, self._metadata, original=original
+            self._context, self._request, self._candidates, self._metadata, original=original
         )
 
     def _ended(self, code: int, *, empty: bool, message: str) -> None:
@@ -100,7 +100,7 @@ class PullCall(ImageCall):
         if self._over is not None:
             self._over()
         if code == StatusCode.OK:
-            self._parts.hints.seen(self._places.image, str(self._places.image))
+            self._context.hints.seen(self._candidates.image, str(self._candidates.image))
         if self._verdict is not None:
             why = "; ".join(part for part in (self._verdict.why, reason(message)) if part)
             outcome = "passed-on" if code == StatusCode.OK else f"failed({code})"
@@ -124,7 +124,7 @@ class PullCall(ImageCall):
             attempts = tuple(told.values())
             self._note(Ending.PULLED, StatusCode.OK, pulled.host, attempts, "", fetched)
 
-        self._parts.names.later(report)
+        self._context.names.later(report)
         return Verdict(Answer(pulled.response), pulled.name, pulled.host, why)
 
     def _failed(self, attempts: Sequence[Attempt], refused: Refuse, why: str) -> Verdict:
@@ -134,31 +134,35 @@ class PullCall(ImageCall):
 
     def _refusal(self, failed: Failed, attempts: Sequence[Attempt]) -> Refuse:
         if failed.error is None:
-            code = _refusal_code(attempts, self._places)
+            code = _refusal_code(attempts, self._candidates)
             return Refuse(code, refusal(self._request.image, attempts))
         return Refuse(failed.error.code, failure(failed.error.details, attempts))
 
     def _without_candidates(self) -> Verdict:
         """As it came, its own registry's credentials added where it has none; or refused."""
-        places, image = self._places, self._request.image
-        skipped = [Attempt(one.registry.host, Result.SKIPPED, one.reason) for one in places.skipped]
+        candidates, image = self._candidates, self._request.image
+        skipped = [
+            Attempt(one.registry.host, Result.SKIPPED, one.reason) for one in candidates.skipped
+        ]
         if not self._original_allowed():
             refused = Refuse(StatusCode.NOT_FOUND, refusal(image, skipped))
             return self._failed(skipped, refused, _DENIED)
-        self._over = self._parts.names.asked_for(places.image)
+        self._over = self._context.names.asked_for(candidates.image)
         decision, why = Forward(None), "no registry serves it"
-        if places.own is not None:
+        if candidates.source is not None:
             why = "names a configured registry"
-            auth = auth_for(places.own, places.image)
+            auth = auth_for(candidates.source, candidates.image)
             if auth is not None and not self._request.has_credentials:
                 why = f"{why}, whose credentials were added"
                 decision = Forward(self._request.authorized(auth))
-        host = places.own.host if places.own is not None else ""
+        host = candidates.source.host if candidates.source is not None else ""
         self._verdict = Verdict(decision, image, host, why)
         return self._verdict
 
     def _original_allowed(self) -> bool:
-        return self._places.own is not None or self._parts.config.fallback is Fallback.ALLOW
+        return (
+            self._candidates.source is not None or self._context.config.fallback is Fallback.ALLOW
+        )
 
     def _report(
         self,
@@ -193,7 +197,7 @@ class PullCall(ImageCall):
         fetched_bytes: int = 0,
     ) -> None:
         """Put the pull into the history."""
-        self._parts.history.note(
+        self._context.history.note(
             Method.PULL,
             self._request.image,
             ending,
@@ -218,12 +222,12 @@ _AMISS = frozenset(set(Result) - {Result.PULLED, Result.SKIPPED, Result.ABSENT})
 """What is wrong with a registry that has not served: that an image is elsewhere is nothing."""
 
 
-def _refusal_code(attempts: Sequence[Attempt], places: Places) -> StatusCode:
+def _refusal_code(attempts: Sequence[Attempt], candidates: Candidates) -> StatusCode:
     """NOT_FOUND when every registry that serves the image said absent, else UNAVAILABLE.
 
     kubelet backs off and tries again after both; an operator reads the difference.
     """
     results = {attempt.host: attempt.result for attempt in attempts}
-    asked = [results.get(candidate.registry.host) for candidate in places.candidates]
+    asked = [results.get(candidate.registry.host) for candidate in candidates.ranked]
     certain = all(result is Result.ABSENT for result in asked)
     return StatusCode.NOT_FOUND if certain else StatusCode.UNAVAILABLE

@@ -15,7 +15,7 @@ from shimcore.registry.answers import ManifestAnswer, Outcome
 
 if TYPE_CHECKING:
     from shimcore.config import Config
-    from shimcore.images.places import Candidate, Places
+    from shimcore.images.candidates import Candidate, Candidates
     from shimcore.images.ports import Registries
     from shimcore.reference import Reference
 
@@ -139,11 +139,11 @@ class Resolver:
     def __len__(self) -> int:
         return len(self._cache)
 
-    def known(self, places: Places) -> Known | None:
+    def known(self, candidates: Candidates) -> Known | None:
         """The remembered answer; none is given for a registry whose breaker is not closed."""
-        known = self._cache.get(str(places.image))
+        known = self._cache.get(str(candidates.image))
         if known is not None and known.index is not None:
-            host = places.candidates[known.index].registry.host
+            host = candidates.ranked[known.index].registry.host
             if self._registries.states().get(host, "closed") != "closed":
                 known = None
         if known is None:
@@ -152,11 +152,11 @@ class Resolver:
             self.hits += 1
         return known
 
-    def probe(self, places: Places) -> Probe:
+    def probe(self, candidates: Candidates) -> Probe:
         """A round of questions about an image, for a `with`."""
-        return Probe(places.candidates, self._registries, self._config.probe_timeout_s, self._drops)
+        return Probe(candidates.ranked, self._registries, self._config.probe_timeout_s, self._drops)
 
-    def settle(self, places: Places, probe: Probe, index: int | None) -> None:
+    def settle(self, candidates: Candidates, probe: Probe, index: int | None) -> None:
         """Remembers a round's result, for as long as it may be relied on.
 
         Found: `imageCacheTTL`, or briefly if a better registry could not be asked. Absent
@@ -165,7 +165,7 @@ class Resolver:
         """
         if probe.drops != self._drops:
             return
-        end = len(places.candidates) if index is None else index
+        end = len(candidates.ranked) if index is None else index
         answers = [probe.answer(at) for at in range(end)]
         certain = all(answer and answer.outcome is Outcome.ABSENT for answer in answers)
         if index is None:
@@ -177,7 +177,7 @@ class Resolver:
                 ttl_s = min(ttl_s, BRIEF_TTL_S)
             found = probe.answer(index)
             digest = found.digest if found else None
-        self._cache.put(str(places.image), Known(index, digest, probe.others()), ttl_s)
+        self._cache.put(str(candidates.image), Known(index, digest, probe.others()), ttl_s)
 
     def drop(self, image: Reference) -> None:
         """Forgets an answer that a pull has shown to be wrong; the next question asks anew."""

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.heldcall import Forward
 from shimcore.images.call import ImageCall
+from shimcore.images.candidates import candidates_of
 from shimcore.images.decision import Method, Verdict
 from shimcore.images.history import PAUSE, Ending
 from shimcore.images.messages import ImageRequest
-from shimcore.images.places import places_of
 from shimcore.images.transaction import Pulled, Transaction
 from shimcore.images.wording import listed
 from shimcore.pb import cri_pb2
@@ -29,7 +29,7 @@ from shimcore.reference import parse_reference
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shimcore.images.parts import Parts
+    from shimcore.images.context import ImageContext
 
 logger = logging.getLogger("shimcore.images")
 
@@ -50,8 +50,8 @@ _WANTED = re.compile(r'failed to (?:get sandbox|get|pull) image "(?P<name>[^"\s]
 class PauseImage:
     """What is known of the pause image; one pull of it for all that wait."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: ImageContext) -> None:
+        self._context = context
         self._there_until = 0.0
         self._left_alone_until = 0.0
         self._settings: Mapping[str, Any] | None = None
@@ -104,7 +104,7 @@ class PauseImage:
             logger.exception("looking for the pause image failed")
             why = "internal error"
         if why:
-            left_s = self._parts.config.negative_cache_ttl_s
+            left_s = self._context.config.negative_cache_ttl_s
             self._left_alone_until = time.monotonic() + left_s
             logger.warning("pause image: %s; pods' sandboxes go on without it", why)
         else:
@@ -119,18 +119,18 @@ class PauseImage:
             image = parse_reference(name)
         except ReferenceSyntaxError as error:
             return str(error)
-        runtime = self._parts.runtime
+        runtime = self._context.runtime
         if await runtime.image_status(name, timeout_s=ASK_LIMIT_S) is not None:
             return ""
-        places = places_of(image, self._parts.config)
-        if not places.candidates and places.own is None:
+        candidates = candidates_of(image, self._context.config)
+        if not candidates.ranked and candidates.source is None:
             return f"{name} is not on the node, and no registry serves it"
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
         call = ImageRequest(Method.PULL, request.SerializeToString())
-        pull = Transaction(self._parts, call, places, original=places.own is not None)
+        pull = Transaction(self._context, call, candidates, original=candidates.source is not None)
         started = time.monotonic()
         ended = await pull.run()
-        note = partial(self._parts.history.note, PAUSE, name, attempts=pull.attempts)
+        note = partial(self._context.history.note, PAUSE, name, attempts=pull.attempts)
         if isinstance(ended, Pulled):
             note(Ending.PULLED, time.monotonic() - started, registry=ended.host)
             logger.info("pause image %s: pulled as %s", name, ended.name)
@@ -141,7 +141,7 @@ class PauseImage:
 
     async def _told(self) -> Mapping[str, Any]:
         """The runtime's own configuration, as far as it tells it (CRI's Status, verbose)."""
-        info = await self._parts.runtime.info(ASK_LIMIT_S)
+        info = await self._context.runtime.info(ASK_LIMIT_S)
         try:
             told = json.loads(info.get("config", "{}"))
         except (ValueError, RecursionError):
@@ -151,8 +151,8 @@ class PauseImage:
     async def _name(self) -> str:
         """The configuration's word, else the runtime's, else what a failed sandbox said."""
         told = (self._settings or {}).get("sandboxImage")
-        name = self._parts.config.sandbox_image or (told if isinstance(told, str) else "")
-        return name or self._learned or await self._parts.runtime.sandbox_image(ASK_LIMIT_S)
+        name = self._context.config.sandbox_image or (told if isinstance(told, str) else "")
+        return name or self._learned or await self._context.runtime.sandbox_image(ASK_LIMIT_S)
 
 
 class SandboxCall(ImageCall):

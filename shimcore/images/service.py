@@ -11,13 +11,13 @@ from shimcore.config import Fallback
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.heldcall import Forward, Refuse
 from shimcore.images.call import ImageCall, SettledCall
+from shimcore.images.candidates import Candidates, candidates_of
+from shimcore.images.context import call_deadline, image_context
 from shimcore.images.decision import Method, Verdict, method_of
 from shimcore.images.find import FindCall
 from shimcore.images.history import History
 from shimcore.images.messages import ImageRequest, UnreadableRequestError
 from shimcore.images.names import Names
-from shimcore.images.parts import call_deadline, make_parts
-from shimcore.images.places import Places, places_of
 from shimcore.images.pull import PullCall
 from shimcore.images.sandbox import SandboxCall
 from shimcore.images.wording import NAME_LIMIT, printable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from shimcore.runtime.channel import Metadata
 
 MEANINGS = 4096
-"""Names of images whose places are remembered; a node has some hundreds."""
+"""Names of images whose candidates are remembered; a node has some hundreds."""
 
 
 class ImageService:
@@ -54,13 +54,13 @@ class ImageService:
         self._config = config
         self._registries = registries
         names, history = names or Names(runtime), history or History()
-        self._parts = make_parts(config, registries, runtime, names, history, clock)
+        self._context = image_context(config, registries, runtime, names, history, clock)
         # The configuration of a service never changes, so neither does what a name means.
         self._means = lru_cache(maxsize=MEANINGS)(self._meaning)
 
     def opens(self, method: str) -> bool:
         """Whether calls of a method in METHODS are to be opened now."""
-        return method_of(method)[0] is not Method.SANDBOX or self._parts.pause.wanted
+        return method_of(method)[0] is not Method.SANDBOX or self._context.pause.wanted
 
     def open(
         self, method: str, message: bytes, timeout_s: float | None, metadata: Metadata = ()
@@ -87,41 +87,45 @@ class ImageService:
     def stats(self) -> dict[str, Any]:
         """Cache `entries`, `hits`, `misses`; `rewrites`: (registry host, result) → pulls;
         `bytes`: registry host → bytes that came from it."""
-        resolver = self._parts.resolver
+        resolver = self._context.resolver
         return {
             "entries": len(resolver),
             "hits": resolver.hits,
             "misses": resolver.misses,
-            "rewrites": dict(self._parts.pulls),
-            "bytes": dict(self._parts.fetched),
+            "rewrites": dict(self._context.pulls),
+            "bytes": dict(self._context.fetched),
         }
 
     def pulls(self) -> list[PullState]:
         """The pulls that are under way, the oldest first."""
-        running = [one for one in self._parts.transactions.values() if not one.ended]
+        running = [one for one in self._context.transactions.values() if not one.ended]
         return sorted((one.state() for one in running), key=lambda state: state.started_at)
 
     async def drain(self) -> None:
         """Returns when all names after finished pulls have been given."""
-        await self._parts.names.drain()
+        await self._context.names.drain()
 
     def _call(
         self, kind: Method, request: ImageRequest, timeout_s: float | None, metadata: Metadata
     ) -> ImageCall:
         if kind is Method.SANDBOX:
-            return SandboxCall(self._parts.pause, request, timeout_s)
+            return SandboxCall(self._context.pause, request, timeout_s)
         meant = [
             self._means(image) if len(image) <= LONGEST_NAME else self._meaning(image)
             for image in request.images
         ]
-        if all(isinstance(places, str) for places in meant) and kind is not Method.REMOVE:
+        if all(isinstance(candidates, str) for candidates in meant) and kind is not Method.REMOVE:
             return self._untouched(kind, request, str(meant[0]))
-        if kind is Method.PULL and isinstance(meant[0], Places):
-            return PullCall(self._parts, request, meant[0], timeout_s, metadata)
-        images = [places if isinstance(places, Places) else None for places in meant]
-        return FindCall(self._parts, kind, request, images, call_deadline(self._config, timeout_s))
+        if kind is Method.PULL and isinstance(meant[0], Candidates):
+            return PullCall(self._context, request, meant[0], timeout_s, metadata)
+        images = [
+            candidates if isinstance(candidates, Candidates) else None for candidates in meant
+        ]
+        return FindCall(
+            self._context, kind, request, images, call_deadline(self._config, timeout_s)
+        )
 
-    def _meaning(self, text: str) -> Places | str:
+    def _meaning(self, text: str) -> Candidates | str:
         """Where an image may come from, or why its name is not for the shim."""
         try:
             image = parse(text)
@@ -129,10 +133,10 @@ class ImageService:
             return f"no image name: {error.reason}"
         if isinstance(image, ImageID):
             return "an image ID"
-        places = places_of(image, self._config)
-        if places.excluded_by is not None:
-            return f"excluded by {places.excluded_by}"
-        return places
+        candidates = candidates_of(image, self._config)
+        if candidates.excluded_by is not None:
+            return f"excluded by {candidates.excluded_by}"
+        return candidates
 
     def _untouched(self, kind: Method, request: ImageRequest, why: str) -> SettledCall:
         """A request for the runtime alone."""

@@ -20,9 +20,9 @@ from shimcore.runtime.messages import parsed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from shimcore.images.candidates import Candidate, Candidates
+    from shimcore.images.context import ImageContext
     from shimcore.images.messages import ImageRequest
-    from shimcore.images.parts import Parts
-    from shimcore.images.places import Candidate, Places
     from shimcore.images.resolver import Probe
     from shimcore.runtime.channel import Metadata
 
@@ -73,22 +73,22 @@ class StalledError(Exception):
 class Transaction:
     """A pull of one image with one caller's credentials; several callers may wait for it.
 
-    `attempts` are its registries so far, in order; `places` has those that it may try.
+    `attempts` are its registries so far, in order; `candidates` has those that it may try.
     `original`: whether its own name may be pulled when no registry has it.
     """
 
     def __init__(
         self,
-        parts: Parts,
+        context: ImageContext,
         request: ImageRequest,
-        places: Places,
+        candidates: Candidates,
         metadata: Metadata = (),
         *,
         original: bool,
     ) -> None:
-        self._parts = parts
+        self._context = context
         self._request = request
-        self._places = places
+        self._candidates = candidates
         self._metadata = metadata
         self._original = original
         self._tried: dict[int, str | None] = {}  # and the digest that the registry told
@@ -98,7 +98,7 @@ class Transaction:
         self._settled = False
         self._error: RuntimeCallError | None = None
         self._counted: Progress | None = None  # of the pull that succeeded
-        self.image = str(places.image)
+        self.image = str(candidates.image)
         self.started_at = time.time()
         self.ended = False
         self.pulling: list[Attempt] = []  # what the runtime was asked for
@@ -109,10 +109,10 @@ class Transaction:
         """What became of it at every registry of the configuration, as far as it is known."""
         skipped = [
             Attempt(skip.registry.host, Result.SKIPPED, skip.reason)
-            for skip in self._places.skipped
+            for skip in self._candidates.skipped
         ]
         told = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
-        hosts = [candidate.registry.host for candidate in self._places.candidates]
+        hosts = [candidate.registry.host for candidate in self._candidates.ranked]
         if self._probe is not None or not self._tried:
             told = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | told
         return tuple(told.values())
@@ -125,7 +125,7 @@ class Transaction:
 
     def passed_over(self, host: str) -> tuple[Attempt, ...]:
         """The attempts at registries that would have come before `host` ("": the original's)."""
-        order = [candidate.registry.host for candidate in self._places.candidates]
+        order = [candidate.registry.host for candidate in self._candidates.ranked]
         before = set(order[: order.index(host)] if host in order else order)
         return tuple(one for one in self.attempts if one.host in before)
 
@@ -135,7 +135,7 @@ class Transaction:
         if progress is not None:
             await progress.finish()
             pulled = self.pulling[-1] = replace(self.pulling[-1], bytes=progress.fetched)
-            self._parts.fetched[pulled.host] += pulled.bytes
+            self._context.fetched[pulled.host] += pulled.bytes
 
     async def run(self) -> Pulled | Failed:
         """How it ended. Raises RuntimeUnavailableError; cancelled, it ends all its work."""
@@ -165,24 +165,24 @@ class Transaction:
 
     async def _next(self, stack: ExitStack) -> int | None:
         """The best candidate that has it and was not tried yet."""
-        resolver, places = self._parts.resolver, self._places
+        resolver, candidates = self._context.resolver, self._candidates
         if not self._tried:
-            known = resolver.known(places)
+            known = resolver.known(candidates)
             if known is not None:
                 self._others = known.others
                 if known.index is not None:
                     self._tried[known.index] = known.digest
                 return known.index
-        if not places.candidates:
+        if not candidates.ranked:
             return None
         if self._probe is None:
-            self._probe = stack.enter_context(resolver.probe(places))
+            self._probe = stack.enter_context(resolver.probe(candidates))
         probe = self._probe
         index = await probe.next_found(self._tried)
         if not self._settled:
             self._settled = True
             if not self._tried:
-                resolver.settle(places, probe, index)
+                resolver.settle(candidates, probe, index)
         self._others = probe.others()
         if index is not None:
             answer = probe.answer(index)
@@ -194,25 +194,25 @@ class Transaction:
         if self._original:
             return True
         if self._probe is None:
-            return len(self._tried) < len(self._places.candidates)
+            return len(self._tried) < len(self._candidates.ranked)
         return self._probe.open_places(self._tried) > 0
 
     # -- one pull ------------------------------------------------------------------------------
 
     async def _through(self, index: int, may_leave: Callable[[], bool]) -> Pulled | None:
         """The pull from one registry, with that registry's credentials; None when it failed."""
-        candidate = self._places.candidates[index]
+        candidate = self._candidates.ranked[index]
         registry, reference = candidate.registry, candidate.reference
         message = self._request.pulled_as(str(reference), auth_for(registry, reference))
         digest = reference.digest or self._tried.get(index)
-        progress = Progress(self._parts.runtime, self._parts.ingests, digest)
+        progress = Progress(self._context.runtime, self._context.ingests, digest)
         started = time.monotonic()
 
         def ended(result: Result, detail: str = "") -> None:
             seconds = time.monotonic() - started
             attempt = Attempt(registry.host, result, detail, progress.fetched, seconds)
             self.pulling.append(attempt)
-            self._parts.pulls[registry.host, result] += 1
+            self._context.pulls[registry.host, result] += 1
 
         try:
             pulled = await self._named_pull(candidate, digest, message, progress, may_leave)
@@ -231,7 +231,7 @@ class Transaction:
             ended(Result.PULLED)
             self._counted = progress
             return pulled
-        self._parts.resolver.drop(self._places.image)
+        self._context.resolver.drop(self._candidates.image)
         return None
 
     async def _named_pull(
@@ -243,30 +243,32 @@ class Transaction:
         may_leave: Callable[[], bool],
     ) -> Pulled:
         """A pull, and after it the names."""
-        parts, image = self._parts, self._places.image
+        context, image = self._context, self._candidates.image
         registry, reference = candidate.registry, candidate.reference
-        mode = parts.config.names
-        async with parts.names.pulling(image, reference, digest, mode) as pulling:
+        mode = context.config.names
+        async with context.names.pulling(image, reference, digest, mode) as pulling:
             response = await self._watched(
                 message, registry.host, progress, registry.stall_timeout_s, may_leave
             )
             again = partial(self._answer, message)
-            name = await parts.names.give(pulling, _image_id(response), mode, again)
-        parts.hints.seen(image, name)
+            name = await context.names.give(pulling, _image_id(response), mode, again)
+        context.hints.seen(image, name)
         return Pulled(response, str(reference), registry.host)
 
     async def _as_original(self) -> Pulled | None:
         """The pull under the image's own name, with the caller's credentials or its registry's."""
-        own = self._places.own
+        own = self._candidates.source
         message = self._request.message
-        auth = auth_for(own, self._places.image) if own is not None else None
+        auth = auth_for(own, self._candidates.image) if own is not None else None
         if auth is not None and not self._request.has_credentials:
             message = self._request.authorized(auth)
-        progress = Progress(self._parts.runtime, self._parts.ingests, self._places.image.digest)
-        stall_s = self._parts.config.hub.stall_timeout_s
+        progress = Progress(
+            self._context.runtime, self._context.ingests, self._candidates.image.digest
+        )
+        stall_s = self._context.config.hub.stall_timeout_s
         host = own.host if own is not None else ""
         started = time.monotonic()
-        over = self._parts.names.asked_for(self._places.image)
+        over = self._context.names.asked_for(self._candidates.image)
         try:
             response = await self._watched(
                 message, host, progress, stall_s, lambda: bool(self._stalled)
@@ -284,7 +286,7 @@ class Transaction:
             return None
         finally:
             over()
-        self._parts.hints.seen(self._places.image, self.image)
+        self._context.hints.seen(self._candidates.image, self.image)
         return Pulled(response, self._request.image, host)
 
     async def _watched(
@@ -330,20 +332,20 @@ class Transaction:
         return await self._pull_image(message)
 
     def _pull_image(self, message: bytes) -> Awaitable[bytes]:
-        return self._parts.runtime.pull_image(message, timeout_s=None, metadata=self._metadata)
+        return self._context.runtime.pull_image(message, timeout_s=None, metadata=self._metadata)
 
     def _why_to_leave(
         self, progress: Progress, seconds: float, stall_s: float, may_leave: Callable[[], bool]
     ) -> str:
         """Why a pull is given up now; "" while it goes on."""
-        limit_s = self._parts.config.timeout_s
+        limit_s = self._context.config.timeout_s
         if progress.visible:
             if progress.idle_s >= limit_s:
                 return f"nothing has moved for {limit_s:.0f} s (timeout)"
             if progress.stands_still(stall_s) and may_leave():
                 return f"nothing has come for {progress.idle_s:.0f} s"
             return ""
-        behind = len(self._places.candidates) - len(self._tried) + self._original
+        behind = len(self._candidates.ranked) - len(self._tried) + self._original
         share_s = max(SHARE_S, limit_s / (1 + behind)) if may_leave() else limit_s
         return f"not pulled within {share_s:.0f} s" if seconds >= min(share_s, limit_s) else ""
 

@@ -77,7 +77,7 @@ async def _wait_for(
         if not _may_pass(error):
             raise
     # A node whose runtime is up does not load what is needed for waiting.
-    from shimcore.runtime.patience import retried  # noqa: PLC0415
+    from shimcore.runtime.retry import retried  # noqa: PLC0415
 
     left_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - started))
     return await retried(attempt, _may_pass, left_s, on_wait)

@@ -209,7 +209,7 @@ async def test_a_layer_that_is_gone_for_good(three: Node) -> None:
 
 
 async def test_a_slow_steady_transfer_is_not_left(three: Node) -> None:
-    """Three times `stallTimeout`, in parts that keep coming, with a mirror that is idle."""
+    """Three times `stallTimeout`, in context that keep coming, with a mirror that is idle."""
     three.hub.faults.trickle_s = 0.4
     pulled = await three.pull("nginx")
     assert (pulled.name, pulled.code) == (three.at_hub(NGINX), 0)

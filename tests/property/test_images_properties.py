@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shimcore.config import CacheSettings, Config, Credentials, Fallback, Names, Registry
 from shimcore.images.attempts import Attempt, Result
-from shimcore.images.places import places_of
+from shimcore.images.candidates import candidates_of
 from shimcore.images.resolver import Resolver
 from shimcore.images.wording import reason, refusal, shortened
 from shimcore.pb import cri_pb2
@@ -81,7 +81,7 @@ def configs(draw: st.DrawFn) -> Config:
 def test_candidate_keeps_path_tag_and_digest(image: Reference, config: Config) -> None:
     """For any reference and config; and what is printed is read back as the same value."""
     assert parse_reference(str(image)) == image
-    for candidate in places_of(image, config).candidates:
+    for candidate in candidates_of(image, config).ranked:
         reference = candidate.reference
         assert reference.domain == candidate.registry.mirror.host
         assert reference.path.endswith(image.path)
@@ -101,7 +101,7 @@ def test_templates_that_keep_domains_apart_never_mix_them(
         if "{domain}" not in registry.mirror.path_template:
             continue
         names = [
-            {str(each.reference) for each in places_of(image, config).candidates
+            {str(each.reference) for each in candidates_of(image, config).ranked
              if each.registry is registry}
             for image in (one, other)
         ]  # fmt: skip
@@ -111,7 +111,7 @@ def test_templates_that_keep_domains_apart_never_mix_them(
 @given(references(), configs())
 def test_public_registry_is_asked_for_its_own_images_only(image: Reference, config: Config) -> None:
     """Unless its `domains` say otherwise, docker.io is no place for another domain's image."""
-    for candidate in places_of(image, config).candidates:
+    for candidate in candidates_of(image, config).ranked:
         if candidate.registry.host == "docker.io" and candidate.registry.mirror.domains is None:
             assert image.domain == "docker.io"
 
@@ -138,7 +138,7 @@ def test_best_found_by_priority_is_chosen(
     )
     found = [at for at, (outcome, _) in enumerate(answers) if outcome is Outcome.FOUND]
     tried = data.draw(st.sets(st.sampled_from(range(len(answers)))))
-    where = places_of(parse_reference("nginx"), config)
+    where = candidates_of(parse_reference("nginx"), config)
 
     async def ask() -> tuple[int | None, int | None]:
         with Resolver(config, fake).probe(where) as probe:
@@ -171,11 +171,11 @@ def test_credentials_go_only_where_they_belong(
         await bench.pull(str(image), **auth)
 
     asyncio.run(pull())
-    where = places_of(image, config)
-    candidates = {str(each.reference): each.registry for each in where.candidates}
+    where = candidates_of(image, config)
+    candidates = {str(each.reference): each.registry for each in where.ranked}
     for request in runtime.pulls:
-        _check_credentials(request, str(image), candidates, where.own, sent=bool(auth))
-    if config.fallback is Fallback.DENY and where.own is None:
+        _check_credentials(request, str(image), candidates, where.source, sent=bool(auth))
+    if config.fallback is Fallback.DENY and where.source is None:
         assert all(request.image.image in candidates for request in runtime.pulls)
 
 

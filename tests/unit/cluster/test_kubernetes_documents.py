@@ -10,7 +10,7 @@ import pytest
 from shimcore.cluster.documents import ClusterPart, Document, Kind, read_cluster_document
 from shimcore.config import Config, Watcher, load, masked
 from shimcore.config.model import KubernetesSource
-from shimcore.config.origins import sources, values
+from shimcore.config.provenance import sources, values
 from shimcore.errors import ConfigError
 
 SOURCE = KubernetesSource(enabled=True)

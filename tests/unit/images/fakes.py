@@ -13,9 +13,9 @@ from shimcore.config import Config, Registry, parse_config
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Answer, Decision, Forward
 from shimcore.images import ImageService
+from shimcore.images.candidates import Candidates, candidates_of
 from shimcore.images.journal import Journal
 from shimcore.images.names import Names
-from shimcore.images.places import Places, places_of
 from shimcore.pb import cri_pb2
 from shimcore.reference import Reference, parse_reference
 from shimcore.registry.answers import ManifestAnswer, Outcome
@@ -54,9 +54,9 @@ def config_of(text: str = THREE, **changes: object) -> Config:
     return replace(parse_config(text, "test.yaml"), **changes)  # type: ignore[arg-type]
 
 
-def places(image: str, config: Config) -> Places:
-    """Places of an image's text."""
-    return places_of(parse_reference(image), config)
+def candidates(image: str, config: Config) -> Candidates:
+    """Candidates of an image's text."""
+    return candidates_of(parse_reference(image), config)
 
 
 class Clock:

@@ -105,7 +105,7 @@ async def test_removal_goes_on_with_the_name_that_is_there() -> None:
     assert isinstance(decision, Forward)
     request = cri_pb2.RemoveImageRequest.FromString(decision.message or b"")
     assert request.image.image == AT_MIRROR
-    assert len(bench.service._parts.hints) == 0
+    assert len(bench.service._context.hints) == 0
 
 
 async def test_removal_by_id_forgets_hints() -> None:
@@ -116,7 +116,7 @@ async def test_removal_by_id_forgets_hints() -> None:
     assert call.decide_now() == Forward(None)
     await bench.status("nginx")
     call.finished(0, True, "")
-    assert len(bench.service._parts.hints) == 0
+    assert len(bench.service._context.hints) == 0
 
 
 async def test_removal_by_a_registrys_name_forgets_hints() -> None:
@@ -125,7 +125,7 @@ async def test_removal_by_a_registrys_name_forgets_hints() -> None:
     await bench.status("nginx")
     call = bench.service.open(REMOVE, remove_request(AT_HUB), None)
     assert call.decide_now() == Forward(None)
-    assert len(bench.service._parts.hints) == 0
+    assert len(bench.service._context.hints) == 0
 
 
 async def test_removal_does_not_name_what_it_removes() -> None:

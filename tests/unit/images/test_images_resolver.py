@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from shimcore.images.places import Places
+from shimcore.images.candidates import Candidates
 from shimcore.images.resolver import BRIEF_TTL_S, Resolver
 from shimcore.registry.answers import Outcome
-from tests.unit.images.fakes import HUB, MIRROR, Clock, FakeRegistries, config_of, places
+from tests.unit.images.fakes import HUB, MIRROR, Clock, FakeRegistries, candidates, config_of
 
 LAST = "last.local:5000"
 
 
-async def best(resolver: Resolver, where: Places) -> int | None:
+async def best(resolver: Resolver, where: Candidates) -> int | None:
     """One question, remembered, as a pull asks it."""
     with resolver.probe(where) as probe:
         index = await probe.next_found()
@@ -27,7 +27,7 @@ async def test_slow_registry_of_lower_priority_is_not_waited_for() -> None:
     registries = FakeRegistries({HUB: Outcome.FOUND}, delays_s={MIRROR: 30, LAST: 30})
     config = config_of()
     started = time.monotonic()
-    assert await best(Resolver(config, registries), places("nginx", config)) == 0
+    assert await best(Resolver(config, registries), candidates("nginx", config)) == 0
     assert time.monotonic() - started < 5
     await asyncio.sleep(0)
     assert sorted(registries.cancelled) == [LAST, MIRROR]
@@ -37,14 +37,14 @@ async def test_registry_of_higher_priority_is_waited_for() -> None:
     """The mirror's quick answer does not beat the hub's."""
     registries = FakeRegistries({HUB: Outcome.FOUND, MIRROR: Outcome.FOUND}, delays_s={HUB: 0.05})
     config = config_of()
-    assert await best(Resolver(config, registries), places("nginx", config)) == 0
+    assert await best(Resolver(config, registries), candidates("nginx", config)) == 0
 
 
 async def test_hung_registry_is_waited_for_no_longer_than_the_probe_timeout() -> None:
     """A hub that never answers counts as unreachable after `probeTimeout`."""
     registries = FakeRegistries({MIRROR: Outcome.FOUND}, delays_s={HUB: 30})
     config = config_of(probe_timeout_s=0.1)
-    where = places("nginx", config)
+    where = candidates("nginx", config)
     resolver = Resolver(config, registries)
     started = time.monotonic()
     with resolver.probe(where) as probe:
@@ -59,7 +59,7 @@ async def test_all_are_asked_at_once() -> None:
     registries = FakeRegistries(delays_s={HUB: 0.6, MIRROR: 0.6, LAST: 0.6})
     config = config_of()
     started = time.monotonic()
-    assert await best(Resolver(config, registries), places("nginx", config)) is None
+    assert await best(Resolver(config, registries), candidates("nginx", config)) is None
     assert time.monotonic() - started < 3 * 0.6
 
 
@@ -67,7 +67,7 @@ async def test_cancelled_caller_takes_the_questions_along() -> None:
     """When nobody waits any more, nothing is asked any more."""
     registries = FakeRegistries(delays_s={HUB: 30, MIRROR: 30, LAST: 30})
     config = config_of()
-    task = asyncio.create_task(best(Resolver(config, registries), places("nginx", config)))
+    task = asyncio.create_task(best(Resolver(config, registries), candidates("nginx", config)))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -79,7 +79,7 @@ async def test_cancelled_caller_takes_the_questions_along() -> None:
 async def test_found_lives_as_long_as_the_image_cache() -> None:
     """A certain answer is remembered for `imageCacheTTL`, and counted."""
     registries, clock, config = FakeRegistries({HUB: Outcome.FOUND}), Clock(), config_of()
-    resolver, where = Resolver(config, registries, clock), places("nginx", config)
+    resolver, where = Resolver(config, registries, clock), candidates("nginx", config)
     assert resolver.known(where) is None
     await best(resolver, where)
     clock.now += config.cache.ttl_s - 1
@@ -97,7 +97,7 @@ async def test_found_below_a_registry_in_trouble_lives_briefly(hub: Outcome) -> 
     """A better registry that comes back is asked again within seconds."""
     registries = FakeRegistries({HUB: hub, MIRROR: Outcome.FOUND})
     clock, config = Clock(), config_of()
-    resolver, where = Resolver(config, registries, clock), places("nginx", config)
+    resolver, where = Resolver(config, registries, clock), candidates("nginx", config)
     assert await best(resolver, where) == 1
     assert resolver.known(where) is not None
     clock.now += BRIEF_TTL_S
@@ -107,7 +107,7 @@ async def test_found_below_a_registry_in_trouble_lives_briefly(hub: Outcome) -> 
 async def test_absent_everywhere_lives_for_the_negative_ttl() -> None:
     """A miss is remembered for `negativeCacheTTL` only."""
     registries, clock, config = FakeRegistries(), Clock(), config_of()
-    resolver, where = Resolver(config, registries, clock), places("nginx", config)
+    resolver, where = Resolver(config, registries, clock), candidates("nginx", config)
     assert await best(resolver, where) is None
     known = resolver.known(where)
     assert known is not None
@@ -122,7 +122,7 @@ async def test_absent_everywhere_lives_for_the_negative_ttl() -> None:
 async def test_failure_to_ask_is_no_miss(trouble: Outcome, host: str) -> None:
     """Wherever one registry could not be asked, nothing is remembered."""
     config = config_of()
-    resolver, where = Resolver(config, FakeRegistries({host: trouble})), places("nginx", config)
+    resolver, where = Resolver(config, FakeRegistries({host: trouble})), candidates("nginx", config)
     assert await best(resolver, where) is None
     assert resolver.known(where) is None
 
@@ -132,8 +132,8 @@ async def test_cache_of_size_zero_is_off() -> None:
     config = config_of()
     config = replace(config, cache=replace(config.cache, size=0))
     resolver = Resolver(config, FakeRegistries({HUB: Outcome.FOUND}))
-    await best(resolver, places("nginx", config))
-    assert resolver.known(places("nginx", config)) is None
+    await best(resolver, candidates("nginx", config))
+    assert resolver.known(candidates("nginx", config)) is None
 
 
 async def test_least_recently_used_leaves_first() -> None:
@@ -142,17 +142,17 @@ async def test_least_recently_used_leaves_first() -> None:
     config = replace(config, cache=replace(config.cache, size=2))
     resolver = Resolver(config, FakeRegistries({HUB: Outcome.FOUND}))
     for image in ("a", "b"):
-        await best(resolver, places(image, config))
-    assert resolver.known(places("a", config)) is not None
-    await best(resolver, places("c", config))
-    assert resolver.known(places("b", config)) is None
-    assert resolver.known(places("a", config)) is not None
+        await best(resolver, candidates(image, config))
+    assert resolver.known(candidates("a", config)) is not None
+    await best(resolver, candidates("c", config))
+    assert resolver.known(candidates("b", config)) is None
+    assert resolver.known(candidates("a", config)) is not None
 
 
 async def test_a_round_from_before_a_failed_pull_is_not_remembered() -> None:
     """What it says has been shown to be wrong since."""
     registries, config = FakeRegistries({HUB: Outcome.FOUND}), config_of()
-    resolver, where = Resolver(config, registries), places("nginx", config)
+    resolver, where = Resolver(config, registries), candidates("nginx", config)
     with resolver.probe(where) as old:
         await old.next_found()
         resolver.drop(where.image)
@@ -164,7 +164,7 @@ async def test_a_round_from_before_a_failed_pull_is_not_remembered() -> None:
 async def test_remembered_answer_of_a_dead_registry_is_not_used(state: str) -> None:
     """What its breaker knows outweighs what the cache remembers."""
     registries, config = FakeRegistries({HUB: Outcome.FOUND}), config_of()
-    resolver, where = Resolver(config, registries), places("nginx", config)
+    resolver, where = Resolver(config, registries), candidates("nginx", config)
     await best(resolver, where)
     registries.breakers[HUB] = state
     assert resolver.known(where) is None
@@ -174,7 +174,7 @@ async def test_a_round_that_is_held_long_is_not_joined() -> None:
     """A pull on the side may take minutes; whoever comes meanwhile asks for today's answer."""
     registries, clock, config = FakeRegistries({MIRROR: Outcome.FOUND}), Clock(), config_of()
     registries.outcomes[HUB] = Outcome.UNREACHABLE
-    resolver, where = Resolver(config, registries, clock), places("nginx", config)
+    resolver, where = Resolver(config, registries, clock), candidates("nginx", config)
     with resolver.probe(where) as held:
         resolver.settle(where, held, await held.next_found())
         registries.outcomes[HUB] = Outcome.FOUND

@@ -105,7 +105,7 @@ async def test_defect_never_breaks_a_call(
 ) -> None:
     """The original goes on, or nothing does where it must not; the log has the traceback."""
     bench = Bench(config=config_of(fallback=fallback), registries=Broken())
-    bench.service._parts.resolver.probe = None  # type: ignore[assignment, method-assign]
+    bench.service._context.resolver.probe = None  # type: ignore[assignment, method-assign]
     decision = await bench.decide(PULL, pull_request("nginx"))
     if fallback is Fallback.ALLOW:
         assert decision == Forward(None)
@@ -122,7 +122,7 @@ async def test_defect_of_a_question_is_an_unreachable_registry(
     bench = Bench(registries=Broken())
     await bench.pull("nginx")
     assert pulled_as(bench) == ["nginx"]
-    assert len(bench.service._parts.resolver) == 0
+    assert len(bench.service._context.resolver) == 0
     assert any(each.exc_info for each in caplog.records)
 
 
@@ -234,4 +234,4 @@ async def test_a_text_that_is_too_long_for_a_name_is_not_remembered() -> None:
     for number in range(100):
         bench.service.open(STATUS, status_request(f"{number}" + "x" * 1025), None).decide_now()
     assert bench.service._means.cache_info().currsize == 0
-    assert len(bench.service._parts.hints) == 0
+    assert len(bench.service._context.hints) == 0

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Parts:
+class ImageContext:
     """One config's resolver, hints and pulls; a reload makes new ones, but keeps names and history.
 
     `transactions` are the pulls under way, by what makes them alike. `pulls` counts pulls by
@@ -52,17 +52,19 @@ class Parts:
         self.pause = PauseImage(self)
 
 
-def make_parts(
+def image_context(
     config: Config,
     registries: Registries,
     runtime: Runtime,
     names: Names,
     history: History,
     clock: Callable[[], float],
-) -> Parts:
-    """Fresh parts: nothing remembered."""
+) -> ImageContext:
+    """Fresh context: nothing remembered."""
     resolver = Resolver(config, registries, clock)
-    return Parts(config, registries, runtime, resolver, Hints(), names, history, Ingests(runtime))
+    return ImageContext(
+        config, registries, runtime, resolver, Hints(), names, history, Ingests(runtime)
+    )
 
 
 def call_deadline(config: Config, timeout_s: float | None) -> float:

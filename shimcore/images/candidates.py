@@ -1,4 +1,4 @@
-"""Where an image may come from: the candidates of a config, and the image's own registry."""
+"""Where an image may come from: its candidates under a config, and its source registry."""
 
 from __future__ import annotations
 
@@ -36,49 +36,49 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Candidates, best first, and what stands beside them.
+class Candidates:
+    """An image's candidates, `ranked` best first, and what stands beside them.
 
-    `own` is the configured registry that the image already names, its last place. A private
-    one is named on purpose: then there are no candidates. A well-known public one is what a
+    `source` is the configured registry that the image already names, asked last. A private one
+    is named on purpose: then there are no candidates. A well-known public one is what a
     bare `nginx` names as well, and the other registries are asked before it. `excluded_by` is
     the pattern that keeps the image from being rewritten.
     """
 
     image: Reference
-    candidates: tuple[Candidate, ...]
+    ranked: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]
-    own: Registry | None
+    source: Registry | None
     excluded_by: str | None
 
 
-def places_of(image: Reference, config: Config) -> Places:
-    """Every place of an image under a config, in the order of priority."""
+def candidates_of(image: Reference, config: Config) -> Candidates:
+    """The candidates of an image under a config, in the order of priority."""
     pattern = is_excluded(image, config.exclude)
     if pattern is not None:
         why = f"excluded by the pattern {pattern}"
-        return Places(image, (), _all_skipped(config.registries, why), None, pattern)
-    own = own_registry(image, config.registries)
-    if own is not None and not is_well_known(own.host):
-        others = [registry for registry in config.registries if registry is not own]
-        why = f"the image names {own.host}, a configured registry"
-        return Places(image, (), _all_skipped(others, why), own, None)
-    candidates: dict[str, Candidate] = {}
+        return Candidates(image, (), _all_skipped(config.registries, why), None, pattern)
+    source = source_registry(image, config.registries)
+    if source is not None and not is_well_known(source.host):
+        others = [registry for registry in config.registries if registry is not source]
+        why = f"the image names {source.host}, a configured registry"
+        return Candidates(image, (), _all_skipped(others, why), source, None)
+    by_name: dict[str, Candidate] = {}
     skipped: list[Skipped] = []
     for registry in config.registries:
-        if registry is own:
+        if registry is source:
             continue
         mapped = rewrite(image, registry.mirror)
         if isinstance(mapped, Unmapped):
             skipped.append(Skipped(registry, mapped.reason))
-        elif str(mapped) in candidates:
+        elif str(mapped) in by_name:
             skipped.append(Skipped(registry, f"{mapped} is asked for already"))
         else:
-            candidates[str(mapped)] = Candidate(registry, mapped)
-    return Places(image, tuple(candidates.values()), tuple(skipped), own, None)
+            by_name[str(mapped)] = Candidate(registry, mapped)
+    return Candidates(image, tuple(by_name.values()), tuple(skipped), source, None)
 
 
-def own_registry(image: Reference, registries: Sequence[Registry]) -> Registry | None:
+def source_registry(image: Reference, registries: Sequence[Registry]) -> Registry | None:
     """The configured registry whose host the image names; Docker Hub's hosts are one."""
     for registry in registries:
         if image.domain.lower() == registry.host.lower():
