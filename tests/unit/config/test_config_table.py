@@ -1,10 +1,11 @@
-"""docs/configuration.md: its tables are those of keys.py, and its examples load."""
+"""docs/configuration.md: its tables are those of keys.py; the documents' configurations load."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,14 @@ from shimcore.config.table import tables, with_tables
 from shimcore.errors import ShimError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
-EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+DOCUMENTS = (DOCUMENT.parents[1] / "README.md", *sorted(DOCUMENT.parent.glob("*.md")))
+EXAMPLES = [
+    textwrap.dedent(found)
+    for document in DOCUMENTS
+    for found in re.findall(
+        r"^ *```yaml\n( *address:.*?)^ *```$", document.read_text(), re.M | re.S
+    )
+]
 
 
 def names(keys: tuple[Key, ...]) -> set[str]:
@@ -42,7 +50,7 @@ def test_a_document_without_a_marker_is_an_error() -> None:
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_its_examples_load(text: str, tmp_path: Path, ca_pem: bytes) -> None:
-    """Each is a whole configuration, without a notice, where the files that it names are there."""
+    """Each with an address is read without a notice, where the files that it names are there."""
     login = base64.b64encode(b"robot:secret").decode()
     docker = tmp_path / "config.json"
     docker.write_text(json.dumps({"auths": {"hub.example.com": {"auth": login}}}))
