@@ -109,6 +109,17 @@ def test_paths_exist(name: str) -> None:
     assert [pair for pair in named if pair[0] not in (PROJECT / pair[1]).read_text()] == []
 
 
+def test_make_has_what_is_named() -> None:
+    """Each target that a document tells to make is one of the Makefile's."""
+    targets = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    told = set()
+    for path in DOCUMENTS:
+        text = path.read_text()
+        told |= set(re.findall(r"`make ([a-z][\w-]*)", text))
+        told |= set(re.findall(r"^make ([a-z][\w-]*)", console(text), re.MULTILINE))
+    assert told - targets == set()
+
+
 def rooms() -> dict[str, set[str]]:
     """What each room of shimcore may import, by the architecture's table."""
     rows = re.findall(r"^\| `shimcore/(\w+)/` \|.*\| (.*) \|$", ARCHITECTURE.read_text(), re.M)
