@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := cli shimcore tests benchmarks packaging
+SOURCES := cli shimcore tests benchmarks packaging docs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist
+.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist docs
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -75,8 +75,12 @@ completions-check: venv ## Fail when completions/ is not what the command line s
 	@diff -ru completions .cache/completions || \
 	{ echo "completions/ is out of date: run 'make completions'" >&2; exit 1; }
 
+docs: venv ## Generate the tables of docs/configuration.md and the picture of the README
+	$(BIN)/python -m shimcore.config.table docs/configuration.md
+	$(BIN)/python docs/picture.py docs/demo.svg
+
 # What ends up in the packages, or makes them.
-PACKAGED := $(shell find cli shimcore completions packaging contrib/systemd -type f \
+PACKAGED := $(shell find cli shimcore completions docs packaging contrib/systemd -type f \
 	-not -name '*.py[co]') pyproject.toml constraints.txt LICENSE README.md CHANGELOG.md
 
 dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb, .rpm and .tar.gz in dist/

@@ -41,7 +41,7 @@ def _page(command: Any, context: Any) -> str:
         _usage(command, context, width),
         *(_filled(paragraph, width) for paragraph in (command.help or "").split("\n\n")),
         _list("Arguments", _arguments(command, context), width),
-        _list("Options", _options(command, context), width),
+        _list("Options", options(command, context), width),
         _list("Commands", _commands(command), width),
         _examples(context),
     ]
@@ -49,13 +49,14 @@ def _page(command: Any, context: Any) -> str:
 
 
 def _usage(command: Any, context: Any, width: int) -> str:
-    names = [param.metavar or str(param.name) for param in _of_kind(command, context, "argument")]
+    names = [param.metavar or str(param.name) for param in of_kind(command, context, "argument")]
     below = ["COMMAND [ARGS]..."] if hasattr(command, "commands") else []
     words = " ".join(["Usage:", context.command_path, "[OPTIONS]", *names, *below])
     return _wrapped(words, width, "", _FAR)
 
 
-def _of_kind(command: Any, context: Any, kind: str) -> Iterator[Any]:
+def of_kind(command: Any, context: Any, kind: str) -> Iterator[Any]:
+    """The parameters of a command that are of a kind: `argument` or `option`."""
     return (param for param in command.get_params(context) if param.param_type_name == kind)
 
 
@@ -63,13 +64,14 @@ def _arguments(command: Any, context: Any) -> Rows:
     """Those with something to be said; the others are in the usage."""
     return [
         (param.metavar or str(param.name), param.help)
-        for param in _of_kind(command, context, "argument")
+        for param in of_kind(command, context, "argument")
         if param.help
     ]
 
 
-def _options(command: Any, context: Any) -> Rows:
-    records = (param.get_help_record(context) for param in _of_kind(command, context, "option"))
+def options(command: Any, context: Any) -> Rows:
+    """The options of a command as they are typed, and what each does."""
+    records = (param.get_help_record(context) for param in of_kind(command, context, "option"))
     return [(left, right.replace("  [", " [")) for left, right in filter(None, records)]
 
 

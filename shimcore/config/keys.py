@@ -57,6 +57,21 @@ class Key:
     """Most items of a list."""
     example: str = ""
     """YAML text of a value, where there is no default."""
+    absent: str = ""
+    """What holds without a value where there is no default: `detected`, `all`, `off`."""
+
+    @property
+    def meaning(self) -> str:
+        """What it means and which values it takes, as schema, sample and documentation say it."""
+        choices = f" ({' or '.join(self.choices)})" if self.choices else ""
+        return f"{self.doc}{choices}{self._bounds()}"
+
+    def _bounds(self) -> str:
+        if self.least and self.most:
+            return f"; {self.least} to {self.most}"
+        if self.least or self.most:
+            return f"; at least {self.least}" if self.least else f"; at most {self.most}"
+        return f"; at most {self.limit:,}" if self.limit else ""
 
 
 REGISTRIES_LIMIT = 256
@@ -72,7 +87,7 @@ _OPTION_KEYS = (
         "caFile",
         Kind.PATH,
         None,
-        "PEM file of the authorities that sign its certificate",
+        "PEM file of the authorities that sign its certificate, added to the system's",
         example="/etc/ssl/hub-ca.pem",
     ),
     Key("insecureSkipVerify", Kind.BOOLEAN, "false", "accept any certificate"),
@@ -87,29 +102,32 @@ _OPTION_KEYS = (
         "dockerConfig",
         Kind.PATH,
         None,
-        "docker config.json that has its login",
+        "docker config.json that has its login (auth or identity token)",
         example="/root/.docker/config.json",
     ),
     Key(
         "domains",
         Kind.DOMAINS,
         None,
-        "source domains that it serves, * for all; by default all, but a well-known public "
+        "source domains that it serves, * for any text; by default all, but a well-known public "
         "registry serves its own only",
         limit=_DOMAINS_LIMIT,
         example="[quay.io]",
+        absent="all",
     ),
     Key(
         "path",
         Kind.TEMPLATE,
         "{path}",
-        "template of the repository path; {path} and {domain} are known",
+        "template of the repository path; {path} and {domain} are known: dockerhub/{path} is a "
+        "Harbor proxy project, {domain}/{path} keeps source domains apart",
     ),
     Key(
         "stallTimeout",
         Kind.DURATION,
         None,
-        "how long its transfer may stand still; by default the one at the top",
+        "how long its transfer may stand still before the next registry is tried; by default the "
+        "one at the top",
         zero="fault",
         least="1s",
         most="1h",
@@ -132,17 +150,17 @@ REGISTRY_KEYS = (
         "user:password, split at the first colon",
         example="user:password",
     ),
-    Key("priority", Kind.INTEGER, "500", "0 to 10000, best first", zero="default"),
+    Key("priority", Kind.INTEGER, "500", "0 to 10000, the highest first", zero="default"),
     *_OPTION_KEYS,
 )
 
 _CACHE_KEYS = (
-    Key("imageCacheSize", Kind.INTEGER, "1024", "entries of the resolver's cache; 0 is off"),
+    Key("imageCacheSize", Kind.INTEGER, "1024", "remembered answers; 0 is off, 65536 the most"),
     Key(
         "imageCacheTTL",
         Kind.DURATION,
         "30m",
-        "how long an answer holds",
+        "how long a remembered answer holds",
         zero="default",
         most=_YEAR,
     ),
@@ -150,7 +168,7 @@ _CACHE_KEYS = (
         "domainCacheTTL",
         Kind.DURATION,
         "10m",
-        "how long a domain's answer holds",
+        "accepted and not used: nothing is cached by domain",
         zero="default",
         most=_YEAR,
     ),
@@ -158,7 +176,7 @@ _CACHE_KEYS = (
         "statsLogInterval",
         Kind.DURATION,
         "1m",
-        "how often statistics are logged; 0 is never",
+        "how often a line of statistics is logged; 0 is never",
         least="1s",
         most=_YEAR,
     ),
@@ -194,20 +212,28 @@ _KUBERNETES_KEYS = (
 )
 
 TOP_KEYS = (
-    Key("shim", Kind.SOCKET, "/var/run/image-cri-shim.sock", "socket the shim listens on"),
+    Key(
+        "shim",
+        Kind.SOCKET,
+        "/var/run/image-cri-shim.sock",
+        "socket that kubelet connects to; unix://… works, too",
+    ),
     Key(
         "cri",
         Kind.SOCKET,
         None,
-        "runtime socket; looked for when absent",
+        "the runtime's socket; looked for when absent: containerd, CRI-O, cri-dockerd, k3s. More "
+        "than one is an error that lists them",
         example="/run/containerd/containerd.sock",
+        absent="detected",
     ),
     Key(
         "address",
         Kind.ADDRESS,
         None,
-        "the hub, required: http://sealos.hub:5000",
+        "the hub; https when no scheme is given",
         example="http://sealos.hub:5000",
+        absent="required",
     ),
     Key(
         "auth",
@@ -216,7 +242,13 @@ TOP_KEYS = (
         "the hub's user:password, split at the first colon",
         example="admin:passw0rd",
     ),
-    Key("force", Kind.BOOLEAN, "false", "listen at once, without waiting for the runtime"),
+    Key(
+        "force",
+        Kind.BOOLEAN,
+        "false",
+        "true: listen at once, and answer UNAVAILABLE until the runtime is up; false: wait for the "
+        "runtime first, timeout at most",
+    ),
     Key("debug", Kind.BOOLEAN, "false", "debug logging"),
     Key(
         "timeout",
@@ -231,7 +263,8 @@ TOP_KEYS = (
         "stallTimeout",
         Kind.DURATION,
         "30s",
-        "a registry whose transfer stands still for so long is left for the next one",
+        "a registry whose transfer stands still for so long is left for the next one; settable for "
+        "each registry",
         zero="default",
         least="1s",
         most="1h",
@@ -242,6 +275,7 @@ TOP_KEYS = (
         None,
         "the pods' pause image; the runtime's own when absent",
         example="registry.k8s.io/pause:3.10",
+        absent="detected",
     ),
     Key(
         "reloadInterval",
@@ -257,7 +291,7 @@ TOP_KEYS = (
         "registries",
         Kind.MAPPINGS,
         None,
-        "further registries",
+        "further registries, each with an address",
         keys=REGISTRY_KEYS,
         limit=REGISTRIES_LIMIT,
     ),
@@ -267,7 +301,8 @@ TOP_KEYS = (
         "exclude",
         Kind.PATTERNS,
         None,
-        "globs of images that are never rewritten",
+        "patterns of images that are never rewritten: quay.io, docker.io/library/*, */pause:*; "
+        "64 KiB of them at most",
         limit=_PATTERNS_LIMIT,
         example="['internal.example/*']",
     ),
@@ -275,14 +310,16 @@ TOP_KEYS = (
         "fallback",
         Kind.CHOICE,
         "allow",
-        "whether the original name may be pulled when no registry has the image",
+        "whether the original name may be pulled when no registry gives the image",
         choices=("allow", "deny"),
     ),
     Key(
         "names",
         Kind.CHOICE,
         "original",
-        "the names of an image after a pull through a registry",
+        "the names that an image has after a pull through a registry: its original one, and the "
+        "registry's that this pull brought go; both; or the registry's only. On cri-dockerd "
+        "original is as both, on CRI-O everything is as registry",
         choices=("original", "both", "registry"),
     ),
     Key(
@@ -298,7 +335,7 @@ TOP_KEYS = (
         "probeTimeout",
         Kind.DURATION,
         "3s",
-        "bound on asking the registries",
+        "bound on asking the registries about an image",
         zero="fault",
         least="100ms",
         most="5m",
@@ -307,14 +344,15 @@ TOP_KEYS = (
         "negativeCacheTTL",
         Kind.DURATION,
         "15s",
-        "how long a miss is remembered; 0 is not",
+        "how long a miss is remembered; 0 is not. A registry that could not be asked is never a "
+        "miss",
         most="1h",
     ),
     Key(
         "admin",
         Kind.SOCKET,
         None,
-        "the admin socket; by default the shim's with .admin added",
+        "the socket that status asks, 0600; by default the shim's with .admin added",
         example="/run/image-cri-shim.admin",
     ),
     Key("stateDir", Kind.PATH, "/var/lib/image-cri-shim", "folder for what outlives a restart"),
@@ -322,14 +360,16 @@ TOP_KEYS = (
         "metrics",
         Kind.LISTEN,
         None,
-        "host:port, :port or port to serve metrics at; off",
-        example="127.0.0.1:9809",
+        "host:port to serve Prometheus metrics at (GET and HEAD of /metrics); a port alone is on "
+        "loopback; by default off",
+        example="127.0.0.1:9464",
+        absent="off",
     ),
     Key(
         "kubernetes",
         Kind.MAPPING,
         None,
-        "configuration from the cluster, merged over this file",
+        "a ConfigMap and a Secret of the cluster, watched and merged over this file",
         keys=_KUBERNETES_KEYS,
     ),
     Key("image", Kind.OLD, None, "old; accepted and not used"),

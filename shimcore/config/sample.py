@@ -42,10 +42,9 @@ def _entries(keys: Sequence[Key]) -> Iterator[str]:
 
 
 def _meaning(key: Key) -> str:
-    choices = f" ({' or '.join(key.choices)})" if key.choices else ""
     is_example = key.default is None and key.example and key.name != "address"
     example = "; for example:" if is_example else ""
-    return f"{key.doc}{choices}{example}"
+    return f"{key.meaning}{example}"
 
 
 def _lines(key: Key) -> list[str]:

@@ -53,7 +53,7 @@ def _object(keys: Sequence[Key]) -> dict[str, Any]:
 
 
 def _property(key: Key) -> dict[str, Any]:
-    said: dict[str, Any] = {"description": key.doc}
+    said: dict[str, Any] = {"description": key.meaning}
     if key.kind is Kind.OLD:
         return {**said, "deprecated": True}
     if key.kind is Kind.MAPPING:
