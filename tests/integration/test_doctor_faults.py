@@ -19,6 +19,7 @@ from shimcore.runtime.errors import StatusCode
 from tests.support.doctor import CONTAINERD, SHIM, USERS, World, world
 from tests.support.tls import PrivateCA
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 FAIL, WARN = Result.FAIL, Result.WARN
 PULL = "ImageService/PullImage"
 KUBELET = "/var/lib/kubelet/config.yaml"
@@ -205,7 +206,7 @@ FAULTS = (
     Fault(
         "exclude",
         _nothing,
-        "places of web:v1",
+        "candidates of web:v1",
         "exclude catches it",
         "exclude",
         WARN,
@@ -215,7 +216,7 @@ FAULTS = (
     Fault(
         "domains",
         _nothing,
-        "places of web:v1",
+        "candidates of web:v1",
         "no registry serves it",
         "domains",
         WARN,
@@ -225,7 +226,7 @@ FAULTS = (
     Fault(
         "deny",
         _nothing,
-        "places of web:v1",
+        "candidates of web:v1",
         "fallback: deny",
         "domains",
         FAIL,
@@ -292,6 +293,15 @@ async def test_a_fault_is_named_with_its_mend(tmp_path: Path, fault: Fault) -> N
     assert fault.mend in finding.mend
     assert "s3cret" not in str(found)
     assert "broke" not in str(found), found
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_in_the_document(fault: Fault) -> None:
+    """docs/troubleshooting.md says what names it."""
+    rows = [line.split(" | ") for line in DOCUMENT.read_text().splitlines()]
+    (named,) = [row[1] for row in rows if row[0] == f"| {fault.name}"]
+    assert named.startswith(str(fault.result))
+    assert any(fault.check.startswith(check) for check in named.split("`")[1::2])
 
 
 @pytest.mark.parametrize("how", ["unknown CA", "expired", "https for http", "http for https"])
