@@ -88,6 +88,9 @@ dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb, .r
 dist/image-cri-shim-SHA256SUMS: $(PACKAGED)
 	PYTHON=$(PYTHON) packaging/build
 
+release: ## Build, check and list all that is published of a version (see CONTRIBUTING.md)
+	PYTHON=$(PYTHON) packaging/release
+
 # For fuzz (600) and soak (600; an hour is SECONDS=3600).
 SECONDS ?= 600
 # The fuzzer is needed for nothing else, and is not made for every platform.
