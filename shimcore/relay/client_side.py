@@ -8,7 +8,12 @@ from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.direction import PASS, TAKE, WHOLE, Direction
 from shimcore.relay.events import StreamBegan
-from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
+from shimcore.relay.headers import (
+    ExcessiveHeadersError,
+    Field,
+    HeaderDecodeError,
+    HeaderDecoder,
+)
 from shimcore.relay.limits import METHOD_BYTES, TRACKED_STREAMS
 from shimcore.relay.messages import callers_metadata, timeout_seconds
 from shimcore.relay.opened import OpenedStream, Phase
@@ -31,7 +36,7 @@ class ClientSide(Direction):
 
     def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
         """Its DATA are requests."""
-        self._state, self.peer = state, peer
+        self._state, self.peer, self._out = state, peer, state.to_upstream
         self._flow, self._ledger = state.requests, state.requests.ledger
         self._resize, self._resize_back = state.resize_requests, state.resize_replies
 
@@ -92,6 +97,8 @@ class ClientSide(Direction):
     def on_headers(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.2. Every block is decoded, since each may change the decoder's table."""
         state = self._state
+        if self._decoding:
+            return self._decode(self.decoder.go_on)
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
@@ -109,25 +116,25 @@ class ClientSide(Direction):
             fragment = b""
         return self._fragment(data, start, end, flags, fragment)
 
-    def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
+    def _undecodable(self, error: HeaderDecodeError) -> None:
+        if isinstance(error, ExcessiveHeadersError):
+            raise FrameError(frames.ENHANCE_YOUR_CALM, str(error)) from error
+        self._state.lose(f"the client's headers cannot be decoded: {error}")
+
+    def _block_whole(self, fields: list[Field]) -> Verdict:
         state = self._state
+        if not state.lost:
+            self._look_at(fields)
         if self._keep_block:
-            self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
-        block = self._block.add(fragment, flags)
-        before = self.decoder.changes
-        if block is not None:
-            self._block_whole(block)
-            if self._keep_block:
-                changed = self.decoder.changes != before or state.lost
-                self._kept_block_whole(changed=changed)
-        if not self._keep_block:
-            state.to_upstream.in_block = block is None
+            self._kept_block_whole()
+        else:
+            state.to_upstream.in_block = False
         if self._refuse_now is not None:  # behind its HEADERS
             state.release(*self._refuse_now)
             self._refuse_now = None
         return TAKE if self._keep_block else PASS
 
-    def _kept_block_whole(self, *, changed: bool) -> None:
+    def _kept_block_whole(self) -> None:
         """Send a kept block in its turn.
 
         Upstream has reset a swallowed call: it gets such a block only if its header table
@@ -136,22 +143,15 @@ class ClientSide(Direction):
         state, stream = self._state, self._block.stream
         opened = state.opened.get(stream)
         swallowed = opened is not None and opened.phase is Phase.SWALLOWED
-        if changed or not swallowed:
+        if self._block_changed or not swallowed:
             state.queue.add_block(stream, b"".join(self._block.frames))
             state.queue.check()
         if opened is not None and swallowed and self._block.flags & frames.END_STREAM:
             opened.ended = True
             state.forget_swallowed(opened)
 
-    def _block_whole(self, block: bytes) -> None:
+    def _look_at(self, fields: list[Field]) -> None:
         state = self._state
-        if state.lost:
-            return
-        try:
-            fields = self.decoder.decode(block)
-        except HeaderDecodeError as error:
-            state.lose(f"the client's headers cannot be decoded: {error}")
-            return
         stream = self._block.stream
         if stream > state.last_stream:
             self._new_stream(stream, fields)

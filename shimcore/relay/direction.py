@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.blocks import BlockGatherer
 from shimcore.relay.flow import Flow
-from shimcore.relay.headers import HeaderDecoder
+from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
 from shimcore.relay.limits import FRAME_BYTES, HEADER_BLOCK_BYTES, HEADER_TABLE_BYTES
-from shimcore.relay.scanner import Handler, Verdict
+from shimcore.relay.scanner import Handler, Scanner, Verdict
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import ConnectionState
 from shimcore.relay.windows import Ledger
 
-PASS, TAKE, WHOLE = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE
+PASS, TAKE, WHOLE, AGAIN = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE, Verdict.AGAIN
 _WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
 
 
@@ -34,9 +35,12 @@ class Direction(ABC):
         self.peer = self.decoder  # the other direction's, whose bound this one announces
         self._block = BlockGatherer()
         self._keep_block = False  # the frames of the open block do not go on as they come
+        self._decoding = False  # its last frame has come, and is shown again
+        self._changes = 0  # of the decoder's table, before the block
         self._state: ConnectionState
         self._flow: Flow
         self._ledger: Ledger  # the flow's, which every DATA frame needs
+        self._out: Scanner  # of what this side sends
         self._resize: Callable[[int], None]
         self._resize_back: Callable[[int], None]
 
@@ -123,6 +127,8 @@ class Direction(ABC):
         self, data: bytes, start: int, end: int, flags: int, stream: int
     ) -> Verdict:
         """§6.10."""
+        if self._decoding:
+            return self._decode(self.decoder.go_on)
         if end > len(data):
             return self._part_of_block(end - start)
         if stream != self._block.stream or not self._block.goes_on:
@@ -136,9 +142,49 @@ class Direction(ABC):
             raise FrameError(frames.ENHANCE_YOUR_CALM, "header block over 1 MiB")
         return WHOLE
 
-    @abstractmethod
     def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
         """Take a frame of the open block into account; `fragment` is its part of the block."""
+        if self._keep_block:
+            self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
+        block = self._block.add(fragment, flags)
+        if block is not None:
+            self._changes = self.decoder.changes
+            return self._decode(partial(self.decoder.begin, block))
+        if self._keep_block:
+            return TAKE
+        self._out.in_block = True
+        return PASS
+
+    def _decode(self, step: Callable[[], list[Field] | None]) -> Verdict:
+        """Decode a piece of the whole block; what it means is seen at the last.
+
+        Until then the block's last frame is one that is still to come.
+        """
+        fields: list[Field] | None = []
+        if not self._state.lost:
+            try:
+                fields = step()
+            except HeaderDecodeError as error:
+                self._undecodable(error)
+        self._decoding = fields is None
+        if fields is not None:
+            return self._block_whole(fields)
+        if not self._keep_block:
+            self._out.in_block = True
+        return AGAIN
+
+    @abstractmethod
+    def _undecodable(self, error: HeaderDecodeError) -> None:
+        """A block cannot be decoded, and no later one."""
+
+    @abstractmethod
+    def _block_whole(self, fields: list[Field]) -> Verdict:
+        """The open block's last frame is here; without fields where it is not decoded."""
+
+    @property
+    def _block_changed(self) -> bool:
+        """Whether the open block makes a difference to its reader's table."""
+        return self.decoder.changes != self._changes or self._state.lost
 
     # -- settings ----------------------------------------------------------------------
 

@@ -8,17 +8,18 @@ table and the Huffman code; on any input the result is that of its `Decoder`.
 from __future__ import annotations
 
 from collections import deque
-from functools import lru_cache
 
 from hpack.exceptions import HPACKDecodingError
-from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
+from shimcore.relay import huffman
 from shimcore.relay.limits import (
+    BLOCK_AT_ONCE_BYTES,
+    BLOCK_PIECE_BYTES,
+    HEADER_FIELDS,
     HEADER_LIST_BYTES,
     REMEMBERED_BLOCK_BYTES,
     REMEMBERED_BLOCKS,
-    REMEMBERED_STRINGS,
 )
 
 Field = tuple[bytes, bytes]
@@ -37,9 +38,31 @@ class HeaderDecodeError(Exception):
     """A header block that cannot be decoded; the table is lost from here on."""
 
 
-@lru_cache(maxsize=REMEMBERED_STRINGS)
-def _short_huffman(coded: bytes) -> bytes:
-    return decode_huffman(coded)
+class ExcessiveHeadersError(HeaderDecodeError):
+    """A header list that is longer than any client's."""
+
+
+class _UnfinishedError(Exception):
+    """A field cannot be read before a long string of its is decoded."""
+
+
+class _Begun:
+    """A block of which a part is decoded."""
+
+    __slots__ = ("at", "block", "changes", "fields", "inflated", "long", "strings")
+
+    def __init__(self, block: bytes, changes: int) -> None:
+        self.block = block
+        self.at = 0  # where the next field begins
+        self.fields: list[Field] = []
+        self.inflated = 0
+        self.changes = changes  # of the table, before
+        # Of the next field: its long strings by their positions, and the one that is decoded.
+        self.strings: dict[int, bytes] = {}
+        self.long: tuple[int, huffman.LongString] | None = None
+
+
+_NOTHING = _Begun(b"", 0)
 
 
 class HeaderDecoder:
@@ -51,6 +74,7 @@ class HeaderDecoder:
     """
 
     __slots__ = (
+        "_begun",
         "_entries",
         "_limit_bytes",
         "_remembered",
@@ -65,6 +89,7 @@ class HeaderDecoder:
         self._size = 0
         self._limit_bytes = limit_bytes
         self._remembered: dict[bytes, list[Field]] = {}
+        self._begun = _NOTHING
         self.max_bytes = DEFAULT_TABLE_BYTES
         self.allowed_bytes = DEFAULT_TABLE_BYTES
         self.changes = 0
@@ -74,17 +99,34 @@ class HeaderDecoder:
 
         Raises HeaderDecodeError.
         """
+        fields = self.begin(block)
+        while fields is None:
+            fields = self.go_on()
+        return fields
+
+    def begin(self, block: bytes) -> list[Field] | None:
+        """The same, if that costs little; else None, and `go_on` is to be called for it."""
         known = self._remembered.get(block)
         if known is not None:
             return known
-        before = self.changes
+        self._begun = _Begun(block, self.changes)
+        return self.go_on() if len(block) <= BLOCK_AT_ONCE_BYTES else None
+
+    def go_on(self) -> list[Field] | None:
+        """Decode a piece more of the block that was begun; its fields when it was the last."""
+        begun = self._begun
         try:
-            fields = self._decode(block)
+            if begun.long is None or self._long_string(begun):
+                self._decode(begun)
         except (IndexError, HPACKDecodingError) as error:
             raise HeaderDecodeError(str(error) or "truncated header block") from error
+        block, fields = begun.block, begun.fields
+        if begun.at < len(block):
+            return None
         if self.max_bytes > self.allowed_bytes:
             raise HeaderDecodeError("the encoder did not shrink its table")
-        if self.changes == before and len(block) <= REMEMBERED_BLOCK_BYTES:
+        self._begun = _NOTHING
+        if self.changes == begun.changes and len(block) <= REMEMBERED_BLOCK_BYTES:
             if len(self._remembered) >= REMEMBERED_BLOCKS:
                 self._remembered.clear()
             self._remembered[block] = fields
@@ -105,12 +147,12 @@ class HeaderDecoder:
         if self._remembered:
             self._remembered.clear()
 
-    def _decode(self, block: bytes) -> list[Field]:
-        fields: list[Field] = []
-        position = 0
-        inflated = 0
-        size = len(block)
-        while position < size:
+    def _decode(self, begun: _Begun) -> None:
+        """Read the fields of the next piece, up to one that a long string keeps from it."""
+        block, fields, position = begun.block, begun.fields, begun.at
+        inflated = begun.inflated
+        end = min(position + BLOCK_PIECE_BYTES, len(block))
+        while position < end:
             first = block[position]
             if first & 0x80:  # §6.1 indexed field
                 index = first & 0x7F
@@ -124,12 +166,30 @@ class HeaderDecoder:
                 position = self._size_update(block, position)
                 continue
             else:
-                field, position = self._literal(block, position)
+                begun.at = position
+                try:
+                    field, position = self._literal(block, position)
+                except _UnfinishedError:
+                    begun.inflated = inflated
+                    return
             fields.append(field)
             inflated += ENTRY_OVERHEAD_BYTES + len(field[0]) + len(field[1])
             if inflated > self._limit_bytes:
-                raise HeaderDecodeError(f"header list over {self._limit_bytes} bytes")
-        return fields
+                raise ExcessiveHeadersError(f"header list over {self._limit_bytes} bytes")
+        if len(fields) > HEADER_FIELDS:
+            raise ExcessiveHeadersError(f"header list of over {HEADER_FIELDS} fields")
+        begun.at, begun.inflated = position, inflated
+
+    def _long_string(self, begun: _Begun) -> bool:
+        """Decode a piece of a long string; whether it was the last."""
+        assert begun.long is not None  # noqa: S101 - the caller has looked
+        position, string = begun.long
+        value = string.step(BLOCK_PIECE_BYTES)
+        if value is None:
+            return False
+        begun.strings[position] = value
+        begun.long = None
+        return True
 
     def _entry(self, index: int) -> Field:
         """§2.3.3: one-based, the static table first, then the newest dynamic entry."""
@@ -161,12 +221,34 @@ class HeaderDecoder:
         if index:
             name = self._entry(index)[0]
         else:
-            name, position = _string(block, position)
-        value, position = _string(block, position)
+            name, position = self._string(block, position)
+        value, position = self._string(block, position)
         field = (name, value)
+        if self._begun.strings:
+            self._begun.strings = {}
         if indexed:
             self._add(field)
         return field, position
+
+    def _string(self, block: bytes, position: int) -> tuple[bytes, int]:
+        """§5.2: a length-prefixed string, Huffman-coded when its first bit is set."""
+        first = block[position]
+        position += 1
+        length = first & 0x7F
+        if length == 0x7F:
+            length, position = _integer(block, position, 0x7F)
+        end = position + length
+        if end > len(block):
+            raise HeaderDecodeError("truncated header block")
+        if not first & 0x80:
+            return block[position:end], end
+        if length <= BLOCK_PIECE_BYTES:
+            return huffman.decode(block[position:end]), end
+        begun = self._begun
+        if position not in begun.strings:
+            begun.long = position, huffman.LongString(block[position:end])
+            raise _UnfinishedError
+        return begun.strings[position], end
 
     def _add(self, field: Field) -> None:
         """§4.4: an entry larger than the table empties it and is not an error."""
@@ -200,19 +282,3 @@ def _integer(block: bytes, position: int, value: int) -> tuple[int, int]:
         shift += 7
         if position >= end:
             raise HeaderDecodeError("integer too long")
-
-
-def _string(block: bytes, position: int) -> tuple[bytes, int]:
-    """§5.2: a length-prefixed string, Huffman-coded when its first bit is set."""
-    first = block[position]
-    position += 1
-    length = first & 0x7F
-    if length == 0x7F:
-        length, position = _integer(block, position, 0x7F)
-    end = position + length
-    if end > len(block):
-        raise HeaderDecodeError("truncated header block")
-    value = block[position:end]
-    if first & 0x80:
-        value = _short_huffman(value) if length <= 64 else decode_huffman(value)
-    return value, end

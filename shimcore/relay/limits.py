@@ -10,10 +10,14 @@ number of connections is what the process's limit of open files allows, two for 
 
 from __future__ import annotations
 
-# kubelet's metadata can be large, and has no bound; clients that allow it send up to 1 MiB. One
-# block is decoded at once, outside the budget of a turn: this much Huffman code takes 0.18 s, in
-# which nobody else is served.
+# kubelet's metadata can be large, and has no bound; clients that allow it send up to 1 MiB.
 HEADER_BLOCK_BYTES = 1 << 20
+
+# What is decoded of a header block before others have their turn: 0.3 ms of Huffman code or of
+# fields of one byte each. A block that is not remembered and is longer than kubelet's usual ones
+# has a piece of its own; of shorter ones, a slice's frames have less than that together.
+BLOCK_PIECE_BYTES = 1024
+BLOCK_AT_ONCE_BYTES = 256
 
 # What the shortest fragment of a block counts: frames without content cost memory as well.
 FRAGMENT_BYTES = 64
@@ -42,6 +46,10 @@ FRAME_BYTES = (1 << 24) - 1
 # Names and values of one decoded header list, RFC 7541 §4.1's 32 bytes a field included:
 # what a block of that size can spell out in Huffman code and in short fields.
 HEADER_LIST_BYTES = 4 * HEADER_BLOCK_BYTES
+
+# Fields of one decoded header list, each of which is looked at when it is whole. kubelet's requests
+# have ten; proxies and servers at large accept some hundred.
+HEADER_FIELDS = 4096
 
 # Request bytes that are held, and what compressed ones inflate to: two of the largest messages
 # at once on one connection. A connection has a share that others cannot take: four
@@ -124,17 +132,20 @@ METADATA_BYTES = 65_536
 CONNECTION_METADATA_BYTES = 16 * METADATA_BYTES
 
 # Distinct header blocks remembered between two changes of a dynamic table, the size up to
-# which they are, and Huffman-coded strings remembered for the process.
+# which they are, and Huffman-coded strings remembered for the process, likewise.
 REMEMBERED_BLOCKS = 64
 REMEMBERED_BLOCK_BYTES = 1024
 REMEMBERED_STRINGS = 512
+REMEMBERED_STRING_BYTES = 64
 
 # A chunk of at most so many bytes is gone through at once. It is a handful of calls or a
 # hundred frames, for each of which its sender has paid with a system call of its own.
 FREE_BYTES = 1024
+# More frames than there are in it.
+FREE_FRAMES = 128
 
 # Frames that are gone through between two looks at the clock; one of them may cost as much as
-# a block's decoding. In a chunk of DATA of the usual size (16 KiB) there are no more.
+# a piece of a block's decoding. In a chunk of DATA of the usual size (16 KiB) there are no more.
 SLICE_FRAMES = 16
 
 # What a connection takes of the event loop before others have their turn, and what all larger

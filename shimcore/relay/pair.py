@@ -31,9 +31,8 @@ from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.calls import TOO_MUCH, Calls
 from shimcore.relay.connection import Connection
-from shimcore.relay.limits import EARLY_BYTES, FREE_BYTES
+from shimcore.relay.limits import EARLY_BYTES, FREE_BYTES, FREE_FRAMES
 from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED
-from shimcore.relay.scanner import ALL_FRAMES
 from shimcore.relay.side import Side
 from shimcore.relay.turns import Intake
 from shimcore.relay.unavailable import UnavailableServer
@@ -136,11 +135,14 @@ class Pair:
             self._ask()
             return
         try:
-            self._feed_client(data)
+            more = self._feed_client(data, FREE_FRAMES)
         except FrameError as error:
             self._fail(error)
             return
         self._pump(of_client=True)
+        if more:
+            self._from_client.begin()
+            self._ask()
 
     def _upstream_bytes(self, data: bytes) -> None:
         if self._over:
@@ -150,13 +152,16 @@ class Pair:
             self._ask()
             return
         try:
-            self._core.from_upstream(data)
+            more = self._core.from_upstream(data, FREE_FRAMES)
         except FrameError as error:
             self._fail(error)
             return
         self._pump()
+        if more:
+            self._from_upstream.begin()
+            self._ask()
 
-    def _feed_client(self, data: bytes, limit: int = ALL_FRAMES) -> bool:
+    def _feed_client(self, data: bytes, limit: int) -> bool:
         if self._unavailable is None:
             return self._core.from_client(data, limit)
         return self._unavailable.feed(data, limit)

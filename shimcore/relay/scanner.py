@@ -21,6 +21,7 @@ class Verdict(IntEnum):
     PASS = 0  # goes on as it is, also when only its beginning has come yet
     TAKE = 1  # stays here
     WHOLE = 2  # show it again when all of it has come
+    AGAIN = 3  # show it again in the next slice: there is more to do for it
 
 
 # (chunk, start of the payload, end of the frame - perhaps past the chunk -, flags, stream)
@@ -28,6 +29,7 @@ Handler = Callable[[bytes, int, int, int, int], Verdict]
 
 _PASS = Verdict.PASS
 _TAKE = Verdict.TAKE
+_AGAIN = Verdict.AGAIN
 
 # More frames than a chunk has.
 ALL_FRAMES = 1 << 32
@@ -94,7 +96,8 @@ class Scanner:
     def feed(self, data: bytes, frames: int = ALL_FRAMES) -> bool:
         """Take the next bytes of this direction, and look at `frames` of them at the most.
 
-        True when more are left: `go_on` is to look at those before anything else is fed.
+        True when more are left: `go_on` is to look at those before anything else is fed. A
+        frame that is to be shown again in the next slice is left, unless there is no limit.
         A FrameError of a handler comes through; the frames before it have gone out.
         """
         if not data:
@@ -161,6 +164,10 @@ class Scanner:
                 except FrameError:
                     self._stop(data, start, position)
                     raise
+                if verdict is _AGAIN:
+                    if frames == ALL_FRAMES:
+                        continue
+                    break
                 if verdict is not _PASS:
                     if position > start:
                         self.out.append(data[start:position])

@@ -85,6 +85,10 @@ class Intake:
         self._chunks.append(data)
         self.size += len(data)
 
+    def begin(self) -> None:
+        """The core has a part of a chunk that was not added here."""
+        self._begun = True
+
     def step(self, feed: Callable[[bytes, int], bool], more: Callable[[int], bool]) -> None:
         """Have the next frames gone through: `feed` takes a chunk, `more` goes on with it.
 

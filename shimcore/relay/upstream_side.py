@@ -30,7 +30,7 @@ class UpstreamSide(Direction):
 
     def attach(self, state: ConnectionState, peer: HeaderDecoder) -> None:
         """Its DATA are replies."""
-        self._state, self.peer = state, peer
+        self._state, self.peer, self._out = state, peer, state.to_client
         self._flow, self._ledger = state.replies, state.replies.ledger
         self._resize, self._resize_back = state.resize_replies, state.resize_requests
 
@@ -122,6 +122,8 @@ class UpstreamSide(Direction):
     def _open_block(
         self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int
     ) -> Verdict:
+        if self._decoding:
+            return self._decode(self.decoder.go_on)
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
@@ -139,21 +141,16 @@ class UpstreamSide(Direction):
             fragment = b""
         return self._fragment(data, start, end, flags, fragment)
 
-    def _fragment(self, data: bytes, start: int, end: int, flags: int, fragment: bytes) -> Verdict:
-        state = self._state
-        if self._keep_block:
-            self._block.frames.append(data[start - frames.FRAME_HEADER_BYTES : end])
-        block = self._block.add(fragment, flags)
-        changed = late = False
-        if block is not None:
-            before = self.decoder.changes
-            late = self._keep_block and self._is_late(self._block.stream)
-            self._block_whole(block)
-            changed = self.decoder.changes != before or state.lost
+    def _undecodable(self, error: HeaderDecodeError) -> None:
+        self._state.lose(f"the runtime's headers cannot be decoded: {error}")
+
+    def _block_whole(self, fields: list[Field]) -> Verdict:
+        late = self._keep_block and self._is_late(self._block.stream)
+        self._look_at(fields)
         if not self._keep_block:
-            state.to_client.in_block = block is None
+            self._state.to_client.in_block = False
             return PASS
-        if block is not None and (changed or not late):
+        if self._block_changed or not late:
             self._flow.queue.add_block(self._block.stream, b"".join(self._block.frames))
             self._flow.queue.check()
         return TAKE
@@ -163,14 +160,8 @@ class UpstreamSide(Direction):
         opened = self._state.opened.get(stream)
         return stream in self._state.refused or (opened is not None and opened.answering)
 
-    def _block_whole(self, block: bytes) -> None:
+    def _look_at(self, fields: list[Field]) -> None:
         state = self._state
-        fields: list[Field] = []
-        if not state.lost:
-            try:
-                fields = self.decoder.decode(block)
-            except HeaderDecodeError as error:
-                state.lose(f"the runtime's headers cannot be decoded: {error}")
         stream = self._block.stream
         ends = bool(self._block.flags & frames.END_STREAM)
         opened = state.opened.get(stream)
