@@ -44,6 +44,37 @@ CLIENT, UPSTREAM, STREAMS = "client_side.py", "upstream_side.py", "streams.py"
 ANSWERS = "answers.py"
 
 MUTATIONS = (
+    # 0. a client that gives up calls is borne up to a pace
+    _m(
+        "a reset does not count",
+        CLIENT,
+        "            state.resets.given_up()\n",
+        "            pass\n",
+    ),
+    _m(
+        "a call that finishes makes up for nothing",
+        UPSTREAM,
+        "        state.resets.finished()\n",
+        "",
+    ),
+    _m(
+        "what all may give up is not used up",
+        "resets.py",
+        "        self._left -= taken\n",
+        "",
+    ),
+    _m(
+        "quiet time is saved up",
+        "resets.py",
+        "min((now - self._at) * RESETS_PER_S, self._before)",
+        "(now - self._at) * RESETS_PER_S",
+    ),
+    _m(
+        "a long string is decoded at once",
+        "headers.py",
+        "string.step(BLOCK_PIECE_BYTES)",
+        "string.step(1 << 30)",
+    ),
     # 1. know each stream's method
     _m(
         "a block that is not of an opened call is not decoded",

@@ -174,6 +174,7 @@ class ClientSide(Direction):
         if state.watched:
             state.events.append(StreamBegan(stream, path))
         ends = bool(self._block.flags & frames.END_STREAM)
+        state.count(path)
         route = state.route(path)
         if route is not Route.PASS or state.strict():
             self._open(stream, path, fields, route, ends=ends)
@@ -218,6 +219,8 @@ class ClientSide(Direction):
         if end > len(data):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         state = self._state
+        if stream in state.live:
+            state.resets.given_up()
         state.ended(stream, GRPC_CANCELLED)
         opened = state.opened.pop(stream, None)
         if opened is not None and opened.answering:

@@ -18,6 +18,7 @@ from shimcore.relay.events import Event
 from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
 from shimcore.relay.messages import write_message
 from shimcore.relay.opened import Phase
+from shimcore.relay.resets import Resets
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import ALL_FRAMES, Scanner
 from shimcore.relay.settings import AnnouncedSettings
@@ -34,7 +35,7 @@ class Connection:
     """Relays one connection. `route` says of a method path what becomes of its calls.
 
     `strict` says whether there are calls that must not go on unread, so that a connection
-    that would have to is closed.
+    that would have to is closed. `count` is told the method of every call.
 
     A caller with others to serve gives `from_client` and `from_upstream` a number of frames
     at a time, and goes on with `more_from_client`, `more_from_upstream` and `inflate`.
@@ -49,6 +50,7 @@ class Connection:
         route: Callable[[bytes], Route],
         budget: Budget | None = None,
         strict: Callable[[], bool] = lambda: False,
+        count: Callable[[bytes], None] | None = None,
     ) -> None:
         client, upstream = AnnouncedSettings(), AnnouncedSettings()
         self._client_side = ClientSide(client, upstream)
@@ -56,7 +58,12 @@ class Connection:
         self._to_upstream = Scanner(self._client_side.handlers())
         self._to_client = Scanner(self._upstream_side.handlers(), locked=True)
         self._state = ConnectionState(
-            self._to_client, self._to_upstream, route, budget or held_budget(), strict
+            self._to_client,
+            self._to_upstream,
+            route,
+            budget or held_budget(),
+            strict,
+            count or _nobody,
         )
         self._client_side.attach(self._state, self._upstream_side.decoder)
         self._upstream_side.attach(self._state, self._client_side.decoder)
@@ -242,6 +249,11 @@ class Connection:
         return [o.id for o in self._state.opened.values() if o.phase is Phase.GATHERING]
 
     @property
+    def resets(self) -> Resets:
+        """Calls that the client has given up."""
+        return self._state.resets
+
+    @property
     def starved(self) -> bool:
         """Whether credit for held bytes was withheld for want of memory."""
         return self._state.starved
@@ -282,3 +294,7 @@ class Connection:
     def reply_debt(self) -> int:
         """Connection scope of replies: what of the client's next WINDOW_UPDATEs is withheld."""
         return self._state.replies.ledger.debt
+
+
+def _nobody(path: bytes) -> None:
+    """Calls are not counted."""

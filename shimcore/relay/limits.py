@@ -112,6 +112,14 @@ SHARE_OF_CALLS_IN_WORK = 16
 # that sets no limit of its own accepts more; such a client is told to calm down (RFC 9113 §7).
 TRACKED_STREAMS = 1 << 13
 
+# Calls that a client may give up without letting others finish: at once, and a second. Of those in
+# common a kubelet takes a few hundred when the runtime has hung for two minutes and all
+# its calls time out; servers at large end a connection at a hundred to a thousand.
+RESETS_SHARE = 64
+RESETS_PER_S = 20
+SHARED_RESETS = 1024
+SHARED_RESETS_PER_S = 100
+
 # A longer method than the CRI has is remembered and counted by its beginning; distinct
 # methods that are counted apart (the CRI has about sixty).
 METHOD_BYTES = 256

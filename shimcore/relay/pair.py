@@ -60,7 +60,7 @@ class Pair:
         self.upstream = Side(self._upstream_bytes, self._upstream_eof, self._lost, self._pace)
         self.client.on_made = self._client_made
         self._relay = relay
-        self._core = Connection(relay.route, relay.budget, relay.strict)
+        self._core = Connection(relay.route, relay.budget, relay.strict, relay.count)
         self._core.watched = relay.observer is not None
         self._calls = Calls(relay, self._core, self._pump)
         self._from_client, self._from_upstream = Intake(), Intake()
@@ -72,6 +72,8 @@ class Pair:
         self._over = False
         self._answering = False  # the client causes answers and does not take them
         self._clogged = False
+        self._paused: asyncio.TimerHandle | None = None  # until the client may give up calls
+        self._slowed = False
         self._starved_since: float | None = None
 
     # -- the two connections -----------------------------------------------------------
@@ -100,7 +102,7 @@ class Pair:
     def _client_may(self) -> bool:
         """Whether what comes from the client can be gone through now."""
         waits = self.upstream.full or self._answering or self._clogged or self._core.inflating
-        return self._open and not waits
+        return self._open and not waits and self._paused is None
 
     @property
     def _working(self) -> bool:
@@ -199,6 +201,8 @@ class Pair:
         while self._from_client and self._client_may and not self._over:
             self._from_client.step(self._feed_client, self._more_of_client)
             calls.act()
+            if core.resets.owed:
+                self._bear_resets()
             if perf_counter() >= until:
                 break
         self._pump(of_client=True)
@@ -248,8 +252,25 @@ class Pair:
             self._pace()
         if core.starved:
             self._relay.watch_starving()
+        if core.resets.owed and self._paused is None:
+            self._bear_resets()
         if self.upstream.eof and not self._from_upstream:
             self._end_replies()
+
+    def _bear_resets(self) -> None:
+        """Leave a client unread for a while that gives up more calls than it may."""
+        loop = asyncio.get_running_loop()
+        wait_s = self._core.resets.wait_s(self._relay.resets, loop.time())
+        if wait_s:
+            self._paused = loop.call_later(wait_s, self._go_on_reading)
+            if not self._slowed:
+                self._slowed = True
+                log.warning("a client gives up its calls as fast as it makes them: it is slowed")
+            self._pace()
+
+    def _go_on_reading(self) -> None:
+        self._paused = None
+        self._pace()
 
     def _answer_unavailable(self, server: UnavailableServer) -> None:
         self._answer(server.take())
@@ -364,8 +385,9 @@ class Pair:
         self._from_upstream.clear()
         if self._connecting is not None:
             self._connecting.cancel()
-        if self._linger is not None:
-            self._linger.cancel()
+        for timer in (self._linger, self._paused):
+            if timer is not None:
+                timer.cancel()
         self._linger = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
         self.client.close()
         self.upstream.close()

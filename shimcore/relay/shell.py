@@ -12,6 +12,7 @@ from shimcore.relay.budget import Budget
 from shimcore.relay.connection import held_budget
 from shimcore.relay.events import Metadata
 from shimcore.relay.pair import Pair
+from shimcore.relay.resets import SharedResets
 from shimcore.relay.route import Route
 from shimcore.relay.turns import Turns
 from shimcore.relay.work import Slots
@@ -50,6 +51,7 @@ class Relay:
         strict: Callable[[], bool] = lambda: False,
     ) -> None:
         self.upstream = upstream
+        self.route = route
         self.open_call = open_call
         self.strict = strict
         self.budget = held_budget()
@@ -67,23 +69,22 @@ class Relay:
         self.pull_bytes = Budget(limits.PROCESS_PULL_BYTES, limits.PULL_SHARE_BYTES)
         self.request_bytes = Budget(limits.PROCESS_REQUEST_BYTES, limits.REQUEST_SHARE_BYTES)
         self.turns = Turns()
+        self.resets = SharedResets()
         self.connections: set[Pair] = set()
         self.calls: dict[bytes, int] = {}
         self.accepted = 0
         self.observer: Observer | None = None  # of connections that come from now on
-        self._route = route
         self._starving: asyncio.TimerHandle | None = None
 
     def accept(self) -> asyncio.Protocol:
         """The protocol of a new client connection (a factory for `create_unix_server`)."""
         return Pair(self).client
 
-    def route(self, path: bytes) -> Route:
-        """Count a call, and say what becomes of it."""
+    def count(self, path: bytes) -> None:
+        """Count a call by its method."""
         calls = self.calls
         if path in calls or len(calls) < limits.COUNTED_METHODS:
             calls[path] = calls.get(path, 0) + 1
-        return self._route(path)
 
     def watch_starving(self) -> None:
         """Look after connections that lack memory for their requests, until none does."""

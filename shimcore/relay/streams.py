@@ -39,6 +39,7 @@ from shimcore.relay.messages import (
     whole_length,
 )
 from shimcore.relay.opened import OpenedStream, Phase
+from shimcore.relay.resets import Resets
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import Scanner
 
@@ -63,10 +64,12 @@ class ConnectionState:
         route: Callable[[bytes], Route],
         budget: Budget,
         strict: Callable[[], bool],
+        count: Callable[[bytes], None],
     ) -> None:
         self.to_client = to_client
         self.to_upstream = to_upstream
         self.route = route
+        self.count = count  # is told of every call
         self.strict = strict  # whether there are calls that must not go on unread
         self.requests = Flow(to_upstream, to_client)
         self.replies = Flow(to_client, to_upstream)
@@ -76,6 +79,7 @@ class ConnectionState:
         self.opened: dict[int, OpenedStream] = {}
         self.refused: OrderedDict[int, None] = OrderedDict()
         self.events: list[Event] = []
+        self.resets = Resets()
         self.watched = False  # every call's beginning and end becomes an event
         self.last_stream = 0  # the newest stream that the client has opened
         self.lost = False  # a header table is lost: nothing is opened any more

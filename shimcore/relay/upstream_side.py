@@ -183,6 +183,7 @@ class UpstreamSide(Direction):
         opened = state.opened.get(stream)
         if opened is not None and opened.answering:
             return
+        state.resets.finished()
         state.ended(stream, status)
         if opened is not None and opened.phase is not Phase.SWALLOWED:
             state.finish(opened, status, text)

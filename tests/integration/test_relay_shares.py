@@ -23,8 +23,10 @@ from tests.support.serving import ServeProcess, serving
 ROOT = Path(__file__).parents[2]
 CONNECTIONS = 44
 WATCHED_S = 3.0
-# On an idle machine the 99th percentile is under 50 ms; before there were turns it was seconds.
-LATEST_S = 0.5
+# The 99th percentile, beyond what it is by the same measure on the same machine without an attack.
+# Before there were turns it was seconds.
+LATER_S = 0.05
+TIMES = 10
 MEMORY_MIB = 128.0
 IMAGE = cri_pb2.ImageSpec(image="hub.invalid/asked:1")
 STATUS = cri_pb2.ImageStatusRequest(image=IMAGE).SerializeToString()
@@ -80,10 +82,22 @@ async def answers(call: Unary, request: bytes) -> float:
     return time.perf_counter() - began
 
 
-# The runtime itself has to bear resets and long blocks; what it is in tests is slower than that.
-@pytest.mark.parametrize(
-    "attack", [name for name in attacks.ATTACKS if name not in attacks.HARD_ON_THE_RUNTIME]
-)
+async def watched(
+    shim: ServeProcess, version: Unary, status: Unary, watched_s: float = WATCHED_S
+) -> tuple[float, float]:
+    """The 99th percentile of Version in seconds, and the shim's memory at its highest in MiB."""
+    seconds = []
+    highest = 0.0
+    end = time.monotonic() + watched_s
+    while time.monotonic() < end:
+        seconds.append(await answers(version, b""))
+        await answers(status, STATUS)
+        highest = max(highest, rss_mib(shim))
+        await asyncio.sleep(0.005)
+    return sorted(seconds)[int(len(seconds) * 0.99)], highest
+
+
+@pytest.mark.parametrize("attack", attacks.ATTACKS)
 async def test_another_client_is_served_as_if_there_were_no_attack(
     attack: str, tmp_path: Path
 ) -> None:
@@ -95,18 +109,13 @@ async def test_another_client_is_served_as_if_there_were_no_attack(
         version: Unary = channel.unary_unary(VERSION)
         status: Unary = channel.unary_unary(IMAGES + "ImageStatus")
         await answers(version, b"")
+        usual_s, _ = await watched(shim, version, status, 1.0)
         with process("tests.support.attacks", attack, shim.socket, str(CONNECTIONS)) as attacker:
             assert attacker.stdout is not None
             assert await asyncio.to_thread(attacker.stdout.readline)
-            seconds = []
-            highest = 0.0
-            end = time.monotonic() + WATCHED_S
-            while time.monotonic() < end:
-                seconds.append(await answers(version, b""))
-                await answers(status, STATUS)
-                highest = max(highest, rss_mib(shim))
-                await asyncio.sleep(0.005)
-        assert sorted(seconds)[int(len(seconds) * 0.99)] < LATEST_S
+            latest_s, highest = await watched(shim, version, status)
+        print(f"{attack}: p99 {usual_s * 1000:.1f} ms, attacked {latest_s * 1000:.1f} ms")
+        assert latest_s < TIMES * usual_s + LATER_S
         assert highest < MEMORY_MIB
 
 
