@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime
 
+from shimcore.config.files import read_file
 from shimcore.errors import RegistryError
 from shimcore.registry.answers import TlsReport
 from shimcore.registry.errors import one_line
@@ -24,11 +25,13 @@ def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLC
         context.verify_mode = ssl.CERT_NONE
     if ca_file:
         try:
-            context.load_verify_locations(cafile=ca_file)
-        except ssl.SSLError as error:
+            # Bundles have comments in any encoding.
+            pem = read_file(ca_file)[0].decode("ascii", "ignore")
+            context.load_verify_locations(cadata=pem)
+        except (ssl.SSLError, ValueError) as error:
             raise RegistryError(registry, f"caFile {ca_file} holds no PEM certificates") from error
         except OSError as error:
-            raise RegistryError(registry, f"caFile {ca_file}: {error.strerror}") from error
+            raise RegistryError(registry, f"caFile {ca_file}: {error.strerror or error}") from error
     return context
 
 
