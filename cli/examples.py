@@ -38,6 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "pull": (
         "image-cri-shim pull nginx redis:7",
         "image-cri-shim pull --list images.txt --jobs 5",
+        "image-cri-shim pull --list images.txt --jitter 20m",
     ),
     "config": (
         "image-cri-shim config show",

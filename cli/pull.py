@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from shimcore.client.pull import Step
 
 JOBS = 3
+JITTER_LIMIT_S = 86_400.0
 STDIN = "-"
 
 OnStep = Callable[["Step"], None]
@@ -49,6 +52,14 @@ def pull(
             "-j", "--jobs", min=1, max=64, metavar="N", help="How many to pull at a time."
         ),
     ] = JOBS,
+    jitter: Annotated[
+        str,
+        typer.Option(
+            "--jitter",
+            metavar="DURATION",
+            help="Wait first, at random up to this long (10m): many nodes spread their pulls.",
+        ),
+    ] = "0s",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Pull images through the running shim, so that they are there before their pods.
@@ -60,10 +71,14 @@ def pull(
 
     if not images and not lists:
         raise typer.BadParameter("name an image, or a list with --list FILE")
+    wait_s = _jitter_s(jitter)
     with exits.reported(bad_config=exits.FAILED):
         names, faults = client.wanted(_named(images or (), lists or ()))
         for fault in faults:
             exits.say(fault.error)
+        if wait_s and names:
+            exits.say(f"waiting {wait_s:.0f} s (--jitter {jitter})")
+            time.sleep(wait_s)
         steps = faults + (_pulled(chosen_file(context, file), names, jobs, output) if names else [])
     failed = sum(bool(step.error) for step in steps)
     if output is not Output.TABLE:
@@ -71,6 +86,19 @@ def pull(
     elif len(steps) > 1:
         print(f"{len(steps) - failed} of {len(steps)} images pulled")
     raise typer.Exit(exits.FAILED if failed else exits.OK)
+
+
+def _jitter_s(text: str) -> float:
+    """Seconds to wait, at random up to a duration."""
+    from shimcore.config.durations import parse_duration  # noqa: PLC0415 - a fast --help
+
+    try:
+        limit_s = parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--jitter") from error
+    if not 0 <= limit_s <= JITTER_LIMIT_S:
+        raise typer.BadParameter("between 0s and 24h", param_hint="--jitter")
+    return random.uniform(0, limit_s)  # noqa: S311 - nothing hangs on its being guessed
 
 
 def _named(images: Iterable[str], lists: Iterable[str]) -> list[str]:

@@ -106,6 +106,9 @@ _image_cri_shim() {
         pull:-j | pull:--jobs)
             return
             ;;
+        pull:--jitter)
+            return
+            ;;
         pull:-o | pull:--output)
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
@@ -157,7 +160,7 @@ _image_cri_shim() {
         status) options="-f --file -o --output -w --watch -h --help" ;;
         history) options="-f --file -o --output --failed --image --pod -F --follow -h --help" ;;
         doctor) options="-f --file --pull -o --output -h --help" ;;
-        pull) options="-f --file -l --list -j --jobs -o --output -h --help" ;;
+        pull) options="-f --file -l --list -j --jobs --jitter -o --output -h --help" ;;
         install-service) options="-f --file --now --wire-kubelet --wire-runtime --dry-run --root --command --force -h --help" ;;
         uninstall-service) options="-f --file --purge --dry-run --root --force -h --help" ;;
         demo) options="-h --help" ;;

@@ -40,6 +40,7 @@ complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve che
 complete -c image-cri-shim -n '__fish_seen_subcommand_from pull' -s f -l file -r -F -d 'Configuration file (default /etc/image-cri-shim.yaml)'
 complete -c image-cri-shim -n '__fish_seen_subcommand_from pull' -s l -l list -r -F -d 'Pull what FILE lists: an image a line, # for comments; - is standard input'
 complete -c image-cri-shim -n '__fish_seen_subcommand_from pull' -s j -l jobs -x -d 'How many to pull at a time'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from pull' -l jitter -x -d 'Wait first, at random up to this long (10m): many nodes spread their pulls'
 complete -c image-cri-shim -n '__fish_seen_subcommand_from pull' -s o -l output -x -a 'table json yaml' -d 'How to print the result'
 complete -c image-cri-shim -n '__fish_seen_subcommand_from pull' -s h -l help -d 'Show help and exit'
 complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry status history doctor pull install-service uninstall-service demo completions help version config' -a install-service -d 'Install and enable the systemd service, and with --wire-kubelet put it to use'

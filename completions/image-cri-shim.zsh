@@ -85,6 +85,7 @@ _image_cri_shim() {
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
                         '(-l --list)'{-l,--list}'[Pull what FILE lists\: an image a line, # for comments; - is standard input]:file:_files' \
                         '(-j --jobs)'{-j,--jobs}'[How many to pull at a time]:value:' \
+                        --jitter'[Wait first, at random up to this long (10m)\: many nodes spread their pulls]:value:' \
                         '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'

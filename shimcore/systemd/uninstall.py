@@ -25,6 +25,8 @@ STATE_FILES = (
     "/var/lib/image-cri-shim/pulls.journal",
 )
 
+_LISTENS = "ListenStream="
+
 
 @dataclass(slots=True)
 class Removal:
@@ -88,7 +90,7 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
     root, known = removal.root, removal.record
     if known is None:
         return
-    wired = removal.wiring
+    wired, locks = removal.wiring, _locks(root)
     yield from _apply(root, wired)
     if control is not None and wired:
         control.run("daemon-reload")
@@ -101,7 +103,7 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
     yield from _apply(root, [change for change in removal.changes if not change.wiring])
     if control is not None:
         yield from reread(control, removal.for_runtime, now=True)
-    for path in (BYPASS_LINK, FAILURES, *STATE_FILES):
+    for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *locks):
         write(root, path, None)
     known.forget(root)
     if control is not None:
@@ -109,6 +111,14 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
         if known.was_active and unit_path(root, UNITS, SERVICE):
             control.run("start", SERVICE)
             yield f"{SERVICE} of before runs again"
+
+
+def _locks(root: Root) -> list[str]:
+    """The lock files of the service's sockets, which stay when it ends."""
+    unit = unit_path(root, UNITS, SOCKET)
+    text = (root.text(unit) if unit else None) or ""
+    sockets = [line.removeprefix(_LISTENS) for line in text.splitlines() if _LISTENS in line]
+    return [f"{socket}{end}.lock" for socket in sockets for end in ("", ".admin")]
 
 
 def _apply(root: Root, changes: list[Change]) -> Iterator[str]:

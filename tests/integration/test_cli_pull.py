@@ -92,6 +92,26 @@ async def test_images_and_lists(node: Node, tmp_path: Path) -> None:
     assert node.asked() == ["library/nginx:latest", "library/redis:latest", "library/web:latest"]
 
 
+@pytest.mark.parametrize("jitter", ["0.2s", "200ms"])
+async def test_a_wait_at_random(node: Node, jitter: str) -> None:
+    """It is said, and the images are pulled after it."""
+    ran = await node.pull("nginx", "--jitter", jitter)
+    assert (ran.status, ran.error_lines) == (
+        0,
+        [f"image-cri-shim: waiting 0 s (--jitter {jitter})"],
+    )
+    assert node.asked() == ["library/nginx:latest"]
+
+
+@pytest.mark.parametrize("jitter", ["10", "-1s", "25h", "soon"])
+async def test_a_wait_that_cannot_be(node: Node, jitter: str) -> None:
+    """Nothing is pulled; the option is named."""
+    ran = await node.pull("nginx", "--jitter", jitter)
+    assert ran.status == 2
+    assert "--jitter" in ran.err
+    assert node.asked() == []
+
+
 async def test_pulling_again_is_well(node: Node) -> None:
     """An image that is there already is pulled, too."""
     for _ in range(2):

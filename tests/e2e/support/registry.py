@@ -14,7 +14,7 @@ from .process import Process, free_port, tcp_answers
 
 
 class Registry(Process):
-    """One registry on a port of `ip` that stays its own over stop and start.
+    """One registry on a port of `ip`, its own unless it is given, over stop and start.
 
     With a `name`, that is what it is called; only who is told the name's address can use it.
     """
@@ -28,6 +28,7 @@ class Registry(Process):
         tokens: TokenServer | None = None,
         ip: str = "127.0.0.1",
         name: str = "",
+        port: int = 0,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -35,8 +36,9 @@ class Registry(Process):
         self.certificate = certificate
         self.tokens = tokens
         self.ip = ip
-        self.port = free_port(ip)
-        self.host = f"{name or ip}:{self.port}"
+        self.port = port or free_port(ip)
+        default = self.port == (443 if certificate else 80)
+        self.host = (name or ip) if default else f"{name or ip}:{self.port}"
         self.scheme = "https" if certificate else "http"
         self.address = f"{self.scheme}://{self.host}"
         config = directory / "config.json"  # JSON is YAML

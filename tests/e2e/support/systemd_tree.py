@@ -20,9 +20,9 @@ from pathlib import Path
 
 from .process import Process, wait_for
 
-BASE = Path(".cache/systemd-tree/bookworm-1").absolute()
+BASE = Path(".cache/systemd-tree/bookworm-2").absolute()
 DOWNLOADS = BASE.parent / "downloads"
-PACKAGES = "systemd,systemd-sysv,python3,procps"
+PACKAGES = "systemd,systemd-sysv,python3,python3-venv,procps"
 MIRROR = "http://deb.debian.org/debian"
 COMPONENTS = ("debootstrap", "unshare", "nsenter", "setpriv")
 PROJECT = Path(__file__).parents[3]

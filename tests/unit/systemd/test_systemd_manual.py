@@ -30,7 +30,7 @@ HUB = "sealos.hub:5000"
     [
         ("version = 2\n" + V2, Release.V1),
         ("version = 2\n" + V2, Release.V2),
-        ("version = 3\n" + V3, Release.V2),
+        (V3, Release.V2),
     ],
 )
 def test_containerd_by_hand(tmp_path: Path, config: str, release: Release) -> None:

@@ -1,0 +1,128 @@
+"""A node with a stock containerd, the project installed by the README, and two registries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import refuse
+from tests.e2e.support import images, stock_node, systemd_tree
+from tests.e2e.support.authority import issue_certificate
+from tests.e2e.support.containerd import RELEASES, Release
+from tests.e2e.support.kubeadm_layout import FILES, KUBELET
+from tests.e2e.support.network import Link
+from tests.e2e.support.registry import Registry
+from tests.e2e.support.steps import Step, steps
+from tests.e2e.support.stock_node import PAUSES, StockNode
+from tests.e2e.support.systemd_tree import snapshot
+
+README = ("README.md", "From nothing to a wired kubelet in five minutes")
+LOGIN = "admin:passw0rd"
+PLACES = ("/etc", "/usr/local", "/usr/lib/systemd", "/var/lib/kubelet")
+
+
+@pytest.fixture(scope="session", params=RELEASES, ids=[each.name for each in RELEASES])
+def stock(request: pytest.FixtureRequest) -> Release:
+    """The containerd of the node."""
+    release: Release = request.param
+    if missing := [*systemd_tree.missing(), *stock_node.missing(release)]:
+        refuse("needs " + ", ".join(missing))
+    return release
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In place of PyPI."""
+    return stock_node.wheels(tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture(scope="session")
+def link() -> Iterator[Link]:
+    """The address of the registries, which is no loopback address to the nodes."""
+    made = Link()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def stocked_hub(link: Link, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Plain http, with the login and under the name and port that the README has."""
+    hub = Registry(
+        tmp_path_factory.mktemp("hub"),
+        login=LOGIN,
+        ip=link.ip,
+        name=stock_node.HUB,
+        port=stock_node.HUB_PORT,
+    )
+    hub.serve()
+    hub.push(images.busybox("nginx"), "library/nginx", "latest")
+    for pause in PAUSES.values():
+        hub.push(images.pause(), "pause", pause)
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(scope="session")
+def harbor(link: Link, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """https, by an authority that no system knows; as docs/install.md has it."""
+    folder = tmp_path_factory.mktemp("harbor")
+    registry = Registry(
+        folder,
+        certificate=issue_certificate(folder / "pki", ip=link.ip, name=stock_node.HARBOR),
+        ip=link.ip,
+        name=stock_node.HARBOR,
+        port=stock_node.HARBOR_PORT,
+    )
+    registry.serve()
+    registry.push(images.busybox("app"), "team/app", "1")
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture(scope="session")
+def readme() -> list[Step]:
+    """The README's steps after the first, which the node has behind it."""
+    return steps(*README)[1:]
+
+
+@pytest.fixture(scope="session")
+def booted(
+    stock: Release, link: Link, wheelhouse: Path, stocked_hub: Registry, harbor: Registry
+) -> Iterator[StockNode]:
+    """The node: containerd as it comes, a kubelet as kubeadm leaves it, the README's first step."""
+    with stock_node.stock_node(stock, link, wheelhouse) as node:
+        node.add("/usr/local/bin/kubelet", KUBELET, 0o755)
+        for path, text in FILES.items():
+            if "crictl" not in path:
+                node.add(path, text)
+        node.systemctl("daemon-reload")
+        node.systemctl("enable", "--now", "kubelet.service")
+        assert harbor.certificate is not None
+        node.add("/etc/image-cri-shim/ca.pem", harbor.certificate.ca.read_text())
+        steps(*README)[0].carry_out(node)
+        yield node
+
+
+@pytest.fixture
+def node(booted: StockNode) -> Iterator[StockNode]:
+    """The same before every test: no unit, no configuration of the project's, no image."""
+    before = state(booted)
+    yield booted
+    booted.clear()
+    booted.sh("image-cri-shim uninstall-service --purge --force")
+    booted.place("/etc/image-cri-shim.yaml").unlink(missing_ok=True)
+    booted.wait_for_runtime()
+    assert state(booted) == before
+
+
+def state(node: StockNode) -> dict[str, object]:
+    """Every file with its mode and owner, what is enabled, and what runs."""
+    listed = ("systemctl list-unit-files --no-legend", "ls -1A /var/lib /run")
+    units = "systemctl list-units --no-legend --plain --type=service,socket --state=active"
+    commands = (*listed, units)
+    return {
+        **snapshot(node, PLACES),
+        **{line: node.sh(line).stdout.splitlines() for line in commands},
+    }

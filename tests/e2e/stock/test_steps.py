@@ -1,0 +1,109 @@
+"""The steps of the README and of docs/install.md, typed as they are written, end with a pod."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.stock.conftest import state
+from tests.e2e.support.process import wait_for
+from tests.e2e.support.steps import Step, steps
+from tests.e2e.support.stock_node import CONTAINERD, StockNode
+
+pytestmark = pytest.mark.e2e
+
+SERVICE = "image-cri-shim.service"
+BYPASS = "image-cri-shim-bypass.service"
+PYTHON = "/opt/image-cri-shim/bin/python3"
+APP = "harbor.example.com/team/app:1"
+HUB_HOSTS = "/etc/containerd/certs.d/sealos.hub:5000/hosts.toml"
+
+
+def type_all(node: StockNode, typed: list[Step]) -> None:
+    """Each step in its order; every command of theirs succeeds."""
+    for step in typed:
+        step.carry_out(node)
+
+
+def named(node: StockNode) -> str:
+    """The names of all images on the node, as its runtime shows them."""
+    return node.crictl("images", endpoint=CONTAINERD).stdout
+
+
+def test_from_the_readme_to_a_running_pod_and_back(node: StockNode, readme: list[Step]) -> None:
+    """A pod of the hub's image; another registry's beside it; both outlive the way back."""
+    file, *commands = readme
+    file.carry_out(node)
+    before = state(node)
+    type_all(node, commands)
+    first = node.start_pod("first", "nginx:latest")
+    assert "sealos.hub" not in named(node)
+
+    type_all(node, steps("docs/install.md", "Another registry"))
+    node.sh(f"crictl pull {APP}")
+    second = node.start_pod("second", APP)
+    assert node.running() == {first, second}
+
+    file.carry_out(node)  # without the other registry, as it was
+    node.sh("image-cri-shim uninstall-service")
+    assert node.running(CONTAINERD) == {first, second}
+    node.clear()
+    assert state(node) == before
+
+
+def test_containerd_by_hand(node: StockNode) -> None:
+    """With the files of the document the runtime itself pulls from both registries."""
+    try:
+        type_all(node, steps_for(node))
+        node.wait_for_runtime()
+        for image in ("sealos.hub:5000/library/nginx:latest", APP):
+            login = ["--creds", "admin:passw0rd"] if "sealos" in image else []
+            done = node.crictl("pull", *login, image, endpoint=CONTAINERD)
+            assert done.returncode == 0, done.stderr
+    finally:
+        node.sh("rm -r /etc/containerd/certs.d")
+        node.restore_containerd()
+
+
+def steps_for(node: StockNode) -> list[Step]:
+    """The document's steps, without the configuration of the other version of containerd."""
+    return [
+        step
+        for step in steps("docs/install.md", "containerd by hand")
+        if "config.toml" not in step.said or ("version = 3" in step.text) == (not node.has_config)
+    ]
+
+
+def test_pods_start_while_the_shim_cannot(node: StockNode, readme: list[Step]) -> None:
+    """Its interpreter is deleted: images that are there start past it, then through it."""
+    type_all(node, readme)
+    first = node.start_pod("first", "nginx:latest")
+    python = node.place(PYTHON)
+    gone = python.with_name("python3.gone")
+    python.rename(gone)
+    node.sh(f"systemctl kill --signal=KILL {SERVICE}")
+    wait_for("the bypass", lambda: node.shows(BYPASS, "ActiveState") == "active", 60)
+    second = node.start_pod("second", "nginx:latest")
+    assert node.running() == {first, second}
+    gone.rename(python)
+    node.sh(f"systemctl restart {SERVICE}")
+    wait_for("the shim", lambda: node.shows(SERVICE, "ActiveState") == "active", 60)
+    wait_for("no bypass", lambda: node.shows(BYPASS, "ActiveState") == "inactive", 10)
+    third = node.start_pod("third", "nginx:latest")
+    assert node.running() == {first, second, third}
+
+
+def test_the_mend_of_doctor_is_followed(node: StockNode, readme: list[Step]) -> None:
+    """Somebody's hosts.toml sends the runtime astray: what `doctor` says to write mends it."""
+    type_all(node, readme)
+    before = node.place(HUB_HOSTS).read_text()
+    node.add(HUB_HOSTS, '[host."https://sealos.hub:5000"]\n  capabilities = ["pull", "resolve"]\n')
+    found = {one["check"]: one for one in node.doctor()}
+    fault = found["containerd's way to sealos.hub:5000"]
+    assert fault["result"] == "FAIL"
+    where, _, text = fault["mend"].removeprefix("mend: ").partition(": ")
+    assert where == f"write into {HUB_HOSTS}"
+    node.add(HUB_HOSTS, text + "\n")
+    assert {one["check"] for one in node.doctor() if one["result"] == "FAIL"} == set()
+    node.crictl("rmi", "nginx:latest")
+    node.sh("crictl pull nginx:latest")
+    node.add(HUB_HOSTS, before)
