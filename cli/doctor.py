@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +47,11 @@ def doctor(
     with exits.reported(bad_config=exits.FAILED):
         found = _found(chosen_file(context, file), pull)
     value = [asdict(finding) for finding in found]
-    render.show(output, value, lambda: [_table(found)])
+    if output is Output.TABLE and not sys.stdout.isatty():
+        for finding in found:
+            print(_lines(finding))
+    else:
+        render.show(output, value, lambda: [_table(found)])
     failed = any(finding.result.value == "FAIL" for finding in found)
     raise typer.Exit(exits.FAILED if failed else exits.OK)
 
@@ -59,6 +64,13 @@ def _found(path: str, pull: str) -> list[Finding]:
         return await examine(await node_of(path), pull=pull)
 
     return answer_of(look(), f"pulling {pull}" if pull else "looking at the node")
+
+
+def _lines(finding: Finding) -> str:
+    """For a pipe: what begins with the result is one line, its mend stands below it."""
+    said = f"{finding.result.value}  {finding.check}: {render.printable(finding.detail)}"
+    mend = finding.mend.replace("\n", "\n      ")
+    return said + (f"\n      mend: {mend}" if mend else "")
 
 
 def _table(found: Sequence[Finding]) -> Table:

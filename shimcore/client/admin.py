@@ -125,7 +125,7 @@ def _details(place: Endpoint, answer: Any, facts: dict[str, Any], kubelet: Kubel
     if kubelet.way is Way.NOT_WIRED:
         detail.append(
             f"kubelet is NOT wired: it uses {kubelet.endpoint} and its pulls pass the shim by; "
-            "install-service --wire-kubelet --now mends it"
+            + (kubelet.detail or "install-service --wire-kubelet --now mends it")
         )
     return detail
 

@@ -113,13 +113,16 @@ def running_command_line(proc: Path = Path("/proc")) -> list[str] | None:
     return None if found is None else found[1]
 
 
-def running_process(proc: Path = Path("/proc")) -> tuple[int, list[str]] | None:
-    """The number and the command line of a running kubelet; None when none runs."""
+def running_process(
+    proc: Path = Path("/proc"), names: Sequence[str] = ("kubelet",)
+) -> tuple[int, list[str]] | None:
+    """The number and the command line of a running program with one of these names, or None."""
     for entry in proc.iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if words[0].rpartition("/")[2] == "kubelet":
+                # k3s writes itself a title, which is one word with blanks.
+                if words[0].rpartition("/")[2].partition(" ")[0] in names:
                     return int(entry.name), words[:-1]
     return None
 

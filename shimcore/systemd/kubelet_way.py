@@ -18,6 +18,9 @@ from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet
 from shimcore.systemd.root import Root
 from shimcore.systemd.yamltext import YamlTextError, get_keys
 
+_HOSTS = ("k3s", "k3s-server", "k3s-agent", "kubelite")
+"""Programs that have kubelet inside: those of k3s, and of MicroK8s."""
+
 DEFAULT_ENDPOINT = "unix:///run/containerd/containerd.sock"
 """Where kubelet goes when nothing tells it (KubeletConfiguration, containerRuntimeEndpoint)."""
 
@@ -47,7 +50,10 @@ class KubeletWay:
 
 def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> KubeletWay:
     """Where the kubelet of `root` goes; `proc` is looked in on the machine itself alone."""
-    process = _process(proc) if root.is_machine or proc != Path("/proc") else None
+    looks = root.is_machine or proc != Path("/proc")
+    process = _process(proc, "kubelet") if looks else None
+    if looks and process is None and (inside := _process(proc, *_HOSTS)) is not None:
+        return _inside(root, shim_socket, inside[1])
     try:
         found = kubelet.of_process(root, process[1]) if process else kubelet.find(root)
         named = _image_endpoint(root, found) or found.endpoint
@@ -77,9 +83,28 @@ def _real(root: Root, endpoint: str) -> str:
     return root.real(path)
 
 
-def _process(proc: Path) -> tuple[int, list[str]] | None:
+def _inside(root: Root, shim_socket: str, command: list[str]) -> KubeletWay:
+    """That of a program with kubelet inside: by its own flags, or its distribution's file."""
+    from shimcore.systemd.runtimes.distributions import (  # noqa: PLC0415 - on such nodes only
+        embedded_kubelet,
+    )
+
+    endpoint = f"unix://{shim_socket}"
+    if any(f"{IMAGE_FLAG.lstrip('-')}={endpoint}" in word for word in command):
+        return KubeletWay(Way.WIRED, endpoint, running=True)
+    found = embedded_kubelet(root, shim_socket)
+    name = command[0].rpartition("/")[2]
+    if found is None:
+        why = f"{name} has kubelet inside, and its distribution is not known"
+        return KubeletWay(Way.UNKNOWN, running=True, detail=why)
+    if found.wired:
+        return KubeletWay(Way.WIRED, endpoint, running=True)
+    return KubeletWay(Way.NOT_WIRED, f"the runtime of {name}", running=True, detail=found.advice)
+
+
+def _process(proc: Path, *names: str) -> tuple[int, list[str]] | None:
     try:
-        return kubelet.running_process(proc)
+        return kubelet.running_process(proc, names)
     except OSError:
         return None
 

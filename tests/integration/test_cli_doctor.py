@@ -45,7 +45,10 @@ async def test_a_failure_is_status_1(shim: ServeProcess) -> None:
     ran = await run("-f", str(shim.file), "doctor", "--pull", "127.0.0.1:9/none:v1")
     assert ran.status == 1
     (line,) = [line for line in ran.out.splitlines() if "pull 127.0.0.1:9/none:v1" in line]
-    assert line.startswith("FAIL")
+    assert line.startswith("FAIL  pull 127.0.0.1:9/none:v1: ")
+    after = ran.out.splitlines()[ran.out.splitlines().index(line) + 1]
+    assert after.startswith("      mend: ")
+    assert not any(line != line.rstrip() for line in ran.out.splitlines())
 
 
 async def test_without_a_shim_or_a_file(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ OTHER = "unix:///run/other.sock"
 CONFIG = "/var/lib/kubelet/config.yaml"
 
 
-def _process(folder: Path, *arguments: str, age_s: float = 0) -> Path:
+def _process(
+    folder: Path, *arguments: str, age_s: float = 0, program: str = "/usr/bin/kubelet"
+) -> Path:
     """A /proc with a kubelet that began so long ago."""
     proc = folder / "proc"
     (proc / "7").mkdir(parents=True)
-    words = "\0".join(("/usr/bin/kubelet", *arguments)) + "\0"
+    words = "\0".join((program, *arguments)) + "\0"
     (proc / "7/cmdline").write_text(words)
     ticks = int((1000 - age_s) * os.sysconf("SC_CLK_TCK"))
     (proc / "7/stat").write_text(f"7 (kubelet) S {'0 ' * 18}{ticks} 0\n")
@@ -82,3 +84,41 @@ def test_a_file_that_is_younger_than_the_process(tmp_path: Path, age_s: float, s
     proc = _process(tmp_path, f"--config={CONFIG}", age_s=age_s)
     found = kubelet_way(root, PATH, proc)
     assert (found.way, found.stale) == (Way.WIRED, stale)
+
+
+RANCHER = "/etc/rancher/k3s/config.yaml"
+MICROK8S = "/var/snap/microk8s/current/args/kubelet"
+
+
+@pytest.mark.parametrize(
+    ("program", "file", "text", "way"),
+    [
+        ("/usr/local/bin/k3s server", RANCHER, "", Way.NOT_WIRED),
+        ("/usr/local/bin/k3s agent", RANCHER, f"- image-service-endpoint={SHIM}\n", Way.WIRED),
+        ("k3s-agent", RANCHER, "token: x\n", Way.NOT_WIRED),
+        ("/snap/microk8s/1/kubelite", MICROK8S, "", Way.NOT_WIRED),
+        ("/snap/microk8s/1/kubelite", MICROK8S, f"--image-service-endpoint={SHIM}", Way.WIRED),
+        ("/usr/local/bin/k3s server", "/etc/other", "", Way.UNKNOWN),
+    ],
+)
+def test_a_program_with_kubelet_inside(
+    tmp_path: Path, program: str, file: str, text: str, way: Way
+) -> None:
+    """k3s and MicroK8s run no process called kubelet; what to set is said."""
+    files = {file: text}
+    if file == RANCHER:
+        files["/var/lib/rancher/k3s/x"] = ""
+    root = unpacked(tmp_path / "root", files)
+    found = kubelet_way(root, PATH, _process(tmp_path, program=program))
+    assert (found.way, found.running) == (way, True)
+    if way is Way.NOT_WIRED:
+        assert f"image-service-endpoint={SHIM}" in found.detail
+        assert file in found.detail
+
+
+def test_its_own_flag_is_enough(tmp_path: Path) -> None:
+    """k3s takes kubelet's arguments on its command line, too."""
+    root = unpacked(tmp_path / "root", {"/var/lib/rancher/k3s/x": ""})
+    flag = f"--kubelet-arg=image-service-endpoint={SHIM}"
+    proc = _process(tmp_path, "server", flag, program="/usr/local/bin/k3s")
+    assert kubelet_way(root, PATH, proc).way is Way.WIRED
