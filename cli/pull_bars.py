@@ -86,7 +86,7 @@ class PullBars:
                 name, total=None, state="pulling"
             )
         if step.registry or step.bytes:
-            state = render.amount(step.bytes, step.total_bytes)
+            state = render.so_far(step.bytes, step.total_bytes, step.layers, step.total_layers)
             source = f" from {step.registry}" if step.registry else ""
             self._progress.update(
                 bar,

@@ -99,6 +99,12 @@ def amount(done: int, total: int | None) -> str:
     return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB, {min(done / total, 1):.0%}"
 
 
+def so_far(done: int, total: int | None, layers: int, total_layers: int | None) -> str:
+    """`3 of 5 layers, 12.3 of 98.0 MB, 12 %`; what is not known is left out."""
+    counted = f"{layers} of {total_layers} layers, " if total_layers else ""
+    return counted + amount(done, total)
+
+
 def printable(text: str) -> str:
     """`text` on one line, with what could steer a terminal escaped; `-` for none."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -24,7 +24,9 @@ def pulls_table(pulls: Sequence[dict[str, Any]]) -> Table:
         (
             Cell(one["image"]),
             Cell(one["registry"] or "-"),
-            Cell(render.amount(one["bytes"], one["total_bytes"])),
+            Cell(
+                render.so_far(one["bytes"], one["total_bytes"], one["layers"], one["total_layers"])
+            ),
             Cell(ago(one["started_at"])),
         )
         for one in pulls

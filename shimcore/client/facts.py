@@ -77,6 +77,8 @@ def pull_facts(pull: Any) -> dict[str, Any]:
         "registry": pull.registry or None,
         "bytes": pull.bytes,
         "total_bytes": pull.total_bytes or None,
+        "layers": pull.layers,
+        "total_layers": pull.total_layers or None,
         "started_at": _time(pull.started_at),
     }
 

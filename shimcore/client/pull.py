@@ -39,8 +39,8 @@ class State(StrEnum):
 class Step:
     """News of one image; `reference` is what the runtime answered, `error` one line.
 
-    While it is being pulled: the host that it comes from, bytes that are there, and in all;
-    "" and 0 while that is not known.
+    While it is being pulled: the host that it comes from, bytes that are there, and in all, and
+    the same of layers; "" and 0 while that is not known.
     """
 
     image: str
@@ -51,6 +51,8 @@ class Step:
     registry: str = ""
     bytes: int = 0
     total_bytes: int = 0
+    layers: int = 0
+    total_layers: int = 0
 
     @property
     def ended(self) -> bool:
@@ -150,6 +152,8 @@ async def _follow(
                         registry=state.registry,
                         bytes=state.bytes,
                         total_bytes=state.total_bytes,
+                        layers=state.layers,
+                        total_layers=state.total_layers,
                     )
                     on_step(pulling[image])
     except ShimError:

@@ -41,7 +41,12 @@ def cache_state(generation: Generation) -> admin_pb2.CacheState:
 def pull_state(pull: PullState) -> admin_pb2.PullState:
     """A pull that is under way."""
     state = admin_pb2.PullState(
-        image=pull.image, registry=pull.registry, bytes=pull.bytes, total_bytes=pull.total
+        image=pull.image,
+        registry=pull.registry,
+        bytes=pull.bytes,
+        total_bytes=pull.total,
+        layers=pull.layers,
+        total_layers=pull.total_layers,
     )
     _set(state.started_at, pull.started_at)
     return state

@@ -72,6 +72,7 @@ class Progress:
         self._digest = digest
         self._started = time.time()
         self._sizes: dict[str, int] = {}  # of the blobs that the manifest names
+        self._layers: set[str] = set()
         self._manifests: set[str] = {digest} if digest else set()
         self._whole: dict[str, bool] = {}  # blob → whether it came with this pull
         self._offsets: dict[str, int] = {}
@@ -95,6 +96,11 @@ class Progress:
         """Bytes that came since the pull began."""
         whole = sum(self._sizes.get(digest, 0) for digest, new in self._whole.items() if new)
         return whole + sum(n for digest, n in self._offsets.items() if digest not in self._whole)
+
+    @property
+    def layers(self) -> tuple[int, int]:
+        """Layers that are on the node whole, and all of them; 0 while that is not known."""
+        return len(self._layers & self._whole.keys()), len(self._layers)
 
     @property
     def idle_s(self) -> float:
@@ -171,8 +177,10 @@ class Progress:
                 if digest not in self._manifests:
                     self._manifests.add(digest)
                     waiting.append(digest)
-            layers = _descriptors([tree.get("config"), *_list(tree.get("layers"))])
-            self._sizes |= dict(list(layers.items())[:BLOBS_LIMIT])
+            layers = _descriptors(tree.get("layers"))
+            blobs = _descriptors([tree.get("config")]) | layers
+            self._sizes |= dict(list(blobs.items())[:BLOBS_LIMIT])
+            self._layers |= layers.keys() & self._sizes.keys()
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

@@ -57,13 +57,16 @@ class Failed:
 @dataclass(frozen=True, slots=True)
 class PullState:
     """How far a pull is: the image's own name, the host that it is pulled from now ("": none, or
-    the original's), bytes on the node and in all (0: not known), and since when (1970)."""
+    the original's), bytes on the node and in all (0: not known), since when (1970), and layers
+    that are on the node whole, and in all (0: not known)."""
 
     image: str
     registry: str
     bytes: int
     total: int
     started_at: float
+    layers: int = 0
+    total_layers: int = 0
 
 
 class StalledError(Exception):
@@ -120,8 +123,11 @@ class Transaction:
     def state(self) -> PullState:
         """How far it is now."""
         host, progress = self.now or ("", None)
-        done = (progress.bytes, progress.total) if progress is not None else (0, 0)
-        return PullState(self.image, host, *done, self.started_at)
+        if progress is None:
+            return PullState(self.image, host, 0, 0, self.started_at)
+        return PullState(
+            self.image, host, progress.bytes, progress.total, self.started_at, *progress.layers
+        )
 
     def passed_over(self, host: str) -> tuple[Attempt, ...]:
         """The attempts at registries that would have come before `host` ("": the original's)."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17shimcore/pb/admin.proto\x12\x15imagecrishim.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rStatusRequest\"\xe9\x04\n\x0eStatusResponse\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x13\n\x0bshim_socket\x18\x02 \x01(\t\x12\x34\n\x07runtime\x18\x03 \x01(\x0b\x32#.imagecrishim.admin.v1.RuntimeState\x12\x32\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\x12\x30\n\x05\x63\x61\x63he\x18\x05 \x01(\x0b\x32!.imagecrishim.admin.v1.CacheState\x12\x38\n\nregistries\x18\x06 \x03(\x0b\x32$.imagecrishim.admin.v1.RegistryState\x12\r\n\x05\x63\x61lls\x18\x07 \x01(\x04\x12Q\n\x0f\x63\x61lls_by_method\x18\x08 \x03(\x0b\x32\x38.imagecrishim.admin.v1.StatusResponse.CallsByMethodEntry\x12\x14\n\x0cshim_version\x18\t \x01(\t\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x05pulls\x18\x0b \x03(\x0b\x32 .imagecrishim.admin.v1.PullState\x12\x10\n\x08starting\x18\x0c \x01(\t\x12:\n\x10last_failed_pull\x18\r \x01(\x0b\x32 .imagecrishim.admin.v1.ImageCall\x1a\x34\n\x12\x43\x61llsByMethodEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x95\x02\n\tImageCall\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x63\x61ll\x18\x03 \x01(\t\x12\r\n\x05image\x18\x04 \x01(\t\x12\x0b\n\x03pod\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x11\n\tgrpc_code\x18\x07 \x01(\r\x12\x10\n\x08registry\x18\x08 \x01(\t\x12\r\n\x05\x62ytes\x18\t \x01(\x04\x12\x0f\n\x07seconds\x18\n \x01(\x01\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x38\n\x08\x61ttempts\x18\x0c \x03(\x0b\x32&.imagecrishim.admin.v1.RegistryAttempt\"d\n\x0fRegistryAttempt\x12\x10\n\x08registry\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\"\x1f\n\x0eHistoryRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"\x81\x01\n\x0fHistoryResponse\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32 .imagecrishim.admin.v1.ImageCall\x12\x0c\n\x04last\x18\x02 \x01(\x04\x12/\n\x05pulls\x18\x03 \x03(\x0b\x32 .imagecrishim.admin.v1.PullState\"\x80\x01\n\tPullState\x12\r\n\x05image\x18\x01 \x01(\t\x12\x10\n\x08registry\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0e\n\x0cPullsRequest\"@\n\rPullsResponse\x12/\n\x05pulls\x18\x01 \x03(\x0b\x32 .imagecrishim.admin.v1.PullState\"q\n\x0cRuntimeState\x12\x0e\n\x06socket\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\xcc\x01\n\x0b\x43onfigState\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12-\n\tloaded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12:\n\nkubernetes\x18\x06 \x01(\x0b\x32&.imagecrishim.admin.v1.KubernetesState\x12\x15\n\runused_logins\x18\x07 \x03(\t\"\x97\x01\n\x0fKubernetesState\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12+\n\x07kept_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\nCacheState\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\x12\x0c\n\x04hits\x18\x02 \x01(\x04\x12\x0e\n\x06misses\x18\x03 \x01(\x04\"\xa2\x01\n\rRegistryState\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06usable\x18\x03 \x01(\x08\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nretry_in_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x06 \x01(\tB\r\n\x0b_retry_in_s\"\x0f\n\rReloadRequest\"U\n\x0eReloadResponse\x12\x32\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\x13\n\x11ShowConfigRequest\"\x8a\x01\n\x12ShowConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x32\n\x06values\x18\x02 \x03(\x0b\x32\".imagecrishim.admin.v1.ConfigValue\x12\x32\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\"9\n\x0b\x43onfigValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06origin\x18\x03 \x01(\t2\xc6\x03\n\x05\x41\x64min\x12U\n\x06Status\x12$.imagecrishim.admin.v1.StatusRequest\x1a%.imagecrishim.admin.v1.StatusResponse\x12U\n\x06Reload\x12$.imagecrishim.admin.v1.ReloadRequest\x1a%.imagecrishim.admin.v1.ReloadResponse\x12R\n\x05Pulls\x12#.imagecrishim.admin.v1.PullsRequest\x1a$.imagecrishim.admin.v1.PullsResponse\x12X\n\x07History\x12%.imagecrishim.admin.v1.HistoryRequest\x1a&.imagecrishim.admin.v1.HistoryResponse\x12\x61\n\nShowConfig\x12(.imagecrishim.admin.v1.ShowConfigRequest\x1a).imagecrishim.admin.v1.ShowConfigResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17shimcore/pb/admin.proto\x12\x15imagecrishim.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n\rStatusRequest\"\xe9\x04\n\x0eStatusResponse\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x13\n\x0bshim_socket\x18\x02 \x01(\t\x12\x34\n\x07runtime\x18\x03 \x01(\x0b\x32#.imagecrishim.admin.v1.RuntimeState\x12\x32\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\x12\x30\n\x05\x63\x61\x63he\x18\x05 \x01(\x0b\x32!.imagecrishim.admin.v1.CacheState\x12\x38\n\nregistries\x18\x06 \x03(\x0b\x32$.imagecrishim.admin.v1.RegistryState\x12\r\n\x05\x63\x61lls\x18\x07 \x01(\x04\x12Q\n\x0f\x63\x61lls_by_method\x18\x08 \x03(\x0b\x32\x38.imagecrishim.admin.v1.StatusResponse.CallsByMethodEntry\x12\x14\n\x0cshim_version\x18\t \x01(\t\x12.\n\nstarted_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x05pulls\x18\x0b \x03(\x0b\x32 .imagecrishim.admin.v1.PullState\x12\x10\n\x08starting\x18\x0c \x01(\t\x12:\n\x10last_failed_pull\x18\r \x01(\x0b\x32 .imagecrishim.admin.v1.ImageCall\x1a\x34\n\x12\x43\x61llsByMethodEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x95\x02\n\tImageCall\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x63\x61ll\x18\x03 \x01(\t\x12\r\n\x05image\x18\x04 \x01(\t\x12\x0b\n\x03pod\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x11\n\tgrpc_code\x18\x07 \x01(\r\x12\x10\n\x08registry\x18\x08 \x01(\t\x12\r\n\x05\x62ytes\x18\t \x01(\x04\x12\x0f\n\x07seconds\x18\n \x01(\x01\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x38\n\x08\x61ttempts\x18\x0c \x03(\x0b\x32&.imagecrishim.admin.v1.RegistryAttempt\"d\n\x0fRegistryAttempt\x12\x10\n\x08registry\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\"\x1f\n\x0eHistoryRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\"\x81\x01\n\x0fHistoryResponse\x12/\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32 .imagecrishim.admin.v1.ImageCall\x12\x0c\n\x04last\x18\x02 \x01(\x04\x12/\n\x05pulls\x18\x03 \x03(\x0b\x32 .imagecrishim.admin.v1.PullState\"\xa6\x01\n\tPullState\x12\r\n\x05image\x18\x01 \x01(\t\x12\x10\n\x08registry\x18\x02 \x01(\t\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06layers\x18\x06 \x01(\r\x12\x14\n\x0ctotal_layers\x18\x07 \x01(\r\"\x0e\n\x0cPullsRequest\"@\n\rPullsResponse\x12/\n\x05pulls\x18\x01 \x03(\x0b\x32 .imagecrishim.admin.v1.PullState\"q\n\x0cRuntimeState\x12\x0e\n\x06socket\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\xcc\x01\n\x0b\x43onfigState\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12-\n\tloaded_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12:\n\nkubernetes\x18\x06 \x01(\x0b\x32&.imagecrishim.admin.v1.KubernetesState\x12\x15\n\runused_logins\x18\x07 \x03(\t\"\x97\x01\n\x0fKubernetesState\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12+\n\x07kept_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\nCacheState\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x04\x12\x0c\n\x04hits\x18\x02 \x01(\x04\x12\x0e\n\x06misses\x18\x03 \x01(\x04\"\xa2\x01\n\rRegistryState\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0e\n\x06usable\x18\x03 \x01(\x08\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nretry_in_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x06 \x01(\tB\r\n\x0b_retry_in_s\"\x0f\n\rReloadRequest\"U\n\x0eReloadResponse\x12\x32\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\x13\n\x11ShowConfigRequest\"\x8a\x01\n\x12ShowConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x32\n\x06values\x18\x02 \x03(\x0b\x32\".imagecrishim.admin.v1.ConfigValue\x12\x32\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\".imagecrishim.admin.v1.ConfigState\"9\n\x0b\x43onfigValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06origin\x18\x03 \x01(\t2\xc6\x03\n\x05\x41\x64min\x12U\n\x06Status\x12$.imagecrishim.admin.v1.StatusRequest\x1a%.imagecrishim.admin.v1.StatusResponse\x12U\n\x06Reload\x12$.imagecrishim.admin.v1.ReloadRequest\x1a%.imagecrishim.admin.v1.ReloadResponse\x12R\n\x05Pulls\x12#.imagecrishim.admin.v1.PullsRequest\x1a$.imagecrishim.admin.v1.PullsResponse\x12X\n\x07History\x12%.imagecrishim.admin.v1.HistoryRequest\x1a&.imagecrishim.admin.v1.HistoryResponse\x12\x61\n\nShowConfig\x12(.imagecrishim.admin.v1.ShowConfigRequest\x1a).imagecrishim.admin.v1.ShowConfigResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,31 +49,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HISTORYRESPONSE']._serialized_start=1136
   _globals['_HISTORYRESPONSE']._serialized_end=1265
   _globals['_PULLSTATE']._serialized_start=1268
-  _globals['_PULLSTATE']._serialized_end=1396
-  _globals['_PULLSREQUEST']._serialized_start=1398
-  _globals['_PULLSREQUEST']._serialized_end=1412
-  _globals['_PULLSRESPONSE']._serialized_start=1414
-  _globals['_PULLSRESPONSE']._serialized_end=1478
-  _globals['_RUNTIMESTATE']._serialized_start=1480
-  _globals['_RUNTIMESTATE']._serialized_end=1593
-  _globals['_CONFIGSTATE']._serialized_start=1596
-  _globals['_CONFIGSTATE']._serialized_end=1800
-  _globals['_KUBERNETESSTATE']._serialized_start=1803
-  _globals['_KUBERNETESSTATE']._serialized_end=1954
-  _globals['_CACHESTATE']._serialized_start=1956
-  _globals['_CACHESTATE']._serialized_end=2015
-  _globals['_REGISTRYSTATE']._serialized_start=2018
-  _globals['_REGISTRYSTATE']._serialized_end=2180
-  _globals['_RELOADREQUEST']._serialized_start=2182
-  _globals['_RELOADREQUEST']._serialized_end=2197
-  _globals['_RELOADRESPONSE']._serialized_start=2199
-  _globals['_RELOADRESPONSE']._serialized_end=2284
-  _globals['_SHOWCONFIGREQUEST']._serialized_start=2286
-  _globals['_SHOWCONFIGREQUEST']._serialized_end=2305
-  _globals['_SHOWCONFIGRESPONSE']._serialized_start=2308
-  _globals['_SHOWCONFIGRESPONSE']._serialized_end=2446
-  _globals['_CONFIGVALUE']._serialized_start=2448
-  _globals['_CONFIGVALUE']._serialized_end=2505
-  _globals['_ADMIN']._serialized_start=2508
-  _globals['_ADMIN']._serialized_end=2962
+  _globals['_PULLSTATE']._serialized_end=1434
+  _globals['_PULLSREQUEST']._serialized_start=1436
+  _globals['_PULLSREQUEST']._serialized_end=1450
+  _globals['_PULLSRESPONSE']._serialized_start=1452
+  _globals['_PULLSRESPONSE']._serialized_end=1516
+  _globals['_RUNTIMESTATE']._serialized_start=1518
+  _globals['_RUNTIMESTATE']._serialized_end=1631
+  _globals['_CONFIGSTATE']._serialized_start=1634
+  _globals['_CONFIGSTATE']._serialized_end=1838
+  _globals['_KUBERNETESSTATE']._serialized_start=1841
+  _globals['_KUBERNETESSTATE']._serialized_end=1992
+  _globals['_CACHESTATE']._serialized_start=1994
+  _globals['_CACHESTATE']._serialized_end=2053
+  _globals['_REGISTRYSTATE']._serialized_start=2056
+  _globals['_REGISTRYSTATE']._serialized_end=2218
+  _globals['_RELOADREQUEST']._serialized_start=2220
+  _globals['_RELOADREQUEST']._serialized_end=2235
+  _globals['_RELOADRESPONSE']._serialized_start=2237
+  _globals['_RELOADRESPONSE']._serialized_end=2322
+  _globals['_SHOWCONFIGREQUEST']._serialized_start=2324
+  _globals['_SHOWCONFIGREQUEST']._serialized_end=2343
+  _globals['_SHOWCONFIGRESPONSE']._serialized_start=2346
+  _globals['_SHOWCONFIGRESPONSE']._serialized_end=2484
+  _globals['_CONFIGVALUE']._serialized_start=2486
+  _globals['_CONFIGVALUE']._serialized_end=2543
+  _globals['_ADMIN']._serialized_start=2546
+  _globals['_ADMIN']._serialized_end=3000
 # @@protoc_insertion_point(module_scope)

@@ -107,18 +107,22 @@ class HistoryResponse(_message.Message):
     def __init__(self, calls: _Optional[_Iterable[_Union[ImageCall, _Mapping]]] = ..., last: _Optional[int] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ...) -> None: ...
 
 class PullState(_message.Message):
-    __slots__ = ("image", "registry", "bytes", "total_bytes", "started_at")
+    __slots__ = ("image", "registry", "bytes", "total_bytes", "started_at", "layers", "total_layers")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     REGISTRY_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_LAYERS_FIELD_NUMBER: _ClassVar[int]
     image: str
     registry: str
     bytes: int
     total_bytes: int
     started_at: _timestamp_pb2.Timestamp
-    def __init__(self, image: _Optional[str] = ..., registry: _Optional[str] = ..., bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    layers: int
+    total_layers: int
+    def __init__(self, image: _Optional[str] = ..., registry: _Optional[str] = ..., bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., layers: _Optional[int] = ..., total_layers: _Optional[int] = ...) -> None: ...
 
 class PullsRequest(_message.Message):
     __slots__ = ()

@@ -137,13 +137,13 @@ def test_bars_end_as_lines() -> None:
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_bars_show_what_comes_from_where(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes, percent and registry, whole at every width; nothing is red while all is well."""
+    """Layers, bytes, percent and registry, whole at every width; nothing is red while all is well."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = _Terminal()
     step = Step(
-        "nginx:latest", State.PULLING, 0.0, "", "", "sealos.hub:5000", 12_300_000, 98_000_000
+        "nginx:latest", State.PULLING, 0.0, "", "", "sealos.hub:5000", 12_300_000, 98_000_000, 3, 5
     )
     with PullBars(1, terminal, lines=True) as on_step:
         on_step(step)
@@ -152,4 +152,4 @@ def test_bars_show_what_comes_from_where(columns: int, monkeypatch: pytest.Monke
     assert "98.0 MB" in text
     assert not re.search(r"\x1b\[[0-9;]*(?:38;2;249;38;114|38;5;197|\b31)m", text)
     words = set(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[━╸╺]", " ", text).split())
-    assert {"sealos.hub:5000", "nginx:latest", "12.3", "98.0", "13%"} <= words
+    assert {"sealos.hub:5000", "nginx:latest", "3", "5", "layers,", "12.3", "13%"} <= words

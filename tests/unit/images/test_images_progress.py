@@ -70,10 +70,12 @@ async def test_bytes_of_the_images_own_blobs(clock: Time) -> None:
     runtime.blobs = {CONFIG: Blob(100, 1.0)}
     await looked(progress, clock, 1)
     assert (progress.bytes, progress.total, progress.fetched) == (400, 1000, 300)
+    assert progress.layers == (0, 1)
     runtime.listed = []
     runtime.blobs[LAYER] = Blob(900, clock.time())
     await looked(progress, clock, 1)
     assert (progress.bytes, progress.total, progress.fetched) == (1000, 1000, 900)
+    assert progress.layers == (1, 1)
 
 
 async def test_a_transfer_that_stands_still(clock: Time) -> None:
