@@ -137,7 +137,7 @@ def test_bars_end_as_lines() -> None:
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_bars_show_what_comes_from_where(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Layers, bytes, percent and registry, whole at every width; nothing is red while all is well."""
+    """Layers, bytes and registry, whole at every width; nothing is red while all is well."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
