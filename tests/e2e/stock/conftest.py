@@ -114,15 +114,20 @@ def node(booted: StockNode) -> Iterator[StockNode]:
     booted.sh("image-cri-shim uninstall-service --purge --force")
     booted.place("/etc/image-cri-shim.yaml").unlink(missing_ok=True)
     booted.wait_for_runtime()
-    assert state(booted) == before
+    assert differing(state(booted), before) == set()
 
 
 def state(node: StockNode) -> dict[str, object]:
     """Every file with its mode and owner, what is enabled, and what runs."""
-    listed = ("systemctl list-unit-files --no-legend", "ls -1A /var/lib /run")
-    units = "systemctl list-units --no-legend --plain --type=service,socket --state=active"
-    commands = (*listed, units)
-    return {
-        **snapshot(node, PLACES),
-        **{line: node.sh(line).stdout.splitlines() for line in commands},
-    }
+    commands = (
+        r"find /run /var/lib -maxdepth 1 -printf '%p %M %u %g\n'",
+        "systemctl list-unit-files --no-legend",
+        "systemctl list-units --no-legend --plain --type=service,socket --state=active",
+    )
+    lines = {each: line for line in commands for each in node.sh(line).stdout.splitlines()}
+    return {**snapshot(node, PLACES), **lines}
+
+
+def differing(after: dict[str, object], before: dict[str, object]) -> set[str]:
+    """What has come, gone or changed: short enough to be read where a test fails."""
+    return {each for each in after.keys() | before.keys() if after.get(each) != before.get(each)}

@@ -21,8 +21,8 @@ from tests.support.tls import PrivateCA
 from tests.unit.systemd.machines import unpacked
 
 MANUAL = (Path(__file__).parents[3] / "docs" / "install.md").read_text()
-HTTP, HTTPS, V2, V3 = re.findall(r"```toml\n(.*?)```", MANUAL, re.DOTALL)
-HUB = "sealos.hub:5000"
+HTTP, HTTPS, V2, WHOLE = re.findall(r"```toml\n(.*?)```", MANUAL, re.DOTALL)
+HUB, HARBOR = "sealos.hub:5000", "harbor.example.com"
 
 
 @pytest.mark.parametrize(
@@ -30,18 +30,18 @@ HUB = "sealos.hub:5000"
     [
         ("version = 2\n" + V2, Release.V1),
         ("version = 2\n" + V2, Release.V2),
-        (V3, Release.V2),
+        (WHOLE, Release.V2),
     ],
 )
 def test_containerd_by_hand(tmp_path: Path, config: str, release: Release) -> None:
-    """Typed as they stand, the files lead to the hub."""
+    """Typed as they stand, the files lead to the registries."""
     ca = PrivateCA(tmp_path).ca_file.read_text()
-    for text, wanted in ((HTTP, Wanted("http", HUB)), (HTTPS, Wanted("https", HUB, ca))):
-        hosts = f"/etc/containerd/certs.d/{HUB}/hosts.toml"
+    for text, wanted in ((HTTP, Wanted("http", HUB)), (HTTPS, Wanted("https", HARBOR, ca))):
+        hosts = f"/etc/containerd/certs.d/{wanted.host}/hosts.toml"
         files = {DEFAULT_FILE: config, hosts: text, "/etc/image-cri-shim/ca.pem": ca}
         root = unpacked(tmp_path / wanted.scheme, files)
         settings = read_settings(root, DEFAULT_FILE, release)
-        assert judge(root, route(root, settings, HUB), wanted) is Verdict.FITS
+        assert judge(root, route(root, settings, wanted.host), wanted) is Verdict.FITS
 
 
 @pytest.mark.parametrize(
