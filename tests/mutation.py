@@ -40,7 +40,7 @@ def _m(name: str, file: str, old: str, new: str) -> Mutation:
     return Mutation(name, file, old, new)
 
 
-CLIENT, UPSTREAM, STREAMS = "client_side.py", "upstream_side.py", "streams.py"
+CLIENT, UPSTREAM, STREAMS = "client_to_upstream.py", "upstream_to_client.py", "streams.py"
 ANSWERS = "answers.py"
 
 MUTATIONS = (
@@ -257,14 +257,14 @@ MUTATIONS = (
     _m(
         "late header blocks are dropped, whatever they change",
         UPSTREAM,
-        "        if block is not None and (changed or not late):",
-        "        if block is not None and not late:",
+        "        if self._block_changed or not late:",
+        "        if not late:",
     ),
     _m(
         "late header blocks are forwarded, whatever they change",
         UPSTREAM,
-        "        if block is not None and (changed or not late):",
-        "        if block is not None:",
+        "        if self._block_changed or not late:",
+        "        if True:",
     ),
     _m(
         "late DATA reaches the client",
@@ -674,8 +674,8 @@ MUTATIONS = (
     _m(
         "own frames go out before the server's SETTINGS",
         "connection.py",
-        "Scanner(self._upstream_side.handlers(), locked=True)",
-        "Scanner(self._upstream_side.handlers())",
+        "Scanner(self._upstream_to_client.handlers(), locked=True)",
+        "Scanner(self._upstream_to_client.handlers())",
     ),
     _m(
         "header blocks overtake each other",

@@ -18,7 +18,7 @@ from shimcore.config.state import StateError
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
 from shimcore.errors import ConfigError, RuntimeUnavailableError
-from shimcore.relay.shell import Relay
+from shimcore.relay.server import Relay
 from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
 
 if TYPE_CHECKING:

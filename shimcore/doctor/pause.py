@@ -55,7 +55,11 @@ async def _sought(config: Config, image: Reference, name: str) -> Finding:
         said.append(f"{candidate.registry} {candidate.outcome}")
     why = f"{name} is not on the node, and no registry has it ({'; '.join(said) or 'none asked'})"
     hub = config.hub.host
-    mend = f"put it on the hub ({hub}/{image.path}), or set sandboxImage to one that it has"
+    tag = f":{image.tag}" if image.tag else ""
+    mend = (
+        f"put it on the hub ({hub}/{image.path}{tag}), or name one that it has in the runtime's "
+        "own configuration (containerd: sandbox_image, from 2.0 pinned_images.sandbox)"
+    )
     if resolution.outcome is Outcome.ABSENT and config.fallback is Fallback.DENY:
         return failed(CHECK, why, mend)
     return warned(CHECK, f"{why}; the runtime itself will ask {image.domain}", mend)

@@ -13,7 +13,7 @@ from shimcore.relay.limits import ANSWER_BYTES, ANSWERS_WAITING
 from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED, write_message
 from shimcore.relay.opened import OpenedStream
 from shimcore.relay.streams import GRPC_INTERNAL, GRPC_OK, ConnectionState
-from shimcore.relay.upstream_side import UpstreamSide
+from shimcore.relay.upstream_to_client import UpstreamToClient
 
 _TOO_MUCH = "image-cri-shim: the client does not take its answers"
 _ANSWERED = "image-cri-shim: the runtime answered a call that it had not got"
@@ -22,7 +22,7 @@ _ANSWERED = "image-cri-shim: the runtime answered a call that it had not got"
 class Answers:
     """The answers of one connection."""
 
-    def __init__(self, state: ConnectionState, side: UpstreamSide) -> None:
+    def __init__(self, state: ConnectionState, side: UpstreamToClient) -> None:
         self._state = state
         self._side = side
         self._waiting = 0

@@ -23,7 +23,7 @@ from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED
 from shimcore.relay.work import Worker
 
 if TYPE_CHECKING:
-    from shimcore.relay.shell import Observer, Relay
+    from shimcore.relay.server import Observer, Relay
 
 log = logging.getLogger("shimcore.relay")
 

@@ -13,7 +13,7 @@ from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.answers import Answers
 from shimcore.relay.budget import Budget
-from shimcore.relay.client_side import ClientSide
+from shimcore.relay.client_to_upstream import ClientToUpstream
 from shimcore.relay.events import Event
 from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
 from shimcore.relay.messages import write_message
@@ -23,7 +23,7 @@ from shimcore.relay.route import Route
 from shimcore.relay.scanner import ALL_FRAMES, Scanner
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import GRPC_UNAVAILABLE, ConnectionState
-from shimcore.relay.upstream_side import UpstreamSide
+from shimcore.relay.upstream_to_client import UpstreamToClient
 
 
 def held_budget() -> Budget:
@@ -53,10 +53,10 @@ class Connection:
         count: Callable[[bytes], None] | None = None,
     ) -> None:
         client, upstream = AnnouncedSettings(), AnnouncedSettings()
-        self._client_side = ClientSide(client, upstream)
-        self._upstream_side = UpstreamSide(upstream, client)
-        self._to_upstream = Scanner(self._client_side.handlers())
-        self._to_client = Scanner(self._upstream_side.handlers(), locked=True)
+        self._client_to_upstream = ClientToUpstream(client, upstream)
+        self._upstream_to_client = UpstreamToClient(upstream, client)
+        self._to_upstream = Scanner(self._client_to_upstream.handlers())
+        self._to_client = Scanner(self._upstream_to_client.handlers(), locked=True)
         self._state = ConnectionState(
             self._to_client,
             self._to_upstream,
@@ -65,11 +65,11 @@ class Connection:
             strict,
             count or _nobody,
         )
-        self._client_side.attach(self._state, self._upstream_side.decoder)
-        self._upstream_side.attach(self._state, self._client_side.decoder)
-        self._answers = Answers(self._state, self._upstream_side)
+        self._client_to_upstream.attach(self._state, self._upstream_to_client.decoder)
+        self._upstream_to_client.attach(self._state, self._client_to_upstream.decoder)
+        self._answers = Answers(self._state, self._upstream_to_client)
         self._state.refuse_call = self._answers.refuse
-        self._client_side.drop_answer = self._answers.drop
+        self._client_to_upstream.drop_answer = self._answers.drop
         self._preface_left = len(frames.PREFACE)
 
     # -- bytes in ----------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Connection:
 
     def regrant(self) -> None:
         """Try again to give credit that was withheld for want of memory."""
-        self._state.starved = False
+        self._state.memory_blocked = False
         self._state.grant(None)
         for opened in list(self._state.opened.values()):
             if opened.phase is Phase.GATHERING:
@@ -254,14 +254,14 @@ class Connection:
         return self._state.resets
 
     @property
-    def starved(self) -> bool:
+    def memory_blocked(self) -> bool:
         """Whether credit for held bytes was withheld for want of memory."""
-        return self._state.starved
+        return self._state.memory_blocked
 
     @property
-    def clogged(self) -> bool:
+    def backpressured(self) -> bool:
         """Whether the client is to be left unread until upstream has ended its frame."""
-        return self._to_client.clogged
+        return self._to_client.backpressured
 
     @property
     def held_bytes(self) -> int:

@@ -78,7 +78,7 @@ class Scanner:
         return not (self._left or self.in_block or self._locked or self._feeding)
 
     @property
-    def clogged(self) -> bool:
+    def backpressured(self) -> bool:
         """Whether so many frames of the relay's own wait that there should not be more."""
         return len(self._own) > OWN_FRAMES
 

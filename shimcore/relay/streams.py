@@ -83,7 +83,7 @@ class ConnectionState:
         self.watched = False  # every call's beginning and end becomes an event
         self.last_stream = 0  # the newest stream that the client has opened
         self.lost = False  # a header table is lost: nothing is opened any more
-        self.starved = False  # credit for held bytes was withheld for want of memory
+        self.memory_blocked = False  # credit for held bytes was withheld for want of memory
         self.account_held = Account(budget)  # of held bytes, and of those they inflate to
         self.packed: deque[OpenedStream] = deque()  # whole, compressed and not read yet
         self._inflation: Inflation | None = None  # of the first of them
@@ -283,7 +283,7 @@ class ConnectionState:
         self.account()
         if ledger.seen < GRANT_BELOW_BYTES and ledger.held > ledger.debt:
             if ledger.held > CONNECTION_HELD_BYTES or self.account_held.over:
-                self.starved = True
+                self.memory_blocked = True
                 return
             credit = ledger.held - ledger.debt
             ledger.grant(credit)

@@ -13,7 +13,7 @@ from shimcore.heldcall import Answer, Decision, HeldCall
 from shimcore.relay import frames
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
-from shimcore.relay.shell import Relay
+from shimcore.relay.server import Relay
 from tests.support import raw
 
 PULL = "/runtime.v1.ImageService/PullImage"

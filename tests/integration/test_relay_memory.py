@@ -18,7 +18,7 @@ from shimcore.relay import frames
 from shimcore.relay.events import Metadata
 from shimcore.relay.messages import write_message
 from shimcore.relay.route import Route
-from shimcore.relay.shell import Relay
+from shimcore.relay.server import Relay
 from tests.support import raw
 from tests.support.attacks import packed as packed_message
 from tests.support.attacks import pull_request

@@ -25,7 +25,7 @@ from tests.soak.runtime import ID_BYTES
 # The next call works this soon after a fault, and all that is under load a little later.
 NEXT_CALL_S = 10.0
 ALL_CALLS_S = 25.0
-# Connections that end may linger for ten seconds (relay/pair.py).
+# Connections that end may linger for ten seconds (relay/proxy_connection.py).
 BACK_S = 20.0
 SPARE_FILES = 32
 SPARE_MIB = 40.0

@@ -205,7 +205,7 @@ class Conversation:
         code = self.random.randint(1, 16)
         text = self.random.choice(["no", "100 % nö", "x" * 200])
         if not self.core.refuse(call.stream, code, text):
-            assert self.core._upstream_side.passing_block(call.stream), "refusal refused"
+            assert self.core._upstream_to_client.passing_block(call.stream), "refusal refused"
             return False
         call.decision = "refuse"
         wire = {"100 % nö": b"100 %25 n%C3%B6"}.get(text, text.encode())
@@ -219,7 +219,7 @@ class Conversation:
             content = self.random.randbytes(self.random.randint(10_000, 150_000))
         begun = self.core._state.opened[call.stream].answer
         if not self.core.answer(call.stream, content):
-            assert self.core._upstream_side.passing_block(call.stream), "answer refused"
+            assert self.core._upstream_to_client.passing_block(call.stream), "answer refused"
             return False
         call.decision = "answer"
         call.answer = write_message(content)

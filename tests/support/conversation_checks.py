@@ -93,7 +93,7 @@ def check(talk: Conversation) -> None:
     assert not core._answers._waiting
     assert not core.live
     assert not state.opened
-    assert not core.starved
+    assert not core.memory_blocked
     check_windows(talk)
     assert talk.client.outbound_flow_control_window - core.debt == (
         talk.server.inbound_flow_control_window

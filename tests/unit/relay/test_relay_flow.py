@@ -476,16 +476,16 @@ def fill(wire: Wire, stream: int, size: int) -> int:
     return sent
 
 
-def starved(wire: Wire) -> bool:
+def memory_blocked(wire: Wire) -> bool:
     """Whether credit is being withheld now."""
-    return wire.core.starved
+    return wire.core.memory_blocked
 
 
 def test_credit_stops_at_the_connections_limit() -> None:
     """Held bytes of one connection are bounded; the rest waits with the client."""
     wire = Wire()
     sent = sum(fill(wire, stream, MESSAGE_BYTES) for stream in (1, 3, 5))
-    assert wire.core.starved
+    assert wire.core.memory_blocked
     assert sent == wire.core.held_bytes
     assert CONNECTION_HELD_BYTES <= sent <= CONNECTION_HELD_BYTES + 2 * DEFAULT
 
@@ -495,18 +495,18 @@ def test_credit_stops_at_the_processs_limit_and_goes_on_with_regrant() -> None:
     budget = Budget(limit=100_000)
     first, second = Wire(budget=budget), Wire(budget=budget)
     assert fill(first, 1, 150_000) > 100_000
-    assert starved(first)
+    assert memory_blocked(first)
     assert fill(second, 1, 150_000) == DEFAULT
-    assert starved(second)
+    assert memory_blocked(second)
     assert budget.used == first.core.held_bytes + second.core.held_bytes
     second.to_client()
     second.core.regrant()
-    assert starved(second)
+    assert memory_blocked(second)
     assert not second.to_client()
     first.core.refuse(1, 8, "too much")
     assert budget.used == second.core.held_bytes
     second.core.regrant()
-    assert not starved(second)
+    assert not memory_blocked(second)
     sent = second.to_client()
     assert credit(sent, 0) == DEFAULT
     assert credit(sent, 1) > 0

@@ -230,11 +230,11 @@ def test_own_frames_that_cannot_go_say_so() -> None:
     core.from_upstream(started[:50])
     padded = frames.frame(frames.DATA, frames.PADDED, 1, b"\x03" + bytes(3))
     repeat(core, padded, 10)
-    seen = [core.clogged]
+    seen = [core.backpressured]
     repeat(core, padded, OWN_FRAMES)
-    seen.append(core.clogged)
+    seen.append(core.backpressured)
     core.from_upstream(started[50:])
-    seen.append(core.clogged)
+    seen.append(core.backpressured)
     assert seen == [False, True, False]
 
 

@@ -81,11 +81,11 @@ def test_acks_that_cannot_go_are_bounded() -> None:
     wire.upstream(frames.frame(frames.DATA, 0, 99, bytes(100))[:50])
     seen = []
     wire.client(PING * OWN_FRAMES)
-    seen.append(wire.core.clogged)
+    seen.append(wire.core.backpressured)
     wire.client(PING)
-    seen.append(wire.core.clogged)
+    seen.append(wire.core.backpressured)
     wire.upstream(bytes(59))
-    seen.append(wire.core.clogged)
+    seen.append(wire.core.backpressured)
     assert seen == [False, True, False]
 
 

@@ -25,7 +25,7 @@ from shimcore.relay.streams import GRPC_CANCELLED, ConnectionState
 _WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
 
 
-class ClientSide(Direction):
+class ClientToUpstream(Direction):
     """What the client sends, on its way to upstream."""
 
     def __init__(self, settings: AnnouncedSettings, reader_settings: AnnouncedSettings) -> None:

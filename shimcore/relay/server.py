@@ -11,7 +11,7 @@ from shimcore.relay import limits
 from shimcore.relay.budget import Budget
 from shimcore.relay.connection import held_budget
 from shimcore.relay.events import Metadata
-from shimcore.relay.pair import Pair
+from shimcore.relay.proxy_connection import ProxyConnection
 from shimcore.relay.resets import SharedResets
 from shimcore.relay.route import Route
 from shimcore.relay.turns import Turns
@@ -70,15 +70,15 @@ class Relay:
         self.request_bytes = Budget(limits.PROCESS_REQUEST_BYTES, limits.REQUEST_SHARE_BYTES)
         self.turns = Turns()
         self.resets = SharedResets()
-        self.connections: set[Pair] = set()
+        self.connections: set[ProxyConnection] = set()
         self.calls: dict[bytes, int] = {}
         self.accepted = 0
         self.observer: Observer | None = None  # of connections that come from now on
-        self._starving: asyncio.TimerHandle | None = None
+        self._blocked: asyncio.TimerHandle | None = None
 
     def accept(self) -> asyncio.Protocol:
         """The protocol of a new client connection (a factory for `create_unix_server`)."""
-        return Pair(self).client
+        return ProxyConnection(self).client
 
     def count(self, path: bytes) -> None:
         """Count a call by its method."""
@@ -86,15 +86,15 @@ class Relay:
         if path in calls or len(calls) < limits.COUNTED_METHODS:
             calls[path] = calls.get(path, 0) + 1
 
-    def watch_starving(self) -> None:
+    def watch_blocked(self) -> None:
         """Look after connections that lack memory for their requests, until none does."""
-        if self._starving is None:
-            self._starving = asyncio.get_running_loop().call_later(1.0, self._feed_starving)
+        if self._blocked is None:
+            self._blocked = asyncio.get_running_loop().call_later(1.0, self._feed_blocked)
 
-    def _feed_starving(self) -> None:
-        self._starving = None
-        for pair in list(self.connections):
-            pair.feed_starving()
+    def _feed_blocked(self) -> None:
+        self._blocked = None
+        for connection in list(self.connections):
+            connection.feed_blocked()
 
     async def drain(self, grace_s: float) -> None:
         """Let running calls end, `grace_s` seconds at most, then close every connection.
@@ -103,17 +103,17 @@ class Relay:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
-        for pair in list(self.connections):
-            pair.go_away()
+        for connection in list(self.connections):
+            connection.go_away()
         # A drain looks on from outside: calls do not pay for being watched.
-        while any(pair.working for pair in self.connections) and loop.time() < deadline:  # noqa: ASYNC110
+        while any(connection.working for connection in self.connections) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        for pair in list(self.connections):
-            pair.close()
+        for connection in list(self.connections):
+            connection.close()
         last = loop.time() + DRAIN_LINGER_S
         while self.connections and loop.time() < last:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        for pair in list(self.connections):
-            pair.abort()
-        if self._starving is not None:
-            self._starving.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+        if self._blocked is not None:
+            self._blocked.cancel()

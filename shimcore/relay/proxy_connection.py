@@ -33,12 +33,12 @@ from shimcore.relay.calls import TOO_MUCH, Calls
 from shimcore.relay.connection import Connection
 from shimcore.relay.limits import EARLY_BYTES, FREE_BYTES, FREE_FRAMES
 from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED
-from shimcore.relay.side import Side
+from shimcore.relay.peer_socket import PeerSocket
 from shimcore.relay.turns import Intake
 from shimcore.relay.unavailable import UnavailableServer
 
 if TYPE_CHECKING:
-    from shimcore.relay.shell import Relay
+    from shimcore.relay.server import Relay
 
 log = logging.getLogger("shimcore.relay")
 
@@ -47,17 +47,17 @@ LINGER_S = 10.0
 # Streams that end only when their client does; a drain does not wait for them.
 ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch")
 # How long an unfinished request may hold memory that others need.
-STARVED_S = 30.0
+BLOCKED_S = 30.0
 # Chunks that are copied into one write; past this a copy costs more than a system call.
 JOINED_BYTES = 16_384
 
 
-class Pair:
+class ProxyConnection:
     """A client connection and its own upstream connection."""
 
     def __init__(self, relay: Relay) -> None:
-        self.client = Side(self._client_bytes, self._client_eof, self._lost, self._pace)
-        self.upstream = Side(self._upstream_bytes, self._upstream_eof, self._lost, self._pace)
+        self.client = PeerSocket(self._client_bytes, self._client_eof, self._lost, self._pace)
+        self.upstream = PeerSocket(self._upstream_bytes, self._upstream_eof, self._lost, self._pace)
         self.client.on_made = self._client_made
         self._relay = relay
         self._core = Connection(relay.route, relay.budget, relay.strict, relay.count)
@@ -71,10 +71,10 @@ class Pair:
         self._open = False  # what the client sends can be taken now
         self._over = False
         self._answering = False  # the client causes answers and does not take them
-        self._clogged = False
+        self._backpressured = False
         self._paused: asyncio.TimerHandle | None = None  # until the client may give up calls
         self._slowed = False
-        self._starved_since: float | None = None
+        self._blocked_since: float | None = None
 
     # -- the two connections -----------------------------------------------------------
 
@@ -101,7 +101,7 @@ class Pair:
     @property
     def _client_may(self) -> bool:
         """Whether what comes from the client can be gone through now."""
-        waits = self.upstream.full or self._answering or self._clogged or self._core.inflating
+        waits = self.upstream.full or self._answering or self._backpressured or self._core.inflating
         return self._open and not waits and self._paused is None
 
     @property
@@ -245,13 +245,13 @@ class Pair:
             _write(self.client, core.take_to_client())
         if self._unavailable is not None:
             self._answer_unavailable(self._unavailable)
-        if core.clogged != self._clogged:
-            self._clogged = core.clogged
+        if core.backpressured != self._backpressured:
+            self._backpressured = core.backpressured
             self._pace()
         elif core.inflating and not self._asked:
             self._pace()
-        if core.starved:
-            self._relay.watch_starving()
+        if core.memory_blocked:
+            self._relay.watch_blocked()
         if core.resets.owed and self._paused is None:
             self._bear_resets()
         if self.upstream.eof and not self._from_upstream:
@@ -287,17 +287,17 @@ class Pair:
             self.client.write(frames.goaway(0, error.h2_code, str(error)))
         self.close()
 
-    def feed_starving(self) -> None:
+    def feed_blocked(self) -> None:
         """Give held-back credit, or after a while refuse what keeps memory from others."""
         core = self._core
-        if not core.starved or self._over:
-            self._starved_since = None
+        if not core.memory_blocked or self._over:
+            self._blocked_since = None
             return
         now = asyncio.get_running_loop().time()
-        if self._starved_since is None:
-            self._starved_since = now
+        if self._blocked_since is None:
+            self._blocked_since = now
         core.regrant()
-        if core.starved and now - self._starved_since > STARVED_S and not self._calls.busy:
+        if core.memory_blocked and now - self._blocked_since > BLOCKED_S and not self._calls.busy:
             for stream in core.gathering[:1]:
                 core.refuse(stream, GRPC_RESOURCE_EXHAUSTED, TOO_MUCH)
         self._pump()
@@ -398,7 +398,7 @@ class Pair:
         self.upstream.abort()
 
 
-def _write(side: Side, chunks: list[bytes]) -> None:
+def _write(side: PeerSocket, chunks: list[bytes]) -> None:
     """Send chunks with one system call where they are small, without a copy where not."""
     if len(chunks) > 1 and sum(map(len, chunks)) <= JOINED_BYTES:
         side.write(b"".join(chunks))

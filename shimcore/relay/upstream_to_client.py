@@ -20,7 +20,7 @@ from shimcore.relay.streams import (
 )
 
 
-class UpstreamSide(Direction):
+class UpstreamToClient(Direction):
     """What upstream sends, on its way to the client."""
 
     def __init__(self, settings: AnnouncedSettings, reader_settings: AnnouncedSettings) -> None:

@@ -1,4 +1,4 @@
-"""One socket of a pair: reading on demand, writing with pauses, half-close, the end."""
+"""One socket of a proxy connection: reading on demand, writing with pauses, half-close, the end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import cast
 
 
-class Side(asyncio.Protocol):
-    """One of the two sockets of a pair."""
+class PeerSocket(asyncio.Protocol):
+    """One of the two sockets of a proxy connection."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Side(asyncio.Protocol):
             self.transport.abort()
 
     def let_go(self) -> None:
-        """Hold nothing of the pair any more, which holds this."""
+        """Hold nothing of the connection any more, which holds this."""
         self.on_made = None
         self.data_received = _ignored  # type: ignore[method-assign]
         self._on_eof = self._on_lost = self._on_pace = _nothing
