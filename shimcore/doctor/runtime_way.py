@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING
 
 from shimcore.doctor.finding import Finding, failed, passed, warned
@@ -23,6 +22,8 @@ from shimcore.runtime.containerd import (
 )
 from shimcore.runtime.containerd.route import is_loopback
 from shimcore.runtime.peer import peer_of
+from shimcore.systemd.runtimes import crio, docker
+from shimcore.systemd.runtimes.registries import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from shimcore.systemd.root import Root
 
 CERTS = "/etc/containerd/certs.d"
-DOCKER_FILE = "/etc/docker/daemon.json"
 _RESTART = "then systemctl restart containerd (running pods stay)"
+_WIRE = "image-cri-shim install-service --wire-runtime --now"
+_WIRES = {"docker": docker.wire, "cri-o": crio.wire}
 
 
 async def look(node: Node) -> list[Finding]:
@@ -50,7 +52,7 @@ async def look(node: Node) -> list[Finding]:
     registries = node.config.registries
     if version.name == "containerd":
         return await asyncio.to_thread(_containerd, node.root, socket, version.version, registries)
-    return [_other(node.root, version.name, registry) for registry in registries]
+    return await asyncio.to_thread(_others, node.root, version.name, registries)
 
 
 def _containerd(
@@ -129,36 +131,25 @@ def _config_file(socket: str) -> str:
     return DEFAULT_FILE
 
 
-def _other(root: Root, runtime: str, registry: Registry) -> Finding:
-    """What is known of other runtimes: enough to say what to check."""
+def _others(root: Root, runtime: str, registries: Sequence[Registry]) -> list[Finding]:
+    return [other_way(root, runtime, registry) for registry in registries]
+
+
+def other_way(root: Root, runtime: str, registry: Registry) -> Finding:
+    """Whether docker or CRI-O is told what it needs; of other runtimes, what to check."""
     check = f"the runtime's way to {registry.host}"
-    wanted = Wanted(
-        registry.scheme, registry.host, registry.ca_file or "", registry.insecure_skip_verify
-    )
-    if not wanted.needs_entry or (is_loopback(registry.host) and registry.scheme == "http"):
-        return passed(check, f"{runtime} needs no setting for it")
-    if runtime == "docker":
-        if registry.host in _insecure_registries(root):
-            return passed(check, f"listed in insecure-registries of {DOCKER_FILE}")
-        mend = (
-            f'"insecure-registries": ["{registry.host}"] in {DOCKER_FILE}, then kill -HUP dockerd'
-        )
-        if registry.ca_file:
-            mend = f"cp {registry.ca_file} /etc/docker/certs.d/{registry.host}/ca.crt"
-        return warned(check, "docker may not reach it as the shim does", mend)
-    mend = (
-        f'[[registry]] location = "{registry.host}", insecure = true, in a file of '
-        "/etc/containers/registries.conf.d, then systemctl reload crio"
-    )
-    if registry.ca_file:
-        mend = f"cp {registry.ca_file} /etc/containers/certs.d/{registry.host}/ca.crt"
-    return warned(check, f"{runtime} may not reach it as the shim does", f"see that: {mend}")
-
-
-def _insecure_registries(root: Root) -> list[str]:
     try:
-        tree = json.loads(root.text(DOCKER_FILE) or "{}")
-    except (ShimError, ValueError):
-        return []
-    listed = tree.get("insecure-registries") if isinstance(tree, dict) else None
-    return [str(one) for one in listed] if isinstance(listed, list) else []
+        told = told_of(root, registry)
+        if not told.wanted.needs_entry or (is_loopback(registry.host) and told.is_http):
+            return passed(check, f"{runtime} needs no setting for it")
+        wire = _WIRES.get(runtime)
+        if wire is None:
+            why = f"{runtime} may not reach it as the shim does"
+            return warned(check, why, f"see that {runtime} reaches {registry.address}")
+        missing = [change.path for change in wire(root, [told], ())]
+    except ShimError as error:
+        return failed(check, str(error), "change that file so, then reload the runtime")
+    if not missing:
+        return passed(check, f"{runtime} is told of it")
+    why = f"{runtime} is not told of {registry.address}: its pulls fail"
+    return failed(check, why, f"{_WIRE} (it writes {', '.join(missing)})")

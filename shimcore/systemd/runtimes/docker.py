@@ -6,11 +6,14 @@ the authorities at each pull (docs.docker.com, dockerd: configuration reload).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
 from shimcore.systemd import unitfile
@@ -43,9 +46,8 @@ def wire(root: Root, told: Sequence[Told], ours: Collection[str]) -> list[Change
 def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[str]) -> None:
     text = root.text(DAEMON)
     listed = _listed(text)
-    missing = [host for host in hosts if host not in listed]
     flagged = _flagged(root)
-    missing = [host for host in missing if host not in flagged]
+    missing = [host for host in hosts if not _covered(host, [*listed, *flagged])]
     if not missing:
         return
     if flagged:  # dockerd does not start with the flag and the key
@@ -59,6 +61,19 @@ def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[s
     if edit is None:
         raise NotOursError(f"{DAEMON} cannot be changed", f'"{_KEY}": {json.dumps(missing)}\n')
     overlay.edit(DAEMON, edit, RELOAD)
+
+
+def _covered(host: str, listed: Sequence[str]) -> bool:
+    """Whether the host is listed, or its address lies in a network that is (dockerd's CIDR)."""
+    if host in listed:
+        return True
+    with contextlib.suppress(ValueError):
+        address = ip_address(urlsplit(f"//{host}").hostname or "")
+        for each in listed:
+            with contextlib.suppress(ValueError):
+                if "/" in each and address in ip_network(each, strict=False):
+                    return True
+    return False
 
 
 def _edits(text: str, hosts: Sequence[str]) -> Iterator[SpliceEdit]:

@@ -45,11 +45,12 @@ def to_tell(root: Root, config_file: str) -> list[Told]:
     outcome = attempt(config_file, kept=contents).outcome
     if isinstance(outcome, ConfigError):
         raise outcome
-    told = [_told(root, registry) for registry in outcome.registries]
+    told = [told_of(root, registry) for registry in outcome.registries]
     return [each for each in told if each.wanted.needs_entry and not is_loopback(each.host)]
 
 
-def _told(root: Root, registry: Registry) -> Told:
+def told_of(root: Root, registry: Registry) -> Told:
+    """What a runtime has to know of the registry. Raises ShimError."""
     https = registry.scheme == "https"
     ca_file = registry.ca_file or "" if https and not registry.insecure_skip_verify else ""
     ca = root.text(ca_file) or "" if ca_file else ""

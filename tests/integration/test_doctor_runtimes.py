@@ -1,0 +1,78 @@
+"""`doctor` before docker and CRI-O: whether they are told of a hub on plain http under a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimcore.doctor.finding import Finding, Result
+from shimcore.runtime.containerd import Wanted
+from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes import docker
+from shimcore.systemd.runtimes.registries import Told
+from tests.support.doctor import world
+
+WAY = "the runtime's way to sealos.hub:5000"
+DOCKER_FILE = "/etc/docker/daemon.json"
+CRIO_FILE = "/etc/containers/registries.conf.d/x.conf"
+INSECURE = '[[registry]]\nlocation = "sealos.hub:5000"\ninsecure = '
+
+
+async def way(place: Path, runtime: str, path: str, text: str) -> Finding:
+    """What doctor says of the runtime's way; the file is written unless its text is empty."""
+    async with world(place) as node:
+        node.name(runtime, "1.30.0")
+        node.keys["address"] = "http://sealos.hub:5000"
+        if text:
+            node.put(path, text)
+        found = await node.examined()
+    (one,) = [each for each in found if each.check == WAY]
+    return one
+
+
+@pytest.mark.parametrize(
+    ("runtime", "path", "text", "mend"),
+    [
+        ("docker", DOCKER_FILE, "", f"--wire-runtime --now (it writes {DOCKER_FILE})"),
+        ("docker", DOCKER_FILE, '{"insecure-registries": ["b"]}', "--wire-runtime"),
+        ("cri-o", CRIO_FILE, "", "--wire-runtime"),
+        ("cri-o", CRIO_FILE, f"{INSECURE}false\n", "change that file"),
+    ],
+)
+async def test_a_runtime_that_is_not_told_fails(
+    tmp_path: Path, runtime: str, path: str, text: str, mend: str
+) -> None:
+    """Its pulls would fail, which is no mere warning."""
+    found = await way(tmp_path, runtime, path, text)
+    assert found.result is Result.FAIL
+    assert mend in found.mend
+
+
+@pytest.mark.parametrize(
+    ("runtime", "path", "text"),
+    [
+        ("docker", DOCKER_FILE, '{"insecure-registries": ["sealos.hub:5000"]}'),
+        ("cri-o", CRIO_FILE, f"{INSECURE}true\n"),
+    ],
+)
+async def test_a_runtime_that_is_told_passes(
+    tmp_path: Path, runtime: str, path: str, text: str
+) -> None:
+    """The file that it needs is seen, whoever wrote it."""
+    assert (await way(tmp_path, runtime, path, text)).result is Result.PASS
+
+
+async def test_another_runtime_is_warned_of(tmp_path: Path) -> None:
+    """Nothing is known of its settings."""
+    assert (await way(tmp_path, "stand-in", CRIO_FILE, "")).result is Result.WARN
+
+
+@pytest.mark.parametrize(("host", "needed"), [("10.1.2.3:5000", False), ("10.2.2.3:5000", True)])
+def test_a_network_of_docker_covers_its_addresses(tmp_path: Path, host: str, needed: bool) -> None:
+    """dockerd takes networks in insecure-registries, too."""
+    file = tmp_path / DOCKER_FILE.lstrip("/")
+    file.parent.mkdir(parents=True)
+    file.write_text('{"insecure-registries": ["10.1.0.0/16"]}')
+    told = Told(Wanted("http", host, "", False), f"http://{host}")
+    assert bool(docker.wire(Root(tmp_path), [told], ())) is needed
