@@ -28,7 +28,6 @@ class StoreMethods:
             SERVICE + "Create": self.create,
             SERVICE + "Update": self.update,
             SERVICE + "Delete": self.delete,
-            SERVICE + "List": self.list,
         }
 
     async def get(self, message: bytes) -> bytes:
@@ -73,29 +72,11 @@ class StoreMethods:
         del self._table.records[record.name]
         return b""
 
-    async def list(self, message: bytes) -> bytes:
-        """ListImagesResponse; of containerd's filters it knows `name==…` and `target.digest==…`."""
-        filters = containerd_pb2.ListImagesRequest.FromString(message).filters
-        images = [
-            _image(record)
-            for record in self._table.records.values()
-            if not filters or any(_matches(record, each) for each in filters)
-        ]
-        return containerd_pb2.ListImagesResponse(images=images).SerializeToString()
-
     def _existing(self, name: str) -> ImageRecord:
         record = self._table.records.get(name)
         if record is None:
             raise StatusError(StatusCode.NOT_FOUND, f'image "{name}": not found')
         return record
-
-
-def _matches(record: ImageRecord, condition: str) -> bool:
-    field, equals, value = condition.partition("==")
-    known = {"name": record.name, "target.digest": record.target.digest}
-    if not equals or field not in known:
-        raise StatusError(StatusCode.INVALID_ARGUMENT, f"filter not known here: {condition}")
-    return known[field] == value.strip('"')
 
 
 def _image(record: ImageRecord) -> containerd_pb2.Image:

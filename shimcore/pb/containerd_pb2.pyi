@@ -94,18 +94,6 @@ class DeleteImageRequest(_message.Message):
     sync: bool
     def __init__(self, name: _Optional[str] = ..., sync: bool = ...) -> None: ...
 
-class ListImagesRequest(_message.Message):
-    __slots__ = ("filters",)
-    FILTERS_FIELD_NUMBER: _ClassVar[int]
-    filters: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, filters: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class ListImagesResponse(_message.Message):
-    __slots__ = ("images",)
-    IMAGES_FIELD_NUMBER: _ClassVar[int]
-    images: _containers.RepeatedCompositeFieldContainer[Image]
-    def __init__(self, images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ...) -> None: ...
-
 class Status(_message.Message):
     __slots__ = ("started_at", "updated_at", "ref", "offset", "total", "expected")
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]

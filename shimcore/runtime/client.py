@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -89,12 +88,6 @@ class RuntimeClient:
     async def store_delete(self, name: str, *, timeout_s: float | None) -> bool:
         """Removes a name; False when it was not there."""
         return await self._store.delete(name, timeout_s)
-
-    async def store_list(
-        self, filters: Sequence[str], *, timeout_s: float | None
-    ) -> list[ImageRecord]:
-        """The records that match any of `filters` (containerd's syntax); no filter: all."""
-        return await self._store.list(filters, timeout_s)
 
     async def sandbox_image(self, timeout_s: float) -> str:
         """The pods' pause image, out of the runtime's configuration; "" where it is not told."""

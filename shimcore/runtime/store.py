@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from shimcore.pb import containerd_pb2
@@ -71,14 +69,6 @@ class ImageStore:
         """Removes a name; False when it was not there. What it named is collected later."""
         request = containerd_pb2.DeleteImageRequest(name=name).SerializeToString()
         return await self._happened("Delete", request, timeout_s, StatusCode.NOT_FOUND)
-
-    async def list(self, filters: Sequence[str], timeout_s: float | None) -> list[ImageRecord]:
-        """The records that match any of `filters` (containerd's syntax); no filter: all."""
-        request = containerd_pb2.ListImagesRequest(filters=filters).SerializeToString()
-        answer = await self._call("List", request, timeout_s)
-        return [
-            _record(image) for image in parsed(containerd_pb2.ListImagesResponse, answer).images
-        ]
 
     async def _happened(
         self, method: str, request: bytes, timeout_s: float | None, needless: StatusCode

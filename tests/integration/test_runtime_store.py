@@ -72,16 +72,6 @@ async def test_delete_says_whether_it_was_there(client: RuntimeClient) -> None:
     assert await client.store_delete(NGINX, timeout_s=T_S) is False
 
 
-async def test_list_takes_containerd_s_filters(client: RuntimeClient) -> None:
-    """No filter: all; several: any of them."""
-    second = replace(RECORD, name=HUB_NGINX, target=Descriptor("type", "sha256:11", 4))
-    for record in (RECORD, second):
-        await client.store_create(record, timeout_s=T_S)
-    assert await client.store_list([], timeout_s=T_S) == [RECORD, second]
-    assert await client.store_list(["target.digest==sha256:11"], timeout_s=T_S) == [second]
-    assert await client.store_list([f'name=="{NGINX}"'], timeout_s=T_S) == [RECORD]
-
-
 async def test_a_name_given_to_a_pulled_image_is_seen_by_cri(client: RuntimeClient) -> None:
     """What the shim does after a pull: the original name, on the record that the pull made."""
     spec = cri_pb2.ImageSpec(image=HUB_NGINX)
@@ -102,7 +92,6 @@ async def test_every_call_names_kubernetes_namespace(
 ) -> None:
     """The images that CRI sees are those of the namespace k8s.io."""
     await client.store_get(NGINX, timeout_s=T_S)
-    await client.store_list([], timeout_s=T_S)
     for call in runtime.calls:
         assert dict(call.metadata)["containerd-namespace"] == "k8s.io"
 
