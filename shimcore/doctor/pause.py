@@ -60,7 +60,7 @@ async def _sought(config: Config, image: Reference, name: str) -> Finding:
         f"put it on the hub ({hub}/{image.path}{tag}), or name one that it has in the runtime's "
         "own configuration (containerd: sandbox_image, from 2.0 pinned_images.sandbox)"
     )
-    if resolution.outcome is Outcome.ABSENT and config.fallback is Fallback.DENY:
+    if config.fallback is Fallback.DENY:
         return failed(CHECK, why, mend)
     return warned(CHECK, f"{why}; the runtime itself will ask {image.domain}", mend)
 

@@ -76,3 +76,16 @@ def test_a_network_of_docker_covers_its_addresses(tmp_path: Path, host: str, nee
     file.write_text('{"insecure-registries": ["10.1.0.0/16"]}')
     told = Told(Wanted("http", host, "", False), f"http://{host}")
     assert bool(docker.wire(Root(tmp_path), [told], ())) is needed
+
+
+@pytest.mark.parametrize(("fallback", "result"), [("deny", Result.FAIL), ("allow", Result.WARN)])
+async def test_a_pause_image_behind_a_hub_that_is_down(
+    tmp_path: Path, fallback: str, result: Result
+) -> None:
+    """Under deny nobody else has it: no pod starts, whatever the hub's reason is."""
+    async with world(tmp_path) as node:
+        node.keys |= {"sandboxImage": "registry.k8s.io/pause:9.9", "fallback": fallback}
+        node.keys["address"] = "http://127.0.0.1:9"
+        found = await node.examined()
+    (pause,) = [each for each in found if each.check == "pause image"]
+    assert pause.result is result
