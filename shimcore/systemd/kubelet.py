@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -116,15 +117,26 @@ def running_command_line(proc: Path = Path("/proc")) -> list[str] | None:
 def running_process(
     proc: Path = Path("/proc"), names: Sequence[str] = ("kubelet",)
 ) -> tuple[int, list[str]] | None:
-    """The number and the command line of a running program with one of these names, or None."""
+    """The number and the command line of a running program with one of these names, or None.
+
+    One in a PID namespace of its own (a node in a container) is another node's.
+    """
+    ours = _namespace(proc / "self")
     for entry in proc.iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and _namespace(entry) == ours:
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 # k3s writes itself a title, which is one word with blanks.
                 if words[0].rpartition("/")[2].partition(" ")[0] in names:
                     return int(entry.name), words[:-1]
     return None
+
+
+def _namespace(process: Path) -> str:
+    """The PID namespace of a process (proc(5), ns/pid); "" where that is not told."""
+    with contextlib.suppress(OSError):
+        return os.readlink(process / "ns/pid")
+    return ""
 
 
 def _read(root: Root, running: Sequence[str] | None) -> _Reading:

@@ -122,3 +122,16 @@ def test_its_own_flag_is_enough(tmp_path: Path) -> None:
     flag = f"--kubelet-arg=image-service-endpoint={SHIM}"
     proc = _process(tmp_path, "server", flag, program="/usr/local/bin/k3s")
     assert kubelet_way(root, PATH, proc).way is Way.WIRED
+
+
+def test_the_kubelet_of_a_node_in_a_container_is_another_nodes(tmp_path: Path) -> None:
+    """A development machine sees those of its containers, in PID namespaces of their own."""
+    root = unpacked(tmp_path / "root", {})
+    proc = _process(tmp_path, f"--container-runtime-endpoint={CONTAINERD}")
+    for process, namespace in (("self", 1), ("7", 2)):
+        (proc / process / "ns").mkdir(parents=True)
+        (proc / process / "ns/pid").symlink_to(f"pid:[{namespace}]")
+    assert kubelet_way(root, PATH, proc).way is Way.NO_KUBELET
+    (proc / "7/ns/pid").unlink()
+    (proc / "7/ns/pid").symlink_to("pid:[1]")
+    assert kubelet_way(root, PATH, proc).way is Way.NOT_WIRED
