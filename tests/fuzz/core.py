@@ -70,7 +70,7 @@ class _Direction:
         self._counts: Counter[bytes] = Counter()
         self._block = NONE  # the stream whose header block is open on the way out
         self._block_in = NONE  # and on the way in
-        self._lawful = True  # no header block has been broken off
+        self._lawful = True  # no header block has been broken off, or begun in its middle
 
     def check_same(self) -> None:
         """Nothing is opened: a prefix, short of one frame at most."""
@@ -84,7 +84,8 @@ class _Direction:
         for frame in self._cut(0, self.came):
             kind, stream = frame[3], int.from_bytes(frame[5:9], "big") & frames.STREAM_MASK
             goes_on = kind == frames.CONTINUATION and stream == self._block_in
-            if self._block_in != NONE and not goes_on:
+            # Broken off, or without its beginning: servers hang up then (RFC 9113 §6.10).
+            if (self._block_in != NONE or kind == frames.CONTINUATION) and not goes_on:
                 self._lawful = False
             self._block_in = self._block_after(frame, self._block_in)
             self._waiting.append(frame)
