@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+
+# Of this process, so that two have names and addresses of their own.
+_made = itertools.count()
 
 
 class Link:
@@ -15,7 +19,7 @@ class Link:
     """
 
     def __init__(self) -> None:
-        serial = os.getpid() % 4096
+        serial = (os.getpid() * 8 + next(_made)) % 4096
         self.name = f"hub{serial}"
         self.ip = f"10.{224 + serial // 256}.{serial % 256}.1"
         _ip("link", "add", self.name, "type", "bridge")
