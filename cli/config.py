@@ -56,10 +56,12 @@ def show(
     path = chosen_file(context, file)
     named = named_file(context, file) is not None
     with exits.reported():
-        place = endpoint_of(path)
-        shown = show_config(place)
+        endpoint = endpoint_of(path)
+        shown = show_config(endpoint)
         if shown is None:
-            exits.say(f"no shim is running at {place.shim_socket}; this is what {path} would give")
+            exits.say(
+                f"no shim is running at {endpoint.shim_socket}; this is what {path} would give"
+            )
         elif named and not _same(shown.state["file"], path):
             theirs = shown.state["file"]
             exits.say(f"the running shim has {theirs}; this is what {path} would give")

@@ -56,14 +56,14 @@ def history(
     from shimcore.client import admin  # noqa: PLC0415 - a fast --help
 
     with exits.reported(bad_config=exits.FAILED):
-        place = admin.endpoint_of(chosen_file(context, file))
-        found = admin.history(place)
+        endpoint = admin.endpoint_of(chosen_file(context, file))
+        found = admin.history(endpoint)
         if found is None:
-            exits.say(f"no shim is running at {place.shim_socket}; see image-cri-shim status")
+            exits.say(f"no shim is running at {endpoint.shim_socket}; see image-cri-shim status")
             raise typer.Exit(exits.NOT_RUNNING)
         wanted = _Wanted(failed, image or "", pod or "")
         if follow:
-            _follow(place, found, wanted, output)
+            _follow(endpoint, found, wanted, output)
         else:
             _show(found, wanted, output)
 
@@ -107,7 +107,7 @@ def _blocks(calls: list[dict[str, Any]], pulls: list[dict[str, Any]]) -> Iterato
         yield pulls_table(pulls)
 
 
-def _follow(place: Endpoint, found: History, wanted: _Wanted, output: Output) -> None:
+def _follow(endpoint: Endpoint, found: History, wanted: _Wanted, output: Output) -> None:
     """Calls as they end, until interrupted or the shim is gone."""
     from shimcore.client import admin  # noqa: PLC0415 - as above
 
@@ -117,7 +117,7 @@ def _follow(place: Endpoint, found: History, wanted: _Wanted, output: Output) ->
         _print(wanted.calls(now), output)
         last = now.last
         time.sleep(LOOK_S)
-        now = admin.history(place, after=last)
+        now = admin.history(endpoint, after=last)
     exits.say("the shim has stopped")
     raise typer.Exit(exits.NOT_RUNNING)
 

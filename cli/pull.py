@@ -137,9 +137,11 @@ def _pulled(file: str, names: Sequence[str], jobs: int, output: Output) -> list[
     from shimcore.client import pull as client  # noqa: PLC0415
     from shimcore.client.admin import endpoint_of  # noqa: PLC0415
 
-    place = endpoint_of(file)
+    endpoint = endpoint_of(file)
     with _shown(len(names), output) as on_step:
-        return answer_of(client.pull(place.shim_socket, names, jobs, on_step, place.admin_socket))
+        return answer_of(
+            client.pull(endpoint.shim_socket, names, jobs, on_step, endpoint.admin_socket)
+        )
 
 
 def _shown(count: int, output: Output) -> AbstractContextManager[OnStep]:

@@ -61,8 +61,8 @@ def _exit_status(found: Status) -> int:
 def _shown(path: str, output: Output) -> Status:
     from shimcore.client import admin  # noqa: PLC0415 - a fast --help
 
-    place = admin.endpoint_of(path)
-    found = admin.status(place)
+    endpoint = admin.endpoint_of(path)
+    found = admin.status(endpoint)
     if output is not Output.TABLE:
         for line in found.detail:
             exits.say(line)

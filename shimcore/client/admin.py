@@ -82,29 +82,31 @@ def _named_sockets(file: str) -> tuple[str, str]:
     return shim, f"{shim}.admin"
 
 
-def status(place: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
+def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
     """How the shim at `place` is. Raises AdminError where that cannot be found out."""
-    problem = _knock(place.admin_socket)
-    kubelet = kubelet_way(Root(), place.shim_socket)
-    unknown = nothing(place.file, place.fault, place.shim_socket, kubelet)
-    if problem and os.path.isdir(SIGN) and not _knock(place.shim_socket, "socket"):
+    problem = _knock(endpoint.admin_socket)
+    kubelet = kubelet_way(Root(), endpoint.shim_socket)
+    unknown = nothing(endpoint.file, endpoint.fault, endpoint.shim_socket, kubelet)
+    if problem and os.path.isdir(SIGN) and not _knock(endpoint.shim_socket, "socket"):
         why = "the shim does not start; its socket goes to the runtime as it is (onFailure)"
         return Status(Condition.BYPASS, unknown, (why,))
     if problem:
         return Status(Condition.NOT_RUNNING, unknown, (problem,))
     try:
-        answer = _ask(place.admin_socket, "Status", timeout_s)
+        answer = _ask(endpoint.admin_socket, "Status", timeout_s)
     except AdminError as error:
         return Status(Condition.DEGRADED, unknown, (str(error),))
     facts = status_facts(answer, kubelet)
     if answer.starting:
         detail = [answer.runtime.detail] if answer.runtime.detail else []
         return Status(Condition.STARTING, facts, tuple(detail))
-    detail = _details(place, answer, facts, kubelet)
+    detail = _details(endpoint, answer, facts, kubelet)
     return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
 
 
-def _details(place: Endpoint, answer: Any, facts: dict[str, Any], kubelet: KubeletWay) -> list[str]:
+def _details(
+    endpoint: Endpoint, answer: Any, facts: dict[str, Any], kubelet: KubeletWay
+) -> list[str]:
     """What is not as it should be."""
     detail = []
     if not facts["serving"]:
@@ -118,8 +120,8 @@ def _details(place: Endpoint, answer: Any, facts: dict[str, Any], kubelet: Kubel
         )
     detail += answer.config.unused_logins
     detail += _kubernetes_details(facts["config"].get("kubernetes"))
-    if facts["config"]["valid"] and place.fault:
-        detail.append(f"{place.file} cannot be used: {place.fault}")
+    if facts["config"]["valid"] and endpoint.fault:
+        detail.append(f"{endpoint.file} cannot be used: {endpoint.fault}")
     if not any(registry["usable"] for registry in facts["registries"]):
         detail.append("no registry can be used: images come from their own registries, or not")
     if kubelet.way is Way.NOT_WIRED:
@@ -203,12 +205,12 @@ class Shown:
     values: tuple[Value, ...]
 
 
-def show_config(place: Endpoint, *, timeout_s: float = ANSWER_S) -> Shown | None:
+def show_config(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Shown | None:
     """The configuration of the running shim; None without one that serves. Raises AdminError."""
-    if _knock(place.admin_socket):
+    if _knock(endpoint.admin_socket):
         return None
     try:
-        answer = _ask(place.admin_socket, "ShowConfig", timeout_s)
+        answer = _ask(endpoint.admin_socket, "ShowConfig", timeout_s)
     except StartingError:
         return None
     values = tuple(Value(one.key, one.value, one.origin) for one in answer.values)
@@ -227,15 +229,15 @@ class History:
     last: int
 
 
-def history(place: Endpoint, after: int = 0, *, timeout_s: float = ANSWER_S) -> History | None:
+def history(endpoint: Endpoint, after: int = 0, *, timeout_s: float = ANSWER_S) -> History | None:
     """What the running shim remembers; None without one. Raises AdminError.
 
     Calls up to the number `after` are left out, unless the shim has been started anew.
     """
-    if _knock(place.admin_socket):
+    if _knock(endpoint.admin_socket):
         return None
-    answer = _ask(place.admin_socket, "History", timeout_s, after=after)
+    answer = _ask(endpoint.admin_socket, "History", timeout_s, after=after)
     if answer.last < after:
-        answer = _ask(place.admin_socket, "History", timeout_s)
+        answer = _ask(endpoint.admin_socket, "History", timeout_s)
     calls = [call_facts(call) for call in answer.calls]
     return History(calls, [pull_facts(pull) for pull in answer.pulls], answer.last)

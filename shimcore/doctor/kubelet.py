@@ -21,7 +21,7 @@ async def look(node: Node) -> list[Finding]:
 
 
 def _kubelet(node: Node) -> Finding:
-    found = kubelet_way(node.root, node.place.shim_socket, node.proc)
+    found = kubelet_way(node.root, node.endpoint.shim_socket, node.proc)
     running = "the running kubelet" if found.running else "kubelet"
     if found.way is Way.NO_KUBELET:
         return passed("kubelet", "there is none on this node, or it is not set up yet")
@@ -46,7 +46,7 @@ def _crictl(node: Node) -> Finding:
     elsewhere = [
         f"{key}: {value}"
         for key, value in named.items()
-        if value and not same_socket(node.root, value, node.place.shim_socket)
+        if value and not same_socket(node.root, value, node.endpoint.shim_socket)
     ]
     if elsewhere:
         why = f"{CRICTL} has {', '.join(elsewhere)}: what crictl pulls goes past the shim"

@@ -24,7 +24,7 @@ class Node:
     """`config` is what a shim that starts now would have; None where none can be had."""
 
     file: str
-    place: Endpoint
+    endpoint: Endpoint
     root: Root = field(default_factory=Root)
     proc: Path = Path("/proc")
     start: Start | None = None
@@ -61,15 +61,15 @@ async def node_of(file: str) -> Node:
         error = start.file_error
     except ConfigError as fault:
         error = fault
-    place = admin.endpoint_of(file)
+    endpoint = admin.endpoint_of(file)
     status, status_error = None, ""
     try:
-        status = await asyncio.to_thread(admin.status, place)
+        status = await asyncio.to_thread(admin.status, endpoint)
     except AdminError as fault:
         status_error = str(fault)
     return Node(
         file=file,
-        place=place,
+        endpoint=endpoint,
         start=start,
         config_error=error,
         status=status,

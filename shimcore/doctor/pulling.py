@@ -50,7 +50,7 @@ async def _look(node: Node, image: str) -> list[Finding]:
     names, _ = client.wanted([str(name) if "@" in image else image])
     try:
         (step,) = await client.pull(
-            node.place.shim_socket, names, 1, lambda _: None, node.place.admin_socket
+            node.endpoint.shim_socket, names, 1, lambda _: None, node.endpoint.admin_socket
         )
     except ShimError as error:
         return [*found, failed(check, str(error), "see the socket above")]

@@ -57,8 +57,8 @@ async def _answers(node: Node) -> Finding:
     """Whether CRI comes through the socket, and from the shim."""
     from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
 
-    check, path = "socket", node.place.shim_socket
-    ours, theirs = peer_of(node.place.admin_socket), peer_of(path)
+    check, path = "socket", node.endpoint.shim_socket
+    ours, theirs = peer_of(node.endpoint.admin_socket), peer_of(path)
     # 1: systemd, whose socket the service has.
     if ours and theirs and theirs.pid not in {1, ours.pid}:
         why = f"{path} is served by another process than the shim ({theirs.pid}: {theirs.name})"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from shimcore.images.attempts import Attempt, not_found
 from shimcore.images.cache import ExpiringCache
 from shimcore.registry.answers import ManifestAnswer, Outcome
+from shimcore.registry.health import State
 
 if TYPE_CHECKING:
     from shimcore.config import Config
@@ -144,7 +145,7 @@ class Resolver:
         known = self._cache.get(str(candidates.image))
         if known is not None and known.index is not None:
             host = candidates.ranked[known.index].registry.host
-            if self._registries.states().get(host, "closed") != "closed":
+            if self._registries.states().get(host, State.CLOSED) != State.CLOSED:
                 known = None
         if known is None:
             self.misses += 1

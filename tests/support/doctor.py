@@ -123,7 +123,7 @@ class World:
         status = Status(self.condition, self.facts, self.detail)
         return Node(
             file=str(self.file),
-            place=Endpoint(str(self.file), self.shim_socket, self.admin_socket),
+            endpoint=Endpoint(str(self.file), self.shim_socket, self.admin_socket),
             root=self.root,
             proc=self.proc,
             start=start,
@@ -137,7 +137,7 @@ class World:
         node = self.node()
         found = await examine(node, pull=pull)
         # Kubelet's files name the path that a real node has.
-        wired = replace(node, place=Endpoint(node.file, SHIM, node.place.admin_socket))
+        wired = replace(node, endpoint=Endpoint(node.file, SHIM, node.endpoint.admin_socket))
         from shimcore.doctor import kubelet  # noqa: PLC0415 - beside its use
 
         return [one for one in found if one.check not in {"kubelet", "crictl"}] + list(
