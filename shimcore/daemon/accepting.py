@@ -7,6 +7,9 @@ import logging
 import socket
 from collections.abc import Callable
 
+from shimcore.daemon.arrivals import Arrivals
+from shimcore.relay.clients import Clients
+
 log = logging.getLogger("shimcore.daemon")
 
 # Connections taken in one turn of the loop; the others of a flood wait for the next.
@@ -21,15 +24,17 @@ class Acceptor:
     """Takes connections from a listening socket and gives each to a protocol of its own.
 
     `room` says whether one more may come, apart from those that are just being taken up, whose
-    number it is given; one that finds none is closed at once, so that its client knows.
+    number it is given; one that finds none is closed at once, so that its client knows. With
+    `clients`, the processes that connect to a unix socket, those of one wait behind others'.
     """
 
     def __init__(
         self,
         listening: socket.socket,
-        protocol: Callable[[], asyncio.BaseProtocol],
+        protocol: Callable[[socket.socket], asyncio.BaseProtocol],
         room: Callable[[int], bool],
         what: str,
+        clients: Clients | None = None,
     ) -> None:
         self._listening = listening
         self._protocol = protocol
@@ -37,6 +42,7 @@ class Acceptor:
         self._what = what
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
+        self._arrivals = None if clients is None else Arrivals(clients, self._start)
         self._paused: asyncio.TimerHandle | None = None
         self._refused = 0
         self._silent_until = 0.0
@@ -51,6 +57,8 @@ class Acceptor:
         self._loop.remove_reader(self._listening)
         if self._paused is not None:
             self._paused.cancel()
+        if self._arrivals is not None:
+            self._arrivals.close()
 
     def _ready(self) -> None:
         for _ in range(AT_ONCE):
@@ -65,18 +73,28 @@ class Acceptor:
 
     def _take(self, connection: socket.socket) -> None:
         self.accepted += 1
-        if not self._room(len(self._beginning)):
+        arrivals = self._arrivals
+        waiting = 0 if arrivals is None else len(arrivals)
+        if not self._room(len(self._beginning) + waiting):
             connection.close()
             self._say("as many as can be served are open")
             return
         connection.setblocking(False)
+        if arrivals is None:
+            self._start(connection)
+        elif not arrivals.add(connection):
+            connection.close()
+            self._say("one process connects faster than it can be served")
+
+    def _start(self, connection: socket.socket) -> None:
         task = self._loop.create_task(self._begin(connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 
     async def _begin(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
+            protocol = self._protocol(connection)
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
         except OSError as error:
             connection.close()
             self._say(str(error))

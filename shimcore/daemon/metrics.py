@@ -177,7 +177,9 @@ class MetricsServer:
                 f"metrics address {address}: {error.strerror or error}; choose another one"
             ) from error
         self._pages = MetricsPages(CONTENT_TYPE_LATEST, self._text)
-        self._acceptor = Acceptor(self._socket, self._pages.protocol, self._pages.room, "metrics")
+        self._acceptor = Acceptor(
+            self._socket, lambda _: self._pages.protocol(), self._pages.room, "metrics"
+        )
         log.info("metrics at http://%s/metrics", address)
 
     async def _text(self) -> AsyncIterator[bytes]:

@@ -173,7 +173,7 @@ async def _serve_on(
     def room(beginning: int) -> bool:
         return len(shim.relay.connections) + beginning < means.most_connections
 
-    acceptor = Acceptor(accepting, shim.relay.accept, room, "clients")
+    acceptor = Acceptor(accepting, shim.relay.accept, room, "clients", shim.relay.clients)
     await admin_server.show(shim)
     _say_serving(shim)
     # What the start made stays: a garbage collection that looks through it, of which there is one

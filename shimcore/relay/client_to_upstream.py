@@ -171,6 +171,7 @@ class ClientToUpstream(Direction):
         if len(state.live) + len(state.opened) >= TRACKED_STREAMS:
             raise FrameError(frames.ENHANCE_YOUR_CALM, f"over {TRACKED_STREAMS} open streams")
         state.live[stream] = path
+        state.client.began()
         if state.watched:
             state.events.append(StreamBegan(stream, path))
         ends = bool(self._block.flags & frames.END_STREAM)
@@ -220,7 +221,7 @@ class ClientToUpstream(Direction):
             return WHOLE if end - start <= frames.OWN_FRAME_BYTES else PASS
         state = self._state
         if stream in state.live:
-            state.resets.given_up()
+            state.client.given_up()
         state.ended(stream, GRPC_CANCELLED)
         opened = state.opened.pop(stream, None)
         if opened is not None and opened.answering:

@@ -14,11 +14,11 @@ from shimcore.relay import frames
 from shimcore.relay.answers import Answers
 from shimcore.relay.budget import Budget
 from shimcore.relay.client_to_upstream import ClientToUpstream
+from shimcore.relay.clients import Client
 from shimcore.relay.events import Event
 from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
 from shimcore.relay.messages import write_message
 from shimcore.relay.opened import Phase
-from shimcore.relay.resets import Resets
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import ALL_FRAMES, Scanner
 from shimcore.relay.settings import AnnouncedSettings
@@ -35,7 +35,8 @@ class Connection:
     """Relays one connection. `route` says of a method path what becomes of its calls.
 
     `strict` says whether there are calls that must not go on unread, so that a connection
-    that would have to is closed. `count` is told the method of every call.
+    that would have to is closed. `count` is told the method of every call; `account` is
+    whoever makes them.
 
     A caller with others to serve gives `from_client` and `from_upstream` a number of frames
     at a time, and goes on with `more_from_client`, `more_from_upstream` and `inflate`.
@@ -51,6 +52,7 @@ class Connection:
         budget: Budget | None = None,
         strict: Callable[[], bool] = lambda: False,
         count: Callable[[bytes], None] | None = None,
+        account: Client | None = None,
     ) -> None:
         client, upstream = AnnouncedSettings(), AnnouncedSettings()
         self._client_to_upstream = ClientToUpstream(client, upstream)
@@ -64,6 +66,7 @@ class Connection:
             budget or held_budget(),
             strict,
             count or _nobody,
+            account or Client(),
         )
         self._client_to_upstream.attach(self._state, self._upstream_to_client.decoder)
         self._upstream_to_client.attach(self._state, self._client_to_upstream.decoder)
@@ -214,9 +217,14 @@ class Connection:
             if opened.phase is Phase.GATHERING:
                 self._state.grant(opened)
 
-    def close(self) -> None:
-        """The connection is over: every call that is not becomes an event."""
+    def close(self, *, given_up: bool = False) -> None:
+        """The connection is over: every call that is not becomes an event.
+
+        `given_up`: it was the client who has ended them with it.
+        """
         state = self._state
+        if given_up and state.live:
+            state.client.given_up(len(state.live))
         for opened in state.opened.values():
             state.report(opened, GRPC_UNAVAILABLE)
         for stream in list(state.live):
@@ -247,11 +255,6 @@ class Connection:
     def gathering(self) -> list[int]:
         """Opened calls whose message is not whole yet, oldest first."""
         return [o.id for o in self._state.opened.values() if o.phase is Phase.GATHERING]
-
-    @property
-    def resets(self) -> Resets:
-        """Calls that the client has given up."""
-        return self._state.resets
 
     @property
     def memory_blocked(self) -> bool:

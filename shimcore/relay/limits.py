@@ -112,13 +112,34 @@ SHARE_OF_CALLS_IN_WORK = 16
 # that sets no limit of its own accepts more; such a client is told to calm down (RFC 9113 §7).
 TRACKED_STREAMS = 1 << 13
 
-# Calls that a client may give up without letting others finish: at once, and a second. Of those in
+# Calls under way of one process, whatever its connections: one that is neither held nor ended is a
+# goroutine and some 10 KiB of the runtime's. A kubelet has a few for each of its pods (250 at most
+# by what Kubernetes is tested with): execs, attaches, pulls, events. What is over the shares of
+# all may be as much again; after that calls are begun at the pace of those that are given up. A
+# process with as many as one connection may have is told to calm down.
+OPEN_SHARE = 512
+SHARED_OPEN = 1024
+OPEN_CALLS = TRACKED_STREAMS
+
+# Calls that a process may give up without letting others finish: at once, and a second. Of those in
 # common a kubelet takes a few hundred when the runtime has hung for two minutes and all
 # its calls time out; servers at large end a connection at a hundred to a thousand.
 RESETS_SHARE = 64
 RESETS_PER_S = 20
 SHARED_RESETS = 1024
 SHARED_RESETS_PER_S = 100
+
+# Connections that a process may begin, and all together: at once, and a second. One costs the shim
+# 0.7 ms and the runtime another. A kubelet has two for its whole life, a crictl one or two; some
+# agents make one for each call.
+CONNECTS_SHARE = 512
+CONNECTS_PER_S = 100
+SHARED_CONNECTS = 1024
+SHARED_CONNECTS_PER_S = 200
+
+# Processes that are remembered, of 600 bytes each, unless more have a connection. Whoever was quiet
+# for as long as it takes so many others to come has no debt that counts.
+KEPT_CLIENTS = 1024
 
 # A longer method than the CRI has is remembered and counted by its beginning; distinct
 # methods that are counted apart (the CRI has about sixty).

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.calls import TOO_MUCH, Calls
+from shimcore.relay.clients import Client
 from shimcore.relay.connection import Connection
 from shimcore.relay.limits import EARLY_BYTES, FREE_BYTES, FREE_FRAMES
 from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED
@@ -55,12 +56,13 @@ JOINED_BYTES = 16_384
 class ProxyConnection:
     """A client connection and its own upstream connection."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, client: Client) -> None:
         self.client = PeerSocket(self._client_bytes, self._client_eof, self._lost, self._pace)
         self.upstream = PeerSocket(self._upstream_bytes, self._upstream_eof, self._lost, self._pace)
         self.client.on_made = self._client_made
         self._relay = relay
-        self._core = Connection(relay.route, relay.budget, relay.strict, relay.count)
+        self._account = client
+        self._core = Connection(relay.route, relay.budget, relay.strict, relay.count, client)
         self._core.watched = relay.observer is not None
         self._calls = Calls(relay, self._core, self._pump)
         self._from_client, self._from_upstream = Intake(), Intake()
@@ -73,7 +75,7 @@ class ProxyConnection:
         self._answering = False  # the client causes answers and does not take them
         self._backpressured = False
         self._paused: asyncio.TimerHandle | None = None  # until the client may give up calls
-        self._slowed = False
+        self._left = False  # the client was the first to end the connection
         self._blocked_since: float | None = None
 
     # -- the two connections -----------------------------------------------------------
@@ -81,6 +83,7 @@ class ProxyConnection:
     def _client_made(self) -> None:
         self._relay.connections.add(self)
         self._relay.accepted += 1
+        self._account.connections += 1
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
@@ -201,8 +204,8 @@ class ProxyConnection:
         while self._from_client and self._client_may and not self._over:
             self._from_client.step(self._feed_client, self._more_of_client)
             calls.act()
-            if core.resets.owed:
-                self._bear_resets()
+            if self._account.owes:
+                self._bear()
             if perf_counter() >= until:
                 break
         self._pump(of_client=True)
@@ -252,25 +255,28 @@ class ProxyConnection:
             self._pace()
         if core.memory_blocked:
             self._relay.watch_blocked()
-        if core.resets.owed and self._paused is None:
-            self._bear_resets()
+        if self._account.owes and self._paused is None:
+            self._bear()
         if self.upstream.eof and not self._from_upstream:
             self._end_replies()
 
-    def _bear_resets(self) -> None:
-        """Leave a client unread for a while that gives up more calls than it may."""
-        loop = asyncio.get_running_loop()
-        wait_s = self._core.resets.wait_s(self._relay.resets, loop.time())
+    def _bear(self) -> None:
+        """Leave a client unread for a while that begins more calls than it lets finish."""
+        loop, client = asyncio.get_running_loop(), self._account
+        wait_s = client.wait_s(loop.time())
         if wait_s:
             self._paused = loop.call_later(wait_s, self._go_on_reading)
-            if not self._slowed:
-                self._slowed = True
-                log.warning("a client gives up its calls as fast as it makes them: it is slowed")
+            if not client.slowed:
+                client.slowed = True
+                log.warning("a client gives up its calls, or leaves them open: it is slowed")
             self._pace()
 
     def _go_on_reading(self) -> None:
         self._paused = None
-        self._pace()
+        if self._account.owes:  # others of its connections were the first to go on
+            self._bear()
+        if self._paused is None:
+            self._pace()
 
     def _answer_unavailable(self, server: UnavailableServer) -> None:
         self._answer(server.take())
@@ -280,6 +286,7 @@ class ProxyConnection:
     def _fail(self, error: FrameError) -> None:
         """A peer broke a limit: what came before it goes on, and the client is told why."""
         log.warning("closing a client's connection: %s", error)
+        self._left = True
         if self._unavailable is None:
             self._core.go_away(error)
             self._pump()
@@ -319,6 +326,7 @@ class ProxyConnection:
         """The client sends no more: held calls are given up, upstream is told the same."""
         if not self._open or self._from_client:
             return
+        self._left = self._left or not self.upstream.eof
         self._calls.cancel()
         if self.upstream.transport is None:
             self.close()
@@ -346,6 +354,7 @@ class ProxyConnection:
 
     def _lost(self) -> None:
         """One side is gone; the other ends with what is buffered for it."""
+        self._left = self._left or (self.client.gone and not self.upstream.eof)
         self._last_of_upstream()
         if self.upstream.gone and not self.client.eof and self._core.replies_wait:
             self._upstream_eof()
@@ -354,7 +363,9 @@ class ProxyConnection:
         if self.client.gone and (self.upstream.gone or self.upstream.transport is None):
             if self._linger is not None:
                 self._linger.cancel()
-            self._relay.connections.discard(self)
+            if self in self._relay.connections:
+                self._relay.connections.remove(self)
+                self._account.connections -= 1
             self._let_go()
 
     def _last_of_upstream(self) -> None:
@@ -379,7 +390,7 @@ class ProxyConnection:
             return
         self._over = True
         self._calls.cancel()
-        self._core.close()
+        self._core.close(given_up=self._left)
         self._calls.end()
         self._from_client.clear()
         self._from_upstream.clear()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Protocol
 
 from shimcore.heldcall import HeldCall
 from shimcore.relay import limits
 from shimcore.relay.budget import Budget
+from shimcore.relay.clients import Client, Clients
 from shimcore.relay.connection import held_budget
 from shimcore.relay.events import Metadata
 from shimcore.relay.proxy_connection import ProxyConnection
-from shimcore.relay.resets import SharedResets
 from shimcore.relay.route import Route
 from shimcore.relay.turns import Turns
 from shimcore.relay.work import Slots
@@ -69,16 +70,20 @@ class Relay:
         self.pull_bytes = Budget(limits.PROCESS_PULL_BYTES, limits.PULL_SHARE_BYTES)
         self.request_bytes = Budget(limits.PROCESS_REQUEST_BYTES, limits.REQUEST_SHARE_BYTES)
         self.turns = Turns()
-        self.resets = SharedResets()
+        self.clients = Clients()
         self.connections: set[ProxyConnection] = set()
         self.calls: dict[bytes, int] = {}
         self.accepted = 0
         self.observer: Observer | None = None  # of connections that come from now on
         self._blocked: asyncio.TimerHandle | None = None
 
-    def accept(self) -> asyncio.Protocol:
-        """The protocol of a new client connection (a factory for `create_unix_server`)."""
-        return ProxyConnection(self).client
+    def accept(self, connection: socket.socket | None = None) -> asyncio.Protocol:
+        """The protocol of a new client connection (a factory for `create_unix_server`).
+
+        Without its socket it is a client of its own.
+        """
+        client = Client(self.clients.common) if connection is None else self.clients.of(connection)
+        return ProxyConnection(self, client).client
 
     def count(self, path: bytes) -> None:
         """Count a call by its method."""

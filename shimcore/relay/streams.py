@@ -11,6 +11,7 @@ from collections.abc import Callable
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.budget import Account, Budget
+from shimcore.relay.clients import Client
 from shimcore.relay.events import (
     CallCancelled,
     CallEnded,
@@ -39,7 +40,6 @@ from shimcore.relay.messages import (
     whole_length,
 )
 from shimcore.relay.opened import OpenedStream, Phase
-from shimcore.relay.resets import Resets
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import Scanner
 
@@ -65,6 +65,7 @@ class ConnectionState:
         budget: Budget,
         strict: Callable[[], bool],
         count: Callable[[bytes], None],
+        client: Client,
     ) -> None:
         self.to_client = to_client
         self.to_upstream = to_upstream
@@ -79,7 +80,7 @@ class ConnectionState:
         self.opened: dict[int, OpenedStream] = {}
         self.refused: OrderedDict[int, None] = OrderedDict()
         self.events: list[Event] = []
-        self.resets = Resets()
+        self.client = client  # which may have other connections
         self.watched = False  # every call's beginning and end becomes an event
         self.last_stream = 0  # the newest stream that the client has opened
         self.lost = False  # a header table is lost: nothing is opened any more
@@ -329,7 +330,10 @@ class ConnectionState:
     def ended(self, stream: int, status: int) -> None:
         """A call is over, with its gRPC status, for upstream or for the client."""
         path = self.live.pop(stream, None)
-        if self.watched and path is not None:
+        if path is None:
+            return
+        self.client.over()
+        if self.watched:
             self.events.append(StreamEnded(stream, path, status))
 
     def end_here(self, stream: OpenedStream) -> None:

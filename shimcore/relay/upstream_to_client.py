@@ -183,7 +183,7 @@ class UpstreamToClient(Direction):
         opened = state.opened.get(stream)
         if opened is not None and opened.answering:
             return
-        state.resets.finished()
+        state.client.finished()
         state.ended(stream, status)
         if opened is not None and opened.phase is not Phase.SWALLOWED:
             state.finish(opened, status, text)

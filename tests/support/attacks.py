@@ -21,6 +21,7 @@ PULL = "/runtime.v1.ImageService/PullImage"
 STATUS = "/runtime.v1.ImageService/ImageStatus"
 ECHO = "/x/Echo"
 CHAT = "/x/Chat"
+VERSION = "/runtime.v1.RuntimeService/Version"
 CHUNK_BYTES = 200_000
 
 Attack = Callable[[str], Awaitable[None]]
@@ -61,6 +62,17 @@ async def _flood(path: str, first: bytes, chunks: Iterator[bytes]) -> None:
                 reading.cancel()
                 writer.transport.abort()
         await asyncio.sleep(0.05)
+
+
+async def _again_and_again(path: str, data: bytes) -> None:
+    """Connect, send, and be gone, as fast as that goes."""
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_unix_connection(path)
+            writer.write(data)
+            await writer.drain()
+            writer.transport.abort() if not data else writer.close()
+        await asyncio.sleep(0)
 
 
 async def _read(reader: asyncio.StreamReader) -> None:
@@ -167,6 +179,35 @@ def _hung_pulls(path: str) -> Awaitable[None]:
     return _flood(path, b"".join(calls), iter(()))
 
 
+def _open_calls(path: str) -> Awaitable[None]:
+    """Calls that are begun and never ended."""
+    return _flood(path, b"", _streams(lambda stream: raw.headers(stream, VERSION)))
+
+
+def _reconnect_resets(path: str) -> Awaitable[None]:
+    """A hundred calls that are given up, and a new connection for the next hundred."""
+    calls = b"".join(
+        raw.headers(stream, VERSION) + frames.rst_stream(stream, frames.CANCEL)
+        for stream in range(1, 201, 2)
+    )
+    return _again_and_again(path, raw.opening() + calls)
+
+
+def _connect_close(path: str) -> Awaitable[None]:
+    return _again_and_again(path, b"")
+
+
+def _many_fields(path: str) -> Awaitable[None]:
+    """Header lists of four thousand fields, a byte each."""
+    block = raw.literal(":path", ECHO) + b"\x83" * 4000
+
+    def one(stream: int) -> bytes:
+        asked = frames.frame(frames.HEADERS, frames.END_HEADERS, stream, block)
+        return asked + frames.rst_stream(stream, frames.CANCEL)
+
+    return _flood(path, b"", _streams(one))
+
+
 ATTACKS: dict[str, Attack] = {
     "empty-data": _empty_data,
     "settings": _settings,
@@ -178,6 +219,10 @@ ATTACKS: dict[str, Attack] = {
     "bombs": _bombs,
     "hung-bombs": _hung_bombs,
     "hung-pulls": _hung_pulls,
+    "open-calls": _open_calls,
+    "reconnect-resets": _reconnect_resets,
+    "connect-close": _connect_close,
+    "many-fields": _many_fields,
 }
 
 # These cost whoever serves the calls at least as much as the shim: streams begun and given up

@@ -9,6 +9,7 @@ import hpack
 
 from shimcore.relay import frames
 from shimcore.relay.budget import Budget
+from shimcore.relay.clients import Client
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import Event
 from shimcore.relay.route import Route
@@ -71,10 +72,15 @@ class Wire:
         shaken: bool = True,
         budget: Budget | None = None,
         route: Route = Route.OPEN,
+        account: Client | None = None,
     ) -> None:
         self.strict = route is Route.STRICT
+        self.account = account or Client()
         self.core = Connection(
-            lambda path: route if path == PULL else Route.PASS, budget, lambda: self.strict
+            lambda path: route if path == PULL else Route.PASS,
+            budget,
+            lambda: self.strict,
+            account=self.account,
         )
         self.request_encoder = hpack.Encoder()
         self.response_encoder = hpack.Encoder()

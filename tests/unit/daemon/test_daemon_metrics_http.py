@@ -35,7 +35,9 @@ class Served:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.setblocking(False)
         self.pages = MetricsPages("text/plain", body)
-        self.acceptor = Acceptor(self.listening, self.pages.protocol, self.pages.room, "metrics")
+        self.acceptor = Acceptor(
+            self.listening, lambda _: self.pages.protocol(), self.pages.room, "metrics"
+        )
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = self.listening.getsockname()

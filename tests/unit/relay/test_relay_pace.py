@@ -12,37 +12,37 @@ from shimcore.relay.limits import (
     SHARED_RESETS,
     SHARED_RESETS_PER_S,
 )
-from shimcore.relay.resets import Resets, SharedResets
+from shimcore.relay.pace import Pace, SharedPace
 from tests.support.wire import PULL, Wire
 
 ECHO = b"/x/Echo"
 
 
-def given_up(count: int) -> Resets:
+def given_up(count: int) -> Pace:
     """A client that has given up so many calls."""
-    resets = Resets()
+    resets = Pace(RESETS_SHARE, RESETS_PER_S)
     for _ in range(count):
-        resets.given_up()
+        resets.owe()
     return resets
 
 
-def used_up(now: float = 100.0) -> SharedResets:
+def used_up(now: float = 100.0) -> SharedPace:
     """What all have in common, taken."""
-    shared = SharedResets()
+    shared = SharedPace(SHARED_RESETS, SHARED_RESETS_PER_S)
     assert shared.take(SHARED_RESETS, now) == SHARED_RESETS
     return shared
 
 
 def test_a_share_is_free() -> None:
     """Nothing is taken from the others for it."""
-    assert given_up(RESETS_SHARE).wait_s(used_up(), 100.0) == 0
+    assert given_up(RESETS_SHARE).wait_s(100.0, used_up()) == 0
 
 
 def test_more_is_taken_from_what_all_have() -> None:
     """As long as there is some, nobody waits; after it, for as long as the rest takes."""
-    shared = SharedResets()
-    assert given_up(RESETS_SHARE + SHARED_RESETS).wait_s(shared, 100.0) == 0
-    assert given_up(RESETS_SHARE + 30).wait_s(shared, 100.0) == 30 / RESETS_PER_S
+    shared = SharedPace(SHARED_RESETS, SHARED_RESETS_PER_S)
+    assert given_up(RESETS_SHARE + SHARED_RESETS).wait_s(100.0, shared) == 0
+    assert given_up(RESETS_SHARE + 30).wait_s(100.0, shared) == 30 / RESETS_PER_S
     later = 100.0 + 30 / SHARED_RESETS_PER_S
     assert round(shared.take(SHARED_RESETS, later), 6) == 30
 
@@ -50,28 +50,28 @@ def test_more_is_taken_from_what_all_have() -> None:
 def test_time_makes_up_for_them() -> None:
     """A client that has waited as told may go on."""
     shared, resets = used_up(), given_up(RESETS_SHARE + 40)
-    wait_s = resets.wait_s(shared, 100.0)
+    wait_s = resets.wait_s(100.0, shared)
     assert wait_s == 40 / RESETS_PER_S
     shared.take(SHARED_RESETS, 100.0 + wait_s)
-    assert resets.wait_s(shared, 100.0 + wait_s) == 0
+    assert resets.wait_s(100.0 + wait_s, shared) == 0
 
 
 def test_time_before_they_were_given_up_does_not() -> None:
     """A client that was quiet for an hour has its share, and no more."""
     shared, resets = used_up(3600.0), given_up(0)
-    assert resets.wait_s(shared, 0.0) == 0
+    assert resets.wait_s(0.0, shared) == 0
     for _ in range(RESETS_SHARE + 20):
-        resets.given_up()
-    assert resets.wait_s(shared, 3600.0) == 20 / RESETS_PER_S
+        resets.owe()
+    assert resets.wait_s(3600.0, shared) == 20 / RESETS_PER_S
 
 
 @given(st.lists(st.booleans(), max_size=400))
 def test_calls_that_finish_make_up_for_them(outcomes: list[bool]) -> None:
     """Whoever lets as many finish as it gives up never waits, in whatever order."""
-    resets, owed = Resets(), 0
+    resets, owed = Pace(RESETS_SHARE, RESETS_PER_S), 0
     for finishes in outcomes:
         owed = max(owed - 1, 0) if finishes else owed + 1
-        (resets.finished if finishes else resets.given_up)()
+        (resets.make_up if finishes else resets.owe)()
     assert resets.owed == owed
 
 
@@ -85,15 +85,15 @@ def test_a_reset_of_a_call_under_way_counts() -> None:
     wire = Wire()
     wire.open(1, ECHO)
     wire.client(rst(1))
-    assert wire.core.resets.owed == 1
+    assert wire.account.resets.owed == 1
     wire.open(3, PULL)
     wire.client(rst(3))
-    assert wire.core.resets.owed == 2
+    assert wire.account.resets.owed == 2
     wire.client(rst(3) + rst(1) + rst(99))
-    assert wire.core.resets.owed == 2
+    assert wire.account.resets.owed == 2
     wire.open(5, ECHO)
     wire.data(5, b"")
     wire.answer(5)
-    assert wire.core.resets.owed == 1
+    assert wire.account.resets.owed == 1
     wire.client(rst(5))
-    assert wire.core.resets.owed == 1
+    assert wire.account.resets.owed == 1
