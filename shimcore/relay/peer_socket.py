@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import cast
 
@@ -66,6 +67,15 @@ class PeerSocket(asyncio.Protocol):
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the peer has closed, which is not seen otherwise while it is not read."""
+        if self.transport is None or self.gone:
+            return self.gone
+        looking = select.poll()
+        looking.register(self.transport.get_extra_info("socket").fileno(), 0)
+        return bool(looking.poll(0))
 
     def write(self, data: bytes) -> None:
         """Send to the peer."""

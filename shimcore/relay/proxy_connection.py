@@ -49,6 +49,8 @@ LINGER_S = 10.0
 ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch")
 # How long an unfinished request may hold memory that others need.
 BLOCKED_S = 30.0
+# How long a client that is slowed is not looked at; it may be gone, or have made up for more.
+LOOK_AGAIN_S = 1.0
 # Chunks that are copied into one write; past this a copy costs more than a system call.
 JOINED_BYTES = 16_384
 
@@ -265,7 +267,7 @@ class ProxyConnection:
         loop, client = asyncio.get_running_loop(), self._account
         wait_s = client.wait_s(loop.time())
         if wait_s:
-            self._paused = loop.call_later(wait_s, self._go_on_reading)
+            self._paused = loop.call_later(min(wait_s, LOOK_AGAIN_S), self._go_on_reading)
             if not client.slowed:
                 client.slowed = True
                 log.warning("a client gives up its calls, or leaves them open: it is slowed")
@@ -273,7 +275,11 @@ class ProxyConnection:
 
     def _go_on_reading(self) -> None:
         self._paused = None
-        if self._account.owes:  # others of its connections were the first to go on
+        if self.client.hung_up:  # nobody waits for what it has sent
+            self._left = True
+            self.close()
+            return
+        if self._account.owes:
             self._bear()
         if self._paused is None:
             self._pace()

@@ -126,6 +126,22 @@ async def test_another_client_is_served_as_if_there_were_no_attack(
             assert not last, (usual_s, latest_s)
 
 
+async def test_an_attacker_that_is_gone(tmp_path: Path) -> None:
+    """What it has sent and was not read of is nobody's: its connections end with it."""
+    async with before_a_hub_that_never_answers(tmp_path) as shim:
+        assert shim.process is not None
+        descriptors = Path(f"/proc/{shim.process.pid}/fd")
+        usual = len(list(descriptors.iterdir()))
+        with process("tests.support.attacks", "open-calls", shim.socket, "8") as one:
+            assert one.stdout is not None
+            assert await asyncio.to_thread(one.stdout.readline)
+            await asyncio.to_thread(shim.wait_log, "leaves them open: it is slowed")
+            assert len(list(descriptors.iterdir())) >= usual + 16
+        async with asyncio.timeout(15):
+            while len(list(descriptors.iterdir())) > usual + 4:
+                await asyncio.sleep(0.1)
+
+
 async def test_nothing_waits_behind_pulls_of_its_own_connection(tmp_path: Path) -> None:
     """A hundred that hang, more than may be in work: every other image call is answered."""
     async with (

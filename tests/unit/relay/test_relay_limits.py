@@ -16,6 +16,7 @@ from shimcore.relay.limits import (
     CONNECTION_METADATA_BYTES,
     FRAME_BYTES,
     HEADER_BLOCK_BYTES,
+    HEADER_FIELDS,
     HEADER_TABLE_BYTES,
     HELD_SHARE_BYTES,
     INFLATED_BYTES,
@@ -55,6 +56,20 @@ def test_empty_continuations_are_not_endless() -> None:
     with pytest.raises(FrameError) as refused:
         repeat(core, frames.frame(frames.CONTINUATION, 0, 1), HEADER_BLOCK_BYTES)
     assert refused.value.h2_code == frames.ENHANCE_YOUR_CALM
+
+
+def test_header_lists_of_many_fields_end_the_connection() -> None:
+    """Each field of a list is looked at in one go, however short it is."""
+    core, path = connection(), literal(":path", OPENED)
+    for count, ends in ((HEADER_FIELDS - 1, False), (HEADER_FIELDS, True)):
+        block = path + b"\x83" * count
+        frame = frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block)
+        if not ends:
+            core.from_client(frame)
+            continue
+        with pytest.raises(FrameError) as refused:
+            core.from_client(frame)
+        assert refused.value.h2_code == frames.ENHANCE_YOUR_CALM
 
 
 def test_a_long_method_is_remembered_by_its_beginning() -> None:
