@@ -130,8 +130,8 @@ SHARED_RESETS = 1024
 SHARED_RESETS_PER_S = 100
 
 # Connections that a process may begin, and all together: at once, and a second. One costs the shim
-# 0.7 ms, and the runtime as much or more. A kubelet has two for its whole life, a crictl one or two;
-# some agents make one for each call.
+# 0.7 ms, and the runtime as much or more. A kubelet has two for its whole life, a crictl one or
+# two; some agents make one for each call.
 CONNECTS_SHARE = 64
 CONNECTS_PER_S = 50
 SHARED_CONNECTS = 256

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpcore
 
+from shimcore.registry.http.lookup import LookupBackend
+
 # A registry's answer has 10 to 40 lines and 1 to 4 KiB before its body; a challenge up to 8 KiB.
 HEAD_LIMIT_LINES = 256
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -117,7 +119,7 @@ class BoundedBackend(httpcore.AsyncNetworkBackend):
     """Makes connections whose answers are bounded."""
 
     def __init__(self, backend: httpcore.AsyncNetworkBackend | None = None) -> None:
-        self._backend = backend or httpcore.AnyIOBackend()
+        self._backend = backend or LookupBackend()
 
     async def connect_tcp(
         self,

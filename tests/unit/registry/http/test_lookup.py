@@ -1,0 +1,155 @@
+"""Names that take long are one registry's, and so are their threads; addresses have turns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from unittest import mock
+
+import httpcore
+import pytest
+
+from shimcore.registry.http.lookup import LOOKUPS, LookupBackend, Lookups
+
+SLOW = "slow-{}.invalid"
+
+
+class NameServer:
+    """Answers at once, but for slow names, which wait for the test."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.addresses: dict[str, list[str]] = {}
+        self.go_on = threading.Event()
+
+    def look_up(self, host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        """As `socket.getaddrinfo`."""
+        self.asked.append(host)
+        if host.startswith("slow"):
+            self.go_on.wait(10)
+        if host.startswith("nowhere"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [
+            (socket.AF_INET6 if ":" in one else socket.AF_INET, 0, 0, "", (one, 0))
+            for one in self.addresses.get(host, ["127.0.0.1"])
+        ]
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    """The name server of the process."""
+    server = NameServer()
+    with mock.patch.object(socket, "getaddrinfo", server.look_up):
+        yield server
+        server.go_on.set()
+
+
+@contextlib.asynccontextmanager
+async def listening() -> AsyncIterator[int]:
+    """A port of 127.0.0.1 at which somebody accepts."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_an_address_is_not_looked_up(names: NameServer) -> None:
+    """Of either family."""
+    lookups = Lookups()
+    assert await lookups.addresses("127.0.0.1") == ["127.0.0.1"]
+    assert await lookups.addresses("::1") == ["::1"]
+    assert not names.asked
+
+
+async def test_families_take_turns(names: NameServer) -> None:
+    """In the order of the resolver, each address once."""
+    names.addresses["both"] = ["::1", "::2", "127.0.0.1", "::2"]
+    assert await Lookups().addresses("both") == ["::1", "127.0.0.1", "::2"]
+
+
+async def test_slow_names_are_a_few_threads(names: NameServer) -> None:
+    """Of one registry; another's are looked up, and what is done beside the loop is done."""
+    lookups = Lookups()
+    waiting = [asyncio.create_task(lookups.addresses(SLOW.format(n))) for n in range(40)]
+    await asyncio.sleep(0.1)
+    assert len(names.asked) == LOOKUPS
+    async with asyncio.timeout(5):
+        assert await asyncio.to_thread(lambda: 1) == 1
+        assert await Lookups().addresses("quick") == ["127.0.0.1"]
+        names.go_on.set()
+        await asyncio.gather(*waiting)
+    assert len(names.asked) == 41
+
+
+async def test_a_lookup_that_nobody_waits_for_keeps_its_place(names: NameServer) -> None:
+    """Its thread is there until the name server has answered."""
+    lookups = Lookups()
+    for n in range(LOOKUPS):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await lookups.addresses(SLOW.format(n))
+    late = asyncio.create_task(lookups.addresses("quick"))
+    await asyncio.sleep(0.05)
+    assert "quick" not in names.asked
+    names.go_on.set()
+    async with asyncio.timeout(5):
+        assert await late == ["127.0.0.1"]
+
+
+async def test_one_lookup_for_all_who_ask(names: NameServer) -> None:
+    """Also if the first of them has gone, and for its failure."""
+    lookups = Lookups()
+    first = asyncio.create_task(lookups.addresses(SLOW.format(0)))
+    others = [asyncio.create_task(lookups.addresses(SLOW.format(0))) for _ in range(10)]
+    await asyncio.sleep(0.02)
+    first.cancel()
+    names.go_on.set()
+    assert await asyncio.gather(*others) == [["127.0.0.1"]] * 10
+    assert len(names.asked) == 1
+    failed = [lookups.addresses("nowhere") for _ in range(3)]
+    for error in await asyncio.gather(*failed, return_exceptions=True):
+        assert isinstance(error, socket.gaierror)
+
+
+async def test_more_who_wait_for_a_place_than_there_are_names(names: NameServer) -> None:
+    """They take none that others need."""
+    lookups = Lookups()
+    slow = [asyncio.create_task(lookups.addresses(SLOW.format(n))) for n in range(LOOKUPS)]
+    await asyncio.sleep(0.02)
+    same = [asyncio.create_task(lookups.addresses("quick")) for _ in range(3 * LOOKUPS)]
+    await asyncio.sleep(0.02)
+    names.go_on.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*slow, *same)
+        others = [lookups.addresses(f"other-{n}") for n in range(2 * LOOKUPS)]
+        await asyncio.gather(*others)
+
+
+async def test_a_name_that_cannot_be_resolved(names: NameServer) -> None:
+    """It is an error of connecting whose cause is the resolver's."""
+    with pytest.raises(httpcore.ConnectError) as caught:
+        await LookupBackend().connect_tcp("nowhere", 1)
+    assert isinstance(caught.value.__cause__, socket.gaierror)
+
+
+async def test_the_next_address_is_tried(names: NameServer) -> None:
+    """After one that refuses at once, and after one that says nothing."""
+    async with listening() as port:
+        for first in ("127.0.0.2", "192.0.2.1"):
+            names.addresses["two"] = [first, "127.0.0.1"]
+            async with asyncio.timeout(5):
+                stream = await LookupBackend().connect_tcp("two", port)
+            assert stream.get_extra_info("server_addr")[0] == "127.0.0.1"
+            await stream.aclose()
+
+
+async def test_no_address_that_answers(names: NameServer) -> None:
+    """The last one's error is told; one without any address is an error, too."""
+    async with listening() as port:
+        pass
+    names.addresses.update(two=["127.0.0.2", "127.0.0.1"], none=[])
+    for host in ("two", "none"):
+        with pytest.raises((httpcore.ConnectError, OSError)):
+            await LookupBackend().connect_tcp(host, port)
