@@ -22,9 +22,10 @@ from shimcore.relay import frames
 from shimcore.relay.budget import Budget
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
-from shimcore.relay.limits import REPLY_BYTES
+from shimcore.relay.limits import REPLY_BYTES, SLICE_FRAMES
 from shimcore.relay.messages import write_message
 from shimcore.relay.route import Route
+from shimcore.relay.scanner import ALL_FRAMES
 from tests.fuzz.reader import Reader
 
 OPENED = b"/o"
@@ -51,6 +52,8 @@ OWN_TO_CLIENT = {
 PING = bytes((0, 0, frames.PING_BYTES, frames.PING))
 OWN_TO_UPSTREAM = {frames.DATA, frames.RST_STREAM, frames.WINDOW_UPDATE}
 LIMIT_STEPS = 400
+# As the shell gives them, which goes on after each few; and all that has come.
+FRAMES_AT_ONCE = (1, 2, SLICE_FRAMES, ALL_FRAMES)
 NONE = -1
 
 
@@ -160,6 +163,9 @@ class _Play:
         mode = reader.byte()
         self.opens = mode & 1
         self.preface = mode & 2
+        self.at_once = FRAMES_AT_ONCE[mode >> 3 & 3]
+        self.leaves = bool(mode & 32)  # what is left of one side's bytes waits for its next ones
+        self.more_of_client = self.more_of_upstream = False
         self.budget = Budget(limit=mode * 64)
         self.strict = bool(mode & 4)
         self.core = Connection(self._route, self.budget, lambda: self.strict)
@@ -184,6 +190,8 @@ class _Play:
                 if not self.reader:
                     break
                 self.step()
+            self.finish_client()
+            self.finish_upstream()
         except FrameError as error:
             self.core.go_away(error)
             self.own_down = True
@@ -212,16 +220,34 @@ class _Play:
         actions[(what >> 1) % len(actions)]()
 
     def client(self, data: bytes) -> None:
+        self.finish_client()
         self.up.came += data
-        self.core.from_client(data)
-        while self.core.inflating:
-            self.core.inflate()
+        self.more_of_client = self.core.from_client(data, self.at_once)
         self.collect()
+        if not self.leaves:
+            self.finish_client()
+
+    def finish_client(self) -> None:
+        """Go through what is left of the client's bytes, as the shell does in its turns."""
+        while self.more_of_client or self.core.inflating:
+            if self.core.inflating:
+                self.core.inflate()
+            else:
+                self.more_of_client = self.core.more_from_client(self.at_once)
+            self.collect()
 
     def upstream(self, data: bytes) -> None:
+        self.finish_upstream()
         self.down.came += data
-        self.core.from_upstream(data)
+        self.more_of_upstream = self.core.from_upstream(data, self.at_once)
         self.collect()
+        if not self.leaves:
+            self.finish_upstream()
+
+    def finish_upstream(self) -> None:
+        while self.more_of_upstream:
+            self.more_of_upstream = self.core.more_from_upstream(self.at_once)
+            self.collect()
 
     def slowly(self, side: Callable[[bytes], None], data: bytes) -> None:
         size = self.reader.byte() % 16 + 1
@@ -308,7 +334,7 @@ class _Play:
         elif self.opens or PING in self.up.came:
             self.up.check_frames()
             self.down.check_frames()
-        elif not self.own_down:
+        elif not (self.own_down or self.more_of_client or self.more_of_upstream):
             self.up.check_same()
             self.down.check_same()
 

@@ -18,8 +18,10 @@ from h2.settings import SettingCodes
 
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
+from shimcore.relay.limits import SLICE_FRAMES
 from shimcore.relay.messages import write_message
 from shimcore.relay.route import Route
+from shimcore.relay.scanner import ALL_FRAMES
 from tests.support.conversation_checks import check, check_outcome, check_windows
 from tests.support.h2_endpoint import Endpoint, reframe
 
@@ -99,6 +101,7 @@ class Conversation:
         }
         self.pings = {"client": 0, "server": 0}
         self.pongs = {"client": 0, "server": 0}
+        self.at_once = choose([1, 2, SLICE_FRAMES, ALL_FRAMES])
         self.calls_left = self.random.randint(1, 25)
         self.max_calls_open = choose([1, 4, 100])
 
@@ -123,11 +126,9 @@ class Conversation:
         data = bytes(pipe[:size])
         del pipe[:size]
         if name == "c>r":
-            self.core.from_client(data)
-            while self.core.inflating:
-                self.core.inflate()
+            self.feed_client(data)
         elif name == "u>r":
-            self.core.from_upstream(data)
+            self.feed_upstream(data)
         elif name == "r>c":
             self.client_events(self.client.receive_data(data))
         else:
@@ -135,6 +136,23 @@ class Conversation:
         self.relay_out()
         self.collect()
         return True
+
+    def feed_client(self, data: bytes) -> None:
+        """A few frames at a time, and what has happened is seen in between, as by the shell."""
+        more = self.core.from_client(data, self.at_once)
+        while more or self.core.inflating:
+            self.relay_out()
+            if self.core.inflating:
+                self.core.inflate()
+            else:
+                more = self.core.more_from_client(self.at_once)
+
+    def feed_upstream(self, data: bytes) -> None:
+        """Likewise."""
+        more = self.core.from_upstream(data, self.at_once)
+        while more:
+            self.relay_out()
+            more = self.core.more_from_upstream(self.at_once)
 
     def relay_out(self) -> None:
         for chunk in self.core.take_to_client():
