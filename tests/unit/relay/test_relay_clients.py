@@ -96,6 +96,17 @@ def test_calls_over_the_share_are_from_what_all_have() -> None:
     assert begun(OPEN_SHARE + 5, common).resets.owed == 5
 
 
+def test_calls_left_open_count_on_any_connection() -> None:
+    """Of one process together."""
+    client = Client()
+    for _ in range(3):
+        wire = Wire(account=client)
+        for number in range((OPEN_SHARE + SHARED_OPEN) // 3 + 1):
+            wire.open(2 * number + 1, ECHO)
+    assert client.open == OPEN_SHARE + SHARED_OPEN + 3
+    assert client.resets.owed == 3
+
+
 def test_what_all_have_is_given_back() -> None:
     """Once the calls are over there is as much of it as before."""
     common = InCommon()

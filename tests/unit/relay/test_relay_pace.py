@@ -65,6 +65,17 @@ def test_time_before_they_were_given_up_does_not() -> None:
     assert resets.wait_s(3600.0, shared) == 20 / RESETS_PER_S
 
 
+def test_time_does_not_make_up_for_what_is_made_up_for() -> None:
+    """What was owed at the last look, and is not any more, is no credit for what comes later."""
+    shared, resets = used_up(), given_up(RESETS_SHARE)
+    assert resets.wait_s(100.0, shared) == 0
+    for _ in range(RESETS_SHARE):
+        resets.make_up()
+    for _ in range(RESETS_SHARE + 20):
+        resets.owe()
+    assert resets.wait_s(3600.0) == 20 / RESETS_PER_S
+
+
 @given(st.lists(st.booleans(), max_size=400))
 def test_calls_that_finish_make_up_for_them(outcomes: list[bool]) -> None:
     """Whoever lets as many finish as it gives up never waits, in whatever order."""
