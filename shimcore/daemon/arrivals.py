@@ -31,6 +31,7 @@ class Arrivals:
         self._loop = asyncio.get_running_loop()
         self._waiting: OrderedDict[Client, deque[socket.socket]] = OrderedDict()
         self._next: asyncio.Handle | None = None
+        self._later = False  # the next turn is after a while
 
     def __len__(self) -> int:
         """How many wait."""
@@ -46,9 +47,14 @@ class Arrivals:
         if len(waiting) >= WAITING_OF_ONE:
             return False
         waiting.append(connection)
-        if self._next is None:
-            self._next = self._loop.call_soon(self._turn)
+        if self._next is None or (self._later and len(waiting) == 1):
+            self._soon()
         return True
+
+    def _soon(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next, self._later = self._loop.call_soon(self._turn), False
 
     def close(self) -> None:
         """Begin no more; those that wait are closed."""
@@ -67,11 +73,10 @@ class Arrivals:
             begun += 1
             if begun == BEGUN_AT_ONCE:
                 break
-        if self._waiting:
-            if begun:
-                self._next = self._loop.call_soon(self._turn)
-            else:
-                self._next = self._loop.call_later(LOOK_AGAIN_S, self._turn)
+        if self._waiting and begun:
+            self._soon()
+        elif self._waiting:
+            self._next, self._later = self._loop.call_later(LOOK_AGAIN_S, self._turn), True
 
     def _due(self) -> Iterator[socket.socket]:
         """Those that may begin now, one of each process in turn."""

@@ -91,8 +91,13 @@ async def test_a_process_at_its_pace_waits_and_others_do_not(kept: contextlib.Ex
     bed.clients.by_pid(1).connects.owe(CONNECTS_SHARE + 21)
     bed.clients.by_pid(1).connects.wait_s(now)
     bed.arrive(1, 2)
-    bed.arrive(2, 2)
-    await bed.settle(0.1)
+    await bed.settle()
+    bed.arrive(2)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert bed.begun == [2]  # without a while in between
+    bed.arrive(2)
+    await bed.settle()
     assert bed.begun == [2, 2]
     await bed.settle(0.4)
     assert bed.begun == [2, 2, 1, 1]
