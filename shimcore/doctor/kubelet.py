@@ -29,7 +29,7 @@ def _kubelet(node: Node) -> Finding:
         return warned("kubelet", found.detail, "run this as root")
     if found.way is Way.NOT_WIRED:
         why = f"{running} uses {found.endpoint}: its pulls go past the shim"
-        mend = found.detail or f"{_WIRE} (kubeadm may have rewritten its files)"
+        mend = found.detail or f"{_WIRE}  # kubeadm may have rewritten its files"
         return failed("kubelet", why, mend)
     if found.stale:
         why = "its files have changed since the running kubelet has read them"

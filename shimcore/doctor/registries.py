@@ -48,7 +48,7 @@ def _finding(
         return failed(
             check,
             why,
-            "systemctl restart image-cri-shim; if it stays, compare the unit's proxy settings "
+            "systemctl restart image-cri-shim  # if it stays, compare the unit's proxy settings "
             "(systemctl show image-cri-shim -p Environment) with this shell's",
         )
     if report.tls is not None and report.tls.days_left < SOON_DAYS:

@@ -14,7 +14,7 @@ from shimcore.systemd.unitfile import read_service
 from shimcore.systemd.units import SERVICE
 
 VERSION_S = 5.0
-_LOG = f"journalctl -u {SERVICE} says why; then systemctl restart {SERVICE}"
+_LOG = f"journalctl -u {SERVICE}  # says why; then systemctl restart {SERVICE}"
 
 
 async def look(node: Node) -> list[Finding]:
@@ -30,7 +30,9 @@ def _units(node: Node) -> list[Finding]:
     command = next(iter(unit.arguments({})), "")
     if command.startswith("/") and not node.root.exists(command):
         why = f"{SERVICE} starts {command}, which is not there"
-        return [failed("units", why, "image-cri-shim install-service --now, or reinstall it")]
+        return [
+            failed("units", why, "image-cri-shim install-service --now  # or reinstall the package")
+        ]
     if node.control is not None and not node.control.is_active(SERVICE):
         return [failed("units", f"{SERVICE} does not run", _LOG)]
     return [passed("units", f"{SERVICE} is there" + " and runs" * (node.control is not None))]
@@ -42,7 +44,13 @@ async def _socket(node: Node) -> list[Finding]:
         return [failed(check, node.status_error, "run it as root")]
     said = "; ".join(status.detail)
     if status.condition is Condition.NOT_RUNNING:
-        return [failed(check, said, f"systemctl start {SERVICE}; {_LOG}")]
+        return [
+            failed(
+                check,
+                said,
+                f"systemctl start {SERVICE}  # journalctl -u {SERVICE} says why it does not",
+            )
+        ]
     if status.condition is Condition.STARTING:
         why = f"the shim is starting: {status.facts['starting']}"
         return [failed(check, why, "see that the runtime runs, and that `cri:` names its socket")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from shimcore.errors import ShimError
@@ -17,13 +17,14 @@ from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import node
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
+from shimcore.systemd.runtimes.registries import to_tell
 from shimcore.systemd.runtimes.rereading import (
     Answers,
     cri_answers,
     reread,
     reread_or_take_back,
 )
-from shimcore.systemd.runtimes.wiring import RuntimeWiring, wire_runtime
+from shimcore.systemd.runtimes.wiring import RuntimeWiring, containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.template import template
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings
@@ -338,10 +339,12 @@ def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:
             f"there is more than one runtime: {', '.join(there.values())}; set `cri:` to the one "
             "that is to be told of the registries"
         )
+    told, notes = to_tell(root, request.config_file)
+    kind = node.kind_of(root, runtime)
     process = node.running(runtime) if runtime and root.is_machine else None
-    known = record.load(root)
-    whole = [each.path for each in known.files.values() if not each.edit] if known else []
-    return wire_runtime(root, request.config_file, runtime, process, whole)
+    ours = record.written(root, changed=request.force)
+    wired = wire_runtime(root, told, kind, lambda: containerd_on(root, kind, process), ours)
+    return replace(wired, notes=[*notes, *wired.notes])
 
 
 def _lead_bypass(plan: Plan) -> None:

@@ -34,10 +34,10 @@ async def way(place: Path, runtime: str, path: str, text: str) -> Finding:
 @pytest.mark.parametrize(
     ("runtime", "path", "text", "mend"),
     [
-        ("docker", DOCKER_FILE, "", f"--wire-runtime --now (it writes {DOCKER_FILE})"),
+        ("docker", DOCKER_FILE, "", f"--wire-runtime --now  # it writes {DOCKER_FILE}"),
         ("docker", DOCKER_FILE, '{"insecure-registries": ["b"]}', "--wire-runtime"),
         ("cri-o", CRIO_FILE, "", "--wire-runtime"),
-        ("cri-o", CRIO_FILE, f"{INSECURE}false\n", "change that file"),
+        ("cri-o", CRIO_FILE, f"{INSECURE}false\n", "then systemctl reload crio\ninsecure = true"),
     ],
 )
 async def test_a_runtime_that_is_not_told_fails(

@@ -10,6 +10,7 @@ import yaml
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd import Release, Verdict, judge, read_settings, route
+from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
@@ -22,13 +23,8 @@ REGISTRIES = {
     Kind.K3S: "/etc/rancher/k3s/registries.yaml",
     Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
 }
-READ_AT_START = {
-    Kind.K3S: "k3s reads registries.yaml when it starts: systemctl restart k3s (agents: k3s-agent)",
-    Kind.RKE2: (
-        "RKE2 reads registries.yaml when it starts: systemctl restart rke2-server "
-        "(agents: rke2-agent)"
-    ),
-}
+# The services of each: on a server, on an agent.
+_SERVICES = {Kind.K3S: ("k3s", "k3s-agent"), Kind.RKE2: ("rke2-server", "rke2-agent")}
 _CERTS = "/etc/containerd/certs.d"
 _K0S = "/etc/k0s/containerd.d"
 
@@ -60,6 +56,24 @@ def wire_rancher(
     overlay = Overlay(root)
     overlay.put(path, "# Written by image-cri-shim install-service.\n" + _registries(told))
     return overlay.changes()
+
+
+def service_of(root: Root, kind: Kind) -> str:
+    """The service of k3s or RKE2 on this node: an agent's where there is no server's."""
+    server, agent = _SERVICES[kind]
+    return agent if _has_unit(root, agent) and not _has_unit(root, server) else server
+
+
+def _has_unit(root: Root, service: str) -> bool:
+    try:
+        return unitfile.read_service(root, f"{service}.service") is not None
+    except ShimError:
+        return True  # one that cannot be read
+
+
+def restart_of(root: Root, kind: Kind) -> str:
+    """The command after which it has read its files."""
+    return f"systemctl restart {service_of(root, kind)}"
 
 
 def check_k0s(root: Root, told: Sequence[Told]) -> None:
