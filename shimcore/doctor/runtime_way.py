@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime import ANSWER_S, socket_of
 from shimcore.errors import ShimError
+from shimcore.registry.http.proxy import ProxyRules
 from shimcore.runtime.containerd import (
     DEFAULT_FILE,
+    Reason,
     RegistrySettings,
     Verdict,
     Wanted,
@@ -56,6 +59,42 @@ async def look(node: Node) -> list[Finding]:
     if version.name == "containerd":
         return await asyncio.to_thread(_containerd, node.root, socket, version.version, registries)
     return await asyncio.to_thread(_others, node.root, version.name, registries)
+
+
+async def way_of_its_own(node: Node, host: str) -> str:
+    """Why the runtime may reach a host that this process does not; "" where nothing says so."""
+    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
+
+    try:
+        socket = await socket_of(node)
+        async with RuntimeClient(socket) as client:
+            version = await client.version(ANSWER_S)
+    except ShimError as error:
+        return str(error)
+    if version.name != "containerd":
+        return f"{version.name} may have settings of its own"
+    if _has_proxy(socket, host):
+        return "containerd has a proxy"
+    try:
+        settings = read_settings(node.root, _config_file(socket), release_of(version.version))
+        way = route(node.root, settings, host)
+    except ShimError as error:
+        return str(error)
+    if way.reason in {Reason.HOSTS_FILE, Reason.INLINE, Reason.CERTIFICATES}:
+        return f"containerd has settings for it ({way.file or way.reason.value})"
+    return ""
+
+
+def _has_proxy(socket: str, host: str) -> bool:
+    """Whether the process behind the socket was given one for https to the host."""
+    peer = peer_of(socket)
+    try:
+        given = Path(f"/proc/{peer.pid}/environ").read_bytes() if peer is not None else b""
+    except OSError:
+        return True  # it cannot be seen
+    pairs = (each.partition("=") for each in given.decode(errors="replace").split("\0"))
+    rules = ProxyRules.from_environment({name: value for name, _, value in pairs})
+    return bool(rules.proxy_for("https", host.partition(":")[0], 443))
 
 
 def _containerd(

@@ -102,7 +102,7 @@ def _named(*hosts_toml: str, version: str = "1.6.20") -> Callable[[World], None]
 
 WAY = "containerd's way to sealos.hub:5000"
 WIRE = "image-cri-shim install-service --wire-runtime --now"
-COMMANDS = ("image-cri-shim", "systemctl", "journalctl")
+COMMANDS = ("image-cri-shim", "systemctl", "journalctl", "skopeo")
 REGISTRY = "registry "
 FAULTS = (
     Fault(
@@ -173,7 +173,7 @@ FAULTS = (
     ),
     Fault("runtime without CRI", _bare, "runtime", "has no CRI", "disabled_plugins"),
     Fault(
-        "pause image missing", _no_pause, "pause image", "no registry has it", "put it on the hub"
+        "pause image missing", _no_pause, "pause image", "no registry has it", "skopeo copy --all"
     ),
     Fault(
         "config typo",
