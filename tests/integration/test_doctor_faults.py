@@ -309,21 +309,30 @@ def test_a_fault_is_in_the_document(fault: Fault) -> None:
     assert any(fault.check.startswith(check) for check in named.split("`")[1::2])
 
 
-@pytest.mark.parametrize("how", ["unknown CA", "expired", "https for http", "http for https"])
+@pytest.mark.parametrize(
+    "how", ["unknown CA", "expired", "not yet valid", "https for http", "http for https"]
+)
 async def test_tls_faults(tmp_path: Path, how: str) -> None:
     """What is wrong with a registry's TLS, and whether the scheme is."""
     authority = PrivateCA(tmp_path)
-    tls = authority.issue("127.0.0.1", days_left=-3 if how == "expired" else 90).context()
+    days = {"expired": (-365, -400), "not yet valid": (400, 365)}
+    days_left, begins_in = days.get(how, (90, -60))
+    tls = authority.issue("127.0.0.1", days_left=days_left, begins_in=begins_in).context()
     async with world(tmp_path) as node, DemoRegistry(users=USERS, auth="basic", tls=tls) as hub:
         node.keys["address"] = hub.address
-        if how == "expired":
+        if how in days:
             node.keys["hub"] = {"caFile": str(authority.ca_file)}
         elif how == "https for http":
             node.keys["address"] = node.hub.address.replace("http://", "https://")
         elif how == "http for https":
             node.keys["address"] = hub.address.replace("https://", "http://")
         finding = _finding(await node.examined(), REGISTRY)
-    mend = {"unknown CA": "caFile", "expired": "renew", "http for https": "https://"}
+    mend = {
+        "unknown CA": "caFile",
+        "expired": "clock",
+        "not yet valid": "timedatectl",
+        "http for https": "https://",
+    }
     assert finding.result is FAIL
     assert mend.get(how, "http://") in finding.mend
 
