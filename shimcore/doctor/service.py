@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from shimcore.client.admin import Condition
 from shimcore.doctor.finding import Finding, failed, passed, warned
@@ -54,11 +55,19 @@ async def _socket(node: Node) -> list[Finding]:
     if status.condition is Condition.STARTING:
         why = f"the shim is starting: {status.facts['starting']}"
         return [failed(check, why, "see that the runtime runs, and that `cri:` names its socket")]
-    if status.condition is Condition.BYPASS:
+    if status.condition is Condition.BYPASS or not status.facts["serving"]:
         return [failed(check, said, _LOG)]
-    if not status.facts["serving"]:
-        return [failed(check, said, _LOG)]
-    return [await _answers(node)]
+    return [_serves_another(node) or await _answers(node)]
+
+
+def _serves_another(node: Node) -> Finding | None:
+    """That the shim which answers has not the configuration that is looked at."""
+    served = node.facts["config"].get("file")
+    if not served or os.path.realpath(served) == os.path.realpath(node.file):
+        return None
+    why = f"{node.endpoint.shim_socket} is served by a shim with another file, {served}"
+    mend = f"image-cri-shim -f {served} doctor  # or end that one, and start this one's service"
+    return failed("socket", why, mend)
 
 
 async def _answers(node: Node) -> Finding:

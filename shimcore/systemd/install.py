@@ -13,6 +13,7 @@ from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet, packaged, record, unitfile, units, wiring
 from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
+from shimcore.systemd.kubelet_way import kubelet_way
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import node
@@ -75,9 +76,11 @@ class Plan:
     """Whether the socket may lead past a shim that does not start."""
     runtime: str | None
     """Where it leads then, as far as that is known."""
+    kubelet_is_stale: bool = False
+    """Whether the kubelet that runs has not read yet that its files point at the shim."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes)
+        return bool(self.changes) or self.kubelet_is_stale
 
     def concerns(self, *names: str) -> bool:
         """Whether one of these units changes."""
@@ -131,7 +134,8 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     changes = pending(root, [*changes, *told.changes, *wired])
     _refuse_changed_by_hand(request, changes)
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
-    return Plan(root, request.config_file, filled, changes, notes, bypass, runtime)
+    stale = request.wire_kubelet and kubelet_way(root, _path("shim", shim)).stale
+    return Plan(root, request.config_file, filled, changes, notes, bypass, runtime, stale)
 
 
 def install(
@@ -163,11 +167,12 @@ def install(
     yield from _to_runtime(plan, kept, control, answers, now=now)
     if start and control is not None:
         yield _start(control, socket_changes, service_changes)
-        if plan.wiring:
+        if plan.wiring or plan.kubelet_is_stale:
             before_kubelet()
     yield from _apply(plan, kept, plan.wiring)
     if control is not None and plan.wiring:
         control.run("daemon-reload")
+    if control is not None and (plan.wiring or plan.kubelet_is_stale):
         yield _kubelet(control, now=now)
 
 
