@@ -349,6 +349,25 @@ def _mirrors(node: World) -> None:
     node.put("/etc/containerd/config.toml", text)
 
 
+def _distribution(
+    directory: str, program: str, *arguments: str, **files: str
+) -> Callable[[World], None]:
+    """A node of a distribution whose kubelet is wired, and whose containerd is told."""
+
+    def make(node: World) -> None:
+        (node.root.directory / KUBELET.lstrip("/")).unlink()
+        node.put(f"{directory}/x", "")
+        for text in files.values():
+            path, _, content = text.partition(": ")
+            node.put(path, content)
+        node.kubelet(*arguments, program=program)
+
+    return make
+
+
+ARGUMENT = f"image-service-endpoint=unix://{SHIM}"
+RANCHER = f"/etc/rancher/{{}}/config.yaml.d/9.yaml: kubelet-arg+: [{ARGUMENT}]\n"
+
 HEALTHY: dict[str, Callable[[World], object]] = {
     "kubeadm": lambda node: node.kubelet(),
     "kubelet by flag": lambda node: node.kubelet(f"--container-runtime-endpoint=unix://{SHIM}"),
@@ -360,6 +379,16 @@ HEALTHY: dict[str, Callable[[World], object]] = {
     "deny": lambda node: node.keys.update(fallback="deny"),
     "hosts.toml": _hosts_toml,
     "mirrors in config.toml": _mirrors,
+    "k3s": _distribution(
+        "/var/lib/rancher/k3s", "/usr/local/bin/k3s server", wired=RANCHER.format("k3s")
+    ),
+    "RKE2": _distribution("/var/lib/rancher/rke2", "kubelet", f"--{ARGUMENT}"),
+    "MicroK8s": _distribution(
+        "/var/snap/microk8s/current/args",
+        "/snap/microk8s/1/kubelite",
+        wired=f"/var/snap/microk8s/current/args/kubelet: --{ARGUMENT}\n",
+    ),
+    "k0s": _distribution("/var/lib/k0s", "/var/lib/k0s/bin/kubelet", f"--{ARGUMENT}"),
     "watched cluster": lambda node: node.kubernetes("watching"),
 }
 
