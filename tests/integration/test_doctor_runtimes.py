@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind
+from shimcore.cluster.kept import keep
+from shimcore.config.model import KubernetesSource
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
 from shimcore.runtime.containerd import Wanted
@@ -77,6 +80,20 @@ def test_a_network_of_docker_covers_its_addresses(tmp_path: Path, host: str, nee
     file.write_text('{"insecure-registries": ["10.1.0.0/16"]}')
     told = Told(Wanted("http", host, "", False), f"http://{host}")
     assert bool(docker.wire(Root(tmp_path), [told], ())) is needed
+
+
+async def test_a_registry_of_the_cluster(tmp_path: Path) -> None:
+    """Known by the copy that the shim keeps: the runtime has to be told of it, too."""
+    async with world(tmp_path) as node:
+        node.kubernetes("watching")
+        text = "registries: [{address: 'http://b.example'}]\n"
+        source = KubernetesSource(enabled=True)
+        part = ClusterPart(source, {Kind.CONFIG_MAP: Document(text, "1")})
+        keep(str(tmp_path / "state"), part)
+        found = await node.examined()
+    (one,) = [each for each in found if each.check == "containerd's way to b.example"]
+    assert one.result is Result.FAIL
+    assert one.mend == "image-cri-shim install-service --wire-runtime --now"
 
 
 async def pause_of(place: Path, keys: dict[str, object], files: dict[str, str]) -> Finding:

@@ -13,7 +13,7 @@ from tests.e2e.support import images, stock_node
 from tests.e2e.support.network import Link
 from tests.e2e.support.registry import Registry
 from tests.e2e.support.steps import Step
-from tests.e2e.support.stock_node import StockNode
+from tests.e2e.support.stock_node import CONTAINERD, StockNode
 
 pytestmark = pytest.mark.e2e
 
@@ -57,9 +57,19 @@ def test_the_runtimes_way(node: StockNode, readme: list[Step]) -> None:
     """Nothing is set for it; then plain http is not known; then somebody's file leads astray."""
     readme[0].carry_out(node)
     node.sh("image-cri-shim install-service --now")
-    node.sh(mend_of(node, WAY))
+    straight = ("pull", "--creds", "admin:passw0rd", "sealos.hub:5000/library/nginx:latest")
+    refused = node.crictl(*straight, endpoint=CONTAINERD)
+    assert "HTTP response to HTTPS client" in refused.stderr
+    began = node.shows("containerd.service", "MainPID")
+    mend = mend_of(node, WAY)
+    node.sh(mend)
+    assert node.shows("containerd.service", "MainPID") != began, "config_path is read at a restart"
     assert fails(node) == []
     pulls(node, "nginx:latest")
+    assert node.crictl(*straight, endpoint=CONTAINERD).returncode == 0
+    began = node.shows("containerd.service", "MainPID")
+    node.sh(mend)
+    assert node.shows("containerd.service", "MainPID") == began
 
     node.place(HUB_HOSTS).unlink()
     node.sh(mend_of(node, WAY))
