@@ -111,4 +111,5 @@ def test_a_missing_pause_image(
     subprocess.run(shlex.split(typed.replace(stock_node.HUB, link.ip)), check=True)
     assert fails(node) == []
     pulls(node, "nginx:latest")
-    assert node.running() == {node.start_pod("one", "nginx:latest")}
+    started = node.start_pod("one", "nginx:latest")
+    assert node.running() == {started}
