@@ -17,7 +17,7 @@ from shimcore.doctor.finding import failed
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal
 from tests.support.serving import ServeProcess, serving
 
-PAUSE = "registry.k8s.io/pause:3.9"
+PAUSE = "127.0.0.1:9/pause:3.9"
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ async def test_screens(shim: ServeProcess, columns: int) -> None:
     assert "FAIL" in words
     assert "mend put the right login for it into" in words
     command = "image-cri-shim install-service --now"
-    typed = [line for line in ran.plain.splitlines() if command in line]
-    assert typed, "no command is broken"
-    rest = [line for line in ran.plain.splitlines() if line not in typed]
+    lines = ran.plain.splitlines()
+    assert any(command in line for line in lines), "no command is broken"
+    rest = [line for line in lines if command not in line and "skopeo copy" not in line]
     long = [line for line in rest if len(line.rstrip()) > columns]
     assert all(len(line.split()) <= 2 for line in long), long
 

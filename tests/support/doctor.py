@@ -24,7 +24,7 @@ from shimcore.runtime.errors import StatusCode
 from shimcore.systemd.root import Root
 
 USERS = {"admin": "hub-s3cret"}
-PAUSE = "registry.k8s.io/pause:3.9"
+PAUSE = "127.0.0.1:9/pause:3.9"
 SHIM = "/run/image-cri-shim.sock"
 CONTAINERD = "/run/containerd/containerd.sock"
 WIRED = {

@@ -103,7 +103,7 @@ def test_a_missing_pause_image(
     node: StockNode, link: Link, empty_hub: Registry, tmp_path: Path
 ) -> None:
     """The command copies it to the hub from a machine that has it; pods start."""
-    node.add(CONFIG, f"address: {empty_hub.address}\n", 0o600)
+    node.add(CONFIG, f"address: {empty_hub.address}\nprobeTimeout: 20s\n", 0o600)
     node.sh("image-cri-shim install-service --wire-runtime --now")
     typed = mend_of(node, "pause image").partition("  #")[0]
     archive = images.docker_archive(images.pause(), node.pause, tmp_path / "pause.tar")
