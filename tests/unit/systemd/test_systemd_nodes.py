@@ -169,6 +169,22 @@ class TestKubeletElsewhere:
         assert f"container-runtime-endpoint={SHIM}" in str(refused.value)
 
 
+def test_a_kubelet_that_has_not_read_its_files(tmp_path: Path) -> None:
+    """With nothing to write it is restarted all the same, once the node has been looked at."""
+    root = unpacked(tmp_path, {**KUBEADM, CONFIG: FILLED})
+    control = NotedSystemd({"kubelet.service"})
+    do(root, control)
+    control.asked.clear()
+    again = plan(request(root))
+    assert not again
+    again.kubelet_is_stale = True
+    assert again
+    looked: list[str] = []
+    list(install(again, control, now=True, before_kubelet=lambda: looked.extend(control.asked)))
+    assert "restart kubelet.service" not in looked
+    assert control.asked[-1] == "restart kubelet.service"
+
+
 class TestSeveralRuntimes:
     @pytest.mark.parametrize(
         ("others", "noted"),
