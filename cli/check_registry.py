@@ -214,7 +214,10 @@ def _row(registry: Registry, report: PingReport) -> tuple[Cell, ...]:
 def _tls(registry: Registry, tls: TlsReport | None) -> Cell:
     if tls is None:
         return Cell("no TLS: plain HTTP", WARN) if registry.scheme == "http" else Cell("")
-    parts = [tls.version, _days(tls.days_left), f"issued by {tls.issuer or 'an unknown issuer'}"]
+    ends = _days(tls.days_left)
+    if tls.begins_in_days:
+        ends = f"valid in {tls.begins_in_days} days only (is the clock right?)"
+    parts = [tls.version, ends, f"issued by {tls.issuer or 'an unknown issuer'}"]
     if registry.insecure_skip_verify:
         parts.append("not verified (insecureSkipVerify)")
     elif not tls.verified:

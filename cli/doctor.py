@@ -16,6 +16,7 @@ from cli.render import BAD, DIM, GOOD, WARN, Cell, Column, Table
 if TYPE_CHECKING:
     from shimcore.doctor import Finding
 
+_COMMANDS = ("image-cri-shim ", "systemctl ", "journalctl ", "skopeo ", "timedatectl ", "echo ")
 _STYLES = {"PASS": GOOD, "WARN": WARN, "FAIL": BAD}
 _COLUMNS = (
     Column("RESULT"),
@@ -83,5 +84,14 @@ def _row(finding: Finding) -> tuple[Cell, ...]:
         Cell(finding.result.value, style),
         Cell(finding.check),
         Cell(finding.detail, "" if finding.result.value == "PASS" else style),
-        Cell(f"mend: {finding.mend}" if finding.mend else "", DIM),
+        _mend(finding.mend),
     )
+
+
+def _mend(mend: str) -> Cell:
+    """Words are broken to fit; what is to be typed or copied stands in lines of its own."""
+    said, *lines = mend.rstrip("\n").split("\n")
+    if not lines and said.startswith(_COMMANDS):
+        typed, _, said = said.partition("  # ")
+        lines = [typed]
+    return Cell(said, DIM, tuple(lines))

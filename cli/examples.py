@@ -61,7 +61,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "image-cri-shim install-service --wire-kubelet --now",
         "image-cri-shim install-service --wire-kubelet --dry-run",
     ),
-    "uninstall-service": ("image-cri-shim uninstall-service --now",),
+    "uninstall-service": ("image-cri-shim uninstall-service",),
     "demo": ("image-cri-shim demo",),
     "completions": ("image-cri-shim completions bash > /etc/bash_completion.d/image-cri-shim",),
     "help": (

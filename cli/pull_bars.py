@@ -86,7 +86,9 @@ class PullBars:
                 name, total=None, state="pulling"
             )
         if step.registry or step.bytes:
-            state = render.so_far(step.bytes, step.total_bytes, step.layers, step.total_layers)
+            state = "pulling"
+            if step.bytes or step.total_bytes or step.total_layers:
+                state = render.so_far(step.bytes, step.total_bytes, step.layers, step.total_layers)
             source = f" from {step.registry}" if step.registry else ""
             self._progress.update(
                 bar,

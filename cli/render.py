@@ -29,10 +29,17 @@ _INDENT = 4
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Text, and the style that it has on a terminal."""
+    """Text, and the style that it has on a terminal.
+
+    `lines` follow it there, never broken: what is to be typed or copied.
+    """
 
     text: str
     style: str = ""
+    lines: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +161,15 @@ def _print_facts(console: Console, facts: Facts) -> None:
 def _print_pair(console: Console, label: str, cell: Cell, indent: int) -> None:
     """A label and its value, in one line if they fit."""
     shown = " " * indent + label + " " * _GAP
-    if label and len(shown) + len(printable(cell.text)) <= console.width:
+    if label and len(shown) + _width(cell) <= console.width:
         _print_line(console, _text(Cell(shown, DIM)), _text(cell))
         return
     if label:
         _print_line(console, _text(Cell(shown.rstrip(), DIM)))
-    _print_words(console, cell, indent + _GAP)
+    if cell.text:
+        _print_words(console, cell, indent + _GAP)
+    for line in cell.lines:
+        _print_line(console, _text(Cell(" " * (indent + _GAP) + line, cell.style)))
 
 
 def _print_table(console: Console, table: Table) -> None:
@@ -179,7 +189,7 @@ def _print_table(console: Console, table: Table) -> None:
     for row in table.rows:
         _print_row(console, row[:inline], columns, widths)
         for label, index in zip(labels, below, strict=True):
-            if row[index].text:
+            if row[index]:
                 _print_pair(console, label.lower().ljust(width), row[index], _INDENT)
 
 
@@ -187,7 +197,7 @@ def _print_records(console: Console, table: Table) -> None:
     """Each row as its first cell, and title and text of the others."""
     titles = [column.title.lower() for column in table.columns]
     for row in table.rows:
-        pairs = [pair for pair in zip(titles, row, strict=True) if pair[1].text]
+        pairs = [pair for pair in zip(titles, row, strict=True) if pair[1]]
         first = 1 if row[0].text else 0
         _print_facts(console, Facts(row[0].text, tuple(pairs[first:])))
 
@@ -230,7 +240,14 @@ def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
 def _text(cell: Cell) -> Text:
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    return Text(cell.text if cell.text.isspace() else printable(cell.text), cell.style)
+    text = "\n".join((cell.text, *cell.lines)).strip("\n") if cell.lines else cell.text
+    return Text(text if text.isspace() else printable(text), cell.style)
+
+
+def _width(cell: Cell) -> int:
+    """Columns that it takes in one line; more than there are where it has several lines."""
+    parts = [part for part in (cell.text, *cell.lines) if part]
+    return len(printable("".join(parts))) if len(parts) < 2 else sys.maxsize
 
 
 def _columns_that_fit(table: Table, width: int) -> int:
@@ -246,10 +263,10 @@ def _columns_that_fit(table: Table, width: int) -> int:
 
 def _natural_widths(table: Table) -> list[int]:
     return [
-        max([len(column.title), *(len(printable(row[index].text)) for row in table.rows)])
+        max([len(column.title), *(_width(row[index]) for row in table.rows)])
         for index, column in enumerate(table.columns)
     ]
 
 
 def _has_text(table: Table, index: int) -> bool:
-    return any(row[index].text for row in table.rows)
+    return any(row[index] for row in table.rows)

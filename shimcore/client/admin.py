@@ -125,8 +125,9 @@ def _details(
     if not any(registry["usable"] for registry in facts["registries"]):
         detail.append("no registry can be used: images come from their own registries, or not")
     if kubelet.way is Way.NOT_WIRED:
+        uses = kubelet.endpoint or "another endpoint"
         detail.append(
-            f"kubelet is NOT wired: it uses {kubelet.endpoint} and its pulls pass the shim by; "
+            f"kubelet is NOT wired: it uses {uses} and its pulls pass the shim by; "
             + (kubelet.detail or "install-service --wire-kubelet --now mends it")
         )
     return detail

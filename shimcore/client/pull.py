@@ -22,7 +22,10 @@ LOOK_S = 0.5
 """Between two questions how far pulls are."""
 
 ANSWER_S = 2.0
+REMEMBERED_S = 1.0
+"""The shim remembers a pull a moment after its answer, once the image has its names."""
 PULLS = "/imagecrishim.admin.v1.Admin/Pulls"
+HISTORY = "/imagecrishim.admin.v1.Admin/History"
 VERSION_S = 30.0
 """A shim that systemd starts for this connection answers when the runtime does."""
 
@@ -108,12 +111,19 @@ async def pull(
 
     async def work() -> None:
         for image in waiting:
+            began = time.time()
             pulling[image] = Step(image, State.PULLING)
             on_step(pulling[image])
             result = await _pull(client, image)
             last = pulling.pop(image)
+            if result.state is State.PULLED and not last.registry and admin_socket:
+                last = await _remembered(admin_socket, last, began)
             ended[image] = replace(
-                result, registry=last.registry, bytes=last.bytes, total_bytes=last.total_bytes
+                last,
+                state=result.state,
+                elapsed_s=result.elapsed_s,
+                reference=result.reference,
+                error=result.error,
             )
             on_step(ended[image])
 
@@ -160,6 +170,29 @@ async def _follow(
         return  # bars without numbers: the pulls themselves go on
     finally:
         await channel.aclose()
+
+
+async def _remembered(admin_socket: str, step: Step, began: float) -> Step:
+    """Where a pull came from that ended before anybody looked, as the shim's history has it."""
+    from shimcore.pb import admin_pb2  # noqa: PLC0415 - as above
+    from shimcore.runtime.channel import Channel  # noqa: PLC0415
+
+    channel = Channel(admin_socket)
+    until = time.monotonic() + REMEMBERED_S
+    try:
+        while time.monotonic() < until:
+            answer = await channel.call(HISTORY, b"", timeout_s=ANSWER_S)
+            for call in reversed(admin_pb2.HistoryResponse.FromString(answer).calls):
+                ended = call.started_at.ToMilliseconds() / 1000 + call.seconds
+                if call.call == "PullImage" and call.image == step.image and ended >= began:
+                    size = call.bytes
+                    return replace(step, registry=call.registry, bytes=size, total_bytes=size)
+            await asyncio.sleep(REMEMBERED_S / 10)
+    except ShimError:
+        pass  # it is pulled, from wherever
+    finally:
+        await channel.aclose()
+    return step
 
 
 async def _pull(client: RuntimeClient, image: str) -> Step:

@@ -58,12 +58,19 @@ def own_start(path: str) -> Start:
     return Start(config, config, good.contents, None, (), tried.outcome, good.kept_at)
 
 
-def with_kept(path: str, config: Config) -> Start:
-    """`config`, loaded from `path`, with the copy of the cluster's part over it, if usable."""
-    return _with_kept(path, Start(config, config, {}), None)
+def with_kept(
+    path: str, config: Config, *, folder: str = "", contents: Mapping[str, bytes] | None = None
+) -> Start:
+    """`config`, loaded from `path`, with the copy of the cluster's part over it, if usable.
+
+    `folder` is where the copy is, and `contents` what the files hold, on another root.
+    """
+    return _with_kept(path, Start(config, config, {}), contents, folder)
 
 
-def _with_kept(path: str, start: Start, good: Mapping[str, bytes] | None) -> Start:
+def _with_kept(
+    path: str, start: Start, good: Mapping[str, bytes] | None, folder: str = ""
+) -> Start:
     own = start.own
     if not own.kubernetes.enabled:
         return start
@@ -72,7 +79,7 @@ def _with_kept(path: str, start: Start, good: Mapping[str, bytes] | None) -> Sta
     from shimcore.config.state import StateError  # noqa: PLC0415
 
     try:
-        kept = recall(own.state_dir, own.kubernetes)
+        kept = recall(folder or own.state_dir, own.kubernetes)
     except StateError as error:
         return replace(start, faults=(str(error),))
     if kept is None or not kept.part.documents:

@@ -12,6 +12,7 @@ from shimcore.systemd.wiring import CRICTL
 from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 _WIRE = "image-cri-shim install-service --wire-kubelet --now"
+_PAST = "its pulls go past the shim"
 _KEYS = ("runtime-endpoint", "image-endpoint")
 
 
@@ -28,11 +29,15 @@ def _kubelet(node: Node) -> Finding:
     if found.way is Way.UNKNOWN:
         return warned("kubelet", found.detail, "run this as root")
     if found.way is Way.NOT_WIRED:
-        why = f"{running} uses {found.endpoint}: its pulls go past the shim"
-        mend = found.detail or f"{_WIRE} (kubeadm may have rewritten its files)"
+        if found.stale:
+            uses = found.endpoint or "the endpoint of before"
+            why = f"the running kubelet has not read its files and uses {uses}: {_PAST}"
+            return failed("kubelet", why, found.detail)
+        why = f"{running} uses {found.endpoint}: {_PAST}"
+        mend = found.detail or f"{_WIRE}  # kubeadm may have rewritten its files"
         return failed("kubelet", why, mend)
     if found.stale:
-        why = "its files have changed since the running kubelet has read them"
+        why = "its files have changed since the running kubelet began, and it may not use them"
         return warned("kubelet", why, "systemctl restart kubelet")
     return passed("kubelet", f"{running} uses {found.endpoint}")
 

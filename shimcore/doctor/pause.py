@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 
-from shimcore.config import Config, Fallback
+from shimcore.config import Config, Fallback, Registry
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime import ANSWER_S, socket_of
+from shimcore.doctor.runtime_way import way_of_its_own
 from shimcore.errors import ReferenceSyntaxError, ShimError
+from shimcore.images.candidates import source_registry
 from shimcore.images.explanation import explain
-from shimcore.reference import Reference, parse_reference
+from shimcore.reference import Mirror, Reference, Unmapped, is_docker_hub, parse_reference, rewrite
 from shimcore.registry import RegistryClient
 from shimcore.registry.answers import Outcome
+from shimcore.runtime.containerd.route import DOCKER_HUB_SERVER, is_loopback
 
 CHECK = "pause image"
 _NO_NAME = "set sandboxImage to the pause image that the runtime is configured with"
@@ -38,31 +41,71 @@ async def look(node: Node) -> list[Finding]:
         return [failed(CHECK, str(error), _NO_NAME)]
     except ShimError:
         return []
-    return [await _sought(config, image, name)]
+    return [await _sought(node, config, image, name)]
 
 
-async def _sought(config: Config, image: Reference, name: str) -> Finding:
-    """Whether a registry has it."""
+async def _sought(node: Node, config: Config, image: Reference, name: str) -> Finding:
+    """Whether a registry has it, or else the runtime gets it by itself."""
     client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
     try:
         resolution = await explain(name, config, client)
+        for candidate in resolution.candidates:
+            if candidate.outcome == Outcome.FOUND:
+                return passed(CHECK, f"{name} is not on the node yet; {candidate.registry} has it")
+        said = "; ".join(f"{one.registry} {one.outcome}" for one in resolution.candidates)
+        why = f"{name} is not on the node, and no registry has it ({said or 'none asked'})"
+        mend = _mend(config, image, name)
+        if config.fallback is Fallback.DENY or source_registry(image, config.registries):
+            return failed(CHECK, why, mend)
+        return await _by_itself(node, client, image, why, mend)
     finally:
         await client.aclose()
-    said = []
-    for candidate in resolution.candidates:
-        if candidate.outcome == Outcome.FOUND:
-            return passed(CHECK, f"{name} is not on the node yet; {candidate.registry} has it")
-        said.append(f"{candidate.registry} {candidate.outcome}")
-    why = f"{name} is not on the node, and no registry has it ({'; '.join(said) or 'none asked'})"
-    hub = config.hub.host
-    tag = f":{image.tag}" if image.tag else ""
-    mend = (
-        f"put it on the hub ({hub}/{image.path}{tag}), or name one that it has in the runtime's "
-        "own configuration (containerd: sandbox_image, from 2.0 pinned_images.sandbox)"
+
+
+async def _by_itself(
+    node: Node, client: RegistryClient, image: Reference, why: str, mend: str
+) -> Finding:
+    """Whether the image's own registry gives it to the runtime, as far as that can be seen here."""
+    answer = await client.head_manifest(_origin(image), image)
+    there = f"{image.domain} {answer.outcome}"
+    if answer.outcome is Outcome.FOUND:
+        return passed(CHECK, f"{image} is not on the node yet; {image.domain} itself has it")
+    if unseen := await way_of_its_own(node, image.domain):
+        return warned(CHECK, f"{why}; {there} from here, but {unseen}", mend)
+    return failed(CHECK, f"{why}, nor its own ({there})", mend)
+
+
+def _origin(image: Reference) -> Registry:
+    """The registry that the image itself names, as a runtime asks it without settings."""
+    domain = image.domain
+    host = DOCKER_HUB_SERVER if is_docker_hub(domain) else domain
+    scheme = "http" if is_loopback(domain) else "https"
+    return Registry(
+        address=f"{scheme}://{host}",
+        scheme=scheme,
+        host=domain,
+        priority=0,
+        is_hub=False,
+        credentials=None,
+        credentials_source="",
+        ca_file=None,
+        insecure_skip_verify=False,
+        mirror=Mirror(domain),
     )
-    if config.fallback is Fallback.DENY:
-        return failed(CHECK, why, mend)
-    return warned(CHECK, f"{why}; the runtime itself will ask {image.domain}", mend)
+
+
+def _mend(config: Config, image: Reference, name: str) -> str:
+    """The command that puts it on the hub, where the hub is asked for it."""
+    mapped = rewrite(image, config.hub.mirror)
+    if isinstance(mapped, Unmapped):
+        return f"let a registry serve it ({mapped.reason}), and put it there"
+    plain = config.hub.scheme == "http" or config.hub.insecure_skip_verify
+    loose = " --dest-tls-verify=false" if plain else ""
+    return (
+        f"skopeo copy --all{loose} docker://{name} docker://{mapped}"
+        "  # where both are reached; or name one that the hub has in the runtime's own "
+        "configuration (containerd: sandbox_image, from 2.0 pinned_images.sandbox)"
+    )
 
 
 def _told(info: dict[str, str]) -> str:

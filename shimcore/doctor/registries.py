@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
+from shimcore.doctor.runtime_way import WIRE
 from shimcore.registry import RegistryClient
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _finding(
         return failed(
             check,
             why,
-            "systemctl restart image-cri-shim; if it stays, compare the unit's proxy settings "
+            "systemctl restart image-cri-shim  # if it stays, compare the unit's proxy settings "
             "(systemctl show image-cri-shim -p Environment) with this shell's",
         )
     if report.tls is not None and report.tls.days_left < SOON_DAYS:
@@ -66,11 +67,15 @@ def _mend(config: Config, registry: Registry, report: PingReport) -> str:
         return f"it wants a login: add auth or passwordFile for it to {source}"
     tls = report.tls
     if tls is not None and tls.days_left < 0:
-        return "renew its certificate; if it should still hold, set this node's clock"
+        return "renew its certificate; if it should still hold, set this node's clock (timedatectl)"
+    if tls is not None and tls.begins_in_days:
+        begins = f"its certificate is valid in {tls.begins_in_days} days only"
+        return f"timedatectl set-ntp true  # or set this node's clock by hand: {begins}"
     if tls is not None and not tls.verified:
         return (
-            "set caFile to the authority that issued its certificate, or add that to the system's "
-            "store; the clock has to be right, too"
+            "put the certificate of the authority that issued its own on this node, and name it in "
+            f"{source}, beside its address: caFile: FILE; then systemctl reload image-cri-shim && "
+            f"{WIRE}"
         )
     other = "http" if registry.scheme == "https" else "https"
     return (

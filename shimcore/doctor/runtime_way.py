@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime import ANSWER_S, socket_of
 from shimcore.errors import ShimError
+from shimcore.registry.http.proxy import ProxyRules
 from shimcore.runtime.containerd import (
     DEFAULT_FILE,
+    Reason,
     RegistrySettings,
-    Route,
     Verdict,
     Wanted,
     judge,
@@ -20,10 +22,15 @@ from shimcore.runtime.containerd import (
     release_of,
     route,
 )
-from shimcore.runtime.containerd.route import is_loopback
 from shimcore.runtime.peer import peer_of
-from shimcore.systemd.runtimes import crio, docker
+from shimcore.systemd import record
+from shimcore.systemd.runtimes import crio, distributions, docker
+from shimcore.systemd.runtimes import node as node_of_runtime
+from shimcore.systemd.runtimes.containerd import Containerd
+from shimcore.systemd.runtimes.node import Kind
+from shimcore.systemd.runtimes.refusal import NotOursError
 from shimcore.systemd.runtimes.registries import told_of
+from shimcore.systemd.runtimes.wiring import wire_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +38,9 @@ if TYPE_CHECKING:
     from shimcore.config import Registry
     from shimcore.systemd.root import Root
 
-CERTS = "/etc/containerd/certs.d"
-_RESTART = "then systemctl restart containerd (running pods stay)"
-_WIRE = "image-cri-shim install-service --wire-runtime --now"
+WIRE = "image-cri-shim install-service --wire-runtime --now"
 _WIRES = {"docker": docker.wire, "cri-o": crio.wire}
+_RELOAD = {"docker": "systemctl reload docker", "cri-o": "systemctl reload crio"}
 
 
 async def look(node: Node) -> list[Finding]:
@@ -55,6 +61,42 @@ async def look(node: Node) -> list[Finding]:
     return await asyncio.to_thread(_others, node.root, version.name, registries)
 
 
+async def way_of_its_own(node: Node, host: str) -> str:
+    """Why the runtime may reach a host that this process does not; "" where nothing says so."""
+    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
+
+    try:
+        socket = await socket_of(node)
+        async with RuntimeClient(socket) as client:
+            version = await client.version(ANSWER_S)
+    except ShimError as error:
+        return str(error)
+    if version.name != "containerd":
+        return f"{version.name} may have settings of its own"
+    if _has_proxy(socket, host):
+        return "containerd has a proxy"
+    try:
+        settings = read_settings(node.root, _config_file(socket), release_of(version.version))
+        way = route(node.root, settings, host)
+    except ShimError as error:
+        return str(error)
+    if way.reason in {Reason.HOSTS_FILE, Reason.INLINE, Reason.CERTIFICATES}:
+        return f"containerd has settings for it ({way.file or way.reason.value})"
+    return ""
+
+
+def _has_proxy(socket: str, host: str) -> bool:
+    """Whether the process behind the socket was given one for https to the host."""
+    peer = peer_of(socket)
+    try:
+        given = Path(f"/proc/{peer.pid}/environ").read_bytes() if peer is not None else b""
+    except OSError:
+        return True  # it cannot be seen
+    pairs = (each.partition("=") for each in given.decode(errors="replace").split("\0"))
+    rules = ProxyRules.from_environment({name: value for name, _, value in pairs})
+    return bool(rules.proxy_for("https", host.partition(":")[0], 443))
+
+
 def _containerd(
     root: Root, socket: str, version: str, registries: Sequence[Registry]
 ) -> list[Finding]:
@@ -63,11 +105,15 @@ def _containerd(
         settings = read_settings(root, file, release_of(version))
     except ShimError as error:
         return [failed("containerd's configuration", f"{file}: {error}", f"mend {file}")]
-    return [containerd_way(root, settings, registry, file) for registry in registries]
+    return [containerd_way(root, settings, registry, file, socket) for registry in registries]
 
 
 def containerd_way(
-    root: Root, settings: RegistrySettings, registry: Registry, file: str = DEFAULT_FILE
+    root: Root,
+    settings: RegistrySettings,
+    registry: Registry,
+    file: str = DEFAULT_FILE,
+    socket: str = "",
 ) -> Finding:
     """Whether containerd reaches the registry in the way that the shim does."""
     check = f"containerd's way to {registry.host}"
@@ -76,14 +122,14 @@ def containerd_way(
         way = route(root, settings, registry.host)
         verdict = judge(root, way, wanted)
     except ShimError as error:
-        return failed(check, str(error), f"mend the file, {_RESTART}")
+        return failed(check, str(error), "mend that file, then restart the runtime")
     where = f" ({way.file})" if way.file else ""
     if verdict is Verdict.FITS:
         urls = ", ".join(endpoint.url for endpoint in way.endpoints)
         return passed(check, f"{urls}{where}")
     fault = f": {way.fault}" if way.fault else ""
     why = f"{verdict.value}, because of {way.reason.value}{where}{fault}"
-    return failed(check, why, _mend(settings, registry, way, file))
+    return failed(check, why, _mend(root, socket, settings, registry, file))
 
 
 def _wanted(root: Root, registry: Registry) -> Wanted:
@@ -91,32 +137,27 @@ def _wanted(root: Root, registry: Registry) -> Wanted:
     return Wanted(registry.scheme, registry.host, authority, registry.insecure_skip_verify)
 
 
-def _mend(settings: RegistrySettings, registry: Registry, way: Route, file: str) -> str:
-    """The table to write, where to write it, and the key without which it is not read."""
-    if settings.is_inline and not settings.given_config_path:
-        return f'in {file}: registry.mirrors."{registry.host}".endpoint = ["{registry.address}"]'
-    directory = settings.directories[0] if settings.given_config_path else CERTS
-    extra = ""
-    if registry.ca_file:
-        extra = f'\n  ca = "{registry.ca_file}"'
-    elif registry.insecure_skip_verify:
-        extra = "\n  skip_verify = true"
-    path = way.file if way.file.endswith("hosts.toml") and not way.is_default_folder else ""
-    path = path or f"{directory}/{registry.host}/hosts.toml"
-    text = f'[host."{registry.address}"]\n  capabilities = ["pull", "resolve"]{extra}'
-    mend = f"write into {path}: {text}"
-    if not settings.given_config_path:
-        section = (
-            "io.containerd.grpc.v1.cri"
-            if settings.release.is_v1
-            else ("io.containerd.cri.v1.images")
-        )
-        version = 2 if settings.release.is_v1 else 3
-        mend += (
-            f"\nand into {file} (version = {version}): "
-            f"[plugins.'{section}'.registry] config_path = '{CERTS}', {_RESTART}"
-        )
-    return mend
+def _mend(
+    root: Root, socket: str, settings: RegistrySettings, registry: Registry, file: str
+) -> str:
+    """The command that tells the runtime, or what is left to be written by hand."""
+    kind = node_of_runtime.kind_of(root, socket)
+    generated = kind is Kind.MICROK8S
+    found = Containerd(file, settings.release, node_of_runtime.unit_of(kind), generated)
+    restart = f"systemctl restart {found.unit}"
+    if kind in distributions.REGISTRIES:
+        restart = distributions.restart_of(root, kind)
+    try:
+        ours = record.written(root)
+        wired = wire_runtime(root, [told_of(root, registry)], kind, lambda: found, ours)
+    except NotOursError as error:
+        said = f"{error.reason}; add what follows by hand, then {restart}"
+        return f"{said}\n{error.addition}".rstrip()
+    except ShimError as error:
+        return f"{error}; then {restart}"
+    if kind not in distributions.REGISTRIES:
+        return WIRE
+    return f"{WIRE} && {restart}" if wired.changes else f"{restart}  # it reads its files then"
 
 
 def _config_file(socket: str) -> str:
@@ -140,16 +181,20 @@ def other_way(root: Root, runtime: str, registry: Registry) -> Finding:
     check = f"the runtime's way to {registry.host}"
     try:
         told = told_of(root, registry)
-        if not told.wanted.needs_entry or (is_loopback(registry.host) and told.is_http):
+        if not told.needs_setting:
             return passed(check, f"{runtime} needs no setting for it")
         wire = _WIRES.get(runtime)
         if wire is None:
             why = f"{runtime} may not reach it as the shim does"
             return warned(check, why, f"see that {runtime} reaches {registry.address}")
-        missing = [change.path for change in wire(root, [told], ())]
+        missing = [change.path for change in wire(root, [told], record.written(root))]
+    except NotOursError as error:
+        mend = f"add what follows by hand, then {_RELOAD[runtime]}\n{error.addition}"
+        return failed(check, error.reason, mend.rstrip())
     except ShimError as error:
-        return failed(check, str(error), "change that file so, then reload the runtime")
+        then = _RELOAD.get(runtime, "restart the runtime")
+        return failed(check, str(error), f"mend that file, then {then}")
     if not missing:
         return passed(check, f"{runtime} is told of it")
     why = f"{runtime} is not told of {registry.address}: its pulls fail"
-    return failed(check, why, f"{_WIRE} (it writes {', '.join(missing)})")
+    return failed(check, why, f"{WIRE}  # it writes {', '.join(missing)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from shimcore.client.admin import Condition
 from shimcore.doctor.finding import Finding, failed, passed, warned
@@ -14,7 +15,7 @@ from shimcore.systemd.unitfile import read_service
 from shimcore.systemd.units import SERVICE
 
 VERSION_S = 5.0
-_LOG = f"journalctl -u {SERVICE} says why; then systemctl restart {SERVICE}"
+_LOG = f"journalctl -u {SERVICE}  # says why; then systemctl restart {SERVICE}"
 
 
 async def look(node: Node) -> list[Finding]:
@@ -30,7 +31,9 @@ def _units(node: Node) -> list[Finding]:
     command = next(iter(unit.arguments({})), "")
     if command.startswith("/") and not node.root.exists(command):
         why = f"{SERVICE} starts {command}, which is not there"
-        return [failed("units", why, "image-cri-shim install-service --now, or reinstall it")]
+        return [
+            failed("units", why, "image-cri-shim install-service --now  # or reinstall the package")
+        ]
     if node.control is not None and not node.control.is_active(SERVICE):
         return [failed("units", f"{SERVICE} does not run", _LOG)]
     return [passed("units", f"{SERVICE} is there" + " and runs" * (node.control is not None))]
@@ -42,15 +45,29 @@ async def _socket(node: Node) -> list[Finding]:
         return [failed(check, node.status_error, "run it as root")]
     said = "; ".join(status.detail)
     if status.condition is Condition.NOT_RUNNING:
-        return [failed(check, said, f"systemctl start {SERVICE}; {_LOG}")]
+        return [
+            failed(
+                check,
+                said,
+                f"systemctl start {SERVICE}  # journalctl -u {SERVICE} says why it does not",
+            )
+        ]
     if status.condition is Condition.STARTING:
         why = f"the shim is starting: {status.facts['starting']}"
         return [failed(check, why, "see that the runtime runs, and that `cri:` names its socket")]
-    if status.condition is Condition.BYPASS:
+    if status.condition is Condition.BYPASS or not status.facts["serving"]:
         return [failed(check, said, _LOG)]
-    if not status.facts["serving"]:
-        return [failed(check, said, _LOG)]
-    return [await _answers(node)]
+    return [_serves_another(node) or await _answers(node)]
+
+
+def _serves_another(node: Node) -> Finding | None:
+    """That the shim which answers has not the configuration that is looked at."""
+    served = node.facts["config"].get("file")
+    if not served or os.path.realpath(served) == os.path.realpath(node.file):
+        return None
+    why = f"{node.endpoint.shim_socket} is served by a shim with another file, {served}"
+    mend = f"image-cri-shim -f {served} doctor  # or end that one, and start this one's service"
+    return failed("socket", why, mend)
 
 
 async def _answers(node: Node) -> Finding:

@@ -31,9 +31,7 @@ class Runtime(Protocol):
     RuntimeUnavailableError when it cannot be reached.
     """
 
-    async def image_status(
-        self, image: str, *, timeout_s: float | None, api: str | None = None
-    ) -> ImageOnNode | None:
+    async def image_status(self, image: str, *, timeout_s: float | None) -> ImageOnNode | None:
         """The image on the node, or None."""
 
     async def pull_image(

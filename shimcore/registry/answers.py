@@ -69,7 +69,7 @@ class TlsReport:
     """The TLS session and the certificate that a registry presented.
 
     `days_left` is negative once the certificate has expired; `verified` is False when the chain
-    or the name was not checked or did not hold.
+    or the name was not checked or did not hold; `begins_in_days` is 0 once it is valid.
     """
 
     version: str
@@ -77,6 +77,7 @@ class TlsReport:
     subject: str
     days_left: int
     verified: bool
+    begins_in_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)

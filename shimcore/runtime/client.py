@@ -41,14 +41,9 @@ class RuntimeClient:
         """The runtime's RuntimeReady condition, and why it is not met."""
         return await self._cri.ready(timeout_s)
 
-    async def image_status(
-        self, image: str, *, timeout_s: float | None, api: str | None = None
-    ) -> ImageOnNode | None:
-        """The image that the name or ID `image` leads to; None when it is not on the node.
-
-        `api` is a CRI version such as "runtime.v1"; None: the one that the runtime has.
-        """
-        return await self._cri.image_status(image, timeout_s, api)
+    async def image_status(self, image: str, *, timeout_s: float | None) -> ImageOnNode | None:
+        """The image that the name or ID `image` leads to; None when it is not on the node."""
+        return await self._cri.image_status(image, timeout_s)
 
     async def pull_image(
         self, request: bytes, *, timeout_s: float | None, metadata: Metadata = ()
@@ -62,12 +57,6 @@ class RuntimeClient:
     async def info(self, timeout_s: float | None) -> dict[str, str]:
         """What the runtime says of itself beside its conditions, texts of JSON by name."""
         return await self._cri.info(timeout_s)
-
-    async def remove_image(
-        self, image: str, *, timeout_s: float | None, api: str | None = None
-    ) -> None:
-        """Removes the image that `image` leads to, with all its names."""
-        await self._cri.remove_image(image, timeout_s, api)
 
     async def store_supported(self, *, timeout_s: float | None) -> bool:
         """Whether the runtime has containerd's image store; asked once for each connection."""

@@ -44,14 +44,12 @@ class Cri:
                 return condition.status, why
         return False, "its status has no RuntimeReady condition"
 
-    async def image_status(
-        self, image: str, timeout_s: float | None, api: str | None
-    ) -> ImageOnNode | None:
+    async def image_status(self, image: str, timeout_s: float | None) -> ImageOnNode | None:
         """The image that the name or ID `image` leads to; None when it is not on the node."""
         request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=image))
         try:
             said = await self._ask(
-                "ImageService/ImageStatus", request, cri_pb2.ImageStatusResponse, timeout_s, api
+                "ImageService/ImageStatus", request, cri_pb2.ImageStatusResponse, timeout_s
             )
         except RuntimeCallError as error:
             if error.code == StatusCode.NOT_FOUND:
@@ -66,7 +64,7 @@ class Cri:
         self, request: bytes, timeout_s: float | None, metadata: Metadata = ()
     ) -> bytes:
         """The runtime's PullImageResponse, as it came; `request` goes as it is, too."""
-        return await self._call("ImageService/PullImage", request, timeout_s, None, metadata)
+        return await self._call("ImageService/PullImage", request, timeout_s, metadata)
 
     async def info(self, timeout_s: float | None) -> dict[str, str]:
         """What the runtime says of itself beside its conditions, texts of JSON by name."""
@@ -74,22 +72,14 @@ class Cri:
         said = await self._ask("RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s)
         return dict(said.info)
 
-    async def remove_image(self, image: str, timeout_s: float | None, api: str | None) -> None:
-        """Removes the image that `image` leads to; one that is not there is no error."""
-        request = cri_pb2.RemoveImageRequest(image=cri_pb2.ImageSpec(image=image))
-        await self._ask(
-            "ImageService/RemoveImage", request, cri_pb2.RemoveImageResponse, timeout_s, api
-        )
-
     async def _ask(
         self,
         method: str,
         request: Message,
         response: type[M],
         timeout_s: float | None,
-        api: str | None = None,
     ) -> M:
-        answer = await self._call(method, request.SerializeToString(), timeout_s, api)
+        answer = await self._call(method, request.SerializeToString(), timeout_s)
         return parsed(response, answer)
 
     async def _call(
@@ -97,17 +87,14 @@ class Cri:
         method: str,
         request: bytes,
         timeout_s: float | None,
-        api: str | None,
         metadata: Metadata = (),
     ) -> bytes:
-        """Calls `method` ("Service/Method") in version `api`, or in the one that is there."""
+        """Calls `method` ("Service/Method") in the version that the runtime has."""
 
         async def call(version: str) -> bytes:
             path = f"/{version}.{method}"
             return await self._channel.call(path, request, timeout_s=timeout_s, metadata=metadata)
 
-        if api is not None:
-            return await call(api)
         first, second = await self._order()
         try:
             return await call(first)

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from shimcore.systemd import kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read
 from shimcore.systemd.root import Root
@@ -28,12 +29,21 @@ class Change:
     """The installation is whole without it; its text interests nobody."""
     runtime: bool = False
     then: str = ""
-    """What makes the runtime read the file: `restart UNIT`, `reload UNIT`; "" for nothing."""
+    """What makes the runtime, or a distribution's kubelet, read the file: `restart UNIT`.
+
+    `reload UNIT` where that is enough; "" for nothing.
+    """
 
 
 def pending(root: Root, changes: Iterable[Change]) -> list[Change]:
     """Those that are not so already."""
     return [change for change in changes if read(root, change.path) != change.entry]
+
+
+def kubelet_unit(wiring: Iterable[Change]) -> str:
+    """The unit whose restart makes kubelet read its changed files."""
+    named = (change.then.partition(" ")[2] for change in wiring if change.then)
+    return next(named, kubelet.UNIT)
 
 
 def diff(root: Root, change: Change) -> Iterator[str]:

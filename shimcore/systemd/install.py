@@ -5,25 +5,27 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet, packaged, record, unitfile, units, wiring
-from shimcore.systemd.changes import Change, pending
+from shimcore.systemd.changes import Change, kubelet_unit, pending
 from shimcore.systemd.entries import File, Link, read, write
+from shimcore.systemd.kubelet_way import kubelet_way
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import node
-from shimcore.systemd.runtimes.distributions import embedded_kubelet
+from shimcore.systemd.runtimes.distributions import EmbeddedKubelet, embedded_kubelet
+from shimcore.systemd.runtimes.registries import to_tell
 from shimcore.systemd.runtimes.rereading import (
     Answers,
     cri_answers,
     reread,
     reread_or_take_back,
 )
-from shimcore.systemd.runtimes.wiring import RuntimeWiring, wire_runtime
+from shimcore.systemd.runtimes.wiring import RuntimeWiring, containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.template import template
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings
@@ -74,9 +76,11 @@ class Plan:
     """Whether the socket may lead past a shim that does not start."""
     runtime: str | None
     """Where it leads then, as far as that is known."""
+    kubelet_is_stale: bool = False
+    """Whether the kubelet that runs has not read yet that its files point at the shim."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes)
+        return bool(self.changes) or self.kubelet_is_stale
 
     def concerns(self, *names: str) -> bool:
         """Whether one of these units changes."""
@@ -112,7 +116,10 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     wired: list[Change] = []
     endpoint = None
     shim = values["shim"] or DEFAULT_SHIM
-    if request.wire_kubelet and not _is_wired_inside(root, _path("shim", shim)):
+    inside = _embedded(root, _path("shim", shim)) if request.wire_kubelet else None
+    if inside is not None:
+        wired = _wired_inside(inside) if filled or request.preview else []
+    elif request.wire_kubelet:
         found = kubelet.find(root, running_kubelet)
         endpoint = _runtime_of(found, shim)
         if filled or request.preview:
@@ -130,7 +137,8 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     changes = pending(root, [*changes, *told.changes, *wired])
     _refuse_changed_by_hand(request, changes)
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
-    return Plan(root, request.config_file, filled, changes, notes, bypass, runtime)
+    stale = request.wire_kubelet and kubelet_way(root, _path("shim", shim)).stale
+    return Plan(root, request.config_file, filled, changes, notes, bypass, runtime, stale)
 
 
 def install(
@@ -162,12 +170,13 @@ def install(
     yield from _to_runtime(plan, kept, control, answers, now=now)
     if start and control is not None:
         yield _start(control, socket_changes, service_changes)
-        if plan.wiring:
+        if plan.wiring or plan.kubelet_is_stale:
             before_kubelet()
     yield from _apply(plan, kept, plan.wiring)
     if control is not None and plan.wiring:
         control.run("daemon-reload")
-        yield _kubelet(control, now=now)
+    if control is not None and (plan.wiring or plan.kubelet_is_stale):
+        yield _kubelet(control, kubelet_unit(plan.wiring), now=now)
 
 
 def unreadable(paths: Iterable[str]) -> list[str]:
@@ -230,16 +239,13 @@ def _start(control: ServiceControl, socket_changes: bool, service_changes: bool)
     return f"{SERVICE} runs"
 
 
-def _kubelet(control: ServiceControl, *, now: bool) -> str:
-    if not control.is_active(kubelet.UNIT):
+def _kubelet(control: ServiceControl, unit: str, *, now: bool) -> str:
+    if not control.is_active(unit):
         return "kubelet will use the shim when it is started"
     if not now:
-        return (
-            "kubelet uses the shim after: "
-            f"systemctl start {SERVICE} && systemctl restart {kubelet.UNIT}"
-        )
-    control.run("restart", kubelet.UNIT)
-    return f"{kubelet.UNIT} restarted: it uses the shim"
+        return f"kubelet uses the shim after: systemctl start {SERVICE} && systemctl restart {unit}"
+    control.run("restart", unit)
+    return f"{unit} restarted: it uses the shim"
 
 
 def _settings(request: Request, values: Mapping[str, str | None]) -> UnitSettings:
@@ -321,14 +327,20 @@ def _others(root: Root, endpoint: str) -> bool:
     return bool(set(_sockets(root)) - {root.real(_path("endpoint", endpoint))})
 
 
-def _is_wired_inside(root: Root, shim: str) -> bool:
-    """Whether a distribution's kubelet uses the shim. Raises ShimError where it has to be told."""
+def _embedded(root: Root, shim: str) -> EmbeddedKubelet | None:
+    """A distribution's kubelet, unless there is one with a unit of its own. Raises ShimError."""
     if unitfile.read_service(root, kubelet.UNIT) is not None:
-        return False
-    inside = embedded_kubelet(root, shim)
-    if inside is not None and not inside.wired:
-        raise ShimError(inside.advice)
-    return inside is not None
+        return None
+    return embedded_kubelet(root, shim)
+
+
+def _wired_inside(inside: EmbeddedKubelet) -> list[Change]:
+    """What points it at the shim. Raises ShimError where that is left to the operator."""
+    if inside.wired:
+        return []
+    if inside.change is None:
+        raise ShimError(f"kubelet is wired by hand here: {inside.advice}")
+    return [inside.change]
 
 
 def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:
@@ -338,10 +350,12 @@ def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:
             f"there is more than one runtime: {', '.join(there.values())}; set `cri:` to the one "
             "that is to be told of the registries"
         )
+    told, notes = to_tell(root, request.config_file)
+    kind = node.kind_of(root, runtime)
     process = node.running(runtime) if runtime and root.is_machine else None
-    known = record.load(root)
-    whole = [each.path for each in known.files.values() if not each.edit] if known else []
-    return wire_runtime(root, request.config_file, runtime, process, whole)
+    ours = record.written(root, changed=request.force)
+    wired = wire_runtime(root, told, kind, lambda: containerd_on(root, kind, process), ours)
+    return replace(wired, notes=[*notes, *wired.notes])
 
 
 def _lead_bypass(plan: Plan) -> None:

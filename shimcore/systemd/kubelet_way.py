@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from shimcore.errors import ShimError
+from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet
 from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet
 from shimcore.systemd.root import Root
+from shimcore.systemd.unixpeers import connected_paths
 from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 _HOSTS = ("k3s", "k3s-server", "k3s-agent", "kubelite")
@@ -38,7 +40,8 @@ class Way(StrEnum):
 class KubeletWay:
     """Kubelet's endpoint for images, None where it is not known, and what it means.
 
-    `stale`: its files have changed since the process began, which has not read them.
+    `stale`: its files have changed since the process began, which has not read them; where its
+    connections can be seen, only if they do not lead to the shim.
     """
 
     way: Way
@@ -65,8 +68,23 @@ def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> Kub
         return KubeletWay(Way.NO_KUBELET, detail=why)
     endpoint = named or DEFAULT_ENDPOINT
     way = Way.WIRED if same_socket(root, endpoint, shim_socket) else Way.NOT_WIRED
-    stale = process is not None and _is_stale(root, found, proc / str(process[0]))
-    return KubeletWay(way, endpoint, process is not None, stale)
+    if process is None or not _is_stale(root, found, proc / str(process[0])):
+        return KubeletWay(way, endpoint, process is not None)
+    return _as_connected(root, shim_socket, proc / str(process[0]), KubeletWay(way, endpoint, True))
+
+
+def _as_connected(root: Root, shim_socket: str, process: Path, told: KubeletWay) -> KubeletWay:
+    """What its files of before come to, by the connections that the process has."""
+    paths = connected_paths(process)
+    if paths is None:
+        return replace(told, stale=True)
+    if any(same_socket(root, path, shim_socket) for path in paths):
+        return replace(told, way=Way.WIRED, endpoint=f"unix://{shim_socket}")
+    if told.way is Way.NOT_WIRED:
+        return told
+    older = next((path for path in KNOWN_SOCKETS if path in paths), None)
+    endpoint = f"unix://{older}" if older else None
+    return KubeletWay(Way.NOT_WIRED, endpoint, True, True, "systemctl restart kubelet")
 
 
 def same_socket(root: Root, endpoint: str, path: str) -> bool:

@@ -144,6 +144,16 @@ def load(root: Root) -> Record | None:
     return record
 
 
+def written(root: Root, *, changed: bool = False) -> list[str]:
+    """The whole files of the installation as they were written, or with `changed` all of them.
+
+    What somebody has changed since is somebody else's. Raises ShimError.
+    """
+    known = load(root)
+    whole = [] if known is None else [each for each in known.files.values() if not each.edit]
+    return [each.path for each in whole if changed or each.is_ours(read(root, each.path))]
+
+
 def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
     (path,) = _texts([each["path"]])
     edit = None

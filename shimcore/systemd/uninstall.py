@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from shimcore.errors import ShimError
-from shimcore.systemd import kubelet, record
+from shimcore.systemd import record
 from shimcore.systemd.bypass import FAILURES
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, kubelet_unit
 from shimcore.systemd.entries import Entry, File, read, write
 from shimcore.systemd.install import UNITS
 from shimcore.systemd.packaged import unit_path
@@ -94,7 +94,7 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
     yield from _apply(root, wired)
     if control is not None and wired:
         control.run("daemon-reload")
-        yield _kubelet(control)
+        yield _kubelet(control, kubelet_unit(wired))
     if control is not None:
         there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
         if there:
@@ -160,8 +160,8 @@ def _change(recorded: Recorded, entry: Entry | None) -> Change:
     )
 
 
-def _kubelet(control: ServiceControl) -> str:
-    if not control.is_active(kubelet.UNIT):
+def _kubelet(control: ServiceControl, unit: str) -> str:
+    if not control.is_active(unit):
         return "kubelet will use the runtime when it is started"
-    control.run("restart", kubelet.UNIT)
-    return f"{kubelet.UNIT} restarted: it uses the runtime"
+    control.run("restart", unit)
+    return f"{unit} restarted: it uses the runtime"

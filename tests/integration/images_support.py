@@ -17,6 +17,7 @@ from shimcore.images import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.registry import RegistryClient
 from shimcore.runtime import RuntimeCallError, RuntimeClient
+from tests.support.cri import remove_image
 
 HUB_LOGIN = {"hub-user": "hub:pass"}
 MIRROR_LOGIN = {"mirror-user": "mirror-pass"}
@@ -108,7 +109,7 @@ class Node:
         """One RemoveImage: the name under which it went on."""
         message = cri_pb2.RemoveImageRequest(image=cri_pb2.ImageSpec(image=image))
         name = await self._found("ImageService/RemoveImage", message.SerializeToString(), image)
-        await self.client.remove_image(name, timeout_s=5)
+        await remove_image(self.client.socket, name)
         return name
 
     async def _found(self, method: str, message: bytes, image: str) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from cli.doctor import _table
+from cli.render import _print_rich
 from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.doctor.finding import failed
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal
 from tests.support.serving import ServeProcess, serving
 
-PAUSE = "registry.k8s.io/pause:3.9"
+PAUSE = "127.0.0.1:9/pause:3.9"
 
 
 @pytest.fixture
@@ -71,6 +75,22 @@ async def test_screens(shim: ServeProcess, columns: int) -> None:
     assert ran.status == 1
     words = " ".join(ran.plain.split())
     assert "FAIL" in words
-    assert "mend: put the right login for it into" in words
-    long = [line for line in ran.plain.splitlines() if len(line.rstrip()) > columns]
+    assert "mend put the right login for it into" in words
+    command = "image-cri-shim install-service --now"
+    lines = ran.plain.splitlines()
+    assert any(command in line for line in lines), "no command is broken"
+    rest = [line for line in lines if command not in line and "skopeo copy" not in line]
+    long = [line for line in rest if len(line.rstrip()) > columns]
     assert all(len(line.split()) <= 2 for line in long), long
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_what_is_to_be_added_can_be_copied(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """Its lines are as they go into the file, whatever the width."""
+    finding = failed("way", "somebody's", 'a file of "x"; add by hand\n[a]\n  b = "c"\n')
+    stream = io.StringIO()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _print_rich([_table([finding])], stream)
+    lines = [line.strip() for line in stream.getvalue().splitlines()]
+    assert lines[-2:] == ["[a]", 'b = "c"']
+    assert "x0a" not in stream.getvalue()

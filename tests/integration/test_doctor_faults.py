@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -100,6 +101,8 @@ def _named(*hosts_toml: str, version: str = "1.6.20") -> Callable[[World], None]
 
 
 WAY = "containerd's way to sealos.hub:5000"
+WIRE = "image-cri-shim install-service --wire-runtime --now"
+COMMANDS = ("image-cri-shim", "systemctl", "journalctl", "skopeo")
 REGISTRY = "registry "
 FAULTS = (
     Fault(
@@ -109,10 +112,10 @@ FAULTS = (
     Fault("wrong password", _nothing, REGISTRY, "", "right login", keys={"auth": "admin:wrong"}),
     Fault("no login", _nothing, REGISTRY, "", "wants a login", keys={"auth": None}),
     Fault("breaker open", _breaker, REGISTRY, "to the shim it is down", "proxy"),
-    Fault("config_path unset", _named(), WAY, "config_path is not set", "config_path ="),
-    Fault("config_path taken as one", _named(version="2.4.2"), WAY, "one directory", "version = 3"),
-    Fault("hosts.toml refused", _named('server = "x"\n'), WAY, "refuses", '[host."http://sealos'),
-    Fault("hosts.toml elsewhere", _named('[host."https://b"]\n'), WAY, "https", "/etc/certs.d/"),
+    Fault("config_path unset", _named(), WAY, "config_path is not set", WIRE),
+    Fault("config_path taken as one", _named(version="2.4.2"), WAY, "one directory", WIRE),
+    Fault("hosts.toml refused", _named('server = "x"\n'), WAY, "refuses", WIRE),
+    Fault("hosts.toml elsewhere", _named('[host."https://b"]\n'), WAY, "https", WIRE),
     Fault(
         "kubelet rewired",
         _file(KUBELET, f"containerRuntimeEndpoint: unix://{CONTAINERD}\n"),
@@ -170,7 +173,7 @@ FAULTS = (
     ),
     Fault("runtime without CRI", _bare, "runtime", "has no CRI", "disabled_plugins"),
     Fault(
-        "pause image missing", _no_pause, "pause image", "no registry has it", "put it on the hub"
+        "pause image missing", _no_pause, "pause image", "no registry has it", "skopeo copy --all"
     ),
     Fault(
         "config typo",
@@ -291,6 +294,8 @@ async def test_a_fault_is_named_with_its_mend(tmp_path: Path, fault: Fault) -> N
     assert finding.result is fault.result, finding
     assert fault.words in finding.detail
     assert fault.mend in finding.mend
+    if finding.mend.startswith(COMMANDS):
+        subprocess.run(["sh", "-n", "-c", finding.mend], check=True)
     assert "s3cret" not in str(found)
     assert "broke" not in str(found), found
 
@@ -304,21 +309,30 @@ def test_a_fault_is_in_the_document(fault: Fault) -> None:
     assert any(fault.check.startswith(check) for check in named.split("`")[1::2])
 
 
-@pytest.mark.parametrize("how", ["unknown CA", "expired", "https for http", "http for https"])
+@pytest.mark.parametrize(
+    "how", ["unknown CA", "expired", "not yet valid", "https for http", "http for https"]
+)
 async def test_tls_faults(tmp_path: Path, how: str) -> None:
     """What is wrong with a registry's TLS, and whether the scheme is."""
     authority = PrivateCA(tmp_path)
-    tls = authority.issue("127.0.0.1", days_left=-3 if how == "expired" else 90).context()
+    days = {"expired": (-365, -400), "not yet valid": (400, 365)}
+    days_left, begins_in = days.get(how, (90, -60))
+    tls = authority.issue("127.0.0.1", days_left=days_left, begins_in=begins_in).context()
     async with world(tmp_path) as node, DemoRegistry(users=USERS, auth="basic", tls=tls) as hub:
         node.keys["address"] = hub.address
-        if how == "expired":
+        if how in days:
             node.keys["hub"] = {"caFile": str(authority.ca_file)}
         elif how == "https for http":
             node.keys["address"] = node.hub.address.replace("http://", "https://")
         elif how == "http for https":
             node.keys["address"] = hub.address.replace("https://", "http://")
         finding = _finding(await node.examined(), REGISTRY)
-    mend = {"unknown CA": "caFile", "expired": "renew", "http for https": "https://"}
+    mend = {
+        "unknown CA": "caFile",
+        "expired": "clock",
+        "not yet valid": "timedatectl",
+        "http for https": "https://",
+    }
     assert finding.result is FAIL
     assert mend.get(how, "http://") in finding.mend
 
@@ -335,6 +349,25 @@ def _mirrors(node: World) -> None:
     node.put("/etc/containerd/config.toml", text)
 
 
+def _distribution(
+    directory: str, program: str, *arguments: str, **files: str
+) -> Callable[[World], None]:
+    """A node of a distribution whose kubelet is wired, and whose containerd is told."""
+
+    def make(node: World) -> None:
+        (node.root.directory / KUBELET.lstrip("/")).unlink()
+        node.put(f"{directory}/x", "")
+        for text in files.values():
+            path, _, content = text.partition(": ")
+            node.put(path, content)
+        node.kubelet(*arguments, program=program)
+
+    return make
+
+
+ARGUMENT = f"image-service-endpoint=unix://{SHIM}"
+RANCHER = f"/etc/rancher/{{}}/config.yaml.d/9.yaml: kubelet-arg+: [{ARGUMENT}]\n"
+
 HEALTHY: dict[str, Callable[[World], object]] = {
     "kubeadm": lambda node: node.kubelet(),
     "kubelet by flag": lambda node: node.kubelet(f"--container-runtime-endpoint=unix://{SHIM}"),
@@ -346,6 +379,16 @@ HEALTHY: dict[str, Callable[[World], object]] = {
     "deny": lambda node: node.keys.update(fallback="deny"),
     "hosts.toml": _hosts_toml,
     "mirrors in config.toml": _mirrors,
+    "k3s": _distribution(
+        "/var/lib/rancher/k3s", "/usr/local/bin/k3s server", wired=RANCHER.format("k3s")
+    ),
+    "RKE2": _distribution("/var/lib/rancher/rke2", "kubelet", f"--{ARGUMENT}"),
+    "MicroK8s": _distribution(
+        "/var/snap/microk8s/current/args",
+        "/snap/microk8s/1/kubelite",
+        wired=f"/var/snap/microk8s/current/args/kubelet: --{ARGUMENT}\n",
+    ),
+    "k0s": _distribution("/var/lib/k0s", "/var/lib/k0s/bin/kubelet", f"--{ARGUMENT}"),
     "watched cluster": lambda node: node.kubernetes("watching"),
 }
 

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind
+from shimcore.cluster.kept import keep
+from shimcore.config.model import KubernetesSource
+from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
 from shimcore.runtime.containerd import Wanted
 from shimcore.systemd.root import Root
@@ -34,10 +38,10 @@ async def way(place: Path, runtime: str, path: str, text: str) -> Finding:
 @pytest.mark.parametrize(
     ("runtime", "path", "text", "mend"),
     [
-        ("docker", DOCKER_FILE, "", f"--wire-runtime --now (it writes {DOCKER_FILE})"),
+        ("docker", DOCKER_FILE, "", f"--wire-runtime --now  # it writes {DOCKER_FILE}"),
         ("docker", DOCKER_FILE, '{"insecure-registries": ["b"]}', "--wire-runtime"),
         ("cri-o", CRIO_FILE, "", "--wire-runtime"),
-        ("cri-o", CRIO_FILE, f"{INSECURE}false\n", "change that file"),
+        ("cri-o", CRIO_FILE, f"{INSECURE}false\n", "then systemctl reload crio\ninsecure = true"),
     ],
 )
 async def test_a_runtime_that_is_not_told_fails(
@@ -78,14 +82,54 @@ def test_a_network_of_docker_covers_its_addresses(tmp_path: Path, host: str, nee
     assert bool(docker.wire(Root(tmp_path), [told], ())) is needed
 
 
-@pytest.mark.parametrize(("fallback", "result"), [("deny", Result.FAIL), ("allow", Result.WARN)])
-async def test_a_pause_image_behind_a_hub_that_is_down(
-    tmp_path: Path, fallback: str, result: Result
-) -> None:
-    """Under deny nobody else has it: no pod starts, whatever the hub's reason is."""
+async def test_a_registry_of_the_cluster(tmp_path: Path) -> None:
+    """Known by the copy that the shim keeps: the runtime has to be told of it, too."""
     async with world(tmp_path) as node:
-        node.keys |= {"sandboxImage": "registry.k8s.io/pause:9.9", "fallback": fallback}
-        node.keys["address"] = "http://127.0.0.1:9"
+        node.kubernetes("watching")
+        text = "registries: [{address: 'http://b.example'}]\n"
+        source = KubernetesSource(enabled=True)
+        part = ClusterPart(source, {Kind.CONFIG_MAP: Document(text, "1")})
+        keep(str(tmp_path / "state"), part)
+        found = await node.examined()
+    (one,) = [each for each in found if each.check == "containerd's way to b.example"]
+    assert one.result is Result.FAIL
+    assert one.mend == "image-cri-shim install-service --wire-runtime --now"
+
+
+async def pause_of(place: Path, keys: dict[str, object], files: dict[str, str]) -> Finding:
+    """What doctor says of the pause image, which no hub can be asked for."""
+    async with world(place) as node:
+        node.keys |= {"address": "http://127.0.0.1:9", **keys}
+        for path, text in files.items():
+            node.put(path, text)
         found = await node.examined()
     (pause,) = [each for each in found if each.check == "pause image"]
-    assert pause.result is result
+    return pause
+
+
+async def test_a_pause_image_that_its_own_registry_has(tmp_path: Path) -> None:
+    """The runtime gets it by itself, unless that is denied."""
+    async with DemoRegistry() as origin:
+        origin.add_image("pause", "9.9")
+        keys: dict[str, object] = {"sandboxImage": f"{origin.host}/pause:9.9"}
+        for fallback, result in (("allow", Result.PASS), ("deny", Result.FAIL)):
+            (tmp_path / fallback).mkdir()
+            found = await pause_of(tmp_path / fallback, {**keys, "fallback": fallback}, {})
+            assert found.result is result
+
+
+async def test_a_pause_image_that_nobody_has(tmp_path: Path) -> None:
+    """No pod starts; the mend is the command that puts it on the hub."""
+    found = await pause_of(tmp_path, {"sandboxImage": "127.0.0.1:8/pause:9.9"}, {})
+    assert found.result is Result.FAIL
+    copy = "skopeo copy --all --dest-tls-verify=false docker://127.0.0.1:8/pause:9.9"
+    assert found.mend.startswith(f"{copy} docker://127.0.0.1:9/pause:9.9  # ")
+
+
+async def test_a_pause_image_that_the_runtime_may_have_another_way_to(tmp_path: Path) -> None:
+    """A mirror of its own is not asked here, so that nothing is known."""
+    table = '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."127.0.0.1:8"]\n'
+    files = {"/etc/containerd/config.toml": f'version = 2\n{table}endpoint = ["http://mirror"]\n'}
+    found = await pause_of(tmp_path, {"sandboxImage": "127.0.0.1:8/pause:9.9"}, files)
+    assert found.result is Result.WARN
+    assert "containerd has settings for it" in found.detail

@@ -21,6 +21,7 @@ from shimcore.runtime import (
     RuntimeVersion,
     StatusCode,
 )
+from tests.support.cri import remove_image
 
 T_S = 15.0
 
@@ -70,9 +71,9 @@ async def test_a_pulled_image_is_there_and_can_be_removed(client: RuntimeClient)
     assert found.repo_tags == (HUB_NGINX,)
     assert len(found.repo_digests) == 1
     assert await client.image_status(reference, timeout_s=T_S) == found
-    await client.remove_image(HUB_NGINX, timeout_s=T_S)
+    await remove_image(client.socket, HUB_NGINX)
     assert await client.image_status(reference, timeout_s=T_S) is None
-    await client.remove_image(HUB_NGINX, timeout_s=T_S)
+    await remove_image(client.socket, HUB_NGINX)
 
 
 async def test_a_pull_request_goes_as_it_is(runtime: StandInRuntime, client: RuntimeClient) -> None:
@@ -271,20 +272,6 @@ async def test_a_failing_answer_in_the_old_version_teaches_it_too(tmp_path: Path
             with pytest.raises(RuntimeCallError, match="UNKNOWN: no"):
                 await client.pull_image(pull_request("nginx"), timeout_s=T_S)
         assert len(runtime.calls) == 3
-
-
-async def test_the_caller_s_version_is_used_when_given(
-    runtime: StandInRuntime, client: RuntimeClient
-) -> None:
-    """`api` decides the path, without a second try."""
-    await client.image_status("nginx", timeout_s=T_S, api="runtime.v1alpha2")
-    with pytest.raises(RuntimeCallError) as caught:
-        await client.image_status("nginx", timeout_s=T_S, api="runtime.v2")
-    assert caught.value.code == StatusCode.UNIMPLEMENTED
-    assert [call.method for call in runtime.calls] == [
-        "/runtime.v1alpha2.ImageService/ImageStatus",
-        "/runtime.v2.ImageService/ImageStatus",
-    ]
 
 
 async def test_a_method_that_neither_version_has_is_unimplemented(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from shimcore.runtime.errors import StatusCode
 from shimcore.systemd.root import Root
 
 USERS = {"admin": "hub-s3cret"}
-PAUSE = "registry.k8s.io/pause:3.9"
+PAUSE = "127.0.0.1:9/pause:3.9"
 SHIM = "/run/image-cri-shim.sock"
 CONTAINERD = "/run/containerd/containerd.sock"
 WIRED = {
@@ -86,11 +86,13 @@ class World:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
 
-    def kubelet(self, *arguments: str) -> None:
-        """A kubelet that runs with these arguments."""
+    def kubelet(self, *arguments: str, program: str = "/usr/bin/kubelet") -> None:
+        """A kubelet, or what has one inside, that runs with these arguments."""
         folder = self.proc / "4711"
         folder.mkdir(exist_ok=True)
-        words = ["/usr/bin/kubelet", "--config=/var/lib/kubelet/config.yaml", *arguments]
+        words = [program, *arguments]
+        if program == "/usr/bin/kubelet":
+            words.insert(1, "--config=/var/lib/kubelet/config.yaml")
         (folder / "cmdline").write_text("\0".join(words) + "\0")
 
     def fails(self, method: str, code: StatusCode, text: str) -> None:

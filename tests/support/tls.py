@@ -57,10 +57,11 @@ class PrivateCA:
         self,
         *addresses: str,
         days_left: float = 90,
+        begins_in: float = -60,
         common_name: str = "registry",
         organization: str = "Example",
     ) -> ServerCertificate:
-        """Issue a certificate for IP addresses or DNS names; negative days: expired.
+        """Issue a certificate for IP addresses or DNS names; negative days left: expired.
 
         Without addresses it is a client's: the name and, as its group, the organization.
         """
@@ -72,7 +73,7 @@ class PrivateCA:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - 60 * DAY)
+            .not_valid_before(now + begins_in * DAY)
             .not_valid_after(now + days_left * DAY)
         )
         if addresses:

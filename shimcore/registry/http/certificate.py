@@ -19,11 +19,16 @@ _ATTRIBUTES = {b"\x55\x04\x03": "CN", b"\x55\x04\x0a": "O", b"\x55\x04\x0b": "OU
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Names as `CN=…, O=…` (empty when there is none); `not_after` in UTC."""
+    """Names as `CN=…, O=…` (empty when there is none); times in UTC."""
 
     issuer: str
     subject: str
+    not_before: datetime
     not_after: datetime
+
+    def begins_in_days(self, now: datetime) -> int:
+        """Return days until it is valid, a begun one counted; 0 once it is."""
+        return max(0, -((now - self.not_before).days))
 
     def days_left(self, now: datetime) -> int:
         """Return whole days until it expires; negative once it has."""
@@ -42,7 +47,10 @@ def parse_certificate(der: bytes) -> Certificate:
     if len(times) != 2:
         raise ValueError("a validity without two times")
     return Certificate(
-        issuer=_name(fields[2][1]), subject=_name(fields[4][1]), not_after=_time(*times[1])
+        issuer=_name(fields[2][1]),
+        subject=_name(fields[4][1]),
+        not_before=_time(*times[0]),
+        not_after=_time(*times[1]),
     )
 
 

@@ -46,10 +46,12 @@ def report_session(session: object) -> TlsReport | None:
         certificate = parse_certificate(der)
     except ValueError:
         return TlsReport(version, issuer="", subject="", days_left=0, verified=verified)
+    now = datetime.now(tz=UTC)
     return TlsReport(
         version=version,
         issuer=one_line(certificate.issuer),
         subject=one_line(certificate.subject),
-        days_left=certificate.days_left(datetime.now(tz=UTC)),
+        days_left=certificate.days_left(now),
         verified=verified,
+        begins_in_days=certificate.begins_in_days(now),
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import yaml
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd import Release, Verdict, judge, read_settings, route
+from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change
+from shimcore.systemd.entries import File
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
 from shimcore.systemd.runtimes.overlay import Overlay
@@ -22,13 +25,8 @@ REGISTRIES = {
     Kind.K3S: "/etc/rancher/k3s/registries.yaml",
     Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
 }
-READ_AT_START = {
-    Kind.K3S: "k3s reads registries.yaml when it starts: systemctl restart k3s (agents: k3s-agent)",
-    Kind.RKE2: (
-        "RKE2 reads registries.yaml when it starts: systemctl restart rke2-server "
-        "(agents: rke2-agent)"
-    ),
-}
+# The services of each: on a server, on an agent.
+_SERVICES = {Kind.K3S: ("k3s", "k3s-agent"), Kind.RKE2: ("rke2-server", "rke2-agent")}
 _CERTS = "/etc/containerd/certs.d"
 _K0S = "/etc/k0s/containerd.d"
 
@@ -42,7 +40,9 @@ class EmbeddedKubelet:
 
     wired: bool
     advice: str
-    """What to set, and what to restart then."""
+    """The command that wires it, or what to set by hand."""
+    change: Change | None = None
+    """What wires it; None where that is left to the operator."""
 
 
 def wire_rancher(
@@ -60,6 +60,24 @@ def wire_rancher(
     overlay = Overlay(root)
     overlay.put(path, "# Written by image-cri-shim install-service.\n" + _registries(told))
     return overlay.changes()
+
+
+def service_of(root: Root, kind: Kind) -> str:
+    """The service of k3s or RKE2 on this node: an agent's where there is no server's."""
+    server, agent = _SERVICES[kind]
+    return agent if _has_unit(root, agent) and not _has_unit(root, server) else server
+
+
+def _has_unit(root: Root, service: str) -> bool:
+    try:
+        return unitfile.read_service(root, f"{service}.service") is not None
+    except ShimError:
+        return True  # one that cannot be read
+
+
+def restart_of(root: Root, kind: Kind) -> str:
+    """The command after which it has read its files."""
+    return f"systemctl restart {service_of(root, kind)}"
 
 
 def check_k0s(root: Root, told: Sequence[Told]) -> None:
@@ -101,38 +119,66 @@ def hosts_text(told: Told) -> str:
 
 
 def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
-    """The kubelet of a distribution; None where there is none."""
-    flag = f"image-service-endpoint=unix://{shim_socket}"
-    for directory, file, how in (
-        (
-            "/var/lib/rancher/k3s",
-            "/etc/rancher/k3s/config.yaml",
-            "k3s has kubelet inside: set `kubelet-arg: [{flag}]` in {file}, "
-            "then systemctl restart k3s (agents: k3s-agent)",
-        ),
-        (
-            "/var/lib/rancher/rke2",
-            "/etc/rancher/rke2/config.yaml",
-            "RKE2 starts kubelet itself: set `kubelet-arg: [{flag}]` in {file}, "
-            "then systemctl restart rke2-server (agents: rke2-agent)",
-        ),
-        (
-            MICROK8S_ARGUMENTS,
-            f"{MICROK8S_ARGUMENTS}/kubelet",
-            "MicroK8s has kubelet inside: add --{flag} to {file}, "
-            "then snap restart microk8s.daemon-kubelite",
-        ),
-        (
-            "/var/lib/k0s",
-            "/etc/systemd/system/k0sworker.service",
-            'k0s starts kubelet itself: give k0s worker --kubelet-extra-args="--{flag}" in {file}, '
-            "then systemctl daemon-reload and restart k0sworker",
-        ),
+    """The kubelet of a distribution; None where there is none. Raises ShimError."""
+    argument = f"image-service-endpoint=unix://{shim_socket}"
+    for directory, of_kind in (
+        ("/var/lib/rancher/k3s", partial(_of_rancher, kind=Kind.K3S)),
+        ("/var/lib/rancher/rke2", partial(_of_rancher, kind=Kind.RKE2)),
+        (MICROK8S_ARGUMENTS, _of_microk8s),
+        ("/var/lib/k0s", _of_k0s),
     ):
         if root.exists(directory):
-            wired = flag in (root.text(file) or "")
-            return EmbeddedKubelet(wired, how.format(flag=flag, file=file))
+            return of_kind(root, argument)
     return None
+
+
+def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
+    """Arguments are added to those of other files by a drop-in (docs.k3s.io, Configuration File).
+
+    RKE2 reads its files as k3s does (docs.rke2.io/install/configuration).
+    """
+    service = service_of(root, kind)
+    unit = unitfile.read_service(root, f"{service}.service")
+    if unit is not None and "--kubelet-arg" in unit.exec_start:
+        # On the command line they take the place of those in files.
+        advice = (
+            f"add --kubelet-arg={argument} to ExecStart of {service} "
+            f"(systemctl edit --full {service}), then systemctl restart {service}"
+        )
+        return EmbeddedKubelet(argument in unit.exec_start, advice)
+    folder = f"/etc/rancher/{kind.lower()}"
+    drop_ins = f"{folder}/config.yaml.d"
+    names = [name for name in root.names(drop_ins) if name.endswith((".yaml", ".yml"))]
+    files = [f"{folder}/config.yaml", *(f"{drop_ins}/{name}" for name in names)]
+    wired = any(argument in (root.text(file) or "") for file in files)
+    path = f"{drop_ins}/99-image-cri-shim.yaml"
+    text = f"# Written by image-cri-shim install-service.\nkubelet-arg+:\n  - {argument}\n"
+    change = Change(path, File(text.encode()), wiring=True, then=f"restart {service}.service")
+    advice = f"image-cri-shim install-service --wire-kubelet --now  # {path}; restarts {service}"
+    return EmbeddedKubelet(wired, advice, change)
+
+
+def _of_microk8s(root: Root, argument: str) -> EmbeddedKubelet:
+    file = f"{MICROK8S_ARGUMENTS}/kubelet"
+    wired = argument in (root.text(file) or "")
+    advice = f"echo --{argument} >>{file} && snap restart microk8s.daemon-kubelite"
+    return EmbeddedKubelet(wired, advice)
+
+
+def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
+    """By the command of its service: a worker's, or a controller's that is a worker, too.
+
+    With `--cri-socket` it starts no containerd (docs.k0sproject.io, Runtime).
+    """
+    services = ("k0sworker", "k0scontroller")
+    service = next((each for each in services if _has_unit(root, each)), services[0])
+    unit = unitfile.read_service(root, f"{service}.service")
+    wired = unit is not None and argument in unit.exec_start
+    advice = (
+        f'add --kubelet-extra-args="--{argument}" to ExecStart of {service} '
+        f"(systemctl edit --full {service}), then systemctl restart {service}"
+    )
+    return EmbeddedKubelet(wired, advice)
 
 
 def _config_path(section: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from shimcore.cluster.starting import with_kept
 from shimcore.config import Registry
 from shimcore.config.load import attempt
 from shimcore.errors import ConfigError, ShimError
@@ -12,16 +13,26 @@ from shimcore.runtime.containerd import Wanted
 from shimcore.runtime.containerd.route import is_loopback
 from shimcore.systemd.root import Root
 
+_NOT_YET = (
+    "the cluster's registries are not known on this node yet: run install-service --wire-runtime "
+    "--now again once status says that the cluster is watched"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A registry that the runtime's defaults do not reach."""
+    """A registry, and what a runtime has to know of it."""
 
     wanted: Wanted
     address: str
     """Its URL."""
     ca_file: str = ""
     """Where its authorities are; "" for none of its own."""
+
+    @property
+    def needs_setting(self) -> bool:
+        """Whether a runtime that nobody told anything does not reach it."""
+        return self.wanted.needs_entry and not is_loopback(self.host)
 
     @property
     def host(self) -> str:
@@ -39,14 +50,21 @@ class Told:
         return self.is_http or self.wanted.skip_verify
 
 
-def to_tell(root: Root, config_file: str) -> list[Told]:
-    """Those in the configuration file, in order of priority. Raises ShimError."""
+def to_tell(root: Root, config_file: str) -> tuple[list[Told], list[str]]:
+    """Those of the configuration file and of the cluster's part, as far as the node knows it.
+
+    In order of priority; with them what the operator should know. Raises ShimError.
+    """
     contents = None if root.is_machine else _Contents(root)
-    outcome = attempt(config_file, kept=contents).outcome
-    if isinstance(outcome, ConfigError):
-        raise outcome
-    told = [told_of(root, registry) for registry in outcome.registries]
-    return [each for each in told if each.wanted.needs_entry and not is_loopback(each.host)]
+    own = attempt(config_file, kept=contents).outcome
+    if isinstance(own, ConfigError):
+        raise own
+    folder = str(root.host(own.state_dir))
+    start = with_kept(config_file, own, folder=folder, contents=contents)
+    notes = list(start.faults)
+    if own.kubernetes.enabled and not notes and start.kept is None:
+        notes.append(_NOT_YET)
+    return [told_of(root, registry) for registry in start.config.registries], notes
 
 
 def told_of(root: Root, registry: Registry) -> Told:

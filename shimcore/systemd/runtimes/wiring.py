@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from shimcore.errors import ShimError
@@ -12,7 +12,9 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import containerd, crio, distributions, docker, node
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import Kind, Running
-from shimcore.systemd.runtimes.registries import to_tell
+from shimcore.systemd.runtimes.registries import Told
+
+ContainerdOf = Callable[[], Containerd | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,42 +26,43 @@ class RuntimeWiring:
 
 
 def wire_runtime(
-    root: Root,
-    config_file: str,
-    runtime_socket: str | None,
-    process: Running | None,
-    ours: Collection[str],
+    root: Root, told: Sequence[Told], kind: Kind, containerd_of: ContainerdOf, ours: Collection[str]
 ) -> RuntimeWiring:
-    """The changes for the runtime behind the socket; `ours` are the files installed already.
+    """The changes for a runtime of this kind; `ours` are the files as an installation left them.
 
-    `process` is the one that listens there, where it runs. Raises ShimError.
+    `containerd_of` says how a containerd is set up, and is asked for one alone. Raises ShimError.
     """
-    told = to_tell(root, config_file)
-    if not told:
+    unknown = [each for each in told if each.needs_setting]
+    if kind in {Kind.CONTAINERD, Kind.MICROK8S}:
+        # All of them: somebody's file may lead astray what the defaults would reach.
+        found = containerd_of()
+        if found is None and unknown:
+            raise ShimError(
+                "no containerd found: there is no configuration file, and no program whose "
+                "release could be told; install it first, or set `cri:` to the runtime's socket"
+            )
+        return RuntimeWiring([] if found is None else containerd.wire(root, found, told, ours))
+    if not unknown:
         return RuntimeWiring()
-    kind = node.kind_of(root, runtime_socket)
     if kind is Kind.CRIO:
-        return RuntimeWiring(crio.wire(root, told, ours))
+        return RuntimeWiring(crio.wire(root, unknown, ours))
     if kind is Kind.DOCKER:
-        return RuntimeWiring(docker.wire(root, told, ours))
-    if kind in distributions.REGISTRIES:
-        changes = distributions.wire_rancher(root, kind, told, ours)
-        return RuntimeWiring(changes, [distributions.READ_AT_START[kind]] if changes else [])
+        return RuntimeWiring(docker.wire(root, unknown, ours))
     if kind is Kind.K0S:
-        distributions.check_k0s(root, told)
+        distributions.check_k0s(root, unknown)
         return RuntimeWiring()
-    return RuntimeWiring(containerd.wire(root, _containerd(root, kind, process), told, ours))
+    changes = distributions.wire_rancher(root, kind, unknown, ours)
+    note = f"registries.yaml is read at the start: {distributions.restart_of(root, kind)}"
+    return RuntimeWiring(changes, [note] if changes else [])
 
 
-def _containerd(root: Root, kind: Kind, process: Running | None) -> Containerd:
+def containerd_on(root: Root, kind: Kind, process: Running | None) -> Containerd | None:
+    """How containerd is set up; None where there is none. Raises ShimError."""
     path = node.config_file(root, kind, process)
     release = node.release(root, kind, process)
     if release is None:  # no program to look at: the file tells
         versions = read_settings(root, path, Release.V1).versions
         if not versions:
-            raise ShimError(
-                f"no containerd found: there is no {path}, and no program whose release could be "
-                "told; install it first, or set `cri:` to the runtime's socket"
-            )
+            return None
         release = Release.V2 if versions[path] > 2 else Release.V1
     return Containerd(path, release, node.unit_of(kind), generated=kind is Kind.MICROK8S)

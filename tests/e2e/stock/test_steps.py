@@ -15,7 +15,6 @@ SERVICE = "image-cri-shim.service"
 BYPASS = "image-cri-shim-bypass.service"
 PYTHON = "/opt/image-cri-shim/bin/python3"
 APP = "harbor.example.com/team/app:1"
-HUB_HOSTS = "/etc/containerd/certs.d/sealos.hub:5000/hosts.toml"
 
 
 def type_all(node: StockNode, typed: list[Step]) -> None:
@@ -98,20 +97,3 @@ def test_pods_start_while_the_shim_cannot(node: StockNode, readme: list[Step]) -
     wait_for("no bypass", lambda: node.shows(BYPASS, "ActiveState") == "inactive", 10)
     third = node.start_pod("third", "nginx:latest")
     assert node.running() == {first, second, third}
-
-
-def test_the_mend_of_doctor_is_followed(node: StockNode, readme: list[Step]) -> None:
-    """Somebody's hosts.toml sends the runtime astray: what `doctor` says to write mends it."""
-    type_all(node, readme)
-    before = node.place(HUB_HOSTS).read_text()
-    node.add(HUB_HOSTS, '[host."https://sealos.hub:5000"]\n  capabilities = ["pull", "resolve"]\n')
-    found = {one["check"]: one for one in node.doctor()}
-    fault = found["containerd's way to sealos.hub:5000"]
-    assert fault["result"] == "FAIL"
-    where, _, text = fault["mend"].removeprefix("mend: ").partition(": ")
-    assert where == f"write into {HUB_HOSTS}"
-    node.add(HUB_HOSTS, text + "\n")
-    assert {one["check"] for one in node.doctor() if one["result"] == "FAIL"} == set()
-    node.crictl("rmi", "nginx:latest")
-    node.sh("crictl pull nginx:latest")
-    node.add(HUB_HOSTS, before)

@@ -62,7 +62,7 @@ def wheels(directory: Path) -> Path:
 
 def missing(release: Release) -> list[str]:
     """What this machine lacks beside what `systemd_tree.missing` knows of."""
-    names = ("docker-registry", "htpasswd", "crictl", "ip", RUNC)
+    names = ("docker-registry", "htpasswd", "crictl", "ip", "skopeo", RUNC)
     lacking = [name for name in names if shutil.which(name) is None]
     return [*lacking, *release.missing(), *DEBIAN.missing()]
 

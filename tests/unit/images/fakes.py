@@ -149,9 +149,7 @@ class FakeRuntime:
         """Names on the node, IDs aside."""
         return {name for name in self.records if not name.startswith("sha256:")}
 
-    async def image_status(
-        self, image: str, *, timeout_s: float | None, api: str | None = None
-    ) -> ImageOnNode | None:
+    async def image_status(self, image: str, *, timeout_s: float | None) -> ImageOnNode | None:
         self._check()
         self.statuses.append(image)
         await asyncio.sleep(0)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -86,6 +89,40 @@ def test_a_file_that_is_younger_than_the_process(tmp_path: Path, age_s: float, s
     assert (found.way, found.stale) == (Way.WIRED, stale)
 
 
+CONNECTS = """
+import socket, sys, time
+made = socket.socket(socket.AF_UNIX)
+made.connect(sys.argv[-1])
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("connected", "way"), [(True, Way.WIRED), (False, Way.NOT_WIRED)])
+def test_connections_tell_what_files_cannot(tmp_path: Path, connected: bool, way: Way) -> None:
+    """A kubelet older than its files is judged by where it is connected to."""
+    shim, runtime = str(tmp_path / "shim.sock"), str(tmp_path / "runtime.sock")
+    root = unpacked(tmp_path / "root", {CONFIG: f"containerRuntimeEndpoint: unix://{shim}\n"})
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
+        for each, path in ((one, shim), (other, runtime)):
+            each.bind(path)
+            each.listen()
+        words = ["kubelet", "-c", CONNECTS, f"--config={CONFIG}", shim if connected else runtime]
+        with subprocess.Popen(words, executable=sys.executable, stdout=subprocess.PIPE) as process:
+            accepted, _ = (one if connected else other).accept()
+            for name in ("self", "uptime", str(process.pid)):
+                (proc / name).symlink_to(f"/proc/{name}")
+            later = time.time() + 60
+            os.utime(root.host(CONFIG), (later, later))
+            found = kubelet_way(root, shim, proc)
+            process.kill()
+            accepted.close()
+    assert (found.way, found.stale) == (way, not connected)
+    assert found.detail == ("" if connected else "systemctl restart kubelet")
+
+
 RANCHER = "/etc/rancher/k3s/config.yaml"
 MICROK8S = "/var/snap/microk8s/current/args/kubelet"
 
@@ -112,8 +149,7 @@ def test_a_program_with_kubelet_inside(
     found = kubelet_way(root, PATH, _process(tmp_path, program=program))
     assert (found.way, found.running) == (way, True)
     if way is Way.NOT_WIRED:
-        assert f"image-service-endpoint={SHIM}" in found.detail
-        assert file in found.detail
+        assert file in found.detail or "install-service --wire-kubelet --now" in found.detail
 
 
 def test_its_own_flag_is_enough(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from shimcore.errors import ShimError
 from shimcore.systemd.command import command_path
@@ -89,29 +90,70 @@ class TestPackage:
         assert "/run/other.sock" in (root.text(f"/etc/systemd/system/{SOCKET}") or "")
 
 
+ARGUMENT = f"image-service-endpoint={SHIM}"
+MICROK8S = "/var/snap/microk8s/current/args"
+
+
 class TestKubeletElsewhere:
     @pytest.mark.parametrize(
-        ("directory", "file", "said"),
+        ("name", "unit"), [("k3s", "k3s"), ("k3s", "k3s-agent"), ("rke2", "rke2-server")]
+    )
+    def test_a_drop_in_of_rancher(self, tmp_path: Path, name: str, unit: str) -> None:
+        """Arguments of other files stay; its service is restarted, and again on the way back."""
+        units = {f"/etc/systemd/system/{unit}.service": f"[Service]\nExecStart=/x/{name} server\n"}
+        theirs = {f"/etc/rancher/{name}/config.yaml": "kubelet-arg: [max-pods=50]\n"}
+        files = {CONFIG: FILLED, f"/var/lib/rancher/{name}/x": "", **units, **theirs}
+        root = unpacked(tmp_path, files)
+        before = tree(root)
+        control = NotedSystemd({f"{unit}.service"})
+        do(root, control)
+        text = root.text(f"/etc/rancher/{name}/config.yaml.d/99-image-cri-shim.yaml") or ""
+        assert yaml.safe_load(text) == {"kubelet-arg+": [ARGUMENT]}
+        assert control.asked[-1] == f"restart {unit}.service"
+        after = tree(root)
+        do(root, control)
+        assert tree(root) == after
+        control.asked.clear()
+        list(uninstall(plan_removal(root, CONFIG), control))
+        assert f"restart {unit}.service" in control.asked
+        assert tree(root) == before
+
+    @pytest.mark.parametrize(
+        ("directory", "file", "text", "said"),
         [
-            ("/var/lib/rancher/k3s", "/etc/rancher/k3s/config.yaml", "systemctl restart k3s"),
-            ("/var/lib/rancher/rke2", "/etc/rancher/rke2/config.yaml", "rke2-server"),
             (
-                "/var/snap/microk8s/current/args",
-                "/var/snap/microk8s/current/args/kubelet",
-                "snap restart",
+                "/var/lib/rancher/k3s",
+                "/etc/systemd/system/k3s.service",
+                "[Service]\nExecStart=/usr/local/bin/k3s server --kubelet-arg=max-pods=50",
+                f"add --kubelet-arg={ARGUMENT} to ExecStart of k3s ",
             ),
-            ("/var/lib/k0s", "/etc/systemd/system/k0sworker.service", "--kubelet-extra-args"),
+            (
+                MICROK8S,
+                f"{MICROK8S}/kubelet",
+                "",
+                f"echo --{ARGUMENT} >>{MICROK8S}/kubelet && snap",
+            ),
+            (
+                "/var/lib/k0s",
+                "/etc/systemd/system/k0sworker.service",
+                "[Service]\nExecStart=/usr/local/bin/k0s worker",
+                f'add --kubelet-extra-args="--{ARGUMENT}" to ExecStart of k0sworker ',
+            ),
+            (
+                "/var/lib/k0s",
+                "/etc/systemd/system/k0scontroller.service",
+                "[Service]\nExecStart=/usr/local/bin/k0s controller --single",
+                f'add --kubelet-extra-args="--{ARGUMENT}" to ExecStart of k0scontroller ',
+            ),
         ],
     )
-    def test_distributions(self, tmp_path: Path, directory: str, file: str, said: str) -> None:
-        """What to set is said with the file's name; once it is set, the rest goes on."""
-        root = unpacked(tmp_path, {CONFIG: FILLED, f"{directory}/x": ""})
-        with pytest.raises(ShimError, match=said) as refused:
+    def test_by_hand(self, tmp_path: Path, directory: str, file: str, text: str, said: str) -> None:
+        """What to set is said, and where; once it is set, the rest goes on."""
+        root = unpacked(tmp_path, {CONFIG: FILLED, f"{directory}/x": "", file: text})
+        with pytest.raises(ShimError, match="by hand") as refused:
             plan(request(root))
-        flag = f"image-service-endpoint={SHIM}"
-        assert flag in str(refused.value)
-        assert file in str(refused.value)
-        unpacked(tmp_path, {file: f"--{flag}\n"})
+        assert said in str(refused.value)
+        root.host(file).write_text(f'{text} --kubelet-extra-args="--{ARGUMENT}"\n')
         assert plan(request(root)).own
 
     def test_minikube(self, tmp_path: Path) -> None:
@@ -125,6 +167,22 @@ class TestKubeletElsewhere:
         with pytest.raises(ShimError, match="minikube start --extra-config=kubelet") as refused:
             plan(request(root))
         assert f"container-runtime-endpoint={SHIM}" in str(refused.value)
+
+
+def test_a_kubelet_that_has_not_read_its_files(tmp_path: Path) -> None:
+    """With nothing to write it is restarted all the same, once the node has been looked at."""
+    root = unpacked(tmp_path, {**KUBEADM, CONFIG: FILLED})
+    control = NotedSystemd({"kubelet.service"})
+    do(root, control)
+    control.asked.clear()
+    again = plan(request(root))
+    assert not again
+    again.kubelet_is_stale = True
+    assert again
+    looked: list[str] = []
+    list(install(again, control, now=True, before_kubelet=lambda: looked.extend(control.asked)))
+    assert "restart kubelet.service" not in looked
+    assert control.asked[-1] == "restart kubelet.service"
 
 
 class TestSeveralRuntimes:

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind
+from shimcore.cluster.kept import keep
+from shimcore.config.model import KubernetesSource
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd import DEFAULT_FILE, Release, Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import read_settings
@@ -310,6 +313,34 @@ class TestContainerd:
         """A hub of https with a public certificate needs nothing."""
         root = node(tmp_path, {}, "address: https://hub.example\n")
         assert plan(request(root, wire=False, runtime=True)).for_runtime == []
+
+    def test_registries_of_the_cluster(self, tmp_path: Path) -> None:
+        """Said while the node does not know them; told once the shim has kept its copy."""
+        config = f"{PLAIN}kubernetes: {{enabled: true, kubeconfig: /k}}\n"
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN}, config)
+        (note,) = plan(request(root, wire=False, runtime=True)).notes
+        assert "not known on this node yet" in note
+        text = "registries: [{address: 'http://b.example'}]\n"
+        source = KubernetesSource(enabled=True, kubeconfig="/k")
+        part = ClusterPart(source, {Kind.CONFIG_MAP: Document(text, "1")})
+        keep(str(root.host("/var/lib/image-cri-shim")), part)
+        assert plan(request(root, wire=False, runtime=True)).notes == []
+        do(root)
+        assert verdict(root, Wanted("http", "b.example"), Release.V1) is Verdict.FITS
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_somebodys_change_of_a_file_of_ours(self, tmp_path: Path, force: bool) -> None:
+        """It is theirs since, and added to; with --force it is written anew."""
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
+        do(root)
+        ours = root.text(HOSTS)
+        astray = f'[host."https://{HUB}"]\n  capabilities = ["pull", "resolve"]\n'
+        root.host(HOSTS).write_text(astray)
+        assert verdict(root, Wanted("http", HUB), Release.V1) is not Verdict.FITS
+        list(install(plan(request(root, wire=False, runtime=True, force=force)), None, now=True))
+        assert verdict(root, Wanted("http", HUB), Release.V1) is Verdict.FITS
+        text = root.text(HOSTS) or ""
+        assert text == ours if force else text.startswith(astray)
 
     def test_a_new_registry_later(self, tmp_path: Path) -> None:
         """Told when the command runs again; the way back leads before the first."""
