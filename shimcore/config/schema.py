@@ -71,7 +71,7 @@ def _property(key: Key) -> dict[str, Any]:
             "maxItems": key.limit,
             **least,
         }
-    if key.kind is Kind.CHOICE:
+    if key.choices:
         return {**said, "enum": [*key.choices, None], **_default(key)}
     return {**said, **_default(key), **_SCALARS[key.kind]}
 

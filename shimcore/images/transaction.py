@@ -271,7 +271,7 @@ class Transaction:
         progress = Progress(
             self._context.runtime, self._context.ingests, self._candidates.image.digest
         )
-        stall_s = self._context.config.hub.stall_timeout_s
+        stall_s = (own or self._context.config).stall_timeout_s
         host = own.host if own is not None else ""
         started = time.monotonic()
         over = self._context.names.asked_for(self._candidates.image)
