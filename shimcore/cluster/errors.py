@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from shimcore.errors import ShimError
 
-class ClusterError(Exception):
+
+class ClusterError(ShimError):
     """Base; the text is for the log and holds no secret."""
 
 

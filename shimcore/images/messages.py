@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
+from shimcore.errors import ShimError
 from shimcore.images.credentials import is_empty
 from shimcore.images.decision import Method
 from shimcore.pb import cri_pb2
@@ -34,7 +35,7 @@ _TYPES: dict[Method, type[_Request]] = {
 }
 
 
-class UnreadableRequestError(ValueError):
+class UnreadableRequestError(ShimError):
     """Bytes that are not a request of their method."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shimcore.errors import ShimError
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.credentials import auth_for, secrets_of
 from shimcore.images.progress import LOOK_S, Progress
@@ -69,7 +70,7 @@ class PullState:
     total_layers: int = 0
 
 
-class StalledError(Exception):
+class StalledError(ShimError):
     """A transfer stands still, and there is somewhere else to go."""
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpcore
 
+from shimcore.errors import ShimError
+
 # A registry's answer has 10 to 40 lines and 1 to 4 KiB before its body; a challenge up to 8 KiB.
 HEAD_LIMIT_LINES = 256
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -28,7 +30,7 @@ CHUNK_BYTES = 256
 FRAMING_LIMIT_BYTES = 128 * 1024
 
 
-class ExcessiveAnswerError(Exception):
+class ExcessiveAnswerError(ShimError):
     """An answer that costs more than any registry's; the text says of what it has too much."""
 
 
