@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from shimcore.client.admin import Condition
-from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.check import Check
 from shimcore.runtime.errors import StatusCode
 from tests.support.doctor import CONTAINERD, SHIM, USERS, World, world
+from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
@@ -309,7 +309,7 @@ async def test_tls_faults(tmp_path: Path, how: str) -> None:
     """What is wrong with a registry's TLS, and whether the scheme is."""
     authority = PrivateCA(tmp_path)
     tls = authority.issue("127.0.0.1", days_left=-3 if how == "expired" else 90).context()
-    async with world(tmp_path) as node, DemoRegistry(users=USERS, auth="basic", tls=tls) as hub:
+    async with world(tmp_path) as node, ScriptedRegistry(users=USERS, auth="basic", tls=tls) as hub:
         node.keys["address"] = hub.address
         if how == "expired":
             node.keys["hub"] = {"caFile": str(authority.ca_file)}
