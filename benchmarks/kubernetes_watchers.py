@@ -113,7 +113,7 @@ class Fleet:
 
     @property
     def watching(self) -> int:
-        return sum(one.standing.condition is Condition.WATCHING for one in self.followers)
+        return sum(one.status.condition is Condition.WATCHING for one in self.followers)
 
     async def phase(self, name: str, seconds: float, speed: float) -> Phase:
         """Let `seconds` pass, at that speed, and count."""

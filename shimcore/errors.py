@@ -12,8 +12,8 @@ ShimError
 │   (registry) ChallengeSyntaxError, ExcessiveAnswerError: become one
 ├── RuntimeUnavailableError  the container runtime cannot be reached; below it SeveralRuntimesError
 ├── RuntimeCallError       a gRPC status that the runtime answered
-├── ClusterError           the Kubernetes API gives no answer: AwayError, below it EndedError;
-│                          RefusedError, GoneError, NotInstalledError
+├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
+│                          EndedError; RefusedError, GoneError, NotInstalledError
 ├── SocketInUseError       another process serves the shim's socket
 ├── AdminError             the running shim could not be asked; below it StartingError
 ├── NamingError, StalledError, UnreadableRequestError   of an image call (images)

@@ -26,7 +26,7 @@ from lightkube.core.exceptions import ConfigError as KubeConfigError
 
 from shimcore import __version__
 from shimcore.cluster.documents import DATA_KEY, Document, Event, Kind
-from shimcore.cluster.errors import AwayError, GoneError, RefusedError
+from shimcore.cluster.errors import ApiUnreachableError, GoneError, RefusedError
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.model import KubernetesSource
 
@@ -50,7 +50,7 @@ _TEXT_LIMIT = 300
 
 
 class Api:
-    """Asks one API server. All methods raise AwayError, RefusedError and GoneError alone."""
+    """Asks one API server. Its methods raise no more than ClusterError and what is below it."""
 
     def __init__(self, source: KubernetesSource) -> None:
         self._source = source
@@ -68,12 +68,12 @@ class Api:
             async for piece in response.aiter_bytes():
                 content += piece
                 if len(content) > LIMIT_BYTES:
-                    raise AwayError("the API server's answer is too long")
+                    raise ApiUnreachableError("the API server's answer is too long")
         answer = _json(bytes(content))
         version = _field(answer, "metadata", "resourceVersion")
         items = answer.get("items") or []
         if not version or not isinstance(items, list):
-            raise AwayError("the API server's answer is no list of objects")
+            raise ApiUnreachableError("the API server's answer is no list of objects")
         mine = [item for item in items if _field(item, "metadata", "name") == self._source.name]
         return Event(version, _document(kind, mine[0]) if mine else None)
 
@@ -102,7 +102,7 @@ class Api:
             _raise_for(_number(item, "code"), _field(item, "message"))
         version = _field(item, "metadata", "resourceVersion")
         if not version:
-            raise AwayError("the API server's watch sends what is no event")
+            raise ApiUnreachableError("the API server's watch sends what is no event")
         if what == "BOOKMARK":
             return Event(version, bookmark=True)
         if _field(item, "metadata", "name") != self._source.name:
@@ -130,12 +130,14 @@ class Api:
                 await response.aclose()
         except httpx2.HTTPError as error:
             where = self._client.base_url.netloc.decode()
-            raise AwayError(f"{where}: {_reason(error)}") from error
+            raise ApiUnreachableError(f"{where}: {_reason(error)}") from error
         except TimeoutError as error:
-            raise AwayError("the API server does not answer in time") from error
+            raise ApiUnreachableError("the API server does not answer in time") from error
         except (KubeConfigError, OSError, ValueError, KeyError) as error:
             # From the ways to log in, which may run a command; what it says may be a token.
-            raise AwayError(f"the kubeconfig's login fails ({type(error).__name__})") from error
+            raise ApiUnreachableError(
+                f"the kubeconfig's login fails ({type(error).__name__})"
+            ) from error
 
 
 @asynccontextmanager
@@ -144,7 +146,9 @@ async def _bounded(limit_s: float) -> AsyncIterator[None]:
         async with asyncio.timeout(limit_s):
             yield
     except TimeoutError as error:
-        raise AwayError(f"the API server has not finished within {limit_s:.0f} s") from error
+        raise ApiUnreachableError(
+            f"the API server has not finished within {limit_s:.0f} s"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -164,7 +168,7 @@ def _reason(error: BaseException) -> str:
 
 
 def read_kubeconfig(path: str) -> SingleConfig:
-    """The kubeconfig's current context. Raises AwayError, with nothing of its content."""
+    """The kubeconfig's current context. Raises ApiUnreachableError, with nothing of its content."""
     reason = "not a kubeconfig"
     try:
         files = Files(os.path.dirname(path))
@@ -183,7 +187,7 @@ def read_kubeconfig(path: str) -> SingleConfig:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"not a kubeconfig ({type(error).__name__})"
     # Raised outside the handlers: their errors may quote the file, which has a token or a key.
-    raise AwayError(f"kubeconfig {path}: {reason}")
+    raise ApiUnreachableError(f"kubeconfig {path}: {reason}")
 
 
 def _check_files(config: SingleConfig, files: Files) -> None:
@@ -225,11 +229,11 @@ def _client(config: SingleConfig) -> httpx2.AsyncClient:
         # Not the error's text: it may hold what should have been a certificate.
         what = error.strerror if isinstance(error, OSError) else None
         fault = what or type(error).__name__
-    raise AwayError(f"the kubeconfig's certificates or login cannot be used: {fault}")
+    raise ApiUnreachableError(f"the kubeconfig's certificates or login cannot be used: {fault}")
 
 
 async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The lines of an endless answer. Raises AwayError where one is too long."""
+    """The lines of an endless answer. Raises ApiUnreachableError where one is too long."""
     rest = b""
     async for piece in response.aiter_bytes():
         *lines, rest = (rest + piece).split(b"\n")
@@ -237,9 +241,9 @@ async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
             if line.strip():
                 yield line
         if len(rest) > LIMIT_BYTES:
-            raise AwayError("the API server's watch sends an event that is too long")
+            raise ApiUnreachableError("the API server's watch sends an event that is too long")
     if rest.strip():
-        raise AwayError("the API server's watch was cut off inside an event")
+        raise ApiUnreachableError("the API server's watch was cut off inside an event")
 
 
 async def _raise_for_response(response: httpx2.Response) -> None:
@@ -250,7 +254,7 @@ async def _raise_for_response(response: httpx2.Response) -> None:
             break
     try:
         message = _field(_json(bytes(content)), "message")
-    except AwayError:
+    except ApiUnreachableError:
         message = ""
     wait = response.headers.get("Retry-After", "")
     _raise_for(response.status_code, message, int(wait) if wait.isdecimal() else 0)
@@ -258,17 +262,19 @@ async def _raise_for_response(response: httpx2.Response) -> None:
 
 def _raise_for(code: int, message: str, retry_after_s: float = 0.0) -> None:
     """Raise what the status code means; `message` is the server's own word."""
-    said = " ".join(message.split())[:_TEXT_LIMIT] or "no reason given"
+    reason = " ".join(message.split())[:_TEXT_LIMIT] or "no reason given"
     if code == _GONE:
-        raise GoneError(said)
+        raise GoneError(reason)
     if code == httpx2.codes.TOO_MANY_REQUESTS or code >= 500:
-        raise AwayError(f"the API server answers {code}: {said}", min(retry_after_s, 3600.0))
+        raise ApiUnreachableError(
+            f"the API server answers {code}: {reason}", min(retry_after_s, 3600.0)
+        )
     if code == httpx2.codes.UNAUTHORIZED:
-        raise RefusedError(f"the API server does not know the kubeconfig's login (401): {said}")
+        raise RefusedError(f"the API server does not know the kubeconfig's login (401): {reason}")
     if code == httpx2.codes.FORBIDDEN:
         hint = "nodes need what contrib/kubernetes/rbac.yaml grants"
-        raise RefusedError(f"the API server refuses (403): {said}; {hint}", kind_only=True)
-    raise RefusedError(f"the API server answers {code}: {said}", kind_only=True)
+        raise RefusedError(f"the API server refuses (403): {reason}; {hint}", kind_only=True)
+    raise RefusedError(f"the API server answers {code}: {reason}", kind_only=True)
 
 
 def _json(content: bytes) -> dict[str, Any]:
@@ -279,7 +285,7 @@ def _json(content: bytes) -> dict[str, Any]:
     if isinstance(tree, dict):
         return tree
     # Raised outside the handler: the error of json holds the text, which may be the Secret.
-    raise AwayError("the API server sends what is not JSON")
+    raise ApiUnreachableError("the API server sends what is not JSON")
 
 
 def _field(tree: Any, *names: str) -> str:

@@ -7,7 +7,7 @@ from base64 import b64decode
 from importlib.util import find_spec
 
 from shimcore.cluster.documents import DATA_KEY, Kind, read_cluster_document
-from shimcore.cluster.errors import AwayError, not_installed
+from shimcore.cluster.errors import ApiUnreachableError, not_installed
 from shimcore.config.document import Tree, read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.load import load
@@ -57,7 +57,7 @@ def _kubeconfig_doubts(source: KubernetesSource) -> tuple[str, ...]:
 
     try:
         read_kubeconfig(source.kubeconfig)
-    except AwayError as error:
+    except ApiUnreachableError as error:
         return (f"kubernetes.kubeconfig: {error}",)
     return ()
 

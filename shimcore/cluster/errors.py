@@ -9,7 +9,7 @@ class ClusterError(ShimError):
     """Base; the text is for the log and holds no secret."""
 
 
-class AwayError(ClusterError):
+class ApiUnreachableError(ClusterError):
     """The server cannot be reached, or does not answer as it should; try again later."""
 
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
@@ -17,7 +17,7 @@ class AwayError(ClusterError):
         self.retry_after_s = retry_after_s
 
 
-class EndedError(AwayError):
+class EndedError(ApiUnreachableError):
     """A watch came to an end before its time, as when the server restarts."""
 
 

@@ -60,11 +60,11 @@ class ImageRequest:
 
     @property
     def pod(self) -> str:
-        """`namespace/name` of the pod that a pull is for, "" where none is told."""
+        """`namespace/name` of the pod that a pull is for, "" where none is given."""
         if not isinstance(self._parsed, cri_pb2.PullImageRequest):
             return ""
-        told = self._parsed.sandbox_config.metadata
-        return f"{told.namespace}/{told.name}" if told.name else ""
+        metadata = self._parsed.sandbox_config.metadata
+        return f"{metadata.namespace}/{metadata.name}" if metadata.name else ""
 
     def sharing_key(self) -> bytes:
         """Equal for pulls that may be made once for all: those that differ in nothing but the

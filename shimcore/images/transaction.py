@@ -95,7 +95,7 @@ class Transaction:
         self._candidates = candidates
         self._metadata = metadata
         self._original = original
-        self._tried: dict[int, str | None] = {}  # and the digest that the registry told
+        self._tried: dict[int, str | None] = {}  # and the digest that the registry gave
         self._others: tuple[Attempt, ...] = ()
         self._stalled: list[tuple[int, int]] = []  # bytes that were there, and the candidate
         self._probe: Probe | None = None
@@ -115,11 +115,11 @@ class Transaction:
             Attempt(skip.registry.host, Result.SKIPPED, skip.reason)
             for skip in self._candidates.skipped
         ]
-        told = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
+        by_host = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
         hosts = [candidate.registry.host for candidate in self._candidates.ranked]
         if self._probe is not None or not self._tried:
-            told = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | told
-        return tuple(told.values())
+            by_host = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | by_host
+        return tuple(by_host.values())
 
     def state(self) -> PullState:
         """How far it is now."""
