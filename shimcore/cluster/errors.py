@@ -39,7 +39,7 @@ class NotInstalledError(ClusterError):
 
 def not_installed(module: str | None) -> str:
     """What to do about a module that is missing."""
-    missing = (module or "lightkube").partition(".")[0]
+    missing = (module or "h2").partition(".")[0]
     return (
         f"{missing} is not installed: install image-cri-shim[kubernetes], or set "
         "kubernetes.enabled to false"

@@ -278,7 +278,7 @@ class Follower:
 
 
 async def _connect(source: KubernetesSource) -> Connection:
-    """A connection by way of lightkube, which only those who need it load.
+    """A connection, with an HTTP client that only those who need it load.
 
     In a thread: it takes the first time some 300 ms, and calls are relayed meanwhile.
     """

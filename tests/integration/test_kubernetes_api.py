@@ -400,10 +400,10 @@ async def test_without_the_packages(
 ) -> None:
     """It is said what to install; nothing else happens."""
     monkeypatch.delitem(sys.modules, "shimcore.cluster.api")
-    monkeypatch.setitem(sys.modules, "lightkube.config.client_adapter", None)
+    monkeypatch.setitem(sys.modules, "h2", None)
     async with followed(source) as one:
         await one.until(lambda: one.condition is Condition.NOT_INSTALLED)
-    assert "lightkube is not installed: install image-cri-shim[kubernetes]" in caplog.text
+    assert "h2 is not installed: install image-cri-shim[kubernetes]" in caplog.text
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe: 1", b"\x00"])

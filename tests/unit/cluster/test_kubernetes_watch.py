@@ -339,7 +339,7 @@ def test_not_installed(caplog: pytest.LogCaptureFixture) -> None:
     """Said once, with what to do; the shim goes on."""
 
     async def story() -> None:
-        server = Server(fault=NotInstalledError("lightkube is not installed"))
+        server = Server(fault=NotInstalledError("h2 is not installed"))
         async with following(server) as (follower, _):
             await asyncio.sleep(HOUR)
             assert condition(follower) is Condition.NOT_INSTALLED
