@@ -29,20 +29,16 @@ class Cri:
     async def version(self, timeout_s: float | None) -> RuntimeVersion:
         """Name and version of the runtime, and of the CRI that it speaks."""
         request = cri_pb2.VersionRequest(version="0.1.0")
-        response = await self._ask(
+        said = await self._ask(
             "RuntimeService/Version", request, cri_pb2.VersionResponse, timeout_s
         )
-        return RuntimeVersion(
-            response.runtime_name, response.runtime_version, response.runtime_api_version
-        )
+        return RuntimeVersion(said.runtime_name, said.runtime_version, said.runtime_api_version)
 
     async def ready(self, timeout_s: float | None) -> tuple[bool, str]:
         """The runtime's RuntimeReady condition, and why it is not met."""
         request = cri_pb2.StatusRequest()
-        response = await self._ask(
-            "RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s
-        )
-        for condition in response.status.conditions:
+        said = await self._ask("RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s)
+        for condition in said.status.conditions:
             if condition.type == "RuntimeReady":
                 why = ": ".join(part for part in (condition.reason, condition.message) if part)
                 return condition.status, why
@@ -54,16 +50,16 @@ class Cri:
         """The image that the name or ID `image` leads to; None when it is not on the node."""
         request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=image))
         try:
-            response = await self._ask(
+            said = await self._ask(
                 "ImageService/ImageStatus", request, cri_pb2.ImageStatusResponse, timeout_s, api
             )
         except RuntimeCallError as error:
             if error.code == StatusCode.NOT_FOUND:
                 return None
             raise
-        if not response.HasField("image"):
+        if not said.HasField("image"):
             return None
-        found = response.image
+        found = said.image
         return ImageOnNode(found.id, tuple(found.repo_tags), tuple(found.repo_digests))
 
     async def pull_image(
@@ -75,10 +71,8 @@ class Cri:
     async def info(self, timeout_s: float | None) -> dict[str, str]:
         """What the runtime says of itself beside its conditions, texts of JSON by name."""
         request = cri_pb2.StatusRequest(verbose=True)
-        response = await self._ask(
-            "RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s
-        )
-        return dict(response.info)
+        said = await self._ask("RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s)
+        return dict(said.info)
 
     async def remove_image(self, image: str, timeout_s: float | None, api: str | None) -> None:
         """Removes the image that `image` leads to; one that is not there is no error."""
