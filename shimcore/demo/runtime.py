@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
@@ -91,12 +90,7 @@ class StandInRuntime(grpc.GenericRpcHandler):
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stops at once."""
         await self.stop()
 
