@@ -31,6 +31,7 @@ from typing import Any, cast
 
 from shimcore.cluster import api as kubernetes_api
 from shimcore.cluster.documents import ClusterPart
+from shimcore.cluster.kubeconfig import Kubeconfig, read_kubeconfig
 from shimcore.cluster.pace import Pace
 from shimcore.cluster.watch import Condition, Follower
 from shimcore.config.model import KubernetesSource
@@ -113,7 +114,7 @@ class Fleet:
 
     @property
     def watching(self) -> int:
-        return sum(one.standing.condition is Condition.WATCHING for one in self.followers)
+        return sum(one.status.condition is Condition.WATCHING for one in self.followers)
 
     async def phase(self, name: str, seconds: float, speed: float) -> Phase:
         """Let `seconds` pass, at that speed, and count."""
@@ -208,11 +209,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # No TLS here; a context for each of a thousand clients of one process is only memory.
     context = ssl.create_default_context()
-    vars(kubernetes_api)["verify_cluster"] = lambda *_, **__: context
+    type.__setattr__(Kubeconfig, "tls", lambda _: context)
     # Both ends share one core here: a late answer says nothing of a server.
     vars(kubernetes_api).update(ANSWER_S=3600.0, _TIMEOUT=None)
     # Nor is a file that is the same for all read a thousand times.
-    vars(kubernetes_api)["read_kubeconfig"] = functools.cache(kubernetes_api.read_kubeconfig)
+    vars(kubernetes_api)["read_kubeconfig"] = functools.cache(read_kubeconfig)
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=FastLoop) as runner:
         phases = runner.run(simulate(arguments.nodes, Path(folder)))
     if arguments.json:

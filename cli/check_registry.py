@@ -147,6 +147,7 @@ def _unconfigured(url: str, scheme: str, host: str) -> Registry:
         ca_file=None,
         insecure_skip_verify=False,
         mirror=Mirror(host),
+        stall_timeout_s=30.0,
     )
 
 

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from shimcore.demo.show import Pull
 
-# 128 + SIGTERM
-_TERMINATED = 143
-
 # Where the package `cli` is, installed or not.
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -51,7 +48,7 @@ def demo() -> None:
         try:
             pulls = answer_of(_play())
         except asyncio.CancelledError:
-            raise typer.Exit(_TERMINATED) from None
+            raise typer.Exit(exits.TERMINATED) from None
     print()
     render.print_blocks([_table(pulls)])
 

@@ -69,9 +69,9 @@ def _found(path: str, pull: str) -> list[Finding]:
 
 def _lines(finding: Finding) -> str:
     """For a pipe: what begins with the result is one line, its mend stands below it."""
-    said = f"{finding.result.value}  {finding.check}: {render.printable(finding.detail)}"
+    line = f"{finding.result.value}  {finding.check}: {render.printable(finding.detail)}"
     mend = finding.mend.replace("\n", "\n      ")
-    return said + (f"\n      mend: {mend}" if mend else "")
+    return line + (f"\n      mend: {mend}" if mend else "")
 
 
 def _table(found: Sequence[Finding]) -> Table:

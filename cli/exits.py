@@ -18,7 +18,7 @@ NOT_RUNNING = 3
 # sysexits.h EX_CONFIG
 BAD_CONFIG = 78
 # 128 + the signal, as a shell says it.
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 @contextmanager
@@ -32,25 +32,23 @@ def reported(*, bad_config: int = BAD_CONFIG) -> Iterator[None]:
 
     try:
         yield
-    except ConfigError as error:
-        _point_out(error)
-        raise typer.Exit(bad_config) from error
     except ShimError as error:
+        raise typer.Exit(report(error, bad_config=bad_config)) from error
+
+
+def report(error: ShimError, *, bad_config: int = BAD_CONFIG, points: bool = True) -> int:
+    """The exit status of an error, which is said; of a configuration each fault.
+
+    `points`: where in the file a fault is, is shown below it.
+    """
+    if not isinstance(error, ConfigError):
         say(str(error))
-        raise typer.Exit(FAILED) from error
-
-
-def describe(error: ConfigError) -> list[str]:
-    """A line for each fault of a configuration, with what to do where there is none at all."""
-    return [f"{error.source}: {fault}{_remedy(error.source)}" for fault in error.faults]
-
-
-def _point_out(error: ConfigError) -> None:
-    """Say each fault, and show where in the file it is."""
-    for fault, line in zip(error.faults, describe(error), strict=True):
-        say(line)
-        for pointing in fault.place.pointing() if fault.place else ():
+        return FAILED
+    for fault in error.faults:
+        say(f"{error.source}: {fault}{_remedy(error.source)}")
+        for pointing in fault.place.pointing() if fault.place and points else ():
             print(pointing, file=sys.stderr)
+    return bad_config
 
 
 def status_of(command: Callable[[], object]) -> int:

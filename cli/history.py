@@ -169,11 +169,11 @@ def _clock(text: str) -> str:
 
 def _why(call: dict[str, Any]) -> str:
     """What each registry said that did not serve, and the runtime's words."""
-    told = [_said(one) for one in call["registries"] if one["outcome"] not in _GOOD]
-    return "; ".join([*told, *([call["reason"]] if call["reason"] else [])])
+    reasons = [_reason(one) for one in call["registries"] if one["outcome"] not in _GOOD]
+    return "; ".join([*reasons, *([call["reason"]] if call["reason"] else [])])
 
 
-def _said(attempt: dict[str, Any]) -> str:
+def _reason(attempt: dict[str, Any]) -> str:
     """`hub:5000 stalled after 12.0 MB, 31 s: nothing has come for 30 s`."""
     text = f"{attempt['registry']} {attempt['outcome']}"
     if attempt["bytes"]:

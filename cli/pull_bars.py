@@ -19,8 +19,6 @@ from cli.render import DIM, GOOD
 from cli.under_way import pulled_line
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.progress import TaskID
 
     from shimcore.client.pull import Step
@@ -51,12 +49,7 @@ class PullBars:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Take the bars away; the lines stay."""
         for bar in [*self._bars.values(), self._all]:
             self._progress.update(bar, visible=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cli.exits import BAD_CONFIG, FAILED, OK, describe, say
-from shimcore.errors import ConfigError, ShimError
+from cli.exits import OK, report
+from shimcore.errors import ShimError
 
 
 def run_serve(path: str) -> int:
@@ -15,11 +15,6 @@ def run_serve(path: str) -> int:
         from shimcore.daemon.serve import serve  # noqa: PLC0415
 
         serve(path, start)
-    except ConfigError as error:
-        for line in describe(error):
-            say(line)
-        return BAD_CONFIG
     except ShimError as error:
-        say(str(error))
-        return FAILED
+        return report(error, points=False)
     return OK

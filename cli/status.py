@@ -155,8 +155,8 @@ def _runtime(runtime: dict[str, Any]) -> Cell:
         return Cell("unknown")
     ready = "ready" if runtime["ready"] else "NOT ready"
     name = " ".join(part for part in (runtime["name"], runtime["version"]) if part)
-    said = f"{name}, " if name else ""
-    return Cell(f"{said}{ready}, at {runtime['socket']}", GOOD if runtime["ready"] else BAD)
+    prefix = f"{name}, " if name else ""
+    return Cell(f"{prefix}{ready}, at {runtime['socket']}", GOOD if runtime["ready"] else BAD)
 
 
 def _config(config: dict[str, Any]) -> str:

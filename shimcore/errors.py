@@ -1,14 +1,25 @@
-"""Every error of the project, as one tree.
+"""Every error of the project, as one tree; those of one room are in that room.
 
 ShimError
 ├── ReferenceSyntaxError   an image name that the grammar does not allow
 ├── ConfigError            a configuration with one or more faults
+│   (config) UnreadableFileError, CredentialsFaultError: become its faults
+├── StateError             what outlives a restart cannot be read or kept
 ├── FrameError             HTTP/2 framing that cannot be relayed
+│   (relay) HeaderDecodeError, below it ExcessiveHeadersError; UnreadableMessageError
 ├── RegistryError          a registry that could not be asked, or that said no
-├── RuntimeUnavailableError  the container runtime cannot be reached
-├── RuntimeCallError       a gRPC status that the runtime answered (in shimcore.runtime)
+│   ├── UnreachableError, below it UntrustedError; UnauthorizedError
+│   (registry) ChallengeSyntaxError, ExcessiveAnswerError: become one
+├── RuntimeUnavailableError  the container runtime cannot be reached; below it SeveralRuntimesError
+├── RuntimeCallError       a gRPC status that the runtime answered
+├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
+│                          EndedError; RefusedError, GoneError, NotInstalledError
 ├── SocketInUseError       another process serves the shim's socket
-└── AdminError             the running shim could not be asked
+├── AdminError             the running shim could not be asked; below it StartingError
+├── NamingError, StalledError, UnreadableRequestError   of an image call (images)
+├── NotOursError, YamlTextError   a file that is not edited (systemd)
+├── DemoError, StatusError   of the demo
+└── FlightCancelledError   shared work was cancelled
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
+from shimcore.errors import ShimError
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class FlightCancelledError(Exception):
+class FlightCancelledError(ShimError):
     """The work was cancelled from outside, not by those who wait for it."""
 
 

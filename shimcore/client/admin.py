@@ -58,12 +58,12 @@ def endpoint_of(file: str) -> Endpoint:
         start = own_start(file)
     except ConfigError as error:
         shim, admin = _named_sockets(file)
-        return Endpoint(file, shim, admin, _said(error))
-    fault = _said(start.file_error) if start.file_error else ""
+        return Endpoint(file, shim, admin, _message(error))
+    fault = _message(start.file_error) if start.file_error else ""
     return Endpoint(file, start.own.shim_socket, start.own.admin_socket, fault)
 
 
-def _said(error: ConfigError) -> str:
+def _message(error: ConfigError) -> str:
     return "; ".join(str(fault) for fault in error.faults)
 
 

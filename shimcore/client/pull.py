@@ -153,9 +153,9 @@ async def _follow(
         while True:
             await asyncio.sleep(LOOK_S)
             answer = await channel.call(PULLS, b"", timeout_s=ANSWER_S)
-            told = {one.image: one for one in admin_pb2.PullsResponse.FromString(answer).pulls}
+            states = {one.image: one for one in admin_pb2.PullsResponse.FromString(answer).pulls}
             for image, step in list(pulling.items()):
-                state = told.get(str(parse_reference(image)))
+                state = states.get(str(parse_reference(image)))
                 if state is not None:
                     pulling[image] = replace(
                         step,

@@ -1,9 +1,8 @@
 """One connection to the API server: list and watch of a single object, as values.
 
-lightkube reads the kubeconfig and knows its ways to log in; requests go over its HTTP client.
-Its own `watch` begins again at once when a server ends one, without a pause, and asks for no
-bookmarks; here each watch is one request, and who calls decides about the next one.
-Only configurations with `kubernetes` enabled import this module: it costs about 12 MiB.
+Kubernetes' clients for Python begin a watch again at once when a server ends one, without a
+pause, and ask for no bookmarks; here each watch is one request, and who calls decides about the
+next one. Only configurations with `kubernetes` enabled import this module: it costs about 9 MiB.
 """
 
 from __future__ import annotations
@@ -18,16 +17,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx2
-import yaml
-from lightkube.config.client_adapter import user_auth, verify_cluster
-from lightkube.config.kubeconfig import KubeConfig, SingleConfig
-from lightkube.core.exceptions import ConfigError as KubeConfigError
+import h2  # noqa: F401 - httpx would miss it only when it talks: both watches share a connection
+import httpx
 
 from shimcore import __version__
 from shimcore.cluster.documents import DATA_KEY, Document, Event, Kind
-from shimcore.cluster.errors import AwayError, GoneError, RefusedError
-from shimcore.config.files import Files, UnreadableFileError
+from shimcore.cluster.errors import ApiUnreachableError, GoneError, RefusedError
+from shimcore.cluster.kubeconfig import Kubeconfig, read_kubeconfig
+from shimcore.cluster.login import login_of
 from shimcore.config.model import KubernetesSource
 
 ANSWER_S = 30.0
@@ -44,13 +41,13 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
-_TIMEOUT = httpx2.Timeout(10.0, read=None, pool=None)
+_TIMEOUT = httpx.Timeout(10.0, read=None, pool=None)
 _GONE = 410
 _TEXT_LIMIT = 300
 
 
 class Api:
-    """Asks one API server. All methods raise AwayError, RefusedError and GoneError alone."""
+    """Asks one API server. Its methods raise no more than ClusterError and what is below it."""
 
     def __init__(self, source: KubernetesSource) -> None:
         self._source = source
@@ -68,12 +65,12 @@ class Api:
             async for piece in response.aiter_bytes():
                 content += piece
                 if len(content) > LIMIT_BYTES:
-                    raise AwayError("the API server's answer is too long")
+                    raise ApiUnreachableError("the API server's answer is too long")
         answer = _json(bytes(content))
         version = _field(answer, "metadata", "resourceVersion")
         items = answer.get("items") or []
         if not version or not isinstance(items, list):
-            raise AwayError("the API server's answer is no list of objects")
+            raise ApiUnreachableError("the API server's answer is no list of objects")
         mine = [item for item in items if _field(item, "metadata", "name") == self._source.name]
         return Event(version, _document(kind, mine[0]) if mine else None)
 
@@ -102,7 +99,7 @@ class Api:
             _raise_for(_number(item, "code"), _field(item, "message"))
         version = _field(item, "metadata", "resourceVersion")
         if not version:
-            raise AwayError("the API server's watch sends what is no event")
+            raise ApiUnreachableError("the API server's watch sends what is no event")
         if what == "BOOKMARK":
             return Event(version, bookmark=True)
         if _field(item, "metadata", "name") != self._source.name:
@@ -110,9 +107,7 @@ class Api:
         return Event(version, None if what == "DELETED" else _document(kind, item))
 
     @asynccontextmanager
-    async def _asked(
-        self, kind: Kind, parameters: dict[str, str]
-    ) -> AsyncIterator[httpx2.Response]:
+    async def _asked(self, kind: Kind, parameters: dict[str, str]) -> AsyncIterator[httpx.Response]:
         source = self._source
         request = self._client.build_request(
             "GET",
@@ -123,19 +118,16 @@ class Api:
             async with asyncio.timeout(ANSWER_S):
                 response = await self._client.send(request, stream=True)
             try:
-                if response.status_code != httpx2.codes.OK:
+                if response.status_code != httpx.codes.OK:
                     await _raise_for_response(response)
                 yield response
             finally:
                 await response.aclose()
-        except httpx2.HTTPError as error:
+        except httpx.HTTPError as error:
             where = self._client.base_url.netloc.decode()
-            raise AwayError(f"{where}: {_reason(error)}") from error
+            raise ApiUnreachableError(f"{where}: {_reason(error)}") from error
         except TimeoutError as error:
-            raise AwayError("the API server does not answer in time") from error
-        except (KubeConfigError, OSError, ValueError, KeyError) as error:
-            # From the ways to log in, which may run a command; what it says may be a token.
-            raise AwayError(f"the kubeconfig's login fails ({type(error).__name__})") from error
+            raise ApiUnreachableError("the API server does not answer in time") from error
 
 
 @asynccontextmanager
@@ -144,7 +136,9 @@ async def _bounded(limit_s: float) -> AsyncIterator[None]:
         async with asyncio.timeout(limit_s):
             yield
     except TimeoutError as error:
-        raise AwayError(f"the API server has not finished within {limit_s:.0f} s") from error
+        raise ApiUnreachableError(
+            f"the API server has not finished within {limit_s:.0f} s"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -158,78 +152,33 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpx2.RemoteProtocolError):
+    if isinstance(error, httpx.RemoteProtocolError):
         return "the connection was cut"
     return str(error) or type(error).__name__
 
 
-def read_kubeconfig(path: str) -> SingleConfig:
-    """The kubeconfig's current context. Raises AwayError, with nothing of its content."""
-    reason = "not a kubeconfig"
+def _client(config: Kubeconfig) -> httpx.AsyncClient:
     try:
-        files = Files(os.path.dirname(path))
-        content = files.read_bytes(os.path.expanduser(path))
-        single = KubeConfig.from_dict(yaml.safe_load(content), fname=path).get()
-        if single is not None and single.user is not None:
-            _check_files(single, files)
-            return single
-        reason = "its current context has no user"
-    except UnreadableFileError as error:
-        reason = str(error)
-    except KubeConfigError:
-        reason = "no current context in it"
-    except yaml.YAMLError:
-        reason = "not YAML"
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = f"not a kubeconfig ({type(error).__name__})"
-    # Raised outside the handlers: their errors may quote the file, which has a token or a key.
-    raise AwayError(f"kubeconfig {path}: {reason}")
-
-
-def _check_files(config: SingleConfig, files: Files) -> None:
-    """That each file it names can be read without waiting. Raises UnreadableFileError."""
-    assert config.user is not None  # noqa: S101 - read_kubeconfig has seen to it
-    user = config.user
-    named = {
-        "authority": config.cluster.certificate_auth,
-        "client certificate": user.client_cert,
-        "client key": user.client_key,
-        "token": user.token_file,
-    }
-    for name, path in named.items():
-        if path:
-            try:
-                files.read_bytes(os.fspath(config.abs_file(path)))
-            except UnreadableFileError as error:
-                raise UnreadableFileError(f"its {name}: {error}") from None
-
-
-def _client(config: SingleConfig) -> httpx2.AsyncClient:
-    assert config.user is not None  # noqa: S101 - read_kubeconfig has seen to it
-    try:
-        transport = httpx2.AsyncHTTPTransport(
-            verify=verify_cluster(config.cluster, config.user, config.abs_file, trust_env=False),
-            trust_env=False,
-            http2=True,
-            socket_options=_KEEPALIVE,
+        transport = httpx.AsyncHTTPTransport(
+            verify=config.tls(), trust_env=False, http2=True, socket_options=_KEEPALIVE
         )
-        return httpx2.AsyncClient(
-            base_url=config.cluster.server,
+        return httpx.AsyncClient(
+            base_url=config.server,
             transport=transport,
-            auth=user_auth(config.user),
+            auth=login_of(config),
             timeout=_TIMEOUT,
             trust_env=False,
             headers={"User-Agent": f"image-cri-shim/{__version__}", "Accept": "application/json"},
         )
-    except (OSError, ValueError, TypeError, httpx2.InvalidURL, KubeConfigError) as error:
+    except (OSError, ValueError, TypeError, httpx.InvalidURL) as error:
         # Not the error's text: it may hold what should have been a certificate.
         what = error.strerror if isinstance(error, OSError) else None
         fault = what or type(error).__name__
-    raise AwayError(f"the kubeconfig's certificates or login cannot be used: {fault}")
+    raise ApiUnreachableError(f"the kubeconfig's certificates or login cannot be used: {fault}")
 
 
-async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The lines of an endless answer. Raises AwayError where one is too long."""
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The lines of an endless answer. Raises ApiUnreachableError where one is too long."""
     rest = b""
     async for piece in response.aiter_bytes():
         *lines, rest = (rest + piece).split(b"\n")
@@ -237,12 +186,12 @@ async def _lines(response: httpx2.Response) -> AsyncIterator[bytes]:
             if line.strip():
                 yield line
         if len(rest) > LIMIT_BYTES:
-            raise AwayError("the API server's watch sends an event that is too long")
+            raise ApiUnreachableError("the API server's watch sends an event that is too long")
     if rest.strip():
-        raise AwayError("the API server's watch was cut off inside an event")
+        raise ApiUnreachableError("the API server's watch was cut off inside an event")
 
 
-async def _raise_for_response(response: httpx2.Response) -> None:
+async def _raise_for_response(response: httpx.Response) -> None:
     content = bytearray()
     async for piece in response.aiter_bytes():
         content += piece
@@ -250,7 +199,7 @@ async def _raise_for_response(response: httpx2.Response) -> None:
             break
     try:
         message = _field(_json(bytes(content)), "message")
-    except AwayError:
+    except ApiUnreachableError:
         message = ""
     wait = response.headers.get("Retry-After", "")
     _raise_for(response.status_code, message, int(wait) if wait.isdecimal() else 0)
@@ -258,17 +207,19 @@ async def _raise_for_response(response: httpx2.Response) -> None:
 
 def _raise_for(code: int, message: str, retry_after_s: float = 0.0) -> None:
     """Raise what the status code means; `message` is the server's own word."""
-    said = " ".join(message.split())[:_TEXT_LIMIT] or "no reason given"
+    reason = " ".join(message.split())[:_TEXT_LIMIT] or "no reason given"
     if code == _GONE:
-        raise GoneError(said)
-    if code == httpx2.codes.TOO_MANY_REQUESTS or code >= 500:
-        raise AwayError(f"the API server answers {code}: {said}", min(retry_after_s, 3600.0))
-    if code == httpx2.codes.UNAUTHORIZED:
-        raise RefusedError(f"the API server does not know the kubeconfig's login (401): {said}")
-    if code == httpx2.codes.FORBIDDEN:
+        raise GoneError(reason)
+    if code == httpx.codes.TOO_MANY_REQUESTS or code >= 500:
+        raise ApiUnreachableError(
+            f"the API server answers {code}: {reason}", min(retry_after_s, 3600.0)
+        )
+    if code == httpx.codes.UNAUTHORIZED:
+        raise RefusedError(f"the API server does not know the kubeconfig's login (401): {reason}")
+    if code == httpx.codes.FORBIDDEN:
         hint = "nodes need what contrib/kubernetes/rbac.yaml grants"
-        raise RefusedError(f"the API server refuses (403): {said}; {hint}", kind_only=True)
-    raise RefusedError(f"the API server answers {code}: {said}", kind_only=True)
+        raise RefusedError(f"the API server refuses (403): {reason}; {hint}", kind_only=True)
+    raise RefusedError(f"the API server answers {code}: {reason}", kind_only=True)
 
 
 def _json(content: bytes) -> dict[str, Any]:
@@ -279,7 +230,7 @@ def _json(content: bytes) -> dict[str, Any]:
     if isinstance(tree, dict):
         return tree
     # Raised outside the handler: the error of json holds the text, which may be the Secret.
-    raise AwayError("the API server sends what is not JSON")
+    raise ApiUnreachableError("the API server sends what is not JSON")
 
 
 def _field(tree: Any, *names: str) -> str:

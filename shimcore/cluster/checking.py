@@ -7,14 +7,13 @@ from base64 import b64decode
 from importlib.util import find_spec
 
 from shimcore.cluster.documents import DATA_KEY, Kind, read_cluster_document
-from shimcore.cluster.errors import AwayError, not_installed
+from shimcore.cluster.errors import ApiUnreachableError, not_installed
+from shimcore.cluster.kubeconfig import read_kubeconfig
 from shimcore.config.document import Tree, read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.load import load
 from shimcore.config.model import Config, KubernetesSource
 from shimcore.errors import ConfigError, ConfigFault
-
-_PACKAGES = ("lightkube", "httpx2")
 
 
 def checked(path: str) -> tuple[str, ...]:
@@ -39,10 +38,9 @@ def checked(path: str) -> tuple[str, ...]:
 
 def package_doubts(config: Config) -> tuple[str, ...]:
     """What is missing to read the cluster's part, if it is to be read."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if not config.kubernetes.enabled or not missing:
+    if not config.kubernetes.enabled or find_spec("h2") is not None:
         return ()
-    return (f"kubernetes.enabled: {not_installed(missing[0])}",)
+    return (f"kubernetes.enabled: {not_installed(None)}",)
 
 
 def cluster_doubts(config: Config) -> tuple[str, ...]:
@@ -53,11 +51,9 @@ def cluster_doubts(config: Config) -> tuple[str, ...]:
 
 
 def _kubeconfig_doubts(source: KubernetesSource) -> tuple[str, ...]:
-    from shimcore.cluster.api import read_kubeconfig  # noqa: PLC0415 - needs those packages
-
     try:
         read_kubeconfig(source.kubeconfig)
-    except AwayError as error:
+    except ApiUnreachableError as error:
         return (f"kubernetes.kubeconfig: {error}",)
     return ()
 

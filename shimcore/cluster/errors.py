@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from shimcore.errors import ShimError
 
-class ClusterError(Exception):
+
+class ClusterError(ShimError):
     """Base; the text is for the log and holds no secret."""
 
 
-class AwayError(ClusterError):
+class ApiUnreachableError(ClusterError):
     """The server cannot be reached, or does not answer as it should; try again later."""
 
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
@@ -15,7 +17,7 @@ class AwayError(ClusterError):
         self.retry_after_s = retry_after_s
 
 
-class EndedError(AwayError):
+class EndedError(ApiUnreachableError):
     """A watch came to an end before its time, as when the server restarts."""
 
 
@@ -37,7 +39,7 @@ class NotInstalledError(ClusterError):
 
 def not_installed(module: str | None) -> str:
     """What to do about a module that is missing."""
-    missing = (module or "lightkube").partition(".")[0]
+    missing = (module or "h2").partition(".")[0]
     return (
         f"{missing} is not installed: install image-cri-shim[kubernetes], or set "
         "kubernetes.enabled to false"

@@ -13,7 +13,7 @@ from typing import NoReturn, Protocol
 
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
-    AwayError,
+    ApiUnreachableError,
     ClusterError,
     EndedError,
     GoneError,
@@ -59,7 +59,7 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class WatchStatus:
     """The condition, why, and since when (seconds since 1970)."""
 
     condition: Condition
@@ -91,7 +91,7 @@ class Follower:
         self._sleep = sleep
         self._has_copy = known is not None
         self._documents: dict[Kind, Document | None] = dict(known.documents) if known else {}
-        self._told: dict[Kind, str] | None = None
+        self._passed_on: dict[Kind, str] | None = None
         self._versions: dict[Kind, str] = {}  # to go on from
         self._settled: set[Kind] = set()  # answered or refused, at least once
         self._allowed: set[Kind] = set()  # answered, at least once
@@ -99,7 +99,7 @@ class Follower:
         self._watching: set[Kind] = set()
         self._steady_since: float | None = None
         self._news = asyncio.Event()
-        self.standing = Standing(Condition.STARTING, "", time.time())
+        self.status = WatchStatus(Condition.STARTING, "", time.time())
 
     @property
     def part(self) -> ClusterPart:
@@ -131,7 +131,7 @@ class Follower:
         return since is not None and _now() - since > STEADY_S
 
     def _delay(self, error: ClusterError, failures: int) -> float:
-        if isinstance(error, AwayError):
+        if isinstance(error, ApiUnreachableError):
             return max(self._pace.retry(failures), error.retry_after_s)
         return self._pace.refused(failures)
 
@@ -156,7 +156,7 @@ class Follower:
         return failed[0]
 
     async def _follow(self, connection: Connection, kind: Kind) -> NoReturn:
-        """List once, then one watch after the other. Raises AwayError and RefusedError."""
+        """List once, then one watch after the other. Raises ClusterError."""
         fresh = False
         refusals = 0
         while True:
@@ -190,7 +190,7 @@ class Follower:
                         self._note_watching(kind)
                     else:
                         self._note(kind, event)
-        except AwayError as error:
+        except ApiUnreachableError as error:
             if kind not in self._watching:
                 raise
             raise EndedError(str(error), error.retry_after_s) from error
@@ -215,8 +215,8 @@ class Follower:
             await self._sleep(SETTLE_S)
             self._news.clear()
             texts = _texts(self._documents)
-            if texts != self._told:
-                self._told = texts
+            if texts != self._passed_on:
+                self._passed_on = texts
                 await self._tell(self.part)
 
     def _note_watching(self, kind: Kind) -> None:
@@ -247,7 +247,7 @@ class Follower:
         """The connection is lost, or was never there."""
         if isinstance(error, EndedError):
             log.debug("Kubernetes: %s; connecting again in %.0f s", error, delay_s)
-            if self.standing.condition is Condition.WATCHING:
+            if self.status.condition is Condition.WATCHING:
                 self._stand(Condition.RECONNECTING, "")
             return
         condition = Condition.AWAY
@@ -264,11 +264,11 @@ class Follower:
 
     def _stand(self, condition: Condition, detail: str) -> bool:
         """Whether that is something new; then it is to be logged."""
-        before = self.standing
+        before = self.status
         if (before.condition, before.detail) == (condition, detail):
             return False
         since = before.since if before.condition is condition else time.time()
-        self.standing = Standing(condition, detail, since)
+        self.status = WatchStatus(condition, detail, since)
         if condition is Condition.WATCHING and before.condition is not Condition.RECONNECTING:
             source = self._source
             log.info(
@@ -278,7 +278,7 @@ class Follower:
 
 
 async def _connect(source: KubernetesSource) -> Connection:
-    """A connection by way of lightkube, which only those who need it load.
+    """A connection, with an HTTP client that only those who need it load.
 
     In a thread: it takes the first time some 300 ms, and calls are relayed meanwhile.
     """

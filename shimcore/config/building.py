@@ -9,7 +9,7 @@ from typing import Any
 from shimcore.config.credentials import CredentialsFaultError, Login, find_login
 from shimcore.config.document import Tree, joined
 from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.keys import TOP_KEYS
+from shimcore.config.keys import CACHE_LIMIT, KUBELET_CONFIG, PRIORITY_LIMIT, TOP_KEYS, Kind
 from shimcore.config.model import (
     ANY_HOST,
     CacheSettings,
@@ -17,7 +17,6 @@ from shimcore.config.model import (
     Fallback,
     KubernetesSource,
     LoneLogin,
-    Names,
     OnFailure,
     Registry,
 )
@@ -26,14 +25,8 @@ from shimcore.config.values import Address, place_of
 from shimcore.errors import ConfigError, ConfigFault
 from shimcore.reference import Mirror, Patterns
 
-PRIORITY_LIMIT = 10_000
-"""Highest priority (the Go shim's range is 0 to 10000)."""
-CACHE_LIMIT = 65_536
-"""Most images that are remembered."""
-
-KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf"
-"""kubelet's own kubeconfig, where kubeadm puts it."""
-
+_AS_READ = {Kind.BOOLEAN, Kind.DURATION, Kind.IMAGE, Kind.LISTEN, Kind.CHOICE}
+"""Kinds of keys at the top whose values stand in the model as they are read."""
 _ON_FAILURE = {Fallback.ALLOW: OnFailure.BYPASS, Fallback.DENY: OnFailure.CLOSED}
 _ENVIRONMENT = "environment (KUBECONFIG)"
 
@@ -81,7 +74,7 @@ class _Building:
         self._general_notices()
         if self._reader.faults or hub is None:
             raise ConfigError(self._source, tuple(self._reader.faults))
-        fallback = Fallback(values["fallback"])
+        values["onFailure"] = values["onFailure"] or _ON_FAILURE[values["fallback"]]
         every = [hub, *(registry for _, registry in registries)]
         every.sort(key=lambda registry: (-registry.priority, not registry.is_hub, registry.host))
         return Config(
@@ -90,26 +83,16 @@ class _Building:
             runtime_socket=values["cri"],
             hub=hub,
             registries=tuple(every),
-            force=values["force"],
-            debug=values["debug"],
-            timeout_s=values["timeout"],
-            sandbox_image=values["sandboxImage"],
-            reload_interval_s=values["reloadInterval"],
             exclude=Patterns(values["exclude"] or ()).ready(),
-            fallback=fallback,
-            on_failure=OnFailure(values["onFailure"] or _ON_FAILURE[fallback]),
-            names=Names(values["names"]),
-            probe_timeout_s=values["probeTimeout"],
-            negative_cache_ttl_s=values["negativeCacheTTL"],
             admin_socket=admin,
             state_dir=self._files.resolve(values["stateDir"]),
-            metrics=values["metrics"],
             cache=cache,
             notices=tuple(self._notices),
             kubernetes=kubernetes,
             lone_logins=tuple(self._lone_logins),
             origins=self._origins,
             files=self._files.stamps(),
+            **{key.attribute: values[key.name] for key in TOP_KEYS if key.kind in _AS_READ},
         )
 
     def _hub(self, values: Values, stall_s: float) -> Registry | None:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.model import Credentials
+from shimcore.errors import ShimError
 from shimcore.reference import normalised_host
 
 _API_PATHS = {"", "v1", "v2"}
 
 
-class CredentialsFaultError(Exception):
+class CredentialsFaultError(ShimError):
     """What is wrong with a login: the key that it belongs to, and a reason with no secret."""
 
     def __init__(self, key: str, reason: str, *, missing: str = "") -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from shimcore.config.faults import Faults
 from shimcore.config.marks import Mark, Marks, mark_of
-from shimcore.errors import ConfigFault
+from shimcore.errors import ConfigFault, ShimError
 
 Tree = str | None | list["Tree"] | dict[str, "Tree"]
 
@@ -33,7 +33,7 @@ _TOKEN_NAMES = re.compile(r"<[a-z ]+>|[,:?\]}-]")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class _TooMuchError(Exception):
+class _TooMuchError(ShimError):
     """A document that is too deep or has too many values; its text is the reason."""
 
 

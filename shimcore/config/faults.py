@@ -14,17 +14,17 @@ class Faults:
     """Collects faults, in order."""
 
     def __init__(self) -> None:
-        self._told: list[ConfigFault] = []
-        self._untold = 0
+        self._listed: list[ConfigFault] = []
+        self._further = 0
 
     def __iter__(self) -> Iterator[ConfigFault]:
         """Those that are told, and a last one that says how many more there are."""
-        yield from self._told
-        if self._untold:
-            yield ConfigFault("", f"{self._untold} more faults")
+        yield from self._listed
+        if self._further:
+            yield ConfigFault("", f"{self._further} more faults")
 
     def __bool__(self) -> bool:
-        return bool(self._told)
+        return bool(self._listed)
 
     def note(self, path: str, reason: str) -> None:
         """Note one fault."""
@@ -34,11 +34,11 @@ class Faults:
         """Note faults."""
         for fault in faults:
             if self.full:
-                self._untold += 1
+                self._further += 1
             else:
-                self._told.append(fault)
+                self._listed.append(fault)
 
     @property
     def full(self) -> bool:
         """Whether further faults are only counted."""
-        return len(self._told) >= FAULTS_LIMIT
+        return len(self._listed) >= FAULTS_LIMIT

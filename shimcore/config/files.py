@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 
 from shimcore.config.model import FileStamp
+from shimcore.errors import ShimError
 
 FILE_LIMIT_BYTES = 4 * 1024 * 1024
 """More than any bundle of authorities; what is longer is none, and no login."""
@@ -19,10 +20,11 @@ FILE_LIMIT_BYTES = 4 * 1024 * 1024
 # Keyed, and anew for each process: a stamp of a short password says nothing about it.
 _STAMP_KEY = os.urandom(32)
 
+_NOT_REGULAR = "not a regular file"
 _READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
-class UnreadableFileError(Exception):
+class UnreadableFileError(ShimError):
     """A file that cannot be used; its text is a reason without the path."""
 
 
@@ -96,12 +98,8 @@ def read_file(path: str) -> tuple[bytes, int]:
     with open(path, "rb", opener=_without_waiting) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise _NotRegularError(errno.EINVAL, "not a regular file", path)
+            raise OSError(errno.EINVAL, _NOT_REGULAR, path)
         return file.read(FILE_LIMIT_BYTES + 1), stat.S_IMODE(status.st_mode)
-
-
-class _NotRegularError(OSError):
-    """A FIFO, a device or a socket."""
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -117,8 +115,8 @@ def _error_stamp(error: OSError) -> str:
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, _NotRegularError):
-        return "not a regular file"
+    if error.strerror == _NOT_REGULAR:
+        return _NOT_REGULAR
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):

@@ -1,13 +1,22 @@
-"""Every key of the configuration, once: name, type, default and meaning.
+"""Every key of the configuration, once: name, type, default, meaning, place in the model.
 
-The reader, the nearest-key hints and any schema or table of the documentation follow
-from this table; a key that is not here does not exist.
+The reader, the masked form, the nearest-key hints, the schema, the sample and the tables of
+the documentation follow from this table; a key that is not here does not exist.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
+
+from shimcore.config.model import (
+    CLUSTER_NAME,
+    CLUSTER_NAMESPACE,
+    Fallback,
+    Names,
+    OnFailure,
+)
 
 
 class Kind(Enum):
@@ -37,6 +46,9 @@ class Kind(Enum):
     """A key that whoever wrote this document may not set; it is ignored, with a warning."""
 
 
+_CAPITALS = re.compile(r"(?<=[a-z])[A-Z]+")
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key. `default` is YAML text, None when there is no value without it."""
@@ -47,7 +59,7 @@ class Key:
     doc: str
     zero: str = "value"
     """What 0 means: `value` itself, the `default`, or a `fault`."""
-    choices: tuple[str, ...] = ()
+    choices: type[StrEnum] | None = None
     keys: tuple[Key, ...] = ()
     """The keys inside a MAPPING or LOGIN, or inside each of MAPPINGS."""
     least: str = ""
@@ -59,6 +71,14 @@ class Key:
     """YAML text of a value, where there is no default."""
     absent: str = ""
     """What holds without a value where there is no default: `detected`, `all`, `off`."""
+    held: str = ""
+    """`attribute`, where it is not what the name and the kind say."""
+
+    @property
+    def attribute(self) -> str:
+        """Where the value is in the model, from what holds its mapping: `stall_timeout_s`."""
+        words = _CAPITALS.sub(lambda found: f"_{found[0].lower()}", self.name)
+        return self.held or (f"{words}_s" if self.kind is Kind.DURATION else words)
 
     @property
     def meaning(self) -> str:
@@ -76,6 +96,12 @@ class Key:
 
 REGISTRIES_LIMIT = 256
 """All of them are asked for each image."""
+PRIORITY_LIMIT = 10_000
+"""Highest priority (the Go shim's range is 0 to 10000)."""
+CACHE_LIMIT = 65_536
+"""Most images that are remembered."""
+KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf"
+"""kubelet's own kubeconfig, where kubeadm puts it."""
 _DOMAINS_LIMIT = 64
 _PATTERNS_LIMIT = 1024
 
@@ -114,6 +140,7 @@ _OPTION_KEYS = (
         limit=_DOMAINS_LIMIT,
         example="[quay.io]",
         absent="all",
+        held="mirror.domains",
     ),
     Key(
         "path",
@@ -121,6 +148,7 @@ _OPTION_KEYS = (
         "{path}",
         "template of the repository path; {path} and {domain} are known: dockerhub/{path} is a "
         "Harbor proxy project, {domain}/{path} keeps source domains apart",
+        held="mirror.path_template",
     ),
     Key(
         "stallTimeout",
@@ -149,13 +177,26 @@ REGISTRY_KEYS = (
         None,
         "user:password, split at the first colon",
         example="user:password",
+        held="inline_login",
     ),
-    Key("priority", Kind.INTEGER, "500", "0 to 10000, the highest first", zero="default"),
+    Key(
+        "priority",
+        Kind.INTEGER,
+        "500",
+        f"0 to {PRIORITY_LIMIT}, the highest first",
+        zero="default",
+    ),
     *_OPTION_KEYS,
 )
 
 _CACHE_KEYS = (
-    Key("imageCacheSize", Kind.INTEGER, "1024", "remembered answers; 0 is off, 65536 the most"),
+    Key(
+        "imageCacheSize",
+        Kind.INTEGER,
+        "1024",
+        f"remembered answers; 0 is off, {CACHE_LIMIT} the most",
+        held="size",
+    ),
     Key(
         "imageCacheTTL",
         Kind.DURATION,
@@ -163,6 +204,7 @@ _CACHE_KEYS = (
         "how long a remembered answer holds",
         zero="default",
         most=_YEAR,
+        held="ttl_s",
     ),
     Key(
         "domainCacheTTL",
@@ -171,6 +213,7 @@ _CACHE_KEYS = (
         "accepted and not used: nothing is cached by domain",
         zero="default",
         most=_YEAR,
+        held="domain_ttl_s",
     ),
     Key(
         "statsLogInterval",
@@ -179,6 +222,7 @@ _CACHE_KEYS = (
         "how often a line of statistics is logged; 0 is never",
         least="1s",
         most=_YEAR,
+        held="stats_interval_s",
     ),
     Key("disableStats", Kind.BOOLEAN, "false", "log no statistics"),
 )
@@ -195,11 +239,11 @@ _KUBERNETES_KEYS = (
         "kubeconfig",
         Kind.PATH,
         None,
-        "kubeconfig file; by default KUBECONFIG's, then /etc/kubernetes/kubelet.conf",
-        example="/etc/kubernetes/kubelet.conf",
+        f"kubeconfig file; by default KUBECONFIG's, then {KUBELET_CONFIG}",
+        example=KUBELET_CONFIG,
     ),
-    Key("namespace", Kind.NAME, "kube-system", "namespace of the ConfigMap and the Secret"),
-    Key("name", Kind.NAME, "image-cri-shim", "name of the ConfigMap and of the Secret"),
+    Key("namespace", Kind.NAME, CLUSTER_NAMESPACE, "namespace of the ConfigMap and the Secret"),
+    Key("name", Kind.NAME, CLUSTER_NAME, "name of the ConfigMap and of the Secret"),
     Key(
         "hosts",
         Kind.HOSTS,
@@ -217,6 +261,7 @@ TOP_KEYS = (
         Kind.SOCKET,
         "/var/run/image-cri-shim.sock",
         "socket that kubelet connects to; unix://… works, too",
+        held="shim_socket",
     ),
     Key(
         "cri",
@@ -226,6 +271,7 @@ TOP_KEYS = (
         "than one is an error that lists them",
         example="/run/containerd/containerd.sock",
         absent="detected",
+        held="runtime_socket",
     ),
     Key(
         "address",
@@ -234,6 +280,7 @@ TOP_KEYS = (
         "the hub; https when no scheme is given",
         example="http://sealos.hub:5000",
         absent="required",
+        held="hub.address",
     ),
     Key(
         "auth",
@@ -241,6 +288,7 @@ TOP_KEYS = (
         None,
         "the hub's user:password, split at the first colon",
         example="admin:passw0rd",
+        held="hub.inline_login",
     ),
     Key(
         "force",
@@ -286,7 +334,14 @@ TOP_KEYS = (
         least="100ms",
         most=_YEAR,
     ),
-    Key("offlinePriority", Kind.INTEGER, "1000", "the hub's priority", zero="default"),
+    Key(
+        "offlinePriority",
+        Kind.INTEGER,
+        "1000",
+        "the hub's priority",
+        zero="default",
+        held="hub.priority",
+    ),
     Key(
         "registries",
         Kind.MAPPINGS,
@@ -294,6 +349,7 @@ TOP_KEYS = (
         "further registries, each with an address",
         keys=REGISTRY_KEYS,
         limit=REGISTRIES_LIMIT,
+        held="further_registries",
     ),
     Key("cache", Kind.MAPPING, None, "the resolver's cache", keys=_CACHE_KEYS),
     Key("hub", Kind.MAPPING, None, "the hub's options", keys=_OPTION_KEYS),
@@ -309,18 +365,18 @@ TOP_KEYS = (
     Key(
         "fallback",
         Kind.CHOICE,
-        "allow",
+        Fallback.ALLOW,
         "whether the original name may be pulled when no registry gives the image",
-        choices=("allow", "deny"),
+        choices=Fallback,
     ),
     Key(
         "names",
         Kind.CHOICE,
-        "original",
+        Names.ORIGINAL,
         "the names that an image has after a pull through a registry: its original one, and the "
         "registry's that this pull brought go; both; or the registry's only. On cri-dockerd "
         "original is as both, on CRI-O everything is as registry",
-        choices=("original", "both", "registry"),
+        choices=Names,
     ),
     Key(
         "onFailure",
@@ -328,7 +384,7 @@ TOP_KEYS = (
         None,
         "what serves the socket when the shim cannot start: bypass, the runtime itself; closed, "
         "nothing. By default bypass, under fallback: deny closed",
-        choices=("bypass", "closed"),
+        choices=OnFailure,
         example="closed",
     ),
     Key(
@@ -354,6 +410,7 @@ TOP_KEYS = (
         None,
         "the socket that status asks, 0600; by default the shim's with .admin added",
         example="/run/image-cri-shim.admin",
+        held="admin_socket",
     ),
     Key("stateDir", Kind.PATH, "/var/lib/image-cri-shim", "folder for what outlives a restart"),
     Key(

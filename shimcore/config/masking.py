@@ -2,93 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from shimcore.config.durations import format_duration
-from shimcore.config.model import CacheSettings, Config, KubernetesSource, Registry
+from shimcore.config.keys import TOP_KEYS, Key, Kind
+from shimcore.config.model import Config
 
-_HIDDEN = "***"
+_FORMS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.BOOLEAN: bool,
+    Kind.INTEGER: int,
+    Kind.SECRET: lambda login: f"{login.username}:***",
+    Kind.DURATION: format_duration,
+    Kind.DOMAINS: sorted,
+    Kind.HOSTS: list,
+    Kind.PATTERNS: list,
+}
+"""The form of a kind's values; text for every other kind."""
 
 
 def masked(config: Config) -> dict[str, Any]:
     """Text, numbers, lists and mappings only, fit for YAML and JSON; passwords are `***`."""
-    hub = config.hub
-    return {
-        "shim": config.shim_socket,
-        "cri": config.runtime_socket,
-        "address": hub.address,
-        **_auth(hub),
-        "offlinePriority": hub.priority,
-        "hub": _options(hub),
-        "registries": [_registry(one) for one in config.registries if not one.is_hub],
-        "force": config.force,
-        "debug": config.debug,
-        "timeout": format_duration(config.timeout_s),
-        "stallTimeout": format_duration(hub.stall_timeout_s),
-        "sandboxImage": config.sandbox_image,
-        "reloadInterval": format_duration(config.reload_interval_s),
-        "probeTimeout": format_duration(config.probe_timeout_s),
-        "negativeCacheTTL": format_duration(config.negative_cache_ttl_s),
-        "exclude": list(config.exclude),
-        "fallback": config.fallback.value,
-        "onFailure": config.on_failure.value,
-        "names": config.names.value,
-        "admin": config.admin_socket,
-        "stateDir": config.state_dir,
-        "metrics": config.metrics,
-        "cache": _cache(config.cache),
-        "kubernetes": _kubernetes(config.kubernetes),
-    }
+    return _mapping(TOP_KEYS, config)
 
 
-def _kubernetes(source: KubernetesSource) -> dict[str, Any]:
-    return {
-        "enabled": source.enabled,
-        "kubeconfig": source.kubeconfig,
-        "namespace": source.namespace,
-        "name": source.name,
-        "hosts": list(source.hosts),
-    }
+def _mapping(keys: Sequence[Key], holder: object) -> dict[str, Any]:
+    """The keys' values; one that is not there is left out, or null where that has a meaning."""
+    found = [(key, _value(key, holder)) for key in keys if key.kind is not Kind.OLD]
+    return {key.name: value for key, value in found if value is not None or key.absent}
 
 
-def _registry(registry: Registry) -> dict[str, Any]:
-    return {
-        "address": registry.address,
-        **_auth(registry),
-        "priority": registry.priority,
-        **_options(registry),
-    }
-
-
-def _auth(registry: Registry) -> dict[str, str]:
-    if registry.credentials is None or registry.credentials_source != "auth":
-        return {}
-    return {"auth": f"{registry.credentials.username}:{_HIDDEN}"}
-
-
-def _options(registry: Registry) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "insecureSkipVerify": registry.insecure_skip_verify,
-        "path": registry.mirror.path_template,
-        "stallTimeout": format_duration(registry.stall_timeout_s),
-    }
-    for key, file in (
-        ("caFile", registry.ca_file),
-        ("passwordFile", registry.password_file),
-        ("dockerConfig", registry.docker_config),
-    ):
-        if file is not None:
-            options[key] = file
-    if registry.mirror.domains is not None:
-        options["domains"] = sorted(registry.mirror.domains)
-    return options
-
-
-def _cache(cache: CacheSettings) -> dict[str, Any]:
-    return {
-        "imageCacheSize": cache.size,
-        "imageCacheTTL": format_duration(cache.ttl_s),
-        "domainCacheTTL": format_duration(cache.domain_ttl_s),
-        "statsLogInterval": format_duration(cache.stats_interval_s),
-        "disableStats": not cache.stats,
-    }
+def _value(key: Key, holder: object) -> Any:
+    value: Any = attrgetter(key.attribute)(holder)
+    if key.kind is Kind.MAPPING:
+        return _mapping(key.keys, value)
+    if key.kind is Kind.MAPPINGS:
+        return [_mapping(key.keys, one) for one in value]
+    return value if value is None else _FORMS.get(key.kind, str)(value)

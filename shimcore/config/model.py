@@ -10,6 +10,9 @@ from shimcore.reference import Mirror, Patterns
 
 ANY_HOST = Patterns(("*",))
 
+CLUSTER_NAMESPACE, CLUSTER_NAME = "kube-system", "image-cri-shim"
+"""Where the ConfigMap and the Secret are, unless something else is said."""
+
 
 class Names(StrEnum):
     """Which names an image has after a pull through a registry."""
@@ -67,12 +70,17 @@ class Registry:
     ca_file: str | None
     insecure_skip_verify: bool
     mirror: Mirror
+    stall_timeout_s: float
+    """How long a transfer from it may stand still before the next registry is tried."""
     password_file: str | None = None
     docker_config: str | None = None
-    stall_timeout_s: float = 30.0
-    """How long a transfer from it may stand still before the next registry is tried."""
     key: str = field(default="", repr=False, compare=False)
     """Its key path in the configuration as given: `registries[1]`; `hub` for the hub."""
+
+    @property
+    def inline_login(self) -> Credentials | None:
+        """Its login, if that stands in the configuration itself and not in a file of its own."""
+        return self.credentials if self.credentials_source == "auth" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,11 @@ class CacheSettings:
     stats_interval_s: float
     stats: bool
 
+    @property
+    def disable_stats(self) -> bool:
+        """Whether no line of statistics is logged, as the key has it."""
+        return not self.stats
+
 
 @dataclass(frozen=True, slots=True)
 class KubernetesSource:
@@ -92,8 +105,8 @@ class KubernetesSource:
 
     enabled: bool = False
     kubeconfig: str = ""
-    namespace: str = "kube-system"
-    name: str = "image-cri-shim"
+    namespace: str = CLUSTER_NAMESPACE
+    name: str = CLUSTER_NAME
     hosts: Patterns = ANY_HOST
     """Registry hosts that the cluster may name, with the port where it is not the scheme's."""
 
@@ -135,6 +148,8 @@ class Config:
     force: bool
     debug: bool
     timeout_s: float
+    stall_timeout_s: float
+    """Of a transfer from no registry of the configuration."""
     sandbox_image: str | None
     """The pods' pause image; None: the runtime's own."""
     reload_interval_s: float
@@ -156,3 +171,8 @@ class Config:
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where each key that is given came from, by key path; a key that is not here: default."""
     files: tuple[FileStamp, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def further_registries(self) -> tuple[Registry, ...]:
+        """Those beside the hub, in their order."""
+        return tuple(registry for registry in self.registries if not registry.is_hub)

@@ -31,11 +31,10 @@ def sources(config: Config) -> tuple[str, ...]:
 def values(config: Config) -> list[Value]:
     """Every value in force, in the order of `masked`; passwords are `***`."""
     found: list[Value] = []
-    others = [registry for registry in config.registries if not registry.is_hub]
-    tree = masked(config)
-    for name, value in tree.items():
+    for name, value in masked(config).items():
         if name == "registries":
-            for index, (registry, entry) in enumerate(zip(others, value, strict=True)):
+            pairs = zip(config.further_registries, value, strict=True)
+            for index, (registry, entry) in enumerate(pairs):
                 found += _values(entry, f"registries[{index}]", registry.key, config)
         else:
             found += _values(value, name, name, config)

@@ -182,7 +182,7 @@ def is_empty(tree: Tree) -> bool:
 
 
 def _read(key: Key, text: str) -> object:
-    return choice(key, text) if key.kind is Kind.CHOICE else SCALARS[key.kind](text)
+    return choice(key.choices, text) if key.choices else SCALARS[key.kind](text)
 
 
 def _form(tree: Tree) -> str:

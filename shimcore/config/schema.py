@@ -53,27 +53,27 @@ def _object(keys: Sequence[Key]) -> dict[str, Any]:
 
 
 def _property(key: Key) -> dict[str, Any]:
-    said: dict[str, Any] = {"description": key.meaning}
+    described: dict[str, Any] = {"description": key.meaning}
     if key.kind is Kind.OLD:
-        return {**said, "deprecated": True}
+        return {**described, "deprecated": True}
     if key.kind is Kind.MAPPING:
-        return {**said, **_object(key.keys), "type": ["object", "null"]}
+        return {**described, **_object(key.keys), "type": ["object", "null"]}
     if key.kind is Kind.MAPPINGS:
         items = _object(key.keys)
-        return {**said, "type": ["array", "null"], "items": items, "maxItems": key.limit}
+        return {**described, "type": ["array", "null"], "items": items, "maxItems": key.limit}
     if key.kind in {Kind.DOMAINS, Kind.HOSTS, Kind.PATTERNS}:
         item = {"type": ["string", "number", "boolean"], "minLength": 1}
         least = {"minItems": 1} if key.kind is Kind.DOMAINS else {}
         return {
-            **said,
+            **described,
             "type": ["array", "null"],
             "items": item,
             "maxItems": key.limit,
             **least,
         }
-    if key.kind is Kind.CHOICE:
-        return {**said, "enum": [*key.choices, None], **_default(key)}
-    return {**said, **_default(key), **_SCALARS[key.kind]}
+    if key.choices:
+        return {**described, "enum": [*key.choices, None], **_default(key)}
+    return {**described, **_default(key), **_SCALARS[key.kind]}
 
 
 def _default(key: Key) -> dict[str, Any]:

@@ -6,11 +6,12 @@ import contextlib
 import os
 
 from shimcore.config.files import FILE_LIMIT_BYTES, read_file
+from shimcore.errors import ShimError
 
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 
 
-class StateError(Exception):
+class StateError(ShimError):
     """What is kept could not be read or written; the text says why, and shows nothing of it."""
 
 

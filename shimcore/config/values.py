@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from shimcore.config.durations import parse_duration
-from shimcore.config.keys import Key, Kind
+from shimcore.config.keys import Kind
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.reference import (
     DOCKER_HUB,
@@ -263,11 +264,13 @@ def image(text: str) -> str:
     return text
 
 
-def choice(key: Key, text: str) -> str:
-    """One of the key's choices."""
-    if text not in key.choices:
-        raise ValueError(f"one of {', '.join(key.choices)} expected, not {shown(text)}")
-    return text
+def choice(choices: type[StrEnum], text: str) -> StrEnum:
+    """One of the choices."""
+    try:
+        return choices(text)
+    except ValueError:
+        expected = f"one of {', '.join(choices)} expected, not {shown(text)}"
+        raise ValueError(expected) from None
 
 
 def login(text: str) -> str:

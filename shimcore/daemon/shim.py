@@ -86,9 +86,6 @@ class Shim:
         self.config_file = path
         # What is wrong with the file as it is now.
         self.config_fault = "; ".join(map(str, bad.faults)) if bad else ""
-        # When the configuration in force was kept, while the file has not been good since the
-        # start (seconds since 1970).
-        self.last_good_at = start.good_at
         self._started_with = config
         self.cluster = ClusterState(kept.part, kept.kept_at) if kept else ClusterState()
         self.replaced = asyncio.Event()  # another configuration has come into force
@@ -160,7 +157,7 @@ class Shim:
             return False
         if config is None:
             return False
-        self.config_fault, self.last_good_at = "", 0.0
+        self.config_fault = ""
         self._put_in_force(config)
         return True
 
@@ -175,7 +172,7 @@ class Shim:
         self.cluster.fault = ""
         self.cluster.part, self.cluster.kept_at = part, 0.0
         if self._watcher.file_is_good:
-            self.config_fault, self.last_good_at = "", 0.0
+            self.config_fault = ""
         if config == self.config:  # what is known has been confirmed
             self.generations.current.config = config
         else:

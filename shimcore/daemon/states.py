@@ -122,11 +122,11 @@ def _kubernetes_state(shim: Shim) -> admin_pb2.KubernetesState | None:
     cluster = shim.cluster
     if cluster.follower is None:
         return None
-    standing = cluster.follower.standing
+    status = cluster.follower.status
     state = admin_pb2.KubernetesState(
-        state=standing.condition.value, detail=standing.detail, error=cluster.fault
+        state=status.condition.value, detail=status.detail, error=cluster.fault
     )
-    _set(state.since, standing.since)
+    _set(state.since, status.since)
     if cluster.kept_at:
         _set(state.kept_at, cluster.kept_at)
     return state

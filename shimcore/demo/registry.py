@@ -1,7 +1,7 @@
-"""A small container registry on asyncio and the standard library: for `demo` and for tests.
+"""A small container registry on asyncio and the standard library.
 
-It serves what a pull needs (distribution-spec: `/v2/`, manifests, blobs) with no, Basic or Bearer
-authentication, remembers every request, and can be told to misbehave.
+It serves what a pull needs (distribution-spec: `/v2/`, manifests, blobs), to everybody or with
+Basic authentication, and remembers every request.
 """
 
 from __future__ import annotations
@@ -11,62 +11,18 @@ import contextlib
 import json
 import secrets
 import ssl
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Self
 
 from shimcore.demo.registry_http import HEAD_LIMIT_BYTES, Request, Response, read_request
 from shimcore.demo.registry_images import ImageShelf
 
-Auth = Literal["none", "basic", "bearer"]
-Predicate = Callable[[Request], bool]
-
-_SERVICE = "demo-registry"
-_TOKEN_PATH = "/token"  # noqa: S105 - a path, not a secret
-
-
-@dataclass(slots=True)
-class Faults:
-    """Ways to misbehave. Each may be changed while the registry runs."""
-
-    respond: list[tuple[Predicate, Response]] = field(default_factory=list)
-    """The first predicate that holds decides the answer, before any authentication."""
-    hang: Predicate | None = None
-    """Requests that are taken and never answered."""
-    drop: Predicate | None = None
-    """Requests that are taken and then the connection is closed, unanswered."""
-    stall: Predicate | None = None
-    """Requests whose answer stands still for ever after half of its body."""
-    trickle_s: float = 0.0
-    """A blob comes in ten parts with so many seconds before each."""
-    delay_s: Callable[[Request], float] | None = None
-    head_status: int = 0
-    """Status for every HEAD of a manifest; 0: answer it."""
-    missing_blobs: set[str] = field(default_factory=set)
-    wrong_digest: str = ""
-    """What Docker-Content-Digest says instead of the truth."""
-    no_digest: bool = False
-    """Leave Docker-Content-Digest out."""
-    close_idle: bool = False
-    """Close the connection after each answer without having said so."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Issued:
-    """A token that was handed out."""
-
-    user: str
-    scope: str
-    expires_at: float
+SERVICE = "demo-registry"
 
 
 class DemoRegistry:
-    """One registry on one port. `users` are name → password; None: nobody can log in.
-
-    Bearer mode: tokens are issued at `/token` of this registry unless `realm` says otherwise, to
-    known users and, when `anonymous_tokens`, to callers without credentials, too.
-    """
+    """One registry on one port. `users` are name → password; None: nobody has to log in."""
 
     def __init__(
         self,
@@ -74,32 +30,17 @@ class DemoRegistry:
         port: int = 0,
         *,
         users: Mapping[str, str] | None = None,
-        auth: Auth = "none",
         tls: ssl.SSLContext | None = None,
-        latency_s: float = 0,
-        realm: str = "",
-        token_lifetime_s: float = 300,
-        anonymous_tokens: bool = False,
     ) -> None:
         self.images = ImageShelf()
-        self.faults = Faults()
         self.requests: list[Request] = []
-        self.connections = 0
-        self.realm = realm
-        self.token_lifetime_s = token_lifetime_s
-        self.identity_tokens: dict[str, str] = {}
-        """Refresh tokens taken at POST /token, token → user."""
         self._bind = (host, port)
-        self._users = dict(users or {})
-        self._auth = auth
+        self._users = users
         self._tls = tls
-        self._latency_s = latency_s
-        self._anonymous_tokens = anonymous_tokens
-        self._issued: dict[str, _Issued] = {}
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> DemoRegistry:
+    async def __aenter__(self) -> Self:
         """Start it."""
         await self.start()
         return self
@@ -143,16 +84,11 @@ class DemoRegistry:
         """Put a one-layer image there and return its digest."""
         return self.images.add_image(repository, tag, content, docker=docker)
 
-    def revoke_tokens(self) -> None:
-        """Forget every token that was issued."""
-        self._issued.clear()
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until either side closes it."""
         task = asyncio.current_task()
         if task is not None:
             self._serving.add(task)
-        self.connections += 1
         try:
             while (request := await read_request(reader)) is not None:
                 if not await self._serve_one(request, writer):
@@ -174,130 +110,72 @@ class DemoRegistry:
         """Answer one request; False: the connection is to be closed."""
         request = replace(request, user=self._user(request))
         self.requests.append(request)
-        if self.faults.hang is not None and self.faults.hang(request):
-            await asyncio.Event().wait()
-        if self.faults.drop is not None and self.faults.drop(request):
-            return False
-        delay_s = self.faults.delay_s(request) if self.faults.delay_s is not None else 0
-        await asyncio.sleep(self._latency_s + delay_s)
+        return await self._reply(request, writer)
+
+    async def _reply(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         close = request.headers.get("connection", "").lower() == "close"
         answer = self._answer(request).encode(head=request.method == "HEAD", close=close)
         await self._send(request, answer, writer)
-        return not close and not self.faults.close_idle
+        return not close
 
-    async def _send(self, request: Request, answer: bytes, writer: asyncio.StreamWriter) -> None:
-        body = answer.find(b"\r\n\r\n") + 4
-        if self.faults.stall is not None and self.faults.stall(request):
-            writer.write(answer[: (body + len(answer) + 1) // 2])
-            await writer.drain()
-            await asyncio.Event().wait()
-        if self.faults.trickle_s and "/blobs/" in request.path:
-            writer.write(answer[:body])
-            step = max((len(answer) - body) // 10, 1)
-            for start in range(body, len(answer), step):
-                await asyncio.sleep(self.faults.trickle_s)
-                writer.write(answer[start : start + step])
-        else:
-            writer.write(answer)
+    async def _send(self, _: Request, answer: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
         await writer.drain()
 
     def _user(self, request: Request) -> str:
-        if request.basic is not None:
-            return request.basic[0]
-        issued = self._issued.get(request.auth_value)
-        return issued.user if issued is not None and request.auth_scheme == "bearer" else ""
+        return "" if request.basic is None else request.basic[0]
 
     def _answer(self, request: Request) -> Response:
-        for holds, response in self.faults.respond:
-            if holds(request):
-                return response
-        if self._auth == "bearer" and request.path == _TOKEN_PATH:
-            return self._token(request)
         return self._api(request) if request.path.startswith("/v2/") else Response(404)
 
     def _api(self, request: Request) -> Response:
         """Answer under `/v2/`."""
-        repository = _repository(request.path)
+        repository = repository_of(request.path)
         if not self._admits(request, repository):
-            return self._challenge(repository)
+            return refusal(401, "UNAUTHORIZED", {"WWW-Authenticate": self._challenge(repository)})
         if request.path == "/v2/":
             return Response(200, {"Content-Type": "application/json"}, b"{}")
         if request.method not in ("GET", "HEAD"):
-            return _error(405, "UNSUPPORTED")
+            return refusal(405, "UNSUPPORTED")
         return self._content(request, repository)
 
     def _content(self, request: Request, repository: str) -> Response:
         """Answer for `/v2/<repository>/manifests|blobs/<reference>`."""
         kind, _, reference = request.path.removeprefix(f"/v2/{repository}/").partition("/")
         if kind == "blobs":
-            blob = self.images.blobs.get(reference)
-            if blob is None or reference in self.faults.missing_blobs:
-                return _error(404, "BLOB_UNKNOWN")
-            headers = {"Content-Type": "application/octet-stream"}
-            return Response(200, headers | {"Docker-Content-Digest": reference}, blob)
-        if kind != "manifests":
-            return Response(404)
-        if request.method == "HEAD" and self.faults.head_status:
-            return Response(self.faults.head_status)
+            return self._blob(reference)
+        return self._manifest(repository, reference) if kind == "manifests" else Response(404)
+
+    def _blob(self, digest: str) -> Response:
+        blob = self.images.blobs.get(digest)
+        if blob is None:
+            return refusal(404, "BLOB_UNKNOWN")
+        headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
+        return Response(200, headers, blob)
+
+    def _manifest(self, repository: str, reference: str) -> Response:
         found = self.images.find(repository, reference)
         if found is None:
-            return _error(404, "MANIFEST_UNKNOWN")
+            return refusal(404, "MANIFEST_UNKNOWN")
         digest, manifest = found
-        headers = {"Content-Type": manifest.media_type}
-        if not self.faults.no_digest:
-            headers["Docker-Content-Digest"] = self.faults.wrong_digest or digest
+        headers = {"Content-Type": manifest.media_type, "Docker-Content-Digest": digest}
         return Response(200, headers, manifest.content)
 
-    def _admits(self, request: Request, repository: str) -> bool:
-        if self._auth == "none":
-            return True
-        if self._auth == "basic":
-            return self._knows(request.basic)
-        issued = self._issued.get(request.auth_value)
-        if (
-            request.auth_scheme != "bearer"
-            or issued is None
-            or time.monotonic() >= issued.expires_at
-        ):
-            return False
-        return not repository or issued.scope == f"repository:{repository}:pull"
+    def _admits(self, request: Request, _: str) -> bool:
+        return self._users is None or self._knows(request.basic)
 
     def _knows(self, login: tuple[str, str] | None) -> bool:
-        if login is None or login[0] not in self._users:
+        users = self._users or {}
+        if login is None or login[0] not in users:
             return False
-        return secrets.compare_digest(self._users[login[0]].encode(), login[1].encode())
+        return secrets.compare_digest(users[login[0]].encode(), login[1].encode())
 
-    def _challenge(self, repository: str) -> Response:
-        """Answer 401 as the distribution project's registry does."""
-        if self._auth == "basic":
-            challenge = f'Basic realm="{_SERVICE}"'
-        else:
-            realm = self.realm or f"{self.address}{_TOKEN_PATH}"
-            challenge = f'Bearer realm="{realm}",service="{_SERVICE}"'
-            if repository:
-                challenge += f',scope="repository:{repository}:pull"'
-        return _error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge})
-
-    def _token(self, request: Request) -> Response:
-        """Issue a token (GET with Basic, POST with a refresh token)."""
-        asked = request.form if request.method == "POST" else request.query
-        if request.method == "POST":
-            user = self.identity_tokens.get(asked.get("refresh_token", ""))
-        elif request.basic is None:
-            user = "" if self._anonymous_tokens else None
-        else:
-            user = request.basic[0] if self._knows(request.basic) else None
-        if user is None:
-            return _error(401, "UNAUTHORIZED")
-        token = secrets.token_urlsafe(24)
-        expires_at = time.monotonic() + self.token_lifetime_s
-        self._issued[token] = _Issued(user, asked.get("scope", ""), expires_at)
-        name = "access_token" if request.method == "POST" else "token"
-        body = json.dumps({name: token, "expires_in": self.token_lifetime_s}).encode()
-        return Response(200, {"Content-Type": "application/json"}, body)
+    def _challenge(self, _: str) -> str:
+        """What WWW-Authenticate says to whoever asks for the repository."""
+        return f'Basic realm="{SERVICE}"'
 
 
-def _repository(path: str) -> str:
+def repository_of(path: str) -> str:
     """Return the repository of `/v2/<repository>/manifests/…` or `…/blobs/…`, "" for `/v2/`."""
     for kind in ("/manifests/", "/blobs/"):
         head, found, _ = path.rpartition(kind)
@@ -306,7 +184,7 @@ def _repository(path: str) -> str:
     return ""
 
 
-def _error(status: int, code: str, headers: Mapping[str, str] | None = None) -> Response:
+def refusal(status: int, code: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as the distribution specification words it."""
     body = json.dumps({"errors": [{"code": code, "message": code.lower().replace("_", " ")}]})
     return Response(status, {"Content-Type": "application/json", **(headers or {})}, body.encode())

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import ImageTable
 from shimcore.demo.runtime_pull import Puller
 from shimcore.demo.runtime_rpc import Unary
 from shimcore.pb import cri_pb2
-from shimcore.runtime.errors import StatusCode
 
 RUNTIME_NAME = "stand-in"
 RUNTIME_VERSION = "1.0.0"
@@ -19,12 +16,10 @@ RUNTIME_VERSION = "1.0.0"
 
 @dataclass(slots=True)
 class CriState:
-    """What the methods work on; tests look at it and change it."""
+    """What the methods work on."""
 
     table: ImageTable
     puller: Puller
-    ready: bool = True
-    containers: dict[str, cri_pb2.CreateContainerRequest] = field(default_factory=dict)
 
 
 class CriMethods:
@@ -37,12 +32,10 @@ class CriMethods:
     def handlers(self) -> dict[str, Unary]:
         """Handlers by gRPC path."""
         return {
-            f"/{self._api}.ImageService/ImageFsInfo": self.image_fs_info,
             f"/{self._api}.ImageService/ImageStatus": self.image_status,
             f"/{self._api}.ImageService/ListImages": self.list_images,
             f"/{self._api}.ImageService/PullImage": self.pull_image,
             f"/{self._api}.ImageService/RemoveImage": self.remove_image,
-            f"/{self._api}.RuntimeService/CreateContainer": self.create_container,
             f"/{self._api}.RuntimeService/Status": self.status,
             f"/{self._api}.RuntimeService/Version": self.version,
         }
@@ -58,13 +51,13 @@ class CriMethods:
         ).SerializeToString()
 
     async def status(self, message: bytes) -> bytes:
-        """StatusResponse with RuntimeReady as the state says."""
+        """StatusResponse: all is ready."""
         del message
-        ready = cri_pb2.RuntimeCondition(type="RuntimeReady", status=self._state.ready)
-        if not self._state.ready:
-            ready.reason, ready.message = "StandInNotReady", "told not to be ready"
-        network = cri_pb2.RuntimeCondition(type="NetworkReady", status=True)
-        status = cri_pb2.RuntimeStatus(conditions=[ready, network])
+        conditions = [
+            cri_pb2.RuntimeCondition(type=each, status=True)
+            for each in ("RuntimeReady", "NetworkReady")
+        ]
+        status = cri_pb2.RuntimeStatus(conditions=conditions)
         return cri_pb2.StatusResponse(status=status).SerializeToString()
 
     async def pull_image(self, message: bytes) -> bytes:
@@ -95,26 +88,3 @@ class CriMethods:
         """RemoveImageResponse: the image and all its names are gone, or were not there."""
         self._state.table.remove(cri_pb2.RemoveImageRequest.FromString(message).image.image)
         return cri_pb2.RemoveImageResponse().SerializeToString()
-
-    async def image_fs_info(self, message: bytes) -> bytes:
-        """ImageFsInfoResponse with one filesystem."""
-        del message
-        images = self._state.table.images()
-        usage = cri_pb2.FilesystemUsage(
-            timestamp=time.time_ns(),
-            fs_id=cri_pb2.FilesystemIdentifier(mountpoint="/var/lib/stand-in"),
-            used_bytes=cri_pb2.UInt64Value(value=sum(image.size for image in images)),
-            inodes_used=cri_pb2.UInt64Value(value=len(images)),
-        )
-        return cri_pb2.ImageFsInfoResponse(image_filesystems=[usage]).SerializeToString()
-
-    async def create_container(self, message: bytes) -> bytes:
-        """CreateContainerResponse; NOT_FOUND when the image is not there."""
-        request = cri_pb2.CreateContainerRequest.FromString(message)
-        image = request.config.image.image
-        if self._state.table.find(image) is None:
-            details = f'failed to resolve image "{image}": not found'
-            raise StatusError(StatusCode.NOT_FOUND, details)
-        container_id = f"{len(self._state.containers) + 1:064x}"
-        self._state.containers[container_id] = request
-        return cri_pb2.CreateContainerResponse(container_id=container_id).SerializeToString()

@@ -1,4 +1,4 @@
-"""How the stand-in pulls: from a registry over HTTP as containerd does, or out of thin air."""
+"""How the stand-in pulls: from a registry over HTTP, as containerd does."""
 
 from __future__ import annotations
 
@@ -48,15 +48,6 @@ class Login:
         return "Login(…)"
 
 
-async def pull_out_of_thin_air(image: str, auth: cri_pb2.AuthConfig | None = None) -> PulledImage:
-    """An image made up from the last part of its name: the same one on every registry."""
-    del auth
-    reference = _pullable(image)
-    seed = f"{reference.path.rpartition('/')[2]}:{reference.manifest_reference}"
-    digest = reference.digest or _digest(b"manifest of " + seed.encode())
-    return PulledImage(_digest(b"config of " + seed.encode()), digest, size=len(seed) << 20)
-
-
 class RegistryPuller:
     """Fetches manifest, config and layers, and checks their digests.
 
@@ -76,7 +67,7 @@ class RegistryPuller:
 
     async def __call__(self, image: str, auth: cri_pb2.AuthConfig | None) -> PulledImage:
         """What the registry gives for `image`; raises StatusError as containerd would."""
-        reference = _pullable(image)
+        reference = pullable(image)
         host = "registry-1.docker.io" if reference.domain == "docker.io" else reference.domain
         login = login_for(host, auth)
         try:
@@ -233,7 +224,8 @@ def _platform_digest(index: Mapping[str, Any]) -> str:
     return str(manifests[0]["digest"])
 
 
-def _pullable(image: str) -> Reference:
+def pullable(image: str) -> Reference:
+    """The name of an image that can be pulled; raises StatusError."""
     reference = parsed(image)
     if isinstance(reference, ImageID):
         raise StatusError(StatusCode.INVALID_ARGUMENT, f"cannot pull an image ID: {image}")

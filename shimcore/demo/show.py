@@ -57,7 +57,7 @@ async def show(shim: Sequence[str], environment: Mapping[str, str], say: Say) ->
     password = secrets.token_urlsafe(16)
     with tempfile.TemporaryDirectory(prefix="shim-demo-", dir=_short_folder()) as name:
         folder = Path(name)
-        hub = DemoRegistry(users={HUB_USER: password}, auth="basic")
+        hub = DemoRegistry(users={HUB_USER: password})
         runtime = StandInRuntime(str(folder / "runtime.sock"))
         async with hub, runtime:
             digest = hub.add_image("library/nginx", "latest", b"the demo's nginx\n")

@@ -91,6 +91,7 @@ def _origin(image: Reference) -> Registry:
         ca_file=None,
         insecure_skip_verify=False,
         mirror=Mirror(domain),
+        stall_timeout_s=ANSWER_S,
     )
 
 

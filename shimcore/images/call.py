@@ -56,8 +56,8 @@ class ImageCall(ABC):
         if verdict is None:
             return None
         if verdict.decision == _AS_IT_CAME and self._method is not Method.PULL:
-            return self._said(verdict, logging.DEBUG)  # nothing was decided: it is simply there
-        return self._said(verdict)
+            return self._logged(verdict, logging.DEBUG)  # nothing was decided: it is simply there
+        return self._logged(verdict)
 
     async def decide(self) -> Decision:
         """The decision. Ends all its work when cancelled; raises nothing but CancelledError."""
@@ -69,7 +69,7 @@ class ImageCall(ABC):
         except Exception:
             logger.exception("cannot decide %s %.320r", self._method, self._image)
             verdict = self._broken()
-        return self._said(verdict)
+        return self._logged(verdict)
 
     def finished(self, code: int, empty: bool, message: str) -> None:
         """Takes in how the runtime answered: gRPC status, text, whether its message was empty."""
@@ -85,7 +85,7 @@ class ImageCall(ABC):
             return Verdict(refused, "", "", "internal error")
         return Verdict(_AS_IT_CAME, self._image, "", "internal error")
 
-    def _said(self, verdict: Verdict, level: int = logging.INFO) -> Decision:
+    def _logged(self, verdict: Verdict, level: int = logging.INFO) -> Decision:
         self._log(None, verdict, level)
         return verdict.decision
 

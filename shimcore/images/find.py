@@ -116,17 +116,17 @@ class FindCall(ImageCall):
         return self._context.hints.is_own(candidates.image)
 
     async def _names(self) -> Verdict:
-        names, told = [], []
+        names, found = [], []
         for text, candidates in zip(self._request.images, self._images, strict=True):
             if self._is_settled(candidates) or candidates is None:
                 names.append(text)
                 continue
             candidate, why = await self._find(text, candidates)
             names.append(text if candidate is None else str(candidate.reference))
-            told.append((candidate, why))
+            found.append((candidate, why))
         if names == self._request.images:
-            return self._as_is("; ".join(dict.fromkeys(why for _, why in told)) or "an image ID")
-        under = next(candidate for candidate, _ in told if candidate is not None)
+            return self._as_is("; ".join(dict.fromkeys(why for _, why in found)) or "an image ID")
+        under = next(candidate for candidate, _ in found if candidate is not None)
         self._under = str(under.reference)
         message = self._request.renamed(names)
         why = "there under the registry's name"

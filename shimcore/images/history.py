@@ -137,5 +137,5 @@ class History:
 
 def _size(record: Record) -> int:
     texts = (record.image, record.pod, record.registry, record.reason)
-    told = [text for one in record.attempts for text in (one.host, one.detail)]
-    return sum(map(len, (*texts, *told))) + _OVERHEAD_BYTES * (1 + len(record.attempts))
+    words = [text for one in record.attempts for text in (one.host, one.detail)]
+    return sum(map(len, (*texts, *words))) + _OVERHEAD_BYTES * (1 + len(record.attempts))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
+from shimcore.errors import ShimError
 from shimcore.images.credentials import is_empty
 from shimcore.images.decision import Method
 from shimcore.pb import cri_pb2
@@ -34,7 +35,7 @@ _TYPES: dict[Method, type[_Request]] = {
 }
 
 
-class UnreadableRequestError(ValueError):
+class UnreadableRequestError(ShimError):
     """Bytes that are not a request of their method."""
 
 
@@ -59,11 +60,11 @@ class ImageRequest:
 
     @property
     def pod(self) -> str:
-        """`namespace/name` of the pod that a pull is for, "" where none is told."""
+        """`namespace/name` of the pod that a pull is for, "" where none is given."""
         if not isinstance(self._parsed, cri_pb2.PullImageRequest):
             return ""
-        told = self._parsed.sandbox_config.metadata
-        return f"{told.namespace}/{told.name}" if told.name else ""
+        metadata = self._parsed.sandbox_config.metadata
+        return f"{metadata.namespace}/{metadata.name}" if metadata.name else ""
 
     def sharing_key(self) -> bytes:
         """Equal for pulls that may be made once for all: those that differ in nothing but the

@@ -120,8 +120,8 @@ class PullCall(ImageCall):
             self._report(
                 "pulled", pulled.name, pulled.host, passed_over, why, fetched_bytes=fetched
             )
-            told = {one.host: one for one in (*passed_over, *transaction.pulling)}
-            attempts = tuple(told.values())
+            by_host = {one.host: one for one in (*passed_over, *transaction.pulling)}
+            attempts = tuple(by_host.values())
             self._note(Ending.PULLED, StatusCode.OK, pulled.host, attempts, "", fetched)
 
         self._context.names.later(report)

@@ -86,7 +86,7 @@ class PauseImage:
         """Whether a runtime handler's pods have the pause image, as far as the runtime tells."""
         try:
             if self._settings is None:
-                self._settings = await self._told()
+                self._settings = await self._reported()
             return _needs_it(self._settings, handler)
         except ShimError:
             return True
@@ -139,19 +139,19 @@ class PauseImage:
         note(Ending.FAILED, time.monotonic() - started, why=why)
         return f"{name}: {listed(pull.attempts)}"
 
-    async def _told(self) -> Mapping[str, Any]:
+    async def _reported(self) -> Mapping[str, Any]:
         """The runtime's own configuration, as far as it tells it (CRI's Status, verbose)."""
         info = await self._context.runtime.info(ASK_LIMIT_S)
         try:
-            told = json.loads(info.get("config", "{}"))
+            settings = json.loads(info.get("config", "{}"))
         except (ValueError, RecursionError):
-            told = None
-        return told if isinstance(told, dict) else {}
+            settings = None
+        return settings if isinstance(settings, dict) else {}
 
     async def _name(self) -> str:
         """The configuration's word, else the runtime's, else what a failed sandbox said."""
-        told = (self._settings or {}).get("sandboxImage")
-        name = self._context.config.sandbox_image or (told if isinstance(told, str) else "")
+        settings = (self._settings or {}).get("sandboxImage")
+        name = self._context.config.sandbox_image or (settings if isinstance(settings, str) else "")
         return name or self._learned or await self._context.runtime.sandbox_image(ASK_LIMIT_S)
 
 

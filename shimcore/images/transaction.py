@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shimcore.errors import ShimError
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.credentials import auth_for, secrets_of
 from shimcore.images.progress import LOOK_S, Progress
@@ -69,7 +70,7 @@ class PullState:
     total_layers: int = 0
 
 
-class StalledError(Exception):
+class StalledError(ShimError):
     """A transfer stands still, and there is somewhere else to go."""
 
 
@@ -94,7 +95,7 @@ class Transaction:
         self._candidates = candidates
         self._metadata = metadata
         self._original = original
-        self._tried: dict[int, str | None] = {}  # and the digest that the registry told
+        self._tried: dict[int, str | None] = {}  # and the digest that the registry gave
         self._others: tuple[Attempt, ...] = ()
         self._stalled: list[tuple[int, int]] = []  # bytes that were there, and the candidate
         self._probe: Probe | None = None
@@ -114,11 +115,11 @@ class Transaction:
             Attempt(skip.registry.host, Result.SKIPPED, skip.reason)
             for skip in self._candidates.skipped
         ]
-        told = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
+        by_host = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
         hosts = [candidate.registry.host for candidate in self._candidates.ranked]
         if self._probe is not None or not self._tried:
-            told = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | told
-        return tuple(told.values())
+            by_host = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | by_host
+        return tuple(by_host.values())
 
     def state(self) -> PullState:
         """How far it is now."""
@@ -271,7 +272,7 @@ class Transaction:
         progress = Progress(
             self._context.runtime, self._context.ingests, self._candidates.image.digest
         )
-        stall_s = self._context.config.hub.stall_timeout_s
+        stall_s = (own or self._context.config).stall_timeout_s
         host = own.host if own is not None else ""
         started = time.monotonic()
         over = self._context.names.asked_for(self._candidates.image)

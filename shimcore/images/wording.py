@@ -82,15 +82,15 @@ def refusal(image: str, attempts: Sequence[object]) -> str:
 
 def failure(words: str, attempts: Sequence[object]) -> str:
     """The runtime's own words on a failed pull first, and every registry's reason after them."""
-    said = shortened(words, REASONS_LIMIT)
-    return f"{said}; image-cri-shim: {listed(attempts)}" if attempts else said
+    text = shortened(words, REASONS_LIMIT)
+    return f"{text}; image-cri-shim: {listed(attempts)}" if attempts else text
 
 
 def listed(attempts: Sequence[object], limit: int = REASONS_LIMIT) -> str:
     """What the registries said, each in its fair share of `limit` bytes."""
     share = max(limit // max(len(attempts), 1) - 2, 24)
-    said = "; ".join(shortened(str(attempt), share) for attempt in attempts)
-    return shortened(said, limit)
+    text = "; ".join(shortened(str(attempt), share) for attempt in attempts)
+    return shortened(text, limit)
 
 
 def decision_line(

@@ -56,5 +56,5 @@ class Look:
 
 
 def _is_old(health: RegistryHealth) -> bool:
-    told = [ago for ago in (health.answered_ago_s, health.failed_ago_s) if ago is not None]
-    return min(told, default=OLD_S) >= OLD_S
+    ages = [ago for ago in (health.answered_ago_s, health.failed_ago_s) if ago is not None]
+    return min(ages, default=OLD_S) >= OLD_S

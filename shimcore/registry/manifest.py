@@ -82,8 +82,8 @@ def _found(answer: Answer, image: Reference) -> Finding:
     wanted = image.digest or ""
     digest = _stated_digest(answer) or _computed_digest(answer)
     if wanted and digest != wanted:
-        said = f"answers with {digest}" if digest else "answers without a digest"
-        return Finding(Outcome.ABSENT, None, f"{said} where {wanted} was asked for")
+        reason = f"answers with {digest}" if digest else "answers without a digest"
+        return Finding(Outcome.ABSENT, None, f"{reason} where {wanted} was asked for")
     return Finding(Outcome.FOUND, digest or None)
 
 
@@ -112,13 +112,13 @@ def _missing(registry: str, answer: Answer) -> Finding:
 def status_reason(answer: Answer) -> str:
     """Return what a status that answers nothing means to an operator."""
     codes = error_codes(answer.body)
-    said = f"{answer.origin} answered {answer.status}" + (f" ({codes})" if codes else "")
+    reason = f"{answer.origin} answered {answer.status}" + (f" ({codes})" if codes else "")
     if answer.status == _TOO_MANY:
         wait = answer.headers.get("Retry-After", "")
         after = f"; retry after {wait} s" if _SECONDS.fullmatch(wait) else ""
-        return f"{said}: too many requests{after}"
+        return f"{reason}: too many requests{after}"
     if answer.status == _BAD_REQUEST and b"HTTPS" in answer.body and answer.origin.scheme == "http":
-        return f"{said}: it speaks TLS; write https:// in its address"
+        return f"{reason}: it speaks TLS; write https:// in its address"
     if answer.status >= 500:
-        return f"{said}: the registry, or what is in front of it, has a fault of its own"
-    return f"{said}, which says nothing about the image"
+        return f"{reason}: the registry, or what is in front of it, has a fault of its own"
+    return f"{reason}, which says nothing about the image"

@@ -158,11 +158,11 @@ class TokenEndpoint:
         self, answer: Answer, realm: Realm, *, anonymous: bool
     ) -> UnauthorizedError | UnreachableError:
         codes = error_codes(answer.body)
-        said = f"{answer.status} ({codes})" if codes else str(answer.status)
+        status = f"{answer.status} ({codes})" if codes else str(answer.status)
         if answer.status == httpx.codes.TOO_MANY_REQUESTS or answer.status >= 500:
-            reason = f"the token realm {realm.origin} answered {said}"
+            reason = f"the token realm {realm.origin} answered {status}"
             return UnreachableError(self._registry, reason, Fault.ANSWERED)
-        reason = f"the token realm {realm.origin} refused with {said}"
+        reason = f"the token realm {realm.origin} refused with {status}"
         if anonymous:
             reason += ", and no login is configured"
         elif realm.withheld:

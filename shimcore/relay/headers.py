@@ -12,6 +12,7 @@ from collections import deque
 from hpack.exceptions import HPACKDecodingError
 from hpack.table import HeaderTable
 
+from shimcore.errors import ShimError
 from shimcore.relay import huffman
 from shimcore.relay.limits import (
     BLOCK_AT_ONCE_BYTES,
@@ -34,7 +35,7 @@ _STATIC: tuple[Field, ...] = tuple(HeaderTable.STATIC_TABLE)
 _STATIC_LENGTH = len(_STATIC)
 
 
-class HeaderDecodeError(Exception):
+class HeaderDecodeError(ShimError):
     """A header block that cannot be decoded; the table is lost from here on."""
 
 
@@ -42,7 +43,7 @@ class ExcessiveHeadersError(HeaderDecodeError):
     """A header list that is longer than any client's."""
 
 
-class _UnfinishedError(Exception):
+class _UnfinishedError(ShimError):
     """A field cannot be read before a long string of its is decoded."""
 
 

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
+from shimcore.errors import ShimError
 from shimcore.relay.events import Metadata
 from shimcore.relay.limits import INFLATED_BYTES, MESSAGE_BYTES, REFUSAL_TEXT_BYTES
 
@@ -22,7 +23,7 @@ GRPC_INVALID_ARGUMENT = 3
 GRPC_RESOURCE_EXHAUSTED = 8
 
 
-class UnreadableMessageError(Exception):
+class UnreadableMessageError(ShimError):
     """A message that the relay cannot read and therefore hands on as it is, or refuses.
 
     `code` is the gRPC status of such a refusal.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from shimcore.runtime.values import Blob, ImageOnNode, ImageRecord, Ingest, RuntimeVersion
@@ -106,11 +105,6 @@ class RuntimeClient:
         """The client itself."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Closes the connection."""
         await self.aclose()

@@ -176,7 +176,7 @@ def before_stand_in(shims: Shims, hub_config: dict[str, Any]) -> Iterator[Wires]
     command: list[str | Path] = [
         sys.executable,
         "-m",
-        "shimcore.demo.runtime",
+        "tests.support.scripted_runtime",
         "--socket",
         socket,
         "--make-up",

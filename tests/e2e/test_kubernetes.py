@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
 from tests.e2e.support.kubernetes import Cluster, Login, missing
+from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 from tests.support.serving import COMMAND, ServeProcess, serving
 
 pytestmark = [
@@ -47,7 +47,7 @@ def node(cluster: Cluster) -> Login:
 
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[str]:
-    started = StandInRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
+    started = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
     await started.start()
     yield str(tmp_path / "runtime.sock")
     await started.stop()

@@ -165,6 +165,7 @@ async def _play(reader: Reader) -> None:
         ca_file=None,
         insecure_skip_verify=False,
         mirror=Mirror("hub:5000"),
+        stall_timeout_s=30.0,
     )
     rules = ProxyRules("", "", ())
     transport = Transport(registry.host, _context, rules, _Server(reader))

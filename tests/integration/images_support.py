@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shimcore.config import Config, parse_config
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.heldcall import Decision, Forward, Refuse
 from shimcore.images import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.registry import RegistryClient
 from shimcore.runtime import RuntimeCallError, RuntimeClient
 from tests.support.cri import remove_image
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 
 HUB_LOGIN = {"hub-user": "hub:pass"}
 MIRROR_LOGIN = {"mirror-user": "mirror-pass"}
@@ -39,10 +40,10 @@ class Pulled:
 class Node:
     """Everything of one node; `origin` is what the runtime finds behind docker.io."""
 
-    hub: DemoRegistry
-    mirror: DemoRegistry
-    origin: DemoRegistry
-    runtime: StandInRuntime
+    hub: ScriptedRegistry
+    mirror: ScriptedRegistry
+    origin: ScriptedRegistry
+    runtime: ScriptedRuntime
     client: RuntimeClient
     config: Config
     registries: RegistryClient = field(init=False)
@@ -141,7 +142,7 @@ class Node:
         return f"{self.hub.host}/{image}"
 
 
-def config_of(hub: DemoRegistry, mirror: DemoRegistry, text: str = "") -> Config:
+def config_of(hub: ScriptedRegistry, mirror: ScriptedRegistry, text: str = "") -> Config:
     """The hub first, the mirror behind it, each with its login."""
     return parse_config(
         f"""
@@ -156,17 +157,21 @@ registries: [{{address: "{mirror.address}", auth: "mirror-user:mirror-pass"}}]
 
 @asynccontextmanager
 async def node(
-    directory: Path, text: str = "", *, image_store: bool = True, hub: DemoRegistry | None = None
+    directory: Path,
+    text: str = "",
+    *,
+    image_store: bool = True,
+    hub: ScriptedRegistry | None = None,
 ) -> AsyncIterator[Node]:
     """A running node; `text` is added to the shim's config."""
     async with AsyncExitStack() as stack:
-        hub = hub or DemoRegistry(users=HUB_LOGIN, auth="basic")
-        mirror = DemoRegistry(users=MIRROR_LOGIN, auth="basic")
-        origin = DemoRegistry(users=ORIGIN_LOGIN, auth="basic")
+        hub = hub or ScriptedRegistry(users=HUB_LOGIN, auth="basic")
+        mirror = ScriptedRegistry(users=MIRROR_LOGIN, auth="basic")
+        origin = ScriptedRegistry(users=ORIGIN_LOGIN, auth="basic")
         for registry in (hub, mirror, origin):
             await stack.enter_async_context(registry)
         puller = RegistryPuller({"registry-1.docker.io": origin.address, "quay.io": origin.address})
-        runtime = StandInRuntime(
+        runtime = ScriptedRuntime(
             str(directory / "runtime.sock"), image_store=image_store, puller=puller
         )
         await stack.enter_async_context(runtime)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.registry import DemoRegistry
 from tests.integration.cli_support import AUTH, USERS, Ran, run, run_on_terminal, write_config
+from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 
 KEYS = ["address", "ok", "reachable", "auth_scheme", "login", "tls", "elapsed_ms", "detail"]
@@ -23,8 +23,8 @@ async def test_all_well(tmp_path: Path) -> None:
     ca = PrivateCA(tmp_path)
     tls = ca.issue("127.0.0.1", days_left=90.5).context()
     async with (
-        DemoRegistry(users=USERS, auth="bearer", tls=tls) as hub,
-        DemoRegistry() as plain,
+        ScriptedRegistry(users=USERS, auth="bearer", tls=tls) as hub,
+        ScriptedRegistry() as plain,
     ):
         config = write_config(
             tmp_path,
@@ -55,7 +55,7 @@ async def test_certificate_that_ends_soon(tmp_path: Path) -> None:
     """Under 30 days the registry is still well, and a warning says what to do."""
     ca = PrivateCA(tmp_path)
     tls = ca.issue("127.0.0.1", days_left=12.5).context()
-    async with DemoRegistry(tls=tls) as hub:
+    async with ScriptedRegistry(tls=tls) as hub:
         config = write_config(tmp_path, address=hub.address, hub={"caFile": str(ca.ca_file)})
         ran = await checked(config)
     assert ran.status == 0
@@ -68,7 +68,7 @@ async def test_expired_certificate(tmp_path: Path) -> None:
     """An expired certificate is shown, and fails."""
     ca = PrivateCA(tmp_path)
     tls = ca.issue("127.0.0.1", days_left=-3).context()
-    async with DemoRegistry(tls=tls) as hub:
+    async with ScriptedRegistry(tls=tls) as hub:
         config = write_config(tmp_path, address=hub.address, hub={"caFile": str(ca.ca_file)})
         ran = await checked(config)
     assert ran.status == 1
@@ -80,7 +80,7 @@ async def test_expired_certificate(tmp_path: Path) -> None:
 
 async def test_wrong_password(tmp_path: Path) -> None:
     """A refused login fails, in one line without the password."""
-    async with DemoRegistry(users=USERS, auth="basic") as hub:
+    async with ScriptedRegistry(users=USERS, auth="basic") as hub:
         config = write_config(tmp_path, address=hub.address, auth="admin:not-that-one")
         ran = await checked(config)
     assert ran.status == 1
@@ -91,7 +91,7 @@ async def test_wrong_password(tmp_path: Path) -> None:
 
 async def test_hub_down_beside_one_that_is_well(tmp_path: Path) -> None:
     """One that is down does not hide the others; any failing is status 1."""
-    async with DemoRegistry() as well, DemoRegistry() as down:
+    async with ScriptedRegistry() as well, ScriptedRegistry() as down:
         await down.stop()
         config = write_config(
             tmp_path, address=down.address, registries=[{"address": well.address}]
@@ -107,8 +107,8 @@ async def test_hub_down_beside_one_that_is_well(tmp_path: Path) -> None:
 async def test_named_ones(tmp_path: Path) -> None:
     """A configured address, however written, is checked with its login; another without any."""
     async with (
-        DemoRegistry(users=USERS, auth="basic") as hub,
-        DemoRegistry(users=USERS, auth="basic") as other,
+        ScriptedRegistry(users=USERS, auth="basic") as hub,
+        ScriptedRegistry(users=USERS, auth="basic") as other,
     ):
         config = write_config(tmp_path, address=hub.address, auth=AUTH)
         for name in (hub.host, hub.address, hub.address + "/"):
@@ -125,7 +125,7 @@ async def test_without_a_configuration(tmp_path: Path) -> None:
     """A named address can be checked before there is any configuration."""
     if Path("/etc/image-cri-shim.yaml").exists():
         pytest.skip("this machine has a configuration")
-    async with DemoRegistry() as hub:
+    async with ScriptedRegistry() as hub:
         ran = await run("check-registry", hub.address)
     assert ran.status == 0
 
@@ -142,7 +142,7 @@ async def test_address_that_is_none() -> None:
 @pytest.mark.parametrize("output", ["table", "json"])
 async def test_a_bad_address_among_good_ones(tmp_path: Path, output: str) -> None:
     """The good ones are checked, the bad one is said in one line, and the status is 1."""
-    async with DemoRegistry() as hub:
+    async with ScriptedRegistry() as hub:
         config = write_config(tmp_path, address=hub.address)
         ran = await checked(config, "bad host", hub.address, "-o", output)
     assert ran.status == 1
@@ -178,7 +178,7 @@ async def test_odd_addresses(tmp_path: Path, address: str) -> None:
 @pytest.mark.parametrize("columns", [80, 200])
 async def test_terminal(tmp_path: Path, columns: int) -> None:
     """At any width the address, the verdict and the reason are whole; a spinner while it waits."""
-    async with DemoRegistry(users=USERS, auth="basic", latency_s=0.3) as hub:
+    async with ScriptedRegistry(users=USERS, auth="basic", latency_s=0.3) as hub:
         config = write_config(tmp_path, address=hub.address, auth="admin:not-that-one")
         ran = await run_on_terminal(columns, "-f", config, "check-registry")
     assert ran.status == 1

@@ -11,10 +11,11 @@ import pytest
 
 from cli.doctor import _table
 from cli.render import _print_rich
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.doctor.finding import failed
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
 
 PAUSE = "127.0.0.1:9/pause:3.9"
@@ -23,8 +24,8 @@ PAUSE = "127.0.0.1:9/pause:3.9"
 @pytest.fixture
 async def shim(tmp_path: Path) -> AsyncIterator[ServeProcess]:
     """One before a hub with a login that has what a node needs."""
-    runtime = StandInRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller())
-    async with runtime, DemoRegistry(users=USERS, auth="basic") as hub:
+    runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller())
+    async with runtime, ScriptedRegistry(users=USERS, auth="basic") as hub:
         hub.add_image("pause", "3.9")
         hub.add_image("library/web", "v1")
         async with serving(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.registry import DemoRegistry
 from tests.integration.cli_support import COMMAND, run, run_on_terminal, write_config
+from tests.support.scripted_registry import ScriptedRegistry
 
 HEAVY = ("grpc", "google", "httpx", "yaml", "rich", "tenacity", "hpack", "asyncio", "ssl")
 IMPORTED = f"""
@@ -62,7 +62,7 @@ async def test_screens_cut_no_word(tmp_path: Path, columns: int) -> None:
 
 async def test_which_configuration(tmp_path: Path) -> None:
     """The environment names the file; `-f` wins over it, and after the command over before."""
-    async with DemoRegistry() as hub:
+    async with ScriptedRegistry() as hub:
         config = write_config(tmp_path, address=hub.address)
         question = ["resolve", "--offline", "nginx"]
         assert (await run(*question, environment={"IMAGE_CRI_SHIM_CONFIG": config})).status == 0
@@ -74,7 +74,7 @@ async def test_which_configuration(tmp_path: Path) -> None:
 
 async def test_interrupt(tmp_path: Path) -> None:
     """Ctrl-C while a registry is waited for: status 130, not a word."""
-    async with DemoRegistry() as hub:
+    async with ScriptedRegistry() as hub:
         hub.faults.hang = lambda request: True
         config = write_config(tmp_path, address=hub.address, probeTimeout="20s")
         process = await asyncio.create_subprocess_exec(

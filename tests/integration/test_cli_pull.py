@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import PulledImage, RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_images import PulledImage
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
 from tests.integration.cli_support import AUTH, USERS, Ran, run, run_on_terminal
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
 
 KEYS = ["image", "pulled", "image_ref", "elapsed_ms", "error"]
@@ -44,9 +46,9 @@ class Node:
     """A shim between its parts."""
 
     shim: ServeProcess
-    runtime: StandInRuntime
+    runtime: ScriptedRuntime
     puller: CountingPuller
-    hub: DemoRegistry
+    hub: ScriptedRegistry
 
     async def pull(self, *arguments: str) -> Ran:
         return await run("pull", "-f", str(self.shim.file), *arguments)
@@ -65,8 +67,8 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A shim with a hub that has IMAGES, and wants a login."""
     puller = CountingPuller()
     async with (
-        DemoRegistry(users=USERS, auth="basic") as hub,
-        StandInRuntime(str(tmp_path / "runtime.sock"), puller=puller) as runtime,
+        ScriptedRegistry(users=USERS, auth="basic") as hub,
+        ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=puller) as runtime,
     ):
         for name in IMAGES:
             hub.add_image(f"library/{name}", "latest")

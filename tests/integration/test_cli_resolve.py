@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_images import Manifest, digest_of
-from shimcore.demo.runtime import PulledImage, StandInRuntime
+from shimcore.demo.runtime_images import PulledImage
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal, write_config
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 
 KEYS = [
     "image",
@@ -40,18 +41,18 @@ LONG = "team/a-very-long-project-name/component/with/a/deep/path/service:v1.2.3-
 
 
 @pytest_asyncio.fixture
-async def hub() -> AsyncIterator[DemoRegistry]:
+async def hub() -> AsyncIterator[ScriptedRegistry]:
     """A registry that wants a password."""
-    async with DemoRegistry(users=USERS, auth="basic") as registry:
+    async with ScriptedRegistry(users=USERS, auth="basic") as registry:
         yield registry
 
 
 @pytest.fixture
-def config(hub: DemoRegistry, tmp_path: Path) -> str:
+def config(hub: ScriptedRegistry, tmp_path: Path) -> str:
     return write_config(tmp_path, address=hub.address, auth=AUTH)
 
 
-async def test_found(hub: DemoRegistry, config: str) -> None:
+async def test_found(hub: ScriptedRegistry, config: str) -> None:
     """A registry has it: status 0, JSON with the fixed keys in their order."""
     digest = hub.add_image("library/nginx", "latest")
     ran = await run("resolve", "nginx", "-f", config, "-o", "json")
@@ -68,7 +69,7 @@ async def test_found(hub: DemoRegistry, config: str) -> None:
     assert (candidate["outcome"], candidate["priority"]) == ("found", 1000)
 
 
-async def test_yaml_is_the_same(hub: DemoRegistry, config: str) -> None:
+async def test_yaml_is_the_same(hub: ScriptedRegistry, config: str) -> None:
     """YAML has what JSON has."""
     hub.add_image("library/nginx", "latest")
     ran = await run("-f", config, "resolve", "nginx", "-o", "yaml")
@@ -77,7 +78,7 @@ async def test_yaml_is_the_same(hub: DemoRegistry, config: str) -> None:
     assert list(answer["candidates"][0]) == CANDIDATE_KEYS
 
 
-async def test_pipe(hub: DemoRegistry, config: str) -> None:
+async def test_pipe(hub: ScriptedRegistry, config: str) -> None:
     """In a pipe there is one line for each candidate; a warning about mapping is beside it."""
     digest = hub.add_image("org/app", "latest")
     ran = await run("-f", config, "resolve", "quay.io/org/app")
@@ -90,7 +91,7 @@ async def test_pipe(hub: DemoRegistry, config: str) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-async def test_terminal(hub: DemoRegistry, config: str, columns: int) -> None:
+async def test_terminal(hub: ScriptedRegistry, config: str, columns: int) -> None:
     """On a terminal a long name is never broken, at any width."""
     name, _, tag = LONG.partition(":")
     hub.add_image(name, tag)
@@ -101,7 +102,7 @@ async def test_terminal(hub: DemoRegistry, config: str, columns: int) -> None:
     assert "asking 1 registry" in ran.plain
 
 
-async def test_on_the_node_and_for_which_platforms(hub: DemoRegistry, tmp_path: Path) -> None:
+async def test_on_the_node_and_for_which_platforms(hub: ScriptedRegistry, tmp_path: Path) -> None:
     """For people: what the runtime and the index say; the JSON has its fixed keys."""
     digest = hub.add_image("library/nginx", "latest")
     platforms = [{"os": "linux", "architecture": "amd64"}, {"os": "linux", "architecture": "arm64"}]
@@ -111,7 +112,7 @@ async def test_on_the_node_and_for_which_platforms(hub: DemoRegistry, tmp_path: 
     hub.images.tags["library/nginx", "latest"] = digest_of(index.content)
     socket = tmp_path / "runtime.sock"
     config = write_config(tmp_path, address=hub.address, auth=AUTH, cri=str(socket))
-    async with StandInRuntime(str(socket)) as runtime:
+    async with ScriptedRuntime(str(socket)) as runtime:
         ran = await run("-f", config, "resolve", "nginx")
         assert re.search(r"^  platforms +linux/amd64, linux/arm64$", ran.out, re.MULTILINE)
         assert re.search(r"^  on the node +not yet$", ran.out, re.MULTILINE)
@@ -135,7 +136,7 @@ async def test_absent(config: str) -> None:
     assert "docker.io/library/redis:7" in ran.out
 
 
-async def test_denied(hub: DemoRegistry, tmp_path: Path) -> None:
+async def test_denied(hub: ScriptedRegistry, tmp_path: Path) -> None:
     """With `fallback: deny` nothing would be pulled."""
     config = write_config(tmp_path, address=hub.address, auth=AUTH, fallback="deny")
     ran = await run("-f", config, "resolve", "redis:7")
@@ -143,7 +144,7 @@ async def test_denied(hub: DemoRegistry, tmp_path: Path) -> None:
     assert "nothing: no registry has it, and `fallback: deny`" in ran.out
 
 
-async def test_wrong_password(hub: DemoRegistry, tmp_path: Path) -> None:
+async def test_wrong_password(hub: ScriptedRegistry, tmp_path: Path) -> None:
     """A refused login is no absence: status 1."""
     config = write_config(tmp_path, address=hub.address, auth="admin:another")
     ran = await run("-f", config, "resolve", "nginx")
@@ -153,7 +154,7 @@ async def test_wrong_password(hub: DemoRegistry, tmp_path: Path) -> None:
     assert "another" not in ran.out + ran.err.replace("name another", "")
 
 
-async def test_hub_down(hub: DemoRegistry, config: str) -> None:
+async def test_hub_down(hub: ScriptedRegistry, config: str) -> None:
     """A hub that is down is no absence: status 1, and what to look at."""
     await hub.stop()
     ran = await run("-f", config, "resolve", "nginx")
@@ -161,7 +162,7 @@ async def test_hub_down(hub: DemoRegistry, config: str) -> None:
     assert "refused the connection; is the registry running on that port?" in ran.out
 
 
-async def test_worst_counts(hub: DemoRegistry, config: str) -> None:
+async def test_worst_counts(hub: ScriptedRegistry, config: str) -> None:
     """Of several images the worst counts: a bad name over an absent image over a found one."""
     hub.add_image("library/nginx", "latest")
     ran = await run("-f", config, "resolve", "nginx", "redis:7", "-o", "json")
@@ -180,7 +181,7 @@ async def test_bad_name_alone(config: str) -> None:
     assert len(ran.error_lines) == 1
 
 
-async def test_a_url_is_not_a_name(hub: DemoRegistry, config: str) -> None:
+async def test_a_url_is_not_a_name(hub: ScriptedRegistry, config: str) -> None:
     """What is given for a name by mistake is said how to write, and the others are resolved."""
     hub.add_image("library/nginx", "latest")
     ran = await run("-f", config, "resolve", "http://x/y", "nginx", "-o", "json")
@@ -191,7 +192,7 @@ async def test_a_url_is_not_a_name(hub: DemoRegistry, config: str) -> None:
     assert len(json.loads(ran.out)) == 1
 
 
-async def test_offline(hub: DemoRegistry, config: str) -> None:
+async def test_offline(hub: ScriptedRegistry, config: str) -> None:
     """Offline no registry is asked, and the first name that would be is shown."""
     ran = await run("-f", config, "resolve", "--offline", "nginx", "-o", "json")
     [answer] = json.loads(ran.out)
@@ -201,7 +202,7 @@ async def test_offline(hub: DemoRegistry, config: str) -> None:
     assert hub.requests == []
 
 
-async def test_excluded(hub: DemoRegistry, tmp_path: Path) -> None:
+async def test_excluded(hub: ScriptedRegistry, tmp_path: Path) -> None:
     """An excluded image is asked about nowhere: status 3, with and without `--offline`."""
     config = write_config(tmp_path, address=hub.address, exclude=["quay.io/*"])
     for more in ([], ["--offline"]):

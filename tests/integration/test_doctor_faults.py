@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from shimcore.client.admin import Condition
-from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.check import Check
 from shimcore.runtime.errors import StatusCode
 from tests.support.doctor import CONTAINERD, SHIM, USERS, World, world
+from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
@@ -318,7 +318,7 @@ async def test_tls_faults(tmp_path: Path, how: str) -> None:
     days = {"expired": (-365, -400), "not yet valid": (400, 365)}
     days_left, begins_in = days.get(how, (90, -60))
     tls = authority.issue("127.0.0.1", days_left=days_left, begins_in=begins_in).context()
-    async with world(tmp_path) as node, DemoRegistry(users=USERS, auth="basic", tls=tls) as hub:
+    async with world(tmp_path) as node, ScriptedRegistry(users=USERS, auth="basic", tls=tls) as hub:
         node.keys["address"] = hub.address
         if how in days:
             node.keys["hub"] = {"caFile": str(authority.ca_file)}

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.demo.runtime import StandInRuntime
+from shimcore.demo.runtime_pull import RegistryPuller
 from tests.integration.cli_support import AUTH, USERS, run
+from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.serving import ServeProcess, serving, wait_for
 
 OTHER = """\
@@ -80,7 +81,7 @@ async def test_a_second_shim(tmp_path: Path, runtime: StandInRuntime) -> None:
 
 async def test_a_proxy_in_the_way(tmp_path: Path) -> None:
     """The shim's own environment has one that is dead: the hub answers here, and not to it."""
-    async with DemoRegistry(_address(), users=USERS, auth="basic") as hub:
+    async with ScriptedRegistry(_address(), users=USERS, auth="basic") as hub:
         hub.add_image("library/web", "v1")
         puller = RegistryPuller({hub.host: hub.address})
         runtime = StandInRuntime(str(tmp_path / "runtime.sock"), puller=puller)

@@ -11,10 +11,11 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
 from tests.integration.cli_support import COMMAND, run, run_on_terminal
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
 
 DOWN = "http://127.0.0.1:9"
@@ -24,8 +25,8 @@ IMAGES = "/runtime.v1.ImageService/"
 @pytest.fixture
 async def shim(tmp_path: Path) -> AsyncIterator[ServeProcess]:
     """One with a registry that is down, and a hub after it that has `web:v1` alone."""
-    runtime = StandInRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller())
-    async with runtime, DemoRegistry() as hub:
+    runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller())
+    async with runtime, ScriptedRegistry() as hub:
         hub.add_image("library/web", "v1")
         more = [{"address": hub.address}]
         async with serving(

@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_http import Request, Response
-from shimcore.demo.runtime import PulledImage, StatusError, pull_out_of_thin_air
+from shimcore.demo.runtime_faults import StatusError
+from shimcore.demo.runtime_images import PulledImage
 from shimcore.heldcall import Refuse
 from shimcore.images import progress
 from shimcore.pb import cri_pb2
 from shimcore.runtime import StatusCode
 from tests.integration.images_support import CALLER, HUB_LOGIN, Node, node
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import pull_out_of_thin_air
 
 NGINX = "library/nginx:latest"
 PARENT_SWEPT = f"parent snapshot sha256:{'ab' * 32} does not exist: not found"
 
 
-def fill(*registries: DemoRegistry, repository: str = "library/nginx") -> str:
+def fill(*registries: ScriptedRegistry, repository: str = "library/nginx") -> str:
     """Puts one image everywhere; its digest."""
     digests = {registry.add_image(repository, "latest") for registry in registries}
     return digests.pop()
@@ -270,7 +272,7 @@ async def test_recovered_hub_is_used_again_within_seconds(three: Node) -> None:
 
 async def test_expired_tokens_are_fetched_anew(tmp_path: Path) -> None:
     """The hub's tokens live for a moment; a later pull just asks for another."""
-    hub = DemoRegistry(users=HUB_LOGIN, auth="bearer", token_lifetime_s=0.05)
+    hub = ScriptedRegistry(users=HUB_LOGIN, auth="bearer", token_lifetime_s=0.05)
     async with node(tmp_path, hub=hub) as made:
         fill(made.hub, made.mirror)
         fill(made.hub, repository="library/redis")
@@ -354,7 +356,7 @@ async def test_two_hundred_pulls_of_forty_images(three: Node) -> None:
             await asyncio.sleep(0.01)
 
 
-def _count_equal_questions(*registries: DemoRegistry) -> Counter[tuple[str, str]]:
+def _count_equal_questions(*registries: ScriptedRegistry) -> Counter[tuple[str, str]]:
     """The highest number of equal HEAD requests that each registry had open at one time."""
     highest: Counter[tuple[str, str]] = Counter()
     for registry in registries:

@@ -16,7 +16,7 @@ import yaml
 from shimcore.cluster import api as kubernetes_api
 from shimcore.cluster.api import Api
 from shimcore.cluster.documents import ClusterPart, Kind
-from shimcore.cluster.errors import AwayError, GoneError, RefusedError
+from shimcore.cluster.errors import ApiUnreachableError, GoneError, RefusedError
 from shimcore.cluster.pace import Pace
 from shimcore.cluster.watch import Condition, Follower
 from shimcore.config.model import KubernetesSource
@@ -58,7 +58,7 @@ class Followed:
 
     @property
     def condition(self) -> Condition:
-        return self.follower.standing.condition
+        return self.follower.status.condition
 
     def text(self, kind: Kind) -> str:
         """What was told last of a kind; empty when it is not there."""
@@ -230,7 +230,7 @@ async def test_a_busy_server(server: StandInApi, source: KubernetesSource, code:
     server.trouble.retry_after = 1
     async with followed(source) as one:
         await one.until(lambda: one.condition is Condition.AWAY)
-        assert str(code) in one.follower.standing.detail
+        assert str(code) in one.follower.status.detail
         server.trouble.codes.clear()
         await one.until(lambda: one.condition is Condition.WATCHING)
 
@@ -269,10 +269,10 @@ async def test_garbage(server: StandInApi, source: KubernetesSource, garbage: by
     try:
         version = (await api.list(Kind.SECRET, fresh=False)).version
         server.trouble.garbage = garbage
-        with pytest.raises(AwayError):
+        with pytest.raises(ApiUnreachableError):
             await api.list(Kind.SECRET, fresh=False)
         server.put("Secret", DOCUMENT)
-        with pytest.raises(AwayError):
+        with pytest.raises(ApiUnreachableError):
             async for _ in api.watch(Kind.SECRET, version, 1):
                 pass
     finally:
@@ -287,10 +287,10 @@ async def test_an_event_without_end(
     api = Api(source)
     server.put("ConfigMap", "x" * 20_000)
     try:
-        with pytest.raises(AwayError, match="too long"):
+        with pytest.raises(ApiUnreachableError, match="too long"):
             await api.list(Kind.CONFIG_MAP, fresh=False)
         server.trouble.garbage = b"x" * 20_000
-        with pytest.raises(AwayError, match="too long"):
+        with pytest.raises(ApiUnreachableError, match="too long"):
             async for _ in api.watch(Kind.CONFIG_MAP, "100", 5):
                 pass
     finally:
@@ -305,11 +305,11 @@ async def test_slow_answers(
     monkeypatch.setattr(kubernetes_api, "OVERTIME_S", -0.7)
     api = Api(source)
     try:
-        with pytest.raises(AwayError, match="not finished"):
+        with pytest.raises(ApiUnreachableError, match="not finished"):
             async for _ in api.watch(Kind.SECRET, "100", 1):
                 pass
         server.trouble.delay_s = 2
-        with pytest.raises(AwayError, match=r"in time|not finished"):
+        with pytest.raises(ApiUnreachableError, match=r"in time|not finished"):
             await api.list(Kind.SECRET, fresh=False)
     finally:
         await api.aclose()
@@ -341,7 +341,7 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
         server.kubeconfig(path, ca_file=other.ca_file)
         async with followed(KubernetesSource(True, str(path))) as one:
             await one.until(lambda: one.condition is Condition.AWAY)
-            assert "TLS" in one.follower.standing.detail
+            assert "TLS" in one.follower.status.detail
             server.kubeconfig(path, ca_file=ca.ca_file)
             await one.until(lambda: one.condition is Condition.WATCHING)
 
@@ -372,8 +372,8 @@ async def test_a_bad_kubeconfig(
         path.write_text(content)
     async with followed(KubernetesSource(True, str(path))) as one:
         await one.until(lambda: one.condition is Condition.AWAY)
-        assert word in one.follower.standing.detail
-        assert PASSWORD not in one.follower.standing.detail
+        assert word in one.follower.status.detail
+        assert PASSWORD not in one.follower.status.detail
 
 
 @pytest.mark.parametrize("which", ["kubeconfig", "client-key", "certificate-authority"])
@@ -392,7 +392,7 @@ async def test_a_fifo_where_a_file_was(
         path.write_text(yaml.safe_dump(tree))
     async with followed(KubernetesSource(True, str(path))) as one:
         await one.until(lambda: one.condition is Condition.AWAY)
-        assert "not a regular file" in one.follower.standing.detail
+        assert "not a regular file" in one.follower.status.detail
 
 
 async def test_without_the_packages(
@@ -400,10 +400,10 @@ async def test_without_the_packages(
 ) -> None:
     """It is said what to install; nothing else happens."""
     monkeypatch.delitem(sys.modules, "shimcore.cluster.api")
-    monkeypatch.setitem(sys.modules, "lightkube.config.client_adapter", None)
+    monkeypatch.setitem(sys.modules, "h2", None)
     async with followed(source) as one:
         await one.until(lambda: one.condition is Condition.NOT_INSTALLED)
-    assert "lightkube is not installed: install image-cri-shim[kubernetes]" in caplog.text
+    assert "h2 is not installed: install image-cri-shim[kubernetes]" in caplog.text
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe: 1", b"\x00"])

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from shimcore.cluster.kept import FILE_NAME
-from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
 from shimcore.runtime import RuntimeClient
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
+from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 from tests.support.serving import COMMAND, ServeProcess, serving
 
 PASSWORD = "pa55-w0rd-zx81"
@@ -28,7 +28,7 @@ SECRET_NAME = "Secret kube-system/image-cri-shim"
 
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[str]:
-    started = StandInRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
+    started = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
     await started.start()
     yield str(tmp_path / "runtime.sock")
     await started.stop()
@@ -215,7 +215,7 @@ async def test_what_the_cluster_cannot_do_to_the_next_boot(
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / FILE_NAME).write_text(text)
     await api.stop()
-    late = StandInRuntime(str(tmp_path / "late.sock"), puller=pull_out_of_thin_air)
+    late = ScriptedRuntime(str(tmp_path / "late.sock"), puller=pull_out_of_thin_air)
     shim = ServeProcess(tmp_path, tmp_path / "late.sock", kubernetes=kubernetes)
     try:
         await asyncio.to_thread(shim.start, wait=False)

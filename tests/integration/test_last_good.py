@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from shimcore.config.last_good import FILE_NAME
-from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
 from shimcore.runtime import RuntimeClient
+from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 from tests.support.serving import COMMAND, ServeProcess, wait_for
 
 PASSWORD = "pa55-w0rd-zx81"
@@ -23,7 +23,7 @@ PASSWORD = "pa55-w0rd-zx81"
 
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[str]:
-    started = StandInRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
+    started = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
     await started.start()
     yield str(tmp_path / "runtime.sock")
     await started.stop()

@@ -17,9 +17,10 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
 
 PULL = "/runtime.v1.ImageService/PullImage"
@@ -48,18 +49,18 @@ def _samples(text: str) -> Samples:
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
     """A stand-in runtime that pulls from real registries."""
-    async with StandInRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller()) as started:
+    async with ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller()) as started:
         yield started
 
 
 async def test_calls_pulls_and_registries_are_counted(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """Method, code, registry and outcome are there; image names and secrets are not."""
     port = _free_port()
-    async with DemoRegistry(users={"admin": "hub-s3cret"}, auth="basic") as hub:
+    async with ScriptedRegistry(users={"admin": "hub-s3cret"}, auth="basic") as hub:
         hub.add_image("library/secretive", "v1")
         async with (
             serving(
@@ -121,7 +122,7 @@ async def _reload(shim: ServeProcess) -> None:
 
 
 async def test_an_address_in_use_is_one_line_and_status_1(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """The line names the address; nothing is served."""
     with socket.socket() as taken:
@@ -147,7 +148,7 @@ def _exchange(port: int, request: bytes) -> bytes:
     return answer
 
 
-async def test_the_http_of_it(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_the_http_of_it(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """GET and HEAD of /metrics; everything else has its status, and nothing is kept open."""
     port = _free_port()
     expected = {
@@ -176,7 +177,7 @@ async def test_the_http_of_it(runtime: StandInRuntime, tmp_path: Path) -> None:
         assert "Traceback" not in shim.log
 
 
-async def test_idle_connections_stop_nothing(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_idle_connections_stop_nothing(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """1,000 that say nothing: no thread for them, few descriptors, CRI and a scrape answer."""
     port = _free_port()
     async with (
@@ -216,11 +217,11 @@ def _threads(status: Path) -> int:
     return int(re.findall(r"Threads:\s+(\d+)", status.read_text())[0])
 
 
-async def test_scraping_without_a_pause(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_scraping_without_a_pause(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """While images come into the caches and leave them: every scrape is whole, calls answer."""
     port = _free_port()
     async with (
-        DemoRegistry() as hub,
+        ScriptedRegistry() as hub,
         serving(
             tmp_path,
             runtime.socket_path,

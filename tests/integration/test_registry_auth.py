@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from shimcore.config import Credentials, Registry
-from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_http import Request, Response
 from shimcore.registry import ManifestAnswer, Outcome, RegistryClient
 from tests.support.registries import LOGIN, candidate, configured
+from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 
 USERS = {LOGIN.username: LOGIN.password}
@@ -30,9 +30,9 @@ async def client() -> AsyncIterator[RegistryClient]:
 
 
 @pytest.fixture
-async def other() -> AsyncIterator[DemoRegistry]:
+async def other() -> AsyncIterator[ScriptedRegistry]:
     """Another host, as far as an origin goes; it would take any credentials."""
-    async with DemoRegistry() as registry:
+    async with ScriptedRegistry() as registry:
         registry.add_image("library/nginx", "latest", b"other")
         yield registry
 
@@ -42,7 +42,7 @@ def ca(tmp_path: Path) -> PrivateCA:
     return PrivateCA(tmp_path)
 
 
-def wire(demo: DemoRegistry) -> list[tuple[str, str]]:
+def wire(demo: ScriptedRegistry) -> list[tuple[str, str]]:
     """Return each request with the scheme of its Authorization."""
     return [
         (f"{request.method} {request.target}", request.auth_scheme) for request in demo.requests
@@ -63,7 +63,7 @@ async def ask(client: RegistryClient, registry: Registry, tag: str = "latest") -
 
 async def test_basic_login_answers_the_challenge_and_is_remembered(client: RegistryClient) -> None:
     """The first question learns the scheme; later ones are authenticated from the start."""
-    async with DemoRegistry(users=USERS, auth="basic") as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic") as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=LOGIN)
         for _ in range(2):
@@ -78,7 +78,7 @@ async def test_basic_login_answers_the_challenge_and_is_remembered(client: Regis
 
 async def test_password_with_colons_and_letters_beyond_ascii(client: RegistryClient) -> None:
     """RFC 7617: UTF-8, split at the first colon."""
-    async with DemoRegistry(users={"admin": "a:b:ü"}, auth="basic") as demo:
+    async with ScriptedRegistry(users={"admin": "a:b:ü"}, auth="basic") as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=Credentials("admin", "a:b:ü"))
         assert (await ask(client, registry)).outcome is Outcome.FOUND
@@ -87,7 +87,7 @@ async def test_password_with_colons_and_letters_beyond_ascii(client: RegistryCli
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
 async def test_wrong_password_is_unauthorized(client: RegistryClient, auth: str) -> None:
     """And is not tried over and over for one question."""
-    async with DemoRegistry(users=USERS, auth="basic" if auth == "basic" else "bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic" if auth == "basic" else "bearer") as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=WRONG)
         answer = await ask(client, registry)
@@ -100,14 +100,14 @@ async def test_wrong_password_is_unauthorized(client: RegistryClient, auth: str)
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
 async def test_no_login_configured_says_so(client: RegistryClient, auth: str) -> None:
     """The detail names what is missing."""
-    async with DemoRegistry(users=USERS, auth="basic" if auth == "basic" else "bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic" if auth == "basic" else "bearer") as demo:
         registry = configured(demo.address)
         answer = await ask(client, registry)
     assert answer.outcome is Outcome.UNAUTHORIZED
     assert "no login is configured" in answer.detail or "none is configured" in answer.detail
 
 
-async def test_403_is_unauthorized(client: RegistryClient, other: DemoRegistry) -> None:
+async def test_403_is_unauthorized(client: RegistryClient, other: ScriptedRegistry) -> None:
     """A login that may not read this repository."""
     other.faults.respond.append((manifests, Response(403)))
     answer = await ask(client, configured(other.address, credentials=LOGIN))
@@ -117,7 +117,7 @@ async def test_403_is_unauthorized(client: RegistryClient, other: DemoRegistry) 
 
 async def test_bearer_asks_for_a_token_with_service_and_scope(client: RegistryClient) -> None:
     """Basic goes to the token endpoint, Bearer to the registry; the token is used again."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         digest = demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=LOGIN)
         assert (await ask(client, registry)).digest == digest
@@ -132,7 +132,7 @@ async def test_bearer_asks_for_a_token_with_service_and_scope(client: RegistryCl
 
 async def test_each_repository_has_its_own_token(client: RegistryClient) -> None:
     """A token is for one scope; the challenge is known by then."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         demo.add_image("a", "latest")
         demo.add_image("b", "latest")
         registry = configured(demo.address, credentials=LOGIN)
@@ -145,7 +145,7 @@ async def test_each_repository_has_its_own_token(client: RegistryClient) -> None
 
 async def test_an_anonymous_token_is_asked_for_without_a_login(client: RegistryClient) -> None:
     """Public registries give tokens to everybody."""
-    async with DemoRegistry(auth="bearer", anonymous_tokens=True) as demo:
+    async with ScriptedRegistry(auth="bearer", anonymous_tokens=True) as demo:
         demo.add_image("library/nginx", "latest")
         assert (await ask(client, configured(demo.address))).outcome is Outcome.FOUND
     assert wire(demo)[1] == (f"GET /token?{SCOPE}", "")
@@ -153,7 +153,7 @@ async def test_an_anonymous_token_is_asked_for_without_a_login(client: RegistryC
 
 async def test_an_expired_token_is_asked_for_anew(client: RegistryClient) -> None:
     """Before the registry has to refuse it."""
-    async with DemoRegistry(users=USERS, auth="bearer", token_lifetime_s=1) as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer", token_lifetime_s=1) as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=LOGIN)
         await ask(client, registry)
@@ -164,7 +164,7 @@ async def test_an_expired_token_is_asked_for_anew(client: RegistryClient) -> Non
 
 async def test_a_revoked_token_is_replaced_once(client: RegistryClient) -> None:
     """A 401 with a token from the cache gets a new one; a 401 with a new one is the answer."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=LOGIN)
         await ask(client, registry)
@@ -179,7 +179,7 @@ async def test_a_revoked_token_is_replaced_once(client: RegistryClient) -> None:
 
 async def test_a_new_token_that_is_refused_is_not_asked_for_again(client: RegistryClient) -> None:
     """Though the challenge names another repository than the one that was remembered."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=LOGIN)
         await ask(client, registry)
@@ -193,7 +193,7 @@ async def test_a_new_token_that_is_refused_is_not_asked_for_again(client: Regist
 
 async def test_a_realm_that_moved_is_learned_anew(client: RegistryClient) -> None:
     """A token realm that is gone costs one question; the next asks the registry again."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=LOGIN)
         demo.realm = f"{demo.address}/token?old"
@@ -208,7 +208,7 @@ async def test_a_realm_that_moved_is_learned_anew(client: RegistryClient) -> Non
 
 async def test_a_login_that_is_no_longer_asked_for(client: RegistryClient) -> None:
     """A registry that wanted a login, which was never configured, and then does not."""
-    async with DemoRegistry(auth="basic") as demo:
+    async with ScriptedRegistry(auth="basic") as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address)
         assert (await ask(client, registry)).outcome is Outcome.UNAUTHORIZED
@@ -218,7 +218,7 @@ async def test_a_login_that_is_no_longer_asked_for(client: RegistryClient) -> No
 
 async def test_an_identity_token_is_sent_as_a_refresh_token(client: RegistryClient) -> None:
     """POST with grant_type=refresh_token; the answer's access_token is the Bearer token."""
-    async with DemoRegistry(auth="bearer") as demo:
+    async with ScriptedRegistry(auth="bearer") as demo:
         demo.add_image("library/nginx", "latest")
         demo.identity_tokens["id-token"] = "admin"
         registry = configured(demo.address, credentials=Credentials("", "", "id-token"))
@@ -242,7 +242,7 @@ async def test_a_token_endpoint_that_talks_nonsense(
     client: RegistryClient, body: bytes, status: int
 ) -> None:
     """Could not tell; and nothing of the body is repeated."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         demo.faults.respond.append(
             (lambda request: request.path == "/token", Response(status, body=body))
         )
@@ -257,7 +257,7 @@ async def test_a_token_that_is_too_large_is_refused(
 ) -> None:
     """In words; tokens of 150 repositories are kept, and sent with every question."""
     body = b'{"token": "%s"}' % (b"t" * size_kib * 1024)
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         demo.faults.respond.append(
             (lambda request: request.path == "/token", Response(200, body=body))
         )
@@ -268,7 +268,7 @@ async def test_a_token_that_is_too_large_is_refused(
 
 async def test_bearer_is_preferred_where_both_are_offered(client: RegistryClient) -> None:
     """A password that need not be sent with every question is not."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         both = f'Basic realm="x", Bearer realm="{demo.address}/token", Negotiate'
         demo.faults.respond.append(
             (
@@ -284,7 +284,7 @@ async def test_bearer_is_preferred_where_both_are_offered(client: RegistryClient
 
 @pytest.mark.parametrize("header", [{"WWW-Authenticate": "Negotiate"}, {}])
 async def test_a_scheme_we_do_not_speak(
-    client: RegistryClient, other: DemoRegistry, header: dict[str, str]
+    client: RegistryClient, other: ScriptedRegistry, header: dict[str, str]
 ) -> None:
     """No credentials are sent, and the scheme is named."""
     other.faults.respond.append((manifests, Response(401, header)))
@@ -298,10 +298,10 @@ async def test_a_scheme_we_do_not_speak(
 
 
 async def test_credentials_do_not_follow_a_redirect_to_another_host(
-    client: RegistryClient, other: DemoRegistry
+    client: RegistryClient, other: ScriptedRegistry
 ) -> None:
     """Basic credentials stay; the redirect itself is followed without them."""
-    async with DemoRegistry(users=USERS, auth="basic") as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic") as demo:
         moved = Response(307, {"Location": other.address + MANIFEST})
         demo.faults.respond.append((lambda request: request.user == LOGIN.username, moved))
         answer = await ask(client, configured(demo.address, credentials=LOGIN))
@@ -311,10 +311,10 @@ async def test_credentials_do_not_follow_a_redirect_to_another_host(
 
 
 async def test_a_bearer_token_does_not_follow_a_redirect_to_another_host(
-    client: RegistryClient, other: DemoRegistry
+    client: RegistryClient, other: ScriptedRegistry
 ) -> None:
     """Nor do tokens."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         moved = Response(302, {"Location": other.address + MANIFEST})
         demo.faults.respond.append((lambda request: request.auth_scheme == "bearer", moved))
         await ask(client, configured(demo.address, credentials=LOGIN))
@@ -322,10 +322,10 @@ async def test_a_bearer_token_does_not_follow_a_redirect_to_another_host(
 
 
 async def test_credentials_do_not_come_back_after_a_detour(
-    client: RegistryClient, other: DemoRegistry
+    client: RegistryClient, other: ScriptedRegistry
 ) -> None:
     """There and back again: the last hop goes without, since another host chose its URL."""
-    async with DemoRegistry(users=USERS, auth="basic") as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic") as demo:
         back = Response(307, {"Location": demo.address + "/v2/secret/manifests/latest"})
         other.faults.respond.append((manifests, back))
         away = Response(307, {"Location": other.address + MANIFEST})
@@ -338,8 +338,8 @@ async def test_credentials_do_not_come_back_after_a_detour(
 async def test_a_challenge_from_another_host_is_not_answered(client: RegistryClient) -> None:
     """A registry that redirects to one asking for a password does not get ours sent there."""
     async with (
-        DemoRegistry(users=USERS, auth="basic") as stranger,
-        DemoRegistry() as demo,
+        ScriptedRegistry(users=USERS, auth="basic") as stranger,
+        ScriptedRegistry() as demo,
     ):
         moved = Response(307, {"Location": stranger.address + MANIFEST})
         demo.faults.respond.append((manifests, moved))
@@ -350,10 +350,10 @@ async def test_a_challenge_from_another_host_is_not_answered(client: RegistryCli
 
 
 async def test_a_name_and_password_in_a_redirect_are_not_sent(
-    client: RegistryClient, other: DemoRegistry
+    client: RegistryClient, other: ScriptedRegistry
 ) -> None:
     """Nobody can make us log in somewhere under their account."""
-    async with DemoRegistry() as demo:
+    async with ScriptedRegistry() as demo:
         location = other.address.replace("http://", "http://user:pass@") + MANIFEST
         demo.faults.respond.append((manifests, Response(307, {"Location": location})))
         await ask(client, configured(demo.address, credentials=LOGIN))
@@ -362,7 +362,7 @@ async def test_a_name_and_password_in_a_redirect_are_not_sent(
 
 async def test_credentials_follow_a_redirect_within_the_registry(client: RegistryClient) -> None:
     """The same scheme, host and port are the same registry."""
-    async with DemoRegistry(users=USERS, auth="basic") as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic") as demo:
         demo.add_image("moved/nginx", "latest")
         moved = Response(308, {"Location": "/v2/moved/nginx/manifests/latest"})
         demo.faults.respond.append((lambda request: "/library/" in request.path, moved))
@@ -371,7 +371,7 @@ async def test_credentials_follow_a_redirect_within_the_registry(client: Registr
     assert wire(demo)[-1] == ("HEAD /v2/moved/nginx/manifests/latest", "basic")
 
 
-async def test_redirects_end(client: RegistryClient, other: DemoRegistry) -> None:
+async def test_redirects_end(client: RegistryClient, other: ScriptedRegistry) -> None:
     """A loop is given up after five."""
     other.faults.respond.append((manifests, Response(307, {"Location": MANIFEST})))
     answer = await ask(client, configured(other.address))
@@ -395,7 +395,7 @@ async def test_redirects_end(client: RegistryClient, other: DemoRegistry) -> Non
     ],
 )
 async def test_a_redirect_to_nowhere(
-    client: RegistryClient, other: DemoRegistry, location: str
+    client: RegistryClient, other: ScriptedRegistry, location: str
 ) -> None:
     """Only http and https URLs are followed; no part of another is repeated."""
     other.faults.respond.append((manifests, Response(307, {"Location": location})))
@@ -409,7 +409,7 @@ async def test_a_redirect_to_nowhere(
 @pytest.mark.parametrize("host", ["xn--a", "xn--a.invalid", "a..b", "user:S3cr3t@x.invalid"])
 async def test_a_redirect_to_a_name_that_is_none(
     client: RegistryClient,
-    other: DemoRegistry,
+    other: ScriptedRegistry,
     host: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -434,8 +434,8 @@ async def test_password_is_not_sent_to_a_plain_http_realm_on_another_host(
 ) -> None:
     """The realm is asked without it, and the answer says why the login did not work."""
     async with (
-        DemoRegistry("127.0.0.2", users=USERS, auth="bearer") as realm,
-        DemoRegistry(users=USERS, auth="bearer", realm=f"{realm.address}/token") as demo,
+        ScriptedRegistry("127.0.0.2", users=USERS, auth="bearer") as realm,
+        ScriptedRegistry(users=USERS, auth="bearer", realm=f"{realm.address}/token") as demo,
     ):
         registry = configured(demo.address, credentials=LOGIN)
         answer = await ask(client, registry)
@@ -454,8 +454,8 @@ async def test_an_identity_token_is_not_sent_to_a_plain_http_realm_on_another_ho
 ) -> None:
     """Nor is a refresh token, which is as good as a password."""
     async with (
-        DemoRegistry("127.0.0.2", auth="bearer") as realm,
-        DemoRegistry(auth="bearer", realm=f"{realm.address}/token") as demo,
+        ScriptedRegistry("127.0.0.2", auth="bearer") as realm,
+        ScriptedRegistry(auth="bearer", realm=f"{realm.address}/token") as demo,
     ):
         registry = configured(demo.address, credentials=Credentials("", "", "id-token"))
         answer = await ask(client, registry)
@@ -470,8 +470,10 @@ async def test_password_is_not_sent_to_a_plain_http_realm_of_an_https_registry(
     """Even on the registry's own host: the password would leave TLS."""
     tls = ca.issue("127.0.0.1").context()
     async with (
-        DemoRegistry(users=USERS, auth="bearer") as realm,
-        DemoRegistry(users=USERS, auth="bearer", tls=tls, realm=f"{realm.address}/token") as demo,
+        ScriptedRegistry(users=USERS, auth="bearer") as realm,
+        ScriptedRegistry(
+            users=USERS, auth="bearer", tls=tls, realm=f"{realm.address}/token"
+        ) as demo,
     ):
         registry = configured(demo.address, credentials=LOGIN, ca_file=ca.ca_file)
         answer = await ask(client, registry)
@@ -486,8 +488,8 @@ async def test_password_goes_to_an_https_realm_on_another_host(
     """As with Docker Hub; the certificate is verified with the registry's CA."""
     tls = ca.issue("127.0.0.2").context()
     async with (
-        DemoRegistry("127.0.0.2", users=USERS, auth="bearer", tls=tls) as realm,
-        DemoRegistry(auth="bearer", realm=f"{realm.address}/token") as demo,
+        ScriptedRegistry("127.0.0.2", users=USERS, auth="bearer", tls=tls) as realm,
+        ScriptedRegistry(auth="bearer", realm=f"{realm.address}/token") as demo,
     ):
         registry = configured(demo.address, credentials=LOGIN, ca_file=ca.ca_file)
         await ask(client, registry)
@@ -500,8 +502,8 @@ async def test_password_is_not_sent_to_an_https_realm_with_a_bad_certificate(
     """A certificate for another name ends it."""
     tls = ca.issue("realm.example").context()
     async with (
-        DemoRegistry("127.0.0.2", users=USERS, auth="bearer", tls=tls) as realm,
-        DemoRegistry(auth="bearer", realm=f"{realm.address}/token") as demo,
+        ScriptedRegistry("127.0.0.2", users=USERS, auth="bearer", tls=tls) as realm,
+        ScriptedRegistry(auth="bearer", realm=f"{realm.address}/token") as demo,
     ):
         registry = configured(demo.address, credentials=LOGIN, ca_file=ca.ca_file)
         answer = await ask(client, registry)
@@ -511,10 +513,10 @@ async def test_password_is_not_sent_to_an_https_realm_with_a_bad_certificate(
 
 
 async def test_password_does_not_follow_a_redirect_of_the_token_realm(
-    client: RegistryClient, other: DemoRegistry
+    client: RegistryClient, other: ScriptedRegistry
 ) -> None:
     """A realm that points elsewhere is an error, not a token."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         moved = Response(307, {"Location": f"{other.address}/token"})
         demo.faults.respond.append((lambda request: request.path == "/token", moved))
         answer = await ask(client, configured(demo.address, credentials=LOGIN))
@@ -527,7 +529,7 @@ async def test_password_does_not_follow_a_redirect_of_the_token_realm(
     "realm", ["ftp://x/token", "token", "http://[", "https://", "http://u:S3cr3t/x@hub/"]
 )
 async def test_a_realm_that_is_no_url(
-    client: RegistryClient, other: DemoRegistry, realm: str
+    client: RegistryClient, other: ScriptedRegistry, realm: str
 ) -> None:
     """Unauthorized, and nothing is asked anywhere."""
     challenge = {"WWW-Authenticate": f'Bearer realm="{realm}"'}
@@ -538,7 +540,7 @@ async def test_a_realm_that_is_no_url(
     assert "S3cr3t" not in answer.detail
 
 
-async def test_cookies_are_not_kept(client: RegistryClient, other: DemoRegistry) -> None:
+async def test_cookies_are_not_kept(client: RegistryClient, other: ScriptedRegistry) -> None:
     """A registry cannot mark the node."""
     other.faults.respond.append((manifests, Response(404, {"Set-Cookie": "sid=1; Path=/"})))
     registry = configured(other.address)
@@ -550,8 +552,8 @@ async def test_cookies_are_not_kept(client: RegistryClient, other: DemoRegistry)
 async def test_one_registry_never_gets_anothers_login(client: RegistryClient) -> None:
     """Two registries, two logins, both in use at once."""
     async with (
-        DemoRegistry(users={"a": "pa"}, auth="basic") as first,
-        DemoRegistry(users={"b": "pb"}, auth="basic") as second,
+        ScriptedRegistry(users={"a": "pa"}, auth="basic") as first,
+        ScriptedRegistry(users={"b": "pb"}, auth="basic") as second,
     ):
         one = configured(first.address, credentials=Credentials("a", "pa"))
         two = configured(second.address, credentials=Credentials("b", "pb"))
@@ -565,7 +567,7 @@ async def test_an_untrusted_registry_sees_no_credentials(
 ) -> None:
     """Neither a question nor a ping, with its second look at the certificate, sends any."""
     tls: ssl.SSLContext = ca.issue("127.0.0.1").context()
-    async with DemoRegistry(users=USERS, auth="basic", tls=tls) as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic", tls=tls) as demo:
         registry = configured(demo.address, credentials=LOGIN)
         assert (await ask(client, registry)).outcome is Outcome.UNREACHABLE
         await client.ping(registry)

@@ -12,18 +12,18 @@ import anyio
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_http import Request, Response
 from shimcore.registry import Outcome, RegistryClient, RegistryState
 from shimcore.registry.manifest import MANIFEST_LIMIT_BYTES
 from tests.support.registries import LOGIN, candidate, configured
+from tests.support.scripted_registry import ScriptedRegistry
 
 MANIFEST = "/v2/library/nginx/manifests/latest"
 
 
 @pytest.fixture
-async def demo() -> AsyncIterator[DemoRegistry]:
-    async with DemoRegistry() as registry:
+async def demo() -> AsyncIterator[ScriptedRegistry]:
+    async with ScriptedRegistry() as registry:
         yield registry
 
 
@@ -38,12 +38,12 @@ def always(_: Request) -> bool:
     return True
 
 
-def lines(demo: DemoRegistry) -> list[str]:
+def lines(demo: ScriptedRegistry) -> list[str]:
     return [f"{request.method} {request.target}" for request in demo.requests]
 
 
 async def test_found_with_its_digest_in_one_request(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """HEAD by tag, every manifest type accepted, no credentials where none are asked for."""
     digest = demo.add_image("library/nginx", "latest")
@@ -64,7 +64,7 @@ async def test_found_with_its_digest_in_one_request(
         assert media_type in request.headers["accept"]
 
 
-async def test_by_digest(demo: DemoRegistry, client: RegistryClient) -> None:
+async def test_by_digest(demo: ScriptedRegistry, client: RegistryClient) -> None:
     """With a digest the digest is asked for, whatever the tag."""
     digest = demo.add_image("library/nginx", "other")
     registry = configured(demo.address)
@@ -74,7 +74,7 @@ async def test_by_digest(demo: DemoRegistry, client: RegistryClient) -> None:
 
 
 async def test_another_digest_is_not_what_was_asked_for(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """A registry that answers a digest with another one does not have the image."""
     digest = demo.add_image("library/nginx", "latest")
@@ -86,7 +86,7 @@ async def test_another_digest_is_not_what_was_asked_for(
 
 
 @pytest.mark.parametrize("code", ["NAME_UNKNOWN", "MANIFEST_UNKNOWN"])
-async def test_404_is_absent(demo: DemoRegistry, client: RegistryClient, code: str) -> None:
+async def test_404_is_absent(demo: ScriptedRegistry, client: RegistryClient, code: str) -> None:
     """An unknown repository and an unknown tag are the same to us."""
     body = f'{{"errors":[{{"code":"{code}"}}]}}'.encode()
     demo.faults.respond.append((always, Response(404, body=body)))
@@ -97,7 +97,7 @@ async def test_404_is_absent(demo: DemoRegistry, client: RegistryClient, code: s
 
 @pytest.mark.parametrize("refusal", [400, 405, 501])
 async def test_get_where_head_is_refused(
-    demo: DemoRegistry, client: RegistryClient, refusal: int
+    demo: ScriptedRegistry, client: RegistryClient, refusal: int
 ) -> None:
     """The digest of GET's header is taken."""
     digest = demo.add_image("library/nginx", "latest")
@@ -110,7 +110,7 @@ async def test_get_where_head_is_refused(
 
 @pytest.mark.parametrize("by_digest", [False, True])
 async def test_digest_is_computed_where_none_is_told(
-    demo: DemoRegistry, client: RegistryClient, by_digest: bool
+    demo: ScriptedRegistry, client: RegistryClient, by_digest: bool
 ) -> None:
     """Over the manifest's bytes, and compared when a digest was asked for."""
     digest = demo.add_image("library/nginx", "latest", docker=True)
@@ -122,7 +122,7 @@ async def test_digest_is_computed_where_none_is_told(
 
 
 async def test_bytes_that_do_not_have_the_digest_are_not_the_image(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """A manifest whose bytes have another digest is absent, even under the right URL."""
     demo.faults.respond.append((always, Response(200, body=b"{}")))
@@ -134,7 +134,7 @@ async def test_bytes_that_do_not_have_the_digest_are_not_the_image(
 
 
 async def test_a_malformed_digest_header_is_not_passed_on(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """What is not a digest counts as none told."""
     digest = demo.add_image("library/nginx", "latest")
@@ -145,7 +145,9 @@ async def test_a_malformed_digest_header_is_not_passed_on(
     assert "\x1b" not in str(answer)
 
 
-async def test_an_endless_manifest_is_cut_off(demo: DemoRegistry, client: RegistryClient) -> None:
+async def test_an_endless_manifest_is_cut_off(
+    demo: ScriptedRegistry, client: RegistryClient
+) -> None:
     """Four megabytes are read and no more."""
     demo.faults.respond.append((always, Response(200, body=b" " * (MANIFEST_LIMIT_BYTES + 1))))
     registry = configured(demo.address)
@@ -166,7 +168,7 @@ async def test_an_endless_manifest_is_cut_off(demo: DemoRegistry, client: Regist
     ],
 )
 async def test_other_statuses_could_not_tell(
-    demo: DemoRegistry, client: RegistryClient, response: Response, words: str
+    demo: ScriptedRegistry, client: RegistryClient, response: Response, words: str
 ) -> None:
     """They are not "absent", and they do not make the registry count as dead."""
     demo.faults.respond.append((always, response))
@@ -181,7 +183,7 @@ async def test_other_statuses_could_not_tell(
 
 async def test_refused_connection_says_so(client: RegistryClient) -> None:
     """With the address, and what to look at."""
-    demo = DemoRegistry()
+    demo = ScriptedRegistry()
     await demo.start()
     await demo.stop()
     registry = configured(demo.address)
@@ -204,7 +206,7 @@ async def test_unknown_name_says_so(
     assert "/etc/hosts" in answer.detail
 
 
-async def test_silence_ends_at_the_probe_timeout(demo: DemoRegistry) -> None:
+async def test_silence_ends_at_the_probe_timeout(demo: ScriptedRegistry) -> None:
     """A registry that takes the request and never answers costs the timeout, no more."""
     demo.faults.hang = always
     client = RegistryClient([], probe_timeout_s=0.2)
@@ -218,7 +220,7 @@ async def test_silence_ends_at_the_probe_timeout(demo: DemoRegistry) -> None:
 
 async def test_the_timeout_bounds_the_whole_question() -> None:
     """Challenge, token and manifest together, not each."""
-    async with DemoRegistry(auth="bearer", users={"admin": LOGIN.password}) as demo:
+    async with ScriptedRegistry(auth="bearer", users={"admin": LOGIN.password}) as demo:
         demo.faults.delay_s = lambda _: 0.6
         client = RegistryClient([], probe_timeout_s=1.0)
         registry = configured(demo.address, credentials=LOGIN)
@@ -247,7 +249,7 @@ async def test_not_http_says_so(client: RegistryClient) -> None:
 
 
 async def test_200_questions_for_one_image_are_one_request(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """And all get the same answer."""
     digest = demo.add_image("library/nginx", "latest")
@@ -261,7 +263,7 @@ async def test_200_questions_for_one_image_are_one_request(
 
 
 async def test_a_cancelled_question_leaves_the_others(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """One caller going away costs nobody else the answer."""
     demo.add_image("library/nginx", "latest")
@@ -275,7 +277,7 @@ async def test_a_cancelled_question_leaves_the_others(
     assert first.cancelled()
 
 
-async def test_closing_answers_those_who_wait(demo: DemoRegistry) -> None:
+async def test_closing_answers_those_who_wait(demo: ScriptedRegistry) -> None:
     """A question in the air when the client is closed gets an answer, not a cancellation."""
     demo.faults.hang = always
     client = RegistryClient([], probe_timeout_s=5)
@@ -289,7 +291,7 @@ async def test_closing_answers_those_who_wait(demo: DemoRegistry) -> None:
         assert "closed" in answer.detail
 
 
-async def test_connections_are_reused(demo: DemoRegistry, client: RegistryClient) -> None:
+async def test_connections_are_reused(demo: ScriptedRegistry, client: RegistryClient) -> None:
     """Ten questions in a row take one connection."""
     registry = configured(demo.address)
     for number in range(10):
@@ -298,7 +300,7 @@ async def test_connections_are_reused(demo: DemoRegistry, client: RegistryClient
 
 
 async def test_a_connection_closed_while_idle_is_replaced(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """A server that drops the pooled connection on the next request costs one retry."""
     demo.add_image("library/nginx", "latest")
@@ -317,7 +319,7 @@ async def test_a_connection_closed_while_idle_is_replaced(
 
 
 async def test_a_new_connection_that_breaks_is_not_tried_again(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """The retry is for stale connections only."""
     demo.faults.drop = always
@@ -332,7 +334,7 @@ async def test_a_dead_registry_is_not_asked_after_the_first_question() -> None:
     """The breaker answers for it, says why, and the registry is used again when it is back."""
     now_s = 100.0
     client = RegistryClient([], probe_timeout_s=5.0, clock=lambda: now_s)
-    demo = DemoRegistry()
+    demo = ScriptedRegistry()
     await demo.start()
     digest = demo.add_image("library/nginx", "latest")
     await demo.stop()
@@ -353,7 +355,9 @@ async def test_a_dead_registry_is_not_asked_after_the_first_question() -> None:
     assert client.states() == {registry.host: "closed"}
 
 
-async def test_a_silent_registry_costs_a_question_only_the_trials_grace(demo: DemoRegistry) -> None:
+async def test_a_silent_registry_costs_a_question_only_the_trials_grace(
+    demo: ScriptedRegistry,
+) -> None:
     """While its trial runs into the timeout, questions are answered after 0.2 s at most."""
     demo.faults.hang = always
     now_s = 100.0
@@ -374,7 +378,7 @@ async def test_a_silent_registry_costs_a_question_only_the_trials_grace(demo: De
 
 @pytest.mark.parametrize("patience_s", [0.02, 0.2])
 async def test_a_caller_that_gives_up_is_not_the_registrys_failure(
-    demo: DemoRegistry, client: RegistryClient, patience_s: float
+    demo: ScriptedRegistry, client: RegistryClient, patience_s: float
 ) -> None:
     """Deadlines and cancellations of callers, however many, while it takes its time."""
     demo.faults.hang = always
@@ -387,7 +391,7 @@ async def test_a_caller_that_gives_up_is_not_the_registrys_failure(
     assert client.health()[registry.host].state is RegistryState.NOT_ASKED
 
 
-async def test_a_caller_as_patient_as_the_probe_hides_no_silence(demo: DemoRegistry) -> None:
+async def test_a_caller_as_patient_as_the_probe_hides_no_silence(demo: ScriptedRegistry) -> None:
     """Its own limit, the same as the probe's, may run out a moment before."""
     client = RegistryClient([], probe_timeout_s=2.0)
     registry = configured(demo.address)
@@ -405,7 +409,7 @@ async def test_a_caller_as_patient_as_the_probe_hides_no_silence(demo: DemoRegis
 
 
 async def test_no_descriptor_left_is_not_the_registrys_failure(
-    demo: DemoRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+    demo: ScriptedRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shortage is this process's, and every registry would be left alone for it."""
 
@@ -422,10 +426,10 @@ async def test_no_descriptor_left_is_not_the_registrys_failure(
 
 
 async def test_a_dead_address_behind_one_images_redirect_leaves_the_registry_in_use(
-    demo: DemoRegistry, client: RegistryClient
+    demo: ScriptedRegistry, client: RegistryClient
 ) -> None:
     """The registry answered; what it points to for one image is not it."""
-    async with DemoRegistry() as gone:
+    async with ScriptedRegistry() as gone:
         pass
     digest = demo.add_image("library/nginx", "latest")
     moved = Response(307, {"Location": f"{gone.address}/manifest"})
@@ -438,7 +442,7 @@ async def test_a_dead_address_behind_one_images_redirect_leaves_the_registry_in_
 
 async def test_health_tells_what_the_questions_met() -> None:
     """Refused, then taken, then down: each with its reason."""
-    async with DemoRegistry(auth="basic", users={"admin": LOGIN.password}) as demo:
+    async with ScriptedRegistry(auth="basic", users={"admin": LOGIN.password}) as demo:
         registry = configured(demo.address, credentials=Credentials("admin", "wrong-one"))
         client = RegistryClient([registry], probe_timeout_s=5)
         assert client.health()[registry.host].state is RegistryState.NOT_ASKED
@@ -459,7 +463,7 @@ async def test_health_tells_what_the_questions_met() -> None:
 
 async def test_health_knows_a_token_server_that_refuses() -> None:
     """A login refused there is refused."""
-    async with DemoRegistry(auth="bearer", users={"admin": LOGIN.password}) as demo:
+    async with ScriptedRegistry(auth="bearer", users={"admin": LOGIN.password}) as demo:
         registry = configured(demo.address, credentials=Credentials("admin", "wrong-one"))
         client = RegistryClient([registry], probe_timeout_s=5)
         report = await client.ping(registry)
@@ -485,7 +489,7 @@ async def test_a_defect_is_an_answer_and_a_log_entry(
     assert not report.reachable
 
 
-async def test_no_secret_in_any_text(demo: DemoRegistry, client: RegistryClient) -> None:
+async def test_no_secret_in_any_text(demo: ScriptedRegistry, client: RegistryClient) -> None:
     """repr and details of everything that the client hands out."""
     credentials = Credentials("admin", "hunter2-hunter2", "idtoken-idtoken")
     registry = configured(demo.address, credentials=credentials)

@@ -14,10 +14,10 @@ from typing import Literal
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_http import Response
 from shimcore.registry import Outcome, RegistryClient, TlsReport
 from tests.support.registries import LOGIN, candidate, configured
+from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 
 USERS = {LOGIN.username: LOGIN.password}
@@ -59,7 +59,7 @@ async def test_login(
     login: str,
 ) -> None:
     """The login is really tried; only Bearer registries may be of use without one."""
-    async with DemoRegistry(users=USERS, auth=auth, anonymous_tokens=anonymous) as demo:
+    async with ScriptedRegistry(users=USERS, auth=auth, anonymous_tokens=anonymous) as demo:
         report = await client.ping(configured(demo.address, credentials=credentials))
     assert (report.reachable, report.ok, report.auth_scheme) == (True, ok, auth)
     assert report.login == login
@@ -70,7 +70,7 @@ async def test_login(
 
 async def test_a_ping_is_never_answered_from_memory(client: RegistryClient) -> None:
     """A password that was changed is refused at once, though a token of it is still good."""
-    async with DemoRegistry(users=USERS, auth="bearer") as demo:
+    async with ScriptedRegistry(users=USERS, auth="bearer") as demo:
         registry = configured(demo.address, credentials=LOGIN)
         assert (await client.ping(registry)).login == "accepted"
         demo.faults.respond.append((lambda request: request.path == "/token", Response(401)))
@@ -82,7 +82,7 @@ async def test_a_ping_is_never_answered_from_memory(client: RegistryClient) -> N
 )
 async def test_other_answers(client: RegistryClient, status: int, words: str) -> None:
     """Reachable, but not well."""
-    async with DemoRegistry() as demo:
+    async with ScriptedRegistry() as demo:
         demo.faults.respond.append((lambda _: True, Response(status)))
         report = await client.ping(configured(demo.address))
     assert report.reachable
@@ -92,7 +92,7 @@ async def test_other_answers(client: RegistryClient, status: int, words: str) ->
 
 async def test_nobody_there(client: RegistryClient) -> None:
     """Not reachable; the breaker learns it."""
-    demo = DemoRegistry()
+    demo = ScriptedRegistry()
     await demo.start()
     await demo.stop()
     registry = configured(demo.address)
@@ -105,7 +105,7 @@ async def test_nobody_there(client: RegistryClient) -> None:
 async def test_private_ca(client: RegistryClient, ca: PrivateCA) -> None:
     """A registry whose CA is configured is verified, and its certificate described."""
     tls = ca.issue("127.0.0.1", common_name="sealos.hub").context()
-    async with DemoRegistry(users=USERS, auth="basic", tls=tls) as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic", tls=tls) as demo:
         demo.add_image("library/nginx", "latest")
         registry = configured(demo.address, credentials=LOGIN, ca_file=ca.ca_file)
         report = await client.ping(registry)
@@ -134,7 +134,7 @@ async def test_a_certificate_that_does_not_hold_is_refused_and_shown(
 ) -> None:
     """Expired, for another name, or of an unknown CA: not ok, with the facts of the certificate."""
     tls = ca.issue(address, days_left=days_left).context()
-    async with DemoRegistry(tls=tls) as demo:
+    async with ScriptedRegistry(tls=tls) as demo:
         registry = configured(demo.address, ca_file=ca.ca_file if trusted else None)
         report = await client.ping(registry)
         answer = await client.head_manifest(registry, candidate(registry))
@@ -150,7 +150,7 @@ async def test_a_certificate_that_does_not_hold_is_refused_and_shown(
 async def test_insecure_skip_verify(client: RegistryClient, ca: PrivateCA) -> None:
     """Any certificate is taken, and the report does not call it verified."""
     tls = ca.issue("hub.example", days_left=-3).context()
-    async with DemoRegistry(users=USERS, auth="basic", tls=tls) as demo:
+    async with ScriptedRegistry(users=USERS, auth="basic", tls=tls) as demo:
         registry = configured(demo.address, credentials=LOGIN, insecure=True)
         report = await client.ping(registry)
     assert (report.ok, report.login) == (True, "accepted")
@@ -160,7 +160,7 @@ async def test_insecure_skip_verify(client: RegistryClient, ca: PrivateCA) -> No
 
 async def test_https_address_of_a_plain_registry(client: RegistryClient) -> None:
     """The commonest mistake names its remedy."""
-    async with DemoRegistry() as demo:
+    async with ScriptedRegistry() as demo:
         report = await client.ping(configured(demo.address.replace("http:", "https:")))
     assert not report.ok
     assert "write http:// in its address" in report.detail
@@ -168,7 +168,7 @@ async def test_https_address_of_a_plain_registry(client: RegistryClient) -> None
 
 async def test_plain_address_of_a_tls_registry(client: RegistryClient, ca: PrivateCA) -> None:
     """And the other way round there is at least an answer that could not tell."""
-    async with DemoRegistry(tls=ca.issue("127.0.0.1").context()) as demo:
+    async with ScriptedRegistry(tls=ca.issue("127.0.0.1").context()) as demo:
         report = await client.ping(configured(demo.address.replace("https:", "http:")))
     assert not report.ok
     assert report.detail
@@ -194,7 +194,7 @@ async def test_an_old_tls_version_is_refused(client: RegistryClient, ca: Private
     """Nothing below TLS 1.2; what was negotiated is reported."""
     context = ca.issue("127.0.0.1").context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    async with DemoRegistry(tls=context) as demo:
+    async with ScriptedRegistry(tls=context) as demo:
         report = await client.ping(configured(demo.address, ca_file=ca.ca_file))
     assert report.tls is not None
     assert report.tls.version == "TLSv1.2"
@@ -204,7 +204,7 @@ async def test_questions_go_through_the_environments_proxy(
     client: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As containerd's do; the demo registry stands in for a proxy, which sees the absolute URL."""
-    async with DemoRegistry() as proxy:
+    async with ScriptedRegistry() as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.address)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
@@ -288,7 +288,7 @@ async def test_tls_through_a_proxy(
 
         await asyncio.gather(copy(reader, outward), copy(inward, writer))
 
-    async with DemoRegistry(tls=ca.issue("hub.example").context()) as demo:
+    async with ScriptedRegistry(tls=ca.issue("hub.example").context()) as demo:
         server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{port}")

@@ -65,7 +65,7 @@ async def before_a_hub_that_never_answers(folder: Path) -> AsyncIterator[ServePr
     hub = await asyncio.start_server(lambda _, writer: kept.append(writer), "127.0.0.1", 0)
     port = hub.sockets[0].getsockname()[1]
     runtime = folder / "runtime.sock"
-    with process("shimcore.demo.runtime", "--socket", str(runtime)):
+    with process("tests.support.scripted_runtime", "--socket", str(runtime)):
         address = f"http://127.0.0.1:{port}"
         try:
             async with serving(folder, runtime, address=address, probeTimeout="300s") as shim:

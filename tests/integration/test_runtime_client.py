@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime import PulledImage, StandInRuntime, StatusError, pull_out_of_thin_air
+from shimcore.demo.runtime_faults import StatusError
+from shimcore.demo.runtime_images import PulledImage
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.pb import cri_pb2
 from shimcore.runtime import (
@@ -22,6 +23,7 @@ from shimcore.runtime import (
     StatusCode,
 )
 from tests.support.cri import remove_image
+from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 
 T_S = 15.0
 
@@ -29,13 +31,13 @@ HUB_NGINX = "sealos.hub:5000/library/nginx:latest"
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
-    async with StandInRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
+    async with ScriptedRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
         yield runtime
 
 
 @pytest.fixture
-async def client(runtime: StandInRuntime) -> AsyncIterator[RuntimeClient]:
+async def client(runtime: ScriptedRuntime) -> AsyncIterator[RuntimeClient]:
     async with RuntimeClient(runtime.socket_path) as client:
         yield client
 
@@ -51,7 +53,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 
 async def test_it_tells_version_and_readiness(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """Version and RuntimeReady come from the runtime, with its reason when it is not."""
     assert await client.version(T_S) == RuntimeVersion("stand-in", "1.0.0", "v1")
@@ -76,7 +78,9 @@ async def test_a_pulled_image_is_there_and_can_be_removed(client: RuntimeClient)
     await remove_image(client.socket, HUB_NGINX)
 
 
-async def test_a_pull_request_goes_as_it_is(runtime: StandInRuntime, client: RuntimeClient) -> None:
+async def test_a_pull_request_goes_as_it_is(
+    runtime: ScriptedRuntime, client: RuntimeClient
+) -> None:
     """Not one byte of a PullImageRequest is changed, known or not."""
     request = pull_request("nginx") + bytes.fromhex("a206026869")  # field 100: "hi"
     await client.pull_image(request, timeout_s=T_S)
@@ -84,7 +88,7 @@ async def test_a_pull_request_goes_as_it_is(runtime: StandInRuntime, client: Run
 
 
 async def test_a_status_is_passed_on_with_code_and_text(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """Whatever the runtime says no with, the caller sees."""
 
@@ -99,7 +103,7 @@ async def test_a_status_is_passed_on_with_code_and_text(
 
 
 async def test_unavailable_from_the_runtime_is_not_a_runtime_that_is_away(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """A runtime says UNAVAILABLE when a registry is; it has answered all the same."""
 
@@ -113,7 +117,7 @@ async def test_unavailable_from_the_runtime_is_not_a_runtime_that_is_away(
 
 
 async def test_not_found_for_a_status_means_absent(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """Some runtimes answer ImageStatus with NOT_FOUND instead of an empty message."""
 
@@ -125,7 +129,7 @@ async def test_not_found_for_a_status_means_absent(
 
 
 async def test_an_answer_that_is_no_message_is_an_error(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """Bytes that do not parse are INTERNAL, not an exception of protobuf's."""
 
@@ -138,14 +142,14 @@ async def test_an_answer_that_is_no_message_is_an_error(
     assert caught.value.code == StatusCode.INTERNAL
 
 
-async def test_large_messages_fit(runtime: StandInRuntime, client: RuntimeClient) -> None:
+async def test_large_messages_fit(runtime: ScriptedRuntime, client: RuntimeClient) -> None:
     """15 MiB go both ways."""
     record = ImageRecord(HUB_NGINX, {"x": "y" * (15 << 20)}, Descriptor("t", "sha256:0", 1))
     assert await client.store_create(record, timeout_s=T_S)
     assert await client.store_get(HUB_NGINX, timeout_s=T_S) == record
 
 
-async def test_a_long_error_text_fits(runtime: StandInRuntime, client: RuntimeClient) -> None:
+async def test_a_long_error_text_fits(runtime: ScriptedRuntime, client: RuntimeClient) -> None:
     """A runtime's error of half a MiB arrives whole."""
     text = "x" * (512 << 10)
 
@@ -164,7 +168,7 @@ async def hang(request: bytes) -> bytes:
 
 
 async def test_cancelling_the_task_cancels_the_call(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """The runtime sees that nobody waits any more."""
     runtime.overrides["ImageService/PullImage"] = hang
@@ -177,7 +181,7 @@ async def test_cancelling_the_task_cancels_the_call(
 
 
 async def test_a_call_ends_at_its_time_limit(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """DEADLINE_EXCEEDED here, and a cancelled call there."""
     runtime.overrides["ImageService/PullImage"] = hang
@@ -187,7 +191,9 @@ async def test_a_call_ends_at_its_time_limit(
     await eventually(lambda: len(runtime.cancelled) == 1)
 
 
-async def test_an_asyncio_timeout_stays_one(runtime: StandInRuntime, client: RuntimeClient) -> None:
+async def test_an_asyncio_timeout_stays_one(
+    runtime: ScriptedRuntime, client: RuntimeClient
+) -> None:
     """A caller's own asyncio.timeout is seen as such."""
     runtime.overrides["ImageService/PullImage"] = hang
     with pytest.raises(TimeoutError):
@@ -196,7 +202,7 @@ async def test_an_asyncio_timeout_stays_one(runtime: StandInRuntime, client: Run
 
 
 async def test_closing_ends_calls_with_an_error_of_ours(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """A task that nobody cancelled does not see CancelledError when the client closes."""
     runtime.overrides["ImageService/PullImage"] = hang
@@ -237,14 +243,14 @@ async def test_a_socket_that_never_answers_is_an_unavailable_runtime(tmp_path: P
 async def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
     """Blanks and per cent signs in a socket's path are taken as they are."""
     path = str(tmp_path / "a b%20.sock")
-    async with StandInRuntime(path), RuntimeClient(path) as client:
+    async with ScriptedRuntime(path), RuntimeClient(path) as client:
         assert (await client.version(T_S)).name == "stand-in"
 
 
 async def test_an_old_runtime_is_spoken_to_in_its_version(tmp_path: Path) -> None:
     """v1 is tried once; from then on v1alpha2 is used."""
     path = str(tmp_path / "r.sock")
-    async with StandInRuntime(path, versions=["runtime.v1alpha2"]) as runtime:
+    async with ScriptedRuntime(path, versions=["runtime.v1alpha2"]) as runtime:
         async with RuntimeClient(path) as client:
             assert (await client.version(T_S)).api_version == "v1alpha2"
             assert await client.image_status("nginx", timeout_s=T_S) is None
@@ -265,7 +271,7 @@ async def test_a_failing_answer_in_the_old_version_teaches_it_too(tmp_path: Path
 
     path = str(tmp_path / "r.sock")
     async with (
-        StandInRuntime(path, versions=["runtime.v1alpha2"], puller=refuse) as runtime,
+        ScriptedRuntime(path, versions=["runtime.v1alpha2"], puller=refuse) as runtime,
         RuntimeClient(path) as client,
     ):
         for _ in range(2):
@@ -277,7 +283,7 @@ async def test_a_failing_answer_in_the_old_version_teaches_it_too(tmp_path: Path
 async def test_a_method_that_neither_version_has_is_unimplemented(tmp_path: Path) -> None:
     """The first refusal is reported, and nothing is learned from it."""
     path = str(tmp_path / "r.sock")
-    async with StandInRuntime(path, versions=[]), RuntimeClient(path) as client:
+    async with ScriptedRuntime(path, versions=[]), RuntimeClient(path) as client:
         with pytest.raises(RuntimeCallError, match=r"runtime\.v1\.") as caught:
             await client.version(T_S)
         assert caught.value.code == StatusCode.UNIMPLEMENTED

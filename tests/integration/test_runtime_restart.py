@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime import StandInRuntime
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.runtime import RuntimeClient, SeveralRuntimesError, wait_for_socket, wait_until_ready
+from tests.support.scripted_runtime import ScriptedRuntime
 
 T_S = 15.0
 
@@ -29,7 +29,7 @@ async def process(path: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A stand-in runtime as a process of its own, listening; killed at the end."""
     running = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "shimcore.demo.runtime", "--socket", path, "--make-up"),
+        *("-m", "tests.support.scripted_runtime", "--socket", path, "--make-up"),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -47,7 +47,7 @@ async def test_the_next_call_after_a_restart_works_at_once(path: str) -> None:
     """However long the runtime was away, and however often it was asked meanwhile."""
     async with RuntimeClient(path) as client:
         for _ in range(2):
-            async with StandInRuntime(path):
+            async with ScriptedRuntime(path):
                 started = time.monotonic()
                 await client.version(T_S)
                 assert time.monotonic() - started < 1
@@ -62,7 +62,7 @@ async def test_a_restart_that_nobody_saw_is_no_error(path: str) -> None:
     """Without a call in between, the first one after the restart works."""
     async with RuntimeClient(path) as client:
         for _ in range(3):
-            async with StandInRuntime(path):
+            async with ScriptedRuntime(path):
                 await client.version(T_S)
 
 
@@ -84,7 +84,7 @@ async def test_a_killed_runtime_ends_its_calls_as_unavailable(path: str) -> None
             with pytest.raises(RuntimeUnavailableError, match=r"r\.sock"):
                 await late
             await asyncio.gather(*calls, return_exceptions=True)
-        async with StandInRuntime(path):
+        async with ScriptedRuntime(path):
             started = time.monotonic()
             await client.version(T_S)
             assert time.monotonic() - started < 3
@@ -93,10 +93,10 @@ async def test_a_killed_runtime_ends_its_calls_as_unavailable(path: str) -> None
 async def test_what_was_learned_is_forgotten_with_the_connection(path: str) -> None:
     """Another runtime behind the same socket is asked anew for version and image store."""
     async with RuntimeClient(path) as client:
-        async with StandInRuntime(path, versions=["runtime.v1alpha2"], image_store=False):
+        async with ScriptedRuntime(path, versions=["runtime.v1alpha2"], image_store=False):
             assert (await client.version(T_S)).api_version == "v1alpha2"
             assert await client.store_supported(timeout_s=T_S) is False
-        async with StandInRuntime(path) as runtime:
+        async with ScriptedRuntime(path) as runtime:
             assert (await client.version(T_S)).api_version == "v1"
             assert await client.store_supported(timeout_s=T_S) is True
             assert len(runtime.calls) == 2
@@ -112,7 +112,7 @@ async def _ask_again_and_again(client: RuntimeClient) -> None:
 
 
 async def test_sigterm_ends_the_process_in_order(path: str) -> None:
-    """`python -m shimcore.demo.runtime` leaves no socket and no error behind."""
+    """`python -m tests.support.scripted_runtime` leaves no socket and no error behind."""
     async with process(path) as running:
         running.terminate()
         assert await asyncio.wait_for(running.wait(), 10) == 0
@@ -124,7 +124,7 @@ async def test_waiting_ends_when_the_runtime_is_ready(path: str) -> None:
     said: list[str] = []
     waiting = asyncio.create_task(wait_until_ready(path, 10, said.append))
     await asyncio.sleep(0.3)
-    runtime = StandInRuntime(path)
+    runtime = ScriptedRuntime(path)
     runtime.state.ready = False
     async with runtime:
         await asyncio.sleep(0.3)
@@ -138,7 +138,7 @@ async def test_waiting_ends_when_the_runtime_is_ready(path: str) -> None:
 async def test_a_runtime_that_is_ready_is_not_waited_for(path: str) -> None:
     """Nothing is said when there is nothing to wait for."""
     said: list[str] = []
-    async with StandInRuntime(path), RuntimeClient(path) as client:
+    async with ScriptedRuntime(path), RuntimeClient(path) as client:
         await wait_until_ready(client, 10, said.append)
         await client.version(T_S)
     assert said == []
@@ -154,14 +154,14 @@ async def test_waiting_gives_up_in_time(path: str) -> None:
 
 async def test_a_runtime_without_cri_is_told_apart(path: str) -> None:
     """containerd with its CRI plugin disabled answers, but has no CRI."""
-    async with StandInRuntime(path, versions=[]):
+    async with ScriptedRuntime(path, versions=[]):
         with pytest.raises(RuntimeUnavailableError, match="CRI plugin disabled"):
             await wait_until_ready(path, 0.3, lambda _: None)
 
 
 async def test_why_it_is_not_ready_is_said(path: str) -> None:
     """The runtime's own reason is part of the message."""
-    runtime = StandInRuntime(path)
+    runtime = ScriptedRuntime(path)
     runtime.state.ready = False
     async with runtime:
         with pytest.raises(RuntimeUnavailableError, match="StandInNotReady"):
@@ -193,7 +193,7 @@ async def test_a_socket_that_appears_is_found(path: str) -> None:
     said: list[str] = []
     waiting = asyncio.create_task(wait_for_socket(10, said.append, [path]))
     await asyncio.sleep(0.2)
-    async with StandInRuntime(path):
+    async with ScriptedRuntime(path):
         assert await waiting == path
     assert len(said) == 1
 
@@ -201,6 +201,6 @@ async def test_a_socket_that_appears_is_found(path: str) -> None:
 async def test_two_runtimes_are_not_waited_for(tmp_path: Path) -> None:
     """Time does not mend that, so the error comes at once."""
     paths = [str(tmp_path / "a.sock"), str(tmp_path / "b.sock")]
-    async with StandInRuntime(paths[0]), StandInRuntime(paths[1]):
+    async with ScriptedRuntime(paths[0]), ScriptedRuntime(paths[1]):
         with pytest.raises(SeveralRuntimesError):
             await wait_for_socket(10, lambda _: None, paths)

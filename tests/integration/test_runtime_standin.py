@@ -10,22 +10,24 @@ import grpc
 import grpc.aio
 import pytest
 
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime, StatusError, pull_out_of_thin_air
+from shimcore.demo.runtime_faults import StatusError
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
 from shimcore.runtime import StatusCode
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 
 V1 = "/runtime.v1."
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
-    async with StandInRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
+    async with ScriptedRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
         yield runtime
 
 
 @pytest.fixture
-async def channel(runtime: StandInRuntime) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(runtime: ScriptedRuntime) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel("unix:" + runtime.socket_path) as channel:
         yield channel
 
@@ -46,7 +48,7 @@ async def pull(channel: grpc.aio.Channel, image: str) -> str:
 
 
 async def test_any_echo_gives_the_request_back(
-    runtime: StandInRuntime, channel: grpc.aio.Channel
+    runtime: ScriptedRuntime, channel: grpc.aio.Channel
 ) -> None:
     """With metadata before and after, and a record of what came."""
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/any.Thing/Echo")
@@ -81,7 +83,7 @@ async def test_any_chat_answers_each_message(channel: grpc.aio.Channel) -> None:
 
 
 async def test_what_it_does_not_know_is_unimplemented(
-    runtime: StandInRuntime, channel: grpc.aio.Channel
+    runtime: ScriptedRuntime, channel: grpc.aio.Channel
 ) -> None:
     """And on the record all the same."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -90,7 +92,7 @@ async def test_what_it_does_not_know_is_unimplemented(
     assert [call.request for call in runtime.called("RunPodSandbox")] == [b"pod"]
 
 
-async def test_a_record_does_not_show_the_request(runtime: StandInRuntime) -> None:
+async def test_a_record_does_not_show_the_request(runtime: ScriptedRuntime) -> None:
     """Requests carry passwords, so neither they nor the metadata are in the repr."""
     async with grpc.aio.insecure_channel("unix:" + runtime.socket_path) as channel:
         await unary(channel, "/x/Echo", b"hunter2")
@@ -117,7 +119,7 @@ async def test_images_are_listed_streamed_and_counted(channel: grpc.aio.Channel)
 
 
 async def test_a_container_needs_its_image(
-    runtime: StandInRuntime, channel: grpc.aio.Channel
+    runtime: ScriptedRuntime, channel: grpc.aio.Channel
 ) -> None:
     """CreateContainer is recorded with its image, or refused without."""
     config = cri_pb2.ContainerConfig(image=spec("nginx"))
@@ -142,7 +144,7 @@ async def test_both_versions_share_the_images(channel: grpc.aio.Channel) -> None
 
 
 async def test_an_override_answers_for_a_method(
-    runtime: StandInRuntime, channel: grpc.aio.Channel
+    runtime: ScriptedRuntime, channel: grpc.aio.Channel
 ) -> None:
     """With any status, details and trailers."""
 
@@ -165,7 +167,7 @@ async def test_bytes_that_are_no_request_are_refused(channel: grpc.aio.Channel) 
 
 
 async def test_latency_holds_answers_back(
-    runtime: StandInRuntime, channel: grpc.aio.Channel
+    runtime: ScriptedRuntime, channel: grpc.aio.Channel
 ) -> None:
     """Every answer waits that long."""
     runtime.latency_s = 0.2
@@ -186,7 +188,9 @@ def hub_auth(password: str = "passw0rd", server_address: str = "") -> cri_pb2.Au
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
 async def test_a_pull_fetches_manifest_config_and_layers(scheme: str) -> None:
     """Over HTTP, from where the host is said to be, with the credentials of the request."""
-    hub = DemoRegistry(users={"admin": "passw0rd"}, auth="basic" if scheme == "basic" else "bearer")
+    hub = ScriptedRegistry(
+        users={"admin": "passw0rd"}, auth="basic" if scheme == "basic" else "bearer"
+    )
     async with hub:
         digest = hub.add_image("library/nginx", "latest")
         pull_from = RegistryPuller({HUB: hub.address})
@@ -210,7 +214,7 @@ async def test_a_pull_fetches_manifest_config_and_layers(scheme: str) -> None:
 )
 async def test_a_pull_without_the_right_credentials_fails(auth: cri_pb2.AuthConfig | None) -> None:
     """None, wrong ones, or ones for another host: 401 from the registry."""
-    async with DemoRegistry(users={"admin": "passw0rd"}, auth="basic") as hub:
+    async with ScriptedRegistry(users={"admin": "passw0rd"}, auth="basic") as hub:
         hub.add_image("library/nginx", "latest")
         with pytest.raises(StatusError, match="401") as caught:
             await RegistryPuller({HUB: hub.address})(NGINX, auth)
@@ -220,7 +224,7 @@ async def test_a_pull_without_the_right_credentials_fails(auth: cri_pb2.AuthConf
 
 async def test_an_absent_image_is_not_found() -> None:
     """NOT_FOUND, with the name."""
-    async with DemoRegistry() as hub:
+    async with ScriptedRegistry() as hub:
         with pytest.raises(StatusError, match="nginx") as caught:
             await RegistryPuller({HUB: hub.address})(NGINX, None)
         assert caught.value.code is StatusCode.NOT_FOUND
@@ -228,17 +232,17 @@ async def test_an_absent_image_is_not_found() -> None:
 
 async def test_a_registry_that_is_away_is_said_so() -> None:
     """A refused connection is an error of the pull, naming the host."""
-    async with DemoRegistry() as hub:
+    async with ScriptedRegistry() as hub:
         address = hub.address
     with pytest.raises(StatusError, match=r"sealos\.hub:5000: ConnectError"):
         await RegistryPuller({HUB: address})(NGINX, None)
 
 
 async def test_a_loopback_registry_is_asked_over_http(
-    runtime: StandInRuntime, channel: grpc.aio.Channel
+    runtime: ScriptedRuntime, channel: grpc.aio.Channel
 ) -> None:
     """And what was pulled has the names that containerd would give it."""
-    async with DemoRegistry() as hub:
+    async with ScriptedRegistry() as hub:
         digest = hub.add_image("app", "v1")
         runtime.puller = RegistryPuller()
         image_id = await pull(channel, f"{hub.host}/app:v1")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime import StandInRuntime, StatusError, pull_out_of_thin_air
+from shimcore.demo.runtime_faults import StatusError
 from shimcore.pb import cri_pb2
 from shimcore.runtime import (
     Descriptor,
@@ -17,6 +17,7 @@ from shimcore.runtime import (
     RuntimeClient,
     StatusCode,
 )
+from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 
 T_S = 15.0
 
@@ -28,13 +29,13 @@ RECORD = ImageRecord(
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
-    async with StandInRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
+    async with ScriptedRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
         yield runtime
 
 
 @pytest.fixture
-async def client(runtime: StandInRuntime) -> AsyncIterator[RuntimeClient]:
+async def client(runtime: ScriptedRuntime) -> AsyncIterator[RuntimeClient]:
     async with RuntimeClient(runtime.socket_path) as client:
         yield client
 
@@ -88,7 +89,7 @@ async def test_a_name_given_to_a_pulled_image_is_seen_by_cri(client: RuntimeClie
 
 
 async def test_every_call_names_kubernetes_namespace(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """The images that CRI sees are those of the namespace k8s.io."""
     await client.store_get(NGINX, timeout_s=T_S)
@@ -97,7 +98,7 @@ async def test_every_call_names_kubernetes_namespace(
 
 
 async def test_whether_there_is_a_store_is_asked_once(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """The answer holds as long as the connection."""
     assert await client.store_supported(timeout_s=T_S) is True
@@ -108,14 +109,14 @@ async def test_whether_there_is_a_store_is_asked_once(
 async def test_a_runtime_without_a_store_is_asked_once_too(tmp_path: Path) -> None:
     """CRI-O answers UNIMPLEMENTED: no store."""
     path = str(tmp_path / "r.sock")
-    async with StandInRuntime(path, image_store=False) as runtime, RuntimeClient(path) as client:
+    async with ScriptedRuntime(path, image_store=False) as runtime, RuntimeClient(path) as client:
         assert await client.store_supported(timeout_s=T_S) is False
         assert await client.store_supported(timeout_s=T_S) is False
         assert len(runtime.calls) == 1
 
 
 async def test_another_failure_teaches_nothing(
-    runtime: StandInRuntime, client: RuntimeClient
+    runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """Only UNIMPLEMENTED means that there is no store."""
 

@@ -18,8 +18,8 @@ import pytest
 
 from shimcore.client import admin
 from shimcore.client.admin import Condition, Endpoint, endpoint_of, status
-from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
 from shimcore.pb import cri_pb2
+from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 from tests.support.serving import COMMAND, ServeProcess, serving
 
 IMAGES = "/runtime.v1.ImageService/"
@@ -27,9 +27,9 @@ RUNTIME = "/runtime.v1.RuntimeService/"
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
     """A stand-in runtime that pulls anything."""
-    started = StandInRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
+    started = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
     await started.start()
     yield started
     await started.stop()
@@ -64,7 +64,7 @@ def _pull_request(image: str) -> bytes:
 
 
 async def test_foreign_calls_pass_with_metadata_trailers_and_details(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """A service that no proto of ours names works, unary and streaming, errors included."""
     async with serving(tmp_path, runtime.socket_path) as shim, _channel(shim.socket) as channel:
@@ -78,7 +78,7 @@ async def test_foreign_calls_pass_with_metadata_trailers_and_details(
 
 
 async def test_sigterm_ends_with_status_0_and_leaves_no_socket(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """After SIGTERM the exit status is 0 and both sockets are gone."""
     async with serving(tmp_path, runtime.socket_path) as shim:
@@ -88,7 +88,7 @@ async def test_sigterm_ends_with_status_0_and_leaves_no_socket(
 
 
 async def test_a_running_pull_ends_before_the_shim_does(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """SIGTERM during a pull: the pull is answered, and then the shim exits with 0."""
     begun = asyncio.Event()
@@ -110,7 +110,7 @@ async def test_a_running_pull_ends_before_the_shim_does(
 
 
 async def test_new_connections_are_refused_while_draining(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """While a running call keeps the shim from exiting, nobody new gets in."""
     begun = asyncio.Event()
@@ -139,7 +139,7 @@ async def test_new_connections_are_refused_while_draining(
 
 
 async def test_the_socket_takes_the_runtimes_access_but_never_more_than_0660(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """Mode follows the runtime's socket; others get nothing."""
     os.chmod(runtime.socket_path, 0o777)
@@ -149,7 +149,7 @@ async def test_the_socket_takes_the_runtimes_access_but_never_more_than_0660(
 
 
 async def test_a_second_shim_does_not_steal_the_socket(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """The second one ends with status 1 and one line; the first one goes on serving."""
     async with serving(tmp_path, runtime.socket_path) as shim:
@@ -169,7 +169,7 @@ async def test_a_second_shim_does_not_steal_the_socket(
 
 
 async def test_a_socket_of_another_program_is_not_stolen(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """A live socket that holds no lock of ours is refused as well."""
     with socket.socket(socket.AF_UNIX) as other:
@@ -181,7 +181,7 @@ async def test_a_socket_of_another_program_is_not_stolen(
             assert os.path.exists(shim.socket)
 
 
-async def test_a_stale_socket_file_is_replaced(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_a_stale_socket_file_is_replaced(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """After kill -9 the next start serves at once."""
     async with serving(tmp_path, runtime.socket_path) as shim:
         shim.kill()
@@ -192,7 +192,7 @@ async def test_a_stale_socket_file_is_replaced(runtime: StandInRuntime, tmp_path
 
 
 async def test_a_file_in_the_sockets_place_is_left_alone(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """What is no socket is never removed."""
     (tmp_path / "shim.sock").write_text("precious")
@@ -202,7 +202,7 @@ async def test_a_file_in_the_sockets_place_is_left_alone(
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-async def test_runtime_gone_and_back(runtime: StandInRuntime, tmp_path: Path, loop: str) -> None:
+async def test_runtime_gone_and_back(runtime: ScriptedRuntime, tmp_path: Path, loop: str) -> None:
     """While the runtime is away calls end UNAVAILABLE; when it is back, the next one works."""
     shim = ServeProcess(tmp_path, runtime.socket_path)
     await asyncio.to_thread(shim.start, env={"IMAGE_CRI_SHIM_LOOP": loop})
@@ -228,7 +228,7 @@ async def test_force_serves_unavailable_until_the_runtime_is_up(tmp_path: Path) 
             await _call(channel, f"{RUNTIME}Version", b"")
         assert away.value.code() is grpc.StatusCode.UNAVAILABLE
         assert path in (away.value.details() or "")
-        later = StandInRuntime(path)
+        later = ScriptedRuntime(path)
         await later.start()
         call: Any = channel.unary_unary("/x.Unknown/Echo")
         assert await call(b"up", timeout=10, wait_for_ready=True) == b"up"
@@ -245,7 +245,7 @@ async def test_without_force_it_waits_says_so_and_gives_up(tmp_path: Path) -> No
 
 
 async def test_sighup_reloads_and_a_bad_file_keeps_the_old_config(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """`status` shows the fault while the file is bad, and the new config once it is good."""
     async with serving(tmp_path, runtime.socket_path, reloadInterval="1h") as shim:
@@ -267,14 +267,16 @@ async def test_sighup_reloads_and_a_bad_file_keeps_the_old_config(
         assert found.facts["registries"][0]["address"] == "http://127.0.0.1:10"
 
 
-async def test_a_changed_file_is_noticed_by_itself(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_a_changed_file_is_noticed_by_itself(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
     """Without a signal the file is looked at every reloadInterval."""
     async with serving(tmp_path, runtime.socket_path, reloadInterval="100ms") as shim:
         shim.write_config(address="http://127.0.0.1:11")
         await asyncio.to_thread(shim.wait_log, "configuration reloaded")
 
 
-async def test_no_secret_in_the_log(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_no_secret_in_the_log(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """Neither the hub's password nor the caller's stands in the log of a debugged pull."""
     async with serving(
         tmp_path, runtime.socket_path, auth="admin:hub-s3cret", debug=True, reloadInterval="100ms"
@@ -292,7 +294,7 @@ async def test_no_secret_in_the_log(runtime: StandInRuntime, tmp_path: Path) -> 
 
 
 async def test_kill_dash_nine_of_the_shim_under_a_client(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """The client's next call works on the shim that comes after."""
     async with serving(tmp_path, runtime.socket_path) as shim, _channel(shim.socket) as channel:
@@ -310,7 +312,7 @@ async def test_kill_dash_nine_of_the_shim_under_a_client(
 
 
 async def test_a_cancelled_call_ends_the_work_on_the_side(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """The client gives a held ImageStatus up: the runtime sees its question cancelled."""
     asked, ended = asyncio.Event(), asyncio.Event()
@@ -344,7 +346,7 @@ async def _until(done: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 
 async def test_descriptors_return_to_where_they_were(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """Two hundred connections, closed, half-closed and reset, leave no descriptor behind."""
     async with serving(tmp_path, runtime.socket_path) as shim:
@@ -364,7 +366,7 @@ async def test_descriptors_return_to_where_they_were(
 
 
 async def test_a_reader_that_does_not_read_costs_bounded_memory(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """A stream of 600 MB for a client that reads nothing does not grow the shim."""
     async with serving(tmp_path, runtime.socket_path) as shim:

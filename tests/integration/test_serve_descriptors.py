@@ -19,15 +19,15 @@ import grpc.aio
 import pytest
 
 from shimcore.daemon.descriptors import most_connections
-from shimcore.demo.runtime import StandInRuntime
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import COMMAND, ServeProcess, serving
 
 VERSION = "/runtime.v1.RuntimeService/Version"
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
-    async with StandInRuntime(str(tmp_path / "runtime.sock")) as started:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
+    async with ScriptedRuntime(str(tmp_path / "runtime.sock")) as started:
         yield started
 
 
@@ -66,7 +66,7 @@ async def answers(path: str) -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_sighup_without_a_free_descriptor(
-    runtime: StandInRuntime, tmp_path: Path, loop: str
+    runtime: ScriptedRuntime, tmp_path: Path, loop: str
 ) -> None:
     """The file cannot be read then, which is said; the shim goes on and reloads later."""
     process = ServeProcess(tmp_path, runtime.socket_path, reloadInterval="1h")
@@ -96,7 +96,7 @@ async def test_sighup_without_a_free_descriptor(
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_more_clients_than_descriptors(
-    runtime: StandInRuntime, tmp_path: Path, loop: str
+    runtime: ScriptedRuntime, tmp_path: Path, loop: str
 ) -> None:
     """A few lines of log, no more; afterwards everybody is served again."""
     process = ServeProcess(tmp_path, runtime.socket_path, reloadInterval="1h")
@@ -117,7 +117,7 @@ async def test_more_clients_than_descriptors(
 
 
 async def test_connections_leave_descriptors_for_everything_else(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """The limit is raised as far as it goes; clients over what it allows are closed at once."""
     process = ServeProcess(tmp_path, runtime.socket_path, reloadInterval="1h")
@@ -181,7 +181,7 @@ def test_sockets_that_were_not_handed_over(tmp_path: Path, count: str, said: str
 
 
 async def test_a_lock_file_that_is_a_link_is_not_followed(
-    runtime: StandInRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """Nothing is made at its target; the line says what to remove."""
     (tmp_path / "shim.sock.lock").symlink_to(tmp_path / "elsewhere")

@@ -18,8 +18,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from shimcore.demo.runtime import StandInRuntime, pull_out_of_thin_air
 from shimcore.pb import cri_pb2
+from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 from tests.support.serving import COMMAND, ServeProcess, wait_for
 
 PULL = "/runtime.v1.ImageService/PullImage"
@@ -72,9 +72,9 @@ class Unread:
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
     """A stand-in runtime that pulls anything."""
-    async with StandInRuntime(
+    async with ScriptedRuntime(
         str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air
     ) as started:
         yield started
@@ -82,7 +82,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
 
 @pytest.fixture(params=["pipe", "socket"])
 def unread(
-    runtime: StandInRuntime, tmp_path: Path, request: pytest.FixtureRequest
+    runtime: ScriptedRuntime, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Unread]:
     found = Unread(tmp_path, runtime.socket_path, request.param)
     yield found

@@ -13,18 +13,19 @@ import pytest
 
 from shimcore.client import admin
 from shimcore.client.admin import Condition, Status, endpoint_of, status
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
 from shimcore.systemd.kubelet_way import KubeletWay, Way
 from tests.integration.cli_support import AUTH, PASSWORD, USERS, run, run_on_terminal
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
     """A stand-in runtime that pulls from real registries."""
-    async with StandInRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller()) as started:
+    async with ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller()) as started:
         yield started
 
 
@@ -36,10 +37,10 @@ async def _status(shim: ServeProcess) -> Status:
     return await asyncio.to_thread(status, endpoint_of(str(shim.file)))
 
 
-async def test_a_registry_in_use_is_called_that(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_a_registry_in_use_is_called_that(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """Nobody has pulled yet: `status` itself asks, and does not say what it does not know."""
     async with (
-        DemoRegistry(users=USERS, auth="basic") as hub,
+        ScriptedRegistry(users=USERS, auth="basic") as hub,
         serving(tmp_path, runtime.socket_path, address=hub.address, auth=AUTH) as shim,
     ):
         found = await _status(shim)
@@ -51,10 +52,10 @@ async def test_a_registry_in_use_is_called_that(runtime: StandInRuntime, tmp_pat
     assert (registry["state"], registry["usable"]) == ("in use", True)
 
 
-async def test_a_wrong_password_is_degraded(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_a_wrong_password_is_degraded(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """Status 1, `login refused`, and no word of the password."""
     async with (
-        DemoRegistry(users=USERS, auth="basic") as hub,
+        ScriptedRegistry(users=USERS, auth="basic") as hub,
         serving(tmp_path, runtime.socket_path, address=hub.address, auth=f"x:{PASSWORD}") as shim,
     ):
         ran = await run("-f", str(shim.file), "status")
@@ -68,11 +69,11 @@ async def test_a_wrong_password_is_degraded(runtime: StandInRuntime, tmp_path: P
     assert "login refused" in table.plain
 
 
-async def test_every_registry_down_is_degraded(runtime: StandInRuntime, tmp_path: Path) -> None:
+async def test_every_registry_down_is_degraded(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """`down since …, tried again in …`; one that can be used is enough to serve."""
     down = "http://127.0.0.1:9"
     async with (
-        DemoRegistry() as hub,
+        ScriptedRegistry() as hub,
         serving(tmp_path, runtime.socket_path, address=down, reloadInterval="1h") as shim,
     ):
         ran = await run("-f", str(shim.file), "status")
@@ -88,10 +89,10 @@ async def test_every_registry_down_is_degraded(runtime: StandInRuntime, tmp_path
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
-async def test_the_last_failed_pull(runtime: StandInRuntime, tmp_path: Path, columns: int) -> None:
+async def test_the_last_failed_pull(runtime: ScriptedRuntime, tmp_path: Path, columns: int) -> None:
     """Its image, each registry's reason; gone when the image has been pulled after all."""
     async with (
-        DemoRegistry() as hub,
+        ScriptedRegistry() as hub,
         serving(
             tmp_path,
             runtime.socket_path,
@@ -148,7 +149,7 @@ async def test_a_start_that_waits_says_for_what(tmp_path: Path) -> None:
     ],
 )
 async def test_a_kubelet_that_goes_past_the_shim(
-    runtime: StandInRuntime,
+    runtime: ScriptedRuntime,
     tmp_path: Path,
     way: Way,
     condition: Condition,
@@ -158,7 +159,7 @@ async def test_a_kubelet_that_goes_past_the_shim(
     found = KubeletWay(way, "unix:///run/containerd/containerd.sock")
     monkeypatch.setattr(admin, "kubelet_way", lambda *_: found)
     async with (
-        DemoRegistry() as hub,
+        ScriptedRegistry() as hub,
         serving(tmp_path, runtime.socket_path, address=hub.address) as shim,
     ):
         told = await _status(shim)

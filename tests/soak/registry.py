@@ -6,8 +6,8 @@ import asyncio
 import json
 import sys
 
-from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.registry_images import ImageShelf
+from tests.support.scripted_registry import ScriptedRegistry
 
 IMAGES = 40
 
@@ -29,7 +29,7 @@ def fill(shelf: ImageShelf) -> list[str]:
 
 async def serve(port: int) -> None:
     """Until it is killed."""
-    registry = DemoRegistry(port=port)
+    registry = ScriptedRegistry(port=port)
     fill(registry.images)
     await registry.start()
     while True:

@@ -10,8 +10,9 @@ import asyncio
 import os
 import sys
 
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_pull import RegistryPuller
 from tests.soak.bed import NOWHERE
+from tests.support.scripted_runtime import ScriptedRuntime
 
 ID_BYTES = 16
 
@@ -26,7 +27,7 @@ async def serve(socket: str, registry: str, journal: str) -> None:
 
     host = registry.partition("://")[2]
     hosts = {host: registry, "registry-1.docker.io": NOWHERE}
-    runtime = StandInRuntime(socket, puller=RegistryPuller(hosts), record=False)
+    runtime = ScriptedRuntime(socket, puller=RegistryPuller(hosts), record=False)
     runtime.overrides["Soak/Once"] = once
     await runtime.start()
     await asyncio.Event().wait()

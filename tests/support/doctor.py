@@ -13,8 +13,6 @@ import yaml
 
 from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.cluster.starting import begin
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import StandInRuntime
 from shimcore.demo.runtime_faults import StatusError
 from shimcore.doctor import Node, examine
 from shimcore.doctor.finding import Finding
@@ -22,6 +20,8 @@ from shimcore.errors import ConfigError
 from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
 from shimcore.systemd.root import Root
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 
 USERS = {"admin": "hub-s3cret"}
 PAUSE = "127.0.0.1:9/pause:3.9"
@@ -38,7 +38,7 @@ WIRED = {
 class World:
     """All is well with it, until a test changes something."""
 
-    def __init__(self, folder: Path, hub: DemoRegistry, runtime: StandInRuntime) -> None:
+    def __init__(self, folder: Path, hub: ScriptedRegistry, runtime: ScriptedRuntime) -> None:
         self.hub = hub
         self.runtime = runtime
         self.folder = folder
@@ -151,8 +151,8 @@ class World:
 async def world(folder: Path) -> AsyncIterator[World]:
     """A healthy node: a hub with a login, which has the pause image and `web:v1`."""
     (folder / "root").mkdir()
-    runtime = StandInRuntime(os.path.join(folder, "r.sock"))
-    async with DemoRegistry(users=USERS, auth="basic") as hub, runtime:
+    runtime = ScriptedRuntime(os.path.join(folder, "r.sock"))
+    async with ScriptedRegistry(users=USERS, auth="basic") as hub, runtime:
         hub.add_image("pause", "3.9")
         hub.add_image("library/web", "v1")
         yield World(folder, hub, runtime)

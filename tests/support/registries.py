@@ -30,6 +30,7 @@ def configured(
         ca_file=str(ca_file) if ca_file else None,
         insecure_skip_verify=insecure,
         mirror=Mirror(host),
+        stall_timeout_s=30.0,
     )
 
 

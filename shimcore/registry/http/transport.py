@@ -21,6 +21,7 @@ import httpcore
 import httpx
 
 from shimcore import __version__
+from shimcore.errors import ShimError
 from shimcore.registry.answers import TlsReport
 from shimcore.registry.errors import (
     Fault,
@@ -86,7 +87,7 @@ class Answer:
     digest: str = ""
 
 
-class _StaleConnectionError(Exception):
+class _StaleConnectionError(ShimError):
     """A pooled connection that the server had closed before it took the request."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpcore
 
+from shimcore.errors import ShimError
 from shimcore.registry.http.lookup import LookupBackend
 
 # A registry's answer has 10 to 40 lines and 1 to 4 KiB before its body; a challenge up to 8 KiB.
@@ -30,7 +31,7 @@ CHUNK_BYTES = 256
 FRAMING_LIMIT_BYTES = 128 * 1024
 
 
-class ExcessiveAnswerError(Exception):
+class ExcessiveAnswerError(ShimError):
     """An answer that costs more than any registry's; the text says of what it has too much."""
 
 

@@ -87,11 +87,6 @@ class RegistrySettings:
         return DEFAULT_CONFIG_PATH
 
     @property
-    def is_default(self) -> bool:
-        """Whether `config_path` is the one that 2.x takes by itself."""
-        return not self.given_config_path and bool(self.config_path)
-
-    @property
     def directories(self) -> tuple[str, ...]:
         """Where a registry's folder is looked for, in this order.
 

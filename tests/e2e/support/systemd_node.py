@@ -10,9 +10,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import PulledImage, RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_images import PulledImage
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 
 ROOT = Path(*sys.argv[1:2] or "/")
 SOCKET = str(ROOT / "run/containerd/containerd.sock")
@@ -32,12 +34,12 @@ async def main() -> None:
     """Serve until killed."""
     ROOM.mkdir(exist_ok=True)
     Path(SOCKET).parent.mkdir(exist_ok=True)
-    hub = DemoRegistry(port=5000, users={"admin": "pass:word"}, auth="basic")
+    hub = ScriptedRegistry(port=5000, users={"admin": "pass:word"}, auth="basic")
     for name in ("nginx", "busybox"):
         hub.add_image(f"library/{name}", "latest")
     await hub.start()
     puller = _SlowPuller({"sealos.hub:5000": "http://127.0.0.1:5000"})
-    runtime = StandInRuntime(SOCKET, puller=puller, record=False)
+    runtime = ScriptedRuntime(SOCKET, puller=puller, record=False)
     await runtime.start()
     await asyncio.Event().wait()
 

@@ -13,7 +13,7 @@ import pytest
 
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
-    AwayError,
+    ApiUnreachableError,
     ClusterError,
     GoneError,
     NotInstalledError,
@@ -121,7 +121,7 @@ async def following(
 
 
 def condition(follower: Follower) -> Condition:
-    return follower.standing.condition
+    return follower.status.condition
 
 
 def now() -> float:
@@ -174,13 +174,13 @@ def test_away_at_the_start_for_an_hour(caplog: pytest.LogCaptureFixture) -> None
     caplog.set_level(logging.INFO, "shimcore")
 
     async def story() -> None:
-        server = Server(fault=AwayError("127.0.0.1:6443: Connection refused"))
+        server = Server(fault=ApiUnreachableError("127.0.0.1:6443: Connection refused"))
         server.objects[Kind.CONFIG_MAP] = Document("a", "5")
         async with following(server) as (follower, told):
             await asyncio.sleep(HOUR)
             assert told == []
             assert condition(follower) is Condition.AWAY
-            assert "Connection refused" in follower.standing.detail
+            assert "Connection refused" in follower.status.detail
             tries = server.connects
             assert 10 <= tries <= 25
             assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -200,7 +200,7 @@ def test_away_for_an_hour_in_between() -> None:
         server = Server()
         async with following(server) as (_, told):
             await asyncio.sleep(HOUR)
-            server.go_away(AwayError("gone"))
+            server.go_away(ApiUnreachableError("gone"))
             await asyncio.sleep(HOUR)
             begun = now()
             server.fault = None
@@ -225,7 +225,7 @@ def test_a_short_cut_goes_on_from_the_version() -> None:
         async with following(server) as (follower, _):
             await asyncio.sleep(HOUR / 4)
             begun = now()
-            server.go_away(AwayError("cut"))
+            server.go_away(ApiUnreachableError("cut"))
             server.fault = None
             await asyncio.sleep(0.01)
             assert condition(follower) is Condition.RECONNECTING
@@ -299,7 +299,7 @@ def test_a_passing_refusal() -> None:
             await asyncio.sleep(HOUR / 4)
             refused = RefusedError("refuses (403)", kind_only=True)
             server.faults = {f"watch {kind} 10": refused for kind in Kind}
-            server.go_away(AwayError("restarts"))
+            server.go_away(ApiUnreachableError("restarts"))
             server.fault = None
             await asyncio.sleep(31)
             server.faults.clear()
@@ -327,7 +327,7 @@ def test_retry_after() -> None:
     """A server that asks for patience gets it."""
 
     async def story() -> None:
-        server = Server(fault=AwayError("429", retry_after_s=1000))
+        server = Server(fault=ApiUnreachableError("429", retry_after_s=1000))
         async with following(server):
             await asyncio.sleep(HOUR)
             assert server.connects <= 4
@@ -339,7 +339,7 @@ def test_not_installed(caplog: pytest.LogCaptureFixture) -> None:
     """Said once, with what to do; the shim goes on."""
 
     async def story() -> None:
-        server = Server(fault=NotInstalledError("lightkube is not installed"))
+        server = Server(fault=NotInstalledError("h2 is not installed"))
         async with following(server) as (follower, _):
             await asyncio.sleep(HOUR)
             assert condition(follower) is Condition.NOT_INSTALLED

@@ -79,7 +79,7 @@ def test_the_cluster_part_needs_its_packages(
     assert "no such file" in doubt
     monkeypatch.setattr(checking, "find_spec", lambda name: None)
     [notice] = checking.checked(str(path))
-    assert notice.startswith("kubernetes.enabled: lightkube is not installed: install image-cri-")
+    assert notice.startswith("kubernetes.enabled: h2 is not installed: install image-cri-")
     assert checking.cluster_doubts(config) == (notice,)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shimcore.config import Config, Fallback, Names, load, masked, parse_config
+from shimcore.config import TOP_KEYS, Config, Fallback, Kind, Names, load, masked, parse_config
 from shimcore.errors import ConfigError
 
 GO_SHIM_FILE = """\
@@ -237,6 +237,14 @@ def test_masked_shows_what_is_in_force_and_no_password() -> None:
     again = read(text)
     assert masked(again) == shown
     assert [one.mirror for one in again.registries] == [one.mirror for one in config.registries]
+
+
+def test_masked_has_each_key_with_its_own_value() -> None:
+    """Every key that counts is in it, and what is said of the hub alone is not said of all."""
+    shown = masked(read("address: h.example\nhub: {stallTimeout: 7s}"))
+    absent = {"auth", *(key.name for key in TOP_KEYS if key.kind is Kind.OLD)}
+    assert list(shown) == [key.name for key in TOP_KEYS if key.name not in absent]
+    assert (shown["stallTimeout"], shown["hub"]["stallTimeout"]) == ("30s", "7s")
 
 
 def test_loads_a_file(tmp_path: Path) -> None:

@@ -17,7 +17,17 @@ def registry(
     credentials: Credentials | None, scheme: str = "https", host: str = "h:5000"
 ) -> Registry:
     return Registry(
-        f"{scheme}://{host}", scheme, host, 1, False, credentials, "auth", None, False, Mirror(host)
+        f"{scheme}://{host}",
+        scheme,
+        host,
+        1,
+        False,
+        credentials,
+        "auth",
+        None,
+        False,
+        Mirror(host),
+        30.0,
     )
 
 

@@ -111,7 +111,7 @@ class TestSettings:
         """1.x looks nowhere, 2.x in a directory that cannot be there."""
         assert settings_of({}).directories == ()
         settings = settings_of({}, Release.V2)
-        assert settings.is_default
+        assert (settings.given_config_path, settings.config_path) == ("", DEFAULT_CONFIG_PATH)
         assert settings.is_list_taken_as_one
         assert settings.directories == (DEFAULT_CONFIG_PATH,)
         assert settings_of({}, Release.V2_0).directories == (CERTS, "/etc/docker/certs.d")
@@ -164,7 +164,7 @@ class TestSettings:
         text = WITH_PATH.replace("version = 2", "version = 3")
         settings = settings_of({DEFAULT_FILE: text}, Release.V2)
         assert settings.misplaced == (DEFAULT_FILE,)
-        assert settings.is_default
+        assert (settings.given_config_path, settings.config_path) == ("", DEFAULT_CONFIG_PATH)
 
     @pytest.mark.parametrize("text", ["[", 'imports = ["/not/there.toml"]\n'])
     def test_what_containerd_cannot_start_with(self, text: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime import StandInRuntime
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.runtime import KNOWN_SOCKETS, SeveralRuntimesError, detect_socket, detection
+from tests.support.scripted_runtime import ScriptedRuntime
 
 
 class Sockets:
@@ -79,7 +79,7 @@ async def test_two_live_runtimes_are_an_error_that_lists_them(sockets: Sockets) 
 async def test_a_socket_without_cri_is_no_runtime(sockets: Sockets) -> None:
     """The usual Docker node: containerd listens, too, with its CRI plugin disabled."""
     docker, containerd = sockets.path("cri-dockerd.sock"), sockets.path("containerd.sock")
-    async with StandInRuntime(docker), StandInRuntime(containerd, versions=()):
+    async with ScriptedRuntime(docker), ScriptedRuntime(containerd, versions=()):
         assert await detect_socket([containerd, docker]) == docker
         with pytest.raises(RuntimeUnavailableError, match="has no CRI"):
             await detect_socket([containerd])
@@ -88,8 +88,8 @@ async def test_a_socket_without_cri_is_no_runtime(sockets: Sockets) -> None:
 async def test_two_that_have_cri_are_listed(sockets: Sockets) -> None:
     """And the one without is not."""
     paths = [sockets.path(f"{name}.sock") for name in ("docker", "crio", "containerd")]
-    bare = StandInRuntime(paths[2], versions=())
-    async with StandInRuntime(paths[0]), StandInRuntime(paths[1]), bare:
+    bare = ScriptedRuntime(paths[2], versions=())
+    async with ScriptedRuntime(paths[0]), ScriptedRuntime(paths[1]), bare:
         with pytest.raises(SeveralRuntimesError) as caught:
             await detect_socket(paths)
     assert caught.value.sockets == tuple(paths[:2])

@@ -6,9 +6,10 @@ import pytest
 
 from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import ImageTable, PulledImage
-from shimcore.demo.runtime_pull import login_for, pull_out_of_thin_air
+from shimcore.demo.runtime_pull import login_for
 from shimcore.pb import cri_pb2
 from shimcore.runtime import Descriptor, ImageRecord, StatusCode
+from tests.support.scripted_runtime import pull_out_of_thin_air
 
 ID = "sha256:" + "1" * 64
 DIGEST = "sha256:" + "2" * 64

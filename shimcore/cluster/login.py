@@ -1,0 +1,124 @@
+"""A kubeconfig's login on each request: a token, the token in a file, or a command's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncGenerator, Generator
+
+import httpx
+
+from shimcore.cluster.errors import ApiUnreachableError
+from shimcore.cluster.kubeconfig import Command, Kubeconfig
+from shimcore.config.files import Files, UnreadableFileError
+
+COMMAND_S = 20.0
+"""How long a command may take; those of clouds ask a server of theirs."""
+OUTPUT_LIMIT_BYTES = 1024 * 1024
+
+_EXEC_GROUP = "client.authentication.k8s.io/"
+_EXEC_VERSIONS = {f"{_EXEC_GROUP}{version}" for version in ("v1alpha1", "v1beta1", "v1")}
+
+
+def login_of(config: Kubeconfig) -> httpx.Auth | None:
+    """The way to log in; None for a certificate alone. In client-go's order."""
+    if config.token_file:
+        return _FileLogin(config.token_file)
+    if config.token:
+        return _TokenLogin(config.token)
+    if config.command is not None:
+        return _CommandLogin(config.command)
+    return httpx.BasicAuth(config.username, config.password) if config.username else None
+
+
+class _TokenLogin(httpx.Auth):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+class _FileLogin(httpx.Auth):
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        try:
+            token = Files("").read_text(self._path).strip()
+        except UnreadableFileError as error:
+            raise ApiUnreachableError(f"the kubeconfig's token: {error}") from None
+        request.headers["Authorization"] = f"Bearer {token}"
+        yield request
+
+
+class _CommandLogin(httpx.Auth):
+    """The command runs for the first request, and again where its token is not taken (401)."""
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+        self._bearer = ""
+
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        if self._bearer:
+            request.headers["Authorization"] = self._bearer
+            response = yield request
+            if response.status_code != httpx.codes.UNAUTHORIZED:
+                return
+        self._bearer = f"Bearer {await token_of(self._command)}"
+        request.headers["Authorization"] = self._bearer
+        yield request
+
+
+async def token_of(command: Command) -> str:
+    """The token that the command prints. Raises ApiUnreachableError, with nothing of its output."""
+    name = os.path.basename(command.words[0])
+    if command.api_version not in _EXEC_VERSIONS:
+        raise ApiUnreachableError(f"the kubeconfig's {name}: an API version that is not known here")
+    output = b""
+    try:
+        async with asyncio.timeout(COMMAND_S):
+            output = await _output(command, name)
+    except TimeoutError:
+        raise ApiUnreachableError(
+            f"the kubeconfig's {name} has not ended in {COMMAND_S:.0f} s"
+        ) from None
+    except OSError as error:
+        raise ApiUnreachableError(f"the kubeconfig's {name}: {error.strerror}") from None
+    try:
+        token = json.loads(output)["status"]["token"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        token = ""
+    if not token or not isinstance(token, str):
+        raise ApiUnreachableError(f"the kubeconfig's {name} prints no token")
+    return token
+
+
+async def _output(command: Command, name: str) -> bytes:
+    """What it prints, as far as it is read. Raises OSError and ApiUnreachableError."""
+    asked = {"kind": "ExecCredential", "apiVersion": command.api_version}
+    info = json.dumps({**asked, "spec": {"interactive": False}})
+    environment = {**os.environ, **dict(command.environment), "KUBERNETES_EXEC_INFO": info}
+    process = await asyncio.create_subprocess_exec(
+        *command.words, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
+    )
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    output = bytearray()
+    try:
+        while piece := await process.stdout.read(65536):
+            output += piece
+            if len(output) > OUTPUT_LIMIT_BYTES:
+                raise ApiUnreachableError(f"the kubeconfig's {name} prints too much")
+        status = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if status:
+        raise ApiUnreachableError(f"the kubeconfig's {name} ended with status {status}")
+    return bytes(output)
