@@ -118,7 +118,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     shim = values["shim"] or DEFAULT_SHIM
     inside = _embedded(root, _path("shim", shim)) if request.wire_kubelet else None
     if inside is not None:
-        wired = _wired_inside(inside) if filled or request.preview else []
+        wired = inside.changes() if filled or request.preview else []
     elif request.wire_kubelet:
         found = kubelet.find(root, running_kubelet)
         endpoint = _runtime_of(found, shim)
@@ -332,15 +332,6 @@ def _embedded(root: Root, shim: str) -> EmbeddedKubelet | None:
     if unitfile.read_service(root, kubelet.UNIT) is not None:
         return None
     return embedded_kubelet(root, shim)
-
-
-def _wired_inside(inside: EmbeddedKubelet) -> list[Change]:
-    """What points it at the shim. Raises ShimError where that is left to the operator."""
-    if inside.wired:
-        return []
-    if inside.change is None:
-        raise ShimError(f"kubelet is wired by hand here: {inside.advice}")
-    return [inside.change]
 
 
 def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:

@@ -44,6 +44,14 @@ class EmbeddedKubelet:
     change: Change | None = None
     """What wires it; None where that is left to the operator."""
 
+    def changes(self) -> list[Change]:
+        """What points it at the shim. Raises ShimError where that is left to the operator."""
+        if self.wired:
+            return []
+        if self.change is None:
+            raise ShimError(f"kubelet is wired by hand here: {self.advice}")
+        return [self.change]
+
 
 def wire_rancher(
     root: Root, kind: Kind, told: Sequence[Told], ours: Collection[str]

@@ -54,5 +54,5 @@ def test_kubelet_of_a_distribution(tmp_path: Path, directory: str) -> None:
         unpacked(tmp_path, {f"{directory}/x": ""}), "/var/run/image-cri-shim.sock"
     )
     assert inside is not None
-    file = next(word for word in re.findall(r"/[\w/.]+", inside.advice) if "/run/" not in word)
+    file = next(word for word in re.findall(r"/[\w/.-]+", inside.advice) if "/run/" not in word)
     assert file.rstrip(",") in MANUAL
