@@ -265,7 +265,8 @@ class TestGivenUp:
         bench = bench_of(Names.ORIGINAL)
         bench.runtime.hanging.add(HUB)
         task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        await asyncio.sleep(0.01)
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.01)
         bench.runtime.pulled(AT_HUB)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
