@@ -282,7 +282,9 @@ class TestGivenUp:
         bench.restart()
         bench.runtime.hanging.add(HUB)
         task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        await asyncio.sleep(0.05)
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # its journal is written beside it
         bench.runtime.pulled(AT_HUB)
         bench.restart()  # the old one never gets to its end
         await bench.names.recover(Names.ORIGINAL)
@@ -298,7 +300,8 @@ class TestGivenUp:
         bench.restart()
         bench.runtime.hanging.add(HUB)
         task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        await asyncio.sleep(0.05)
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.01)
         bench.runtime.pulled(AT_HUB)
         bench.runtime.hanging.clear()
         bench.restart()
