@@ -209,7 +209,9 @@ def test_insecure_and_encrypted(tmp_path: Path) -> None:
     """Without an authority verification may be off; a key under a passphrase asks nobody."""
     context = read(tmp_path, {}, **{"insecure-skip-tls-verify": True}).tls()
     assert (context.check_hostname, context.verify_mode) == (False, ssl.CERT_NONE)
-    assert read(tmp_path, {}).tls().verify_mode is ssl.CERT_REQUIRED
+    context = read(tmp_path, {}).tls()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     mine = PrivateCA(tmp_path).issue("127.0.0.1")
     key = serialization.load_pem_private_key(mine.key_file.read_bytes(), None)
     locked = key.private_bytes(
