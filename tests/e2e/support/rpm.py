@@ -16,7 +16,7 @@ Release: 1
 Summary: What a system has
 License: none
 BuildArch: noarch
-Provides: glibc = 2.36, systemd = 247, zlib = 1.2.11, /bin/sh
+Provides: glibc = 2.36, systemd = 247, libz.so.1()(64bit), /bin/sh
 %description
 Nothing.
 %files
