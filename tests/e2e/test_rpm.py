@@ -55,7 +55,7 @@ def older(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         machine,
         room,
     ]
-    subprocess.run(command, env={**os.environ, "RPM_PAYLOAD": "w1.gzdio"}, check=True)
+    subprocess.run(command, env={**os.environ, "PACK": "fast"}, check=True)
     (path,) = room.glob("*.rpm")
     return path
 
