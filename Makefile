@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := cli shimcore tests benchmarks packaging docs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist docs
+.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist dist-quick docs
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,6 +35,9 @@ e2e-apiserver: venv ## The cluster's part against a real kube-apiserver, built f
 e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built first (15 minutes)
 	tests/e2e/kubelet/build
 	$(BIN)/python -m pytest tests/e2e/test_kubelet.py -m kubelet
+
+e2e-systems: venv ## The published packages on Debian 11, 12 and 13 (compiles a Python, 15 minutes)
+	$(BIN)/python -m pytest tests/e2e/test_systems.py -m systems
 
 # How many runs through the shim; which specs, as a regular expression of their names.
 RUNS ?= 1
@@ -86,7 +89,12 @@ PACKAGED := $(shell find cli shimcore completions docs packaging contrib/systemd
 dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb, .rpm and .tar.gz in dist/
 
 dist/image-cri-shim-SHA256SUMS: $(PACKAGED)
-	PYTHON=$(PYTHON) packaging/build
+	packaging/build
+
+dist-quick: .cache/quick/dist/image-cri-shim-SHA256SUMS ## The same for tests: with this machine's Python, for its glibc
+
+.cache/quick/dist/image-cri-shim-SHA256SUMS: $(PACKAGED)
+	PYTHON=$(PYTHON) packaging/build --quick
 
 release: ## Build, check and list all that is published of a version (see CONTRIBUTING.md)
 	PYTHON=$(PYTHON) packaging/release

@@ -1,8 +1,9 @@
 """Prints what a bundle holds of others: every package with its version and its licence's text.
 
 `python licences.py DISTRIBUTION EXTRA…` walks what the distribution requires in this Python.
-Standard input names the library files, one a line, that came from the build machine's system;
-their Debian packages and copyright files follow.
+Standard input names the library files, one a line, that came from outside of it. Debian's packages
+follow with their copyright files: those of this machine that own one of the files, and those that
+went into this Python, if packaging/python compiled it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -69,15 +71,45 @@ def texts(one: Distribution) -> Iterator[tuple[str, str]]:
             yield place.name, place.read_text(encoding="utf-8", errors="replace")
 
 
-def debian_packages(files: Iterable[str]) -> dict[str, list[str]]:
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What a Debian package brought in, and where its copyright file is."""
+
+    title: str
+    copyright: Path
+
+
+def of_python(prefix: Path) -> list[Foreign]:
+    """What went into a Python that packaging/python has compiled; nothing of another one."""
+    noted = prefix / "packages"
+    if not noted.is_file():
+        return []
+    return [
+        Foreign(f"{name} {version}  (Debian's)", prefix / "share/doc" / name / "copyright")
+        for name, version in map(str.split, noted.read_text().splitlines())
+    ]
+
+
+def of_system(files: Iterable[str]) -> list[Foreign]:
+    """The build machine's packages that own the files."""
+    return [
+        Foreign(
+            f"{name} {version}  (Debian's: {', '.join(sorted(set(names)))})",
+            Path("/usr/share/doc", name, "copyright"),
+        )
+        for (name, version), names in debian_packages(files).items()
+    ]
+
+
+def debian_packages(files: Iterable[str]) -> dict[tuple[str, str], list[str]]:
     """The packages that own the files: name and version → file names."""
-    owned: dict[str, list[str]] = {}
+    owned: dict[tuple[str, str], list[str]] = {}
     for file in files:
         package = _owner(file)
         if package:
             _, version = _query("--show", "--showformat=${Version}", package)
-            title = f"{package.partition(':')[0]} {version}"
-            owned.setdefault(title, []).append(Path(file).name)
+            key = (package.partition(":")[0], version)
+            owned.setdefault(key, []).append(Path(file).name)
     return owned
 
 
@@ -102,14 +134,15 @@ def report(name: str, extras: Iterable[str], files: Iterable[str]) -> Iterator[s
     """The whole list, a line or a text at a time."""
     packages = required(name, extras) | {each: distribution(each) for each in BUILD}
     outside = [each for each in files if "site-packages" not in each]
-    system = debian_packages(outside)
+    foreign = [*of_python(Path(sys.base_prefix)), *of_system(outside)]
+    foreign.sort(key=lambda each: each.title)
     yield f"{name} {distribution(name).version} is under the Apache License 2.0. Bundled with it:\n"
     yield f"  Python {platform.python_version()}  (PSF-2.0)"
     for each in sorted(packages):
         one = packages[each]
         yield f"  {one.name} {one.version}  ({licence(one)})"
-    for each in sorted(system):
-        yield f"  {each}  (Debian's package; {', '.join(sorted(set(system[each])))})"
+    for source in foreign:
+        yield f"  {source.title}"
     own = Path(sysconfig.get_path("stdlib"), "LICENSE.txt")
     if own.is_file():  # Debian has it in its package's copyright file
         yield f"\n{RULE}\nPython\n{RULE}\n{own.read_text().rstrip()}"
@@ -117,11 +150,10 @@ def report(name: str, extras: Iterable[str], files: Iterable[str]) -> Iterator[s
         one = packages[each]
         for file, text in texts(one):
             yield f"\n{RULE}\n{one.name} {one.version}: {file}\n{RULE}\n{text.rstrip()}"
-    for each in sorted(system):
-        place = Path("/usr/share/doc", each.partition(" ")[0], "copyright")
-        if place.is_file():
-            text = place.read_text(encoding="utf-8", errors="replace")
-            yield f"\n{RULE}\n{each}: copyright\n{RULE}\n{text.rstrip()}"
+    for source in foreign:
+        if source.copyright.is_file():
+            text = source.copyright.read_text(encoding="utf-8", errors="replace")
+            yield f"\n{RULE}\n{source.title}: copyright\n{RULE}\n{text.rstrip()}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The .deb, the .rpm and the .tar.gz on a Debian without Python and without a network."""
+"""The .deb and the .tar.gz on a Debian without Python and without a network."""
 
 from __future__ import annotations
 
@@ -12,60 +12,43 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import refuse
-from tests.e2e.support import systemd_tree
-from tests.e2e.support.bare_tree import BareMachine, bare_machine
+from tests.e2e.support.bare_tree import BareMachine
 from tests.e2e.support.cri_client import CriClient
+from tests.e2e.support.packages import (
+    BYPASS,
+    CONFIG,
+    HUB,
+    KUBELET,
+    KUBELET_CONFIG,
+    NAME,
+    SERVICE,
+    SOCKET,
+    booted,
+    built,
+    configure,
+    main_pid,
+    shim,
+    states,
+    wire_kubelet,
+)
 from tests.e2e.support.process import wait_for
-from tests.e2e.support.systemd_tree import PROJECT, Done, snapshot
+from tests.e2e.support.systemd_tree import PROJECT, snapshot
 
 pytestmark = pytest.mark.e2e
 
-NAME = "image-cri-shim"
-SERVICE = f"{NAME}.service"
-SOCKET = f"{NAME}.socket"
-BYPASS = f"{NAME}-bypass.service"
 COMMAND = f"/usr/bin/{NAME}"
-CONFIG = f"/etc/{NAME}.yaml"
 STATE = f"/var/lib/{NAME}"
 SHIM = f"/run/{NAME}.sock"
-HUB = "address: http://127.0.0.1:5000\nauth: admin:pass:word\nfallback: deny\n"
-BUILD_S = 900
-KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
-KUBELET = {
-    "/etc/systemd/system/kubelet.service": (
-        f"[Service]\nExecStart=/usr/local/bin/kubelet --config={KUBELET_CONFIG}\n"
-        "[Install]\nWantedBy=multi-user.target\n"
-    ),
-    KUBELET_CONFIG: (
-        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
-        "containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n"
-    ),
-}
 
 
 @pytest.fixture(scope="module")
 def dist() -> Path:
-    """The folder with the packages of these sources, built when they are not there."""
-    lacking = systemd_tree.missing()
-    if lacking:
-        refuse("needs " + ", ".join(lacking))
-    built = subprocess.run(
-        ["make", "dist"], cwd=PROJECT, capture_output=True, text=True, timeout=BUILD_S, check=False
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    return PROJECT / "dist"
+    return built()
 
 
 @pytest.fixture(scope="module")
 def deb(dist: Path) -> Path:
     (path,) = dist.glob("*.deb")
-    return path
-
-
-@pytest.fixture(scope="module")
-def rpm(dist: Path) -> Path:
-    (path,) = dist.glob("*.rpm")
     return path
 
 
@@ -84,13 +67,7 @@ def older(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def machine(dist: Path) -> Iterator[BareMachine]:
-    """A booted Debian with the runtime and the hub in its reach."""
-    with bare_machine() as booted:
-        assert booted.run("sh", "-c", "command -v python3").returncode != 0
-        interfaces = booted.run("cat", "/proc/net/dev").stdout.splitlines()[2:]
-        assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
-        with booted.node():
-            yield booted
+    yield from booted()
 
 
 def dpkg(machine: BareMachine, *arguments: str) -> str:
@@ -100,27 +77,6 @@ def dpkg(machine: BareMachine, *arguments: str) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in done.stderr, done.stderr
     return done.stdout
-
-
-def states(machine: BareMachine) -> list[str]:
-    """Of service and socket: enabled or not, running or not."""
-    return [
-        machine.run("systemctl", question, unit).stdout.strip()
-        for unit in (SERVICE, SOCKET)
-        for question in ("is-enabled", "is-active")
-    ]
-
-
-def shim(machine: BareMachine, *arguments: str, timeout_s: float = 60) -> Done:
-    return machine.run(NAME, *arguments, timeout_s=timeout_s)
-
-
-def configure(machine: BareMachine, text: str = HUB) -> None:
-    machine.add(CONFIG, text, 0o600)
-
-
-def main_pid(machine: BareMachine) -> str:
-    return machine.shows(SERVICE, "MainPID")
 
 
 def test_the_life_of_the_package(machine: BareMachine, older: Path, deb: Path) -> None:
@@ -225,16 +181,8 @@ def test_a_damaged_bundle(machine: BareMachine, deb: Path) -> None:
 
 def test_removing_gives_kubelet_its_runtime_back(machine: BareMachine, deb: Path) -> None:
     """What install-service wired is unwired before the command goes, and kubelet restarted."""
-    for path, text in KUBELET.items():
-        machine.add(path, text)
-    machine.add("/usr/local/bin/kubelet", "#!/bin/sh\nexec sleep infinity\n", 0o755)
-    machine.systemctl("daemon-reload")
-    machine.systemctl("start", "kubelet.service")
     dpkg(machine, "--install", machine.put(deb))
-    configure(machine)
-    wired = shim(machine, "install-service", "--wire-kubelet", "--now")
-    assert wired.returncode == 0, wired.stderr
-    assert SHIM in machine.place(KUBELET_CONFIG).read_text(), wired.stdout
+    wire_kubelet(machine)
     kubelet = machine.shows("kubelet.service", "MainPID")
     said = dpkg(machine, "--purge", NAME)
     assert "kubelet.service restarted" in said
@@ -263,76 +211,6 @@ def test_tarball(machine: BareMachine, dist: Path) -> None:
     assert {name for name in machine.names() - names if not name.startswith(STATE)} == set()
 
 
-def asked(rpm: Path, *question: str) -> str:
-    """What the package says of itself."""
-    command = ["rpm", "--dbpath", "/nonexistent", "--query", "--package", *question, str(rpm)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def scriptlet(rpm: Path, tag: str, versions_left: int) -> list[str]:
-    """A scriptlet of the package, as rpm runs it."""
-    return ["sh", "-c", asked(rpm, "--queryformat", f"%{{{tag}}}"), "sh", str(versions_left)]
-
-
-def test_the_rpm_on_a_machine(machine: BareMachine, rpm: Path) -> None:
-    """Its files and scriptlets: enabled, idle, serving, restarted by an upgrade, gone."""
-    with rpm.open("rb") as packed:
-        archive = subprocess.run(
-            ["rpm2archive", "-"], stdin=packed, capture_output=True, check=True
-        )
-    unpack = [
-        "tar",
-        "--extract",
-        "--gzip",
-        "--keep-directory-symlink",
-        "-C",
-        str(machine.place("/")),
-    ]
-    subprocess.run(unpack, input=archive.stdout, check=True)
-    machine.run(*scriptlet(rpm, "POSTIN", 1), check=True)
-    machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True)
-    assert states(machine) == ["enabled", "inactive", "enabled", "inactive"]
-    configure(machine)
-    machine.systemctl("start", SERVICE)
-    assert shim(machine, "pull", "nginx").returncode == 0
-    pid = main_pid(machine)
-    machine.run(*scriptlet(rpm, "PREUN", 1), check=True)  # as an upgrade does
-    assert "restarted" in machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True).stdout
-    assert main_pid(machine) != pid
-    configure(machine, "bogus: 1\n")
-    said = machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True).stdout
-    assert f"cannot use {CONFIG}; the old one runs on" in said
-    machine.run(*scriptlet(rpm, "PREUN", 0), check=True)
-    machine.run(*scriptlet(rpm, "POSTUN", 0), check=True)
-    assert states(machine) == ["disabled", "inactive", "disabled", "inactive"]
-    assert not machine.place(SHIM).exists()
-
-
-def test_what_the_rpm_holds(rpm: Path, deb: Path) -> None:
-    """The same program as the .deb, root's alone, and nothing that is not on RHEL 9."""
-    needs = {line.split()[0] for line in asked(rpm, "--requires").splitlines()}
-    assert {need for need in needs if not need.startswith("rpmlib(")} == {
-        "/bin/sh",
-        "glibc",
-        "systemd",
-        "zlib",
-    }
-    assert set(asked(rpm, "--queryformat", "[%{FILEUSERNAME}:%{FILEGROUPNAME} ]").split()) == {
-        "root:root"
-    }
-    listing = subprocess.run(
-        ["dpkg-deb", "--contents", deb], capture_output=True, text=True, check=True
-    ).stdout
-    program = f"/usr/lib/{NAME}/"
-    in_deb = {line.split()[5].removeprefix(".") for line in listing.splitlines()}
-    in_rpm = set(asked(rpm, "--list").splitlines())
-    files = {path for path in in_deb if path.startswith(program) and not path.endswith("/")}
-    assert files == {path for path in in_rpm if path.startswith(program)} - {
-        path.rstrip("/") for path in in_deb if path.endswith("/")
-    }
-    assert f"/etc/{NAME}.yaml" not in in_rpm
-
-
 def test_every_missing_tool_is_named(tmp_path: Path) -> None:
     """At once, with the packages that have them, before anything is built."""
     for tool in ("bash", "dirname", "git", "date", "sort", "sed", "tr"):
@@ -346,8 +224,8 @@ def test_every_missing_tool_is_named(tmp_path: Path) -> None:
     )
     assert ran.returncode == 1
     [line] = ran.stderr.splitlines()
-    assert "needs dpkg-deb, objdump, rpmbuild, strip, xz" in line
-    for package in ("binutils", "dpkg", "rpm", "xz-utils"):
+    assert "needs dpkg-deb, objdump, rpmbuild, strip, xz, debootstrap" in line
+    for package in ("binutils", "debootstrap", "dpkg", "rpm", "xz-utils"):
         assert f" {package}" in line.partition("apt-get install")[2]
 
 

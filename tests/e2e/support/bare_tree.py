@@ -1,4 +1,4 @@
-"""A booted Debian that has no Python, no network and nothing of the project's.
+"""A booted Debian that has rpm beside dpkg; no Python, no network and nothing of the project's.
 
 The stand-in runtime and the hub run outside of it, in its network and at its socket.
 """
@@ -13,19 +13,22 @@ from pathlib import Path
 from .process import Process
 from .systemd_tree import BASE, Machine, unpacked
 
-BARE = BASE.with_name("bare-1")
-PACKAGES = "systemd,systemd-sysv"
+PACKAGES = "systemd,systemd-sysv,rpm"
 NODE = Path(__file__).with_name("systemd_node.py")
 
 
 class BareMachine(Machine):
-    """One boot of the bare tree."""
+    """One boot of the bare tree of a Debian release."""
+
+    def __init__(self, suite: str) -> None:
+        self._suite = suite
+        super().__init__()
 
     def _install(self) -> None:
         """Nothing."""
 
     def _base(self) -> Path:
-        return unpacked(BARE, PACKAGES)
+        return unpacked(BASE.with_name(f"bare-{self._suite}-2"), PACKAGES, self._suite)
 
     def _packages(self) -> str:
         return ""
@@ -60,9 +63,9 @@ class BareMachine(Machine):
 
 
 @contextlib.contextmanager
-def bare_machine() -> Iterator[BareMachine]:
+def bare_machine(suite: str = "bookworm") -> Iterator[BareMachine]:
     """A booted machine."""
-    machine = BareMachine()
+    machine = BareMachine(suite)
     try:
         machine.boot()
         yield machine

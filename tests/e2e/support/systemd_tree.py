@@ -80,7 +80,7 @@ def base() -> Path:
     return unpacked(BASE, PACKAGES)
 
 
-def unpacked(place: Path, packages: str) -> Path:
+def unpacked(place: Path, packages: str, suite: str = "bookworm") -> Path:
     """`place` with the smallest Debian and these packages, made when it is not there yet."""
     if not place.exists():
         partial = place.with_name(f"{place.name}.partial")
@@ -88,7 +88,7 @@ def unpacked(place: Path, packages: str) -> Path:
         DOWNLOADS.mkdir(parents=True, exist_ok=True)
         variant = ["--variant=minbase", f"--include={packages}", f"--cache-dir={DOWNLOADS}"]
         with (place.parent / "debootstrap.log").open("wb") as log:
-            command = ["debootstrap", *variant, "bookworm", str(partial), MIRROR]
+            command = ["debootstrap", *variant, suite, str(partial), MIRROR]
             subprocess.run(command, stdout=log, stderr=log, check=True)
         partial.rename(place)
     return place
