@@ -69,6 +69,10 @@ def _processes(machine: Machine) -> list[int]:
     return [int(pid) for pid in found.split()]
 
 
+def _status(machine: Machine) -> str:
+    return machine.run("image-cri-shim", "status").stdout
+
+
 def _hand_over(machine: Machine, *options: str) -> str:
     done = machine.run("image-cri-shim", "hand-over", *options)
     assert done.returncode == 0, done.stderr + machine.journal()
@@ -161,8 +165,7 @@ def test_nothing_fails_and_nobody_else_is_restarted(service: Machine) -> None:
             assert str(new) in said
             assert new != old
             assert not pull.done()
-            status = service.run("image-cri-shim", "status").stdout
-            assert f"{old} (version" in status, status
+            wait_for("its line", lambda: f"{old} (version" in _status(service), 10)
             assert pull.result(90).startswith("sha256:")
             assert old in _processes(service)
         wait_for("the end of the old process", lambda: _processes(service) == [new], 20)
