@@ -16,11 +16,12 @@ import pytest
 
 from shimcore.client.admin import endpoint_of, status
 from shimcore.client.handover import HandedOver, HandOverFailedError, RunningService
-from shimcore.demo.registry import DemoRegistry
-from shimcore.demo.runtime import RegistryPuller, StandInRuntime
 from shimcore.demo.runtime_images import PulledImage
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
 from tests.support.activation import ActivatedService, alive, wait_gone
+from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 
 IMAGES = "/runtime.v1.ImageService/"
 
@@ -43,7 +44,7 @@ class SlowPuller(RegistryPuller):
 class Node:
     """A runtime that pulls slowly, a hub with `web:v1` to `v9`, and the service between them."""
 
-    def __init__(self, runtime: StandInRuntime, hub: DemoRegistry, service: ActivatedService):
+    def __init__(self, runtime: ScriptedRuntime, hub: ScriptedRegistry, service: ActivatedService):
         self.runtime = runtime
         self.hub = hub
         self.service = service
@@ -79,8 +80,8 @@ class Node:
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     puller = SlowPuller()
-    runtime = StandInRuntime(str(tmp_path / "runtime.sock"), puller=puller, record=False)
-    async with runtime, DemoRegistry() as hub:
+    runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=puller, record=False)
+    async with runtime, ScriptedRegistry() as hub:
         for number in range(1, 10):
             hub.add_image("library/web", f"v{number}")
         service = ActivatedService(tmp_path, runtime.socket_path, address=hub.address)
