@@ -108,7 +108,7 @@ def test_the_life_of_the_package(machine: BareMachine, older: Path, deb: Path) -
     print(pulled.stdout)
 
     pid = main_pid(machine)
-    assert "restarted" in dpkg(machine, "--install", new)
+    assert "handed over" in dpkg(machine, "--install", new)
     assert main_pid(machine) != pid
     assert machine.place(CONFIG).read_text() == HUB
     assert machine.place(CONFIG).stat().st_mode & 0o777 == 0o600

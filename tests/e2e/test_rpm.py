@@ -89,7 +89,7 @@ def test_the_life_of_the_rpm(machine: BareMachine, older: Path, package: Path) -
     assert shim(machine, "pull", "nginx").returncode == 0
 
     pid = main_pid(machine)
-    assert "restarted" in rpm.manage(machine, "--upgrade", new).stdout
+    assert "handed over" in rpm.manage(machine, "--upgrade", new).stdout
     assert main_pid(machine) != pid
     assert states(machine) == ["enabled", "active", "enabled", "active"]
     assert machine.place(CONFIG).read_text() == HUB
