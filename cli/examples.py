@@ -62,6 +62,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "image-cri-shim install-service --wire-kubelet --dry-run",
     ),
     "uninstall-service": ("image-cri-shim uninstall-service --now",),
+    "switch": ("image-cri-shim switch status",),
+    "switch run": (
+        "systemd-run --unit=image-cri-shim-switch "
+        "/opt/image-cri-shim/1.2.3/image-cri-shim switch run",
+    ),
+    "switch status": (
+        "image-cri-shim switch status",
+        "image-cri-shim switch status -o json",
+    ),
     "demo": ("image-cri-shim demo",),
     "completions": ("image-cri-shim completions bash > /etc/bash_completion.d/image-cri-shim",),
     "help": (
