@@ -63,10 +63,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "uninstall-service": ("image-cri-shim uninstall-service --now",),
     "switch": ("image-cri-shim switch status",),
-    "switch run": (
-        "systemd-run --unit=image-cri-shim-switch "
-        "/opt/image-cri-shim/1.2.3/image-cri-shim switch run",
-    ),
+    "switch run": ("image-cri-shim switch run",),
     "switch status": (
         "image-cri-shim switch status",
         "image-cri-shim switch status -o json",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -34,7 +35,8 @@ def main() -> None:
     options = (("grpc.default_authority", "localhost"), ("grpc.max_reconnect_backoff_ms", 500))
     answered = False
     with grpc.insecure_channel(target.replace("unix://", "unix:"), options=options) as channel:
-        calls = [channel.unary_unary(f"/runtime.v1.RuntimeService/{name}") for name in METHODS]
+        paths = [f"/runtime.v1.RuntimeService/{name}" for name in METHODS]
+        calls: list[Any] = [channel.unary_unary(path) for path in paths]
         while True:
             for call in calls:
                 try:
