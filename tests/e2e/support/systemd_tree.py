@@ -231,7 +231,7 @@ class Machine:
         script = (site / "bin/image-cri-shim").read_text().split("\n", 1)[1]
         self.add(COMMAND, f"#!{PREFIX}/bin/python3\n{script}", 0o755)
         link = self.unpacked / "usr/local/bin/image-cri-shim"
-        link.parent.mkdir(parents=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(COMMAND)
 
 
