@@ -72,8 +72,6 @@ def _check_install(root: Root, request: SwitchRequest) -> None:
     if text is None:
         raise RefusedError(f"{CONFIG} is not there, and none was given: set `config`")
     config = parse_config(text, str(root.host(CONFIG)))
-    if not get_keys(text, ("address",))["address"]:
-        raise RefusedError(f"{CONFIG}: `address` names no hub")
     named = [each.path for each in config.files if each.path != str(root.host(CONFIG))]
     if foreign := unreadable(named):
         raise RefusedError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")

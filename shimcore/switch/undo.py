@@ -163,16 +163,20 @@ end_switch() {
   done
 }
 
-partials() { rm -f "${1%/*}/.${1##*/}@partial@"*; }
+partials() {
+  for each in "${1%/*}/.${1##*/}@partial@"*; do
+    { [ ! -e "$each" ] && [ ! -L "$each" ]; } || rm -rf "$each"
+  done
+}
 
 # back NUMBER PLACE: what was at the place is there again.
 back() {
+  [ -w "${2%/*}" ] || [ ! -d "${2%/*}" ] || return 0 # read-only: it could not be changed
   partials "$2"
   if [ -d "journal/$1.kept" ] && [ ! -L "journal/$1.kept" ]; then
     [ ! -d "$2" ] || return 0
   fi
   new="${2%/*}/.${2##*/}@partial@undone"
-  rm -rf "$new"
   cp -a "journal/$1.kept" "$new" && { [ -L "$new" ] || sync "$new" 2>/dev/null || sync; } &&
     mv -f -T "$new" "$2" || { failed=yes; echo "<3>$2 is not as it was" >&2; }
 }
@@ -180,6 +184,7 @@ back() {
 # gone PLACE: nothing was there. A directory in which somebody else has something stays.
 gone() {
   partials "$1"
+  if [ ! -e "$1" ] && [ ! -L "$1" ]; then return 0; fi
   if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1" 2>/dev/null || :
   else rm -f "$1" || failed=yes; fi
 }
@@ -212,7 +217,7 @@ undo() {
   for each in journal/[0-9][0-9][0-9][0-9][0-9][0-9]; do
     [ ! -f "$each" ] || list="$each $list"
   done
-  for each in $list; do . "./$each"; done
+  for entry in $list; do . "./$entry"; done
   [ -z "$failed" ] || exit 1
   settle
   mv -f undone.json state.json

@@ -95,7 +95,8 @@ def node(directory: Path, *, tools: tuple[str, ...] = ("systemctl",)) -> Node:
     """One with a kubelet and two versions unpacked."""
     root = unpacked(directory / "root", KUBEADM | CONTAINERD)
     for version in ("1.0.0", "2.0.0"):
-        unpacked(root.directory, {f"{VERSIONS}/{version}/image-cri-shim": "#!/bin/sh\n"})
+        command = f"{VERSIONS}/{version}/image-cri-shim"
+        unpacked(root.directory, {command: "#!/bin/sh\n"}).host(command).chmod(0o755)
     for path in (ROOM, "/run/systemd/system", "/etc/systemd/system"):
         root.host(path).mkdir(parents=True)
     room = directory / "tools"
