@@ -22,6 +22,7 @@ COMMANDS = (
     "config",
     "install_service",
     "hand_over",
+    "switch",
     "demo",
     "completions",
     "help",

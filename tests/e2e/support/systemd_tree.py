@@ -26,7 +26,7 @@ PACKAGES = "systemd,systemd-sysv,python3,python3-venv,procps"
 MIRROR = "http://deb.debian.org/debian"
 COMPONENTS = ("debootstrap", "unshare", "nsenter", "setpriv")
 PROJECT = Path(__file__).parents[3]
-PREFIX = "/opt/image-cri-shim"
+PREFIX = "/srv/image-cri-shim"
 COMMAND = f"{PREFIX}/bin/image-cri-shim"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -40,8 +40,8 @@ cp -a "$1/files/." "$1/over/upper/"
 mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/over/upper,workdir=$1/over/work" "$1/tree"
 cd "$1/tree"
 if [ -n "$3" ]; then
-  mount --bind "$3" opt/image-cri-shim/packages
-  mount -o remount,bind,ro opt/image-cri-shim/packages
+  mount --bind "$3" srv/image-cri-shim/packages
+  mount -o remount,bind,ro srv/image-cri-shim/packages
 fi
 mount -t proc proc proc
 mount -t sysfs sysfs sys
@@ -231,7 +231,7 @@ class Machine:
         script = (site / "bin/image-cri-shim").read_text().split("\n", 1)[1]
         self.add(COMMAND, f"#!{PREFIX}/bin/python3\n{script}", 0o755)
         link = self.unpacked / "usr/local/bin/image-cri-shim"
-        link.parent.mkdir(parents=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(COMMAND)
 
 

@@ -1,0 +1,174 @@
+"""A node that is switched by the host's own units, on a real systemd and a real containerd."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import refuse
+from tests.e2e.support import stock_node, systemd_tree
+from tests.e2e.support import switch_node as nodes
+from tests.e2e.support.containerd import DEBIAN
+from tests.e2e.support.network import Link
+from tests.e2e.support.switch_node import SwitchNode, switch_node
+from tests.e2e.support.systemd_tree import snapshot
+
+pytestmark = pytest.mark.e2e
+
+PLACES = ("/etc", "/usr/local", "/usr/lib/systemd", "/var/lib/kubelet", "/var/lib/image-cri-shim")
+# What is the switch's own, and what a running shim writes whenever it likes.
+OWN = (nodes.ROOM, "/var/lib/image-cri-shim/last-good.json", "/var/lib/image-cri-shim/pulls")
+BACK_S = 60
+OTHER = nodes.CONFIG_TEXT.replace("sealos.hub:5000", "sealos.hub:5001")
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[Link]:
+    """The address at which the node believes its hub, where nobody answers."""
+    if missing := [*systemd_tree.missing(), *stock_node.missing(DEBIAN)]:
+        refuse("needs " + ", ".join(missing))
+    made = Link()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def machine(link: Link, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwitchNode]:
+    """A node with every version unpacked, on which nothing was switched yet."""
+    with switch_node(link, tmp_path_factory.mktemp("none")) as booted:
+        for version in ("1.0.0", "2.0.0"):
+            nodes.unpack(booted, version)
+        nodes.unpack(booted, "3.0.0", nodes.DOES_NOT_START)
+        nodes.unpack(booted, "4.0.0", nodes.ANSWERS_WRONGLY)
+        nodes.ask(booted, "1.0.0")
+        yield booted
+
+
+def files(machine: SwitchNode) -> dict[str, Any]:
+    """What has to be the same again."""
+    found = snapshot(machine, PLACES)
+    return {path: what for path, what in found.items() if not path.startswith(OWN)}
+
+
+def processes(machine: SwitchNode) -> tuple[str, ...]:
+    return tuple(machine.shows(f"{unit}.service", "MainPID") for unit in ("kubelet", "containerd"))
+
+
+def serving(machine: SwitchNode) -> str:
+    """The version that the unit's process is of."""
+    pid = machine.shows("image-cri-shim.service", "MainPID")
+    words = machine.place(f"/proc/{pid}/environ").read_text(errors="replace")
+    assert pid != "0", words
+    return machine.place(f"{nodes.VERSIONS}/current").readlink().name
+
+
+def test_a_whole_life(machine: SwitchNode) -> None:
+    """Installed, upgraded, twice undone, killed at some steps, removed: every byte as before."""
+    fresh = files(machine)
+    first, took_s = nodes.switched(machine, "1.0.0", config=OTHER)
+    print(f"install: {took_s:.1f} s")
+    assert (first["phase"], first["version"]) == ("healthy", "1.0.0"), nodes.said(machine).stdout
+    said = machine.run("journalctl", "--unit=kubelet", "--lines=3", "-o", "cat").stdout
+    assert "asking unix:///var/run/image-cri-shim.sock" in said
+
+    before = processes(machine)
+    second, took_s = nodes.switched(machine, "2.0.0")
+    print(f"upgrade: {took_s:.1f} s")
+    assert (second["phase"], second["version"]) == ("healthy", "2.0.0"), nodes.said(machine).stdout
+    assert processes(machine) == before
+
+    _poisoned(machine, "3.0.0")
+    _poisoned(machine, "4.0.0")
+    assert processes(machine) == before
+    _killed(machine)
+    assert processes(machine) == before
+
+    last, took_s = nodes.switched(machine, "2.0.0", mode="remove")
+    print(f"removal: {took_s:.1f} s")
+    assert (last["phase"], last["version"]) == ("removed", None), nodes.said(machine).stdout
+    assert _but_modes(files(machine)) == _but_modes(fresh)
+    assert not machine.place(nodes.VERSIONS).exists()
+    assert set(machine.place(nodes.ROOM).iterdir()) == {
+        machine.place(f"{nodes.ROOM}/{name}") for name in ("request.json", "state.json")
+    }
+
+
+def _but_modes(found: dict[str, Any]) -> dict[str, Any]:
+    """The pod has made the state directory, to which the service gives its own mode."""
+    return {path: what for path, what in found.items() if path != "/var/lib/image-cri-shim"}
+
+
+def _poisoned(machine: SwitchNode, version: str) -> None:
+    """A version that is not well leaves the old one serving, in time."""
+    before = files(machine)
+    ended, took_s = nodes.switched(machine, version, config=OTHER)
+    print(f"poisoned {version}: {took_s:.1f} s, {ended['step']}: {ended['detail']}")
+    assert (ended["phase"], ended["version"]) == ("undone", "2.0.0")
+    assert files(machine) == before
+    assert took_s < BACK_S
+    _is_served(machine, "2.0.0")
+
+
+def _is_served(machine: SwitchNode, version: str) -> None:
+    assert serving(machine) == version
+    assert machine.crictl("version").returncode == 0
+    shown = machine.run(f"{nodes.VERSIONS}/{version}/image-cri-shim", "status")
+    assert "not running" not in shown.stdout, shown.stdout
+
+
+def _killed(machine: SwitchNode) -> None:
+    """At some steps, by kill -9: first the timer brings the old version back, then we do."""
+    before = files(machine)
+    for number, step in enumerate(("hand over", "link", "units", "health")):
+        nodes.ask(machine, "1.0.0", config=OTHER, health_s=8)
+        machine.place(f"{nodes.ROOM}/state.json").unlink()
+        began = time.monotonic()
+        nodes.start(machine, "1.0.0")
+        nodes.reaches(machine, step)
+        nodes.end_switch(machine)
+        if number:
+            machine.run("systemctl", "start", "image-cri-shim-undo.service")
+        ended = nodes.ended(machine)
+        took_s = time.monotonic() - began
+        print(f"killed at {step}: {took_s:.1f} s, {ended['step']}: {ended['detail']}")
+        assert ended["phase"] == "undone"
+        assert files(machine) == before
+        assert took_s < BACK_S
+        _is_served(machine, "2.0.0")
+
+
+def test_a_node_that_goes_down_in_the_midst(
+    link: Link, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its next boot begins with what was there before, and kubelet with its runtime."""
+    disk = tmp_path / "disk"
+    empty = tmp_path_factory.mktemp("none")
+    with switch_node(link, empty) as machine:
+        fresh = files(machine)
+        nodes.unpack(machine, "1.0.0", nodes.ANSWERS_WRONGLY)
+        nodes.ask(machine, "1.0.0")
+        nodes.start(machine, "1.0.0")
+        nodes.reaches(machine, "health")
+        nodes.end_switch(machine)
+        assert nodes.state(machine)["phase"] == "running"
+        for path in ("etc", "opt", "usr/local", "var/lib/kubelet", "var/lib/image-cri-shim"):
+            shutil.copytree(machine.place(path), disk / path, symlinks=True)
+
+    def with_disk(again: SwitchNode) -> None:
+        shutil.copytree(disk, again.unpacked, symlinks=True, dirs_exist_ok=True)
+
+    with switch_node(link, empty, with_disk) as again:
+        ended = nodes.ended(again)
+        assert (ended["phase"], ended["version"]) == ("undone", None)
+        assert "went down" in ended["detail"]
+        now = files(again)
+        assert {path: what for path, what in now.items() if path in fresh} == fresh
+        assert {path for path in now if path not in fresh} <= {"/var/lib/image-cri-shim"}
+        said = again.run("journalctl", "--unit=kubelet", "-o", "cat").stdout
+        assert "asking unix:///run/containerd/containerd.sock" in said
+        assert "image-cri-shim.sock" not in said
