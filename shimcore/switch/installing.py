@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from shimcore.client import admin
+from shimcore.client.handover import RunningService
 from shimcore.errors import AdminError, ShimError
 from shimcore.switch import health
 from shimcore.switch.places import COMMAND, COMMAND_LINK, CONFIG, CURRENT
@@ -17,7 +19,6 @@ from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.install import UNITS, Request
 from shimcore.systemd.record import Record
 from shimcore.systemd.runtimes.rereading import cri_answers
-from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.uninstall import STATE_FILES
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
 
@@ -47,7 +48,7 @@ def install(work: Switch) -> None:
         work.say(line)
     if other_version_serves(work):
         work.step("hand over")
-        hand_over(work.control)
+        hand_over(work)
     elif refilled and not work.control.began_shim:
         work.control.run("reload", SERVICE)
     work.step("health")
@@ -57,9 +58,12 @@ def install(work: Switch) -> None:
         raise ShimError(f"not well within {work.request.health_s} s: {why}")
 
 
-def hand_over(control: ServiceControl) -> None:
-    """Have the version that the link leads to serve. Raises ShimError."""
-    control.run("restart", SERVICE)
+def hand_over(work: Switch) -> None:
+    """Have the version that the link leads to serve, without a gap. Raises ShimError."""
+    work.handle.allow(work.request.health_s)
+    service = RunningService(admin.endpoint_of(CONFIG), COMMAND)
+    work.say(service.hand_over_or_restart(work.control))
+    work.control.touched_at = time.monotonic()
 
 
 def other_version_serves(work: Switch) -> bool:
