@@ -7,6 +7,7 @@ node's next pod goes on with it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class Settings:
     node: str
     revision: Revision
     bundle: Bundle
-    config_file: Path
-    """The node's file, from the chart; where it is not there the node keeps its own."""
+    node_file: Path
+    """What the node's file is to be, from the chart."""
 
 
 class Agent:
@@ -226,21 +227,29 @@ class Agent:
         return f"{revision}.{int(self._records.now.timestamp())}"
 
     def _request(self, run: str, wanted: Wanted) -> Request:
-        path = self._settings.config_file
-        try:
-            config = path.read_text() if path.exists() else None
-        except (OSError, UnicodeDecodeError) as error:
-            raise FleetError(f"{path}: {error}") from error
         return Request(
             revision=run,
             version=self._settings.bundle.version,
             mode=wanted.mode,
-            config=config,
+            config=self._node_file(wanted),
             wire_runtime=wanted.wire_runtime,
             wire_kubelet=wanted.wire_kubelet,
             health_s=wanted.health_s,
             at=text_of(self._records.now),
         )
+
+    def _node_file(self, wanted: Wanted) -> str | None:
+        """What the node's file is to be; None leaves it as it is."""
+        if not wanted.node_file_sum or wanted.mode is Mode.REMOVE:
+            return None
+        path = self._settings.node_file
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == wanted.node_file_sum:
+                return content.decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise FleetError(f"{path}: {error}") from error
+        raise FleetError(f"{path}: not yet the file of revision {wanted.revision}")
 
     async def _record(self, facts: Facts) -> None:
         """Say that the node is well, then let the next one have the slot."""

@@ -45,6 +45,8 @@ class Wanted:
     wire_kubelet: bool
     selector: str = ""
     """Of the nodes on which pods run, as a label selector."""
+    node_file_sum: str = ""
+    """SHA-256 of the node's file; empty where each node keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)
