@@ -72,7 +72,7 @@ class Api:
         self._random = source or random.Random()  # noqa: S311 - it spreads load
         self._client = httpx.AsyncClient(
             base_url=place.url,
-            verify=_trust(place.ca_file),
+            verify=_trust(place),
             timeout=httpx.Timeout(10.0),
             trust_env=False,
             headers={"User-Agent": f"image-cri-shim/{__version__}", "Accept": "application/json"},
@@ -184,13 +184,13 @@ class _LaterError(Exception):
         self.after_s = after_s
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
-    if ca_file is None:
-        return True
+def _trust(place: Place) -> ssl.SSLContext | bool:
+    if place.ca_file is None:
+        return place.url.startswith("https:")
     try:
-        return ssl.create_default_context(cafile=str(ca_file))
+        return ssl.create_default_context(cafile=str(place.ca_file))
     except OSError as error:
-        raise ApiAwayError(f"{ca_file}: {error.strerror or 'not a certificate'}") from error
+        raise ApiAwayError(f"{place.ca_file}: {error.strerror or 'not a certificate'}") from error
 
 
 async def _bounded(response: httpx.Response) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from shimcore.fleet import agent, removal, slots
-from shimcore.fleet.api import Api
 from shimcore.fleet.errors import FleetError
 from shimcore.fleet.records import Records
 from shimcore.fleet.switchfiles import FOLDER
 from shimcore.fleet.values import Revision
-from tests.support.fleetapi import NAMESPACE, FleetApi, fleet_api
-from tests.support.fleetnode import FleetNode
+from tests.support.fleetapi import NAMESPACE, FleetApi
+from tests.support.fleetnode import DirectApi, FleetNode
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +29,10 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def api() -> Iterator[FleetApi]:
-    with fleet_api() as started:
-        started.prepare()
-        yield started
+def api() -> FleetApi:
+    started = FleetApi()
+    started.prepare()
+    return started
 
 
 class AtOnce:
@@ -73,14 +72,14 @@ async def fleet(
 
 
 @asynccontextmanager
-async def hook(api: FleetApi, folder: Path) -> AsyncIterator[Records]:
+async def hook(api: FleetApi) -> AsyncIterator[Records]:
     """What the pre-delete hook works with."""
-    client = Api(api.place(folder))
+    client = DirectApi(api)
     yield Records(client, NAMESPACE, "image-cri-shim")
     await client.aclose()
 
 
-async def until(true: Callable[[], object], within_s: float = 20) -> None:
+async def until(true: Callable[[], object], within_s: float = 60) -> None:
     try:
         async with asyncio.timeout(within_s):
             while not true():
@@ -219,7 +218,7 @@ async def test_removal_is_paced_and_leaves_nothing(api: FleetApi, tmp_path: Path
         await until(lambda: healthy(nodes))
         for node in nodes:
             node.switch.watching = seen.of(node.name)
-        async with asyncio.timeout(20), hook(api, tmp_path) as records:
+        async with asyncio.timeout(60), hook(api) as records:
             await removal.wait(records, await removal.ask(records), look_s=0.05)
         assert seen.most == 1
         assert seen.order[-1] == "cp"
@@ -237,7 +236,7 @@ async def test_a_failed_removal_ends_the_wait(api: FleetApi, tmp_path: Path) -> 
         await until(lambda: healthy(nodes))
         for node in nodes:
             node.switch.outcome = lambda request: "undone"
-        async with asyncio.timeout(40), hook(api, tmp_path) as records:
+        async with asyncio.timeout(60), hook(api) as records:
             with pytest.raises(FleetError, match=r"halted: n.*as the test says"):
                 await removal.wait(records, await removal.ask(records), look_s=0.05)
             assert sum(len(node.switch.began) for node in nodes) == 3
