@@ -97,11 +97,12 @@ class FleetApi:
         for slot in range(slots):
             self.put(f"{LEASES}/image-cri-shim-slot-{slot}", {"spec": {}})
 
-    def add_node(self, name: str, *, control_plane: bool = False, **labels: str) -> None:
+    def add_node(
+        self, name: str, *, control_plane: bool = False, labels: dict[str, str] | None = None
+    ) -> None:
         """A node that is Ready."""
-        if control_plane:
-            labels["node-role.kubernetes.io/control-plane"] = ""
-        self.put(f"{NODES}/{name}", {"metadata": {"labels": labels}})
+        role = {"node-role.kubernetes.io/control-plane": ""} if control_plane else {}
+        self.put(f"{NODES}/{name}", {"metadata": {"labels": {**(labels or {}), **role}}})
         self.set_ready(name, True)
 
     def set_ready(self, name: str, ready: bool, ago_s: float = 0) -> None:

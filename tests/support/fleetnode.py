@@ -134,7 +134,9 @@ class DirectApi(Api):
 class FleetNode:
     """A node, and the pods that run there one after the other."""
 
-    def __init__(self, folder: Path, name: str, api: FleetApi, **labels: Any) -> None:
+    def __init__(
+        self, folder: Path, name: str, api: FleetApi, *, control_plane: bool = False
+    ) -> None:
         self.name = name
         self.folder = folder / name
         self.root = self.folder / "root"
@@ -148,7 +150,7 @@ class FleetNode:
         self.node_file = self.folder / "image-cri-shim.yaml"
         self.pod: asyncio.Task[None] | None = None
         self._client: Api | None = None
-        api.add_node(name, **labels)
+        api.add_node(name, control_plane=control_plane)
 
     def agent(self, revision: str = "r1", version: str = "1.0.0") -> Agent:
         """A pod's work."""
