@@ -87,7 +87,7 @@ class FleetApi:
 
     def want(self, revision: str, mode: str = "install", **more: str) -> None:
         """The fleet's ConfigMap."""
-        data = {"revision": revision, "mode": mode, "soak": "0s", "wave": "5", "health": "2s"}
+        data = {"revision": revision, "mode": mode, "soak": "0s", "wave": "5", "health": "5s"}
         self.put(f"{MAPS}/image-cri-shim-fleet", {"data": {**data, **more}})
 
     def prepare(self, revision: str = "r1", *, slots: int = 64, **more: str) -> None:

@@ -154,7 +154,7 @@ class FleetNode:
 
     def agent(self, revision: str = "r1", version: str = "1.0.0") -> Agent:
         """A pod's work."""
-        self._client = DirectApi(self.api)
+        self._client = self._client or DirectApi(self.api)
         records = Records(self._client, NAMESPACE, "image-cri-shim")
         queue = Queue(records, SwitchFiles(self.root), self.name, random.Random(self.name))
         bundle = make_bundle(self.folder, version)
@@ -174,6 +174,11 @@ class FleetNode:
             self.pod = None
         if self._client is not None:
             await self._client.aclose()
+            self._client = None
+
+    def asks(self, client: Api) -> None:
+        """Have the next pod ask by this client."""
+        self._client = client
 
     @property
     def labels(self) -> dict[str, str]:
