@@ -246,7 +246,7 @@ class Agent:
         path = self._settings.node_file
         try:
             content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() == wanted.node_file_sum:
+            if hashlib.sha256(content.rstrip(b"\n")).hexdigest() == wanted.node_file_sum:
                 return content.decode()
         except (OSError, UnicodeDecodeError) as error:
             raise FleetError(f"{path}: {error}") from error

@@ -46,7 +46,7 @@ class Wanted:
     selector: str = ""
     """Of the nodes on which pods run, as a label selector."""
     node_file_sum: str = ""
-    """SHA-256 of the node's file; empty where each node keeps its own."""
+    """SHA-256 of the node's file without line breaks at its end; empty where each node keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)
