@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shimcore.fleet import report
@@ -20,7 +20,7 @@ from shimcore.fleet.host import Health, Host
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import REVISION_LABEL, Records, text_of
 from shimcore.fleet.report import Outlet
-from shimcore.fleet.steps import Facts, Step, failed_revision, next_step
+from shimcore.fleet.steps import Facts, Step, failed_revision, is_reached, next_step
 from shimcore.fleet.switchfiles import Request
 from shimcore.fleet.values import FAILED, Mode, Phase, Revision, SwitchState, Wanted
 
@@ -29,6 +29,10 @@ log = logging.getLogger("shimcore.fleet")
 _SOON_S = 2.0
 _SOAK_LOOK_S = 5.0
 _RETRY_S = 10.0
+_SILENT_S = 15.0
+"""How long after its beginning a switch is to have said something."""
+_KNOW_AGAIN_S = 600.0
+_DECIDED_BY_HALTS = frozenset({Step.QUEUE, Step.BEGIN, Step.HALTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Agent:
         self._outlet = outlet
         self._recorded: Revision | None = None
         self._labels: dict[str, str | None] | None = None
+        self._known_at = 0.0
         self._halted: frozenset[Revision] = frozenset()
         self._begun: tuple[str, float] | None = None
         self._well_since: float | None = None
@@ -92,7 +97,10 @@ class Agent:
         await self._know_node()
         facts = await self._facts(wanted, state, health)
         step = next_step(facts)
-        log.debug("%s", step)
+        if step in _DECIDED_BY_HALTS:
+            self._halted = frozenset(each.revision for each in await self._records.halts())
+            facts = replace(facts, halted=self._halted)
+            step = next_step(facts)
         return await self._do(step, facts, health)
 
     async def _look(self, state: SwitchState | None, wanted: Wanted) -> Health | None:
@@ -102,19 +110,17 @@ class Agent:
         return await self._host.health(wire_kubelet=wanted.wire_kubelet)
 
     async def _know_node(self) -> None:
-        """Learn once what the node's labels say already."""
-        if self._labels is None:
+        """Learn what the node's labels say, now and then: somebody else may change them."""
+        if self._labels is None or time.monotonic() - self._known_at > _KNOW_AGAIN_S:
             node = await self._records.node(self._settings.node)
             if node is None:
                 raise FleetError(f"the API server knows no node {self._settings.node}")
-            self._labels = dict(node.labels)
+            self._labels, self._known_at = dict(node.labels), time.monotonic()
             self._recorded = Revision(node.labels.get(REVISION_LABEL, "")) or None
 
     async def _facts(
         self, wanted: Wanted, state: SwitchState | None, health: Health | None
     ) -> Facts:
-        halts = await self._records.halts()
-        self._halted = frozenset(each.revision for each in halts)
         drifted = health is Health.UNWIRED
         await self._time_wellness(wanted, state, health)
         return Facts(
@@ -126,7 +132,7 @@ class Agent:
             recorded=self._recorded == wanted.revision,
             drifted=drifted,
             begun_s=self._begun_s(state),
-            well_s=_since(self._well_since),
+            well_s=None if self._well_since is None else _since(self._well_since),
             unwell_s=_since(self._unwell_since),
         )
 
@@ -149,7 +155,7 @@ class Agent:
         if self._queue.held is None and self._recorded == wanted.revision:
             self._well_since = self._unwell_since = None
             return
-        if state is None or state.phase not in {Phase.HEALTHY, Phase.REMOVED}:
+        if state is None or not is_reached(wanted, state):
             self._well_since = self._unwell_since = None
             return
         node = await self._records.node(self._settings.node)
@@ -169,7 +175,7 @@ class Agent:
             case Step.BEGIN:
                 return await self._begin(facts)
             case Step.WATCH:
-                return _SOON_S
+                await self._notice_silence(facts)
             case Step.SOAK:
                 await self._tell_once(facts)
                 return _SOAK_LOOK_S
@@ -191,7 +197,8 @@ class Agent:
         if facts.wanted.mode is Mode.INSTALL and self._host.has_package():
             await self._refuse_package(facts)
             return self._queue.pause_s()
-        if await self._queue.try_once(facts.wanted):
+        self._node_file(facts.wanted)
+        if await self._queue.try_once(facts.wanted, facts.state.run if facts.state else ""):
             return 0.0
         return self._queue.pause_s()
 
@@ -208,17 +215,28 @@ class Agent:
         if await self._host.is_switching():
             return _SOON_S
         wanted, bundle = facts.wanted, self._settings.bundle
-        await asyncio.to_thread(unpack, bundle, self._host.bundles)
         run = self._run_name(facts)
-        self._files.ask(self._request(run, wanted))
-        self._begun = (run, time.monotonic())
         log.info("begins to switch: %s of revision %s", wanted.mode.value, run)
         try:
+            await asyncio.to_thread(unpack, bundle, self._host.bundles)
+            self._files.ask(self._request(run, wanted))
             await self._host.begin(bundle.version)
         except FleetError as error:
-            self._begun = None
+            # With the slot kept and nothing said, everybody would wait for this node.
             await self._stop_all(wanted.revision, f"the switch cannot be started: {error}")
+        else:
+            self._begun = (run, time.monotonic())
         return _SOON_S
+
+    async def _notice_silence(self, facts: Facts) -> None:
+        """Halt for a switch that has ended and left no word."""
+        if self._begun is None or facts.begun_s is None or facts.begun_s < _SILENT_S:
+            return
+        said = facts.state is not None and facts.state.run == self._begun[0]
+        if not said and not await self._host.is_switching():
+            self._begun = None
+            why = "the switch has ended and said nothing: journalctl -u image-cri-shim-switch"
+            await self._stop_all(failed_revision(facts), why)
 
     def _run_name(self, facts: Facts) -> str:
         """A name of its own for each request: what was answered is not asked again."""

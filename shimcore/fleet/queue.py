@@ -32,6 +32,7 @@ class Queue:
     source: random.Random = field(default_factory=random.Random)
     held: Held | None = None
     nodes: int = 1
+    _control_plane: bool | None = None
     _renewed: float = 0.0
     _counted: float | None = None
     _enough_for: Revision | None = None
@@ -68,8 +69,11 @@ class Queue:
             await self.records.give_back(lease)
         self._forget()
 
-    async def try_once(self, wanted: Wanted) -> bool:
-        """Take a slot if one is free for this node; whether it has one now."""
+    async def try_once(self, wanted: Wanted, before: str) -> bool:
+        """Take a slot if one is free for this node; whether it has one now.
+
+        `before` names the node's last run, so that its next pod can tell if there was one since.
+        """
         slot = await self._candidate(wanted)
         if slot is None:
             return False
@@ -84,12 +88,16 @@ class Queue:
                 await self.records.halt(wanted.revision, lease.holder, why)
                 return False
             case Claim.TAKE:
-                self.files.hold(Held(slot, wanted.revision))
-                if not await self._take(lease):
-                    self.files.let_go()
-                    return False
-        self.held = Held(slot, wanted.revision)
-        return await self._still_good(wanted)
+                pass
+        if not await self._take(lease):
+            return False
+        self.held = Held(slot, wanted.revision, before)
+        if not await self._still_good(wanted):
+            return False
+        # Not before: a node that has no turn is not touched. A pod that ends here leaves a slot in
+        # the node's name, which the next one takes for its own.
+        self.files.hold(self.held)
+        return True
 
     async def count(self) -> None:
         """Know how large the cluster is, now and then."""
@@ -103,14 +111,15 @@ class Queue:
         return slots.ask_again_s(self.nodes) * self.source.uniform(0.5, 1.5)
 
     async def _candidate(self, wanted: Wanted) -> int | None:
-        own = await self.records.node(self.node)
-        control_plane = own is not None and own.control_plane
-        left = await self.records.first_worker_left(wanted) if control_plane else None
+        if self._control_plane is None:
+            own = await self.records.node(self.node)
+            self._control_plane = own is not None and own.control_plane
+        left = await self.records.first_worker_left(wanted) if self._control_plane else None
         if left is not None:
             self._say(f"waits: control planes are last, and {left} is not yet well")
         well = await self._well(wanted.revision)
         return slots.candidate(
-            control_plane=control_plane,
+            control_plane=self._control_plane,
             workers_left=left is not None,
             width=slots.width(self.nodes, well, wanted.wave_percent),
             pick=self.source.randrange,

@@ -37,7 +37,7 @@ SHORTEST_HEALTH_S, LONGEST_HEALTH_S = 5, 120
 
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,61}[A-Za-z0-9]")
-_PAGE = 64
+_PAGE = 16
 _KEPT_HALTS = 16
 _TRIES = 5
 _REASON_LIMIT = 500

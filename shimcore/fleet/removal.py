@@ -40,7 +40,7 @@ async def wait(records: Records, wanted: Wanted, *, look_s: float = LOOK_S) -> N
                 log.info("waits for %s", left)
                 said = left
         await asyncio.sleep(look_s)
-    await take_labels_off(records)
+    await take_labels_off(records, wanted)
 
 
 async def _left(records: Records, wanted: Wanted) -> str | None:
@@ -50,12 +50,12 @@ async def _left(records: Records, wanted: Wanted) -> str | None:
     return await records.first_left(wanted)
 
 
-async def take_labels_off(records: Records) -> None:
+async def take_labels_off(records: Records, wanted: Wanted) -> None:
     """Leave no trace on the nodes; one that is dead keeps its labels, as it keeps the shim."""
     names = [
         node.name
         async for node in records.each(STATE_LABEL)
-        if node.labels.get(REVISION_LABEL, "").startswith("remove-")
+        if node.labels.get(REVISION_LABEL) == wanted.revision
     ]
     for name in names:
         await records.label(name, dict.fromkeys(_LABELS))

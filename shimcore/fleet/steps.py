@@ -52,8 +52,8 @@ class Facts:
     """Whether somebody else has taken the wiring away."""
     begun_s: float | None = None
     """How long a switch that was asked for here has been under way; None where none is."""
-    well_s: float = 0.0
-    """How long the node has been well, without a break."""
+    well_s: float | None = None
+    """How long the node has been well, without a break; None while it is not."""
     unwell_s: float = 0.0
 
 
@@ -62,11 +62,13 @@ def next_step(facts: Facts) -> Step:
     state, wanted, held = facts.state, facts.wanted, facts.held
     if facts.begun_s is not None or (state is not None and state.phase is Phase.RUNNING):
         return Step.HALT if _hangs(facts) else Step.WATCH
+    if held is not None and _failed(facts, held.revision):
+        return Step.HALT
     if held is not None and held.revision != wanted.revision:
-        return Step.HALT if _failed(facts, held.revision) else Step.RELEASE
+        return Step.RELEASE
     if wanted.mode is Mode.INSTALL and facts.pod != wanted.revision:
         return Step.STALE
-    if is_reached(wanted, state) and not facts.drifted:
+    if is_reached(wanted, state) and (not facts.drifted or _has_switched(facts)):
         return _after_switch(facts)
     return _before_switch(facts)
 
@@ -101,6 +103,12 @@ def _hangs(facts: Facts) -> bool:
     return hangs and failed_revision(facts) not in facts.halted
 
 
+def _has_switched(facts: Facts) -> bool:
+    """Whether this slot has been used: what is not well then is not mended by the same again."""
+    held, state = facts.held, facts.state
+    return held is not None and state is not None and state.run != held.before
+
+
 def _before_switch(facts: Facts) -> Step:
     revision = facts.wanted.revision
     if _failed(facts, revision):
@@ -115,7 +123,7 @@ def _after_switch(facts: Facts) -> Step:
         return Step.REST
     if facts.wanted.mode is Mode.REMOVE and facts.state is None:
         return Step.RECORD  # nothing was ever there
-    if facts.well_s >= facts.wanted.soak_s:
+    if facts.well_s is not None and facts.well_s >= facts.wanted.soak_s:
         return Step.RECORD
     if facts.unwell_s > PATIENCE_S and facts.wanted.revision not in facts.halted:
         return Step.HALT

@@ -63,15 +63,18 @@ class SwitchFiles:
             raise FleetError(f"{self._folder / _STATE}: not a switch's state ({error})") from error
 
     def held(self) -> Held | None:
-        """The slot that a pod of this node meant to take; the API server knows if it did."""
+        """The slot that a pod of this node took; the API server knows if it is still the node's."""
         tree = self._read(_SLOT)
         try:
-            return Held(int(str(tree["slot"])), Revision(str(tree["revision"]))) if tree else None
+            if tree is None:
+                return None
+            before = str(tree.get("before", ""))
+            return Held(int(str(tree["slot"])), Revision(str(tree["revision"])), before)
         except (KeyError, ValueError, TypeError) as error:
             raise FleetError(f"{self._folder / _SLOT}: not a slot ({error})") from error
 
     def hold(self, held: Held) -> None:
-        """Note the slot, before it is taken."""
+        """Note the slot."""
         self._write(_SLOT, asdict(held), "the slot")
 
     def let_go(self) -> None:

@@ -46,7 +46,7 @@ class Wanted:
     selector: str = ""
     """Of the nodes on which pods run, as a label selector."""
     node_file_sum: str = ""
-    """SHA-256 of the node's file without line breaks at its end; empty where each node keeps its own."""
+    """SHA-256 of the node's file without line breaks at its end; empty: each node keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,11 @@ class SwitchState:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A slot that this node has, and the revision for which it was taken."""
+    """A slot that this node has, the revision for which it was taken, and the last run before."""
 
     slot: int
     revision: Revision
+    before: str = ""
 
 
 @dataclass(frozen=True, slots=True)

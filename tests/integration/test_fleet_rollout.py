@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.fleet import agent, removal, slots
+from shimcore.fleet import agent, removal, slots, steps
 from shimcore.fleet.errors import FleetError
 from shimcore.fleet.records import Records
 from shimcore.fleet.switchfiles import FOLDER
@@ -168,6 +168,53 @@ async def test_a_pod_killed_in_mid_switch_changes_nothing(api: FleetApi, tmp_pat
         first.start()
         await until(lambda: healthy([first, second]))
         assert len(first.switch.began) == 1
+
+
+@pytest.mark.parametrize("fault", ["cannot be started", "said nothing", "the image is damaged"])
+async def test_a_switch_that_never_was_halts(
+    api: FleetApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The slot is not kept in silence: everybody would wait for this node."""
+    monkeypatch.setattr(agent, "_SILENT_S", 0.1)
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        if fault == "cannot be started":
+            node.switch.refuses = "Failed to connect to bus"
+        elif fault == "said nothing":
+            node.switch.dies = True
+        node.start()
+        if fault == "the image is damaged":
+            (tmp_path / "n1/bundle-1.0.0/image-cri-shim").write_bytes(b"x")
+        await until(lambda: api.halted() and api.holders() == {})
+        assert fault in api.halted()[Revision("r1")]
+        assert fault in node.message_file.read_text()
+
+
+async def test_wiring_that_does_not_last_halts(
+    api: FleetApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node is not switched again and again while somebody else undoes it each time."""
+    monkeypatch.setattr(steps, "PATIENCE_S", 0.3)
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        path = node.root / "var/lib/kubelet/config.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text("containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n")
+        node.start()
+        await until(lambda: api.halted() and api.holders() == {})
+        await asyncio.sleep(0.3)
+        assert len(node.switch.began) == 1
+        assert node.labels["state"] == "1.0.0.unwired"
+
+
+async def test_a_node_without_a_turn_is_not_touched(api: FleetApi, tmp_path: Path) -> None:
+    """Not a folder is made before its slot is taken."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        first.switch.takes_s = 60
+        first.start()
+        await until(lambda: first.switch.began)
+        second.start()
+        await until(lambda: second.labels.get("state") == "waiting")
+        await asyncio.sleep(0.3)
+        assert sorted(path.name for path in second.root.iterdir()) == ["etc", "run", "usr"]
 
 
 async def test_a_holder_that_dies_early_halts(api: FleetApi, tmp_path: Path) -> None:

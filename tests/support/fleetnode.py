@@ -56,6 +56,7 @@ class ScriptedSwitch:
     bypass: str = "inactive"
     service: str = "inactive"
     refuses: str = ""
+    dies: bool = False
     began: list[dict[str, Any]] = field(default_factory=list)
     running: asyncio.Task[None] | None = None
     watching: Callable[[str], None] = lambda what: None
@@ -82,6 +83,8 @@ class ScriptedSwitch:
         return Done(0, "")
 
     async def _switch(self, request: dict[str, Any]) -> None:
+        if self.dies:
+            return
         self.watching("began")
         self.say(request, "running")
         await asyncio.sleep(self.takes_s)

@@ -22,6 +22,7 @@ def state(phase: Phase, revision: Revision = NEW) -> SwitchState:
 
 
 HEALTHY = state(Phase.HEALTHY)
+DRIFTED = replace(FRESH, state=HEALTHY, recorded=True, drifted=True)
 facts = st.builds(
     Facts,
     pod=st.sampled_from([OLD, NEW]),
@@ -32,7 +33,7 @@ facts = st.builds(
     recorded=st.booleans(),
     drifted=st.booleans(),
     begun_s=st.none() | st.floats(0, 1000),
-    well_s=st.floats(0, 200),
+    well_s=st.none() | st.floats(0, 200),
     unwell_s=st.floats(0, 300),
 )
 
@@ -51,7 +52,10 @@ facts = st.builds(
         (replace(FRESH, held=HELD, state=HEALTHY, unwell_s=PATIENCE_S + 1), Step.HALT),
         (replace(FRESH, state=HEALTHY, recorded=True), Step.REST),
         (replace(FRESH, state=HEALTHY, recorded=True, drifted=True), Step.QUEUE),
-        (replace(FRESH, state=HEALTHY, recorded=True, drifted=True, held=HELD), Step.BEGIN),
+        (replace(DRIFTED, held=Held(0, NEW, HEALTHY.run)), Step.BEGIN),
+        (replace(DRIFTED, held=Held(0, NEW, "r1")), Step.SOAK),
+        (replace(DRIFTED, held=Held(0, NEW, "r1"), unwell_s=PATIENCE_S + 1), Step.HALT),
+        (replace(DRIFTED, halted=frozenset({NEW})), Step.HALTED),
         (replace(FRESH, held=HELD, state=state(Phase.UNDONE)), Step.HALT),
         (replace(FRESH, held=HELD, state=state(Phase.REFUSED)), Step.HALT),
         (replace(FRESH, state=state(Phase.UNDONE), halted=frozenset({NEW})), Step.HALTED),
