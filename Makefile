@@ -30,7 +30,7 @@ e2e: venv ## Real containerd, registries, crictl and systemd (root, Debian)
 
 e2e-apiserver: venv ## The cluster's part against a real kube-apiserver, built first (20 minutes)
 	tests/e2e/apiserver/build
-	$(BIN)/python -m pytest tests/e2e/test_kubernetes.py -m apiserver
+	$(BIN)/python -m pytest tests/e2e/test_kubernetes.py tests/e2e/test_fleet_apiserver.py -m apiserver
 
 e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built first (15 minutes)
 	tests/e2e/kubelet/build
