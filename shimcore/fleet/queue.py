@@ -74,11 +74,11 @@ class Queue:
 
         `before` names the node's last run, so that its next pod can tell if there was one since.
         """
-        slot = await self._candidate(wanted)
+        well = await self._well(wanted.revision)
+        slot = await self._candidate(wanted, well)
         if slot is None:
             return False
         lease = await self.records.lease(slot)
-        well = await self._well(wanted.revision)
         match await self._claim(lease, well):
             case Claim.WAIT:
                 self._say(f"waits: slot {slot} is {lease.holder}'s")
@@ -110,14 +110,13 @@ class Queue:
         """How long to wait before the API server is asked again; each node draws its own."""
         return slots.ask_again_s(self.nodes) * self.source.uniform(0.5, 1.5)
 
-    async def _candidate(self, wanted: Wanted) -> int | None:
+    async def _candidate(self, wanted: Wanted, well: int) -> int | None:
         if self._control_plane is None:
             own = await self.records.node(self.node)
             self._control_plane = own is not None and own.control_plane
         left = await self.records.first_worker_left(wanted) if self._control_plane else None
         if left is not None:
             self._say(f"waits: control planes are last, and {left} is not yet well")
-        well = await self._well(wanted.revision)
         return slots.candidate(
             control_plane=self._control_plane,
             workers_left=left is not None,

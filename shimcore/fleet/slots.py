@@ -24,8 +24,8 @@ RENEW_S = 20.0
 DEAD_S = 300.0
 """A node that has not been Ready for so long holds up nobody."""
 
-_FLEET_REQUESTS_S = 25.0
-_SHORTEST_S = 10.0
+_FLEET_LOOKS_S = 25.0
+_SHORTEST_S = 5.0
 
 
 def width(nodes: int, well: int, wave_percent: float) -> int:
@@ -69,8 +69,9 @@ def claim(lease: Lease, node: str, now: datetime, *, well: int, holder_ready: bo
 
 
 def ask_again_s(nodes: int) -> float:
-    """How long a pod waits, on average, before it asks again.
+    """How long a pod waits, on average, before it looks again.
 
-    The fleet together asks at one pace, however large it is: about 25 times a second.
+    The fleet together looks at one pace, however large it is: 25 times a second at most. A look is
+    one request to the API server at rest, and four while the node waits for its turn.
     """
-    return max(_SHORTEST_S, nodes / _FLEET_REQUESTS_S)
+    return max(_SHORTEST_S, nodes / _FLEET_LOOKS_S)

@@ -15,7 +15,7 @@ from shimcore.fleet.errors import FleetError
 from shimcore.fleet.records import Records
 from shimcore.fleet.switchfiles import FOLDER
 from shimcore.fleet.values import Revision
-from tests.support.fleetapi import NAMESPACE, FleetApi
+from tests.support.fleetapi import MAPS, NAMESPACE, FleetApi
 from tests.support.fleetnode import DirectApi, FleetNode
 
 
@@ -333,3 +333,25 @@ async def test_the_api_server_may_be_away(api: FleetApi, tmp_path: Path) -> None
         api.fault = lambda method, path: None
         await until(lambda: healthy([node]) and api.holders() == {}, 60)
         assert len(node.switch.began) == 1
+
+
+async def test_what_a_look_costs(api: FleetApi, tmp_path: Path) -> None:
+    """One request at rest; four while another node has the turn."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        first.start()
+        await until(lambda: healthy([first]) and api.holders() == {})
+        await asyncio.sleep(0.2)
+        api.asked.clear()
+        await asyncio.sleep(0.5)
+        assert {path for _, path in api.asked} == {f"{MAPS}/image-cri-shim-fleet"}
+        await first.kill()
+        first.switch.outcome = lambda request: "silence"
+        api.want("r2")
+        first.start("r2")
+        await until(lambda: len(first.switch.began) == 2)
+        await first.kill()
+        waiting = second.agent("r2")
+        await waiting._turn()
+        api.asked.clear()
+        await waiting._turn()
+        assert len(api.asked) == 4

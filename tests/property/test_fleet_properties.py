@@ -192,4 +192,4 @@ class Rollout(RuleBasedStateMachine):
 
 
 TestRollout = Rollout.TestCase
-TestRollout.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+TestRollout.settings = settings(max_examples=10, stateful_step_count=40, deadline=None)

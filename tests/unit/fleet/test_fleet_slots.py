@@ -88,6 +88,6 @@ def test_a_lease_without_a_time_is_over() -> None:
 
 @given(nodes)
 def test_the_fleet_asks_at_one_pace(count: int) -> None:
-    """25 times a second at most, and a node no more often than every ten seconds."""
+    """25 looks a second at most, and a node no more often than every five seconds."""
     assert count / ask_again_s(count) <= 25.0001
-    assert ask_again_s(count) >= 10
+    assert ask_again_s(count) >= 5
