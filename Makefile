@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := cli shimcore tests benchmarks packaging docs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist dist-quick docs
+.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist dist-quick docs image manifests
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,7 +30,7 @@ e2e: venv ## Real containerd, registries, crictl and systemd (root, Debian)
 
 e2e-apiserver: venv ## The cluster's part against a real kube-apiserver, built first (20 minutes)
 	tests/e2e/apiserver/build
-	$(BIN)/python -m pytest tests/e2e/test_kubernetes.py -m apiserver
+	$(BIN)/python -m pytest tests/e2e/test_kubernetes.py tests/e2e/test_fleet_apiserver.py -m apiserver
 
 e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built first (15 minutes)
 	tests/e2e/kubelet/build
@@ -95,6 +95,12 @@ dist-quick: .cache/quick/dist/image-cri-shim-SHA256SUMS ## The same for tests: w
 
 .cache/quick/dist/image-cri-shim-SHA256SUMS: $(PACKAGED)
 	PYTHON=$(PYTHON) packaging/build --quick
+
+image: dist/image-cri-shim-SHA256SUMS ## The same as an OCI image, in dist/ (needs umoci)
+	packaging/image dist/image-cri-shim-*-linux-*.tar.gz dist
+
+manifests: ## Render the chart to contrib/kubernetes/fleet (needs helm)
+	contrib/kubernetes/fleet/render
 
 release: ## Build, check and list all that is published of a version (see CONTRIBUTING.md)
 	PYTHON=$(PYTHON) packaging/release

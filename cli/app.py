@@ -23,6 +23,7 @@ COMMANDS = (
     "install_service",
     "hand_over",
     "switch",
+    "fleet",
     "demo",
     "completions",
     "help",

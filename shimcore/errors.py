@@ -15,6 +15,7 @@ ShimError
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
 │                          EndedError; RefusedError, GoneError, NotInstalledError
 ├── SocketInUseError       another process serves the shim's socket
+├── FleetError             a roll-out cannot go on at a node (in shimcore.fleet)
 ├── AdminError             the running shim could not be asked; below it StartingError
 ├── NamingError, StalledError, UnreadableRequestError   of an image call (images)
 ├── NotOursError, YamlTextError   a file that is not edited (systemd)

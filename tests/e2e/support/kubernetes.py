@@ -78,6 +78,8 @@ class Cluster:
             f"--secure-port={self.port}",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
+            # It serves no Service: newer ones refuse to name a loopback address there.
+            "--endpoint-reconciler-type=none",
             "--authorization-mode=Node,RBAC",
             f"--client-ca-file={self.ca.ca_file}",
             f"--tls-cert-file={self.server.cert_file}",
