@@ -36,7 +36,7 @@ e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built fi
 	tests/e2e/kubelet/build
 	$(BIN)/python -m pytest tests/e2e/test_kubelet.py -m kubelet
 
-e2e-systems: venv ## The published packages on Debian 11, 12 and 13 (compiles a Python, 15 minutes)
+e2e-systems: venv ## The published packages on Debian 11 and 12 (compiles a Python, 15 minutes)
 	$(BIN)/python -m pytest tests/e2e/test_systems.py -m systems
 
 # How many runs through the shim; which specs, as a regular expression of their names.

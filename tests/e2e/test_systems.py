@@ -24,7 +24,7 @@ from tests.e2e.support.process import wait_for
 
 pytestmark = pytest.mark.systems
 
-GLIBC = {"bullseye": "2.31", "bookworm": "2.36", "trixie": "2.41"}
+GLIBC = {"bullseye": "2.31", "bookworm": "2.36"}
 
 
 @pytest.fixture(params=GLIBC)
