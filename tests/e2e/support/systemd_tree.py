@@ -286,6 +286,14 @@ def _remove_cgroup(top: Path) -> None:
     wait_for(f"the end of {top}", gone, 10)
 
 
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy(source, target)
+
+
 @contextlib.contextmanager
 def node(prepare: Callable[[Machine], None] | None = None) -> Iterator[Machine]:
     """A booted machine on which the stand-in runtime and a hub run.
@@ -296,6 +304,8 @@ def node(prepare: Callable[[Machine], None] | None = None) -> Iterator[Machine]:
     try:
         script = Path(__file__).with_name("systemd_node.py").read_text()
         machine.add("/opt/node.py", script)
+        for name in ("__init__.py", "support"):  # what it imports, beside it
+            _copy(PROJECT / "tests" / name, machine.unpacked / "opt/tests" / name)
         machine.add("/etc/hosts", "127.0.0.1 localhost sealos.hub\n")
         machine.add(
             "/etc/systemd/system/containerd.service",
