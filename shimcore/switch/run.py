@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,10 +121,17 @@ def _version_now(root: Root) -> str | None:
 
 
 def _settle_an_earlier_one(root: Root) -> None:
-    """One that was killed is undone first."""
-    if root.exists(UNDO):
-        write(root, PROCESS, None)
+    """One that was killed is undone first. Raises ShimError where it cannot be."""
+    if not root.exists(UNDO):
+        return
+    write(root, PROCESS, None)
+    try:
         this_machine().run("start", UNDO_SERVICE, timeout_s=UNDO_S)
+    except ShimError:
+        # Killed before it had its units: nothing had changed yet.
+        subprocess.run(clearing(), check=False)  # noqa: S603 - our own script
+    if root.exists(UNDO):
+        raise ShimError(f"an earlier switch could not be undone; see journalctl -u {UNDO_SERVICE}")
 
 
 def _name_process(root: Root) -> None:
