@@ -228,7 +228,10 @@ clear() {
   [ "$(phase)" != removed ] || rm -rf "$versions"
   rm -rf journal
   [ "$boot" = boot ] || systemctl stop @timer@ 2>/dev/null || :
-  rm -f @units@
+  for own in @units@; do
+    rm -f "$own"
+    partials "$own"
+  done
   [ -z "$wants" ] || rmdir "$wants" 2>/dev/null || :
   systemctl daemon-reload
   rm -f process undone.json undo .*@partial@*
