@@ -22,9 +22,8 @@ from shimcore.switch.state import Phase, State, keep
 from shimcore.switch.undo import HALT, SETTLE, UNDO_SERVICE, WANTS, Before
 from shimcore.switch.work import Switch
 from shimcore.systemd.entries import File, Link, read, write
-from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
-from shimcore.systemd.systemctl import ServiceControl, this_machine
+from shimcore.systemd.systemctl import ServiceControl, main_process, this_machine
 from shimcore.systemd.units import SERVICE, SOCKET
 
 UNDO_S = 120.0
@@ -84,7 +83,7 @@ def begin(
         say=say,
         completions=completions,
     )
-    before = Before(serving, control.is_active(KUBELET), root.exists(WANTS))
+    before = Before(serving, main_process(SERVICE), root.exists(WANTS))
     _name_process(root)
     handle.arm(before, request.health_s)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.switch import health
-from shimcore.switch.places import CONFIG, CURRENT, STATE, UNDO
+from shimcore.switch.places import CONFIG, CURRENT, HANDING, STATE, UNDO
 from shimcore.switch.request import Mode, SwitchRequest
 from tests.unit.switch.nodes import (
     COMPLETIONS,
@@ -138,15 +138,21 @@ def test_what_is_started_again_and_when(tmp_path: Path) -> None:
     assert asked[1].startswith("systemctl stop image-cri-shim-bypass.service image-cri-shim.socket")
 
 
-def test_an_upgrade_leaves_kubelet_and_the_runtime_alone(tmp_path: Path) -> None:
-    """Only the shim is started with what it had."""
+@pytest.mark.parametrize("handing", [False, True])
+def test_an_upgrade_leaves_kubelet_and_the_runtime_alone(handing: bool, tmp_path: Path) -> None:
+    """The shim alone is started anew, and only where it may have made way."""
     made = installed(tmp_path)
     _all_but_recorded(made, request("2.0.0"))
+    if handing:
+        made.root.host(HANDING).touch()
     made.undo()
-    assert "systemctl restart image-cri-shim.service" in made.notes
+    verb = "restart" if handing else "reload"
+    asked = [note for note in made.notes if f"{verb} image-cri-shim.service" in note]
+    assert asked == [f"systemctl {verb} image-cri-shim.service"]
     assert not [note for note in made.notes if "kubelet" in note or "containerd" in note]
     assert os.readlink(made.root.host(CURRENT, last=False)) == "1.0.0"
     assert made.state()["version"] == "1.0.0"
+    assert made.own_files() <= ENDED
 
 
 def test_at_boot_nothing_is_waited_for(tmp_path: Path) -> None:
