@@ -31,6 +31,7 @@ class SwitchControl:
         self._handle = handle
         self._shim_s = shim_s
         self._when_stopped = when_stopped
+        self.kubelet = KUBELET
         self.touched_at = time.monotonic()
         """When something was done last that the node's pods could notice."""
         self.began_shim = False
@@ -45,11 +46,15 @@ class SwitchControl:
         self.began_shim |= verb in {"start", "restart"} and not self._runs_on(verb, units)
         bound = self._shim_s if ours else UNIT_S
         if units:
-            self.touched_at = time.monotonic()
+            self.touched()
             self._handle.allow(bound)
         self._control.run(*arguments, timeout_s=min(bound, timeout_s or bound))
-        if KUBELET in units:
+        if self.kubelet in units:
             self._handle.allow(0)
+
+    def touched(self) -> None:
+        """Something is done now that the node's pods could notice."""
+        self.touched_at = time.monotonic()
 
     def _runs_on(self, verb: str, units: list[str]) -> bool:
         """Whether a service that runs is only asked to be there."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from shimcore.client import admin
-from shimcore.client.handover import RunningService
+from shimcore.client.handover import HandOverFailedError, RunningService
 from shimcore.errors import AdminError, ShimError
 from shimcore.switch import health
-from shimcore.switch.places import COMMAND, COMMAND_LINK, CONFIG, CURRENT
-from shimcore.switch.undo import AGAIN, KUBELET_AGAIN, unit_again
+from shimcore.switch.places import COMMAND, COMMAND_LINK, CONFIG, CURRENT, HANDING
+from shimcore.switch.undo import AGAIN, unit_again
 from shimcore.switch.work import Switch
 from shimcore.systemd import install as installation
 from shimcore.systemd import kubelet, record
@@ -19,6 +18,7 @@ from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.install import UNITS, Request
 from shimcore.systemd.record import Record
 from shimcore.systemd.runtimes.rereading import cri_answers
+from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.uninstall import STATE_FILES
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
 
@@ -44,12 +44,10 @@ def install(work: Switch) -> None:
         now=True,
         answers=lambda socket: _answers(work, socket),
         before_kubelet=lambda: _look_before_kubelet(work),
+        running=_Running(work),
     ):
         work.say(line)
-    if other_version_serves(work):
-        work.step("hand over")
-        hand_over(work)
-    elif refilled and not work.control.began_shim:
+    if refilled and not work.control.began_shim:
         work.control.run("reload", SERVICE)
     work.step("health")
     work.handle.allow(0)
@@ -58,12 +56,37 @@ def install(work: Switch) -> None:
         raise ShimError(f"not well within {work.request.health_s} s: {why}")
 
 
-def hand_over(work: Switch) -> None:
-    """Have the version that the link leads to serve, without a gap. Raises ShimError."""
-    work.handle.allow(work.request.health_s)
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """The service that runs, as the installation asks for it."""
+
+    work: Switch
+
+    def is_other_version(self) -> bool:
+        """Whether a process of before the switch runs on."""
+        return other_version_serves(self.work)
+
+    def hand_over_or_restart(self, control: ServiceControl) -> str:
+        """What was done. Raises ShimError."""
+        return hand_over(self.work, control)
+
+
+def hand_over(work: Switch, control: ServiceControl) -> str:
+    """Have the version that the link leads to serve, without a gap; what was done.
+
+    Raises ShimError.
+    """
+    work.step("hand over")
+    work.fails(f"the new version did not take over in time; see journalctl -u {SERVICE}")
+    write(work.root, HANDING, File(b"", 0o600))
+    work.control.touched()
+    work.handle.allow(0)
     service = RunningService(admin.endpoint_of(CONFIG), COMMAND)
-    work.say(service.hand_over_or_restart(work.control))
-    work.control.touched_at = time.monotonic()
+    try:
+        return service.hand_over_or_restart(control)
+    except HandOverFailedError:
+        write(work.root, HANDING, None)
+        raise
 
 
 def other_version_serves(work: Switch) -> bool:
@@ -127,8 +150,7 @@ def _plan(work: Switch) -> installation.Plan:
     plan.changes += pending(root, _command_link(work))
     for name in (SERVICE, SOCKET, BYPASS):
         root.after_putting_back(f"{UNITS}/{name}", AGAIN)
-    for change in plan.wiring:
-        root.after_putting_back(change.path, KUBELET_AGAIN)
+    work.kubelet_wiring(plan.wiring)
     for change in plan.for_runtime:
         if change.then:
             root.after_putting_back(change.path, unit_again(change.then))

@@ -20,6 +20,8 @@ UNDONE = f"{ROOM}/undone.json"
 """The state as it will be if nothing more comes of this switch."""
 PROCESS = f"{ROOM}/process"
 """Number of the process that switches, and when it began (proc(5), field 22 of stat)."""
+HANDING = f"{ROOM}/handing"
+"""There from when the running shim is asked to make way for another version."""
 LOCK = "/run/image-cri-shim-switch.lock"
 
 

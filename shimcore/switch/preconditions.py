@@ -78,9 +78,9 @@ def _check_install(root: Root, request: SwitchRequest) -> None:
 
 
 def _check_removal(root: Root) -> None:
-    plan_removal(root, CONFIG, purge=True)
+    removal = plan_removal(root, CONFIG, purge=True)
     inside = embedded_kubelet(root, _shim_socket(root))
-    if inside is not None and inside.wired:
+    if inside is not None and inside.wired and not removal.wiring:
         raise RefusedError(
             "the kubelet of this distribution uses the shim's socket: take "
             "image-service-endpoint out of its configuration and restart it first"

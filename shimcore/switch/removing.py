@@ -8,11 +8,10 @@ from shimcore.client import admin
 from shimcore.errors import ShimError
 from shimcore.switch.health import LOOK_S, STEADY_S
 from shimcore.switch.places import CONFIG, CURRENT
-from shimcore.switch.undo import KUBELET_AGAIN, unit_again
+from shimcore.switch.undo import unit_again
 from shimcore.switch.work import Switch
 from shimcore.systemd import uninstall
 from shimcore.systemd.entries import write
-from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import main_process
@@ -23,10 +22,9 @@ def remove(work: Switch) -> None:
     root = work.journaled
     work.step("uninstall")
     shim_socket = admin.endpoint_of(CONFIG).shim_socket
-    had_kubelet = work.control.is_active(KUBELET)
     removal = uninstall.plan_removal(root, CONFIG, purge=True)
-    for change in removal.wiring:
-        root.after_putting_back(change.path, KUBELET_AGAIN)
+    unit = work.kubelet_wiring(removal.wiring)
+    had_kubelet = work.control.is_active(unit)
     for change in removal.for_runtime:
         if change.then:
             root.after_putting_back(change.path, unit_again(change.then))
@@ -36,15 +34,15 @@ def remove(work: Switch) -> None:
     work.step("health")
     work.handle.allow(0)
     deadline = work.control.touched_at + work.request.health_s
-    if had_kubelet and (why := why_not_well(shim_socket, deadline)):
+    if had_kubelet and (why := why_not_well(unit, shim_socket, deadline)):
         raise ShimError(f"not well within {work.request.health_s} s: {why}")
 
 
-def why_not_well(shim_socket: str, deadline: float) -> str:
+def why_not_well(unit: str, shim_socket: str, deadline: float) -> str:
     """ "" as soon as one kubelet has run by itself for some seconds; else what is wrong."""
     since, process = 0.0, 0
     while time.monotonic() < deadline:
-        now = main_process(KUBELET)
+        now = main_process(unit)
         if now == 0 or now != process:
             since, process = time.monotonic(), now
         elif kubelet_way(Root(), shim_socket).way is Way.WIRED:
@@ -52,4 +50,4 @@ def why_not_well(shim_socket: str, deadline: float) -> str:
         elif time.monotonic() - since >= STEADY_S:
             return ""
         time.sleep(LOOK_S)
-    return f"{KUBELET} does not stay; see journalctl -u kubelet"
+    return f"{unit} does not stay; see journalctl -u {unit}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,8 @@ from shimcore.switch.state import Phase, State, keep
 from shimcore.switch.undo import HALT, SETTLE, UNDO_SERVICE, WANTS, Before
 from shimcore.switch.work import Switch
 from shimcore.systemd.entries import File, Link, read, write
-from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
-from shimcore.systemd.systemctl import ServiceControl, this_machine
+from shimcore.systemd.systemctl import ServiceControl, main_process, this_machine
 from shimcore.systemd.units import SERVICE, SOCKET
 
 UNDO_S = 120.0
@@ -83,7 +83,7 @@ def begin(
         say=say,
         completions=completions,
     )
-    before = Before(serving, control.is_active(KUBELET), root.exists(WANTS))
+    before = Before(serving, main_process(SERVICE), root.exists(WANTS))
     _name_process(root)
     handle.arm(before, request.health_s)
     try:
@@ -120,10 +120,17 @@ def _version_now(root: Root) -> str | None:
 
 
 def _settle_an_earlier_one(root: Root) -> None:
-    """One that was killed is undone first."""
-    if root.exists(UNDO):
-        write(root, PROCESS, None)
+    """One that was killed is undone first. Raises ShimError where it cannot be."""
+    if not root.exists(UNDO):
+        return
+    write(root, PROCESS, None)
+    try:
         this_machine().run("start", UNDO_SERVICE, timeout_s=UNDO_S)
+    except ShimError:
+        # Killed before it had its units: nothing had changed yet.
+        subprocess.run(clearing(), check=False)  # noqa: S603 - our own script
+    if root.exists(UNDO):
+        raise ShimError(f"an earlier switch could not be undone; see journalctl -u {UNDO_SERVICE}")
 
 
 def _name_process(root: Root) -> None:

@@ -28,7 +28,7 @@ _STARTED_AFTER = (
     "cri-docker.service k3s.service k3s-agent.service rke2-server.service rke2-agent.service"
 )
 # Lines of the journal that are no files.
-AGAIN, HALT, SETTLE, KUBELET_AGAIN = "again", "halt", "settle", "kubelet"
+AGAIN, HALT, SETTLE = "again", "halt", "settle"
 
 
 def unit_again(then: str) -> str:
@@ -37,12 +37,17 @@ def unit_again(then: str) -> str:
     return f"unit {shlex.quote(verb)} {shlex.quote(unit)}"
 
 
+def kubelet_again(unit: str, *, runs: bool) -> str:
+    """The line that has kubelet's unit read its files once more; one that `runs` is there after."""
+    return f"kubelet {'restart' if runs else 'try-restart'} {shlex.quote(unit)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What ran before the switch, and whether the wants of a boot had a directory."""
+    """Whether the shim's socket was there, its process, and whether a boot's wants had a place."""
 
     serving: bool
-    kubelet: bool
+    process: int
     wants: bool
 
 
@@ -66,12 +71,12 @@ def script(root: Root, before: Before) -> str:
         "room": host(ROOM),
         "versions": host(VERSIONS),
         "serving": _word(before.serving),
-        "kubelet": _word(before.kubelet),
+        "process": str(before.process),
         "wants": "" if before.wants else host(WANTS),
         "units": " ".join(host(path) for path in (BOOT_LINK, *units)),
     }
     head = "\n".join(f"{name}={value}" for name, value in values.items() if name != "units")
-    names = {"bypass": BYPASS, "service": SERVICE, "socket": SOCKET, "unit": KUBELET}
+    names = {"bypass": BYPASS, "service": SERVICE, "socket": SOCKET}
     text = _SCRIPT.replace("@values@", head).replace("@units@", values["units"])
     for name, value in (names | {"partial": PARTIAL, "timer": UNDO_TIMER}).items():
         text = text.replace(f"@{name}@", value)
@@ -194,13 +199,17 @@ unit() { [ "$boot" = boot ] || tell "$@" || :; }
 kubelet() {
   [ "$boot" != boot ] || return 0
   systemctl daemon-reload
-  if [ "$kubelet" = yes ]; then tell restart @unit@; else tell try-restart @unit@; fi || :
+  tell "$@" || :
 }
 halt() { [ "$boot" = boot ] || tell stop @bypass@ @socket@ @service@ || :; }
 again() {
   [ "$boot" != boot ] && [ "$serving" = yes ] || return 0
   systemctl daemon-reload
-  tell restart @service@ || :
+  # One that never was asked to make way, or said that it could not, has served all the time.
+  if [ ! -f handing ] && [ "$process" != 0 ] &&
+    [ "$(systemctl show --property=MainPID --value @service@)" = "$process" ]
+  then tell reload @service@ || :
+  else tell restart @service@ || :; fi
 }
 settle() {
   systemctl daemon-reload
@@ -228,10 +237,13 @@ clear() {
   [ "$(phase)" != removed ] || rm -rf "$versions"
   rm -rf journal
   [ "$boot" = boot ] || systemctl stop @timer@ 2>/dev/null || :
-  rm -f @units@
+  for own in @units@; do
+    rm -f "$own"
+    partials "$own"
+  done
   [ -z "$wants" ] || rmdir "$wants" 2>/dev/null || :
   systemctl daemon-reload
-  rm -f process undone.json undo .*@partial@*
+  rm -f process handing undone.json undo .*@partial@*
 }
 
 main() {

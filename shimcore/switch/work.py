@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shimcore.switch.control import SwitchControl
@@ -12,6 +12,8 @@ from shimcore.switch.journal import JournaledRoot
 from shimcore.switch.places import UNDONE
 from shimcore.switch.request import SwitchRequest
 from shimcore.switch.state import Phase, State, keep
+from shimcore.switch.undo import kubelet_again
+from shimcore.systemd.changes import Change, kubelet_unit
 from shimcore.systemd.root import Root
 
 STEP_S = 20.0
@@ -41,6 +43,15 @@ class Switch:
         keep(self.root, State(self.request.revision, Phase.RUNNING, self.serves, name))
         self.handle.allow(STEP_S)
         self.say(f"step: {name}")
+
+    def kubelet_wiring(self, changes: Sequence[Change]) -> str:
+        """Have the undo restart kubelet when it has put these back; kubelet's unit."""
+        unit = kubelet_unit(changes)
+        again = kubelet_again(unit, runs=self.control.is_active(unit))
+        for change in changes:
+            self.journaled.after_putting_back(change.path, again)
+        self.control.kubelet = unit
+        return unit
 
     def fails(self, why: str) -> State:
         """What the undo is to say, from now on. Raises ShimError."""

@@ -79,9 +79,10 @@ class SwitchNode(StockNode):
 
 @contextlib.contextmanager
 def switch_node(
-    link: Link, empty: Path, before: Callable[[SwitchNode], None] = lambda _: None
+    empty: Path, before: Callable[[SwitchNode], None] = lambda _: None
 ) -> Iterator[SwitchNode]:
-    """A booted one; `before` may add files first."""
+    """A booted one, whose hub has an address at which nobody answers; `before` may add files."""
+    link = Link()
     machine = SwitchNode(link, empty)
     try:
         before(machine)
@@ -91,6 +92,7 @@ def switch_node(
         yield machine
     finally:
         machine.close()
+        link.close()
 
 
 def prepare(machine: Machine) -> None:
@@ -136,9 +138,9 @@ def start(machine: Machine, version: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def end_switch(machine: Machine) -> None:
-    """kill -9, the whole unit at once."""
-    machine.run("systemctl", "kill", "--signal=KILL", "image-cri-shim-switch")
+def end_switch(machine: Machine, signal: str = "KILL") -> None:
+    """The whole unit at once, which is told nothing; STOP: it hangs."""
+    machine.run("systemctl", "kill", f"--signal={signal}", "image-cri-shim-switch")
 
 
 def reaches(machine: Machine, step: str, timeout_s: float = 40) -> None:

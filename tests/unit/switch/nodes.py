@@ -32,6 +32,7 @@ STUB = """\
 #!/bin/sh
 echo "${0##*/} $*" >>"$NOTES"
 [ "$(wc -l <"$NOTES")" != "$KILL_AT" ] || { kill -9 "$(cat "$NOTES.pid")"; exit 1; }
+[ "$1" != show ] || echo 4321
 [ "${0##*/}" = systemctl ] || exec "/bin/${0##*/}" "$@"
 """
 
@@ -135,6 +136,7 @@ def _serves(node: Node) -> str | None:
 def well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every node is well, and shows the version that was asked for."""
     nothing: Callable[..., str] = lambda *_: ""  # noqa: E731
+    monkeypatch.setattr(run, "main_process", lambda _: 4321)
     monkeypatch.setattr(Handle, "_hold", lambda _: None)
     monkeypatch.setattr(health, "failing_names", lambda _: set())
     monkeypatch.setattr(health, "why_not_well", nothing)

@@ -15,7 +15,7 @@ from tests.unit.switch.nodes import node
 from tests.unit.systemd.machines import NotedSystemd
 
 BEAT = f"restart {UNDO_TIMER}"
-BEFORE = Before(serving=False, kubelet=True, wants=False)
+BEFORE = Before(serving=False, process=0, wants=False)
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.errors import ShimError
 from shimcore.switch import health
-from shimcore.switch.places import CONFIG, CURRENT, STATE
+from shimcore.switch.places import CONFIG, CURRENT, HANDING, STATE, UNDO
 from shimcore.switch.request import Mode, SwitchRequest
 from tests.unit.switch.nodes import (
+    COMPLETIONS,
     Killed,
     Node,
     installed,
@@ -69,13 +69,13 @@ def test_killed_anywhere(way: str, tmp_path: Path) -> None:
         made = first.copy(tmp_path / str(turn))
         before, said = made.files(), made.state()
         survived = _survived(made, asked, turn)
-        whole = made.files()
+        whole, armed = made.files(), made.root.exists(UNDO)
         assert made.undo() == 0, turn
         if made.state() == said or made.state()["phase"] == "undone":
             assert made.files() == before, turn
         else:
             assert _without_units(made.files(), whole), turn
-        assert made.own_files() <= ENDED, turn
+        assert not armed or made.own_files() <= ENDED, turn
         if survived:
             break
         turn += STRIDE
@@ -138,15 +138,21 @@ def test_what_is_started_again_and_when(tmp_path: Path) -> None:
     assert asked[1].startswith("systemctl stop image-cri-shim-bypass.service image-cri-shim.socket")
 
 
-def test_an_upgrade_leaves_kubelet_and_the_runtime_alone(tmp_path: Path) -> None:
-    """Only the shim is started with what it had."""
+@pytest.mark.parametrize("handing", [False, True])
+def test_an_upgrade_leaves_kubelet_and_the_runtime_alone(handing: bool, tmp_path: Path) -> None:
+    """The shim alone is started anew, and only where it may have made way."""
     made = installed(tmp_path)
     _all_but_recorded(made, request("2.0.0"))
+    if handing:
+        made.root.host(HANDING).touch()
     made.undo()
-    assert "systemctl restart image-cri-shim.service" in made.notes
+    verb = "restart" if handing else "reload"
+    asked = [note for note in made.notes if f"{verb} image-cri-shim.service" in note]
+    assert asked == [f"systemctl {verb} image-cri-shim.service"]
     assert not [note for note in made.notes if "kubelet" in note or "containerd" in note]
     assert os.readlink(made.root.host(CURRENT, last=False)) == "1.0.0"
     assert made.state()["version"] == "1.0.0"
+    assert made.own_files() <= ENDED
 
 
 def test_at_boot_nothing_is_waited_for(tmp_path: Path) -> None:
@@ -174,12 +180,34 @@ def test_a_failure_says_which_step_and_why(tmp_path: Path, monkeypatch: pytest.M
     assert said["detail"] == "not well within 20 s: version 0 serves, not 1.0.0"
 
 
-def test_what_cannot_be_kept_does_not_change(tmp_path: Path) -> None:
-    """A device in the place of a file ends the switch before it."""
+def test_what_a_file_is_beside_its_bytes(tmp_path: Path) -> None:
+    """Owner, mode, time and extended attributes are as they were, of links, too."""
     made = node(tmp_path)
-    os.mkfifo(made.root.host("/etc/crictl.yaml"))
+    place = made.root.host("/var/lib/kubelet/config.yaml")
+    place.chmod(0o640)
+    os.utime(place, ns=(0, 1_000_000_007))
+    if os.geteuid() == 0:
+        os.chown(place, 12, 34)
+    try:
+        os.setxattr(place, "user.label", b"kubelet_t")
+    except OSError:
+        pytest.skip("this file system has no extended attributes")
+    _all_but_recorded(made, request("1.0.0"))
+    made.undo()
+    status = place.stat()
+    assert (status.st_mode & 0o7777, status.st_mtime_ns) == (0o640, 1_000_000_007)
+    if os.geteuid() == 0:
+        assert (status.st_uid, status.st_gid) == (12, 34)
+    assert os.getxattr(place, "user.label") == b"kubelet_t"
+
+
+def test_what_cannot_be_kept_does_not_change(tmp_path: Path) -> None:
+    """A pipe in the place of a file ends the switch before it."""
+    made = node(tmp_path)
+    place = made.root.host(next(iter(COMPLETIONS)))
+    place.parent.mkdir(parents=True)
+    os.mkfifo(place)
     before = made.files()
-    with pytest.raises(ShimError):
-        raise ShimError(switch(made, request("1.0.0")).detail)
+    assert "not a regular file" in switch(made, request("1.0.0")).detail
     made.undo()
     assert made.files() == before
