@@ -11,10 +11,10 @@ import httpx
 import pytest
 import yaml
 
-from shimcore.fleet import agent, slots
+from shimcore.fleet import agent, removal, slots
 from shimcore.fleet.api import Api, Place
 from shimcore.fleet.errors import ApiRefusedError, ConflictError
-from shimcore.fleet.records import Records
+from shimcore.fleet.records import STATE_LABEL, Records
 from shimcore.fleet.values import Revision
 from tests.e2e.support.kubernetes import Cluster, missing
 from tests.support.fleetapi import FleetApi
@@ -91,13 +91,16 @@ def _place(cluster: Cluster, folder: Path, node: str) -> Place:
     """How the pod of a node finds the API server: by a token that is bound to it."""
     with cluster.client(cluster.admin) as client:
         pod = client.get(f"{SYSTEM}/pods/fleet-{node}").json()["metadata"]
-        bound = {"kind": "Pod", "apiVersion": "v1", "name": pod["name"], "uid": pod["uid"]}
-        answer = client.post(
-            f"{SYSTEM}/serviceaccounts/image-cri-shim-fleet/token",
-            json={"spec": {"boundObjectRef": bound}},
-        )
+    bound = {"kind": "Pod", "apiVersion": "v1", "name": pod["name"], "uid": pod["uid"]}
+    return _account(cluster, folder, "image-cri-shim-fleet", {"boundObjectRef": bound})
+
+
+def _account(cluster: Cluster, folder: Path, name: str, spec: dict[str, Any]) -> Place:
+    """How who has this ServiceAccount finds the API server."""
+    with cluster.client(cluster.admin) as client:
+        answer = client.post(f"{SYSTEM}/serviceaccounts/{name}/token", json={"spec": spec})
     assert answer.is_success, answer.text
-    token = folder / f"token-{node}"
+    token = folder / f"token-{len(list(folder.iterdir()))}"
     token.write_text(answer.json()["status"]["token"])
     return Place(cluster.url, token, cluster.ca.ca_file)
 
@@ -201,10 +204,10 @@ async def test_what_a_pod_may_not(api: Api) -> None:
         assert caught.value.status in {403, 422}
 
 
-async def test_a_fleet_is_installed(
+async def test_a_fleet_is_installed_and_removed(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pods with the chart's rights, on nodes whose switch is scripted: all are well in the end."""
+    """By pods with the chart's rights, whose nodes have a scripted switch; the hook has its own."""
     monkeypatch.setattr(slots, "_SHORTEST_S", 0.5)
     monkeypatch.setattr(agent, "_SOON_S", 0.2)
     monkeypatch.setattr(agent, "_SOAK_LOOK_S", 0.2)
@@ -221,11 +224,19 @@ async def test_a_fleet_is_installed(
             node.start(wish["data"]["revision"])
         try:
             await _until_healthy(client)
+            hook = Api(_account(cluster, tmp_path, "image-cri-shim-remove", {}))
+            records = Records(hook, "kube-system", "image-cri-shim")
+            async with asyncio.timeout(120):
+                await removal.wait(records, await removal.ask(records), look_s=0.5)
+            await hook.aclose()
+            left = client.get("/api/v1/nodes", params={"labelSelector": STATE_LABEL}).json()
+            assert left["items"] == []
         finally:
             for node in nodes:
                 await node.kill()
-        began = {node.name: node.switch.began[0]["at"] for node in nodes}
-    assert max(began, key=lambda name: began[name]) == "cp"
+    for turn in (0, 1):
+        began = {node.name: node.switch.began[turn]["at"] for node in nodes}
+        assert max(began, key=lambda name: began[name]) == "cp"
 
 
 async def _until_healthy(client: httpx.Client) -> None:
