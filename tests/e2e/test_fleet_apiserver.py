@@ -207,7 +207,7 @@ async def test_what_a_pod_may_not(api: Api) -> None:
 async def test_a_fleet_is_installed_and_removed(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pods with the chart's rights, on nodes whose switch is scripted; the hook with its own."""
+    """By pods with the chart's rights, whose nodes have a scripted switch; the hook has its own."""
     monkeypatch.setattr(slots, "_SHORTEST_S", 0.5)
     monkeypatch.setattr(agent, "_SOON_S", 0.2)
     monkeypatch.setattr(agent, "_SOAK_LOOK_S", 0.2)
