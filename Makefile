@@ -36,6 +36,10 @@ e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built fi
 	tests/e2e/kubelet/build
 	$(BIN)/python -m pytest tests/e2e/test_kubelet.py -m kubelet
 
+e2e-cluster: venv ## A real cluster of three nodes, built first (half an hour)
+	tests/e2e/cluster/build
+	$(BIN)/python -m pytest tests/e2e/cluster -m cluster
+
 # How many runs through the shim; which specs, as a regular expression of their names.
 RUNS ?= 1
 FOCUS ?= .

@@ -1,0 +1,67 @@
+"""One cluster for the whole run; each test leaves it as it found it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.support import control_plane, images, stock_node, systemd_tree
+from tests.e2e.support.bed import RELEASES, Bed, bed
+from tests.e2e.support.cluster_node import KUBELET_CONFIG, ClusterNode
+from tests.e2e.support.systemd_tree import snapshot
+
+PLACES = ("/etc", "/opt", "/root", "/usr/local", "/usr/lib/systemd", KUBELET_CONFIG)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Not a failure in CI: building a cluster takes half an hour there."""
+    lacking = [*control_plane.missing(), *systemd_tree.missing()]
+    lacking += [name for each in set(RELEASES) for name in stock_node.missing(each)]
+    lacking += [name for name in ("iptables",) if not shutil.which(name)]
+    if lacking:
+        reason = f"needs {', '.join(lacking)} (tests/e2e/cluster/build)"
+        for item in items:
+            if item.get_closest_marker("cluster"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def built() -> Iterator[Bed]:
+    """Three nodes and a hub that has nginx:1.27; no node has an image."""
+    with bed() as cluster:
+        nginx = images.busybox("nginx", command=("sleep", "1000000"))
+        cluster.hub.push(nginx, "library/nginx", "1.27")
+        yield cluster
+
+
+@pytest.fixture
+def cluster(built: Bed) -> Iterator[Bed]:
+    """The cluster, its nodes Ready; their trees are the same before a test and after it."""
+    built.wait_until_ready()
+    before = {node.name: state(node) for node in built.nodes}
+    yield built
+    built.wait_until_ready()
+    after = {node.name: state(node) for node in built.nodes}
+    for node in built.nodes:
+        node.clear()
+    assert {name: differing(after[name], before[name]) for name in after} == {
+        name: set() for name in before
+    }
+
+
+def state(node: ClusterNode) -> dict[str, object]:
+    """Every file with its mode and owner, what is enabled, and what runs."""
+    commands = (
+        r"find /run /var/lib -maxdepth 1 -printf '%p %M %u %g\n'",
+        "systemctl list-unit-files --no-legend",
+        "systemctl list-units --no-legend --plain --type=service,socket,timer --state=active",
+    )
+    lines = {each: line for line in commands for each in node.sh(line).stdout.splitlines()}
+    return {**snapshot(node, PLACES), **lines}
+
+
+def differing(after: dict[str, object], before: dict[str, object]) -> set[str]:
+    """What has come, gone or changed: short enough to be read where a test fails."""
+    return {each for each in after.keys() | before.keys() if after.get(each) != before.get(each)}
