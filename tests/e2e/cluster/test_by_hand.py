@@ -10,10 +10,13 @@ import pytest
 
 from tests.e2e.cluster.conftest import differing, state
 from tests.e2e.support import images
-from tests.e2e.support.bed import LOGIN, Bed
+from tests.e2e.support.bed import Bed
 from tests.e2e.support.cluster_node import ClusterNode
+from tests.e2e.support.hub import LOGIN
+from tests.e2e.support.load import REPOSITORY, TAG, load
+from tests.e2e.support.process import wait_for
 from tests.e2e.support.report import NOTES
-from tests.e2e.support.stock_node import HUB
+from tests.e2e.support.stock_node import HUB, HUB_PORT
 from tests.e2e.support.workload import containers, deployed, restarts, watched
 
 pytestmark = pytest.mark.cluster
@@ -24,7 +27,7 @@ NGINX = "nginx:1.27"
 
 def install(node: ClusterNode) -> None:
     """As the README has it."""
-    node.add(CONFIG, f"address: http://{HUB}:5000\nauth: {LOGIN}\n", 0o600)
+    node.add(CONFIG, f"address: http://{HUB}:{HUB_PORT}\nauth: {LOGIN}\n", 0o600)
     node.by_hand("install-service", "--wire-runtime", "--wire-kubelet", "--now")
 
 
@@ -89,3 +92,21 @@ def preload(cluster: Bed, folder: Path) -> None:
         pause = images.docker_archive(images.pause(), node.pause, folder / "pause.tar")
         node.load(archive)
         node.load(pause)
+
+
+def test_a_restart_under_load(installed: Bed, tmp_path: Path) -> None:
+    """Exec streams and pods outlive `systemctl restart image-cri-shim`; no call is refused."""
+    installed.hub.push(images.small("load", 200_000), REPOSITORY, TAG)
+    with deployed(installed, "web", NGINX) as pods, watched(installed, "web") as watch:
+        before = containers(pods)
+        with load(installed, "web", tmp_path) as going:
+            wait_for("calls", lambda: going.answered > 20, 60)
+            for node in installed.nodes:
+                node.systemctl("restart", "image-cri-shim.service", timeout_s=90)
+            answered = going.answered
+            wait_for("more calls", lambda: going.answered > answered + 20, 60)
+            NOTES.append(f"cluster: restart under load: {going.answered} calls, {going.ticks}")
+            assert going.stop() == []
+        assert containers(installed.pods("-l", "app=web")) == before
+    assert watch.nodes.gaps == {}
+    assert watch.pods.gaps == {}

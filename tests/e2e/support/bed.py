@@ -15,13 +15,12 @@ from . import images
 from .cluster_node import ClusterNode
 from .containerd import DEBIAN, NEWEST, Release
 from .control_plane import ControlPlane
+from .hub import Hub
 from .kubelet import SYSCTLS
 from .network import Link
 from .process import wait_for
-from .registry import Registry
-from .stock_node import HUB, HUB_PORT, PAUSES
+from .stock_node import PAUSES
 
-LOGIN = "admin:passw0rd"
 RELEASES = (DEBIAN, DEBIAN, NEWEST)
 READY_S = 120.0
 
@@ -31,7 +30,7 @@ class Bed:
     """All of it, running."""
 
     link: Link
-    hub: Registry
+    hub: Hub
     plane: ControlPlane
     nodes: tuple[ClusterNode, ...]
 
@@ -85,9 +84,8 @@ def bed(releases: Sequence[Release] = RELEASES) -> Iterator[Bed]:
         stack.enter_context(_sysctls_kept())
         link = Link()
         stack.callback(link.close)
-        hub = Registry(room / "hub", login=LOGIN, ip=link.ip, name=HUB, port=HUB_PORT)
-        stack.callback(hub.stop)
-        hub.serve()
+        hub = Hub(room / "hub", link.ip)
+        stack.callback(hub.close)
         for pause in PAUSES.values():
             hub.push(images.pause(), "pause", pause)
         plane = ControlPlane(_made(room / "plane"), ip=link.ip, pods=link.pods)
