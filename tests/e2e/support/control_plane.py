@@ -16,7 +16,7 @@ from .process import free_port
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 BIN = CACHE / LIBRARY.name / "bin"
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-KUBECTL, KUBELET = BIN / "kubectl", BIN / "kubelet"
+KUBECTL, KUBELET = Path(os.environ.get("KUBECTL", BIN / "kubectl")), BIN / "kubelet"
 
 
 class ControlPlane(Cluster):

@@ -67,7 +67,7 @@ ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 pivot_root . mnt
 exec env -i container=image-cri-shim-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-  chroot . sh -c 'umount -l /mnt; exec /lib/systemd/systemd --log-target=journal --show-status=0'
+  chroot . sh -c 'umount -l /mnt; mount --make-rshared /; exec /lib/systemd/systemd --log-target=journal --show-status=0'
 """
 
 
