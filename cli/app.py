@@ -21,6 +21,7 @@ COMMANDS = (
     "pull",
     "config",
     "install_service",
+    "switch",
     "demo",
     "completions",
     "help",

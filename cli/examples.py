@@ -62,6 +62,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "image-cri-shim install-service --wire-kubelet --dry-run",
     ),
     "uninstall-service": ("image-cri-shim uninstall-service --now",),
+    "switch": ("image-cri-shim switch status",),
+    "switch run": ("image-cri-shim switch run",),
+    "switch status": (
+        "image-cri-shim switch status",
+        "image-cri-shim switch status -o json",
+    ),
     "demo": ("image-cri-shim demo",),
     "completions": ("image-cri-shim completions bash > /etc/bash_completion.d/image-cri-shim",),
     "help": (

@@ -81,7 +81,7 @@ def install_service(
             root=place,
             config_file=path,
             command=os.path.abspath(command) if command else command_path(place),
-            completions=_completions(),
+            completions=completion_files(),
             wire_kubelet=wire_kubelet,
             wire_runtime=wire_runtime,
             force=force,
@@ -191,7 +191,8 @@ def _nothing() -> None:
     """With --force nothing is looked at."""
 
 
-def _completions() -> dict[str, str]:
+def completion_files() -> dict[str, str]:
+    """The completion scripts of an installation: path → text."""
     from cli.command_specs import PROGRAM  # noqa: PLC0415 - as above
     from cli.completions import Shell, script  # noqa: PLC0415
 

@@ -151,6 +151,15 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
             ;;
+        switch:--root)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        switch:-o | switch:--output)
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
     esac
     case $command in
         "") options="-f --file --version -h --help" ;;
@@ -168,11 +177,12 @@ _image_cri_shim() {
         help) options="-h --help" ;;
         version) options="-o --output -h --help" ;;
         config) options="-f --file -o --output -h --help" words="show check init schema" ;;
+        switch) options="-h --help --root -o --output" words="run status" ;;
     esac
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry status history doctor pull install-service uninstall-service demo completions help version config"
+        words="serve resolve check-registry status history doctor pull install-service uninstall-service demo completions help version config switch"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -20,6 +20,7 @@ _image_cri_shim() {
         'help:Show the help of a command, or this list of them'
         'version:Print the version, and what the command runs on'
         'config:Show the configuration in force, check a file, or write one'
+        'switch:Switch this node to another version, as the fleet'\''s pod asks for it'
     )
     _arguments -C \
         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
@@ -140,6 +141,13 @@ _image_cri_shim() {
                         '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:word:(show check init schema)'
+                    ;;
+                switch)
+                    _arguments \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        --root'[Look at the node whose root is DIR]:folder:_files -/' \
+                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                        '*:word:(run status)'
                     ;;
             esac
             ;;

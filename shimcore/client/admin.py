@@ -104,6 +104,38 @@ def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
     return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What tells whether a shim does its work, and which one it is.
+
+    `started_at` is the same for as long as it is the same process; `calls` by gRPC path.
+    """
+
+    version: str
+    started_at: float
+    runtime_ready: bool
+    runtime_socket: str
+    config_valid: bool
+    calls: dict[str, int]
+
+
+def vitals(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Vitals | None:
+    """Those of the running shim; None while none serves. Raises AdminError."""
+    if _knock(endpoint.admin_socket):
+        return None
+    answer = _ask(endpoint.admin_socket, "Status", timeout_s)
+    if answer.starting or not answer.serving:
+        return None
+    return Vitals(
+        version=answer.shim_version,
+        started_at=answer.started_at.ToNanoseconds() / 1e9,
+        runtime_ready=answer.runtime.ready,
+        runtime_socket=answer.runtime.socket,
+        config_valid=answer.config.valid,
+        calls=dict(answer.calls_by_method),
+    )
+
+
 def _details(
     endpoint: Endpoint, answer: Any, facts: dict[str, Any], kubelet: KubeletWay
 ) -> list[str]:

@@ -12,6 +12,9 @@ from pathlib import Path
 from shimcore.errors import ShimError
 from shimcore.systemd.root import Root
 
+PARTIAL = ".image-cri-shim-"
+"""After a dot and its name, what a file is called until it is whole; random letters follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -61,11 +64,14 @@ def write(root: Root, path: str, entry: Entry | None) -> None:
     place = root.host(path, last=False)
     try:
         if entry is None:
+            root.changing(path)
             place.unlink(missing_ok=True)
             return
         for directory in missing_directories(root, path):
+            root.changing(directory)
             root.host(directory).mkdir()
             root.host(directory).chmod(0o755)
+        root.changing(path)
         _replace(place, entry)
     except OSError as error:
         raise ShimError(f"{path}: {error.strerror}") from error
@@ -82,13 +88,17 @@ def missing_directories(root: Root, path: str) -> list[str]:
 
 
 def remove_empty(root: Root, directory: str) -> None:
-    """Remove a directory unless something is in it."""
+    """Remove a directory unless something is in it. Raises ShimError where it cannot be kept."""
     with contextlib.suppress(OSError):
+        if os.listdir(root.host(directory)):
+            return
+        root.changing(directory)
         root.host(directory).rmdir()
 
 
 def _replace(place: Path, entry: Entry) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    prefix = f".{place.name}{PARTIAL}"
+    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=place.parent)
     try:
         if isinstance(entry, File):
             _fill(descriptor, entry, place)

@@ -81,5 +81,11 @@ class Root:
         except OSError as error:
             raise ShimError(f"{path}: {error.strerror}") from error
 
+    def changing(self, path: str) -> None:
+        """Called before what is at `path` changes: a place to keep it. Raises ShimError.
+
+        Here nothing is kept.
+        """
+
     def _host(self, path: PurePosixPath) -> Path:
         return self.directory / path.relative_to("/")

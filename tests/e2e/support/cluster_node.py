@@ -59,7 +59,6 @@ $KUBELET_EXTRA_ARGS
 class ClusterNode(StockNode):
     """One node; `name` is its name in the cluster, `number` the last part of its address."""
 
-    prefix = "/srv/by-hand"
     has_disk = True
 
     def __init__(self, name: str, number: int, release: Release, plane: ControlPlane, link: Link):

@@ -27,7 +27,7 @@ PACKAGES = "systemd,systemd-sysv,python3,python3-venv,procps"
 MIRROR = "http://deb.debian.org/debian"
 COMPONENTS = ("debootstrap", "unshare", "nsenter", "setpriv")
 PROJECT = Path(__file__).parents[3]
-PREFIX = "/opt/image-cri-shim"
+PREFIX = "/srv/image-cri-shim"
 COMMAND = f"{PREFIX}/bin/image-cri-shim"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -1,0 +1,121 @@
+"""Whether a node is well after a switch: what it was before is no fault of the switch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from shimcore.client import admin
+from shimcore.client.admin import Vitals
+from shimcore.doctor import run
+from shimcore.doctor.finding import Finding, Result
+from shimcore.doctor.node import node_of
+from shimcore.errors import AdminError
+from shimcore.switch.comparing import differing
+from shimcore.systemd.kubelet import UNIT as KUBELET
+from shimcore.systemd.kubelet_way import Way, kubelet_way
+from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import ServiceControl
+
+STEADY_S = 4.0
+"""For so long the same process has to be well, and kubelet's calls to come."""
+LOOK_S = 0.5
+DOCTOR_S = 8.0
+# A registry or an API server that is down is reported by the shim itself, and decides nothing.
+_CHECKS = tuple(
+    check
+    for check in run.ALL
+    if check.name in {"configuration", "service", "runtime", "runtime's way", "kubelet"}
+)
+_BEFORE_KUBELET = tuple(check for check in _CHECKS if check.name != "kubelet")
+# What kubelet asks all the time, and nobody here does.
+_KUBELETS = ("/ListPodSandbox", "/Status")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to serve; `failing`: the checks that failed before the switch."""
+
+    file: str
+    version: str
+    failing: Collection[str]
+
+
+async def failing(file: str, *, kubelet: bool = True) -> list[Finding]:
+    """What fails on this node now, registries and the API server left out."""
+    checks = _CHECKS if kubelet else _BEFORE_KUBELET
+    found = await run.examine(await node_of(file), checks=checks, bound_s=DOCTOR_S)
+    return [finding for finding in found if finding.result is Result.FAIL]
+
+
+def failing_names(file: str) -> set[str]:
+    """The names of the checks that fail now."""
+    return {finding.check for finding in asyncio.run(failing(file))}
+
+
+def why_not_before_kubelet(wanted: Wanted) -> str:
+    """Why kubelet may not be pointed here; "" where it may."""
+    return asyncio.run(_new_failures(wanted, kubelet=False))
+
+
+def why_not_well(wanted: Wanted, control: ServiceControl, deadline: float) -> str:
+    """ "" as soon as all is well and has been for some seconds; at the deadline, why it is not.
+
+    `deadline` is a time of `time.monotonic`.
+    """
+    why = "nothing has been looked at in time"
+    steady: tuple[float, Vitals] | None = None
+    while time.monotonic() < deadline:
+        now = _vitals(wanted)
+        if isinstance(now, str):
+            why, steady = now, None
+        elif steady is None or steady[1].started_at != now.started_at:
+            why, steady = "it has not served for long enough", (time.monotonic(), now)
+        elif time.monotonic() - steady[0] >= STEADY_S:
+            why = _kubelets_calls(wanted, control, steady[1], now)
+            why = why or asyncio.run(_new_failures(wanted, kubelet=True))
+            if not why:
+                return ""
+        time.sleep(LOOK_S)
+    return why
+
+
+def _vitals(wanted: Wanted) -> Vitals | str:
+    """Those of the wanted version, answering as the runtime does; else what is wrong."""
+    endpoint = admin.endpoint_of(wanted.file)
+    try:
+        found = admin.vitals(endpoint)
+    except AdminError as error:
+        return str(error)
+    if found is None:
+        return "the shim does not serve"
+    if found.version != wanted.version:
+        return f"version {found.version} serves, not {wanted.version}"
+    if not found.runtime_ready:
+        return "the shim finds its runtime not ready"
+    if not found.config_valid:
+        return f"the shim cannot use {wanted.file}"
+    return asyncio.run(differing(endpoint.shim_socket, found.runtime_socket)) or found
+
+
+def _kubelets_calls(wanted: Wanted, control: ServiceControl, then: Vitals, now: Vitals) -> str:
+    """Why kubelet is not well with the shim, as far as it is to use it."""
+    way = kubelet_way(Root(), admin.endpoint_of(wanted.file).shim_socket)
+    # One inside another program asks for images alone, and seldom.
+    if way.way is not Way.WIRED or not control.is_active(KUBELET):
+        return ""
+    if _count(now) <= _count(then):
+        return f"{KUBELET} does not ask the shim; see journalctl -u kubelet"
+    return ""
+
+
+def _count(vitals: Vitals) -> int:
+    return sum(count for path, count in vitals.calls.items() if path.endswith(_KUBELETS))
+
+
+async def _new_failures(wanted: Wanted, *, kubelet: bool) -> str:
+    found = await failing(wanted.file, kubelet=kubelet)
+    new = [finding for finding in found if finding.check not in wanted.failing]
+    return "; ".join(f"{finding.check}: {finding.detail}" for finding in new)

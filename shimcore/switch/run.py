@@ -1,0 +1,144 @@
+"""One switch from the request to its end: well, or as it was before."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from shimcore.errors import ConfigError, ShimError
+from shimcore.switch import health, installing, removing
+from shimcore.switch.control import SwitchControl
+from shimcore.switch.handle import Handle
+from shimcore.switch.health import Wanted
+from shimcore.switch.journal import JournaledRoot
+from shimcore.switch.places import CONFIG, CURRENT, LOCK, PROCESS, UNDO
+from shimcore.switch.preconditions import RefusedError, UnsupportedError, check
+from shimcore.switch.request import Mode, SwitchRequest, read_request
+from shimcore.switch.state import Phase, State, keep
+from shimcore.switch.undo import HALT, SETTLE, UNDO_SERVICE, WANTS, Before
+from shimcore.switch.work import Switch
+from shimcore.systemd.entries import File, Link, read, write
+from shimcore.systemd.kubelet import UNIT as KUBELET
+from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import ServiceControl, this_machine
+from shimcore.systemd.units import SERVICE, SOCKET
+
+UNDO_S = 120.0
+Say = Callable[[str], None]
+
+
+def switch(completions: Mapping[str, str], say: Say) -> State:
+    """Do what the request of this machine asks, and how that ended. Raises ShimError.
+
+    `completions`: path → text.
+    """
+    root = Root()
+    with _alone(root):
+        request = read_request(root)
+        _settle_an_earlier_one(root)
+        serves = _version_now(root)
+        try:
+            check(root, request)
+            control = this_machine()
+        except (RefusedError, UnsupportedError) as error:
+            refused = isinstance(error, RefusedError)
+            phase = Phase.REFUSED if refused else Phase.UNSUPPORTED
+            return _end(root, State(request.revision, phase, serves, "check", str(error)))
+        return _begin(root, control, request, serves, completions, say)
+
+
+def _begin(
+    root: Root,
+    control: ServiceControl,
+    request: SwitchRequest,
+    serves: str | None,
+    completions: Mapping[str, str],
+    say: Say,
+) -> State:
+    """Arm the undo, and do the rest below it."""
+    failing = health.failing_names(CONFIG)
+    handle = Handle(root, control)
+    journaled = JournaledRoot(root)
+    journaled.journal.begin()
+    serving = control.is_active(SOCKET) or control.is_active(SERVICE)
+    installs = request.mode is Mode.INSTALL
+    watched = SwitchControl(
+        control,
+        journaled.journal,
+        handle,
+        shim_s=request.health_s if serving else 2.0 * request.health_s,
+        when_stopped=HALT if installs else SETTLE,
+    )
+    work = Switch(
+        request=request,
+        root=root,
+        journaled=journaled,
+        control=watched,
+        handle=handle,
+        wanted=Wanted(CONFIG, request.version, failing),
+        serves=serves,
+        say=say,
+        completions=completions,
+    )
+    before = Before(serving, control.is_active(KUBELET), root.exists(WANTS))
+    _name_process(root)
+    handle.arm(before, request.health_s)
+    try:
+        installing.install(work) if installs else removing.remove(work)
+    except (ShimError, ConfigError, OSError) as error:
+        return _undo(work, str(error))
+    phase = Phase.HEALTHY if installs else Phase.REMOVED
+    version = request.version if installs else None
+    handle.let_go()
+    return _end(root, State(request.revision, phase, version, work.step_name, "all is well"))
+
+
+def clearing() -> list[str]:
+    """The command that takes away what a switch that has ended needed."""
+    return ["/bin/sh", UNDO]
+
+
+def _undo(work: Switch, why: str) -> State:
+    """Back to what was before; the script does it, as it would without this process."""
+    state = work.fails(why)
+    write(work.root, PROCESS, None)
+    work.handle.pull(UNDO_S)
+    return state
+
+
+def _end(root: Root, state: State) -> State:
+    keep(root, state)
+    return state
+
+
+def _version_now(root: Root) -> str | None:
+    link = read(root, CURRENT)
+    return link.target if isinstance(link, Link) else None
+
+
+def _settle_an_earlier_one(root: Root) -> None:
+    """One that was killed is undone first."""
+    if root.exists(UNDO):
+        write(root, PROCESS, None)
+        this_machine().run("start", UNDO_SERVICE, timeout_s=UNDO_S)
+
+
+def _name_process(root: Root) -> None:
+    """Let the undo end this process before it puts anything back."""
+    began = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    write(root, PROCESS, File(f"{os.getpid()} {began}\n".encode(), 0o600))
+
+
+@contextmanager
+def _alone(root: Root) -> Iterator[None]:
+    """Raises ShimError while another switch is under way."""
+    place = root.host(LOCK)
+    try:
+        with place.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError as error:
+        raise ShimError("another switch of this node is under way") from error

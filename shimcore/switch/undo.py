@@ -1,0 +1,236 @@
+"""The undo: a script that needs no Python, and the units that start it.
+
+It ends a switch that is under way: what the journal has is put back, units and all, and the last
+step is that `state.json` says so. Where that says already how the switch ended, it only clears away
+what the switch needed. Killed at any point, it does the same again.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from shimcore.switch.places import ROOM, UNDO, VERSIONS
+from shimcore.systemd.entries import PARTIAL
+from shimcore.systemd.kubelet import UNIT as KUBELET
+from shimcore.systemd.root import Root
+from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
+
+UNDO_SERVICE = "image-cri-shim-undo.service"
+UNDO_AT_BOOT = "image-cri-shim-undo-boot.service"
+UNDO_TIMER = "image-cri-shim-undo.timer"
+UNITS = "/etc/systemd/system"
+WANTS = f"{UNITS}/sysinit.target.wants"
+BOOT_LINK = f"{WANTS}/{UNDO_AT_BOOT}"
+# What may not start, after a reboot, before it is settled with what.
+_STARTED_AFTER = (
+    f"{SOCKET} {SERVICE} {KUBELET} containerd.service crio.service docker.service "
+    "cri-docker.service k3s.service k3s-agent.service rke2-server.service rke2-agent.service"
+)
+# Lines of the journal that are no files.
+AGAIN, HALT, SETTLE, KUBELET_AGAIN = "again", "halt", "settle", "kubelet"
+
+
+def unit_again(then: str) -> str:
+    """The line that has a unit read its file once more; `then` is `restart UNIT`, `reload UNIT`."""
+    verb, unit = then.split(" ")
+    return f"unit {shlex.quote(verb)} {shlex.quote(unit)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What ran before the switch, and whether the wants of a boot had a directory."""
+
+    serving: bool
+    kubelet: bool
+    wants: bool
+
+
+def unit_texts(deadline_s: int) -> dict[str, str]:
+    """The units, by name: they are on a node while a switch is under way."""
+    return {
+        UNDO_SERVICE: _SERVICE.format(undo=UNDO, timer=UNDO_TIMER),
+        UNDO_AT_BOOT: _AT_BOOT.format(undo=UNDO, room=ROOM, later=_STARTED_AFTER),
+        UNDO_TIMER: _TIMER.format(service=UNDO_SERVICE, deadline=deadline_s),
+    }
+
+
+def script(root: Root, before: Before) -> str:
+    """The script, for the paths that this process has."""
+
+    def host(path: str) -> str:
+        return shlex.quote(str(root.host(path, last=False)))
+
+    units = [f"{UNITS}/{name}" for name in (UNDO_SERVICE, UNDO_AT_BOOT, UNDO_TIMER)]
+    values = {
+        "room": host(ROOM),
+        "versions": host(VERSIONS),
+        "serving": _word(before.serving),
+        "kubelet": _word(before.kubelet),
+        "wants": "" if before.wants else host(WANTS),
+        "units": " ".join(host(path) for path in (BOOT_LINK, *units)),
+    }
+    head = "\n".join(f"{name}={value}" for name, value in values.items() if name != "units")
+    names = {"bypass": BYPASS, "service": SERVICE, "socket": SOCKET, "unit": KUBELET}
+    text = _SCRIPT.replace("@values@", head).replace("@units@", values["units"])
+    for name, value in (names | {"partial": PARTIAL, "timer": UNDO_TIMER}).items():
+        text = text.replace(f"@{name}@", value)
+    return text
+
+
+def _word(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+_SERVICE = """\
+[Unit]
+Description=Undoes a switch of image-cri-shim that has not ended well
+ConditionPathExists={undo}
+# Ended before it was done, it is tried again.
+OnFailure={timer}
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {undo}
+TimeoutStartSec=infinity
+"""
+
+_AT_BOOT = """\
+[Unit]
+Description=Undoes a switch of image-cri-shim during which the machine went down
+DefaultDependencies=no
+ConditionPathExists={undo}
+RequiresMountsFor={room} /etc /opt
+After=local-fs.target
+Before=sysinit.target {later}
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {undo} boot
+TimeoutStartSec=infinity
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+_TIMER = """\
+[Unit]
+Description=Undoes a switch of image-cri-shim unless it is known to be well in time
+
+[Timer]
+OnActiveSec={deadline}
+AccuracySec=250ms
+RemainAfterElapse=no
+Unit={service}
+"""
+
+_SCRIPT = """\
+#!/bin/sh
+# Ends a switch of image-cri-shim: puts back what its journal has, unless state.json says how it
+# ended. With `boot` nothing runs yet, and nothing is waited for. Written anew by each switch.
+@values@
+boot=${1:-}
+failed=
+
+# The line of state.json that has the phase.
+phase() {
+  [ -f state.json ] || return 0
+  while read -r key value; do
+    [ "$key" != '"phase":' ] || { value=${value#?}; echo "${value%%\\"*}"; }
+  done <state.json
+}
+
+# A unit that hangs does not keep the others from being put back.
+tell() {
+  if [ "$boot" = boot ]; then systemctl --no-block "$@"
+  elif command -v timeout >/dev/null; then timeout 40 systemctl "$@"
+  else systemctl "$@"; fi
+}
+
+# The process that switches, unless its number has gone to another one.
+end_switch() {
+  [ -f process ] && read -r pid began <process && [ -r "/proc/$pid/stat" ] || return 0
+  read -r line <"/proc/$pid/stat"
+  set -- ${line##*) }
+  [ "${20}" = "$began" ] || return 0
+  kill -9 "$pid"
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ -d "/proc/$pid" ] || return 0
+    sleep 0.2
+  done
+}
+
+partials() { rm -f "${1%/*}/.${1##*/}@partial@"*; }
+
+# back NUMBER PLACE: what was at the place is there again.
+back() {
+  partials "$2"
+  if [ -d "journal/$1.kept" ] && [ ! -L "journal/$1.kept" ]; then
+    [ ! -d "$2" ] || return 0
+  fi
+  new="${2%/*}/.${2##*/}@partial@undone"
+  rm -rf "$new"
+  cp -a "journal/$1.kept" "$new" && { [ -L "$new" ] || sync "$new" 2>/dev/null || sync; } &&
+    mv -f -T "$new" "$2" || { failed=yes; echo "<3>$2 is not as it was" >&2; }
+}
+
+# gone PLACE: nothing was there. A directory in which somebody else has something stays.
+gone() {
+  partials "$1"
+  if [ -d "$1" ] && [ ! -L "$1" ]; then rmdir "$1" 2>/dev/null || :
+  else rm -f "$1" || failed=yes; fi
+}
+
+# What runs gets its old files, and the shim its old command.
+unit() { [ "$boot" = boot ] || tell "$@" || :; }
+kubelet() {
+  [ "$boot" != boot ] || return 0
+  systemctl daemon-reload
+  if [ "$kubelet" = yes ]; then tell restart @unit@; else tell try-restart @unit@; fi || :
+}
+halt() { [ "$boot" = boot ] || tell stop @bypass@ @socket@ @service@ || :; }
+again() {
+  [ "$boot" != boot ] && [ "$serving" = yes ] || return 0
+  systemctl daemon-reload
+  tell restart @service@ || :
+}
+settle() {
+  systemctl daemon-reload
+  if [ "$serving" = yes ]; then tell start @socket@ @service@ || :
+  else
+    tell stop @bypass@ @socket@ @service@ 2>/dev/null || :
+    systemctl reset-failed @bypass@ @socket@ @service@ 2>/dev/null || :
+  fi
+}
+
+undo() {
+  end_switch
+  list=
+  for each in journal/[0-9][0-9][0-9][0-9][0-9][0-9]; do
+    [ ! -f "$each" ] || list="$each $list"
+  done
+  for each in $list; do . "./$each"; done
+  [ -z "$failed" ] || exit 1
+  settle
+  mv -f undone.json state.json
+  sync . 2>/dev/null || sync
+}
+
+clear() {
+  [ "$(phase)" != removed ] || rm -rf "$versions"
+  rm -rf journal
+  [ "$boot" = boot ] || systemctl stop @timer@ 2>/dev/null || :
+  rm -f @units@
+  [ -z "$wants" ] || rmdir "$wants" 2>/dev/null || :
+  systemctl daemon-reload
+  rm -f process undone.json undo .*@partial@*
+}
+
+main() {
+  cd "$room" || exit 1
+  if [ "$(phase)" = running ]; then undo; fi
+  clear
+  exit 0
+}
+main
+"""
