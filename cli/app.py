@@ -21,6 +21,7 @@ COMMANDS = (
     "pull",
     "config",
     "install_service",
+    "hand_over",
     "demo",
     "completions",
     "help",

@@ -61,6 +61,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "image-cri-shim install-service --wire-kubelet --now",
         "image-cri-shim install-service --wire-kubelet --dry-run",
     ),
+    "hand-over": (
+        "image-cri-shim hand-over",
+        "/opt/image-cri-shim-1.3/image-cri-shim hand-over --or-restart",
+    ),
     "uninstall-service": ("image-cri-shim uninstall-service --now",),
     "demo": ("image-cri-shim demo",),
     "completions": ("image-cri-shim completions bash > /etc/bash_completion.d/image-cri-shim",),

@@ -19,7 +19,7 @@ from shimcore.daemon.handover import HandOver
 from shimcore.daemon.logs import Lines
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
-from shimcore.errors import ShimError
+from shimcore.errors import ShimError, SocketInUseError
 
 if TYPE_CHECKING:
     from shimcore.daemon.metrics import MetricsServer
@@ -107,9 +107,21 @@ class Front:
         self._give_up()
 
     async def come_back(self, shim: Shim, hand_over: HandOver) -> None:
-        """Take back what was left, all of it or a part. Raises ShimError."""
+        """Take back what was left, all of it or a part, once the other process has let go of it.
+
+        Raises ShimError.
+        """
         self._give_up()
-        self._sockets = _claimed(self._settings)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _GONE_S
+        while True:
+            try:
+                self._sockets = _claimed(self._settings)
+                break
+            except SocketInUseError:
+                if loop.time() > until:
+                    raise
+            await asyncio.sleep(0.02)
         await self.start()
         await self.open(shim, hand_over)
 

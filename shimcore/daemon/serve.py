@@ -21,7 +21,7 @@ from shimcore.daemon.activation import inherited_sockets
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.descriptors import most_connections, raise_limit
 from shimcore.daemon.front import Front, FrontSettings
-from shimcore.daemon.handover import CannotHandOverError, Successor
+from shimcore.daemon.handover import CannotHandOverError, HandOverError, Successor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.retiring import OLDER_PROCESSES, finish
@@ -195,9 +195,15 @@ async def _serve_on(
     async def hand_over(command: str) -> Successor:
         _refuse_hand_over(shim, front, turn)
         async with turn:
-            successor = await handover.hand_over(
-                command, front, lambda: front.come_back(shim, hand_over)
-            )
+            try:
+                successor = await handover.hand_over(
+                    command, front, lambda: front.come_back(shim, hand_over)
+                )
+            except HandOverError:
+                raise
+            except ShimError:  # nobody serves the socket: a start will
+                signals.stop.set()
+                raise
         signals.retire.set()
         return successor
 

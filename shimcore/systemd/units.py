@@ -136,7 +136,9 @@ TimeoutStartSec=infinity
 TimeoutStopSec=45
 TimeoutAbortSec=10
 WatchdogSec=30
-KillMode=mixed
+# A process that has handed over to a newer one (`hand-over`) is left to end its calls.
+KillMode=process
+OOMPolicy=continue
 SyslogIdentifier=image-cri-shim
 
 # Two descriptors for each connection. No core files: they would hold passwords.
