@@ -63,7 +63,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "hand-over": (
         "image-cri-shim hand-over",
-        "/opt/image-cri-shim-1.3/image-cri-shim hand-over --or-restart",
+        "image-cri-shim hand-over --or-restart",
     ),
     "uninstall-service": ("image-cri-shim uninstall-service --now",),
     "demo": ("image-cri-shim demo",),
