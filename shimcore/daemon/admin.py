@@ -18,7 +18,7 @@ from shimcore import __version__
 from shimcore.config import Config, masked
 from shimcore.config.provenance import values
 from shimcore.daemon import states
-from shimcore.daemon.handover import CannotHandOverError, HandOver
+from shimcore.daemon.handover import CannotHandOverError, HandOver, Successor
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
 from shimcore.errors import ShimError
@@ -44,6 +44,7 @@ class AdminServer:
         self._health = health.HealthServicer()
         self._serving = True
         self._hand_over: HandOver | None = None
+        self._handing_over: asyncio.Future[Successor] | None = None
         self.waiting_why = ""
         """Why the start has to wait for the runtime, as far as it is known."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -162,7 +163,9 @@ class AdminServer:
         if self._hand_over is None:  # it comes with the shim
             return admin_pb2.HandOverResponse(impossible="it does not serve yet")
         try:
-            successor = await self._hand_over(request.command)
+            # To its end, whether the one who asked waits or not.
+            self._handing_over = asyncio.ensure_future(self._hand_over(request.command))
+            successor = await asyncio.shield(self._handing_over)
         except CannotHandOverError as error:
             return admin_pb2.HandOverResponse(impossible=str(error))
         except ShimError as error:

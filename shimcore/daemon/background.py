@@ -107,9 +107,8 @@ async def end_left(shim: Shim) -> None:
     others = True
     while others:
         others = bool(generations.journals.others())
-        with generations.journals.abandoned() as left:
-            for journal in left:
-                await generations.names.take_over(journal, shim.config.names)
+        left = await generations.journals.take_over()
+        await generations.names.end_left(left, shim.config.names)
         await asyncio.sleep(_OTHERS_S)
 
 

@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,7 +68,7 @@ class Successor:
     version: str
 
 
-HandOver = Callable[[str], Awaitable[Successor]]
+HandOver = Callable[[str], Coroutine[None, None, Successor]]
 """Hands over to a command. Raises HandOverError."""
 
 
@@ -130,27 +130,33 @@ async def hand_over(
     if place.socket is None:
         raise CannotHandOverError("systemd does not hold its socket")
     talk = await _start(command, place.socket)
-    pid = 0
     try:
         pid = _number(await talk.hear(STARTED, STARTED_S))
-        version = await talk.hear(ABLE, ABLE_S)
         try:
-            await place.leave()
-            await talk.say(GO)
-            await talk.hear(SERVING, SERVING_S)
+            version = await talk.hear(ABLE, ABLE_S)
+            await _leave_to(talk, pid, place, come_back)
         except BaseException:
-            _end(pid)  # before this process is back: both sockets have one owner
-            await come_back()
+            _end(pid)
             raise
         notify(f"MAINPID={pid}")
         with contextlib.suppress(HandOverError):  # it serves, whatever it can still hear
             await talk.say(f"{MAIN} {os.environ.pop('NOTIFY_SOCKET', '')}")
-    except BaseException:
-        _end(pid)
-        raise
     finally:
         talk.close()
     return Successor(pid, version)
+
+
+async def _leave_to(
+    talk: Conversation, pid: int, place: Place, come_back: Callable[[], Awaitable[None]]
+) -> None:
+    try:
+        await place.leave()
+        await talk.say(GO)
+        await talk.hear(SERVING, SERVING_S)
+    except BaseException:
+        _end(pid)  # before this process is back: each socket has one owner
+        await come_back()
+        raise
 
 
 async def _start(command: str, listening: socket.socket) -> Conversation:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from shimcore.cluster.starting import Start
 from shimcore.config import Config
 from shimcore.daemon import background, cluster, handover, logs
-from shimcore.daemon.activation import inherited_sockets
+from shimcore.daemon.activation import inherited_sockets, is_at
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.descriptors import most_connections, raise_limit
 from shimcore.daemon.front import Front, FrontSettings
@@ -151,6 +151,8 @@ async def _begin(
         return front, await _find_runtime(start.config, limit_s, front.admin)
     await predecessor.connect()
     runtime = await _find_runtime(start.config, limit_s, None)
+    if not any(is_at(each, start.config.shim_socket) for each in settings.inherited):
+        raise ShimError(f"shim: {start.config.shim_socket} is not what systemd listens on: restart")
     await predecessor.may_serve()
     return await claimed(), runtime
 

@@ -11,10 +11,9 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from shimcore.images.journal import Journal
+from shimcore.images.journal import Journal, Unfinished
 
 PROCESSES = 4
 """Processes that can finish beside each other; a hand-over is refused before there are as many."""
@@ -70,19 +69,17 @@ class Journals:
                 found.append(note)
         return found
 
-    @contextlib.contextmanager
-    def abandoned(self) -> Iterator[list[str]]:
-        """The journals of processes that are gone; nobody else takes them meanwhile."""
-        taken: dict[str, int] = {}
-        try:
-            for path in self._paths:
-                if path != self._own_path and os.path.lexists(path):
-                    with contextlib.suppress(OSError):
-                        taken[path] = _locked(path)
-            yield list(taken)
-        finally:
-            for lock in taken.values():
+    async def take_over(self) -> list[Unfinished]:
+        """What processes that are gone have left, which is this one's own to end from now on."""
+        left: list[Unfinished] = []
+        for path in self._paths:
+            if path == self._own_path or (lock := _lock_of_left(path)) is None:
+                continue
+            try:
+                left += await self.own.take_over(path)
+            finally:
                 os.close(lock)
+        return left
 
     def _take(self) -> str | None:
         """The first journal that nobody holds; None when all are held. Raises OSError."""
@@ -110,6 +107,16 @@ def _locked(path: str) -> int:
         os.close(lock)
         raise
     return lock
+
+
+def _lock_of_left(path: str) -> int | None:
+    """The lock of a journal whose process is gone; None where there is none, or it lives."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        return _locked(path)
+    except OSError:
+        return None
 
 
 def _note_of_locked(path: str) -> OtherProcess | None:

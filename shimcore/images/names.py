@@ -237,13 +237,10 @@ class Names:
     async def recover(self, mode: Mode) -> None:
         """Ends what pulls of an earlier process have left."""
         self._journal.load()
-        await self._end_all(self._journal.unfinished(), mode)
+        await self.end_left(self._journal.unfinished(), mode)
 
-    async def take_over(self, journal: str, mode: Mode) -> None:
-        """Ends what the pulls of another process, which is gone, have left in its journal."""
-        await self._end_all(await self._journal.take_over(journal), mode)
-
-    async def _end_all(self, left: Iterable[Unfinished], mode: Mode) -> None:
+    async def end_left(self, left: Iterable[Unfinished], mode: Mode) -> None:
+        """Ends what these pulls, whose process is gone, have left."""
         await asyncio.gather(*(self._end_left(one, mode) for one in left))
 
     async def _end_left(self, left: Unfinished, mode: Mode) -> None:

@@ -6,6 +6,7 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,8 @@ def test_nothing_fails_and_nobody_else_is_restarted(service: Machine) -> None:
         client = CriClient(service.place(SHIM), timeout_s=60)
         pulling = pool.submit(client.pull, "nginx:latest")
         ended = threading.Event()
-        stream = open_.stream_stream("/x.Unknown/Chat")(_until(ended))
+        chat: Any = open_.stream_stream("/x.Unknown/Chat")
+        stream = chat(_until(ended))
         assert next(stream) == b"open"
         wait_for("the pull", service.place("/run/node/pulling").exists, 20)
         said = _hand_over(service)
