@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ SERVICE = "image-cri-shim.service"
 SOCKET = "image-cri-shim.socket"
 CONFIG = "/etc/image-cri-shim.yaml"
 SHIM = "/run/image-cri-shim.sock"
+PULL_S = 20
 HUB = "address: http://sealos.hub:5000\nauth: admin:pass:word\nreloadInterval: 1h\n"
 
 
@@ -105,49 +107,78 @@ class Load:
         self._stop.set()
 
 
+@contextlib.contextmanager
+def _load(machine: Machine) -> Iterator[Load]:
+    load = Load(machine)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        pool.submit(load.one_connection)
+        pool.submit(load.one_each)
+        try:
+            yield load
+        finally:
+            load.end()
+    print(f"{len(load.outcomes)} calls, slowest {load.slowest_s:.2f} s")
+
+
+@contextlib.contextmanager
+def _pulling(machine: Machine, image: str) -> Iterator[concurrent.futures.Future[str]]:
+    """A pull of PULL_S seconds that the runtime has begun."""
+    machine.place("/run/node/slow").write_text(str(PULL_S))
+    with (
+        CriClient(machine.place(SHIM), timeout_s=90) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        pull = pool.submit(client.pull, image)
+        wait_for("the pull", machine.place("/run/node/pulling").exists, 30)
+        yield pull
+
+
+@contextlib.contextmanager
+def _stream(machine: Machine) -> Iterator[Any]:
+    """A stream that has carried a message, ended by the client at the end."""
+    ended = threading.Event()
+    with channel(machine.place(SHIM)) as connection:
+        chat: Any = connection.stream_stream("/x.Unknown/Chat")
+        call = chat(_until(ended))
+        assert next(call) == b"open"
+        try:
+            yield call
+        finally:
+            ended.set()
+        assert list(call) == []
+
+
 def test_nothing_fails_and_nobody_else_is_restarted(service: Machine) -> None:
     """Under calls, a pull and an open stream: none fails, the socket and the runtime are the same
     ones, systemd watches the new process, the old one ends with its last call."""
     old, runtime = _main_pid(service), service.shows("containerd.service", "MainPID")
     inode = service.place(SHIM).stat().st_ino
     restarts = service.shows(SERVICE, "NRestarts")
-    service.place("/run/node/slow").write_text("6")
-    load = Load(service)
-    with concurrent.futures.ThreadPoolExecutor(4) as pool, channel(service.place(SHIM)) as open_:
-        calling = [pool.submit(load.one_connection), pool.submit(load.one_each)]
-        client = CriClient(service.place(SHIM), timeout_s=60)
-        pulling = pool.submit(client.pull, "nginx:latest")
-        ended = threading.Event()
-        chat: Any = open_.stream_stream("/x.Unknown/Chat")
-        stream = chat(_until(ended))
-        assert next(stream) == b"open"
-        wait_for("the pull", service.place("/run/node/pulling").exists, 20)
-        said = _hand_over(service)
-        new = _main_pid(service)
-        assert str(new) in said
-        assert new != old
-        assert not pulling.done()
-        status = service.run("image-cri-shim", "status").stdout
-        assert f"{old} (version" in status, status
-        assert pulling.result(60).startswith("sha256:")
-        assert old in _processes(service)
-        ended.set()
-        assert list(stream) == []
+    with _load(service) as load:
+        with _stream(service), _pulling(service, "nginx:latest") as pull:
+            said = _hand_over(service)
+            new = _main_pid(service)
+            assert str(new) in said
+            assert new != old
+            assert not pull.done()
+            status = service.run("image-cri-shim", "status").stdout
+            assert f"{old} (version" in status, status
+            assert pull.result(90).startswith("sha256:")
+            assert old in _processes(service)
         wait_for("the end of the old process", lambda: _processes(service) == [new], 20)
-        load.end()
-        concurrent.futures.wait(calling, 30)
-        client.close()
-    print(f"{len(load.outcomes)} calls, slowest {load.slowest_s:.2f} s")
     assert set(load.outcomes) == {"OK"}
-    with CriClient(service.place(SHIM), timeout_s=20) as asking:
-        found = asking.image_status("nginx:latest")
-        assert found is not None
-        assert found.tags == ("docker.io/library/nginx:latest",)
+    assert _tags(service, "nginx:latest") == ("docker.io/library/nginx:latest",)
     assert service.place(SHIM).stat().st_ino == inode
     assert service.shows("containerd.service", "MainPID") == runtime
     assert service.shows(SERVICE, "NRestarts") == restarts
     assert service.shows(SERVICE, "ActiveState") == "active"
     assert "serving" in service.shows(SERVICE, "StatusText")
+
+
+def _tags(machine: Machine, image: str) -> tuple[str, ...]:
+    with CriClient(machine.place(SHIM), timeout_s=20) as client:
+        found = client.image_status(image)
+    return found.tags if found is not None else ()
 
 
 def _until(ended: threading.Event) -> Iterator[bytes]:
@@ -172,21 +203,13 @@ def test_systemd_watches_the_successor(service: Machine) -> None:
 def test_a_successor_that_dies_leaves_the_old_one_its_calls(service: Machine) -> None:
     """Killed while the old one still pulls: the pull ends well, a third process serves."""
     old = _main_pid(service)
-    service.place("/run/node/slow").write_text("6")
-    with (
-        concurrent.futures.ThreadPoolExecutor(1) as pool,
-        CriClient(service.place(SHIM), timeout_s=60) as client,
-    ):
-        pulling = pool.submit(client.pull, "busybox:latest")
-        wait_for("the pull", service.place("/run/node/pulling").exists, 20)
+    with _pulling(service, "busybox:latest") as pull:
         _hand_over(service)
         service.run("kill", "-9", str(_main_pid(service)), check=True)
         wait_for("another", lambda: _main_pid(service) not in (0, old), 20)
         assert old in _processes(service)
-        assert pulling.result(60).startswith("sha256:")
-        found = client.image_status("busybox:latest")
-        assert found is not None
-        assert found.tags == ("docker.io/library/busybox:latest",)
+        assert pull.result(90).startswith("sha256:")
+    assert _tags(service, "busybox:latest") == ("docker.io/library/busybox:latest",)
 
 
 def test_a_version_that_does_not_start(service: Machine) -> None:
