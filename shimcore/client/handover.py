@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shimcore import __version__
-from shimcore.client.admin import Endpoint, StartingError, UnknownCallError, ask, is_there
+from shimcore.client.admin import ANSWER_S, Endpoint, StartingError, UnknownCallError, ask, is_there
 from shimcore.errors import AdminError
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import SERVICE
@@ -45,10 +45,13 @@ class RunningService:
     command: str
 
     def is_other_version(self) -> bool:
-        """Whether what runs is not of this version. Raises AdminError."""
-        if not is_there(self.endpoint):
+        """Whether what runs is not of this version; no when it does not say."""
+        try:
+            if not is_there(self.endpoint):
+                return False
+            answer = ask(self.endpoint.admin_socket, "Status", ANSWER_S)
+        except AdminError:
             return False
-        answer = ask(self.endpoint.admin_socket, "Status", 5.0)
         return bool(answer.shim_version != __version__)
 
     def hand_over(self) -> HandedOver:

@@ -64,7 +64,7 @@ class Running(Protocol):
     """The service that runs, as its own clients see it."""
 
     def is_other_version(self) -> bool:
-        """Whether what runs is not of this version. Raises ShimError."""
+        """Whether what runs is not of this version."""
 
     def hand_over_or_restart(self, control: ServiceControl) -> str:
         """Have the installed command serve; what was done. Raises ShimError."""
