@@ -22,6 +22,7 @@ COMMANDS = (
     "config",
     "install_service",
     "switch",
+    "hand_over",
     "demo",
     "completions",
     "help",

@@ -61,6 +61,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "image-cri-shim install-service --wire-kubelet --now",
         "image-cri-shim install-service --wire-kubelet --dry-run",
     ),
+    "hand-over": (
+        "image-cri-shim hand-over",
+        "image-cri-shim hand-over --or-restart",
+    ),
     "uninstall-service": ("image-cri-shim uninstall-service --now",),
     "switch": ("image-cri-shim switch status",),
     "switch run": ("image-cri-shim switch run",),

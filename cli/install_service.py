@@ -15,6 +15,7 @@ from cli import exits
 from cli.options import FileOption, chosen_file
 
 if TYPE_CHECKING:
+    from shimcore.client.handover import RunningService
     from shimcore.systemd.changes import Change
     from shimcore.systemd.install import Plan
     from shimcore.systemd.root import Root
@@ -87,8 +88,8 @@ def install_service(
             force=force,
             preview=dry_run,
         )
-        running = kubelet.running_command_line() if place.is_machine else None
-        plan = install.plan(request, running)
+        kubelets = kubelet.running_command_line() if place.is_machine else None
+        plan = install.plan(request, kubelets)
         if plan.filled and place.is_machine:
             _check_configuration(path)
         if dry_run:
@@ -97,7 +98,8 @@ def install_service(
             if not plan:
                 print("everything is installed already")
             ready = _nothing if force else partial(_examine, path)
-            _say(install.install(plan, control, now=now, before_kubelet=ready))
+            running = _running_service(path, request.command) if now else None
+            _say(install.install(plan, control, now=now, before_kubelet=ready, running=running))
         _conclude(plan, asked=now or wire_kubelet or wire_runtime, dry_run=dry_run)
 
 
@@ -185,6 +187,13 @@ def _examine(path: str) -> None:
         exits.say(f"FAIL {finding.check}: {finding.detail}; mend: {finding.mend}")
     if found:
         raise ShimError("kubelet is as it was: mend this first, or use --force")
+
+
+def _running_service(path: str, command: str) -> RunningService:
+    from shimcore.client.admin import endpoint_of  # noqa: PLC0415 - as above
+    from shimcore.client.handover import RunningService  # noqa: PLC0415
+
+    return RunningService(endpoint_of(path), command)
 
 
 def _nothing() -> None:

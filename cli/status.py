@@ -120,6 +120,7 @@ def _blocks(found: Status) -> list[Block]:
         share = f", {cache['hits']} of {asked} questions answered from it" if asked else ""
         pairs.append(("cache", Cell(f"{_images(cache['entries'])}{share}")))
         pairs.append(("calls", Cell(f"{facts['calls']:,}")))
+    pairs += [("older process", Cell(_older(one))) for one in facts["older_processes"]]
     if facts["last_failed_pull"]:
         pairs += _failed_pull(facts["last_failed_pull"])
     blocks: list[Block] = [Facts("image-cri-shim", tuple(pairs))]
@@ -128,6 +129,11 @@ def _blocks(found: Status) -> list[Block]:
     if facts["pulls"]:
         blocks.append(pulls_table(facts["pulls"]))
     return blocks
+
+
+def _older(process: dict[str, Any]) -> str:
+    calls = "1 call" if process["calls"] == 1 else f"{process['calls']} calls"
+    return f"{process['pid']} (version {process['version']}) finishes {calls}"
 
 
 def _failed_pull(call: dict[str, Any]) -> list[tuple[str, Cell]]:

@@ -138,6 +138,16 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
             return
             ;;
+        hand-over:-f | hand-over:--file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        hand-over:--command)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
         version:-o | version:--output)
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
@@ -172,6 +182,7 @@ _image_cri_shim() {
         pull) options="-f --file -l --list -j --jobs --jitter -o --output -h --help" ;;
         install-service) options="-f --file --now --wire-kubelet --wire-runtime --dry-run --root --command --force -h --help" ;;
         uninstall-service) options="-f --file --purge --dry-run --root --force -h --help" ;;
+        hand-over) options="-f --file --command --or-restart -h --help" ;;
         demo) options="-h --help" ;;
         completions) options="-h --help" words="bash zsh fish" ;;
         help) options="-h --help" ;;
@@ -183,6 +194,7 @@ _image_cri_shim() {
         words=$options
     elif [[ -z $command ]]; then
         words="serve resolve check-registry status history doctor pull install-service uninstall-service demo completions help version config switch"
+        words="serve resolve check-registry status history doctor pull install-service uninstall-service hand-over demo completions help version config"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

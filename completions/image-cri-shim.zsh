@@ -15,6 +15,7 @@ _image_cri_shim() {
         'pull:Pull images through the running shim, so that they are there before their pods'
         'install-service:Install and enable the systemd service, and with --wire-kubelet put it to use'
         'uninstall-service:Stop and remove the service, and put back every file as it was'
+        'hand-over:Have the running service go on as this version, without a gap'
         'demo:Show the main job on a machine with nothing on it'
         'completions:Print the completion script of a shell'
         'help:Show the help of a command, or this list of them'
@@ -111,6 +112,14 @@ _image_cri_shim() {
                         --dry-run'[Show what would change as a diff, and change nothing]' \
                         --root'[Work on an unpacked image at DIR]:folder:_files -/' \
                         --force'[Restore files that were changed by hand, too]' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        '*:argument:'
+                    ;;
+                hand-over)
+                    _arguments \
+                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                        --command'[What is to serve, if not this command]:file:_files' \
+                        --or-restart'[Restart a service that cannot hand over]' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;

@@ -93,7 +93,7 @@ def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
     if problem:
         return Status(Condition.NOT_RUNNING, unknown, (problem,))
     try:
-        answer = _ask(endpoint.admin_socket, "Status", timeout_s)
+        answer = ask(endpoint.admin_socket, "Status", timeout_s)
     except AdminError as error:
         return Status(Condition.DEGRADED, unknown, (str(error),))
     facts = status_facts(answer, kubelet)
@@ -178,6 +178,11 @@ def _kubernetes_details(state: dict[str, Any] | None) -> list[str]:
     return details
 
 
+def is_there(endpoint: Endpoint) -> bool:
+    """Whether a shim answers on the admin socket. Raises AdminError where that cannot be known."""
+    return not _knock(endpoint.admin_socket)
+
+
 def _knock(path: str, what: str = "admin socket") -> str:
     """Why nobody is at a socket; empty when somebody listens.
 
@@ -199,8 +204,15 @@ class StartingError(AdminError):
     """The shim does not serve yet: it cannot tell of what it has not got."""
 
 
-def _ask(path: str, method: str, timeout_s: float, **fields: int) -> Any:
-    """The answer to a request with these fields. Raises AdminError, StartingError."""
+class UnknownCallError(AdminError):
+    """The shim is of a version that does not know the call."""
+
+
+def ask(path: str, method: str, timeout_s: float, **fields: int | str) -> Any:
+    """The answer to a request with these fields.
+
+    Raises AdminError, StartingError, UnknownCallError.
+    """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     import grpc  # noqa: PLC0415 - slow to import, and not needed where nobody is at home
 
@@ -221,6 +233,8 @@ def _ask(path: str, method: str, timeout_s: float, **fields: int) -> Any:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 raise StartingError(f"the shim is {error.details()}") from error
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise UnknownCallError(f"the shim does not know {method}") from error
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 text = f"no answer within {timeout_s:g} s: the shim hangs or is stopped"
             else:
@@ -242,7 +256,7 @@ def show_config(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Shown | N
     if _knock(endpoint.admin_socket):
         return None
     try:
-        answer = _ask(endpoint.admin_socket, "ShowConfig", timeout_s)
+        answer = ask(endpoint.admin_socket, "ShowConfig", timeout_s)
     except StartingError:
         return None
     values = tuple(Value(one.key, one.value, one.origin) for one in answer.values)
@@ -268,8 +282,8 @@ def history(endpoint: Endpoint, after: int = 0, *, timeout_s: float = ANSWER_S) 
     """
     if _knock(endpoint.admin_socket):
         return None
-    answer = _ask(endpoint.admin_socket, "History", timeout_s, after=after)
+    answer = ask(endpoint.admin_socket, "History", timeout_s, after=after)
     if answer.last < after:
-        answer = _ask(endpoint.admin_socket, "History", timeout_s)
+        answer = ask(endpoint.admin_socket, "History", timeout_s)
     calls = [call_facts(call) for call in answer.calls]
     return History(calls, [pull_facts(pull) for pull in answer.pulls], answer.last)

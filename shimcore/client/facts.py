@@ -32,6 +32,9 @@ def status_facts(answer: Any, kubelet: KubeletWay) -> dict[str, Any]:
         "last_failed_pull": (
             call_facts(answer.last_failed_pull) if answer.HasField("last_failed_pull") else None
         ),
+        "older_processes": [
+            {"pid": one.pid, "version": one.version, "calls": one.calls} for one in answer.older
+        ],
     }
 
 
@@ -55,6 +58,7 @@ def nothing(file: str, fault: str, shim_socket: str, kubelet: KubeletWay) -> dic
         "calls": 0,
         "pulls": [],
         "last_failed_pull": None,
+        "older_processes": [],
     }
 
 

@@ -18,8 +18,10 @@ from shimcore import __version__
 from shimcore.config import Config, masked
 from shimcore.config.provenance import values
 from shimcore.daemon import states
+from shimcore.daemon.handover import CannotHandOverError, HandOver, Successor
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
+from shimcore.errors import ShimError
 from shimcore.pb import admin_pb2
 
 SERVICE = "imagecrishim.admin.v1.Admin"
@@ -41,6 +43,8 @@ class AdminServer:
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         self._health = health.HealthServicer()
         self._serving = True
+        self._hand_over: HandOver | None = None
+        self._handing_over: asyncio.Future[Successor] | None = None
         self.waiting_why = ""
         """Why the start has to wait for the runtime, as far as it is known."""
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -50,6 +54,7 @@ class AdminServer:
             "History": self._of_shim(self._history, admin_pb2.HistoryRequest),
             "Reload": self._of_shim(self._reload, admin_pb2.ReloadRequest),
             "ShowConfig": self._of_shim(self._show_config, admin_pb2.ShowConfigRequest),
+            "HandOver": self._of_shim(self._handed_over, admin_pb2.HandOverRequest),
         }
         generic = grpc.method_handlers_generic_handler(SERVICE, handlers)
         self._server.add_generic_rpc_handlers((generic,))
@@ -65,19 +70,20 @@ class AdminServer:
         await self._server.start()
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
-    async def show(self, shim: Shim) -> None:
-        """From here on it tells of this shim, which serves."""
+    async def show(self, shim: Shim, hand_over: HandOver) -> None:
+        """From here on it tells of this shim, which serves, and can be handed over."""
         self._shim = shim
+        self._hand_over = hand_over
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     def draining(self) -> None:
         """From here on the shim is reported as stopping."""
         self._serving = False
 
-    async def stop(self) -> None:
-        """Close the socket; calls get half a second to end."""
+    async def stop(self, grace_s: float = _STOP_S) -> None:
+        """Close the socket at once; calls get `grace_s` seconds to end."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(_STOP_S)
+        await self._server.stop(grace_s)
 
     async def _set_health(self, state: Any) -> None:
         for name in ("", SERVICE):
@@ -128,6 +134,7 @@ class AdminServer:
             shim_version=__version__,
             pulls=map(states.pull_state, shim.generations.pulls()),
             last_failed_pull=states.failed_pull(shim),
+            older=states.older_processes(shim),
         )
         answer.started_at.FromNanoseconds(int(shim.started_at * 1e9))
         return answer
@@ -151,6 +158,19 @@ class AdminServer:
         answer = await asyncio.to_thread(_shown, shim.config)
         answer.config.CopyFrom(states.config_state(shim))
         return answer
+
+    async def _handed_over(self, _shim: Shim, request: Any) -> Message:
+        if self._hand_over is None:  # it comes with the shim
+            return admin_pb2.HandOverResponse(impossible="it does not serve yet")
+        try:
+            # To its end, whether the one who asked waits or not.
+            self._handing_over = asyncio.ensure_future(self._hand_over(request.command))
+            successor = await asyncio.shield(self._handing_over)
+        except CannotHandOverError as error:
+            return admin_pb2.HandOverResponse(impossible=str(error))
+        except ShimError as error:
+            return admin_pb2.HandOverResponse(failure=str(error))
+        return admin_pb2.HandOverResponse(pid=successor.pid, version=successor.version)
 
 
 def _shown(config: Config) -> admin_pb2.ShowConfigResponse:

@@ -10,6 +10,7 @@ import time
 
 from shimcore.config.model import OnFailure
 from shimcore.daemon.accepting import Acceptor
+from shimcore.daemon.front import Front
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import Shim
 from shimcore.systemd.bypass import keep_link
@@ -22,6 +23,8 @@ STATUS_INTERVAL_S = 10.0
 ACCEPT_S = 2.0
 # How often it is looked whether statistics have been switched on.
 _OFF_S = 60.0
+# How often it is looked whether an older process, which finishes its calls, is gone.
+_OTHERS_S = 2.0
 
 
 async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
@@ -41,18 +44,21 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
             notify("READY=1")
 
 
-async def watch(shim: Shim, acceptor: Acceptor, socket: str) -> None:
-    """Feed systemd's watchdog while the event loop turns and `socket` is accepted on.
+async def watch(shim: Shim, front: Front) -> None:
+    """Feed systemd's watchdog while the event loop turns and the socket is accepted on.
 
     A runtime that is down goes into the status line and starves nobody.
     """
+    socket = shim.socket
     if not os.environ.get("NOTIFY_SOCKET"):
         return
     limit_us = int(os.environ.get("WATCHDOG_USEC") or 0)
     interval_s = limit_us / 3e6 if limit_us else STATUS_INTERVAL_S
     said = ""
     while True:
-        if await _accepts(acceptor, socket):
+        acceptor = front.acceptor
+        # While it is being handed over, nobody accepts for a moment.
+        if acceptor is None or await _accepts(acceptor, socket):
             notify("WATCHDOG=1")
         report = await shim.runtime_report()
         where = f"serving {socket} for {report.socket}"
@@ -91,6 +97,19 @@ async def keep_bypass(shim: Shim) -> None:
             await asyncio.to_thread(keep_link, runtime)
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had
             log.error("onFailure cannot be kept for a shim that does not start: %s", error)
+
+
+async def end_left(shim: Shim) -> None:
+    """End what the pulls of earlier processes have left: of those that are gone at once, of those
+    that finish their calls when they are."""
+    generations = shim.generations
+    await generations.names.recover(shim.config.names)
+    others = True
+    while others:
+        others = bool(generations.journals.others())
+        left = await generations.journals.take_over()
+        await generations.names.end_left(left, shim.config.names)
+        await asyncio.sleep(_OTHERS_S)
 
 
 async def log_statistics(shim: Shim) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import NamedTuple
 
 from shimcore.config import Config, Fallback
 from shimcore.heldcall import Decision, HeldCall
 from shimcore.images import METHODS, ImageService
 from shimcore.images.history import History
-from shimcore.images.journal import Journal
+from shimcore.images.journals import Journals
 from shimcore.images.names import Names
 from shimcore.images.transaction import PullState
 from shimcore.registry import RegistryClient
@@ -66,8 +65,8 @@ class Generations:
         self._runtime = runtime
         self._ending: set[asyncio.Task[None]] = set()
         self._retiring: set[Generation] = set()
-        journal = Journal(os.path.join(config.state_dir, "pulls.journal"))
-        self.names = Names(runtime, journal, DockerEngine(runtime).tag)
+        self.journals = Journals(config.state_dir)
+        self.names = Names(runtime, self.journals.own, DockerEngine(runtime).tag)
         self.history = History()
         self.current = Generation(config, runtime, self.names, self.history)
 
@@ -121,6 +120,7 @@ class Generations:
         if late:
             await asyncio.wait(late)
         await self.names.close()
+        self.journals.close()
 
 
 class _Request(NamedTuple):

@@ -12,19 +12,21 @@ import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from shimcore.cluster.starting import Start
 from shimcore.config import Config
-from shimcore.daemon import background, cluster, logs
-from shimcore.daemon.accepting import Acceptor
-from shimcore.daemon.activation import inherited_sockets
+from shimcore.daemon import background, cluster, handover, logs
+from shimcore.daemon.activation import inherited_sockets, is_at
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.descriptors import most_connections, raise_limit
+from shimcore.daemon.front import Front, FrontSettings
+from shimcore.daemon.handover import CannotHandOverError, HandOverError, Successor
 from shimcore.daemon.notify import notify
+from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
+from shimcore.daemon.retiring import OLDER_PROCESSES, finish
 from shimcore.daemon.shim import DRAIN_S, Shim
-from shimcore.daemon.sockets import ListeningSocket
-from shimcore.errors import RuntimeUnavailableError
+from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime import (
     KNOWN_SOCKETS,
     RuntimeVersion,
@@ -33,17 +35,17 @@ from shimcore.runtime import (
     wait_until_ready,
 )
 
-if TYPE_CHECKING:
-    from shimcore.daemon.metrics import MetricsServer
-
 log = logging.getLogger("shimcore.daemon")
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class _Signals:
-    """What the signals have asked for."""
+    """What has been asked for, by signals or on the admin socket."""
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    retire: asyncio.Event = field(default_factory=asyncio.Event)  # another process serves now
     reload: asyncio.Event = field(default_factory=asyncio.Event)
 
     def watch(self) -> None:
@@ -55,11 +57,13 @@ class _Signals:
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """What the process has: its log, systemd's sockets, and how many clients it can serve."""
+    """What the process has from its start."""
 
     lines: logs.Lines
-    inherited: list[socket.socket]
+    inherited: tuple[socket.socket, ...]
     most_connections: int
+    predecessor: Predecessor | None
+    """The process that hands over to this one."""
 
 
 def serve(path: str, start: Start) -> None:
@@ -68,9 +72,10 @@ def serve(path: str, start: Start) -> None:
     Raises ShimError where serving cannot begin: the runtime did not come in `timeout`,
     or the socket is another's.
     """
+    predecessor = inherited_predecessor()
     inherited = inherited_sockets()
     lines = logs.set_up(debug=start.config.debug)
-    means = _Means(lines, inherited, most_connections(raise_limit()))
+    means = _Means(lines, tuple(inherited), most_connections(raise_limit()), predecessor)
     config = start.config
     _say_bad_file(start)
     for fault in start.faults:
@@ -107,28 +112,52 @@ def _say_bad_file(start: Start) -> None:
 
 
 async def _serve(path: str, start: Start, means: _Means) -> None:
-    config = start.config
     signals = _Signals()
     signals.watch()
-    with contextlib.ExitStack() as sockets:
-        listening = ListeningSocket(config.shim_socket, means.inherited)
-        sockets.callback(listening.close)
-        admin = ListeningSocket(config.admin_socket)
-        sockets.callback(admin.close)
-        admin_server = AdminServer(admin, path, config)
-        await admin_server.start()
+    settings = FrontSettings(
+        path, start.config, means.inherited, means.most_connections, means.lines
+    )
+    async with contextlib.AsyncExitStack() as open_until_end:
         try:
-            finding = _find_runtime(config, start.own.timeout_s, admin_server)
-            runtime = await _until_stopped(finding, signals.stop)
-            if runtime is not None:
-                shim = Shim(path, start, runtime)
-                await _serve_on(listening, admin_server, shim, signals, means)
-        finally:
-            await admin_server.stop()
+            begun = _begin(settings, start, means.predecessor, open_until_end)
+            ready = await _until_stopped(begun, signals.stop)
+            if ready is not None:
+                front, runtime = ready
+                await _serve_on(front, Shim(path, start, runtime), signals, means.predecessor)
+        except ShimError as error:
+            if means.predecessor is not None:
+                means.predecessor.failed(str(error))
+            raise
     log.info("stopped")
 
 
-async def _find_runtime(config: Config, limit_s: float, admin: AdminServer) -> str:
+async def _begin(
+    settings: FrontSettings,
+    start: Start,
+    predecessor: Predecessor | None,
+    open_until_end: contextlib.AsyncExitStack,
+) -> tuple[Front, str]:
+    """Claim the sockets and find the runtime, which comes first beside a process that serves."""
+
+    async def claimed() -> Front:
+        front = Front(settings)
+        open_until_end.push_async_callback(front.close)
+        await front.start()
+        return front
+
+    limit_s = start.own.timeout_s
+    if predecessor is None:
+        front = await claimed()
+        return front, await _find_runtime(start.config, limit_s, front.admin)
+    await predecessor.connect()
+    runtime = await _find_runtime(start.config, limit_s, None)
+    if not any(is_at(each, start.config.shim_socket) for each in settings.inherited):
+        raise ShimError(f"shim: {start.config.shim_socket} is not what systemd listens on: restart")
+    await predecessor.may_serve()
+    return await claimed(), runtime
+
+
+async def _find_runtime(config: Config, limit_s: float, admin: AdminServer | None) -> str:
     """The runtime's socket; without `force`, only once the runtime answers there.
 
     Waited for at most `limit_s`, the `timeout` of the node's file: the cluster's does not end
@@ -138,7 +167,8 @@ async def _find_runtime(config: Config, limit_s: float, admin: AdminServer) -> s
     def say(why: str) -> None:
         log.warning("waiting for the container runtime: %s", why)
         notify(f"STATUS=waiting for the container runtime: {' '.join(why.split())}")
-        admin.waiting_why = why
+        if admin is not None:
+            admin.waiting_why = why
 
     if config.force:
         try:
@@ -159,59 +189,68 @@ def _described(path: str, version: RuntimeVersion) -> str:
 
 
 async def _serve_on(
-    listening: ListeningSocket,
-    admin_server: AdminServer,
-    shim: Shim,
-    signals: _Signals,
-    means: _Means,
+    front: Front, shim: Shim, signals: _Signals, predecessor: Predecessor | None
 ) -> None:
     loop = asyncio.get_running_loop()
-    metrics = _serve_metrics(shim, means.lines)
-    accepting = listening.listen()
-    listening.take_access_of(shim.runtime_socket)
+    turn = asyncio.Lock()
 
-    def room(beginning: int) -> bool:
-        return len(shim.relay.connections) + beginning < means.most_connections
+    async def hand_over(command: str) -> Successor:
+        _refuse_hand_over(shim, front, turn)
+        async with turn:
+            try:
+                successor = await handover.hand_over(
+                    command, front, lambda: front.come_back(shim, hand_over)
+                )
+            except HandOverError:
+                raise
+            except ShimError:  # nobody serves the socket: a start will
+                signals.stop.set()
+                raise
+        signals.retire.set()
+        return successor
 
-    acceptor = Acceptor(accepting, shim.relay.accept, room, "clients")
-    await admin_server.show(shim)
+    await front.open(shim, hand_over)
+    if predecessor is not None:
+        await predecessor.serving()
     _say_serving(shim)
     # What the start made stays: a garbage collection that looks through it, of which there is one
     # now and then, would hold up every call for 15 to 20 ms.
     gc.freeze()
     upkeeping = [
         loop.create_task(background.reload_on_change(shim, signals.reload)),
-        loop.create_task(background.watch(shim, acceptor, listening.path)),
+        loop.create_task(background.watch(shim, front)),
         loop.create_task(background.keep_bypass(shim)),
         loop.create_task(background.log_statistics(shim)),
         loop.create_task(cluster.follow(shim)),
-        loop.create_task(shim.generations.names.recover(shim.config.names)),
+        loop.create_task(background.end_left(shim)),
         loop.create_task(shim.keep_good()),
     ]
     try:
-        await _first(signals.stop, upkeeping)
+        await _first(signals, upkeeping)
     finally:
-        log.info("draining: running calls get up to %.0f s", DRAIN_S)
-        notify("STOPPING=1", "STATUS=draining")
         for task in upkeeping:
             task.cancel()
-        admin_server.draining()
-        acceptor.close()
-        accepting.close()
-        await shim.close()
-        if metrics is not None:
-            metrics.close()
+        front.stop_accepting()
+        if signals.retire.is_set():
+            await finish(shim, signals.stop)
+        if signals.stop.is_set() or not signals.retire.is_set():
+            log.info("draining: running calls get up to %.0f s", DRAIN_S)
+            notify("STOPPING=1", "STATUS=draining")
+            await shim.close(DRAIN_S)
+        else:
+            await shim.close(0)
 
 
-def _serve_metrics(shim: Shim, lines: logs.Lines) -> MetricsServer | None:
-    """Serve metrics where the configuration gives an address."""
-    if shim.config.metrics is None:
-        return None
-    from shimcore.daemon.metrics import MetricsServer  # noqa: PLC0415 - costs memory
-
-    server = MetricsServer(shim, shim.config.metrics, lambda: lines.dropped)
-    shim.relay.observer = server.calls
-    return server
+def _refuse_hand_over(shim: Shim, front: Front, turn: asyncio.Lock) -> None:
+    """Raises CannotHandOverError."""
+    if front.socket is None or not os.environ.get("NOTIFY_SOCKET"):
+        raise CannotHandOverError("systemd does not hold its socket")
+    if turn.locked():
+        raise CannotHandOverError("another process is just being handed over to")
+    if len(shim.generations.journals.others()) >= OLDER_PROCESSES:
+        raise CannotHandOverError(
+            f"{OLDER_PROCESSES} older processes still finish their calls (status shows them)"
+        )
 
 
 def _say_serving(shim: Shim) -> None:
@@ -228,17 +267,18 @@ def _say_serving(shim: Shim) -> None:
     notify("READY=1", f"STATUS=serving {config.shim_socket} for {shim.runtime_socket}")
 
 
-async def _first(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Until the process is asked to stop. A task of background that fails ends it as well."""
-    stopping = asyncio.ensure_future(stop.wait())
-    running: set[asyncio.Future[object]] = {stopping, *tasks}  # type: ignore[arg-type]
-    while not stopping.done():
+async def _first(signals: _Signals, tasks: list[asyncio.Task[None]]) -> None:
+    """Until the process is asked to stop or has handed over, or a task of background fails."""
+    stopping = asyncio.ensure_future(signals.stop.wait())
+    retiring = asyncio.ensure_future(signals.retire.wait())
+    running: set[asyncio.Future[object]] = {stopping, retiring, *tasks}  # type: ignore[arg-type]
+    while not (stopping.done() or retiring.done()):
         done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
 
-async def _until_stopped(work: Coroutine[None, None, str], stop: asyncio.Event) -> str | None:
+async def _until_stopped(work: Coroutine[None, None, _T], stop: asyncio.Event) -> _T | None:
     """The result of `work`, or None when the process is asked to stop first."""
     task = asyncio.ensure_future(work)
     stopping = asyncio.ensure_future(stop.wait())

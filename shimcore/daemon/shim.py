@@ -213,8 +213,8 @@ class Shim:
             return RuntimeReport(self.runtime_socket, version, ready=False, detail=why)
         return RuntimeReport(self.runtime_socket, version, ready, "" if ready else why)
 
-    async def close(self) -> None:
-        """Let running calls end, then close every connection."""
-        await self.relay.drain(DRAIN_S)
+    async def close(self, grace_s: float) -> None:
+        """Let running calls end, for `grace_s` seconds at most, then close every connection."""
+        await self.relay.drain(grace_s)
         await self.generations.close(CLOSE_S)
         await self.runtime.aclose()

@@ -76,6 +76,11 @@ class ListeningSocket:
                     os.chown(self.path, theirs.st_uid, theirs.st_gid)
             os.chmod(self.path, stat.S_IMODE(theirs.st_mode) & WIDEST_MODE)
 
+    def give_up(self) -> None:
+        """Leave the path to another process. A socket that systemd has opened stays open here."""
+        self._identity = None
+        self._unlock()
+
     def close(self) -> None:
         """Stop listening and remove the socket file, if it is this one's own."""
         if self.socket is not None:
@@ -83,7 +88,12 @@ class ListeningSocket:
         with contextlib.suppress(FileNotFoundError):
             if self._identity is not None and _identity(self.path) == self._identity:
                 os.unlink(self.path)
-        os.close(self._lock)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def _lock(path: str) -> int:

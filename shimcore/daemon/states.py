@@ -135,3 +135,11 @@ def _kubernetes_state(shim: Shim) -> admin_pb2.KubernetesState | None:
 def _set(field: Timestamp, seconds: float) -> None:
     """Seconds since 1970, as protobuf has them."""
     field.FromNanoseconds(int(seconds * 1e9))
+
+
+def older_processes(shim: Shim) -> list[admin_pb2.OlderProcess]:
+    """Those that have handed over and finish their calls."""
+    return [
+        admin_pb2.OlderProcess(pid=one.pid, version=one.version, calls=one.calls)
+        for one in shim.generations.journals.others()
+    ]

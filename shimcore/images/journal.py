@@ -57,36 +57,47 @@ class Journal:
 
     def load(self) -> None:
         """Reads what an earlier process has left; what cannot be read counts as nothing."""
-        if self._path is None:
-            return
+        if self._path is not None and (left := self._read(self._path)) is not None:
+            self._open.update(left)
+            self._bytes = COMPACT_BYTES  # the first change writes it anew
+
+    async def take_over(self, path: str) -> list[Unfinished]:
+        """Makes another process's unfinished pulls this journal's, and removes that one's file."""
+        left = self._read(path)
+        if left is None:
+            return []
+        for one in left.values():
+            known = self._open.get(one.candidate)
+            if known is None or known.at > one.at:
+                self._open[one.candidate] = one
+                await self._write(_entry(one))
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        return [self._open[candidate] for candidate in left if candidate in self._open]
+
+    def _read(self, path: str) -> dict[str, Unfinished] | None:
+        """Candidate → the pull of it that a journal has open; None when it cannot be read."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:
                 text = file.read(READ_BYTES)
         except FileNotFoundError:
-            return
+            return None
         except OSError as error:
             self._tell(error)
-            return
+            return None
+        found: dict[str, Unfinished] = {}
         for line in text.splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-                self._take(json.loads(line))
-        self._bytes = COMPACT_BYTES  # the first change writes it anew
-
-    def _take(self, entry: dict[str, object]) -> None:
-        candidate = str(entry["candidate"])
-        if "image" not in entry:
-            self._open.pop(candidate, None)
-        elif len(self._open) < LEFT_LIMIT:
-            at = float(str(entry["at"]))
-            self._open[candidate] = Unfinished(str(entry["image"]), candidate, at)
+                _take(found, json.loads(line))
+        return found
 
     async def began(self, image: str, candidate: str, at: float) -> None:
         """Returns when it is written: only then may the pull go out."""
         if candidate in self._open:  # an older one says it already
             return
         self._open[candidate] = Unfinished(image, candidate, at)
-        await self._write({"image": image, "candidate": candidate, "at": at})
+        await self._write(_entry(self._open[candidate]))
 
     async def ended(self, candidate: str) -> None:
         """The name that the pull brought is gone, or stays on purpose."""
@@ -121,9 +132,20 @@ class Journal:
             )
 
 
+def _take(found: dict[str, Unfinished], entry: dict[str, object]) -> None:
+    candidate = str(entry["candidate"])
+    if "image" not in entry:
+        found.pop(candidate, None)
+    elif len(found) < LEFT_LIMIT:
+        found[candidate] = Unfinished(str(entry["image"]), candidate, float(str(entry["at"])))
+
+
+def _entry(one: Unfinished) -> dict[str, object]:
+    return {"image": one.image, "candidate": one.candidate, "at": one.at}
+
+
 def _line(one: Unfinished) -> bytes:
-    entry = {"image": one.image, "candidate": one.candidate, "at": one.at}
-    return json.dumps(entry).encode() + b"\n"
+    return json.dumps(_entry(one)).encode() + b"\n"
 
 
 def _put(path: str, line: bytes, whole: bytes | None) -> None:

@@ -237,7 +237,11 @@ class Names:
     async def recover(self, mode: Mode) -> None:
         """Ends what pulls of an earlier process have left."""
         self._journal.load()
-        await asyncio.gather(*(self._end_left(left, mode) for left in self._journal.unfinished()))
+        await self.end_left(self._journal.unfinished(), mode)
+
+    async def end_left(self, left: Iterable[Unfinished], mode: Mode) -> None:
+        """Ends what these pulls, whose process is gone, have left."""
+        await asyncio.gather(*(self._end_left(one, mode) for one in left))
 
     async def _end_left(self, left: Unfinished, mode: Mode) -> None:
         try:

@@ -12,7 +12,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at", "pulls", "starting", "last_failed_pull")
+    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at", "pulls", "starting", "last_failed_pull", "older")
     class CallsByMethodEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class StatusResponse(_message.Message):
     PULLS_FIELD_NUMBER: _ClassVar[int]
     STARTING_FIELD_NUMBER: _ClassVar[int]
     LAST_FAILED_PULL_FIELD_NUMBER: _ClassVar[int]
+    OLDER_FIELD_NUMBER: _ClassVar[int]
     serving: bool
     shim_socket: str
     runtime: RuntimeState
@@ -46,7 +47,18 @@ class StatusResponse(_message.Message):
     pulls: _containers.RepeatedCompositeFieldContainer[PullState]
     starting: str
     last_failed_pull: ImageCall
-    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ..., starting: _Optional[str] = ..., last_failed_pull: _Optional[_Union[ImageCall, _Mapping]] = ...) -> None: ...
+    older: _containers.RepeatedCompositeFieldContainer[OlderProcess]
+    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ..., starting: _Optional[str] = ..., last_failed_pull: _Optional[_Union[ImageCall, _Mapping]] = ..., older: _Optional[_Iterable[_Union[OlderProcess, _Mapping]]] = ...) -> None: ...
+
+class OlderProcess(_message.Message):
+    __slots__ = ("pid", "version", "calls")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    version: str
+    calls: int
+    def __init__(self, pid: _Optional[int] = ..., version: _Optional[str] = ..., calls: _Optional[int] = ...) -> None: ...
 
 class ImageCall(_message.Message):
     __slots__ = ("number", "started_at", "call", "image", "pod", "outcome", "grpc_code", "registry", "bytes", "seconds", "reason", "attempts")
@@ -243,3 +255,21 @@ class ConfigValue(_message.Message):
     value: str
     origin: str
     def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class HandOverRequest(_message.Message):
+    __slots__ = ("command",)
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    command: str
+    def __init__(self, command: _Optional[str] = ...) -> None: ...
+
+class HandOverResponse(_message.Message):
+    __slots__ = ("pid", "version", "failure", "impossible")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    IMPOSSIBLE_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    version: str
+    failure: str
+    impossible: str
+    def __init__(self, pid: _Optional[int] = ..., version: _Optional[str] = ..., failure: _Optional[str] = ..., impossible: _Optional[str] = ...) -> None: ...

@@ -244,6 +244,11 @@ class Connection:
         return self._state.live
 
     @property
+    def lost(self) -> bool:
+        """Whether the connection cannot be read any more and is relayed as it comes."""
+        return self._state.lost
+
+    @property
     def gathering(self) -> list[int]:
         """Opened calls whose message is not whole yet, oldest first."""
         return [o.id for o in self._state.opened.values() if o.phase is Phase.GATHERING]

@@ -70,6 +70,7 @@ class ProxyConnection:
         self._linger: asyncio.TimerHandle | None = None
         self._open = False  # what the client sends can be taken now
         self._over = False
+        self._told = False  # to make its new calls elsewhere
         self._answering = False  # the client causes answers and does not take them
         self._backpressured = False
         self._paused: asyncio.TimerHandle | None = None  # until the client may give up calls
@@ -309,11 +310,23 @@ class ProxyConnection:
         """Whether a call is under way that a drain waits for."""
         return any(not path.endswith(ENDLESS_METHODS) for path in self._core.live.values())
 
+    @property
+    def running(self) -> int:
+        """Calls under way, endless ones included; one for a connection that cannot be read."""
+        return len(self._core.live) or int(self._core.lost)
+
     def go_away(self) -> None:
         """Tell the client to open no more calls here."""
         if self.upstream.transport is not None and not self._over:
             self._core.go_away()
             self._pump()
+
+    def leave(self) -> bool:
+        """`go_away`, once, as soon as it can be told; whether the client has been told."""
+        if not self._told and self.upstream.transport is not None and not self._over:
+            self._told = True
+            self.go_away()
+        return self._told or self._unavailable is not None
 
     def _client_eof(self) -> None:
         """The client sends no more: held calls are given up, upstream is told the same."""

@@ -19,6 +19,9 @@ from shimcore.relay.work import Slots
 
 # How long connections may take to close at the end of a drain.
 DRAIN_LINGER_S = 1.0
+# How long a client that has been told to go elsewhere may keep a connection on which nothing runs.
+RETIRED_IDLE_S = 10.0
+_LOOK_S = 0.05
 
 
 class Observer(Protocol):
@@ -95,6 +98,30 @@ class Relay:
         self._blocked = None
         for connection in list(self.connections):
             connection.feed_blocked()
+
+    @property
+    def running(self) -> int:
+        """How many calls are under way, endless streams included."""
+        return sum(connection.running for connection in self.connections)
+
+    async def retire(self, limit_s: float) -> None:
+        """Have clients make their new calls elsewhere, and let all end that runs here.
+
+        Watches too, `limit_s` seconds at most. A client is told once, as soon as it can be; it
+        closes its connection when its last call here has ended (RFC 9113 §6.8).
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_s
+        idle_since: dict[ProxyConnection, float] = {}
+        while self.connections and loop.time() < deadline:
+            for connection in list(self.connections):
+                if connection.leave() and not connection.running:
+                    since = idle_since.setdefault(connection, loop.time())
+                    if loop.time() - since > RETIRED_IDLE_S:
+                        connection.close()
+                else:
+                    idle_since.pop(connection, None)
+            await asyncio.sleep(_LOOK_S)
 
     async def drain(self, grace_s: float) -> None:
         """Let running calls end, `grace_s` seconds at most, then close every connection.

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS
@@ -57,6 +58,16 @@ class Request:
     """Files of an earlier installation that were changed by hand may be overwritten."""
     preview: bool = False
     """Plan what would follow once the configuration is filled in, too."""
+
+
+class Running(Protocol):
+    """The service that runs, as its own clients see it."""
+
+    def is_other_version(self) -> bool:
+        """Whether what runs is not of this version."""
+
+    def hand_over_or_restart(self, control: ServiceControl) -> str:
+        """Have the installed command serve; what was done. Raises ShimError."""
 
 
 @dataclass(slots=True)
@@ -140,13 +151,15 @@ def install(
     now: bool,
     answers: Answers = cri_answers,
     before_kubelet: Callable[[], None] = lambda: None,
+    running: Running | None = None,
 ) -> Iterator[str]:
     """Carry the plan out; yields a line for each thing done. Raises ShimError.
 
     `control` is None for an unpacked image. `now` has the runtime read its files, starts the
     service, then restarts a kubelet that was pointed at it. `answers` says whether the runtime
-    behind a socket came up again. `before_kubelet` raises ShimError where a kubelet that is
-    pointed here and restarted would not have its images.
+    behind a socket came up again. `running` hands over where it is of another version or its unit
+    changes; without it, the service is restarted. `before_kubelet` raises ShimError where a kubelet
+    that is pointed here and restarted would not have its images.
     """
     root = plan.root
     known = record.load(root)
@@ -161,7 +174,7 @@ def install(
         control.run("daemon-reload")
     yield from _to_runtime(plan, kept, control, answers, now=now)
     if start and control is not None:
-        yield _start(control, socket_changes, service_changes)
+        yield _start(control, socket_changes, service_changes, running)
         if plan.wiring:
             before_kubelet()
     yield from _apply(plan, kept, plan.wiring)
@@ -219,14 +232,23 @@ def _to_runtime(
     yield from reread_or_take_back(plan.root, control, changes, before, lambda: answers(socket))
 
 
-def _start(control: ServiceControl, socket_changes: bool, service_changes: bool) -> str:
+def _start(
+    control: ServiceControl, socket_changes: bool, service_changes: bool, running: Running | None
+) -> str:
     if socket_changes or not control.is_active(SOCKET):
         # A socket cannot be started beside a service that runs already. Both are stopped at
         # once: a connection that waits in the socket would start the service again.
         control.run("stop", SOCKET, SERVICE, BYPASS)
         control.run("start", SOCKET)
-    verb = "restart" if service_changes and control.is_active(SERVICE) else "start"
-    control.run(verb, SERVICE, timeout_s=START_TIMEOUT_S)
+    elif control.is_active(SERVICE):
+        if running is None:
+            control.run(
+                "restart" if service_changes else "start", SERVICE, timeout_s=START_TIMEOUT_S
+            )
+        elif service_changes or running.is_other_version():
+            return running.hand_over_or_restart(control)
+        return f"{SERVICE} runs"
+    control.run("start", SERVICE, timeout_s=START_TIMEOUT_S)
     return f"{SERVICE} runs"
 
 

@@ -16,14 +16,17 @@ from shimcore.systemd.record import Record, Recorded
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.rereading import reread
 from shimcore.systemd.systemctl import ServiceControl
-from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
+from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, STATE_DIR
 
 # What the shim keeps for itself; the copies of configurations have passwords.
-STATE_FILES = (
-    "/var/lib/image-cri-shim/last-good.json",
-    "/var/lib/image-cri-shim/kubernetes.json",
-    "/var/lib/image-cri-shim/pulls.journal",
+_JOURNALS = ("pulls.journal", "pulls.journal.2", "pulls.journal.3", "pulls.journal.4")
+_STATE = (
+    "last-good.json",
+    "kubernetes.json",
+    *_JOURNALS,
+    *(f"{journal}.lock" for journal in _JOURNALS),
 )
+STATE_FILES = tuple(f"{STATE_DIR}/{name}" for name in _STATE)
 
 _LISTENS = "ListenStream="
 

@@ -136,7 +136,9 @@ TimeoutStartSec=infinity
 TimeoutStopSec=45
 TimeoutAbortSec=10
 WatchdogSec=30
-KillMode=mixed
+# A process that has handed over to a newer one (`hand-over`) is left to end its calls.
+KillMode=process
+OOMPolicy=continue
 SyslogIdentifier=image-cri-shim
 
 # Two descriptors for each connection. No core files: they would hold passwords.
@@ -144,8 +146,8 @@ LimitNOFILE=65536
 LimitCORE=0
 # What a leak may take. Without one, at the very most (shimcore/relay/limits.py): 32 MiB of requests
 # that are held or unanswered and 1 MiB for each of 64 connections, 64 MiB of its own, 64 MiB that
-# the kernel counts for sockets.
-MemoryMax=256M
+# the kernel counts for sockets. Besides, a process that has handed over: 60 MiB.
+MemoryMax=320M
 # Killed after every pod that uses more than it asked for, and before those whose memory is
 # guaranteed (-997): it is back in a second, which a pod is not.
 OOMScoreAdjust=-500

@@ -152,7 +152,7 @@ def test_the_life_of_the_package(machine: BareMachine, older: Path, deb: Path) -
     print(pulled.stdout)
 
     pid = main_pid(machine)
-    assert "restarted" in dpkg(machine, "--install", new)
+    assert "handed over" in dpkg(machine, "--install", new)
     assert main_pid(machine) != pid
     assert machine.place(CONFIG).read_text() == HUB
     assert machine.place(CONFIG).stat().st_mode & 0o777 == 0o600
@@ -297,7 +297,7 @@ def test_the_rpm_on_a_machine(machine: BareMachine, rpm: Path) -> None:
     assert shim(machine, "pull", "nginx").returncode == 0
     pid = main_pid(machine)
     machine.run(*scriptlet(rpm, "PREUN", 1), check=True)  # as an upgrade does
-    assert "restarted" in machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True).stdout
+    assert "handed over" in machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True).stdout
     assert main_pid(machine) != pid
     configure(machine, "bogus: 1\n")
     said = machine.run(*scriptlet(rpm, "POSTTRANS", 1), check=True).stdout

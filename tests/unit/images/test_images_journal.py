@@ -88,3 +88,20 @@ async def test_a_fifo_does_not_hold_anything_up(tmp_path: Path) -> None:
     journal = loaded(path)
     await journal.began(NGINX, AT_HUB, 1.0)
     assert journal.since(AT_HUB, 2.0) == 1.0
+
+
+async def test_what_another_process_has_left_is_taken_over(tmp_path: Path) -> None:
+    """Its file goes, the older pull of a name counts, and what is known already stays."""
+    left = Journal(str(tmp_path / "left"))
+    await left.began(NGINX, AT_HUB, 3.0)
+    await left.began("a/b:1", "h:5000/a/b:1", 9.0)
+    await left.began("c:1", "h:5000/c:1", 1.0)
+    await left.ended("h:5000/c:1")
+    journal = Journal(str(tmp_path / "own"))
+    await journal.began(NGINX, AT_HUB, 5.0)
+    await journal.began("a/b:1", "h:5000/a/b:1", 6.0)
+    wanted = [Unfinished(NGINX, AT_HUB, 3.0), Unfinished("a/b:1", "h:5000/a/b:1", 6.0)]
+    assert await journal.take_over(str(tmp_path / "left")) == wanted
+    assert not (tmp_path / "left").exists()
+    assert loaded(tmp_path / "own").unfinished() == wanted
+    assert await journal.take_over(str(tmp_path / "left")) == []

@@ -325,6 +325,29 @@ class TestChangedByHand:
             plan_removal(root, CONFIG)
 
 
+class RunningShim:
+    """A shim of another version, or of this one, and what it was asked."""
+
+    def __init__(self, other: bool) -> None:
+        self.asked: list[str] = []
+        self._other = other
+
+    def is_other_version(self) -> bool:
+        return self._other
+
+    def hand_over_or_restart(self, control: ServiceControl) -> str:
+        del control
+        self.asked.append("hand over")
+        return "handed over"
+
+
+HAND_OVERS = [
+    (True, False, ["hand over"]),
+    (False, True, ["hand over"]),
+    (False, False, []),
+]
+
+
 class TestSystemd:
     def test_the_first_start(self, tmp_path: Path) -> None:
         """The socket before the service, both before kubelet."""
@@ -365,6 +388,22 @@ class TestSystemd:
         moved = Request(root, CONFIG, "/opt/bin/image-cri-shim", wanted.completions)
         do(moved, control, now=True)
         assert control.asked == ["daemon-reload", f"restart {SERVICE}"]
+
+    @pytest.mark.parametrize(("other", "moves", "asked"), HAND_OVERS)
+    def test_a_service_that_runs_hands_over(
+        self, tmp_path: Path, other: bool, moves: bool, asked: list[str]
+    ) -> None:
+        """Where it is of another version or its unit changes; else it is left alone."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd()
+        do(request(root, wire=False), control, now=True)
+        control.asked.clear()
+        command = "/opt/bin/image-cri-shim" if moves else request(root).command
+        wanted = Request(root, CONFIG, command, request(root, wire=False).completions)
+        running = RunningShim(other)
+        list(install(plan(wanted), control, now=True, running=running))
+        assert [one for one in control.asked if one != "daemon-reload"] == []
+        assert running.asked == asked
 
     def test_a_shim_that_does_not_start_leaves_kubelet_alone(self, tmp_path: Path) -> None:
         """kubelet's files are as they were."""

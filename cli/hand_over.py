@@ -1,0 +1,54 @@
+"""`hand-over`: an upgrade without a gap."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from cli import exits
+from cli.options import FileOption, chosen_file
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("hand-over")(hand_over)
+
+
+def hand_over(
+    context: typer.Context,
+    file: FileOption = None,
+    command: Annotated[
+        str | None,
+        typer.Option("--command", metavar="FILE", help="What is to serve, if not this command."),
+    ] = None,
+    or_restart: Annotated[
+        bool,
+        typer.Option("--or-restart", help="Restart a service that cannot hand over."),
+    ] = False,
+) -> None:
+    """Have the running service go on as this version, without a gap.
+
+    A new process starts beside the old one, and takes its place once it is ready. Calls that are
+    under way end in the old one, within 15 minutes. If the new one does not get ready, nothing
+    has happened. Exit status: 0 done; 1 not.
+    """
+    with exits.reported(bad_config=exits.FAILED):
+        from shimcore.client.admin import endpoint_of  # noqa: PLC0415 - a fast --help
+        from shimcore.client.handover import RestartNeededError, RunningService  # noqa: PLC0415
+        from shimcore.errors import ShimError  # noqa: PLC0415
+        from shimcore.systemd.command import command_path  # noqa: PLC0415
+        from shimcore.systemd.root import Root  # noqa: PLC0415
+        from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415
+
+        path = os.path.abspath(chosen_file(context, file))
+        named = os.path.abspath(command) if command else command_path(Root())
+        service = RunningService(endpoint_of(path), named)
+        if or_restart:
+            print(service.hand_over_or_restart(this_machine()))
+            return
+        try:
+            print(service.hand_over())
+        except RestartNeededError as error:
+            raise ShimError(f"{error}; only a restart is left (--or-restart)") from error

@@ -1,0 +1,83 @@
+"""Asks the running shim to hand over to another command: an upgrade without a gap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shimcore import __version__
+from shimcore.client.admin import ANSWER_S, Endpoint, StartingError, UnknownCallError, ask, is_there
+from shimcore.errors import AdminError
+from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.units import SERVICE
+
+# The new process has a minute until the runtime has answered it, and then some.
+HANDED_OVER_S = 90.0
+RESTART_S = 90.0
+
+
+class RestartNeededError(AdminError):
+    """The process that runs cannot hand over; it can only be restarted."""
+
+
+class HandOverFailedError(AdminError):
+    """The new process did not serve, and the one before goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The process that serves now."""
+
+    pid: int
+    version: str
+
+    def __str__(self) -> str:
+        return (
+            f"{SERVICE} handed over to version {self.version} (process {self.pid}); "
+            "calls that were under way end in the process before"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningService:
+    """The service at `endpoint`, and `command`, which may take its place."""
+
+    endpoint: Endpoint
+    command: str
+
+    def is_other_version(self) -> bool:
+        """Whether what runs is not of this version; no when it does not say."""
+        try:
+            if not is_there(self.endpoint):
+                return False
+            answer = ask(self.endpoint.admin_socket, "Status", ANSWER_S)
+        except AdminError:
+            return False
+        return bool(answer.shim_version != __version__)
+
+    def hand_over(self) -> HandedOver:
+        """Have the command serve in the running process's place.
+
+        Raises RestartNeededError, HandOverFailedError, AdminError.
+        """
+        if not is_there(self.endpoint):
+            raise RestartNeededError(f"nothing listens at {self.endpoint.admin_socket}")
+        socket = self.endpoint.admin_socket
+        try:
+            answer = ask(socket, "HandOver", HANDED_OVER_S, command=self.command)
+        except (StartingError, UnknownCallError) as error:
+            raise RestartNeededError(str(error)) from error
+        if answer.impossible:
+            raise RestartNeededError(answer.impossible)
+        if answer.failure:
+            raise HandOverFailedError(
+                f"{answer.failure}; the process before goes on, see journalctl -u {SERVICE}"
+            )
+        return HandedOver(answer.pid, answer.version)
+
+    def hand_over_or_restart(self, control: ServiceControl) -> str:
+        """What was done, as a line. Raises HandOverFailedError, AdminError, ShimError."""
+        try:
+            return str(self.hand_over())
+        except RestartNeededError as error:
+            control.run("restart", SERVICE, timeout_s=RESTART_S)
+            return f"{SERVICE} restarted, since it could not hand over: {error}"

@@ -1,0 +1,238 @@
+"""An upgrade without a gap: one process after the other on the same socket, under load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from shimcore.client.admin import endpoint_of, status
+from shimcore.client.handover import HandedOver, HandOverFailedError, RunningService
+from shimcore.demo.registry import DemoRegistry
+from shimcore.demo.runtime import RegistryPuller, StandInRuntime
+from shimcore.demo.runtime_images import PulledImage
+from shimcore.pb import cri_pb2
+from tests.support.activation import ActivatedService, alive, wait_gone
+
+IMAGES = "/runtime.v1.ImageService/"
+PULL_S = 4.0
+
+
+class SlowPuller(RegistryPuller):
+    """Each pull takes PULL_S seconds; `begun` is set by the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+
+    async def __call__(self, image: str, auth: cri_pb2.AuthConfig | None) -> PulledImage:
+        pulled = await super().__call__(image, auth)
+        self.begun.set()
+        await asyncio.sleep(PULL_S)
+        return pulled
+
+
+class Node:
+    """A runtime that pulls slowly, a hub with `web:v1` to `v9`, and the service between them."""
+
+    def __init__(self, runtime: StandInRuntime, hub: DemoRegistry, service: ActivatedService):
+        self.runtime = runtime
+        self.hub = hub
+        self.service = service
+
+    @property
+    def puller(self) -> SlowPuller:
+        assert isinstance(self.runtime.puller, SlowPuller)
+        return self.runtime.puller
+
+    async def hand_over(self, command: str | None = None) -> HandedOver:
+        endpoint = endpoint_of(str(self.service.file))
+        running = RunningService(endpoint, command or self.service.command)
+        done = await asyncio.to_thread(running.hand_over)
+        assert self.service.main_pid == done.pid, self.service.log
+        return done
+
+    async def pull(self, channel: grpc.aio.Channel, image: str) -> str:
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image))
+        call: Any = channel.unary_unary(f"{IMAGES}PullImage")
+        answer = await call(request.SerializeToString(), timeout=60)
+        return str(cri_pb2.PullImageResponse.FromString(answer).image_ref)
+
+    def names(self) -> set[str]:
+        """The names in the runtime's store, IDs aside."""
+        return {name for name in self.runtime.table.records if not name.startswith("sha256:")}
+
+    def older(self) -> list[dict[str, Any]]:
+        found = status(endpoint_of(str(self.service.file))).facts["older_processes"]
+        assert isinstance(found, list)
+        return found
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    puller = SlowPuller()
+    runtime = StandInRuntime(str(tmp_path / "runtime.sock"), puller=puller, record=False)
+    async with runtime, DemoRegistry() as hub:
+        for number in range(1, 10):
+            hub.add_image("library/web", f"v{number}")
+        service = ActivatedService(tmp_path, runtime.socket_path, address=hub.address)
+        try:
+            await asyncio.to_thread(service.start)
+            yield Node(runtime, hub, service)
+        finally:
+            service.close()
+
+
+def _channel(path: str) -> grpc.aio.Channel:
+    own = (("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1))
+    return grpc.aio.insecure_channel(f"unix:{path}", options=own)
+
+
+class Load:
+    """Small calls, one after the other, on one connection until it is ended."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._ended = False
+        self.well = 0
+        self.failed: list[str] = []
+        self.slowest_s = 0.0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with _channel(self._path) as channel:
+            call: Any = channel.unary_unary("/x.Unknown/Echo")
+            while not self._ended:
+                began = loop.time()
+                try:
+                    assert await call(b"small", timeout=20) == b"small"
+                    self.well += 1
+                except grpc.aio.AioRpcError as error:
+                    self.failed.append(f"{error.code().name}: {error.details()}")
+                self.slowest_s = max(self.slowest_s, loop.time() - began)
+                await asyncio.sleep(0)
+
+    def end(self) -> None:
+        self._ended = True
+
+
+@contextlib.asynccontextmanager
+async def load(path: str, clients: int = 3) -> AsyncIterator[list[Load]]:
+    """Clients that call all the while; none of their calls may have failed."""
+    each = [Load(path) for _ in range(clients)]
+    tasks = [asyncio.ensure_future(one.run()) for one in each]
+    try:
+        yield each
+    finally:
+        await asyncio.sleep(0.3)
+        for one in each:
+            one.end()
+        await asyncio.gather(*tasks)
+    assert [failure for one in each for failure in one.failed] == []
+    print([(one.well, round(one.slowest_s, 3)) for one in each])
+
+
+async def test_nothing_fails_and_what_runs_ends_where_it_began(node: Node) -> None:
+    """A pull, a stream and small calls all the while: no call fails, the pulled image has its own
+    name alone, and the old process ends with its last call."""
+    service = node.service
+    old, inode = service.main_pid, service.inode
+    async with _channel(service.socket) as channel, load(service.socket):
+        pulling = asyncio.ensure_future(node.pull(channel, "web:v1"))
+        chat: Any = channel.stream_stream("/x.Unknown/Chat")()
+        await chat.write(b"before")
+        assert await chat.read() == b"before"
+        await asyncio.wait_for(node.puller.begun.wait(), 20)
+        done = await node.hand_over()
+        assert done.pid != old
+        assert not pulling.done()
+        (older,) = await asyncio.to_thread(node.older)
+        assert (older["pid"], older["calls"] >= 2) == (old, True)
+        await chat.write(b"after")
+        assert await chat.read() == b"after"
+        assert (await pulling).startswith("sha256:")
+        assert node.names() >= {"docker.io/library/web:v1"}
+        assert not [name for name in node.names() if node.hub.host in name]
+        assert alive(old)
+        await chat.done_writing()
+        assert await chat.read() == grpc.aio.EOF
+        await asyncio.to_thread(wait_gone, old, 20)
+        assert service.inode == inode
+        assert "docker.io/library/web:v1" in node.names()
+        assert await asyncio.to_thread(node.older) == []
+    assert service.process is not None
+    assert service.process.wait(5) == 0
+    assert alive(done.pid)
+
+
+async def test_a_new_version_that_does_not_start_changes_nothing(node: Node) -> None:
+    """It dies at once, or later, or says nothing: the process before goes on, calls do not fail."""
+    service = node.service
+    old = service.main_pid
+    dies = service.make_command("dies", "raise SystemExit(3)")
+    fails = service.make_command(
+        "fails",
+        "import shimcore.daemon.front as front\n"
+        "from shimcore.errors import ShimError\n"
+        "async def no(*_): raise ShimError('no room here')\n"
+        "front.Front.open = no",
+    )
+    async with load(service.socket):
+        for command, why in ((dies, "ended"), (fails, "no room here"), ("/nowhere", "ended")):
+            with pytest.raises(HandOverFailedError, match=why):
+                await node.hand_over(command)
+        assert service.main_pid == old
+        found = await asyncio.to_thread(status, endpoint_of(str(service.file)))
+        assert found.facts["serving"]
+        done = await node.hand_over()
+        assert done.pid != old
+    await asyncio.to_thread(wait_gone, old, 20)
+
+
+async def test_what_a_killed_predecessor_leaves_is_ended_by_its_successor(node: Node) -> None:
+    """kill -9 in the middle of its last pull: the name that the pull brings later is made right."""
+    service = node.service
+    old = service.main_pid
+    async with _channel(service.socket) as channel:
+        pulling = asyncio.ensure_future(node.pull(channel, "web:v2"))
+        await asyncio.wait_for(node.puller.begun.wait(), 20)
+        await node.hand_over()
+        os.kill(old, signal.SIGKILL)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await pulling
+    state = service.folder / "state"
+    assert (state / "pulls.journal").exists()
+    async with asyncio.timeout(20):
+        while (state / "pulls.journal").exists():
+            await asyncio.sleep(0.1)
+
+
+async def test_twice_in_a_row(node: Node) -> None:
+    """Three processes at a time, each with a pull of its own: all end well, under their names."""
+    service = node.service
+    pids = [service.main_pid]
+    pulls = []
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(load(service.socket))
+        for number in (1, 2, 3):
+            channel = await stack.enter_async_context(_channel(service.socket))
+            node.puller.begun.clear()
+            pulls.append(asyncio.ensure_future(node.pull(channel, f"web:v{number}")))
+            await asyncio.wait_for(node.puller.begun.wait(), 20)
+            if number < 3:
+                pids.append((await node.hand_over()).pid)
+        assert len(set(pids)) == 3
+        await asyncio.gather(*pulls)
+    wanted = {f"docker.io/library/web:v{number}" for number in (1, 2, 3)}
+    assert {name for name in node.names() if "@" not in name} == wanted
+    for pid in pids[:2]:
+        await asyncio.to_thread(wait_gone, pid, 20)
+    assert alive(pids[2])
