@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := cli shimcore tests benchmarks packaging docs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist docs
+.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist docs image manifests
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -91,6 +91,12 @@ dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb, .r
 
 dist/image-cri-shim-SHA256SUMS: $(PACKAGED)
 	PYTHON=$(PYTHON) packaging/build
+
+image: dist/image-cri-shim-SHA256SUMS ## The same as an OCI image, in dist/ (needs umoci)
+	packaging/image dist/image-cri-shim-*-linux-*.tar.gz dist
+
+manifests: ## Render the chart to contrib/kubernetes/fleet (needs helm)
+	contrib/kubernetes/fleet/render
 
 release: ## Build, check and list all that is published of a version (see CONTRIBUTING.md)
 	PYTHON=$(PYTHON) packaging/release

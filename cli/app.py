@@ -23,6 +23,7 @@ COMMANDS = (
     "install_service",
     "switch",
     "hand_over",
+    "fleet",
     "demo",
     "completions",
     "help",

@@ -72,6 +72,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "image-cri-shim switch status",
         "image-cri-shim switch status -o json",
     ),
+    "fleet": ("image-cri-shim fleet remove --wait",),
+    "fleet agent": ("image-cri-shim fleet agent --node n1 --revision 3f2a91bc",),
+    "fleet remove": ("image-cri-shim fleet remove --wait",),
     "demo": ("image-cri-shim demo",),
     "completions": ("image-cri-shim completions bash > /etc/bash_completion.d/image-cri-shim",),
     "help": (

@@ -170,6 +170,38 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
             ;;
+        fleet:--node)
+            return
+            ;;
+        fleet:--revision)
+            return
+            ;;
+        fleet:--namespace)
+            return
+            ;;
+        fleet:--name)
+            return
+            ;;
+        fleet:--host)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        fleet:--bundle)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        fleet:--node-file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        fleet:--run-dir)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
     esac
     case $command in
         "") options="-f --file --version -h --help" ;;
@@ -189,12 +221,12 @@ _image_cri_shim() {
         version) options="-o --output -h --help" ;;
         config) options="-f --file -o --output -h --help" words="show check init schema" ;;
         switch) options="-h --help --root -o --output" words="run status" ;;
+        fleet) options="--node --revision --namespace --name --host --bundle --node-file --run-dir -h --help --wait" words="agent remove" ;;
     esac
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
-        words="serve resolve check-registry status history doctor pull install-service uninstall-service demo completions help version config switch"
-        words="serve resolve check-registry status history doctor pull install-service uninstall-service hand-over demo completions help version config"
+        words="serve resolve check-registry status history doctor pull install-service uninstall-service hand-over demo completions help version config switch fleet"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

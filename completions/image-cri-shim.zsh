@@ -22,6 +22,7 @@ _image_cri_shim() {
         'version:Print the version, and what the command runs on'
         'config:Show the configuration in force, check a file, or write one'
         'switch:Switch this node to another version, as the fleet'\''s pod asks for it'
+        'fleet:Switch the nodes of a cluster, as the pods of the Helm chart do'
     )
     _arguments -C \
         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
@@ -157,6 +158,20 @@ _image_cri_shim() {
                         --root'[Look at the node whose root is DIR]:folder:_files -/' \
                         '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
                         '*:word:(run status)'
+                    ;;
+                fleet)
+                    _arguments \
+                        --node'[The pod'\''s node]:value:' \
+                        --revision'[What this pod is for]:value:' \
+                        --namespace'[Of the objects]:value:' \
+                        --name'[What their names begin with]:value:' \
+                        --host'[Where the node'\''s root is mounted]:folder:_files -/' \
+                        --bundle'[The bundle to put on the node]:folder:_files -/' \
+                        --node-file'[What the node'\''s file is to be]:file:_files' \
+                        --run-dir'[Where the file `ready` is written]:folder:_files -/' \
+                        '(-h --help)'{-h,--help}'[Show help and exit]' \
+                        --wait'[Until every node is as it was before]' \
+                        '*:word:(agent remove)'
                     ;;
             esac
             ;;

@@ -8,6 +8,7 @@ ShimError
 ├── RuntimeUnavailableError  the container runtime cannot be reached
 ├── RuntimeCallError       a gRPC status that the runtime answered (in shimcore.runtime)
 ├── SocketInUseError       another process serves the shim's socket
+├── FleetError             a roll-out cannot go on at a node (in shimcore.fleet)
 └── AdminError             the running shim could not be asked
 """
 

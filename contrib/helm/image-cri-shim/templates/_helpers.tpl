@@ -1,0 +1,66 @@
+{{- define "shim.labels" -}}
+app.kubernetes.io/name: image-cri-shim
+app.kubernetes.io/version: {{ include "shim.tag" . | quote }}
+{{- end }}
+
+{{- define "shim.tag" -}}
+{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "shim.image" -}}
+{{ .Values.image.repository }}:{{ include "shim.tag" . }}
+{{- end }}
+
+{{/* The node's file. Where the cluster has a part in it, the file says so. */}}
+{{- define "shim.config" -}}
+{{- $config := deepCopy .Values.config }}
+{{- if and (include "shim.hasPart" .) (not (hasKey $config "kubernetes")) }}
+{{- $part := dict "enabled" true "kubeconfig" "/etc/kubernetes/kubelet.conf" "namespace" .Release.Namespace }}
+{{- $_ := set $config "kubernetes" $part }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{- define "shim.hasPart" -}}
+{{- if or .Values.registries .Values.registriesSecret }}true{{ end }}
+{{- end }}
+
+{{/* Names what is to be on the nodes: what switches a node is in it, and how fast is not. */}}
+{{- define "shim.revision" -}}
+{{- $what := dict "image" (include "shim.image" .) "config" (include "shim.config" .) "mode" .Values.mode "runtime" .Values.wireRuntime "kubelet" .Values.wireKubelet "retry" (toString .Values.retry) }}
+{{- toJson $what | sha256sum | trunc 12 }}
+{{- end }}
+
+{{/* The same nodes as a label selector. */}}
+{{- define "shim.selector" -}}
+{{- $terms := list }}
+{{- range $name, $value := .Values.nodeSelector }}
+{{- $terms = append $terms (printf "%s=%s" $name $value) }}
+{{- end }}
+{{- join "," $terms }}
+{{- end }}
+
+{{- define "shim.environment" -}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- with .Values.apiServer.host }}
+- name: KUBERNETES_SERVICE_HOST
+  value: {{ . | quote }}
+- name: KUBERNETES_SERVICE_PORT
+  value: {{ $.Values.apiServer.port | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "shim.placement" -}}
+hostNetwork: {{ .Values.hostNetwork }}
+priorityClassName: {{ .Values.priorityClassName | quote }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

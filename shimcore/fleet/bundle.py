@@ -1,0 +1,166 @@
+"""The bundle, put on the node: whole or not at all, every file checked against its sum.
+
+The image has it in one folder with a list of sums beside it, in the form of sha256sum(1). On the
+node each version has a folder of its own below `/opt/image-cri-shim`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shimcore.fleet.errors import BundleError
+
+PLACE = PurePosixPath("/opt/image-cri-shim")
+COMMAND = "image-cri-shim"
+CURRENT = "current"
+_UNFINISHED = ".unfinished-"
+_SUMS_LIMIT = 1024 * 1024
+_PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The image's own copy: its folder, the list of sums, and the version that it is of."""
+
+    folder: Path
+    sums: Path
+    version: str
+
+
+def unpack(bundle: Bundle, place: Path) -> bool:
+    """Have the bundle in `place`; whether anything had to be written. Raises BundleError.
+
+    A copy that is there and not as its sums say is replaced.
+    """
+    sums = read_sums(bundle.sums)
+    target = place / bundle.version
+    if target.is_dir() and is_whole(target, sums):
+        return False
+    unfinished = place / f"{_UNFINISHED}{bundle.version}"
+    try:
+        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _clear(unfinished)
+        _copy(bundle.folder, unfinished, sums)
+        if target.exists():
+            broken = place / f"{_UNFINISHED}broken-{bundle.version}"
+            _clear(broken)
+            target.rename(broken)
+            unfinished.rename(target)
+            _clear(broken)
+        else:
+            unfinished.rename(target)
+        _sync(place)
+    except OSError as error:
+        where = error.filename or place
+        raise BundleError(f"{where}: {error.strerror}; the bundle is not on the node") from error
+    return True
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """File below the bundle → its SHA-256. Raises BundleError."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_SUMS_LIMIT + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: the list of sums cannot be read: {error}") from error
+    sums: dict[str, str] = {}
+    for line in text.splitlines():
+        digest, _, name = line.partition("  ")
+        inside = PurePosixPath(name)
+        if len(digest) != 64 or not name or inside.is_absolute() or ".." in inside.parts:
+            raise BundleError(f"{path}: {line[:80]!r} is no sum")
+        sums[name] = digest
+    if COMMAND not in sums:
+        raise BundleError(f"{path}: has no {COMMAND}")
+    return sums
+
+
+def is_whole(folder: Path, sums: Mapping[str, str]) -> bool:
+    """Whether every file is there as its sum says."""
+    try:
+        return all(_sum(folder / name) == digest for name, digest in sums.items())
+    except OSError:
+        return False
+
+
+def remove_old(place: Path, keep: frozenset[str]) -> list[str]:
+    """Take away versions beyond those to keep and the newest of the others; their names.
+
+    The newest of the others is the version before: a process of it may still have calls.
+    """
+    keep |= {current(place) or ""}
+    others = [each for each in _versions(place) if each.name not in keep]
+    others.sort(key=lambda each: each.stat().st_mtime)
+    for each in others[:-1]:
+        _clear(each)
+    return [each.name for each in others[:-1]]
+
+
+def remove_all(place: Path) -> None:
+    """Take every version away, and the folder where nothing else is in it."""
+    for each in [*_versions(place), *place.glob(f"{_UNFINISHED}*")]:
+        _clear(each)
+    link = place / CURRENT
+    if link.is_symlink():
+        link.unlink()
+    if place.is_dir() and not any(place.iterdir()):
+        place.rmdir()
+
+
+def current(place: Path) -> str | None:
+    """The version that the units run."""
+    try:
+        return PurePosixPath(os.readlink(place / CURRENT)).name
+    except OSError:
+        return None
+
+
+def _versions(place: Path) -> list[Path]:
+    """The folders that are a bundle."""
+    return [each.parent for each in place.glob(f"*/{COMMAND}") if each.parent.name != CURRENT]
+
+
+def _copy(source: Path, target: Path, sums: Mapping[str, str]) -> None:
+    for name, digest in sums.items():
+        there = target / name
+        there.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if _copy_file(source / name, there) != digest:
+            raise BundleError(f"{source / name}: not what its sum says; the image is damaged")
+    os.utime(target)
+
+
+def _copy_file(source: Path, target: Path) -> str:
+    """Copy a file to disk with its mode; the sum of what was written."""
+    found = hashlib.sha256()
+    with source.open("rb") as read, target.open("xb") as written:
+        while piece := read.read(_PIECE):
+            found.update(piece)
+            written.write(piece)
+        os.fchmod(written.fileno(), stat.S_IMODE(os.fstat(read.fileno()).st_mode))
+        written.flush()
+        os.fsync(written.fileno())
+    return found.hexdigest()
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)

@@ -1,0 +1,336 @@
+"""What the API server keeps of a roll-out: the wish, halts, slots, nodes.
+
+Three kinds of objects carry it, all made by the chart so that nobody needs the right to make one:
+the ConfigMap `NAME-fleet` (the wish; only read here), the ConfigMap `NAME-rollout` (halts) and the
+Leases `NAME-slot-N`. What a node has become is in labels of the node itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from shimcore.config.durations import parse_duration
+from shimcore.fleet.api import Api, Object
+from shimcore.fleet.errors import ConflictError, FleetError, MissingError
+from shimcore.fleet.slots import DEAD_S, ENOUGH_WELL, LEASE_S
+from shimcore.fleet.values import Halt, Lease, Mode, Revision, Wanted
+
+PREFIX = "image-cri-shim.io/"
+VERSION_LABEL, STATE_LABEL, REVISION_LABEL = (
+    PREFIX + "version",
+    PREFIX + "state",
+    PREFIX + "revision",
+)
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+UNSUPPORTED = "unsupported"
+REMOVED = "removed"
+
+T = TypeVar("T")
+
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,61}[A-Za-z0-9]")
+_PAGE = 64
+_KEPT_HALTS = 16
+_TRIES = 5
+_REASON_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the API server has it."""
+
+    name: str
+    labels: Mapping[str, str]
+    ready: bool
+    ready_since: datetime | None
+    """When that changed last."""
+
+    @property
+    def control_plane(self) -> bool:
+        """Whether it is one, by its label."""
+        return CONTROL_PLANE in self.labels
+
+    def dead(self, now: datetime) -> bool:
+        """Whether nobody needs to wait for it."""
+        if self.ready:
+            return False
+        return self.ready_since is None or (now - self.ready_since).total_seconds() > DEAD_S
+
+
+class Records:
+    """Reads and writes them. Methods raise ApiAwayError, ApiRefusedError and FleetError."""
+
+    def __init__(self, api: Api, namespace: str, name: str) -> None:
+        self._api = api
+        self._maps = f"/api/v1/namespaces/{namespace}/configmaps"
+        self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._name = name
+
+    @property
+    def now(self) -> datetime:
+        """The API server's clock at its last answer."""
+        return self._api.now
+
+    # -- the wish
+
+    async def wanted(self) -> Wanted:
+        """What the operator wants now."""
+        return read_wanted(_data(await self._api.get(f"{self._maps}/{self._name}-fleet")))
+
+    async def want_removal(self, revision: Revision) -> None:
+        """Change the wish to the removal."""
+        data = {"mode": Mode.REMOVE.value, "revision": revision}
+        await self._api.merge(f"{self._maps}/{self._name}-fleet", {"data": data})
+
+    # -- halts
+
+    async def halts(self) -> tuple[Halt, ...]:
+        """Those that are known, the newest first."""
+        return _halts(await self._api.get(self._rollout))
+
+    async def halt(self, revision: Revision, node: str, reason: str) -> None:
+        """Have nobody begin the revision any more. The first reason stays."""
+        for _ in range(_TRIES):
+            found = await self._api.get(self._rollout)
+            known = _halts(found)
+            if any(each.revision == revision for each in known):
+                return
+            new = Halt(revision, node, reason[:_REASON_LIMIT], text_of(self.now))
+            kept = [asdict(each) for each in (new, *known)][:_KEPT_HALTS]
+            body = {**found, "data": {**_data(found), "halts": json.dumps(kept, indent=1)}}
+            try:
+                await self._api.put(self._rollout, body)
+            except ConflictError:
+                continue
+            return
+        raise FleetError(f"{self._rollout}: it changes too often; the halt is not written")
+
+    @property
+    def _rollout(self) -> str:
+        return f"{self._maps}/{self._name}-rollout"
+
+    # -- slots
+
+    async def lease(self, slot: int) -> Lease:
+        """The slot as it is now."""
+        return _lease(slot, await self._api.get(self._path(slot)))
+
+    async def take(self, lease: Lease, node: str) -> Lease:
+        """Have the slot, or have it for longer. Raises ConflictError where another was faster."""
+        now = micro_time(self.now)
+        spec: Object = {
+            "holderIdentity": node,
+            "leaseDurationSeconds": LEASE_S,
+            "renewTime": now,
+        }
+        if lease.holder != node:
+            spec["acquireTime"] = now
+        return await self._write(lease, spec)
+
+    async def give_back(self, lease: Lease) -> None:
+        """Free the slot, which is this node's as `lease` has it."""
+        await self._write(lease, {"holderIdentity": None, "renewTime": None, "acquireTime": None})
+
+    async def _write(self, lease: Lease, spec: Object) -> Lease:
+        """Changed only if nobody changed it since: a merge patch that names its version."""
+        body = {"metadata": {"resourceVersion": lease.version}, "spec": spec}
+        return _lease(lease.slot, await self._api.merge(self._path(lease.slot), body))
+
+    def _path(self, slot: int) -> str:
+        return f"{self._leases}/{self._name}-slot-{slot}"
+
+    # -- nodes
+
+    async def node(self, name: str) -> Node | None:
+        """The node; None where there is none of that name."""
+        try:
+            return _node(await self._api.get(f"/api/v1/nodes/{name}"))
+        except MissingError:
+            return None
+
+    async def label(self, name: str, labels: Mapping[str, str | None]) -> None:
+        """Set labels of the node; None takes one away."""
+        await self._api.merge(f"/api/v1/nodes/{name}", {"metadata": {"labels": dict(labels)}})
+
+    async def count_nodes(self) -> int:
+        """How many the cluster has; one is sent, and the number of the others."""
+        found = await self._api.get("/api/v1/nodes", {"limit": "1"}, _METADATA)
+        rest = _map(found.get("metadata")).get("remainingItemCount") or 0
+        return len(_items(found)) + int(rest)
+
+    async def count_well(self, revision: Revision) -> int:
+        """How many are well with the revision, up to as many as it matters."""
+        selector = f"{REVISION_LABEL}={revision},{STATE_LABEL}!={UNSUPPORTED}"
+        query = {"labelSelector": selector, "limit": str(ENOUGH_WELL)}
+        return len(_items(await self._api.get("/api/v1/nodes", query, _METADATA)))
+
+    async def first_worker_left(self, wanted: Wanted) -> str | None:
+        """A worker that is alive and not yet well with what is wanted, if there is one."""
+        return await self._first_left(f"!{CONTROL_PLANE},{_undone(wanted)}")
+
+    async def first_left(self, wanted: Wanted) -> str | None:
+        """The same of all nodes."""
+        return await self._first_left(_undone(wanted))
+
+    async def _first_left(self, selector: str) -> str | None:
+        async for node in self.each(selector):
+            if not node.dead(self.now):
+                return node.name
+        return None
+
+    async def each(self, selector: str) -> AsyncIterator[Node]:
+        """Every node that the selector selects, page by page."""
+        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        while True:
+            found = await self._api.get("/api/v1/nodes", query)
+            for item in _items(found):
+                yield _node(item)
+            more = _map(found.get("metadata")).get("continue")
+            if not more:
+                return
+            query = {**query, "continue": str(more)}
+
+    async def tell(self, node: str, reason: str, message: str, *, warning: bool) -> None:
+        """An Event on the node, where `kubectl describe node` shows it."""
+        now = text_of(self.now)
+        body: Object = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": "image-cri-shim-", "namespace": "default"},
+            # kubelet names a node in its Events so: by name, also in place of the UID.
+            "involvedObject": {"kind": "Node", "name": node, "uid": node},
+            "reason": reason,
+            "message": message[:1024],
+            "type": "Warning" if warning else "Normal",
+            "source": {"component": "image-cri-shim", "host": node},
+            "reportingComponent": "image-cri-shim.io/fleet",
+            "reportingInstance": node,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        await self._api.post("/api/v1/namespaces/default/events", body)
+
+
+def read_wanted(data: Mapping[str, str]) -> Wanted:
+    """The wish, as the chart writes it. Raises FleetError, naming the key."""
+
+    def read(key: str, kind: Callable[[str], T], default: str = "") -> T:
+        try:
+            return kind(data.get(key, default))
+        except ValueError as error:
+            raise FleetError(f"the fleet's ConfigMap: {key}: {error}") from error
+
+    return Wanted(
+        revision=read("revision", _revision),
+        mode=read("mode", Mode),
+        wave_percent=read("wave", _percent, "5"),
+        soak_s=read("soak", parse_duration, "2m"),
+        health_s=read("health", _seconds, "20s"),
+        wire_runtime=read("wireRuntime", _truth, "true"),
+        wire_kubelet=read("wireKubelet", _truth, "true"),
+        selector=data.get("nodeSelector", ""),
+        node_file_sum=data.get("nodeFileSum", ""),
+    )
+
+
+def text_of(at: datetime) -> str:
+    """RFC 3339 in seconds (metav1.Time)."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_time(at: datetime) -> str:
+    """RFC 3339 in microseconds (metav1.MicroTime)."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _undone(wanted: Wanted) -> str:
+    left = f"{REVISION_LABEL}!={wanted.revision}"
+    if wanted.mode is Mode.REMOVE:
+        left += f",{STATE_LABEL}"  # one without it never had anything
+    return f"{wanted.selector},{left}" if wanted.selector else left
+
+
+def _halts(found: Object) -> tuple[Halt, ...]:
+    try:
+        listed = json.loads(_data(found).get("halts", "[]"))
+        return tuple(
+            Halt(
+                Revision(str(one["revision"])), str(one["node"]), str(one["reason"]), str(one["at"])
+            )
+            for one in listed
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise FleetError(f"the roll-out's ConfigMap: `halts` cannot be read ({error})") from error
+
+
+def _lease(slot: int, found: Object) -> Lease:
+    spec, metadata = _map(found.get("spec")), _map(found.get("metadata"))
+    return Lease(
+        slot,
+        str(metadata.get("resourceVersion", "")),
+        str(spec.get("holderIdentity") or ""),
+        _time(spec.get("renewTime")),
+        int(spec.get("leaseDurationSeconds") or 0),
+    )
+
+
+def _node(found: Object) -> Node:
+    metadata = _map(found.get("metadata"))
+    conditions = _map(found.get("status")).get("conditions") or []
+    ready = next((_map(one) for one in conditions if _map(one).get("type") == "Ready"), _map(None))
+    return Node(
+        str(metadata.get("name", "")),
+        {str(name): str(value) for name, value in _map(metadata.get("labels")).items()},
+        ready.get("status") == "True",
+        _time(ready.get("lastTransitionTime")),
+    )
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(value)) if value else None
+    except ValueError:
+        return None
+
+
+def _data(found: Object) -> dict[str, str]:
+    return {str(key): str(value) for key, value in _map(found.get("data")).items()}
+
+
+def _items(found: Object) -> list[Any]:
+    items = found.get("items")
+    return items if isinstance(items, list) else []
+
+
+def _map(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _revision(text: str) -> Revision:
+    # It is a label's value, too; the number of a repetition follows a point.
+    if not _REVISION.fullmatch(text):
+        raise ValueError(f"{text!r} is none")
+    return Revision(text)
+
+
+def _seconds(text: str) -> int:
+    return max(1, round(parse_duration(text)))
+
+
+def _percent(text: str) -> float:
+    value = float(text.removesuffix("%"))
+    if not 0 < value <= 100:
+        raise ValueError(f"{text!r} is no percentage")
+    return value
+
+
+def _truth(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text == "true"

@@ -1,0 +1,76 @@
+"""How many nodes may switch at once, which, and who may take a slot. No I/O.
+
+A slot is a Lease. One node has it at a time, from before its switch until it has been well for
+`soak`; so as many nodes are at stake as there are slots in use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+
+from shimcore.fleet.values import Lease
+
+ENOUGH_WELL = 3
+"""As long as fewer nodes are well with a revision, one is switched at a time."""
+WIDEST = 64
+"""The role names its Leases one by one; more at once helps no cluster that exists."""
+LEASE_S = 300
+"""How long a slot stays its holder's without a word: a switch that goes wrong is undone after a
+minute, and a node that boots again has its pod back."""
+RENEW_S = 20.0
+DEAD_S = 300.0
+"""A node that has not been Ready for so long holds up nobody."""
+
+_FLEET_REQUESTS_S = 25.0
+_SHORTEST_S = 10.0
+
+
+def width(nodes: int, well: int, wave_percent: float) -> int:
+    """How many slots are in use."""
+    if well < ENOUGH_WELL:
+        return 1
+    return max(1, min(WIDEST, math.ceil(nodes * wave_percent / 100)))
+
+
+def candidate(
+    *, control_plane: bool, workers_left: bool, width: int, pick: Callable[[int], int]
+) -> int | None:
+    """The slot to try; None while the node has to wait for others.
+
+    Control planes have the first slot alone, so they go one by one, after every worker. `pick`
+    draws below a number: nodes that try different slots do not stand in each other's way.
+    """
+    if control_plane:
+        return None if workers_left else 0
+    return pick(width)
+
+
+class Claim(Enum):
+    """What a node may do about a slot."""
+
+    TAKE = "take"
+    WAIT = "wait"
+    HALT = "halt"
+    """Its holder went away in mid-switch, and too few are well to say that it was by chance."""
+
+
+def claim(lease: Lease, node: str, now: datetime, *, well: int, holder_ready: bool) -> Claim:
+    """Whether `node` may take the slot; `holder_ready`: whether its holder is Ready."""
+    if lease.holder in {"", node}:
+        return Claim.TAKE
+    if not lease.expired(now):
+        return Claim.WAIT
+    if well >= ENOUGH_WELL or holder_ready:
+        return Claim.TAKE
+    return Claim.HALT
+
+
+def ask_again_s(nodes: int) -> float:
+    """How long a pod waits, on average, before it asks again.
+
+    The fleet together asks at one pace, however large it is: about 25 times a second.
+    """
+    return max(_SHORTEST_S, nodes / _FLEET_REQUESTS_S)

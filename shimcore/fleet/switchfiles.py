@@ -1,0 +1,109 @@
+"""The folder on the node where a pod and the node's switch meet.
+
+`request.json` is the pod's, `state.json` the switch's, `slot.json` the pod's for its successor.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from shimcore.config.state import StateError, read_state, write_state
+from shimcore.fleet.errors import FleetError
+from shimcore.fleet.values import Held, Mode, Phase, Revision, SwitchState
+
+FOLDER = "var/lib/image-cri-shim/switch"
+_REQUEST, _STATE, _SLOT = "request.json", "state.json", "slot.json"
+_DETAIL_LIMIT = 700
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the switch is to do. `revision` names this request, repetitions with their number."""
+
+    revision: str
+    version: str
+    mode: Mode
+    config: str | None
+    wire_runtime: bool
+    wire_kubelet: bool
+    health_s: int
+    at: str
+
+
+class SwitchFiles:
+    """Reads and writes them below the node's root. Methods raise FleetError."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / FOLDER
+
+    def ask(self, request: Request) -> None:
+        """Put the request there, whole or not at all."""
+        self._write(_REQUEST, asdict(request), "the request to switch")
+
+    def state(self) -> SwitchState | None:
+        """What the switch said last; None where it never ran."""
+        tree = self._read(_STATE)
+        if tree is None:
+            return None
+        try:
+            run = str(tree["revision"])
+            return SwitchState(
+                revision=revision_of(run),
+                run=run,
+                phase=Phase(str(tree["phase"])),
+                version=str(tree["version"]) if tree.get("version") else None,
+                step=str(tree.get("step") or ""),
+                detail=" ".join(str(tree.get("detail") or "").split())[:_DETAIL_LIMIT],
+            )
+        except (KeyError, ValueError) as error:
+            raise FleetError(f"{self._folder / _STATE}: not a switch's state ({error})") from error
+
+    def held(self) -> Held | None:
+        """The slot that a pod of this node meant to take; the API server knows if it did."""
+        tree = self._read(_SLOT)
+        try:
+            return Held(int(str(tree["slot"])), Revision(str(tree["revision"]))) if tree else None
+        except (KeyError, ValueError, TypeError) as error:
+            raise FleetError(f"{self._folder / _SLOT}: not a slot ({error})") from error
+
+    def hold(self, held: Held) -> None:
+        """Note the slot, before it is taken."""
+        self._write(_SLOT, asdict(held), "the slot")
+
+    def let_go(self) -> None:
+        """Forget it."""
+        try:
+            (self._folder / _SLOT).unlink(missing_ok=True)
+        except OSError as error:
+            raise FleetError(f"{self._folder / _SLOT}: {error.strerror}") from error
+
+    def remove(self) -> None:
+        """Take the folder away: nothing of the shim is on the node any more."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write(self, name: str, tree: object, what: str) -> None:
+        try:
+            write_state(str(self._folder), name, json.dumps(tree).encode(), what)
+        except StateError as error:
+            raise FleetError(str(error)) from error
+
+    def _read(self, name: str) -> dict[str, object] | None:
+        try:
+            content = read_state(str(self._folder), name)
+            tree = None if content is None else json.loads(content)
+        except StateError as error:
+            raise FleetError(str(error)) from error
+        except (ValueError, RecursionError):
+            tree = ""
+        # Raised outside the handler: its error holds the text.
+        if tree is not None and not isinstance(tree, dict):
+            raise FleetError(f"{self._folder / name}: not a JSON object")
+        return tree
+
+
+def revision_of(run: str) -> Revision:
+    """The revision that a request is for."""
+    return Revision(run.partition(".")[0])

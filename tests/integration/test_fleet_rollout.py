@@ -1,0 +1,288 @@
+"""Pods of a roll-out over real HTTP, on nodes whose switch is scripted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shimcore.fleet import agent, removal, slots
+from shimcore.fleet.errors import FleetError
+from shimcore.fleet.records import Records
+from shimcore.fleet.switchfiles import FOLDER
+from shimcore.fleet.values import Revision
+from tests.support.fleetapi import NAMESPACE, FleetApi
+from tests.support.fleetnode import DirectApi, FleetNode
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node looks every few milliseconds."""
+    monkeypatch.setattr(slots, "_SHORTEST_S", 0.05)
+    monkeypatch.setattr(agent, "_SOON_S", 0.02)
+    monkeypatch.setattr(agent, "_SOAK_LOOK_S", 0.02)
+    monkeypatch.setattr(agent, "_RETRY_S", 0.05)
+
+
+@pytest.fixture
+def api() -> FleetApi:
+    started = FleetApi()
+    started.prepare()
+    return started
+
+
+class AtOnce:
+    """Counts how many nodes switch at the same time."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+        self.order: list[str] = []
+
+    def of(self, name: str) -> Callable[[str], None]:
+        def note(what: str) -> None:
+            self.now += 1 if what == "began" else -1
+            self.most = max(self.most, self.now)
+            if what == "began":
+                self.order.append(name)
+
+        return note
+
+
+@asynccontextmanager
+async def fleet(
+    folder: Path, api: FleetApi, names: list[str], control_planes: int = 0
+) -> AsyncIterator[list[FleetNode]]:
+    """The nodes; what runs on them is ended."""
+    nodes = [
+        FleetNode(folder, name, api, control_plane=number < control_planes)
+        for number, name in enumerate(names)
+    ]
+    try:
+        yield nodes
+    finally:
+        for node in nodes:
+            await node.kill()
+            if node.switch.running is not None:
+                node.switch.running.cancel()
+
+
+@asynccontextmanager
+async def hook(api: FleetApi) -> AsyncIterator[Records]:
+    """What the pre-delete hook works with."""
+    client = DirectApi(api)
+    yield Records(client, NAMESPACE, "image-cri-shim")
+    await client.aclose()
+
+
+async def until(true: Callable[[], object], within_s: float = 60) -> None:
+    try:
+        async with asyncio.timeout(within_s):
+            while not true():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail("it does not come about")
+
+
+def healthy(nodes: list[FleetNode], revision: str = "r1", version: str = "1.0.0") -> bool:
+    wanted = {"state": f"{version}.healthy", "version": version, "revision": revision}
+    return all(node.labels == wanted for node in nodes)
+
+
+async def test_a_fleet_is_installed(api: FleetApi, tmp_path: Path) -> None:
+    """Every node, one at a time until three are well, control planes last; slots are free again."""
+    seen = AtOnce()
+    async with fleet(tmp_path, api, ["cp", "n1", "n2", "n3", "n4"], 1) as nodes:
+        for node in nodes:
+            node.switch.watching = seen.of(node.name)
+            node.start()
+        await until(lambda: healthy(nodes))
+        await until(lambda: api.holders() == {} and all(n.ready_file.exists() for n in nodes))
+    assert seen.most == 1
+    assert seen.order[-1] == "cp"
+    assert {event["involvedObject"]["name"] for event in api.events()} == {n.name for n in nodes}
+    assert all("1.0.0 serves" in node.message_file.read_text() for node in nodes)
+
+
+async def test_three_well_nodes_open_the_way(api: FleetApi, tmp_path: Path) -> None:
+    """After three, as many at once as the wave says."""
+    api.want("r1", wave="50")
+    seen = AtOnce()
+    async with fleet(tmp_path, api, [f"n{number}" for number in range(10)]) as nodes:
+        for node in nodes:
+            node.switch.watching, node.switch.takes_s = seen.of(node.name), 0.3
+            node.start()
+        await until(lambda: healthy(nodes))
+    assert 1 < seen.most <= 5
+
+
+@pytest.mark.parametrize("outcome", ["undone", "refused"])
+async def test_a_bad_release_stops_at_one_node(api: FleetApi, tmp_path: Path, outcome: str) -> None:
+    """The others are not touched; a new revision goes on, on the failed node, too."""
+    async with fleet(tmp_path, api, ["n1", "n2", "n3"]) as nodes:
+        for node in nodes:
+            node.switch.outcome = lambda request: (
+                "healthy" if request["revision"].startswith("r2") else outcome
+            )
+            node.start()
+        await until(lambda: api.halted() and api.holders() == {})
+        await asyncio.sleep(0.5)
+        touched = [node for node in nodes if node.switch.began]
+        assert len(touched) == 1
+        assert touched[0].labels["state"] == f"1.0.0.{outcome}"
+        assert "as the test says" in api.halted()[Revision("r1")]
+        assert "as the test says" in touched[0].message_file.read_text()
+        assert not any((node.root / "opt").exists() for node in nodes if node not in touched)
+        api.want("r2")
+        for node in nodes:
+            await node.kill()
+            node.start("r2", "1.0.1")
+        await until(lambda: healthy(nodes, "r2", "1.0.1"))
+
+
+async def test_a_pod_of_an_old_revision_begins_nothing(api: FleetApi, tmp_path: Path) -> None:
+    """Its successor will, however long the old one lives."""
+    api.want("r2")
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        node.start("r1")
+        await asyncio.sleep(0.5)
+        assert node.switch.began == []
+        assert not node.ready_file.exists()
+
+
+async def test_a_pod_killed_in_mid_switch_changes_nothing(api: FleetApi, tmp_path: Path) -> None:
+    """The slot stays the node's, nobody else begins, and the next pod goes on."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        first.switch.takes_s = 1.0
+        first.start()
+        await until(lambda: first.switch.began)
+        await first.kill()
+        second.start()
+        await asyncio.sleep(0.3)
+        assert second.switch.began == []
+        assert api.holders() == {0: "n1"}
+        first.start()
+        await until(lambda: healthy([first, second]))
+        assert len(first.switch.began) == 1
+
+
+async def test_a_holder_that_dies_early_halts(api: FleetApi, tmp_path: Path) -> None:
+    """While fewer than three are well, a node that goes away with a slot is a warning."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        first.switch.outcome = lambda request: "silence"
+        first.start()
+        await until(lambda: first.switch.began)
+        await first.kill()
+        api.set_ready("n1", False)
+        second.start()
+        await asyncio.sleep(0.3)
+        assert api.halted() == {}
+        api.offset += timedelta(seconds=slots.LEASE_S + 1)
+        await until(api.halted)
+        assert second.switch.began == []
+
+
+async def test_wiring_that_is_lost_is_done_anew(api: FleetApi, tmp_path: Path) -> None:
+    """kubeadm writes kubelet's file as it was: the node takes a slot and switches again."""
+    kubelet = "var/lib/kubelet/config.yaml"
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        path = node.root / kubelet
+        path.parent.mkdir(parents=True)
+        wired = "containerRuntimeEndpoint: unix:///var/run/image-cri-shim.sock\n"
+        path.write_text(wired)
+        node.start()
+        await until(lambda: healthy([node]) and api.holders() == {})
+
+        def wire(what: str) -> None:
+            path.write_text(wired)
+
+        node.switch.watching = wire
+        path.write_text("containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n")
+        await until(lambda: len(node.switch.began) == 2)
+        await until(lambda: healthy([node]) and api.holders() == {})
+        runs = [request["revision"] for request in node.switch.began]
+        assert runs[0] == "r1"
+        assert runs[1].startswith("r1.")
+
+
+async def test_removal_is_paced_and_leaves_nothing(api: FleetApi, tmp_path: Path) -> None:
+    """The hook returns when every node is as before: no folder, no label."""
+    seen = AtOnce()
+    async with fleet(tmp_path, api, ["cp", "n1", "n2"], 1) as nodes:
+        for node in nodes:
+            node.start()
+        await until(lambda: healthy(nodes))
+        for node in nodes:
+            node.switch.watching = seen.of(node.name)
+        async with asyncio.timeout(60), hook(api) as records:
+            await removal.wait(records, await removal.ask(records), look_s=0.05)
+        assert seen.most == 1
+        assert seen.order[-1] == "cp"
+        for node in nodes:
+            assert not (node.root / "opt/image-cri-shim").exists()
+            assert not (node.root / FOLDER).exists()
+            assert node.labels == {}
+
+
+async def test_a_failed_removal_ends_the_wait(api: FleetApi, tmp_path: Path) -> None:
+    """The hook fails, and the reason is its message; asked again it begins anew."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as nodes:
+        for node in nodes:
+            node.start()
+        await until(lambda: healthy(nodes))
+        for node in nodes:
+            node.switch.outcome = lambda request: "undone"
+        async with asyncio.timeout(60), hook(api) as records:
+            with pytest.raises(FleetError, match=r"halted: n.*as the test says"):
+                await removal.wait(records, await removal.ask(records), look_s=0.05)
+            assert sum(len(node.switch.began) for node in nodes) == 3
+            for node in nodes:
+                node.switch.outcome = lambda request: "removed"
+            api.offset += timedelta(seconds=2)
+            await removal.wait(records, await removal.ask(records), look_s=0.05)
+
+
+@pytest.mark.parametrize("system", ["talos", "bottlerocket", "no systemd"])
+async def test_where_it_does_not_belong(api: FleetApi, tmp_path: Path, system: str) -> None:
+    """Nothing is touched, the node says so, and the pod is Ready."""
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        if system == "no systemd":
+            (node.root / "run/systemd/system").rmdir()
+        else:
+            (node.root / "etc/os-release").write_text(f"ID={system}\n")
+        node.start()
+        await until(lambda: node.labels.get("state") == "unsupported" and node.ready_file.exists())
+        await asyncio.sleep(0.2)
+        assert node.switch.began == []
+        assert not (node.root / "opt").exists()
+        assert not (node.root / FOLDER).exists()
+
+
+async def test_a_package_is_in_the_way(api: FleetApi, tmp_path: Path) -> None:
+    """A node with the .deb is refused before it takes a slot, and halts nobody."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        (first.root / "usr/lib/systemd/system/image-cri-shim.service").write_text("[Unit]\n")
+        first.start()
+        await until(lambda: first.labels.get("state") == "1.0.0.refused")
+        second.start()
+        await until(lambda: healthy([second]))
+        assert first.switch.began == []
+        assert not first.ready_file.exists()
+        assert api.halted() == {}
+
+
+async def test_the_api_server_may_be_away(api: FleetApi, tmp_path: Path) -> None:
+    """A switch goes on without it, and is recorded when it is back."""
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        node.switch.takes_s = 0.3
+        node.start()
+        await until(lambda: node.switch.began)
+        api.fault = lambda method, path: 503
+        await asyncio.sleep(1)
+        api.fault = lambda method, path: None
+        await until(lambda: healthy([node]) and api.holders() == {}, 60)
+        assert len(node.switch.began) == 1

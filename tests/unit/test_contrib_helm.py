@@ -1,0 +1,230 @@
+"""The chart: what it renders is what the API and the pods understand."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from shimcore import __version__
+from shimcore.fleet.records import read_wanted
+from shimcore.fleet.slots import WIDEST
+from shimcore.fleet.values import Mode
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "contrib/helm/image-cri-shim"
+MANIFESTS = ROOT / "contrib/kubernetes/fleet"
+TOOLS = ROOT / ".ci/tools/helm"
+HUB = {"config": {"address": "http://sealos.hub:5000", "auth": {"username": "a", "password": "b"}}}
+SETS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "hub": HUB,
+    "cluster's part": {
+        **HUB,
+        "registries": {"version": "v1", "timeout": "15m"},
+        "registriesSecret": {"sealos": {"address": "http://sealos.hub:5000"}},
+    },
+    "everything": {
+        **HUB,
+        "image": {"repository": "hub:5000/shim", "tag": "9.9.9", "pullPolicy": "Always"},
+        "imagePullSecrets": [{"name": "hub"}],
+        "mode": "remove",
+        "soak": "1h30m",
+        "wave": 12.5,
+        "nodeSelector": {"kubernetes.io/os": "linux", "shim": "yes"},
+        "tolerations": [],
+        "priorityClassName": "",
+        "hostNetwork": False,
+        "apiServer": {"host": "10.0.0.1", "port": 6443},
+        "podAnnotations": {"a": "b"},
+        "securityContext": {"privileged": True, "seLinuxOptions": {"type": "spc_t"}},
+    },
+}
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("helm") is None and not os.environ.get("CI"), reason="no helm here"
+)
+
+
+def helm(*words: str, values: dict[str, Any] | None = None) -> str:
+    done = subprocess.run(
+        ["helm", *words, "--values", "-"],
+        input=json.dumps(values or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
+    text = helm("template", "shim", str(CHART), "--namespace", "kube-system", values=values)
+    return [tree for tree in yaml.safe_load_all(text) if tree]
+
+
+def one(trees: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (found,) = [t for t in trees if t["kind"] == kind and t["metadata"]["name"] == name]
+    return found
+
+
+def wish(trees: list[dict[str, Any]]) -> dict[str, str]:
+    data: dict[str, str] = one(trees, "ConfigMap", "image-cri-shim-fleet")["data"]
+    return data
+
+
+@cache
+def definitions() -> dict[str, Any]:
+    """The API's own schemas, from the libraries that helm is built of; unknown keys are faults."""
+    folder = subprocess.run(
+        ["go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubectl"],
+        cwd=TOOLS,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    swagger = json.loads((Path(folder) / "testdata/openapi/swagger.json").read_text())
+    found: dict[str, Any] = swagger["definitions"]
+    for schema in found.values():
+        if "properties" in schema:
+            schema["additionalProperties"] = False
+    # What JSON has no type for (IntOrString, Quantity).
+    for name in ("util.intstr.IntOrString", "api.resource.Quantity"):
+        found[f"io.k8s.apimachinery.pkg.{name}"]["type"] = ["string", "number"]
+    return found
+
+
+def schema_of(tree: dict[str, Any]) -> dict[str, Any] | None:
+    group, _, version = tree["apiVersion"].rpartition("/")
+    for name, schema in definitions().items():
+        for kind in schema.get("x-kubernetes-group-version-kind", ()):
+            if kind == {"group": group, "version": version, "kind": tree["kind"]}:
+                return {"$ref": f"#/definitions/{name}", "definitions": definitions()}
+    return None
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_helm_accepts_it(name: str) -> None:
+    """`helm lint --strict`, with these values."""
+    helm("lint", str(CHART), "--strict", "--namespace", "kube-system", values=SETS[name])
+
+
+@pytest.mark.skipif(shutil.which("go") is None and not os.environ.get("CI"), reason="no go here")
+@pytest.mark.parametrize("name", SETS)
+def test_the_api_knows_every_key(name: str) -> None:
+    """Each object is as the API's schema has it; those of a newer API are named here."""
+    unknown = set()
+    for tree in rendered(SETS[name]):
+        schema = schema_of(tree)
+        if schema is None:
+            unknown.add(tree["kind"])
+        else:
+            jsonschema.Draft4Validator(schema).validate(tree)
+    assert unknown <= {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_pods_understand_the_wish(name: str) -> None:
+    """What the ConfigMap says is read back as the values; the pods are of its revision."""
+    values, trees = SETS[name], rendered(SETS[name])
+    wanted = read_wanted(wish(trees))
+    assert wanted.mode is Mode(values.get("mode", "install"))
+    assert wanted.wave_percent == values.get("wave", 5)
+    pod = one(trees, "DaemonSet", "image-cri-shim")["spec"]["template"]["spec"]
+    environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert environment["FLEET_REVISION"] == wanted.revision
+    if "config" in values:
+        text = one(trees, "Secret", "image-cri-shim-node")["stringData"]["image-cri-shim.yaml"]
+        assert hashlib.sha256(text.encode()).hexdigest() == wanted.node_file_sum
+        assert yaml.safe_load(text).items() >= values["config"].items()
+    else:
+        assert wanted.node_file_sum == ""
+
+
+def test_what_is_on_nodes_makes_the_revision() -> None:
+    """Pace and place do not; a counter does, for who wants to try again."""
+    base = wish(rendered(HUB))["revision"]
+    same: list[dict[str, Any]] = [{"soak": "9m"}, {"wave": 50}, {"nodeSelector": {"a": "b"}}]
+    other: list[dict[str, Any]] = [
+        {"retry": 1},
+        {"wireRuntime": False},
+        {"mode": "remove"},
+        {"image": {"tag": "2"}},
+        {"config": {"address": "http://other:5000"}},
+        {"registries": {"version": "v1"}},
+    ]
+    assert {wish(rendered(HUB | each))["revision"] for each in same} == {base}
+    found = [wish(rendered(HUB | each))["revision"] for each in other]
+    assert len({base, *found}) == len(other) + 1
+
+
+def test_rights_are_the_least() -> None:
+    """A pod changes its slots and the halts by name, labels of nodes, and makes Events."""
+    trees = rendered(HUB)
+    role = one(trees, "Role", "image-cri-shim-fleet")
+    for rule in role["rules"]:
+        assert rule["resourceNames"]
+        assert not {"list", "watch", "create", "delete"} & set(rule["verbs"])
+    leases = role["rules"][2]["resourceNames"]
+    made = [t["metadata"]["name"] for t in trees if t["kind"] == "Lease"]
+    assert leases == made == [f"image-cri-shim-slot-{slot}" for slot in range(WIDEST)]
+    cluster = one(trees, "ClusterRole", "image-cri-shim-fleet")["rules"]
+    assert cluster == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "patch"]}
+    ]
+    pod = one(trees, "DaemonSet", "image-cri-shim")["spec"]["template"]["spec"]
+    own = pod["containers"][0]["securityContext"]
+    assert own["capabilities"] == {"drop": ["ALL"], "add": ["SYS_CHROOT"]}
+    assert own["privileged"] is False
+
+
+def test_passwords_are_in_secrets_alone() -> None:
+    """Wherever values may have one."""
+    password = "pa55-zq81"
+    values = {
+        "config": {"address": "http://h:5000", "auth": {"username": "u", "password": password}},
+        "registriesSecret": {"sealos": {"auth": {"username": "u", "password": password}}},
+    }
+    holding = {t["kind"] for t in rendered(values) if password in json.dumps(t)}
+    assert holding == {"Secret"}
+    assert base64.b64encode(password.encode()).decode() not in json.dumps(rendered(HUB))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"config": {"cri": "unix:///x"}},
+        {"wave": 0},
+        {"wave": 101},
+        {"soak": "2"},
+        {"mode": "upgrade"},
+        {"imag": {}},
+        {"apiServer": {"port": 0}},
+    ],
+)
+def test_values_that_cannot_be_are_refused(values: dict[str, Any]) -> None:
+    """By the schema, before anything reaches the cluster."""
+    with pytest.raises(AssertionError, match="values don't meet the specifications"):
+        rendered(values)
+
+
+def test_the_chart_is_of_this_version() -> None:
+    """Its images are the project's own."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
+
+
+def test_manifests_are_in_step(tmp_path: Path) -> None:
+    """`make manifests` has been run."""
+    subprocess.run([MANIFESTS / "render", tmp_path / "fleet.yaml"], check=True)
+    assert (tmp_path / "fleet.yaml").read_text() == (MANIFESTS / "fleet.yaml").read_text()
