@@ -123,7 +123,7 @@ def vitals(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Vitals | None:
     """Those of the running shim; None while none serves. Raises AdminError."""
     if _knock(endpoint.admin_socket):
         return None
-    answer = _ask(endpoint.admin_socket, "Status", timeout_s)
+    answer = ask(endpoint.admin_socket, "Status", timeout_s)
     if answer.starting or not answer.serving:
         return None
     return Vitals(

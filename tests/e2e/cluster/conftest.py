@@ -12,6 +12,7 @@ from tests.e2e.support.bed import RELEASES, Bed, bed
 from tests.e2e.support.cluster_node import KUBELET_CONFIG, ClusterNode
 from tests.e2e.support.systemd_tree import snapshot
 
+NGINX = "nginx:1.27"
 PLACES = ("/etc", "/opt", "/root", "/usr/local", "/usr/lib/systemd", KUBELET_CONFIG)
 
 

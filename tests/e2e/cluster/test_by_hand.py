@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster.conftest import differing, state
+from tests.e2e.cluster.conftest import NGINX, differing, state
 from tests.e2e.support import images
 from tests.e2e.support.bed import Bed
 from tests.e2e.support.cluster_node import ClusterNode
@@ -22,7 +22,6 @@ from tests.e2e.support.workload import containers, deployed, restarts, watched
 pytestmark = pytest.mark.cluster
 
 CONFIG = "/etc/image-cri-shim.yaml"
-NGINX = "nginx:1.27"
 
 
 def install(node: ClusterNode) -> None:

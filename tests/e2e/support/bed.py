@@ -35,7 +35,7 @@ class Bed:
     nodes: tuple[ClusterNode, ...]
 
     def each(self, act: Callable[[ClusterNode], object]) -> None:
-        """Do it on all nodes at once."""
+        """Do it on all nodes at once; processes of its own it may not start (see `power_on`)."""
         with ThreadPoolExecutor(len(self.nodes)) as pool:
             list(pool.map(act, self.nodes))
 
@@ -96,8 +96,9 @@ def bed(releases: Sequence[Release] = RELEASES) -> Iterator[Bed]:
             node = ClusterNode(f"node-{number}", 10 + number, release, plane, link)
             stack.callback(node.close)
             nodes.append(node)
+            node.power_on()
         made = Bed(link, hub, plane, tuple(nodes))
-        made.each(ClusterNode.start)
+        made.each(ClusterNode.come_up)
         made.join()
         yield made
 

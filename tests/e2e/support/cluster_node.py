@@ -109,9 +109,9 @@ class ClusterNode(StockNode):
             "authorization": {"mode": "Webhook"},
         }
 
-    def start(self) -> None:
-        """Boot it, for the first time or again; its units start what is enabled."""
-        self.boot()
+    def come_up(self, timeout_s: float = 60) -> None:
+        """Return when its units have started what is enabled, and it has its network."""
+        super().come_up(timeout_s)
         self.plug()
 
     def join(self) -> None:
@@ -177,4 +177,4 @@ class ClusterNode(StockNode):
         self.run("systemctl", "--no-block", "reboot", check=True)
         wait_for(f"{self.name} to be down", lambda: not self._process.running, 120)
         self.halt()
-        self.start()
+        self.boot()

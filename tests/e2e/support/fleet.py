@@ -22,6 +22,7 @@ from .systemd_tree import PROJECT
 CHART = PROJECT / "contrib/helm/image-cri-shim"
 RELEASE, NAMESPACE = "image-cri-shim", "kube-system"
 STATE, VERSION = "image-cri-shim.io/state", "image-cri-shim.io/version"
+REVISION = "image-cri-shim.io/revision"
 ROLLOUT = "image-cri-shim-rollout"
 FLEET = "app.kubernetes.io/component=fleet"
 BUNDLES = "/opt/image-cri-shim"
@@ -66,6 +67,14 @@ class Fleet:
     def uninstall(self, *words: str, timeout_s: float = 300) -> str:
         """`helm uninstall`, with its hook."""
         return self._helm("uninstall", RELEASE, f"--timeout={timeout_s:g}s", *words)
+
+    def clean(self) -> None:
+        """Take away by hand what is still there, whatever has become of it."""
+        if self._helm("list", "--short").strip():
+            self.uninstall("--no-hooks")
+        self.bed.each(_clean)
+        names = [f"{name}-" for name in (STATE, VERSION, REVISION)]
+        self.bed.plane.kubectl("label", "nodes", "--all", *names)
 
     def labels(self, name: str = STATE) -> dict[str, str]:
         """Each node → the value of its label."""
@@ -126,6 +135,12 @@ class Fleet:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.told()}"
         return done.stdout
+
+
+def _clean(node: ClusterNode) -> None:
+    node.by_hand("uninstall-service", "--now", "--purge", "--force", check=False)
+    left = [f"{BUNDLES}", "/var/lib/image-cri-shim", "/etc/image-cri-shim.yaml"]
+    node.sh(f"rm -rf {' '.join(left)}")
 
 
 def _now_and_then(true: Callable[[], bool]) -> Callable[[], bool]:

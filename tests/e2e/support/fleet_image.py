@@ -34,11 +34,26 @@ class Release(StrEnum):
     """What is wrong with one: what its command does before it is the real one."""
 
     GOOD = ""
-    DOES_NOT_START = 'if "serve" in sys.argv: sys.exit("poisoned: does not start")'
-    ANSWERS_WRONGLY = (
-        "import shimcore.relay.hpack, os\n"
-        'if "serve" in sys.argv: os.execv("/bin/sh", ["sh", "-c", "exec sleep 100000"])'
-    )
+    DOES_NOT_START = """\
+if "serve" in sys.argv:
+    sys.exit("poisoned: does not start")
+"""
+    # It serves, and kubelet and the checks get the answers of a runtime that has nothing.
+    ANSWERS_WRONGLY = """\
+if "serve" in sys.argv:
+    import subprocess
+    from shimcore.relay.proxy_connection import ProxyConnection
+
+    wrong = "/tmp/wrong.sock"
+    subprocess.Popen([sys.executable, "-m", "shimcore.demo.runtime", "--socket", wrong])
+    made = ProxyConnection.__init__
+
+    def misled(self, relay):
+        relay.upstream = lambda: wrong
+        made(self, relay)
+
+    ProxyConnection.__init__ = misled
+"""
 
 
 _COMMAND = """\

@@ -7,7 +7,9 @@ written is there again at the next boot.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -67,7 +69,8 @@ ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 pivot_root . mnt
 exec env -i container=image-cri-shim-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-  chroot . sh -c 'umount -l /mnt; mount --make-rshared /; exec /lib/systemd/systemd --log-target=journal --show-status=0'
+  chroot . sh -c 'umount -l /mnt; mount --make-rshared /; exec "$@"' sh \\
+  /lib/systemd/systemd --log-target=journal --show-status=0
 """
 
 
@@ -148,14 +151,22 @@ class Machine:
     def boot(self, timeout_s: float = 60) -> float:
         """Seconds until systemd has started everything."""
         started = time.monotonic()
+        self.power_on()
+        self.come_up(timeout_s)
+        return time.monotonic() - started
+
+    def power_on(self) -> None:
+        """Begin to boot it. It ends with the thread that did this, as all of `Process` do."""
         if self.has_disk and not (self.directory / "plain").exists():
             self._lay_out()
         self._cgroup.mkdir()
         self._process.start()
+
+    def come_up(self, timeout_s: float = 60) -> None:
+        """Return when systemd has started everything."""
         wait_for("the namespaces", self._has_init, 20)
         wait_for("systemd", lambda: self.place("/run/systemd/private").exists(), 20)
-        self.run("systemctl", "is-system-running", "--wait", timeout_s=timeout_s)
-        return time.monotonic() - started
+        wait_for("the units", self._is_up, timeout_s)
 
     def run(self, *command: str, timeout_s: float = 60, check: bool = False) -> Done:
         """Run a command on the machine to its end."""
@@ -205,6 +216,11 @@ class Machine:
     def console(self) -> str:
         return self._process.tail()
 
+    def _is_up(self) -> bool:
+        """Whether systemd has started all that is enabled; some of it may have failed."""
+        told = self.run("systemctl", "is-system-running", "--wait", timeout_s=60).stdout
+        return told.strip() in {"running", "degraded"}
+
     def _has_init(self) -> bool:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         with contextlib.suppress(OSError, ValueError):
@@ -250,11 +266,8 @@ class Machine:
     def _install_project(self) -> None:
         prefix = self.unpacked / self.prefix.lstrip("/")
         site = prefix / "lib/python3.11/site-packages"
-        site.mkdir(parents=True)
+        shutil.copytree(_project(), site)
         (prefix / "packages").mkdir()
-        isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
-        subprocess.run([*command, f"--target={site}", str(PROJECT)], check=True)
         (site / "packages.pth").write_text(f"{self.prefix}/packages\n")
         (prefix / "bin").mkdir()
         (prefix / "bin/python3").symlink_to("/usr/bin/python3")
@@ -262,6 +275,17 @@ class Machine:
         script = (site / "bin/image-cri-shim").read_text().split("\n", 1)[1]
         place = f"{self.prefix}/bin/image-cri-shim"
         self.add(place, f"#!{self.prefix}/bin/python3\n{script}", 0o755)
+
+
+@functools.cache
+def _project() -> Path:
+    """The project as pip installs it, made once."""
+    folder = Path(tempfile.mkdtemp(prefix="systemd-e2e-project-"))
+    atexit.register(shutil.rmtree, folder)
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
+    subprocess.run([*command, f"--target={folder}", str(PROJECT)], check=True)
+    return folder
 
 
 @contextlib.contextmanager
