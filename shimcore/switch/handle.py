@@ -15,6 +15,8 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 
 BEAT_S = 3.0
+CLOSE_S = 1.0
+"""Steps that follow one another so closely count from the first."""
 MARGIN_S = 5
 """The timer's time is longer than that of health by this: the switch itself is faster."""
 
@@ -26,6 +28,7 @@ class Handle:
         self._root = root
         self._control = control
         self._until = 0.0
+        self._beaten_at = 0.0
         self._wake = threading.Event()
         self._ended = False
         self._thread = threading.Thread(target=self._hold, daemon=True)
@@ -43,7 +46,8 @@ class Handle:
     def allow(self, seconds: float) -> None:
         """Count the timer's time from now, and hold it for as long as `seconds`."""
         self._until = time.monotonic() + seconds
-        self._beat()
+        if time.monotonic() - self._beaten_at > CLOSE_S:
+            self._beat()
         self._wake.set()
 
     def let_go(self) -> None:
@@ -68,6 +72,7 @@ class Handle:
                 self._beat()
 
     def _beat(self) -> None:
+        self._beaten_at = time.monotonic()
         # A timer that cannot be held fires, which is safe.
         with contextlib.suppress(ShimError):
             self._control.run("restart", UNDO_TIMER)

@@ -45,7 +45,7 @@ def install(work: Switch) -> None:
         before_kubelet=lambda: _look_before_kubelet(work),
     ):
         work.say(line)
-    if _other_version_serves(work):
+    if other_version_serves(work):
         work.step("hand over")
         hand_over(work.control)
     elif refilled and not work.control.began_shim:
@@ -62,7 +62,7 @@ def hand_over(control: ServiceControl) -> None:
     control.run("restart", SERVICE)
 
 
-def _other_version_serves(work: Switch) -> bool:
+def other_version_serves(work: Switch) -> bool:
     """Whether a process of before the switch runs on."""
     try:
         found = admin.vitals(admin.endpoint_of(CONFIG))

@@ -15,6 +15,7 @@ from shimcore.systemd.entries import write
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import main_process
 
 
 def remove(work: Switch) -> None:
@@ -35,21 +36,20 @@ def remove(work: Switch) -> None:
     work.step("health")
     work.handle.allow(0)
     deadline = work.control.touched_at + work.request.health_s
-    if had_kubelet and (why := _why_not_well(work, shim_socket, deadline)):
+    if had_kubelet and (why := why_not_well(shim_socket, deadline)):
         raise ShimError(f"not well within {work.request.health_s} s: {why}")
 
 
-def _why_not_well(work: Switch, shim_socket: str, deadline: float) -> str:
-    """ "" as soon as a kubelet has run by itself for some seconds; else what is wrong."""
-    why, since = "", None
+def why_not_well(shim_socket: str, deadline: float) -> str:
+    """ "" as soon as one kubelet has run by itself for some seconds; else what is wrong."""
+    since, process = 0.0, 0
     while time.monotonic() < deadline:
-        if not work.control.is_active(KUBELET):
-            why, since = f"{KUBELET} does not run; see journalctl -u kubelet", None
+        now = main_process(KUBELET)
+        if now == 0 or now != process:
+            since, process = time.monotonic(), now
         elif kubelet_way(Root(), shim_socket).way is Way.WIRED:
-            why, since = "kubelet still uses the shim", None
-        elif since is None:
-            since = time.monotonic()
+            return "kubelet still uses the shim"
         elif time.monotonic() - since >= STEADY_S:
             return ""
         time.sleep(LOOK_S)
-    return why or "kubelet has not run for long enough"
+    return f"{KUBELET} does not stay; see journalctl -u kubelet"

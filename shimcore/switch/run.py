@@ -47,10 +47,10 @@ def switch(completions: Mapping[str, str], say: Say) -> State:
             refused = isinstance(error, RefusedError)
             phase = Phase.REFUSED if refused else Phase.UNSUPPORTED
             return _end(root, State(request.revision, phase, serves, "check", str(error)))
-        return _begin(root, control, request, serves, completions, say)
+        return begin(root, control, request, serves, completions, say)
 
 
-def _begin(
+def begin(
     root: Root,
     control: ServiceControl,
     request: SwitchRequest,

@@ -88,6 +88,7 @@ Description=Undoes a switch of image-cri-shim that has not ended well
 ConditionPathExists={undo}
 # Ended before it was done, it is tried again.
 OnFailure={timer}
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
@@ -116,6 +117,8 @@ WantedBy=sysinit.target
 _TIMER = """\
 [Unit]
 Description=Undoes a switch of image-cri-shim unless it is known to be well in time
+# It is started anew again and again, and would else be left alone after the fifth time.
+StartLimitIntervalSec=0
 
 [Timer]
 OnActiveSec={deadline}

@@ -38,7 +38,7 @@ class Switch:
         """Go on to a step, for which there is some time. Raises ShimError."""
         self.step_name = name
         self.fails("it was ended in the midst: killed, the node went down, or it took too long")
-        keep(self.root, State(self.request.revision, Phase.RUNNING, None, name))
+        keep(self.root, State(self.request.revision, Phase.RUNNING, self.serves, name))
         self.handle.allow(STEP_S)
         self.say(f"step: {name}")
 

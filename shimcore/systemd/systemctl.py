@@ -41,6 +41,12 @@ class Systemctl:
         return done.stdout.strip() in ("active", "activating", "reloading")
 
 
+def main_process(unit: str) -> int:
+    """The number of the unit's process on this machine; 0 while it has none."""
+    said = _systemctl("show", "--property=MainPID", "--value", unit).stdout.strip()
+    return int(said) if said.isdigit() else 0
+
+
 def _systemctl(*arguments: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - unit names of this package's own
         ["systemctl", "--no-ask-password", *arguments],  # noqa: S607 - root's own PATH

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .containerd import DEBIAN
 from .kubeadm_layout import FILES
+from .network import Link
 from .process import wait_for
+from .stock_node import StockNode
 from .systemd_tree import PREFIX, Done, Machine
 
 VERSIONS = "/opt/image-cri-shim"
@@ -34,15 +39,58 @@ if "serve" in sys.argv:
 from cli.main import run
 run()
 """
-# Serves, and what comes of a list of containers is something else.
+# Serves, and refuses what kubelet needs.
 ANSWERS_WRONGLY = """\
 #!{prefix}/bin/python3
+import sys
 import shimcore
 shimcore.__version__ = "{version}"
-from shimcore.relay import upstream_to_client
+if "serve" in sys.argv:
+    from shimcore.daemon.generation import Generations
+    from shimcore.relay.route import Route
+    right = Generations.route
+    Generations.route = lambda self, path: (
+        Route.STRICT if path.endswith(b"/ListContainers") else right(self, path)
+    )
 from cli.main import run
 run()
 """
+
+
+class SwitchNode(StockNode):
+    """A stock containerd, a kubelet that asks all the time, and Python for the versions."""
+
+    def __init__(self, link: Link, empty: Path) -> None:
+        super().__init__(DEBIAN, link, empty)
+
+    def _packages(self) -> str:
+        return Machine._packages(self)
+
+    def _install(self) -> None:
+        super()._install()
+        Machine._install(self)
+        (self.unpacked / "usr/local/bin/image-cri-shim").unlink()
+        prepare(self)
+        for unit in ("containerd", "kubelet"):
+            wants = self.unpacked / "etc/systemd/system/multi-user.target.wants"
+            wants.mkdir(parents=True, exist_ok=True)
+            (wants / f"{unit}.service").symlink_to(f"/usr/lib/systemd/system/{unit}.service")
+
+
+@contextlib.contextmanager
+def switch_node(
+    link: Link, empty: Path, before: Callable[[SwitchNode], None] = lambda _: None
+) -> Iterator[SwitchNode]:
+    """A booted one; `before` may add files first."""
+    machine = SwitchNode(link, empty)
+    try:
+        before(machine)
+        machine.boot()
+        machine.plug()
+        machine.wait_for_runtime()
+        yield machine
+    finally:
+        machine.close()
 
 
 def prepare(machine: Machine) -> None:
@@ -86,6 +134,21 @@ def start(machine: Machine, version: str) -> None:
         *(command, "switch", "run"),
     )
     assert done.returncode == 0, done.stderr
+
+
+def end_switch(machine: Machine) -> None:
+    """kill -9, the whole unit at once."""
+    machine.run("systemctl", "kill", "--signal=KILL", "image-cri-shim-switch")
+
+
+def reaches(machine: Machine, step: str, timeout_s: float = 40) -> None:
+    """Until the switch is at a step, or past all."""
+
+    def there() -> bool:
+        now = state(machine)
+        return now.get("step") == step or now.get("phase", "running") != "running"
+
+    wait_for(f"step {step}", there, timeout_s)
 
 
 def state(machine: Machine) -> dict[str, Any]:

@@ -286,6 +286,10 @@ def _project() -> Path:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
     subprocess.run([*command, f"--target={folder}", str(PROJECT)], check=True)
     return folder
+        self.add(COMMAND, f"#!{PREFIX}/bin/python3\n{script}", 0o755)
+        link = self.unpacked / "usr/local/bin/image-cri-shim"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(COMMAND)
 
 
 @contextlib.contextmanager

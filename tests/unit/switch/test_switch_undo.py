@@ -1,0 +1,185 @@
+"""Whatever ends a switch, and wherever: the node is as it was, or as it was to be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from shimcore.errors import ShimError
+from shimcore.switch import health
+from shimcore.switch.places import CONFIG, CURRENT, STATE
+from shimcore.switch.request import Mode, SwitchRequest
+from tests.unit.switch.nodes import (
+    Killed,
+    Node,
+    installed,
+    killed_at,
+    node,
+    request,
+    switch,
+    systemd,
+    well,
+)
+from tests.unit.systemd.machines import FILLED
+
+__all__ = ["well"]
+pytestmark = pytest.mark.usefixtures("well")
+ENDED = {"request.json", "state.json"}
+OTHER = FILLED.replace("sealos.hub", "other.hub")
+TOOLS = ("systemctl", "cp", "mv", "rm", "rmdir", "sync")
+# 1: at each point, which takes minutes.
+STRIDE = int(os.environ.get("SWITCH_STRIDE", "17"))
+Made = Callable[..., Node]
+WAYS: dict[str, tuple[Made, SwitchRequest]] = {
+    "install": (node, request("1.0.0")),
+    "upgrade": (installed, request("2.0.0", config=OTHER)),
+    "remove": (installed, request("1.0.0", Mode.REMOVE)),
+}
+
+
+def test_a_switch_that_is_well(tmp_path: Path) -> None:
+    """The version serves, and nothing is left of the switch."""
+    made = installed(tmp_path)
+    assert made.own_files() <= ENDED
+    assert made.state()["version"] == "1.0.0"
+    assert not [path for path in made.files() if "undo" in path]
+    assert os.readlink(made.root.host(CURRENT, last=False)) == "1.0.0"
+    assert made.root.text(CONFIG) == FILLED
+
+
+def test_a_removal_leaves_what_was_there_before(tmp_path: Path) -> None:
+    """The versions are gone, too; how it ended can be read."""
+    fresh = node(tmp_path / "fresh").files()
+    made = installed(tmp_path)
+    assert switch(made, request("1.0.0", Mode.REMOVE)).phase == "removed"
+    assert made.undo() == 0
+    assert made.files() == {path: what for path, what in fresh.items() if "/opt/image" not in path}
+    assert (made.own_files(), made.state()["version"]) == ({"state.json"}, None)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_killed_anywhere(way: str, tmp_path: Path) -> None:
+    """The undo brings back every byte; after an end that was recorded it only clears away."""
+    make, asked = WAYS[way]
+    first, turn = make(tmp_path), 1
+    while True:
+        made = first.copy(tmp_path / str(turn))
+        before, said = made.files(), made.state()
+        survived = _survived(made, asked, turn)
+        whole = made.files()
+        assert made.undo() == 0, turn
+        if made.state() == said or made.state()["phase"] == "undone":
+            assert made.files() == before, turn
+        else:
+            assert _without_units(made.files(), whole), turn
+        assert made.own_files() <= ENDED, turn
+        if survived:
+            break
+        turn += STRIDE
+    assert turn > 100
+    assert made.state()["phase"] in {"healthy", "removed"}
+
+
+def _survived(made: Node, asked: SwitchRequest, turn: int) -> bool:
+    control = systemd(made)
+    with killed_at(turn, control):
+        try:
+            switch(made, asked, control)
+        except Killed:
+            return False
+    return True
+
+
+def _without_units(now: Mapping[str, object], then: Mapping[str, object]) -> bool:
+    """Whether nothing but the undo's units and, after a removal, the versions is gone."""
+    gone = {path for path in then if path not in now}
+    return all("undo" in path or "sysinit" in path or "/opt/image" in path for path in gone) and (
+        now.items() <= then.items()
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_undo_that_is_killed_is_done_again(way: str, tmp_path: Path) -> None:
+    """Wherever it was killed, the next one brings back every byte."""
+    make, asked = WAYS[way]
+    first, turn, status = make(tmp_path, tools=TOOLS), 1, -9
+    while status:
+        made = first.copy(tmp_path / str(turn))
+        before = made.files()
+        _all_but_recorded(made, asked)
+        status = made.undo(kill_at=turn)
+        assert made.undo() == 0
+        assert made.files() == before, turn
+        assert made.state()["phase"] == "undone"
+        assert made.own_files() <= ENDED
+        turn += STRIDE
+    assert turn > 30
+
+
+def _all_but_recorded(made: Node, asked: SwitchRequest) -> None:
+    """A switch that has done every step when the node goes down."""
+    switch(made, asked)
+    place = made.root.host(STATE)
+    text = place.read_text()
+    place.write_text(text.replace('"healthy"', '"running"').replace('"removed"', '"running"'))
+    assert made.state()["phase"] == "running"
+
+
+def test_what_is_started_again_and_when(tmp_path: Path) -> None:
+    """Kubelet has its runtime's endpoint again before the shim of a first install ends."""
+    made = node(tmp_path)
+    _all_but_recorded(made, request("1.0.0"))
+    made.undo()
+    asked = [note for note in made.notes if "kubelet" in note or "stop image-cri-shim-b" in note]
+    assert asked[0] == "systemctl restart kubelet.service"
+    assert asked[1].startswith("systemctl stop image-cri-shim-bypass.service image-cri-shim.socket")
+
+
+def test_an_upgrade_leaves_kubelet_and_the_runtime_alone(tmp_path: Path) -> None:
+    """Only the shim is started with what it had."""
+    made = installed(tmp_path)
+    _all_but_recorded(made, request("2.0.0"))
+    made.undo()
+    assert "systemctl restart image-cri-shim.service" in made.notes
+    assert not [note for note in made.notes if "kubelet" in note or "containerd" in note]
+    assert os.readlink(made.root.host(CURRENT, last=False)) == "1.0.0"
+    assert made.state()["version"] == "1.0.0"
+
+
+def test_at_boot_nothing_is_waited_for(tmp_path: Path) -> None:
+    """What a boot starts by itself is not started before its turn."""
+    made = installed(tmp_path)
+    before = made.files()
+    _all_but_recorded(made, request("1.0.0", Mode.REMOVE))
+    assert made.undo("boot") == 0
+    assert made.files() == before
+    waiting = [each for each in made.notes if "daemon-reload" not in each]
+    assert all("--no-block" in each for each in waiting)
+
+
+def test_a_failure_says_which_step_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the state that the undo leaves behind."""
+    monkeypatch.setattr(health, "why_not_well", lambda *_: "version 0 serves, not 1.0.0")
+    made = node(tmp_path)
+    before = made.files()
+    ended = switch(made, request("1.0.0"))
+    assert ended.phase == "undone"
+    made.undo()
+    assert made.files() == before
+    said = made.state()
+    assert (said["phase"], said["step"], said["version"]) == ("undone", "health", None)
+    assert said["detail"] == "not well within 20 s: version 0 serves, not 1.0.0"
+
+
+def test_what_cannot_be_kept_does_not_change(tmp_path: Path) -> None:
+    """A device in the place of a file ends the switch before it."""
+    made = node(tmp_path)
+    os.mkfifo(made.root.host("/etc/crictl.yaml"))
+    before = made.files()
+    with pytest.raises(ShimError):
+        raise ShimError(switch(made, request("1.0.0")).detail)
+    made.undo()
+    assert made.files() == before
