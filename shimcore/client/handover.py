@@ -10,8 +10,8 @@ from shimcore.errors import AdminError
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import SERVICE
 
-# The new process has a minute until the runtime has answered it, and then some.
-HANDED_OVER_S = 90.0
+# The new process has two minutes until the runtime has answered it, and then some.
+HANDED_OVER_S = 150.0
 RESTART_S = 90.0
 
 

@@ -35,7 +35,7 @@ from shimcore.daemon.predecessor import (
 )
 from shimcore.errors import ShimError
 
-ABLE_S = 60.0
+ABLE_S = 120.0
 """How long the successor may take until the runtime has answered it."""
 SERVING_S = 10.0
 """How long nobody may accept clients: they wait in the socket that systemd holds."""
