@@ -174,7 +174,8 @@ class Agent:
                 await self._tell_once(facts)
                 return _SOAK_LOOK_S
             case Step.RECORD:
-                await self._record(facts)
+                if not await self._host.is_switching():  # it still clears up behind itself
+                    await self._record(facts)
             case Step.HALT:
                 await self._halt(facts)
             case Step.RELEASE:

@@ -32,6 +32,9 @@ REMOVED = "removed"
 
 T = TypeVar("T")
 
+SHORTEST_HEALTH_S, LONGEST_HEALTH_S = 5, 120
+"""What the node's switch keeps to: a node whose runtime is away is NotReady after half a minute."""
+
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,61}[A-Za-z0-9]")
 _PAGE = 64
@@ -320,7 +323,10 @@ def _revision(text: str) -> Revision:
 
 
 def _seconds(text: str) -> int:
-    return max(1, round(parse_duration(text)))
+    value = round(parse_duration(text))
+    if not SHORTEST_HEALTH_S <= value <= LONGEST_HEALTH_S:
+        raise ValueError(f"{text!r} is not from {SHORTEST_HEALTH_S}s to {LONGEST_HEALTH_S}s")
+    return value
 
 
 def _percent(text: str) -> float:

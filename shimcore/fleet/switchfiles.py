@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -83,6 +84,8 @@ class SwitchFiles:
     def remove(self) -> None:
         """Take the folder away: nothing of the shim is on the node any more."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # something else is kept there
+            self._folder.parent.rmdir()
 
     def _write(self, name: str, tree: object, what: str) -> None:
         try:

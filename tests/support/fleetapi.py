@@ -87,7 +87,7 @@ class FleetApi:
 
     def want(self, revision: str, mode: str = "install", **more: str) -> None:
         """The fleet's ConfigMap."""
-        data = {"revision": revision, "mode": mode, "soak": "0s", "wave": "5", "health": "2s"}
+        data = {"revision": revision, "mode": mode, "soak": "0s", "wave": "5", "health": "5s"}
         self.put(f"{MAPS}/image-cri-shim-fleet", {"data": {**data, **more}})
 
     def prepare(self, revision: str = "r1", *, slots: int = 64, **more: str) -> None:
@@ -97,11 +97,12 @@ class FleetApi:
         for slot in range(slots):
             self.put(f"{LEASES}/image-cri-shim-slot-{slot}", {"spec": {}})
 
-    def add_node(self, name: str, *, control_plane: bool = False, **labels: str) -> None:
+    def add_node(
+        self, name: str, *, control_plane: bool = False, labels: dict[str, str] | None = None
+    ) -> None:
         """A node that is Ready."""
-        if control_plane:
-            labels["node-role.kubernetes.io/control-plane"] = ""
-        self.put(f"{NODES}/{name}", {"metadata": {"labels": labels}})
+        role = {"node-role.kubernetes.io/control-plane": ""} if control_plane else {}
+        self.put(f"{NODES}/{name}", {"metadata": {"labels": {**(labels or {}), **role}}})
         self.set_ready(name, True)
 
     def set_ready(self, name: str, ready: bool, ago_s: float = 0) -> None:

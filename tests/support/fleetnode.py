@@ -134,7 +134,9 @@ class DirectApi(Api):
 class FleetNode:
     """A node, and the pods that run there one after the other."""
 
-    def __init__(self, folder: Path, name: str, api: FleetApi, **labels: Any) -> None:
+    def __init__(
+        self, folder: Path, name: str, api: FleetApi, *, control_plane: bool = False
+    ) -> None:
         self.name = name
         self.folder = folder / name
         self.root = self.folder / "root"
@@ -148,11 +150,11 @@ class FleetNode:
         self.node_file = self.folder / "image-cri-shim.yaml"
         self.pod: asyncio.Task[None] | None = None
         self._client: Api | None = None
-        api.add_node(name, **labels)
+        api.add_node(name, control_plane=control_plane)
 
     def agent(self, revision: str = "r1", version: str = "1.0.0") -> Agent:
         """A pod's work."""
-        self._client = DirectApi(self.api)
+        self._client = self._client or DirectApi(self.api)
         records = Records(self._client, NAMESPACE, "image-cri-shim")
         queue = Queue(records, SwitchFiles(self.root), self.name, random.Random(self.name))
         bundle = make_bundle(self.folder, version)
@@ -172,6 +174,11 @@ class FleetNode:
             self.pod = None
         if self._client is not None:
             await self._client.aclose()
+            self._client = None
+
+    def asks(self, client: Api) -> None:
+        """Have the next pod ask by this client."""
+        self._client = client
 
     @property
     def labels(self) -> dict[str, str]:

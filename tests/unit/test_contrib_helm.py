@@ -228,3 +228,22 @@ def test_manifests_are_in_step(tmp_path: Path) -> None:
     """`make manifests` has been run."""
     subprocess.run([MANIFESTS / "render", tmp_path / "fleet.yaml"], check=True)
     assert (tmp_path / "fleet.yaml").read_text() == (MANIFESTS / "fleet.yaml").read_text()
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
+def test_the_overlay_of_the_readme(tmp_path: Path) -> None:
+    """Its revision reaches ConfigMap and pods, its file the Secret."""
+    text = (MANIFESTS / "README.md").read_text()
+    shutil.copytree(MANIFESTS, tmp_path / "fleet")
+    block = text.partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "kustomization.yaml").write_text(block)
+    done = subprocess.run(
+        ["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=True
+    )
+    trees = list(yaml.safe_load_all(done.stdout))
+    wanted = read_wanted(wish(trees))
+    pod = one(trees, "DaemonSet", "image-cri-shim")["spec"]["template"]["spec"]
+    environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert environment["FLEET_REVISION"] == wanted.revision == "hub-2"
+    file = one(trees, "Secret", "image-cri-shim-node")["stringData"]["image-cri-shim.yaml"]
+    assert file == "address: http://my.hub:5000\n"

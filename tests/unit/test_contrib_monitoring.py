@@ -32,7 +32,8 @@ def _expressions() -> Iterator[str]:
 @pytest.mark.parametrize("expression", list(_expressions()))
 def test_every_metric_that_is_asked_for_is_served(expression: str) -> None:
     """A renamed metric is a failing test, not an empty panel."""
-    named = set(re.findall(r"image_cri_shim_[a-z_]+", expression))
+    # Behind `label_` it is a node's label, as kube-state-metrics writes them.
+    named = set(re.findall(r"(?<!label_)image_cri_shim_[a-z_]+", expression))
     for name in named:
         base = _ENDING.sub("", name).removeprefix("image_cri_shim_")
         assert f'"{base}"' in SERVED or f'"image_cri_shim_{base}"' in SERVED, name
@@ -47,3 +48,57 @@ def test_promtool_accepts_the_rules() -> None:
         ["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None and not os.environ.get("CI"), reason="no promtool here"
+)
+@pytest.mark.parametrize(
+    ("state", "alerts"),
+    [
+        ("1.2.3.healthy", set()),
+        ("1.2.3.switching", set()),
+        ("waiting", set()),
+        ("unsupported", set()),
+        ("removed", set()),
+        ("1.2.3.bypassed", {"ImageShimNodeBypassed"}),
+        ("1.2.3.failing", {"ImageShimNodeFailing"}),
+        ("1.2.3.unwired", {"ImageShimNodeFailing"}),
+        ("1.2.3.undone", {"ImageShimRolloutHalted"}),
+        ("1.2.3.refused", {"ImageShimRolloutHalted"}),
+    ],
+)
+def test_states_of_nodes_are_alerts(tmp_path: Path, state: str, alerts: set[str]) -> None:
+    """What a pod of the chart writes on its node fires what is meant for it, and nothing else."""
+    series = f'kube_node_labels{{node="n1", label_image_cri_shim_io_state="{state}"}}'
+    names = [
+        rule["alert"]
+        for group in yaml.safe_load(ALERTS.read_text())["groups"]
+        if group["name"] == "image-cri-shim-fleet"
+        for rule in group["rules"]
+    ]
+    sample = f'ALERTS{{alertstate="firing", alertname=~"{"|".join(names)}"}}'
+    fired = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(alerts)]
+    test = {
+        "rule_files": [str(ALERTS)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": series, "values": "1x30"}],
+                "promql_expr_test": [
+                    {
+                        "expr": f"count by (alertname) ({sample})",
+                        "eval_time": "20m",
+                        "exp_samples": fired,
+                    }
+                ],
+            }
+        ],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump(test))
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -91,6 +91,10 @@ class Cluster:
             f"--secure-port={self.port}",
             f"--bind-address={self.ip}",
             f"--advertise-address={self.ip}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            # It serves no Service: newer ones refuse to name a loopback address there.
+            "--endpoint-reconciler-type=none",
             "--authorization-mode=Node,RBAC",
             f"--client-ca-file={self.ca.ca_file}",
             f"--tls-cert-file={self.server.cert_file}",

@@ -1,0 +1,239 @@
+"""The roll-out's pods before a real kube-apiserver, with the chart's own rights and policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from shimcore.fleet import agent, slots
+from shimcore.fleet.api import Api, Place
+from shimcore.fleet.errors import ApiRefusedError, ConflictError
+from shimcore.fleet.records import Records
+from shimcore.fleet.values import Revision
+from tests.e2e.support.kubernetes import Cluster, missing
+from tests.support.fleetapi import FleetApi
+from tests.support.fleetnode import FleetNode
+
+pytestmark = [
+    pytest.mark.apiserver,
+    pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
+]
+
+MANIFESTS = Path(__file__).parents[2] / "contrib/kubernetes/fleet/fleet.yaml"
+SYSTEM = "/api/v1/namespaces/kube-system"
+NODES = ("cp", "n1", "n2", "n3")
+PLURALS = {
+    "NetworkPolicy": "networkpolicies",
+    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    started = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        started.start()
+        with started.client(started.admin) as client:
+            for tree in yaml.safe_load_all(MANIFESTS.read_text()):
+                _create(client, tree)
+            for name in NODES:
+                _add_node(client, name)
+        yield started
+    finally:
+        started.close()
+
+
+def _create(client: httpx.Client, tree: dict[str, Any]) -> None:
+    """Create an object where its kind is kept; what the API does not know of it is a fault."""
+    kind, version, metadata = tree["kind"], tree["apiVersion"], tree["metadata"]
+    root = "/api/v1" if version == "v1" else f"/apis/{version}"
+    place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+    plural = PLURALS.get(kind, f"{kind.lower()}s")
+    answer = client.post(f"{root}{place}/{plural}?fieldValidation=Strict", json=tree)
+    assert answer.status_code in {201, 409}, answer.text
+
+
+def _add_node(client: httpx.Client, name: str) -> None:
+    """A node that is Ready, and a pod of the chart on it."""
+    labels = {"kubernetes.io/os": "linux"}
+    if name == "cp":
+        labels["node-role.kubernetes.io/control-plane"] = ""
+    tree = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+    _create(client, tree)
+    condition = {"type": "Ready", "status": "True"}
+    answer = client.patch(
+        f"/api/v1/nodes/{name}/status",
+        json={"status": {"conditions": [condition]}},
+        headers={"Content-Type": "application/strategic-merge-patch+json"},
+    )
+    assert answer.is_success, answer.text
+    spec = {
+        "nodeName": name,
+        "serviceAccountName": "image-cri-shim-fleet",
+        "containers": [{"name": "fleet", "image": "none"}],
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"fleet-{name}", "namespace": "kube-system"},
+        "spec": spec,
+    }
+    _create(client, pod)
+
+
+def _place(cluster: Cluster, folder: Path, node: str) -> Place:
+    """How the pod of a node finds the API server: by a token that is bound to it."""
+    with cluster.client(cluster.admin) as client:
+        pod = client.get(f"{SYSTEM}/pods/fleet-{node}").json()["metadata"]
+        bound = {"kind": "Pod", "apiVersion": "v1", "name": pod["name"], "uid": pod["uid"]}
+        answer = client.post(
+            f"{SYSTEM}/serviceaccounts/image-cri-shim-fleet/token",
+            json={"spec": {"boundObjectRef": bound}},
+        )
+    assert answer.is_success, answer.text
+    token = folder / f"token-{node}"
+    token.write_text(answer.json()["status"]["token"])
+    return Place(cluster.url, token, cluster.ca.ca_file)
+
+
+@pytest.fixture
+async def api(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Api]:
+    """What the pod on n1 asks."""
+    made = Api(_place(cluster, tmp_path, "n1"))
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def records(api: Api) -> Records:
+    return Records(api, "kube-system", "image-cri-shim")
+
+
+async def _patient(action: Any, *arguments: Any) -> Any:
+    """Roles and policies are in force a moment after they were made."""
+    for _ in range(50):
+        try:
+            return await action(*arguments)
+        except ApiRefusedError as error:
+            if error.status not in {401, 403, 422}:
+                raise
+            await asyncio.sleep(0.2)
+    return await action(*arguments)
+
+
+async def test_a_slot_is_one_nodes(records: Records) -> None:
+    """Of two who saw it free the second is refused; given back, it is free."""
+    first = await _patient(records.lease, 63)
+    taken = await records.take(first, "n1")
+    assert taken.holder == "n1"
+    assert not taken.expired(records.now)
+    with pytest.raises(ConflictError):
+        await records.take(first, "n2")
+    await records.give_back(await records.lease(63))
+    assert (await records.lease(63)).holder == ""
+
+
+async def test_halts_are_kept(records: Records) -> None:
+    """In the object that the chart made empty."""
+    assert await _patient(records.halts) == ()
+    await records.halt(Revision("bad"), "n1", "why")
+    (halt,) = await records.halts()
+    assert (halt.revision, halt.node, halt.reason) == ("bad", "n1", "why")
+
+
+async def test_nodes_are_counted_and_told(records: Records, cluster: Cluster) -> None:
+    """By the counts of the API itself; an Event is where `kubectl describe node` looks."""
+    assert await _patient(records.count_nodes) == len(NODES)
+    wanted = await records.wanted()
+    assert await records.count_well(wanted.revision) == 0
+    assert await records.first_worker_left(wanted) == "n1"
+    assert await records.first_left(wanted) == "cp"
+    await records.tell("n1", "Switched", "it is said", warning=False)
+    with cluster.client(cluster.admin) as client:
+        events = client.get(
+            "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name=n1"
+        ).json()["items"]
+    assert [event["message"] for event in events] == ["it is said"]
+
+
+async def test_a_pod_labels_its_own_node_alone(records: Records) -> None:
+    """And with the project's labels: the policy says what RBAC cannot."""
+    await _patient(records.label, "n1", {"image-cri-shim.io/state": "waiting"})
+    for node, label in (("n2", "image-cri-shim.io/state"), ("n1", "other.example/label")):
+        with pytest.raises(ApiRefusedError, match="a pod of image-cri-shim changes"):
+            await _refused(records, node, {label: "x"})
+    with pytest.raises(ApiRefusedError, match="labels image-cri-shim"):
+        await records.label("n1", {"kubernetes.io/os": None})
+    await records.label("n1", {"image-cri-shim.io/state": None})
+
+
+async def _refused(records: Records, node: str, labels: dict[str, str | None]) -> None:
+    """The same, until the policy is in force."""
+    for _ in range(50):
+        await records.label(node, labels)
+        await records.label(node, dict.fromkeys(labels))
+        await asyncio.sleep(0.2)
+
+
+async def test_what_a_pod_may_not(api: Api) -> None:
+    """Taint a node, read Secrets, change the wish, take other Leases, make objects."""
+    await _patient(api.get, f"{SYSTEM}/configmaps/image-cri-shim-fleet")
+    lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    tries = [
+        api.merge("/api/v1/nodes/n1", {"spec": {"unschedulable": True}}),
+        api.get(f"{SYSTEM}/secrets/image-cri-shim-node"),
+        api.merge(f"{SYSTEM}/configmaps/image-cri-shim-fleet", {"data": {"mode": "remove"}}),
+        api.get(lease),
+        api.get(f"{lease}/kube-scheduler"),
+        api.post(lease, {"metadata": {"name": "x"}}),
+        api.post(f"{SYSTEM}/configmaps", {"metadata": {"name": "x"}}),
+        api.get("/api/v1/pods"),
+    ]
+    for each in tries:
+        with pytest.raises(ApiRefusedError) as caught:
+            await each
+        assert caught.value.status in {403, 422}
+
+
+async def test_a_fleet_is_installed(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pods with the chart's rights, on nodes whose switch is scripted: all are well in the end."""
+    monkeypatch.setattr(slots, "_SHORTEST_S", 0.5)
+    monkeypatch.setattr(agent, "_SOON_S", 0.2)
+    monkeypatch.setattr(agent, "_SOAK_LOOK_S", 0.2)
+    with cluster.client(cluster.admin) as client:
+        path = f"{SYSTEM}/configmaps/image-cri-shim-fleet"
+        wish = client.get(path).json()
+        del wish["data"]["nodeFileSum"]
+        wish["data"]["soak"] = "0s"
+        assert client.put(path, json=wish).is_success
+        stand_in = FleetApi()
+        nodes = [FleetNode(tmp_path, name, stand_in) for name in NODES]
+        for node in nodes:
+            node.asks(Api(_place(cluster, tmp_path, node.name)))
+            node.start(wish["data"]["revision"])
+        try:
+            await _until_healthy(client)
+        finally:
+            for node in nodes:
+                await node.kill()
+        began = {node.name: node.switch.began[0]["at"] for node in nodes}
+    assert max(began, key=lambda name: began[name]) == "cp"
+
+
+async def _until_healthy(client: httpx.Client) -> None:
+    async with asyncio.timeout(120):
+        while True:
+            items = (await asyncio.to_thread(client.get, "/api/v1/nodes")).json()["items"]
+            states = {i["metadata"]["labels"].get("image-cri-shim.io/state") for i in items}
+            done = {i["metadata"]["labels"].get("image-cri-shim.io/revision") for i in items}
+            if states == {"1.0.0.healthy"} and None not in done:
+                return
+            await asyncio.sleep(0.3)

@@ -1,0 +1,86 @@
+"""The bundle on a node: whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shimcore.fleet.bundle import current, read_sums, remove_all, remove_old, unpack
+from shimcore.fleet.errors import BundleError
+from tests.support.fleetnode import FILES, make_bundle
+
+
+def test_it_is_put_there_with_its_modes(tmp_path: Path) -> None:
+    """Under its version, and nothing of the unfinished one is left; again changes nothing."""
+    place = tmp_path / "opt/image-cri-shim"
+    bundle = make_bundle(tmp_path, "1.0.0")
+    assert unpack(bundle, place)
+    assert os.listdir(place) == ["1.0.0"]
+    for name, content in FILES.items():
+        assert (place / "1.0.0" / name).read_bytes() == content + b"1.0.0"
+        assert os.access(place / "1.0.0" / name, os.X_OK)
+    assert not unpack(bundle, place)
+
+
+@pytest.mark.parametrize("fault", ["changed", "missing"])
+def test_a_damaged_copy_is_replaced(tmp_path: Path, fault: str) -> None:
+    """A file that is not as its sum says does not stay."""
+    bundle = make_bundle(tmp_path, "1.0.0")
+    unpack(bundle, tmp_path / "opt")
+    file = tmp_path / "opt/1.0.0/_internal/base.zip"
+    file.write_bytes(b"") if fault == "changed" else file.unlink()
+    assert unpack(bundle, tmp_path / "opt")
+    assert not unpack(bundle, tmp_path / "opt")
+    assert os.listdir(tmp_path / "opt") == ["1.0.0"]
+
+
+def test_a_damaged_image_leaves_nothing_in_place(tmp_path: Path) -> None:
+    """The version is not there, and what was unfinished does not hinder the next try."""
+    bundle = make_bundle(tmp_path, "1.0.0")
+    (bundle.folder / "image-cri-shim").write_bytes(b"other")
+    with pytest.raises(BundleError, match="the image is damaged"):
+        unpack(bundle, tmp_path / "opt")
+    assert not (tmp_path / "opt/1.0.0").exists()
+    assert unpack(make_bundle(tmp_path, "1.0.0"), tmp_path / "opt")
+
+
+def test_a_disk_that_is_full_is_said(tmp_path: Path) -> None:
+    """A path that cannot be written is named."""
+    (tmp_path / "opt").write_text("a file")
+    with pytest.raises(BundleError, match=r"opt.*the bundle is not on the node"):
+        unpack(make_bundle(tmp_path, "1.0.0"), tmp_path / "opt")
+
+
+@pytest.mark.parametrize(
+    "line", ["", "abc  image-cri-shim", f"{'0' * 64}  ../etc/passwd", f"{'0' * 64}  /etc/passwd"]
+)
+def test_sums_that_are_none(tmp_path: Path, line: str) -> None:
+    """Nothing outside of the bundle is written, whatever an image says."""
+    (tmp_path / "sums").write_text(line + "\n")
+    with pytest.raises(BundleError):
+        read_sums(tmp_path / "sums")
+
+
+def test_old_versions_go_but_the_one_before(tmp_path: Path) -> None:
+    """And the one that the units run; what is no bundle stays."""
+    place = tmp_path / "opt"
+    for age, version in enumerate(("1.3.0", "1.2.0", "1.1.0", "1.0.0")):
+        unpack(make_bundle(tmp_path, version), place)
+        os.utime(place / version, (1e9 - age * 100, 1e9 - age * 100))
+    (place / "notes").mkdir()
+    (place / "current").symlink_to("1.0.0")
+    assert current(place) == "1.0.0"
+    assert remove_old(place, frozenset({"1.3.0"})) == ["1.1.0"]
+    assert sorted(os.listdir(place)) == ["1.0.0", "1.2.0", "1.3.0", "current", "notes"]
+
+
+def test_nothing_is_left_after_a_removal(tmp_path: Path) -> None:
+    """Not even the folder."""
+    place = tmp_path / "opt"
+    unpack(make_bundle(tmp_path, "1.0.0"), place)
+    (place / "current").symlink_to("1.0.0")
+    remove_all(place)
+    assert not place.exists()
+    remove_all(place)

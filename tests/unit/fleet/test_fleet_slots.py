@@ -1,0 +1,93 @@
+"""Slots: how many, whose, and when one may be taken."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shimcore.fleet.slots import (
+    ENOUGH_WELL,
+    LEASE_S,
+    WIDEST,
+    Claim,
+    ask_again_s,
+    candidate,
+    claim,
+    width,
+)
+from shimcore.fleet.values import Lease
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+nodes = st.integers(1, 20_000)
+percents = st.floats(0.1, 100)
+
+
+@given(nodes, st.integers(0, ENOUGH_WELL - 1), percents)
+def test_one_at_a_time_until_three_are_well(count: int, well: int, percent: float) -> None:
+    """However large the cluster is, and whatever the wave says."""
+    assert width(count, well, percent) == 1
+
+
+@given(nodes, st.integers(ENOUGH_WELL, 20_000), percents)
+def test_then_the_wave(count: int, well: int, percent: float) -> None:
+    """That many percent of the nodes, rounded up; one at least, and no more than have names."""
+    found = width(count, well, percent)
+    assert 1 <= found <= WIDEST
+    assert found == WIDEST or found >= count * percent / 100
+    assert found == 1 or found - 1 < count * percent / 100
+
+
+@pytest.mark.parametrize(
+    ("count", "slots"), [(3, 1), (20, 1), (21, 2), (100, 5), (1000, 50), (10_000, 64)]
+)
+def test_a_twentieth(count: int, slots: int) -> None:
+    """Five percent of some clusters."""
+    assert width(count, 3, 5) == slots
+
+
+@given(st.booleans(), st.integers(1, WIDEST))
+def test_control_planes_are_last(workers_left: bool, slots: int) -> None:
+    """They wait for every worker, and then have the first slot alone."""
+    found = candidate(
+        control_plane=True, workers_left=workers_left, width=slots, pick=lambda count: count - 1
+    )
+    assert found == (None if workers_left else 0)
+    assert (
+        candidate(control_plane=False, workers_left=True, width=slots, pick=lambda count: count - 1)
+        == slots - 1
+    )
+
+
+@given(
+    st.sampled_from(["", "me", "other"]),
+    st.integers(0, 3 * LEASE_S),
+    st.integers(0, 5),
+    st.booleans(),
+)
+def test_nobody_takes_what_another_holds(holder: str, age_s: int, well: int, ready: bool) -> None:
+    """A lease that is in force is its holder's; one of a node that went away early is a halt."""
+    lease = Lease(0, "1", holder, NOW - timedelta(seconds=age_s), LEASE_S)
+    found = claim(lease, "me", NOW, well=well, holder_ready=ready)
+    if holder != "other":
+        assert found is Claim.TAKE
+    elif age_s <= LEASE_S:
+        assert found is Claim.WAIT
+    elif well < ENOUGH_WELL and not ready:
+        assert found is Claim.HALT
+    else:
+        assert found is Claim.TAKE
+
+
+def test_a_lease_without_a_time_is_over() -> None:
+    """As one is that was never renewed."""
+    assert Lease(0, "1", "other").expired(NOW)
+
+
+@given(nodes)
+def test_the_fleet_asks_at_one_pace(count: int) -> None:
+    """25 times a second at most, and a node no more often than every ten seconds."""
+    assert count / ask_again_s(count) <= 25.0001
+    assert ask_again_s(count) >= 10
