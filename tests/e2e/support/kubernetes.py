@@ -91,8 +91,6 @@ class Cluster:
             f"--secure-port={self.port}",
             f"--bind-address={self.ip}",
             f"--advertise-address={self.ip}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
             # It serves no Service: newer ones refuse to name a loopback address there.
             "--endpoint-reconciler-type=none",
             "--authorization-mode=Node,RBAC",

@@ -260,7 +260,7 @@ class Machine:
         """The project in a virtual environment of Debian's Python; what it needs is bound in."""
         self._install_project()
         link = self.unpacked / "usr/local/bin/image-cri-shim"
-        link.parent.mkdir(parents=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(COMMAND)
 
     def _install_project(self) -> None:
@@ -286,10 +286,6 @@ def _project() -> Path:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
     subprocess.run([*command, f"--target={folder}", str(PROJECT)], check=True)
     return folder
-        self.add(COMMAND, f"#!{PREFIX}/bin/python3\n{script}", 0o755)
-        link = self.unpacked / "usr/local/bin/image-cri-shim"
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(COMMAND)
 
 
 @contextlib.contextmanager
