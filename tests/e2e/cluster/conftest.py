@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.support import control_plane, images, stock_node, systemd_tree
 from tests.e2e.support.bed import RELEASES, Bed, bed
 from tests.e2e.support.cluster_node import KUBELET_CONFIG, ClusterNode
+from tests.e2e.support.fleet import Fleet
+from tests.e2e.support.fleet_image import Images
 from tests.e2e.support.systemd_tree import snapshot
 
 NGINX = "nginx:1.27"
+OLD, NEW = "1.0.0", "1.1.0"
+needs_helm = pytest.mark.skipif(not shutil.which("helm"), reason="needs helm (.ci/tools/helm)")
 PLACES = ("/etc", "/opt", "/root", "/usr/local", "/usr/lib/systemd", KUBELET_CONFIG)
 
 
@@ -52,14 +57,43 @@ def cluster(built: Bed) -> Iterator[Bed]:
     }
 
 
+@pytest.fixture(scope="session")
+def fleet_images(built: Bed, tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """The chart's image at any version."""
+    return Images(built.nodes[0].prefix, tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture
+def fleet(cluster: Bed, fleet_images: Images, tmp_path: Path) -> Iterator[Fleet]:
+    """The chart, not installed; afterwards it is gone, and what it left on nodes too."""
+    made = Fleet(cluster, fleet_images, tmp_path)
+    yield made
+    made.clean()
+
+
+@pytest.fixture
+def rolled_out(fleet: Fleet) -> Fleet:
+    """The old version, well on every node."""
+    fleet.bring(OLD)
+    fleet.apply(OLD)
+    fleet.wait_until_healthy(OLD)
+    return fleet
+
+
+def processes(bed: Bed) -> dict[str, str]:
+    """Each node → the process of its shim."""
+    return {node.name: node.shows("image-cri-shim.service", "MainPID") for node in bed.nodes}
+
+
 def state(node: ClusterNode) -> dict[str, object]:
     """Every file with its mode and owner, what is enabled, and what runs."""
     commands = (
-        r"find /run /var/lib -maxdepth 1 -printf '%p %M %u %g\n'",
+        r"find /run /var/lib -maxdepth 1 -name '*shim*' -printf '%p %M %u %g\n'",
         "systemctl list-unit-files --no-legend",
         "systemctl list-units --no-legend --plain --type=service,socket,timer --state=active",
     )
-    lines = {each: line for line in commands for each in node.sh(line).stdout.splitlines()}
+    told = [each for line in commands for each in node.sh(line).stdout.splitlines()]
+    lines = {" ".join(each.split()): True for each in told}
     return {**snapshot(node, PLACES), **lines}
 
 

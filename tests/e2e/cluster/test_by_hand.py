@@ -31,8 +31,9 @@ def install(node: ClusterNode) -> None:
 
 
 def uninstall(node: ClusterNode) -> None:
-    """All of it, the configuration too."""
+    """All of it; the node's file, which is the user's, by hand."""
     node.by_hand("uninstall-service", "--now", "--purge", "--force")
+    node.place(CONFIG).unlink()
 
 
 @pytest.fixture

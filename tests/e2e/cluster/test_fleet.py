@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster.conftest import NGINX
-from tests.e2e.support.bed import Bed
-from tests.e2e.support.cluster_node import ClusterNode
-from tests.e2e.support.fleet import CHART, Fleet
-from tests.e2e.support.fleet_image import Images, Release
+from tests.e2e.cluster.conftest import NEW, NGINX, OLD, needs_helm, processes
+from tests.e2e.support.fleet import Fleet
+from tests.e2e.support.fleet_image import Release
 from tests.e2e.support.report import NOTES
 from tests.e2e.support.stock_node import HUB
-from tests.e2e.support.workload import containers, deployed, restarts, watched
+from tests.e2e.support.workload import containers, deployed, watched
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.skipif(not CHART.exists(), reason="needs the chart"),
-    pytest.mark.skipif(not shutil.which("helm"), reason="needs helm"),
-]
+pytestmark = [pytest.mark.cluster, needs_helm]
 
-OLD, NEW = "1.0.0", "1.1.0"
 # How long a node may be on a broken release, by the issue.
 BACK_S = 60.0
-
-
-@pytest.fixture(scope="session")
-def fleet_images(built: Bed, tmp_path_factory: pytest.TempPathFactory) -> Images:
-    """The chart's image at any version."""
-    return Images(built.nodes[0].prefix, tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture
-def fleet(cluster: Bed, fleet_images: Images, tmp_path: Path) -> Iterator[Fleet]:
-    """The chart, not installed; afterwards it is gone, and what it left on nodes too."""
-    made = Fleet(cluster, fleet_images, tmp_path)
-    yield made
-    made.clean()
-
-
-@pytest.fixture
-def rolled_out(fleet: Fleet) -> Fleet:
-    """The old version, well on every node."""
-    fleet.bring(OLD)
-    fleet.apply(OLD)
-    fleet.wait_until_healthy(OLD)
-    return fleet
 
 
 def test_from_nothing_to_a_deployment_and_back(fleet: Fleet) -> None:
@@ -83,21 +50,21 @@ def test_a_fresh_install_that_is_broken_touches_one_node(fleet: Fleet) -> None:
     assert fleet.serving() == dict.fromkeys(fleet.serving(), "")
 
 
-@pytest.mark.parametrize("release", [Release.DOES_NOT_START, Release.ANSWERS_WRONGLY])
-def test_a_broken_release_stops_at_one_node(rolled_out: Fleet, release: Release) -> None:
+@pytest.mark.parametrize("broken", [Release.DOES_NOT_START, Release.ANSWERS_WRONGLY])
+def test_a_broken_release_stops_at_one_node(rolled_out: Fleet, broken: Release) -> None:
     """That node is on the old version again within a minute; no pod restarts, nobody else moves."""
     fleet = rolled_out
     with deployed(fleet.bed, "web", NGINX) as pods, watched(fleet.bed, "web") as watch:
-        before, pids = containers(pods), _processes(fleet.bed)
-        fleet.bring(NEW, release)
+        before, pids = containers(pods), processes(fleet.bed)
+        fleet.bring(NEW, broken)
         fleet.apply(NEW)
         fleet.wait_for("a halt", lambda: bool(fleet.halted()))
         time.sleep(5)
         assert fleet.serving() == dict.fromkeys(fleet.serving(), OLD)
-        moved = {name for name, pid in _processes(fleet.bed).items() if pids[name] != pid}
+        moved = {name for name, pid in processes(fleet.bed).items() if pids[name] != pid}
         assert len(moved) <= 1, moved
         assert containers(fleet.bed.pods("-l", "app=web")) == before
-    NOTES.append(f"cluster: {release.name}: nodes not Ready {watch.nodes.gaps}")
+    NOTES.append(f"cluster: {broken.name}: nodes not Ready {watch.nodes.gaps}")
     assert watch.nodes.worst_s < BACK_S
 
 
@@ -115,26 +82,3 @@ def test_an_upgrade_while_the_hub_is_away(rolled_out: Fleet) -> None:
         assert not rolled_out.halted()
     switching = [sum(each.endswith("switching") for each in one.values()) for one in seen]
     assert max(switching) <= 1
-
-
-def test_a_reboot(rolled_out: Fleet) -> None:
-    """The node comes back with the version that it had, also while API server and hub are away."""
-    bed = rolled_out.bed
-    with deployed(bed, "web", NGINX):
-        bed.plane.stop("kube-apiserver")
-        with bed.hub.away():
-            bed.nodes[0].reboot()
-            wait_healthy(bed.nodes[0])
-            bed.plane.start()
-            bed.wait_until_ready()
-        rolled_out.wait_until_healthy(OLD)
-        assert sum(restarts(bed.pods("-l", "app=web")).values()) == 1
-
-
-def wait_healthy(node: ClusterNode) -> None:
-    """Until its shim answers and kubelet uses it."""
-    raise NotImplementedError
-
-
-def _processes(bed: Bed) -> dict[str, str]:
-    return {node.name: node.shows("image-cri-shim.service", "MainPID") for node in bed.nodes}

@@ -85,10 +85,14 @@ class Images:
             docker_archive(image, f"{NAME}:{version}", path)
         return path
 
+    def script(self, version: str, release: Release = Release.GOOD) -> bytes:
+        """The command of a release: all that its bundle is."""
+        values = {"prefix": self._prefix, "version": version, "fault": release.value}
+        return _COMMAND.format(**values).encode()
+
     def image(self, version: str, release: Release = Release.GOOD) -> Image:
         """The image of a release."""
-        fault = release.value
-        script = _COMMAND.format(prefix=self._prefix, version=version, fault=fault).encode()
+        script = self.script(version, release)
         sums = f"{hashlib.sha256(script).hexdigest()}  image-cri-shim\n".encode()
         bundle = tar([Entry("bundle/image-cri-shim", script, 0o755), Entry("bundle.sha256", sums)])
         return _image([*self._below, bundle])
