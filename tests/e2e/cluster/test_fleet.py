@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.e2e.cluster.conftest import NEW, NGINX, OLD, needs_helm, processes
+from tests.e2e.cluster.conftest import BROKEN, NEW, NGINX, OLD, needs_helm, processes
 from tests.e2e.support.fleet import Fleet
 from tests.e2e.support.fleet_image import Release
 from tests.e2e.support.report import NOTES
@@ -41,23 +41,24 @@ def test_from_nothing_to_a_deployment_and_back(fleet: Fleet) -> None:
 
 def test_a_fresh_install_that_is_broken_touches_one_node(fleet: Fleet) -> None:
     """The node is as before within a minute; the others were never touched."""
-    fleet.bring(NEW, Release.DOES_NOT_START)
-    fleet.apply(NEW)
+    version = BROKEN[Release.DOES_NOT_START]
+    fleet.bring(version, Release.DOES_NOT_START)
+    fleet.apply(version)
     fleet.wait_for("a halt", lambda: bool(fleet.halted()))
     time.sleep(5)
-    touched = [name for name, label in fleet.labels().items() if label == f"{NEW}.undone"]
+    touched = [name for name, label in fleet.labels().items() if label == f"{version}.undone"]
     assert len(touched) == 1, fleet.labels()
     assert fleet.serving() == dict.fromkeys(fleet.serving(), "")
 
 
-@pytest.mark.parametrize("broken", [Release.DOES_NOT_START, Release.ANSWERS_WRONGLY])
+@pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_release_stops_at_one_node(rolled_out: Fleet, broken: Release) -> None:
     """That node is on the old version again within a minute; no pod restarts, nobody else moves."""
     fleet = rolled_out
     with deployed(fleet.bed, "web", NGINX) as pods, watched(fleet.bed, "web") as watch:
         before, pids = containers(pods), processes(fleet.bed)
-        fleet.bring(NEW, broken)
-        fleet.apply(NEW)
+        fleet.bring(BROKEN[broken], broken)
+        fleet.apply(BROKEN[broken])
         fleet.wait_for("a halt", lambda: bool(fleet.halted()))
         time.sleep(5)
         assert fleet.serving() == dict.fromkeys(fleet.serving(), OLD)

@@ -52,7 +52,7 @@ def test_an_upgrade_under_load(rolled_out: Fleet, tmp_path: Path) -> None:
                 f"cluster: upgrade under load: {took_s:.0f} s, {going.answered} calls, "
                 f"exec streams of {going.ticks} s"
             )
-            assert going.stop() == []
+            assert "\n".join(going.stop()) == ""
         assert containers(bed.pods("-l", "app=web")) == before
         assert kubelets == {n.name: n.shows("kubelet.service", "MainPID") for n in bed.nodes}
     assert watch.nodes.gaps == {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from .bed import Bed
 from .cluster_node import ClusterNode
-from .fleet_image import Images, Release
+from .fleet_image import NAME, Images, Release
 from .hub import LOGIN
 from .images import docker_archive, pause
 from .process import wait_for
@@ -52,8 +52,11 @@ class Fleet:
         archive = self._images.archive(version, release)
 
         def load(node: ClusterNode) -> None:
-            node.load(archive)
-            node.load(self._pause[node.pause])
+            there = node.sh("ctr -n k8s.io images ls -q").stdout.split()
+            if f"{NAME}:{version}" not in there:
+                node.load(archive)
+            if node.pause not in there:
+                node.load(self._pause[node.pause])
 
         self.bed.each(load)
 

@@ -32,7 +32,7 @@ REPOSITORY, TAG = "library/load", "1"
 class Load:
     """For each node an exec stream, a loop of calls and, where there are some, its events."""
 
-    def __init__(self, bed: Bed, app: str, folder: Path) -> None:
+    def __init__(self, bed: Bed, app: str, folder: Path, *, events: bool = True) -> None:
         self._folder = folder
         self._streams: list[Process] = []
         self._calls: list[Process] = []
@@ -44,7 +44,7 @@ class Load:
         self._add(self._streams, "watch", watch)
         for node in bed.nodes:
             self._add(self._calls, f"calls on {node.name}", _on(node, "sh", "-c", CALLS))
-            if node.release is NEWEST:  # containerd 1.6 has no events
+            if events and node.release is NEWEST:  # containerd 1.6 has no events
                 self._add(self._streams, "events", _crictl(node, "events"))
 
     def pull(self, node: ClusterNode, image: str) -> None:
@@ -87,9 +87,9 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(bed: Bed, app: str, folder: Path) -> Iterator[Load]:
+def load(bed: Bed, app: str, folder: Path, *, events: bool = True) -> Iterator[Load]:
     """It goes on inside the block, on the pods with that label `app`."""
-    going = Load(bed, app, folder)
+    going = Load(bed, app, folder, events=events)
     try:
         yield going
     finally:
