@@ -94,6 +94,7 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
     if known is None:
         return
     wired, locks = removal.wiring, _locks(root)
+    had_kubelet = control is not None and bool(wired) and control.is_active(kubelet.UNIT)
     yield from _apply(root, wired)
     if control is not None and wired:
         control.run("daemon-reload")
@@ -106,6 +107,9 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
     yield from _apply(root, [change for change in removal.changes if not change.wiring])
     if control is not None:
         yield from reread(control, removal.for_runtime, now=True)
+        if had_kubelet and removal.for_runtime:
+            # One that was just starting ends when its runtime is restarted, and systemd waits.
+            control.run("start", kubelet.UNIT)
     for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *locks):
         write(root, path, None)
     known.forget(root)

@@ -116,9 +116,9 @@ def _busybox_files() -> list[Entry]:
     return [Entry("bin/busybox", BUSYBOX.read_bytes(), 0o755), *links, *users]
 
 
-def busybox(marker: str = "", *, user: str = "") -> Image:
+def busybox(marker: str = "", *, user: str = "", command: Sequence[str] = ("sh",)) -> Image:
     """An image that runs; `marker` sets its content (`/marker`) and so its digest apart."""
-    config: dict[str, Any] = {"Cmd": ["sh"], "Env": ["PATH=/bin"]}
+    config: dict[str, Any] = {"Cmd": list(command), "Env": ["PATH=/bin"]}
     if user:
         config["User"] = user
     return build([_busybox_files(), [Entry("marker", marker.encode())]], **config)

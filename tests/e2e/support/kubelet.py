@@ -23,12 +23,27 @@ SYSCTLS = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/pa
 FOLDERS = (Path("/var/lib/kubelet/device-plugins"), Path("/var/log/containers"))
 NEVER_EVICT = ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")
 
+# What a kubelet needs where cgroups are version 1 or have no controllers, and CAP_SYS_RESOURCE is
+# missing; and what keeps a full disk of the tests' machine from mattering.
+SETTINGS: dict[str, Any] = {
+    "apiVersion": "kubelet.config.k8s.io/v1beta1",
+    "kind": "KubeletConfiguration",
+    "cgroupDriver": "cgroupfs",
+    "cgroupsPerQOS": False,
+    "enforceNodeAllocatable": [],
+    "failCgroupV1": False,
+    "failSwapOn": False,
+    "oomScoreAdj": 0,
+    "localStorageCapacityIsolation": False,
+    "makeIPTablesUtilChains": False,
+    "resolvConf": "",
+    "imageGCHighThresholdPercent": 100,
+    "evictionHard": dict.fromkeys(NEVER_EVICT, "0%"),
+}
+
 
 class Kubelet(Process):
-    """One kubelet; files, ports and everything else that can be set are its own.
-
-    It runs where cgroups are version 1 and CAP_SYS_RESOURCE is missing.
-    """
+    """One kubelet; files, ports and everything else that can be set are its own."""
 
     def __init__(self, directory: Path, cri: Path) -> None:
         self.directory = directory
@@ -48,8 +63,7 @@ class Kubelet(Process):
 
     def _config(self, cri: Path, read_only_port: int) -> dict[str, Any]:
         return {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
+            **SETTINGS,
             "staticPodPath": str(self.manifests),
             "fileCheckFrequency": "1s",
             "syncFrequency": "10s",
@@ -62,17 +76,6 @@ class Kubelet(Process):
             "healthzPort": self._healthz_port,
             "authentication": {"webhook": {"enabled": False}, "anonymous": {"enabled": True}},
             "authorization": {"mode": "AlwaysAllow"},
-            "cgroupDriver": "cgroupfs",
-            "cgroupsPerQOS": False,
-            "enforceNodeAllocatable": [],
-            "failCgroupV1": False,
-            "failSwapOn": False,
-            "oomScoreAdj": 0,
-            "localStorageCapacityIsolation": False,
-            "makeIPTablesUtilChains": False,
-            "resolvConf": "",
-            "imageGCHighThresholdPercent": 100,
-            "evictionHard": dict.fromkeys(NEVER_EVICT, "0%"),
         }
 
     def serve(self, timeout_s: float = 60) -> float:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import socket
 import ssl
-import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +16,20 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.tls import PrivateCA
 
+from .process import Process, free_port, wait_for
+
 ROOT = Path(__file__).parents[3]
 BINARY = Path(os.environ.get("KUBE_APISERVER", ROOT / ".cache" / "kube-apiserver"))
 START_S = 90.0
+SERVICES, SERVICE_IP = "10.96.0.0/24", "10.96.0.1"
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What a control plane is made of."""
+
+    etcd: Path = Path("etcd")
+    apiserver: Path = BINARY
 
 
 @dataclass(frozen=True)
@@ -34,13 +43,18 @@ class Login:
 class Cluster:
     """etcd and kube-apiserver in `folder`; started, stopped and started again at one port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, ip: str = "127.0.0.1", programs: Programs | None = None
+    ) -> None:
         self.folder = folder
+        self.ip = ip
         self.ca = PrivateCA(folder, "cluster")
-        self.server = self.ca.issue("127.0.0.1", common_name="kube-apiserver")
+        self.server = self.ca.issue(ip, SERVICE_IP, common_name="kube-apiserver")
         self.admin = self.login("admin", "system:masters")
-        self._etcd_port, self._peer_port, self.port = _free_port(), _free_port(), _free_port()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.port = free_port(ip)
+        self._programs = programs or Programs()
+        self._etcd_ports = (free_port(), free_port())
+        self._processes: dict[str, Process] = {}
         self._account_key = folder / "accounts.key"
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._account_key.write_bytes(
@@ -54,7 +68,7 @@ class Cluster:
     @property
     def url(self) -> str:
         """Where the API server listens."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.ip}:{self.port}"
 
     def login(self, name: str, group: str) -> Login:
         """A client certificate: the user is its common name, the group its organization."""
@@ -63,21 +77,20 @@ class Cluster:
 
     def start(self) -> None:
         """Start what is not running; returns once the API server is ready."""
+        client, peer = (f"http://127.0.0.1:{port}" for port in self._etcd_ports)
         self._run(
             "etcd",
-            *("etcd", "--data-dir", str(self.folder / "etcd")),
-            *("--listen-client-urls", f"http://127.0.0.1:{self._etcd_port}"),
-            *("--advertise-client-urls", f"http://127.0.0.1:{self._etcd_port}"),
-            *("--listen-peer-urls", f"http://127.0.0.1:{self._peer_port}"),
-            *("--unsafe-no-fsync",),
+            *(str(self._programs.etcd), "--data-dir", str(self.folder / "etcd")),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--unsafe-no-fsync"),
         )
         self._run(
             "kube-apiserver",
-            str(BINARY),
-            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            str(self._programs.apiserver),
+            f"--etcd-servers={client}",
             f"--secure-port={self.port}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self.ip}",
+            f"--advertise-address={self.ip}",
             # It serves no Service: newer ones refuse to name a loopback address there.
             "--endpoint-reconciler-type=none",
             "--authorization-mode=Node,RBAC",
@@ -87,21 +100,20 @@ class Cluster:
             "--service-account-issuer=https://cluster.example",
             f"--service-account-key-file={self._account_key}",
             f"--service-account-signing-key-file={self._account_key}",
-            "--service-cluster-ip-range=10.96.0.0/24",
+            f"--service-cluster-ip-range={SERVICES}",
             f"--cert-dir={self.folder}",
+            *self._more(),
         )
         self._await_ready()
 
+    def _more(self) -> list[str]:
+        """More arguments of the API server."""
+        return []
+
     def stop(self, name: str = "kube-apiserver") -> None:
         """SIGTERM one of the two, and wait."""
-        process = self._processes.pop(name, None)
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        if process := self._processes.pop(name, None):
+            process.stop(30)
 
     def close(self) -> None:
         """Stop both."""
@@ -110,30 +122,8 @@ class Cluster:
 
     def kubeconfig(self, path: Path, login: Login) -> Path:
         """Write a kubeconfig such as kubelet's, its certificates in files."""
-        tree = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "node",
-            "clusters": [
-                {
-                    "name": "it",
-                    "cluster": {
-                        "server": self.url,
-                        "certificate-authority": str(self.ca.ca_file),
-                    },
-                }
-            ],
-            "users": [
-                {
-                    "name": "node",
-                    "user": {
-                        "client-certificate": str(login.cert_file),
-                        "client-key": str(login.key_file),
-                    },
-                }
-            ],
-            "contexts": [{"name": "node", "context": {"cluster": "it", "user": "node"}}],
-        }
+        files = (str(self.ca.ca_file), str(login.cert_file), str(login.key_file))
+        tree = kubeconfig(self.url, *files)
         path.write_text(yaml.safe_dump(tree))
         path.chmod(0o600)
         return path
@@ -142,7 +132,7 @@ class Cluster:
         """A plain HTTP client with that login."""
         context = ssl.create_default_context(cafile=str(self.ca.ca_file))
         context.load_cert_chain(login.cert_file, login.key_file)
-        return httpx.Client(base_url=self.url, verify=context, timeout=30)
+        return httpx.Client(base_url=self.url, verify=context, timeout=30, trust_env=False)
 
     def apply(self, manifest: dict[str, object]) -> None:
         """Create or replace one object, as the administrator."""
@@ -168,30 +158,35 @@ class Cluster:
 
     def _run(self, name: str, *command: str) -> None:
         if name not in self._processes:
-            with (self.folder / f"{name}.log").open("ab") as log:
-                self._processes[name] = subprocess.Popen(
-                    command, stdout=log, stderr=log, cwd=self.folder
-                )
+            process = Process(name, command, self.folder / f"{name}.log")
+            process.start()
+            self._processes[name] = process
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + START_S
+        server = self._processes["kube-apiserver"]
         with self.client(self.admin) as client:
-            while time.monotonic() < deadline:
-                process = self._processes["kube-apiserver"]
-                assert process.poll() is None, self._log()
-                try:
-                    if client.get("/readyz").is_success and self._has_namespace(client):
-                        return
-                except httpx.HTTPError:
-                    pass
-                time.sleep(0.2)
-        raise AssertionError(f"kube-apiserver is not ready:\n{self._log()}")
+            wait_for(server.name, lambda: not server.running or self._is_ready(client), START_S)
+        assert server.running, server.tail()
+
+    def _is_ready(self, client: httpx.Client) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return client.get("/readyz").is_success and self._has_namespace(client)
+        return False
 
     def _has_namespace(self, client: httpx.Client) -> bool:
         return client.get("/api/v1/namespaces/kube-system").is_success
 
-    def _log(self) -> str:
-        return (self.folder / "kube-apiserver.log").read_text(errors="replace")[-4000:]
+
+def kubeconfig(server: str, ca: str, certificate: str, key: str) -> dict[str, object]:
+    """A kubeconfig such as kubelet's, its certificates in files."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "node",
+        "clusters": [{"name": "it", "cluster": {"server": server, "certificate-authority": ca}}],
+        "users": [{"name": "node", "user": {"client-certificate": certificate, "client-key": key}}],
+        "contexts": [{"name": "node", "context": {"cluster": "it", "user": "node"}}],
+    }
 
 
 def missing() -> str:
@@ -205,10 +200,3 @@ def _path(manifest: dict[str, object]) -> str:
     version, kind = str(manifest["apiVersion"]), str(manifest["kind"])
     root = "/api/v1" if version == "v1" else f"/apis/{version}"
     return f"{root}/namespaces/kube-system/{kind.lower()}s"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -15,16 +15,22 @@ _made = itertools.count()
 class Link:
     """A bridge without ports whose address, `ip`, is reached from this machine alone.
 
-    Its name and subnet come from the process id: two runs on one machine stay apart.
+    Its name and subnet come from the process id: two runs on one machine stay apart. So do `pods`,
+    addresses for the pods of nodes that are joined to it.
     """
 
     def __init__(self) -> None:
         serial = (os.getpid() * 8 + next(_made)) % 4096
         self.name = f"hub{serial}"
         self.ip = f"10.{224 + serial // 256}.{serial % 256}.1"
+        self.pods = f"10.{128 + serial // 64}.{serial % 64 * 4}.0/22"
         _ip("link", "add", self.name, "type", "bridge")
         _ip("address", "add", f"{self.ip}/24", "dev", self.name)
         _ip("link", "set", self.name, "up")
+
+    def route(self, subnet: str, gateway: str) -> None:
+        """Reach a subnet by somebody on the link, until that is closed."""
+        _ip("route", "replace", subnet, "via", gateway, "dev", self.name)
 
     def close(self) -> None:
         """Takes it away."""

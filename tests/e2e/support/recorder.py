@@ -54,7 +54,7 @@ class Recorder:
     bytes of bodies that went out, those that the peer did not wait for included.
     """
 
-    def __init__(self, upstream: str = "") -> None:
+    def __init__(self, upstream: str = "", address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.upstream = upstream
         self.fault = 0
         self.fault_prefix = "/v2/"
@@ -64,9 +64,9 @@ class Recorder:
         self.paces: dict[str, Pace] = {}
         self.sent: Counter[str] = Counter()
         self._moving = threading.Event()
-        self._http = _Server(("127.0.0.1", 0), self._handler())
+        self._http = _Server(address, self._handler())
         self.port = self._http.server_port
-        self.host = f"127.0.0.1:{self.port}"
+        self.host = f"{address[0]}:{self.port}"
         self.address = f"http://{self.host}"
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 

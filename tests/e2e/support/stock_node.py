@@ -70,6 +70,9 @@ def missing(release: Release) -> list[str]:
 class StockNode(Machine):
     """One boot; the registries are reached by their names at the link's address."""
 
+    # The last part of its own address on the link.
+    number = 2
+
     def __init__(self, release: Release, link: Link, wheelhouse: Path) -> None:
         self.release = release
         self._link = link
@@ -80,6 +83,15 @@ class StockNode(Machine):
         return ""
 
     def _install(self) -> None:
+        self._install_runtime()
+        # No overlay can be laid over an overlay.
+        self.add("/etc/fstab", "tmpfs /var/lib/containerd tmpfs defaults 0 0\n")
+        self.add("/etc/hosts", f"127.0.0.1 localhost\n{self._link.ip} {HUB} {HARBOR}\n")
+        shutil.copytree(self._wheelhouse, self.unpacked / "srv/wheels")
+        self.add("/etc/pip.conf", "[install]\nno-index = true\nfind-links = /srv/wheels\n")
+
+    def _install_runtime(self) -> None:
+        """containerd as its release comes, runc and crictl."""
         for name in ("containerd", "containerd-shim-runc-v2", "ctr"):
             self._copy(self.release.programs / name, "/usr/bin")
         self._copy(Path(RUNC), "/usr/sbin")
@@ -88,12 +100,7 @@ class StockNode(Machine):
         self.add("/usr/lib/systemd/system/containerd.service", DEBIAN_UNIT.read_text())
         if self.release in CONFIGS:
             self.add(CONTAINERD_CONFIG, CONFIGS[self.release].read_text())
-        # No overlay can be laid over an overlay.
         (self.unpacked / "var/lib/containerd").mkdir(parents=True)
-        self.add("/etc/fstab", "tmpfs /var/lib/containerd tmpfs defaults 0 0\n")
-        self.add("/etc/hosts", f"127.0.0.1 localhost\n{self._link.ip} {HUB} {HARBOR}\n")
-        shutil.copytree(self._wheelhouse, self.unpacked / "srv/wheels")
-        self.add("/etc/pip.conf", "[install]\nno-index = true\nfind-links = /srv/wheels\n")
 
     def _copy(self, program: Path, directory: str) -> None:
         place = self.unpacked / directory.lstrip("/")
@@ -159,17 +166,24 @@ class StockNode(Machine):
         """Until its containerd answers over CRI."""
         wait_for("CRI", lambda: self.crictl("version", endpoint=CONTAINERD).returncode == 0, 30)
 
+    @property
+    def ip(self) -> str:
+        """Its address on the link."""
+        return f"{self._link.ip.rpartition('.')[0]}.{self.number}"
+
     def plug(self) -> None:
         """Join it to the link; its end goes with it."""
         network = self.root.parent / "ns/net"
-        port, end = f"{self._link.name}a", f"{self._link.name}b"
+        port, end = f"{self._link.name}a{self.number}", f"{self._link.name}b{self.number}"
+        # That of the boot before goes some time after its last process.
+        wait_for(f"the end of {port}", lambda: not Path("/sys/class/net", port).exists(), 10)
         inside = ["nsenter", f"--net={network}", "ip"]
         for words in (
             ["ip", "link", "add", port, "type", "veth", "peer", "name", end],
             ["ip", "link", "set", port, "master", self._link.name, "up"],
             ["ip", "link", "set", end, "netns", network.parts[2]],
             [*inside, "link", "set", "lo", "up"],
-            [*inside, "address", "add", f"{self._link.ip.rpartition('.')[0]}.2/24", "dev", end],
+            [*inside, "address", "add", f"{self.ip}/24", "dev", end],
             [*inside, "link", "set", end, "up"],
         ):
             subprocess.run(words, check=True, capture_output=True)

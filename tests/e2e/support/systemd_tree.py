@@ -1,12 +1,15 @@
 """A Debian with the project installed, booted by its own systemd in namespaces of its own.
 
 debootstrap makes the tree once (`.cache/systemd-tree`); each boot writes to an overlay that
-exists in the namespaces alone, so nothing stays mounted when it ends.
+exists in the namespaces alone, so nothing stays mounted when it ends. With a disk, what was
+written is there again at the next boot.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -31,17 +34,24 @@ COMMAND = f"{PREFIX}/bin/image-cri-shim"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Runs in the new namespaces. $1: directory of this boot, $2: base, $3: this Python's packages,
-# or nothing.
+# or nothing, $4: where they are on the machine. A machine with a disk has its `upper` already, and
+# folders that are to be no overlay below `plain`.
 _BOOT = """
 set -eu
-mount -t tmpfs tmpfs "$1/over"
-mkdir "$1/over/upper" "$1/over/work"
-cp -a "$1/files/." "$1/over/upper/"
+if [ ! -d "$1/over/upper" ]; then
+  mount -t tmpfs tmpfs "$1/over"
+  mkdir "$1/over/upper" "$1/over/work"
+  cp -a "$1/files/." "$1/over/upper/"
+fi
 mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/over/upper,workdir=$1/over/work" "$1/tree"
 cd "$1/tree"
 if [ -n "$3" ]; then
-  mount --bind "$3" srv/image-cri-shim/packages
-  mount -o remount,bind,ro srv/image-cri-shim/packages
+  mount --bind "$3" "./$4"
+  mount -o remount,bind,ro "./$4"
+fi
+if [ -d "$1/plain" ]; then
+  mkdir -p var/lib/containerd
+  mount --bind "$1/plain" var/lib/containerd
 fi
 mount -t proc proc proc
 mount -t sysfs sysfs sys
@@ -59,7 +69,8 @@ ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 pivot_root . mnt
 exec env -i container=image-cri-shim-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-  chroot . sh -c 'umount -l /mnt; exec /lib/systemd/systemd --log-target=journal --show-status=0'
+  chroot . sh -c 'umount -l /mnt; mount --make-rshared /; exec "$@"' sh \\
+  /lib/systemd/systemd --log-target=journal --show-status=0
 """
 
 
@@ -99,11 +110,16 @@ class Done(subprocess.CompletedProcess[str]):
 
 
 class Machine:
-    """One boot of the tree, between `boot` and `close`."""
+    """One boot of the tree, between `boot` and `close`; with a disk it can be booted again."""
+
+    prefix = PREFIX
+    has_disk = False
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="systemd-e2e-"))
-        self._cgroup: Path | None = None
+        parent = _cgroups()
+        assert parent is not None
+        self._cgroup = parent / f"image-cri-shim-e2e-{os.getpid()}-{self.directory.name}"
         self._init = 0
         for name in ("over", "tree", "files"):
             (self.directory / name).mkdir()
@@ -118,7 +134,8 @@ class Machine:
     @property
     def unpacked(self) -> Path:
         """What the boot will lay over Debian."""
-        return self.directory / "files"
+        disk = self.directory / "over/upper"
+        return disk if disk.exists() else self.directory / "files"
 
     def place(self, path: str) -> Path:
         """A file of the machine's."""
@@ -134,11 +151,22 @@ class Machine:
     def boot(self, timeout_s: float = 60) -> float:
         """Seconds until systemd has started everything."""
         started = time.monotonic()
+        self.power_on()
+        self.come_up(timeout_s)
+        return time.monotonic() - started
+
+    def power_on(self) -> None:
+        """Begin to boot it. It ends with the thread that did this, as all of `Process` do."""
+        if self.has_disk and not (self.directory / "plain").exists():
+            self._lay_out()
+        self._cgroup.mkdir()
         self._process.start()
+
+    def come_up(self, timeout_s: float = 60) -> None:
+        """Return when systemd has started everything."""
         wait_for("the namespaces", self._has_init, 20)
         wait_for("systemd", lambda: self.place("/run/systemd/private").exists(), 20)
-        self.run("systemctl", "is-system-running", "--wait", timeout_s=timeout_s)
-        return time.monotonic() - started
+        wait_for("the units", self._is_up, timeout_s)
 
     def run(self, *command: str, timeout_s: float = 60, check: bool = False) -> Done:
         """Run a command on the machine to its end."""
@@ -167,15 +195,31 @@ class Machine:
         """`journalctl -u image-cri-shim arguments…`."""
         return self.run("journalctl", "--unit=image-cri-shim", *arguments, check=True).stdout
 
+    def halt(self) -> None:
+        """End everything that runs in it, as a loss of power does."""
+        self._process.kill()
+        self._init = 0
+        if self._cgroup.exists():
+            _remove_cgroup(self._cgroup)
+
     def close(self) -> None:
         """End everything that runs in it; its mounts end with it."""
-        self._process.kill()
-        if self._cgroup is not None:
-            _remove_cgroup(self._cgroup)
+        self.halt()
         shutil.rmtree(self.directory)
+
+    def _lay_out(self) -> None:
+        """Its disk, with what lies over Debian."""
+        for name in ("over/work", "plain"):
+            (self.directory / name).mkdir()
+        (self.directory / "files").rename(self.directory / "over/upper")
 
     def console(self) -> str:
         return self._process.tail()
+
+    def _is_up(self) -> bool:
+        """Whether systemd has started all that is enabled; some of it may have failed."""
+        told = self.run("systemctl", "is-system-running", "--wait", timeout_s=60).stdout
+        return told.strip() in {"running", "degraded"}
 
     def _has_init(self) -> bool:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
@@ -184,10 +228,6 @@ class Machine:
         return self._init != 0
 
     def _command(self) -> list[str]:
-        parent = _cgroups()
-        assert parent is not None
-        self._cgroup = parent / f"image-cri-shim-e2e-{os.getpid()}-{self.directory.name}"
-        self._cgroup.mkdir()
         spaces = ["--pid", "--mount", "--uts", "--ipc", "--cgroup", "--net", "--fork"]
         return [
             "sh",
@@ -205,6 +245,7 @@ class Machine:
             str(self.directory),
             str(self._base()),
             self._packages(),
+            f"{self.prefix}/packages",
         ]
 
     def _base(self) -> Path:
@@ -217,22 +258,34 @@ class Machine:
 
     def _install(self) -> None:
         """The project in a virtual environment of Debian's Python; what it needs is bound in."""
-        prefix = self.unpacked / PREFIX.lstrip("/")
+        self._install_project()
+        link = self.unpacked / "usr/local/bin/image-cri-shim"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(COMMAND)
+
+    def _install_project(self) -> None:
+        prefix = self.unpacked / self.prefix.lstrip("/")
         site = prefix / "lib/python3.11/site-packages"
-        site.mkdir(parents=True)
+        shutil.copytree(_project(), site)
         (prefix / "packages").mkdir()
-        isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
-        subprocess.run([*command, f"--target={site}", str(PROJECT)], check=True)
-        (site / "packages.pth").write_text(f"{PREFIX}/packages\n")
+        (site / "packages.pth").write_text(f"{self.prefix}/packages\n")
         (prefix / "bin").mkdir()
         (prefix / "bin/python3").symlink_to("/usr/bin/python3")
         (prefix / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
         script = (site / "bin/image-cri-shim").read_text().split("\n", 1)[1]
-        self.add(COMMAND, f"#!{PREFIX}/bin/python3\n{script}", 0o755)
-        link = self.unpacked / "usr/local/bin/image-cri-shim"
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(COMMAND)
+        place = f"{self.prefix}/bin/image-cri-shim"
+        self.add(place, f"#!{self.prefix}/bin/python3\n{script}", 0o755)
+
+
+@functools.cache
+def _project() -> Path:
+    """The project as pip installs it, made once."""
+    folder = Path(tempfile.mkdtemp(prefix="systemd-e2e-project-"))
+    atexit.register(shutil.rmtree, folder)
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
+    subprocess.run([*command, f"--target={folder}", str(PROJECT)], check=True)
+    return folder
 
 
 @contextlib.contextmanager
