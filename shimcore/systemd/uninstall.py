@@ -94,11 +94,12 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
     if known is None:
         return
     wired, locks = removal.wiring, _locks(root)
-    had_kubelet = control is not None and bool(wired) and control.is_active(kubelet.UNIT)
+    kubelet = kubelet_unit(wired)
+    had_kubelet = control is not None and bool(wired) and control.is_active(kubelet)
     yield from _apply(root, wired)
     if control is not None and wired:
         control.run("daemon-reload")
-        yield _kubelet(control, kubelet_unit(wired))
+        yield _kubelet(control, kubelet)
     if control is not None:
         there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
         if there:
@@ -109,7 +110,7 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
         yield from reread(control, removal.for_runtime, now=True)
         if had_kubelet and removal.for_runtime:
             # One that was just starting ends when its runtime is restarted, and systemd waits.
-            control.run("start", kubelet.UNIT)
+            control.run("start", kubelet)
     for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *locks):
         write(root, path, None)
     known.forget(root)
