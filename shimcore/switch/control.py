@@ -22,14 +22,20 @@ class SwitchControl:
         control: ServiceControl,
         journal: Journal,
         handle: Handle,
-        shim_s: float,
+        health_s: float,
+        *,
+        serving: bool,
         when_stopped: str,
     ) -> None:
-        """`when_stopped`: what the undo does in the place of a stop of the shim."""
+        """`when_stopped`: what the undo does in the place of a stop of the shim.
+
+        `health_s`: what kubelet, and a shim that is `serving` it, may take.
+        """
         self._control = control
         self._journal = journal
         self._handle = handle
-        self._shim_s = shim_s
+        self._health_s = health_s
+        self._shim_s = health_s if serving else UNIT_S
         self._when_stopped = when_stopped
         self.kubelet = KUBELET
         self.touched_at = time.monotonic()
@@ -44,13 +50,12 @@ class SwitchControl:
         if verb == "stop" and ours:
             self._journal.note(self._when_stopped)
         self.began_shim |= verb in {"start", "restart"} and not self._runs_on(verb, units)
-        bound = self._shim_s if ours else UNIT_S
+        bound = self._shim_s if ours else self._health_s if self.kubelet in units else UNIT_S
         if units:
             self.touched()
-            self._handle.allow(bound)
+            # By itself the timer leaves the time of health.
+            self._handle.allow(bound - self._health_s)
         self._control.run(*arguments, timeout_s=min(bound, timeout_s or bound))
-        if self.kubelet in units:
-            self._handle.allow(0)
 
     def touched(self) -> None:
         """Something is done now that the node's pods could notice."""

@@ -69,7 +69,8 @@ def begin(
         control,
         journaled.journal,
         handle,
-        shim_s=request.health_s if serving else 2.0 * request.health_s,
+        request.health_s,
+        serving=serving,
         when_stopped=HALT if installs else SETTLE,
     )
     work = Switch(

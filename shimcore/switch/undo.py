@@ -222,6 +222,7 @@ settle() {
 
 undo() {
   end_switch
+  [ "$(phase)" = running ] || return 0 # recorded as well in the last moment
   list=
   for each in journal/[0-9][0-9][0-9][0-9][0-9][0-9]; do
     [ ! -f "$each" ] || list="$each $list"

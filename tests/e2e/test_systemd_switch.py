@@ -75,6 +75,8 @@ def serving(machine: SwitchNode) -> str:
 def test_a_whole_life(machine: SwitchNode) -> None:
     """Installed, upgraded, twice undone, killed at some steps, removed: every byte as before."""
     fresh = files(machine)
+    _kubelet_that_fails(machine)
+    assert _but_modes(files(machine)) == _but_modes(fresh)
     first, took_s = nodes.switched(machine, "1.0.0", config=OTHER)
     print(f"install: {took_s:.1f} s")
     assert (first["phase"], first["version"]) == ("healthy", "1.0.0"), nodes.said(machine).stdout
@@ -101,6 +103,19 @@ def test_a_whole_life(machine: SwitchNode) -> None:
     assert set(machine.place(nodes.ROOM).iterdir()) == {
         machine.place(f"{nodes.ROOM}/{name}") for name in ("request.json", "state.json")
     }
+
+
+def _kubelet_that_fails(machine: SwitchNode) -> None:
+    """It has its runtime's endpoint again, and runs, in time."""
+    machine.add("/opt/kubelet-fails", "")
+    ended, took_s = nodes.switched(machine, "1.0.0", health_s=8)
+    print(f"kubelet never returns: {took_s:.1f} s, {ended['step']}: {ended['detail']}")
+    assert (ended["phase"], ended["version"]) == ("undone", None)
+    assert took_s < BACK_S
+    assert machine.shows("kubelet.service", "ActiveState") == "active"
+    assert machine.shows("image-cri-shim.socket", "LoadState") == "not-found"
+    assert not machine.place("/run/image-cri-shim.sock").exists()
+    machine.place("/opt/kubelet-fails").unlink()
 
 
 def _but_modes(found: dict[str, Any]) -> dict[str, Any]:

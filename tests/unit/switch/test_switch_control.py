@@ -1,0 +1,86 @@
+"""What is asked of systemd has its bound, and what the undo needs is noted before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimcore.switch.control import UNIT_S, SwitchControl
+from shimcore.switch.handle import Handle
+from shimcore.switch.journal import Journal
+from shimcore.switch.undo import HALT
+from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
+from tests.unit.systemd.machines import NotedSystemd
+
+HEALTH_S = 20.0
+
+
+class Bounded(NotedSystemd):
+    """Notes the bounds, too."""
+
+    def __init__(self, *active: str) -> None:
+        super().__init__(active)
+        self.bounds: list[float | None] = []
+
+    def run(self, *arguments: str, timeout_s: float | None = None) -> None:
+        """Note both."""
+        self.bounds.append(timeout_s)
+        super().run(*arguments)
+
+
+class Held(Handle):
+    """Notes what it is allowed."""
+
+    def __init__(self) -> None:
+        self.allowed: list[float] = []
+
+    def allow(self, seconds: float) -> None:
+        """Note it."""
+        self.allowed.append(seconds)
+
+
+@pytest.mark.parametrize(
+    ("serving", "arguments", "bound"),
+    [
+        (True, ("restart", "kubelet.service"), HEALTH_S),
+        (True, ("restart", SERVICE), HEALTH_S),
+        (False, ("start", SERVICE), UNIT_S),
+        (True, ("restart", "containerd.service"), UNIT_S),
+    ],
+)
+def test_bounds(serving: bool, arguments: tuple[str, ...], bound: float, tmp_path: Path) -> None:
+    """With the timer's own time, the undo begins when a unit has had its own."""
+    systemd, held = Bounded(), Held()
+    control = SwitchControl(
+        systemd, Journal(tmp_path), held, HEALTH_S, serving=serving, when_stopped=HALT
+    )
+    control.run(*arguments, timeout_s=90)
+    assert systemd.bounds == [bound]
+    assert held.allowed == [bound - HEALTH_S]
+
+
+def test_a_stop_is_noted_first(tmp_path: Path) -> None:
+    """Once, however often it is stopped."""
+    journal = Journal(tmp_path / "journal")
+    journal.begin()
+    control = SwitchControl(
+        NotedSystemd(), journal, Held(), HEALTH_S, serving=False, when_stopped=HALT
+    )
+    for _ in range(2):
+        control.run("stop", SOCKET, SERVICE, BYPASS)
+    assert (tmp_path / "journal/000001").read_text() == f"{HALT}\n"
+    assert not (tmp_path / "journal/000002").exists()
+
+
+def test_whether_the_service_has_begun(tmp_path: Path) -> None:
+    """One that runs on has not read what is new."""
+    systemd = Bounded(SERVICE)
+    control = SwitchControl(
+        systemd, Journal(tmp_path), Held(), HEALTH_S, serving=True, when_stopped=HALT
+    )
+    control.run("daemon-reload")
+    control.run("start", SERVICE)
+    assert not control.began_shim
+    control.run("restart", SERVICE)
+    assert control.began_shim
