@@ -15,8 +15,12 @@ ShimError
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
 │                          EndedError; RefusedError, GoneError, NotInstalledError
 ├── SocketInUseError       another process serves the shim's socket
-├── FleetError             a roll-out cannot go on at a node (in shimcore.fleet)
-├── AdminError             the running shim could not be asked; below it StartingError
+├── FleetError             a roll-out cannot go on at a node: BundleError, ApiAwayError,
+│                          ApiRefusedError, below it ConflictError, MissingError
+├── RefusedError, UnsupportedError   a node that is not switched (switch)
+├── HandOverError          the successor does not serve (daemon); below it CannotHandOverError
+├── AdminError             the running shim could not be asked, or did not do it: StartingError,
+│                          UnknownCallError, RestartNeededError, HandOverFailedError
 ├── NamingError, StalledError, UnreadableRequestError   of an image call (images)
 ├── NotOursError, YamlTextError   a file that is not edited (systemd)
 ├── DemoError, StatusError   of the demo
