@@ -296,7 +296,7 @@ class Agent:
     async def _stop_all(self, revision: Revision, reason: str) -> None:
         await self._records.halt(revision, self._settings.node, reason)
         self._halted |= {revision}
-        text = f"{reason}. Halted: no other node begins revision {revision}"
+        text = f"{reason.rstrip('.')}. Halted: no other node begins revision {revision}"
         await self._tell(f"halt {revision} {reason}", "SwitchFailed", text, warning=True)
         await self._queue.release()
 
