@@ -142,7 +142,7 @@ class Fleet:
 
 def _clean(node: ClusterNode) -> None:
     node.by_hand("uninstall-service", "--now", "--purge", "--force", check=False)
-    left = [f"{BUNDLES}", "/var/lib/image-cri-shim", "/etc/image-cri-shim.yaml"]
+    left = [BUNDLES, "/var/lib/image-cri-shim*", "/etc/image-cri-shim.yaml", "/run/image-cri-shim*"]
     node.sh(f"rm -rf {' '.join(left)}")
 
 
