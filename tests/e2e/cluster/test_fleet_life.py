@@ -12,7 +12,7 @@ from tests.e2e.cluster.conftest import NEW, NGINX, OLD, needs_helm, processes
 from tests.e2e.support import images
 from tests.e2e.support.bed import Bed
 from tests.e2e.support.cluster_node import KUBELET_CONFIG, ClusterNode
-from tests.e2e.support.fleet import BUNDLES, NAMESPACE, Fleet
+from tests.e2e.support.fleet import BUNDLES, NAMESPACE, Fleet, seldom
 from tests.e2e.support.fleet_image import Images
 from tests.e2e.support.load import REPOSITORY, TAG, load
 from tests.e2e.support.process import wait_for
@@ -219,6 +219,6 @@ def _end(node: ClusterNode) -> dict[str, str]:
             and json.loads(path.read_text())["phase"] != "running"
         )
 
-    wait_for("the end of the switch", over, 120)
+    wait_for("the end of the switch", seldom(over), 120)
     found: dict[str, str] = json.loads(node.place(f"{ROOM}/state.json").read_text())
     return found
