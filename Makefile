@@ -41,7 +41,7 @@ e2e-systems: venv ## The published packages on Debian 11 and 12 (compiles a Pyth
 
 e2e-cluster: venv ## A real cluster of three nodes, built first (half an hour)
 	tests/e2e/cluster/build
-	$(BIN)/python -m pytest tests/e2e/cluster -m cluster
+	$(BIN)/python -m pytest -o faulthandler_timeout=1200 tests/e2e/cluster -m cluster
 
 # How many runs through the shim; which specs, as a regular expression of their names.
 RUNS ?= 1

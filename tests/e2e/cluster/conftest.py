@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def built() -> Iterator[Bed]:
     """Three nodes and a hub that has nginx:1.27; no node has an image."""
+    # Whoever ends the run, even one in the background, ends the nodes with it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     with bed() as cluster:
         nginx = images.busybox("nginx", command=("sleep", "1000000"))
         cluster.hub.push(nginx, "library/nginx", "1.27")

@@ -12,7 +12,7 @@ from tests.e2e.cluster.conftest import NEW, NGINX, OLD, needs_helm, processes
 from tests.e2e.support import images
 from tests.e2e.support.bed import Bed
 from tests.e2e.support.cluster_node import KUBELET_CONFIG, ClusterNode
-from tests.e2e.support.fleet import BUNDLES, NAMESPACE, Fleet
+from tests.e2e.support.fleet import BUNDLES, NAMESPACE, Fleet, seldom
 from tests.e2e.support.fleet_image import Images
 from tests.e2e.support.load import REPOSITORY, TAG, load
 from tests.e2e.support.process import wait_for
@@ -130,7 +130,7 @@ def test_a_kubelet_that_never_returns(fleet: Fleet) -> None:
         fleet.bring(OLD)
         with watched(fleet.bed, "web") as watch:
             fleet.apply(OLD)
-            fleet.wait_for("a halt", lambda: bool(fleet.halted()))
+            fleet.wait_for("a halt", lambda: bool(fleet.halted()), 240)
             fleet.bed.wait_until_ready()
         NOTES.append(f"cluster: kubelet never returns: nodes not Ready {watch.nodes.gaps}")
         assert len([n for n, label in fleet.labels().items() if label == f"{OLD}.undone"]) == 1
@@ -154,7 +154,7 @@ def test_a_switch_that_is_killed_at_any_point(cluster: Bed, fleet_images: Images
         for point in range(POINTS):
             now = node.sh(f"readlink {BUNDLES}/current").stdout.strip()
             _ask(node, NEW if now == OLD else OLD, point + 1)
-            time.sleep(0.2 + point * 0.4)
+            time.sleep(0.2 + point * 0.6)
             node.run("systemctl", "kill", "--signal=KILL", f"{SWITCH}.service")
             state = _end(node)
             wait_until_served(node)
@@ -219,6 +219,6 @@ def _end(node: ClusterNode) -> dict[str, str]:
             and json.loads(path.read_text())["phase"] != "running"
         )
 
-    wait_for("the end of the switch", over, 120)
+    wait_for("the end of the switch", seldom(over), 120)
     found: dict[str, str] = json.loads(node.place(f"{ROOM}/state.json").read_text())
     return found

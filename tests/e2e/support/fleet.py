@@ -87,7 +87,7 @@ class Fleet:
     def wait_for(self, what: str, true: Callable[[], bool], timeout_s: float = 120) -> float:
         """Seconds until it is; an AssertionError has what the pods said."""
         try:
-            return wait_for(what, _now_and_then(true), timeout_s)
+            return wait_for(what, seldom(true), timeout_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.labels()}\n{self.told()}") from error
 
@@ -146,8 +146,8 @@ def _clean(node: ClusterNode) -> None:
     node.sh(f"rm -rf {' '.join(left)}")
 
 
-def _now_and_then(true: Callable[[], bool]) -> Callable[[], bool]:
-    """Asked twice a second: each asks the API server."""
+def seldom(true: Callable[[], bool]) -> Callable[[], bool]:
+    """Asked twice a second: each time costs a process or more."""
 
     def ask() -> bool:
         time.sleep(0.5)
