@@ -116,7 +116,7 @@ def test_an_undo_that_is_killed_is_done_again(way: str, tmp_path: Path) -> None:
         assert made.state()["phase"] == "undone"
         assert made.own_files() <= ENDED
         turn += STRIDE
-    assert turn > 30
+    assert turn > 20
 
 
 def _all_but_recorded(made: Node, asked: SwitchRequest) -> None:
