@@ -142,11 +142,21 @@ def _name_process(root: Root) -> None:
 
 @contextmanager
 def _alone(root: Root) -> Iterator[None]:
-    """Raises ShimError while another switch is under way."""
+    """Raises ShimError while another switch is under way. Nothing stays behind."""
     place = root.host(LOCK)
-    try:
-        with place.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with place.open("w") as file:
+        if not _locked(file.fileno()):
+            raise ShimError("another switch of this node is under way")
+        try:
             yield
-    except BlockingIOError as error:
-        raise ShimError("another switch of this node is under way") from error
+        finally:
+            place.unlink()
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock is this process's now; not one that its owner has just removed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(descriptor).st_nlink > 0
