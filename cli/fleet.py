@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -74,7 +73,9 @@ def agent(
     Waits for a slot, has the node switch by itself, outside of the pod, and says how that went: in
     the node's labels, an Event, and the pod's termination message. Until SIGTERM.
     """
-    from shimcore.fleet.running import Options, run_agent  # noqa: PLC0415 - a fast --help
+    import asyncio  # noqa: PLC0415 - a fast --help
+
+    from shimcore.fleet.running import Options, run_agent  # noqa: PLC0415 - as above
 
     options = Options(
         node, revision, namespace, name, Path(host), Path(bundle), Path(node_file), Path(run_dir)
@@ -94,7 +95,9 @@ def remove(
 
     Exit status: 0 asked for, and with --wait done; 1 not, or halted on the way.
     """
-    from shimcore.fleet.running import run_removal  # noqa: PLC0415 - a fast --help
+    import asyncio  # noqa: PLC0415 - a fast --help
+
+    from shimcore.fleet.running import run_removal  # noqa: PLC0415 - as above
 
     with exits.reported():
         asyncio.run(run_removal(namespace, name, wait=wait))

@@ -216,7 +216,8 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(10 * REMEMBERED_BLOCKS):
         decoder.decode(b"\x00\x01a\x04%04d" % number)
     assert len(decoder._remembered) <= REMEMBERED_BLOCKS
-    large = b"\x82" * (REMEMBERED_BLOCK_BYTES + 1)
+    large = b"\x00\x01a\x7f\x49" + b"v" * 200
+    large *= REMEMBERED_BLOCK_BYTES // len(large) + 1
     decoder.decode(large)
     assert large not in decoder._remembered
 
