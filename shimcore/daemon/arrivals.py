@@ -57,12 +57,12 @@ class Arrivals:
         self._next, self._later = self._loop.call_soon(self._turn), False
 
     def close(self) -> None:
-        """Begin no more; those that wait are closed."""
+        """Begin those that wait, out of turn, and no more: their clients are told where to go."""
         if self._next is not None:
             self._next.cancel()
         for connections in self._waiting.values():
             for connection in connections:
-                connection.close()
+                self._begin(connection)
         self._waiting.clear()
 
     def _turn(self) -> None:

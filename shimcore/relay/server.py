@@ -20,6 +20,9 @@ from shimcore.relay.work import Slots
 
 # How long connections may take to close at the end of a drain.
 DRAIN_LINGER_S = 1.0
+# How long clients that have been told of a drain may keep connections on which nothing runs: a call
+# that was under way to here then, on a connection new or old, is still taken.
+DRAIN_IDLE_S = 0.3
 # How long a client that has been told to go elsewhere may keep a connection on which nothing runs.
 RETIRED_IDLE_S = 10.0
 _LOOK_S = 0.05
@@ -131,14 +134,21 @@ class Relay:
     async def drain(self, grace_s: float) -> None:
         """Let running calls end, `grace_s` seconds at most, then close every connection.
 
-        Clients are told at once to open no more calls here.
+        Clients are told to open no more calls here, and have a moment to take notice.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
-        for connection in list(self.connections):
-            connection.go_away()
+        # What has just been accepted is a connection within this time.
+        await asyncio.sleep(_LOOK_S)
+        quiet_since = loop.time()
         # A drain looks on from outside: calls do not pay for being watched.
-        while any(connection.working for connection in self.connections) and loop.time() < deadline:  # noqa: ASYNC110
+        while self.connections and loop.time() < deadline:
+            connections = list(self.connections)
+            told = [connection.leave() for connection in connections]
+            if not all(told) or any(connection.working for connection in connections):
+                quiet_since = loop.time()
+            elif loop.time() - quiet_since > DRAIN_IDLE_S:
+                break
             await asyncio.sleep(0.02)
         for connection in list(self.connections):
             connection.close()

@@ -109,6 +109,34 @@ async def test_a_running_pull_ends_before_the_shim_does(
         assert await asyncio.to_thread(shim.wait) == 0
 
 
+async def test_a_client_that_has_just_connected_is_told_of_the_end(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
+    """Whoever was accepted hears the server's SETTINGS and a GOAWAY before the connection ends."""
+    async with serving(tmp_path, runtime.socket_path) as shim:
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+        for client in clients:
+            client.connect(shim.socket)
+        shim.signal(signal.SIGTERM)
+        for client in clients:
+            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+        for client in clients:
+            assert {4, 7} <= set(await asyncio.to_thread(_frame_types, client))
+        assert await asyncio.to_thread(shim.wait) == 0
+
+
+def _frame_types(client: socket.socket) -> list[int]:
+    """Of all frames until the end of the connection, which is closed."""
+    with client:
+        client.settimeout(10)
+        told = b"".join(iter(lambda: client.recv(65_536), b""))
+    types = []
+    while told:
+        types.append(told[3])
+        told = told[9 + int.from_bytes(told[:3], "big") :]
+    return types
+
+
 async def test_new_connections_are_refused_while_draining(
     runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:

@@ -124,15 +124,14 @@ async def test_too_many_of_one_process_are_not_taken(kept: contextlib.ExitStack)
     bed.arrivals.close()
 
 
-async def test_the_end_closes_those_that_wait(kept: contextlib.ExitStack) -> None:
-    """Their clients know at once, and nothing is begun any more."""
+async def test_the_end_begins_those_that_wait(kept: contextlib.ExitStack) -> None:
+    """Whoever was taken is told by its own connection where to go, pace or not."""
     bed = Bed(kept)
-    (far,) = bed.arrive(1)
+    bed.arrive(1, WAITING_OF_ONE)
     bed.arrivals.close()
-    far.settimeout(1)
-    assert far.recv(1) == b""
+    assert bed.begun == [1] * WAITING_OF_ONE
     await bed.settle()
-    assert not bed.begun
+    assert len(bed.begun) == WAITING_OF_ONE
 
 
 async def test_a_connection_whose_process_cannot_be_told(kept: contextlib.ExitStack) -> None:
