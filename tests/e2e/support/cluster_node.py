@@ -28,14 +28,15 @@ PKI = "/var/lib/kubelet/pki"
 CA = "/etc/kubernetes/pki/ca.crt"
 KUBELET_CONF = "/etc/kubernetes/kubelet.conf"
 KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
-# The OOM watcher wants this device. Nothing is ever in it.
+# The OOM watcher wants this device. Nothing is ever in it. (No link to `null`: ProtectKernelLogs=
+# hides what is there.)
 UNIT = """\
 [Unit]
 Description=kubelet
 After=network.target
 
 [Service]
-ExecStartPre=ln -sf null /dev/kmsg
+ExecStartPre=sh -c 'test -e /dev/kmsg || mknod -m 666 /dev/kmsg c 1 3'
 ExecStart=/usr/bin/kubelet
 Restart=always
 RestartSec=10
