@@ -218,6 +218,8 @@ settle() {
     tell stop @bypass@ @socket@ @service@ 2>/dev/null || :
     systemctl reset-failed @bypass@ @socket@ @service@ 2>/dev/null || :
   fi
+  # One that was just starting ends when its runtime is restarted, and systemd waits.
+  [ "$boot" = boot ] || [ "$kubelet" != yes ] || tell start @unit@ || :
 }
 
 undo() {

@@ -287,6 +287,7 @@ class Machine:
 def _project() -> Path:
     """The project as pip installs it, made once."""
     folder = Path(tempfile.mkdtemp(prefix="systemd-e2e-project-"))
+    folder.chmod(0o755)  # as it is installed for everybody
     atexit.register(shutil.rmtree, folder)
     isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
