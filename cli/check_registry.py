@@ -134,21 +134,8 @@ def _address(text: str) -> Address:
 
 def _unconfigured(url: str, scheme: str, host: str) -> Registry:
     from shimcore.config import Registry  # noqa: PLC0415 - a fast --help
-    from shimcore.reference import Mirror  # noqa: PLC0415
 
-    return Registry(
-        address=url,
-        scheme=scheme,
-        host=host,
-        priority=0,
-        is_hub=False,
-        credentials=None,
-        credentials_source="",
-        ca_file=None,
-        insecure_skip_verify=False,
-        mirror=Mirror(host),
-        stall_timeout_s=30.0,
-    )
+    return Registry.unconfigured(url, scheme, host)
 
 
 def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:

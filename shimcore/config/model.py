@@ -77,6 +77,23 @@ class Registry:
     key: str = field(default="", repr=False, compare=False)
     """Its key path in the configuration as given: `registries[1]`; `hub` for the hub."""
 
+    @classmethod
+    def unconfigured(cls, address: str, scheme: str, host: str) -> Registry:
+        """One that no configuration names: no login, the system's authorities."""
+        return cls(
+            address=address,
+            scheme=scheme,
+            host=host,
+            priority=0,
+            is_hub=False,
+            credentials=None,
+            credentials_source="",
+            ca_file=None,
+            insecure_skip_verify=False,
+            mirror=Mirror(host),
+            stall_timeout_s=30.0,
+        )
+
     @property
     def inline_login(self) -> Credentials | None:
         """Its login, if that stands in the configuration itself and not in a file of its own."""

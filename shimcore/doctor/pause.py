@@ -12,7 +12,7 @@ from shimcore.doctor.runtime_way import way_of_its_own
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.candidates import source_registry
 from shimcore.images.explanation import explain
-from shimcore.reference import Mirror, Reference, Unmapped, is_docker_hub, parse_reference, rewrite
+from shimcore.reference import Reference, Unmapped, is_docker_hub, parse_reference, rewrite
 from shimcore.registry import RegistryClient
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.containerd.route import DOCKER_HUB_SERVER, is_loopback
@@ -80,19 +80,7 @@ def _origin(image: Reference) -> Registry:
     domain = image.domain
     host = DOCKER_HUB_SERVER if is_docker_hub(domain) else domain
     scheme = "http" if is_loopback(domain) else "https"
-    return Registry(
-        address=f"{scheme}://{host}",
-        scheme=scheme,
-        host=domain,
-        priority=0,
-        is_hub=False,
-        credentials=None,
-        credentials_source="",
-        ca_file=None,
-        insecure_skip_verify=False,
-        mirror=Mirror(domain),
-        stall_timeout_s=ANSWER_S,
-    )
+    return Registry.unconfigured(f"{scheme}://{host}", scheme, domain)
 
 
 def _mend(config: Config, image: Reference, name: str) -> str:
