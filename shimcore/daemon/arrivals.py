@@ -16,8 +16,8 @@ from shimcore.relay.clients import Client, Clients
 
 # Connections begun in one turn of the loop: 2 ms, as `relay.limits.TURN_S`.
 BEGUN_AT_ONCE = 2
-# Of one process, how many wait: as many as begin within a second or so.
-WAITING_OF_ONE = 128
+# Of one process, how many wait: a crowd of 1,000 at once is served, one after the other.
+WAITING_OF_ONE = 1_024
 # Until somebody who waits at a pace is looked at again.
 LOOK_AGAIN_S = 0.01
 

@@ -19,6 +19,7 @@ import grpc.aio
 import pytest
 
 from shimcore.daemon.descriptors import most_connections
+from tests.support import raw
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import COMMAND, ServeProcess, serving
 
@@ -142,6 +143,17 @@ async def test_connections_leave_descriptors_for_everything_else(
     finally:
         process.kill()
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+async def test_a_crowd_of_one_process_is_served(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+    """Hundreds of connections at once wait at their process's pace; none is closed."""
+    async with contextlib.AsyncExitStack() as stack:
+        shim = await stack.enter_async_context(serving(tmp_path, runtime.socket_path))
+        clients = [await stack.enter_async_context(raw.connected(shim.socket)) for _ in range(260)]
+        for client in clients:
+            await raw.send(client, raw.opening() + raw.call(1, VERSION, b""))
+        for client in clients:
+            assert b"grpc-status" in await raw.read_until(client, b"grpc-status", 20)
 
 
 def _start_with(process: ServeProcess, soft: int, hard: int) -> None:

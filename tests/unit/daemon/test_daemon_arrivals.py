@@ -10,7 +10,8 @@ from unittest import mock
 
 import pytest
 
-from shimcore.daemon.arrivals import WAITING_OF_ONE, Arrivals
+from shimcore.daemon import arrivals
+from shimcore.daemon.arrivals import Arrivals
 from shimcore.relay.clients import Client, Clients
 from shimcore.relay.limits import CONNECTS_SHARE
 
@@ -115,23 +116,26 @@ async def test_one_that_is_closed_already_is_not_begun(kept: contextlib.ExitStac
     assert bed.clients.by_pid(1).connects.owed == 1
 
 
-async def test_too_many_of_one_process_are_not_taken(kept: contextlib.ExitStack) -> None:
+async def test_too_many_of_one_process_are_not_taken(
+    kept: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those of another one are."""
+    monkeypatch.setattr(arrivals, "WAITING_OF_ONE", 30)
     bed = Bed(kept)
-    assert len(bed.arrive(1, WAITING_OF_ONE + 5)) == WAITING_OF_ONE
+    assert len(bed.arrive(1, 35)) == 30
     assert len(bed.arrive(2, 5)) == 5
-    assert len(bed.arrivals) == WAITING_OF_ONE + 5
+    assert len(bed.arrivals) == 35
     bed.arrivals.close()
 
 
 async def test_the_end_begins_those_that_wait(kept: contextlib.ExitStack) -> None:
     """Whoever was taken is told by its own connection where to go, pace or not."""
     bed = Bed(kept)
-    bed.arrive(1, WAITING_OF_ONE)
+    bed.arrive(1, CONNECTS_SHARE + 5)
     bed.arrivals.close()
-    assert bed.begun == [1] * WAITING_OF_ONE
+    assert bed.begun == [1] * (CONNECTS_SHARE + 5)
     await bed.settle()
-    assert len(bed.begun) == WAITING_OF_ONE
+    assert len(bed.begun) == CONNECTS_SHARE + 5
 
 
 async def test_a_connection_whose_process_cannot_be_told(kept: contextlib.ExitStack) -> None:
