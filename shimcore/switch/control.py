@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from shimcore.switch.handle import Handle
 from shimcore.switch.journal import Journal
@@ -25,7 +26,7 @@ class SwitchControl:
         health_s: float,
         *,
         serving: bool,
-        when_stopped: str,
+        when_stopped: Sequence[str],
     ) -> None:
         """`when_stopped`: what the undo does in the place of a stop of the shim.
 
@@ -48,7 +49,8 @@ class SwitchControl:
         verb, *units = arguments
         ours = bool({SOCKET, SERVICE} & set(units))
         if verb == "stop" and ours:
-            self._journal.note(self._when_stopped)
+            for line in self._when_stopped:
+                self._journal.note(line)
         self.began_shim |= verb in {"start", "restart"} and not self._runs_on(verb, units)
         bound = self._shim_s if ours else self._health_s if self.kubelet in units else UNIT_S
         if units:

@@ -9,7 +9,7 @@ from shimcore.client.handover import HandOverFailedError, RunningService
 from shimcore.errors import AdminError, ShimError
 from shimcore.switch import health
 from shimcore.switch.places import COMMAND, COMMAND_LINK, CONFIG, CURRENT, HANDING
-from shimcore.switch.undo import AGAIN, unit_again
+from shimcore.switch.undo import AGAIN
 from shimcore.switch.work import Switch
 from shimcore.systemd import install as installation
 from shimcore.systemd import kubelet, record
@@ -17,13 +17,9 @@ from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.install import UNITS, Request
 from shimcore.systemd.record import Record
-from shimcore.systemd.runtimes.rereading import cri_answers
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.uninstall import STATE_FILES
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
-
-ANSWER_S = 40.0
-"""For a runtime that was restarted to answer (`shimcore.systemd.runtimes.rereading`)."""
 
 
 def install(work: Switch) -> None:
@@ -42,7 +38,7 @@ def install(work: Switch) -> None:
         plan,
         work.control,
         now=True,
-        answers=lambda socket: _answers(work, socket),
+        answers=work.answers,
         before_kubelet=lambda: _look_before_kubelet(work),
         running=_Running(work),
     ):
@@ -150,10 +146,7 @@ def _plan(work: Switch) -> installation.Plan:
     plan.changes += pending(root, _command_link(work))
     for name in (SERVICE, SOCKET, BYPASS):
         root.after_putting_back(f"{UNITS}/{name}", AGAIN)
-    work.kubelet_wiring(plan.wiring)
-    for change in plan.for_runtime:
-        if change.then:
-            root.after_putting_back(change.path, unit_again(change.then))
+    work.wiring(plan.wiring, plan.for_runtime)
     for note in plan.notes:
         work.say(note)
     return plan
@@ -164,12 +157,6 @@ def _command_link(work: Switch) -> list[Change]:
     now = read(work.journaled, COMMAND_LINK)
     ours = Link(COMMAND)
     return [Change(COMMAND_LINK, ours, optional=True)] if now in (None, ours) else []
-
-
-def _answers(work: Switch, socket: str) -> bool:
-    work.step("runtime")
-    work.handle.allow(ANSWER_S)
-    return cri_answers(socket)
 
 
 def _look_before_kubelet(work: Switch) -> None:

@@ -86,17 +86,17 @@ class JournaledRoot(Root):
     def __init__(self, root: Root) -> None:
         super().__init__(root.directory)
         self.journal = Journal(root.host(JOURNAL))
-        self._then: dict[str, str] = {}
+        self._then: dict[str, tuple[str, ...]] = {}
 
     def changing(self, path: str) -> None:
         """Keep what is there. Raises ShimError, and then nothing may change."""
-        if (line := self._then.get(path)) is not None:
+        for line in self._then.get(path, ()):
             self.journal.note(line)
         self.journal.keep(self.host(path, last=False))
 
-    def after_putting_back(self, path: str, line: str) -> None:
-        """Have the undo do `line` when it has put back `path`, should that be changed."""
-        self._then[path] = line
+    def after_putting_back(self, path: str, *lines: str) -> None:
+        """Have the undo do `lines`, the last first, when it has put back a changed `path`."""
+        self._then[path] = lines
 
 
 def _copy(path: Path, kept: Path, status: os.stat_result) -> None:

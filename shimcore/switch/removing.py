@@ -8,7 +8,6 @@ from shimcore.client import admin
 from shimcore.errors import ShimError
 from shimcore.switch.health import LOOK_S, STEADY_S
 from shimcore.switch.places import CONFIG, CURRENT
-from shimcore.switch.undo import unit_again
 from shimcore.switch.work import Switch
 from shimcore.systemd import uninstall
 from shimcore.systemd.entries import write
@@ -23,12 +22,9 @@ def remove(work: Switch) -> None:
     work.step("uninstall")
     shim_socket = admin.endpoint_of(CONFIG).shim_socket
     removal = uninstall.plan_removal(root, CONFIG, purge=True)
-    unit = work.kubelet_wiring(removal.wiring)
+    unit = work.wiring(removal.wiring, removal.for_runtime)
     had_kubelet = work.control.is_active(unit)
-    for change in removal.for_runtime:
-        if change.then:
-            root.after_putting_back(change.path, unit_again(change.then))
-    for line in uninstall.uninstall(removal, work.control):
+    for line in uninstall.uninstall(removal, work.control, answers=work.answers):
         work.say(line)
     write(root, CURRENT, None)
     work.step("health")

@@ -19,7 +19,7 @@ from shimcore.switch.places import CONFIG, CURRENT, LOCK, PROCESS, UNDO
 from shimcore.switch.preconditions import RefusedError, UnsupportedError, check
 from shimcore.switch.request import Mode, SwitchRequest, read_request
 from shimcore.switch.state import Phase, State, keep
-from shimcore.switch.undo import HALT, SETTLE, UNDO_SERVICE, WANTS, Before
+from shimcore.switch.undo import HALT, HALT_DUE, SETTLE, UNDO_SERVICE, WANTS, Before
 from shimcore.switch.work import Switch
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.root import Root
@@ -71,7 +71,7 @@ def begin(
         handle,
         request.health_s,
         serving=serving,
-        when_stopped=HALT if installs else SETTLE,
+        when_stopped=(HALT, HALT_DUE) if installs else (SETTLE,),
     )
     work = Switch(
         request=request,

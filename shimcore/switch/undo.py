@@ -29,6 +29,8 @@ _STARTED_AFTER = (
 )
 # Lines of the journal that are no files.
 AGAIN, HALT, SETTLE = "again", "halt", "settle"
+HALT_DUE, KUBELET_DUE = "due halt", "due kubelet"
+"""Noted after the lines that stand for what is to be done, which without them do nothing."""
 
 
 def unit_again(then: str) -> str:
@@ -38,7 +40,10 @@ def unit_again(then: str) -> str:
 
 
 def kubelet_again(unit: str, *, runs: bool) -> str:
-    """The line that has kubelet's unit read its files once more; one that `runs` is there after."""
+    """The line that has kubelet's unit read its files once more, if KUBELET_DUE comes before it.
+
+    One that `runs` is there after.
+    """
     return f"kubelet {'restart' if runs else 'try-restart'} {shlex.quote(unit)}"
 
 
@@ -195,13 +200,25 @@ gone() {
 }
 
 # What runs gets its old files, and the shim its old command.
-unit() { [ "$boot" = boot ] || tell "$@" || :; }
-kubelet() {
+unit() {
   [ "$boot" != boot ] || return 0
-  systemctl daemon-reload
+  due runtime
   tell "$@" || :
 }
-halt() { [ "$boot" = boot ] || tell stop @bypass@ @socket@ @service@ || :; }
+due() { due="$due $1 "; }
+is_due() { case "$due" in *" $1 "*) ;; *) return 1 ;; esac; }
+kubelet() {
+  [ "$boot" != boot ] && is_due kubelet || return 0
+  systemctl daemon-reload
+  tell "$@" || :
+  # One that starts before its runtime answers ends, and systemd leaves it alone for a while.
+  [ "$1" = restart ] && is_due runtime || return 0
+  for _ in 1 2 3; do
+    sleep 2
+    systemctl --quiet is-active "$2" || tell start "$2" || :
+  done
+}
+halt() { [ "$boot" = boot ] || ! is_due halt || tell stop @bypass@ @socket@ @service@ || :; }
 again() {
   [ "$boot" != boot ] && [ "$serving" = yes ] || return 0
   systemctl daemon-reload
@@ -218,14 +235,12 @@ settle() {
     tell stop @bypass@ @socket@ @service@ 2>/dev/null || :
     systemctl reset-failed @bypass@ @socket@ @service@ 2>/dev/null || :
   fi
-  # One that was just starting ends when its runtime is restarted, and systemd waits.
-  [ "$boot" = boot ] || [ "$kubelet" != yes ] || tell start @unit@ || :
 }
 
 undo() {
   end_switch
   [ "$(phase)" = running ] || return 0 # recorded as well in the last moment
-  list=
+  list= due=
   for each in journal/[0-9][0-9][0-9][0-9][0-9][0-9]; do
     [ ! -f "$each" ] || list="$each $list"
   done

@@ -12,12 +12,15 @@ from shimcore.switch.journal import JournaledRoot
 from shimcore.switch.places import UNDONE
 from shimcore.switch.request import SwitchRequest
 from shimcore.switch.state import Phase, State, keep
-from shimcore.switch.undo import kubelet_again
+from shimcore.switch.undo import HALT, KUBELET_DUE, kubelet_again, unit_again
 from shimcore.systemd.changes import Change, kubelet_unit
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.rereading import cri_answers
 
 STEP_S = 20.0
 """For a step that has no bound of its own."""
+ANSWER_S = 40.0
+"""For a runtime that was restarted to answer (`shimcore.systemd.runtimes.rereading`)."""
 
 
 @dataclass(slots=True)
@@ -44,14 +47,28 @@ class Switch:
         self.handle.allow(STEP_S)
         self.say(f"step: {name}")
 
-    def kubelet_wiring(self, changes: Sequence[Change]) -> str:
-        """Have the undo restart kubelet when it has put these back; kubelet's unit."""
-        unit = kubelet_unit(changes)
-        again = kubelet_again(unit, runs=self.control.is_active(unit))
-        for change in changes:
-            self.journaled.after_putting_back(change.path, again)
+    def wiring(self, wired: Sequence[Change], for_runtime: Sequence[Change]) -> str:
+        """Have the undo tell runtime and kubelet when it has put these back; kubelet's unit.
+
+        What is noted first is done last: the runtime is told, then kubelet, and the shim of a first
+        installation ends when kubelet has left it.
+        """
+        unit = kubelet_unit(wired)
+        last = [HALT, kubelet_again(unit, runs=self.control.is_active(unit))]
+        for change in wired:
+            self.journaled.after_putting_back(change.path, *last, KUBELET_DUE)
+        for change in for_runtime:
+            if change.then:
+                again = unit_again(change.then)
+                self.journaled.after_putting_back(change.path, *last, again)
         self.control.kubelet = unit
         return unit
+
+    def answers(self, runtime_socket: str) -> bool:
+        """Whether the runtime, restarted, says its version in time. Raises ShimError."""
+        self.step("runtime")
+        self.handle.allow(ANSWER_S)
+        return cri_answers(runtime_socket)
 
     def fails(self, why: str) -> State:
         """What the undo is to say, from now on. Raises ShimError."""

@@ -139,7 +139,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
             notes.append(f"kubelet used {endpoint}, others are there: set `cri: {endpoint}`")
     elif text is None:
         endpoint = _known_endpoint(root, running_kubelet)
-    runtime = _runtime(root, values["cri"] or endpoint)
+    runtime = runtime_socket(root, values["cri"] or endpoint)
     told = RuntimeWiring()
     if request.wire_runtime and filled:
         told = _tell_runtime(request, runtime)
@@ -327,8 +327,8 @@ def _on_failure(fallback: str | None) -> str:
     return "closed" if fallback == "deny" else "bypass"
 
 
-def _runtime(root: Root, named: str | None) -> str | None:
-    """The runtime's socket: as named, else the only one that is there."""
+def runtime_socket(root: Root, named: str | None) -> str | None:
+    """The runtime's socket: as named, else the only one that is there. Raises ShimError."""
     if named:
         return _path("cri", named)
     there = _sockets(root)

@@ -9,14 +9,21 @@ from shimcore.errors import ShimError
 from shimcore.systemd import record
 from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change, kubelet_unit
-from shimcore.systemd.entries import Entry, File, read, write
-from shimcore.systemd.install import UNITS
+from shimcore.systemd.entries import Entry, File, Link, read, write
+from shimcore.systemd.install import UNITS, runtime_socket
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.record import Record, Recorded
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.rereading import reread
+from shimcore.systemd.runtimes.rereading import (
+    ANSWER_TIMEOUT_S,
+    Answers,
+    cri_answers,
+    reread,
+    to_restart,
+)
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, STATE_DIR
+from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 # What the shim keeps for itself; the copies of configurations have passwords.
 _JOURNALS = ("pulls.journal", "pulls.journal.2", "pulls.journal.3", "pulls.journal.4")
@@ -39,6 +46,8 @@ class Removal:
     record: Record | None
     changes: list[Change]
     notes: list[str]
+    runtime: str | None = None
+    """The runtime's socket, as far as that is known."""
 
     @property
     def wiring(self) -> list[Change]:
@@ -50,6 +59,11 @@ class Removal:
         """The changes to what the runtime was told of registries."""
         return [change for change in self.changes if change.runtime]
 
+    @property
+    def own(self) -> list[Change]:
+        """The changes to the service's own files."""
+        return [change for change in self.changes if not change.wiring and not change.runtime]
+
 
 def plan_removal(
     root: Root, config_file: str, *, purge: bool = False, force: bool = False
@@ -60,7 +74,7 @@ def plan_removal(
     without `force` also for other files that were changed by hand.
     """
     known = record.load(root)
-    removal = Removal(root, known, [], [])
+    removal = Removal(root, known, [], [], _runtime(root, config_file))
     if known is None:
         return removal
     by_hand = []
@@ -84,33 +98,31 @@ def plan_removal(
     return removal
 
 
-def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]:
+def uninstall(
+    removal: Removal, control: ServiceControl | None, *, answers: Answers = cri_answers
+) -> Iterator[str]:
     """Put everything back; yields a line for each thing done. Raises ShimError.
 
-    A kubelet that runs is restarted between getting its old endpoint and the end of the shim,
-    so that it is never without a runtime.
+    The runtime comes first, while kubelet is with the shim, which serves on: a kubelet that just
+    starts ends where its runtime does not answer. A kubelet that runs is restarted between getting
+    its old endpoint and the end of the shim, so that it is never without a runtime. `answers` says
+    whether the runtime behind a socket came up again.
     """
     root, known = removal.root, removal.record
     if known is None:
         return
     wired, locks = removal.wiring, _locks(root)
-    kubelet = kubelet_unit(wired)
-    had_kubelet = control is not None and bool(wired) and control.is_active(kubelet)
+    yield from _from_runtime(removal, control, answers)
     yield from _apply(root, wired)
     if control is not None and wired:
         control.run("daemon-reload")
-        yield _kubelet(control, kubelet)
+        yield _kubelet(control, kubelet_unit(wired))
     if control is not None:
         there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
         if there:
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
-    yield from _apply(root, [change for change in removal.changes if not change.wiring])
-    if control is not None:
-        yield from reread(control, removal.for_runtime, now=True)
-        if had_kubelet and removal.for_runtime:
-            # One that was just starting ends when its runtime is restarted, and systemd waits.
-            control.run("start", kubelet)
+    yield from _apply(root, removal.own)
     for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *locks):
         write(root, path, None)
     known.forget(root)
@@ -119,6 +131,34 @@ def uninstall(removal: Removal, control: ServiceControl | None) -> Iterator[str]
         if known.was_active and unit_path(root, UNITS, SERVICE):
             control.run("start", SERVICE)
             yield f"{SERVICE} of before runs again"
+
+
+def _from_runtime(
+    removal: Removal, control: ServiceControl | None, answers: Answers
+) -> Iterator[str]:
+    """Put back what the runtime was told, have it read that, and wait until it is there again."""
+    changes = removal.for_runtime
+    yield from _apply(removal.root, changes)
+    if control is None:
+        return
+    restarted = to_restart(control, changes)
+    yield from reread(control, changes, now=True)
+    if restarted and removal.runtime is not None and not answers(removal.runtime):
+        yield (
+            f"{restarted[0]} has its configuration of before, and did not answer over CRI within "
+            f"{ANSWER_TIMEOUT_S:.0f} s: see journalctl -u {restarted[0]}"
+        )
+
+
+def _runtime(root: Root, config_file: str) -> str | None:
+    """Where the bypass would lead; else as the configuration has it, or the only one there is."""
+    link = read(root, BYPASS_LINK)
+    if isinstance(link, Link):
+        return link.target
+    try:
+        return runtime_socket(root, get_keys(root.text(config_file) or "", ("cri",))["cri"])
+    except (ShimError, YamlTextError):
+        return None
 
 
 def _locks(root: Root) -> list[str]:

@@ -50,6 +50,12 @@ def reread(control: ServiceControl, changes: Sequence[Change], *, now: bool) -> 
             yield f"{unit} {verb}ed: it knows the registries"
 
 
+def to_restart(control: ServiceControl, changes: Sequence[Change]) -> list[str]:
+    """The units that run and have to be restarted for these changes."""
+    named = (change.then.split(" ") for change in changes if change.then.startswith("restart "))
+    return [unit for _, unit in named if control.is_active(unit)]
+
+
 def reread_or_take_back(
     root: Root,
     control: ServiceControl,
@@ -61,11 +67,7 @@ def reread_or_take_back(
 
     `before` has what was there. Raises ShimError then.
     """
-    restarted = [
-        change.then.split(" ")[1]
-        for change in changes
-        if change.then.startswith("restart ") and control.is_active(change.then.split(" ")[1])
-    ]
+    restarted = to_restart(control, changes)
     failure = ""
     try:
         yield from reread(control, changes, now=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shimcore.switch import health, installing, removing, run
+from shimcore.switch import health, installing, removing, run, work
 from shimcore.switch.handle import Handle
 from shimcore.switch.places import CONFIG, CURRENT, PROCESS, ROOM, STATE, UNDO, VERSIONS
 from shimcore.switch.request import Mode, SwitchRequest
@@ -27,13 +27,15 @@ CONTAINERD = {
     "/etc/containerd/config.toml": "version = 2\n",
 }
 COMPLETIONS = {"/usr/local/share/fish/vendor_completions.d/image-cri-shim.fish": "# fish\n"}
+ASKED = ("systemctl", "sleep")
 # Each notes itself, and the one whose turn it is kills the script instead.
 STUB = """\
 #!/bin/sh
 echo "${0##*/} $*" >>"$NOTES"
 [ "$(wc -l <"$NOTES")" != "$KILL_AT" ] || { kill -9 "$(cat "$NOTES.pid")"; exit 1; }
 [ "$1" != show ] || echo 4321
-[ "${0##*/}" = systemctl ] || exec "/bin/${0##*/}" "$@"
+case "${0##*/}" in systemctl | sleep) exit 0 ;; esac
+exec "/bin/${0##*/}" "$@"
 """
 
 
@@ -92,7 +94,7 @@ class Node:
         return subprocess.run(command, env=environment, check=False, capture_output=True).returncode
 
 
-def node(directory: Path, *, tools: tuple[str, ...] = ("systemctl",)) -> Node:
+def node(directory: Path, *, tools: tuple[str, ...] = ASKED) -> Node:
     """One with a kubelet and two versions unpacked."""
     root = unpacked(directory / "root", KUBEADM | CONTAINERD)
     for version in ("1.0.0", "2.0.0"):
@@ -143,7 +145,7 @@ def well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "why_not_before_kubelet", nothing)
     monkeypatch.setattr(removing, "why_not_well", nothing)
     monkeypatch.setattr(installing, "other_version_serves", lambda _: False)
-    monkeypatch.setattr(installing, "cri_answers", lambda _: True)
+    monkeypatch.setattr(work, "cri_answers", lambda _: True)
 
 
 @contextmanager
@@ -170,7 +172,22 @@ def killed_at(turn: int, control: NotedSystemd) -> Iterator[list[int]]:
         yield count
 
 
-def installed(directory: Path, *, tools: tuple[str, ...] = ("systemctl",)) -> Node:
+@contextmanager
+def killed_at_command(control: NotedSystemd, said: str) -> Iterator[None]:
+    """Be killed before systemd is asked that."""
+    real = control.run
+
+    def run(*arguments: str, timeout_s: float | None = None) -> None:
+        if " ".join(arguments) == said:
+            raise Killed
+        real(*arguments, timeout_s=timeout_s)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control, "run", run)
+        yield
+
+
+def installed(directory: Path, *, tools: tuple[str, ...] = ASKED) -> Node:
     """A node on which version 1.0.0 serves."""
     made = node(directory, tools=tools)
     switch(made, request("1.0.0"))

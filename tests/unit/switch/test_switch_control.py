@@ -9,7 +9,7 @@ import pytest
 from shimcore.switch.control import UNIT_S, SwitchControl
 from shimcore.switch.handle import Handle
 from shimcore.switch.journal import Journal
-from shimcore.switch.undo import HALT
+from shimcore.switch.undo import HALT, HALT_DUE
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.unit.systemd.machines import NotedSystemd
 
@@ -53,7 +53,7 @@ def test_bounds(serving: bool, arguments: tuple[str, ...], bound: float, tmp_pat
     """With the timer's own time, the undo begins when a unit has had its own."""
     systemd, held = Bounded(), Held()
     control = SwitchControl(
-        systemd, Journal(tmp_path), held, HEALTH_S, serving=serving, when_stopped=HALT
+        systemd, Journal(tmp_path), held, HEALTH_S, serving=serving, when_stopped=(HALT, HALT_DUE)
     )
     control.run(*arguments, timeout_s=90)
     assert systemd.bounds == [bound]
@@ -65,19 +65,19 @@ def test_a_stop_is_noted_first(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     journal.begin()
     control = SwitchControl(
-        NotedSystemd(), journal, Held(), HEALTH_S, serving=False, when_stopped=HALT
+        NotedSystemd(), journal, Held(), HEALTH_S, serving=False, when_stopped=(HALT, HALT_DUE)
     )
     for _ in range(2):
         control.run("stop", SOCKET, SERVICE, BYPASS)
-    assert (tmp_path / "journal/000001").read_text() == f"{HALT}\n"
-    assert not (tmp_path / "journal/000002").exists()
+    entries = sorted((tmp_path / "journal").iterdir())
+    assert [each.read_text() for each in entries] == [f"{HALT}\n", f"{HALT_DUE}\n"]
 
 
 def test_whether_the_service_has_begun(tmp_path: Path) -> None:
     """One that runs on has not read what is new."""
     systemd = Bounded(SERVICE)
     control = SwitchControl(
-        systemd, Journal(tmp_path), Held(), HEALTH_S, serving=True, when_stopped=HALT
+        systemd, Journal(tmp_path), Held(), HEALTH_S, serving=True, when_stopped=(HALT, HALT_DUE)
     )
     control.run("daemon-reload")
     control.run("start", SERVICE)

@@ -12,11 +12,13 @@ from shimcore.switch import health
 from shimcore.switch.places import CONFIG, CURRENT, HANDING, STATE, UNDO
 from shimcore.switch.request import Mode, SwitchRequest
 from tests.unit.switch.nodes import (
+    ASKED,
     COMPLETIONS,
     Killed,
     Node,
     installed,
     killed_at,
+    killed_at_command,
     node,
     request,
     switch,
@@ -29,7 +31,7 @@ __all__ = ["well"]
 pytestmark = pytest.mark.usefixtures("well")
 ENDED = {"request.json", "state.json"}
 OTHER = FILLED.replace("sealos.hub", "other.hub")
-TOOLS = ("systemctl", "cp", "mv", "rm", "rmdir", "sync")
+TOOLS = (*ASKED, "cp", "mv", "rm", "rmdir", "sync")
 # 1: at each point, which takes minutes.
 STRIDE = int(os.environ.get("SWITCH_STRIDE", "17"))
 Made = Callable[..., Node]
@@ -128,14 +130,51 @@ def _all_but_recorded(made: Node, asked: SwitchRequest) -> None:
     assert made.state()["phase"] == "running"
 
 
-def test_what_is_started_again_and_when(tmp_path: Path) -> None:
-    """Kubelet has its runtime's endpoint again before the shim of a first install ends."""
+OURS = "image-cri-shim-bypass.service image-cri-shim.socket image-cri-shim.service"
+
+
+def test_what_is_told_by_the_undo_of_an_install(tmp_path: Path) -> None:
+    """The runtime, then kubelet, and the shim ends when kubelet has left it."""
     made = node(tmp_path)
     _all_but_recorded(made, request("1.0.0"))
     made.undo()
-    asked = [note for note in made.notes if "kubelet" in note or "stop image-cri-shim-b" in note]
-    assert asked[0] == "systemctl restart kubelet.service"
-    assert asked[1].startswith("systemctl stop image-cri-shim-bypass.service image-cri-shim.socket")
+    assert _told(made)[:3] == [
+        "restart containerd.service",
+        "restart kubelet.service",
+        f"stop {OURS}",
+    ]
+
+
+def test_what_is_told_by_the_undo_of_a_removal(tmp_path: Path) -> None:
+    """The shim is there, and the runtime knows the registries, before kubelet comes back."""
+    made = installed(tmp_path)
+    _all_but_recorded(made, request("1.0.0", Mode.REMOVE))
+    made.undo()
+    assert _told(made)[:3] == [
+        "start image-cri-shim.socket image-cri-shim.service",
+        "restart containerd.service",
+        "restart kubelet.service",
+    ]
+
+
+def test_what_is_told_when_kubelet_was_not_reached(tmp_path: Path) -> None:
+    """A switch that ended before kubelet changed leaves that alone."""
+    made = node(tmp_path)
+    control = systemd(made)
+    with killed_at_command(control, "start image-cri-shim.socket"), pytest.raises(Killed):
+        switch(made, request("1.0.0"), control)
+    made.undo()
+    told = _told(made)
+    assert told[0] == "restart containerd.service"
+    assert f"stop {OURS}" in told
+    assert not [each for each in told if "kubelet" in each]
+
+
+def _told(made: Node) -> list[str]:
+    """What units were told, the undo's own aside."""
+    told = (note.removeprefix("systemctl ") for note in made.notes)
+    verbs = ("start", "stop", "restart", "reload")
+    return [each for each in told if each.split(" ")[0] in verbs and "undo" not in each]
 
 
 @pytest.mark.parametrize("handing", [False, True])

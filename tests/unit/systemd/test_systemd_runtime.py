@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from shimcore.systemd.install import install, plan
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.refusal import NotOursError
 from shimcore.systemd.uninstall import plan_removal, uninstall
+from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.support.tls import PrivateCA
-from tests.unit.systemd.machines import CONFIG, NotedSystemd, request, tree, unpacked
+from tests.unit.systemd.machines import CONFIG, KUBEADM, NotedSystemd, request, tree, unpacked
 
 HUB = "sealos.hub:5000"
 PLAIN = f"address: http://{HUB}\n"
@@ -50,6 +52,7 @@ version = 3
     config_path = ''
 """
 UNIT = "containerd.service"
+CONTAINERD = "/run/containerd/containerd.sock"
 CRIO = {"/etc/crio/crio.conf": ""}
 
 
@@ -59,8 +62,10 @@ def do(root: Root, control: NotedSystemd | None = None, *, answers: bool = True)
     return list(install(planned, control, now=True, answers=lambda _: answers))
 
 
-def undo(root: Root, control: NotedSystemd | None = None) -> None:
-    list(uninstall(plan_removal(root, CONFIG), control))
+def undo(
+    root: Root, control: NotedSystemd | None = None, answers: Callable[[str], bool] = lambda _: True
+) -> list[str]:
+    return list(uninstall(plan_removal(root, CONFIG), control, answers=answers))
 
 
 def node(directory: Path, files: dict[str, str], config: str = PLAIN) -> Root:
@@ -106,6 +111,37 @@ class TestContainerd:
         assert tree(root) == after
         undo(root, control)
         assert f"restart {UNIT}" in control.asked
+        assert tree(root) == before
+
+    def test_the_runtime_comes_first_on_the_way_back(self, tmp_path: Path) -> None:
+        """It answers before kubelet is restarted, once, and the shim ends after that."""
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN, **KUBEADM})
+        control = NotedSystemd({UNIT, "kubelet.service"})
+        planned = plan(request(root, runtime=True))
+        planned.runtime = CONTAINERD
+        list(install(planned, control, now=True, answers=lambda _: True))
+        control.asked.clear()
+
+        def answers(socket: str) -> bool:
+            control.asked.append(f"ask {socket}")
+            return True
+
+        undo(root, control, answers)
+        assert [said for said in control.asked if said != "daemon-reload"] == [
+            f"restart {UNIT}",
+            f"ask {CONTAINERD}",
+            "restart kubelet.service",
+            f"stop {SOCKET} {SERVICE} {BYPASS}",
+        ]
+
+    def test_a_runtime_that_is_not_back_in_time(self, tmp_path: Path) -> None:
+        """It is said, and all the rest is put back."""
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
+        before = tree(root)
+        control = NotedSystemd({UNIT})
+        do(root, control)
+        said = undo(root, control, lambda _: False)
+        assert [line for line in said if "did not answer" in line]
         assert tree(root) == before
 
     def test_a_complete_hosts_file(self, tmp_path: Path) -> None:
