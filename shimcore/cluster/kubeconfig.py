@@ -16,6 +16,7 @@ import yaml
 
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.config.files import Files, UnreadableFileError
+from shimcore.tls import client_context
 
 _MISREAD = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -47,9 +48,7 @@ class Kubeconfig:
     def tls(self) -> ssl.SSLContext:
         """Whom it trusts, and its certificate. Raises OSError (SSLError) and ValueError."""
         authority = self.authority.decode() if self.authority else None
-        context = ssl.create_default_context(cadata=authority)
-        # As Go has it, and Python before 3.13: authorities of older clusters lack key identifiers.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context = client_context(authority)
         if self.insecure and authority is None:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if self.certificate:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shimcore.fleet import report
-from shimcore.fleet.bundle import Bundle, remove_all, remove_old, unpack
+from shimcore.fleet.bundle import Bundle, old_are_unused, remove_all, remove_old, unpack
 from shimcore.fleet.errors import ApiAwayError, ApiRefusedError, FleetError
 from shimcore.fleet.host import Health, Host
 from shimcore.fleet.queue import Queue
@@ -318,10 +318,13 @@ class Agent:
         if facts.state.phase is Phase.REMOVED and facts.wanted.mode is Mode.REMOVE:
             await asyncio.to_thread(remove_all, self._host.bundles)
             self._files.remove()
-        elif facts.state.phase is Phase.HEALTHY and facts.recorded and not self._old_swept:
+        elif facts.state.phase is Phase.HEALTHY and facts.recorded and self._may_sweep_old():
             keep = frozenset({self._settings.bundle.version, facts.state.version or ""})
             await asyncio.to_thread(remove_old, self._host.bundles, keep)
             self._old_swept = True
+
+    def _may_sweep_old(self) -> bool:
+        return not self._old_swept and old_are_unused(self._host.bundles)
 
     # -- telling
 

@@ -28,6 +28,7 @@ from shimcore.fleet.errors import (
     FleetError,
     MissingError,
 )
+from shimcore.tls import client_context
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 ANSWER_S = 20.0
@@ -188,9 +189,11 @@ def _trust(place: Place) -> ssl.SSLContext | bool:
     if place.ca_file is None:
         return place.url.startswith("https:")
     try:
-        return ssl.create_default_context(cafile=str(place.ca_file))
+        return client_context(place.ca_file.read_bytes().decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError) as error:
+        raise ApiAwayError(f"{place.ca_file}: not a certificate") from error
     except OSError as error:
-        raise ApiAwayError(f"{place.ca_file}: {error.strerror or 'not a certificate'}") from error
+        raise ApiAwayError(f"{place.ca_file}: {error.strerror}") from error
 
 
 async def _bounded(response: httpx.Response) -> bytes:

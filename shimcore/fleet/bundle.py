@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ PLACE = PurePosixPath("/opt/image-cri-shim")
 COMMAND = "image-cri-shim"
 CURRENT = "current"
 _UNFINISHED = ".unfinished-"
+_IN_USE_S = 20 * 60.0
+"""After an upgrade the process before goes on for a quarter of an hour, out of its own version."""
 _SUMS_LIMIT = 1024 * 1024
 _PIECE = 1024 * 1024
 
@@ -89,10 +92,18 @@ def is_whole(folder: Path, sums: Mapping[str, str]) -> bool:
         return False
 
 
+def old_are_unused(place: Path) -> bool:
+    """Whether every process of another version has ended, since the link has moved long ago."""
+    try:
+        return time.time() - (place / CURRENT).lstat().st_mtime > _IN_USE_S
+    except OSError:
+        return False
+
+
 def remove_old(place: Path, keep: frozenset[str]) -> list[str]:
     """Take away versions beyond those to keep and the newest of the others; their names.
 
-    The newest of the others is the version before: a process of it may still have calls.
+    Not before `old_are_unused`. The newest of the others is there for a way back.
     """
     keep |= {current(place) or ""}
     others = [each for each in _versions(place) if each.name not in keep]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -254,6 +256,29 @@ async def test_wiring_that_is_lost_is_done_anew(api: FleetApi, tmp_path: Path) -
         runs = [request["revision"] for request in node.switch.began]
         assert runs[0] == "r1"
         assert runs[1].startswith("r1.")
+
+
+async def test_an_old_version_stays_while_a_process_may_run_out_of_it(
+    api: FleetApi, tmp_path: Path
+) -> None:
+    """Two upgrades later it is still there; when the last is long ago, the pod takes it away."""
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        place = node.root / "opt/image-cri-shim"
+        link = place / "current"
+        for number, version in enumerate(("1.0.0", "1.1.0", "1.2.0"), 1):
+            api.want(f"r{number}")
+            node.start(f"r{number}", version)
+            await until(lambda: healthy([node], f"r{number}", version))  # noqa: B023
+            link.unlink(missing_ok=True)
+            link.symlink_to(version)
+            await asyncio.sleep(0.5)
+            if version != "1.2.0":
+                await node.kill()
+        assert sorted(os.listdir(place)) == ["1.0.0", "1.1.0", "1.2.0", "current"]
+        long_ago = time.time() - 3600
+        os.utime(link, (long_ago, long_ago), follow_symlinks=False)
+        await until(lambda: not (place / "1.0.0").exists())
+        assert sorted(os.listdir(place)) == ["1.1.0", "1.2.0", "current"]
 
 
 async def test_removal_is_paced_and_leaves_nothing(api: FleetApi, tmp_path: Path) -> None:

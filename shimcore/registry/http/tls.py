@@ -10,6 +10,7 @@ from shimcore.errors import RegistryError
 from shimcore.registry.answers import TlsReport
 from shimcore.registry.errors import one_line
 from shimcore.registry.http.certificate import parse_certificate
+from shimcore.tls import client_context
 
 
 def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:
@@ -17,11 +18,9 @@ def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLC
 
     Raises RegistryError naming the file when it cannot be used.
     """
-    context = ssl.create_default_context()
+    context = client_context()
     # A handshake costs milliseconds of the event loop; it is not the other side's to ask for more.
     context.options |= ssl.OP_NO_RENEGOTIATION
-    # As Go has it, and Python before 3.13: many a private authority lacks what RFC 5280 asks for.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from shimcore.fleet.bundle import current, read_sums, remove_all, remove_old, unpack
+from shimcore.fleet.bundle import (
+    current,
+    old_are_unused,
+    read_sums,
+    remove_all,
+    remove_old,
+    unpack,
+)
 from shimcore.fleet.errors import BundleError
 from tests.support.fleetnode import FILES, make_bundle
 
@@ -74,6 +82,19 @@ def test_old_versions_go_but_the_one_before(tmp_path: Path) -> None:
     assert current(place) == "1.0.0"
     assert remove_old(place, frozenset({"1.3.0"})) == ["1.1.0"]
     assert sorted(os.listdir(place)) == ["1.0.0", "1.2.0", "1.3.0", "current", "notes"]
+
+
+@pytest.mark.parametrize(("minutes", "unused"), [(0, False), (15, False), (21, True)])
+def test_whether_a_process_may_still_run_out_of_an_old_version(
+    tmp_path: Path, minutes: int, unused: bool
+) -> None:
+    """A quarter of an hour after the link has moved, and some minutes more, none does."""
+    assert not old_are_unused(tmp_path)
+    link = tmp_path / "current"
+    link.symlink_to("1.0.0")
+    moved = time.time() - minutes * 60
+    os.utime(link, (moved, moved), follow_symlinks=False)
+    assert old_are_unused(tmp_path) == unused
 
 
 def test_nothing_is_left_after_a_removal(tmp_path: Path) -> None:

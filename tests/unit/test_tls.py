@@ -1,0 +1,58 @@
+"""How strict the clients' TLS contexts are."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shimcore.cluster.kubeconfig import Kubeconfig
+from shimcore.fleet.api import Place, _trust
+from shimcore.fleet.errors import ApiAwayError
+from shimcore.registry.http.tls import make_context
+from tests.support.tls import PrivateCA
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contexts are as Python 3.13 makes them."""
+    made = ssl.create_default_context
+
+    def make(*arguments: Any, **named: Any) -> ssl.SSLContext:
+        context = made(*arguments, **named)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", make)
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ca: make_context("hub", str(ca), insecure=False),
+        lambda ca: Kubeconfig("https://api", authority=ca.read_bytes()).tls(),
+        lambda ca: _trust(Place("https://api", Path("/dev/null"), ca)),
+    ],
+    ids=["registry", "node", "pod"],
+)
+def test_authorities_that_lack_key_identifiers(
+    make: Callable[[Path], ssl.SSLContext], tmp_path: Path
+) -> None:
+    """They are trusted under every Python, as Go's programs trust them."""
+    context = make(PrivateCA(tmp_path).ca_file)
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+def test_a_pod_whose_authority_is_none(tmp_path: Path) -> None:
+    """The file is named."""
+    file = tmp_path / "ca.crt"
+    for content in (b"no certificate", b"\xff"):
+        file.write_bytes(content)
+        with pytest.raises(ApiAwayError, match=r"ca\.crt: not a certificate"):
+            _trust(Place("https://api", Path("/dev/null"), file))
