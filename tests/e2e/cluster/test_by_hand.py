@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster.conftest import NGINX, differing, state
+from tests.e2e.cluster.conftest import NGINX, differing, preload, state
 from tests.e2e.support import images
 from tests.e2e.support.bed import Bed
 from tests.e2e.support.cluster_node import ClusterNode
@@ -17,11 +18,14 @@ from tests.e2e.support.load import REPOSITORY, TAG, load
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.report import NOTES
 from tests.e2e.support.stock_node import HUB, HUB_PORT
+from tests.e2e.support.switching import kubelet_starts
 from tests.e2e.support.workload import containers, deployed, restarts, watched
 
 pytestmark = pytest.mark.cluster
 
 CONFIG = "/etc/image-cri-shim.yaml"
+# A kubelet that ends at its start is started again after 10 s.
+STEADY_S = 15.0
 
 
 def install(node: ClusterNode) -> None:
@@ -67,10 +71,36 @@ def test_the_first_install_under_running_pods(cluster: Bed, tmp_path: Path) -> N
         NOTES.append(f"cluster: first install: nodes not Ready {watch.nodes.gaps}")
         NOTES.append(f"cluster: first install: pods not Ready {watch.pods.gaps}")
         assert containers(after) == before
+        cluster.each(uninstall)
+        assert containers(cluster.pods("-l", "app=web")) == before
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_uninstalling_under_running_pods(cluster: Bed, tmp_path: Path, turn: int) -> None:
+    """Kubelet starts once and stays, and is there when the command ends; no node is not Ready."""
+    preload(cluster, tmp_path)
+    told: dict[str, str] = {}
+
+    def look(node: ClusterNode) -> None:
+        uninstall(node)
+        told[node.name] = node.run("systemctl", "is-active", "kubelet").stdout.strip()
+
+    with deployed(cluster, "web", NGINX) as pods:
+        cluster.each(install)
+        cluster.wait_until_ready()
+        time.sleep(2)  # a start of the second before is none of those that are counted
+        before, began = containers(pods), time.time()
         with watched(cluster, "web") as watch:
-            cluster.each(uninstall)
+            cluster.each(look)
+            time.sleep(STEADY_S)
             cluster.wait_until_ready()
-        NOTES.append(f"cluster: uninstall: nodes not Ready {watch.nodes.gaps}")
+        starts = {node.name: kubelet_starts(node, began) for node in cluster.nodes}
+        gaps = watch.nodes.gaps
+        NOTES.append(f"cluster: uninstall {turn}: kubelet started {starts}, not Ready {gaps}")
+        assert told == dict.fromkeys(told, "active")
+        assert starts == dict.fromkeys(told, 1)
+        assert gaps == {}
+        assert watch.pods.gaps == {}
         assert containers(cluster.pods("-l", "app=web")) == before
 
 
@@ -82,16 +112,6 @@ def test_uninstalling_leaves_the_trees_as_before(cluster: Bed) -> None:
     cluster.each(uninstall)
     after = {node.name: differing(state(node), before[node.name]) for node in cluster.nodes}
     assert after == {node.name: set() for node in cluster.nodes}
-
-
-def preload(cluster: Bed, folder: Path) -> None:
-    """By `ctr images import` on every node: without the shim they have no registry."""
-    nginx = images.busybox("nginx", command=("sleep", "1000000"))
-    archive = images.docker_archive(nginx, f"docker.io/library/{NGINX}", folder / "nginx.tar")
-    for node in cluster.nodes:
-        pause = images.docker_archive(images.pause(), node.pause, folder / "pause.tar")
-        node.load(archive)
-        node.load(pause)
 
 
 def test_a_restart_under_load(installed: Bed, tmp_path: Path) -> None:

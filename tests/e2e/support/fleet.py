@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from .cluster_node import ClusterNode
 from .fleet_image import NAME, Images, Release
 from .hub import LOGIN
 from .images import docker_archive, pause
-from .process import wait_for
+from .process import seldom, wait_for
 from .stock_node import HUB, HUB_PORT
+from .switching import BUNDLES, ROOM, asked_at
 from .systemd_tree import PROJECT
 
 CHART = PROJECT / "contrib/helm/image-cri-shim"
@@ -25,7 +25,6 @@ STATE, VERSION = "image-cri-shim.io/state", "image-cri-shim.io/version"
 REVISION = "image-cri-shim.io/revision"
 ROLLOUT = "image-cri-shim-rollout"
 FLEET = "app.kubernetes.io/component=fleet"
-BUNDLES = "/opt/image-cri-shim"
 # Quick enough for a test; each node is well for so long before the next begins.
 VALUES: dict[str, Any] = {
     "config": {"address": f"http://{HUB}:{HUB_PORT}", "auth": LOGIN},
@@ -108,6 +107,20 @@ class Fleet:
         link = f"{BUNDLES}/current"
         return {node.name: os.path.basename(_target(node, link)) for node in self.bed.nodes}
 
+    def asked(self) -> dict[str, float]:
+        """Each node → when a switch was asked for there last, 0 for never."""
+        return {node.name: asked_at(node) for node in self.bed.nodes}
+
+    def asked_since(self, before: Mapping[str, float]) -> list[ClusterNode]:
+        """The nodes on which a switch was asked for since."""
+        now = self.asked()
+        return [node for node in self.bed.nodes if now[node.name] != before[node.name]]
+
+    def next_asked(self, before: Mapping[str, float]) -> ClusterNode:
+        """The first node of which a switch is asked."""
+        wait_for("a request for a switch", lambda: bool(self.asked_since(before)), 120)
+        return self.asked_since(before)[0]
+
     def pods(self) -> list[dict[str, Any]]:
         """The chart's pods on nodes."""
         return self.bed.pods("-n", NAMESPACE, "-l", FLEET)
@@ -126,10 +139,7 @@ class Fleet:
         logs = self.bed.plane.kubectl(
             *("logs", "-n", NAMESPACE, "-l", FLEET, "--tail=15", "--prefix"), check=False
         )
-        states = [
-            f"{node.name}: {_text(node, '/var/lib/image-cri-shim/switch/state.json')}"
-            for node in self.bed.nodes
-        ]
+        states = [f"{node.name}: {_text(node, f'{ROOM}/state.json')}" for node in self.bed.nodes]
         return "\n".join([logs.stdout + logs.stderr, *states])
 
     def _helm(self, *words: str) -> str:
@@ -144,16 +154,6 @@ def _clean(node: ClusterNode) -> None:
     node.by_hand("uninstall-service", "--now", "--purge", "--force", check=False)
     left = [BUNDLES, "/var/lib/image-cri-shim*", "/etc/image-cri-shim.yaml", "/run/image-cri-shim*"]
     node.sh(f"rm -rf {' '.join(left)}")
-
-
-def seldom(true: Callable[[], bool]) -> Callable[[], bool]:
-    """Asked twice a second: each time costs a process or more."""
-
-    def ask() -> bool:
-        time.sleep(0.5)
-        return true()
-
-    return ask
 
 
 def _target(node: ClusterNode, link: str) -> str:

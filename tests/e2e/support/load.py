@@ -30,13 +30,22 @@ REPOSITORY, TAG = "library/load", "1"
 
 
 class Load:
-    """For each node an exec stream, a loop of calls and, where there are some, its events."""
+    """For each node an exec stream, a loop of calls and, where there are some, its events.
 
-    def __init__(self, bed: Bed, app: str, folder: Path, *, events: bool = True) -> None:
+    Without `calls` there is nothing but the pulls that are asked for.
+    """
+
+    def __init__(
+        self, bed: Bed, app: str, folder: Path, *, events: bool = True, calls: bool = True
+    ) -> None:
         self._folder = folder
         self._streams: list[Process] = []
         self._calls: list[Process] = []
         self._pulls: list[Process] = []
+        if calls:
+            self._begin(bed, app, events=events)
+
+    def _begin(self, bed: Bed, app: str, *, events: bool) -> None:
         for pod in bed.pods("-l", f"app={app}"):
             words = ("exec", pod["metadata"]["name"], "--", "sh", "-c", TICKS)
             self._add(self._streams, "exec", bed.plane.kubectl_command(*words))
@@ -87,9 +96,11 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(bed: Bed, app: str, folder: Path, *, events: bool = True) -> Iterator[Load]:
+def load(
+    bed: Bed, app: str, folder: Path, *, events: bool = True, calls: bool = True
+) -> Iterator[Load]:
     """It goes on inside the block, on the pods with that label `app`."""
-    going = Load(bed, app, folder, events=events)
+    going = Load(bed, app, folder, events=events, calls=calls)
     try:
         yield going
     finally:

@@ -18,6 +18,16 @@ class NotReadyError(AssertionError):
     """A process that did not come up in time; the text ends with its log."""
 
 
+def seldom(true: Callable[[], bool]) -> Callable[[], bool]:
+    """Asked twice a second: each time costs a process or more."""
+
+    def ask() -> bool:
+        time.sleep(0.5)
+        return true()
+
+    return ask
+
+
 def wait_for(what: str, ready: Callable[[], bool], timeout_s: float) -> float:
     """Seconds until `ready()` was true; NotReadyError after `timeout_s`."""
     started = time.monotonic()
