@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from shimcore.client import admin
@@ -18,17 +19,14 @@ from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.install import UNITS, Request
 from shimcore.systemd.record import Record
 from shimcore.systemd.systemctl import ServiceControl
-from shimcore.systemd.uninstall import STATE_FILES
+from shimcore.systemd.uninstall import STATE_FILES, locks_of
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
 
 
 def install(work: Switch) -> None:
     """Do every step; raises ShimError at the first that fails, and has undone nothing."""
-    root = work.journaled
     work.step("link")
-    for path in (BYPASS_LINK, *STATE_FILES):
-        if not root.exists(path):
-            root.changing(path)  # the service makes it
+    _made_by_the_service(work, (BYPASS_LINK, *STATE_FILES))
     _link(work)
     work.step("configuration")
     refilled = _put(work, _files(work))
@@ -94,6 +92,13 @@ def other_version_serves(work: Switch) -> bool:
     return found is None or found.version != work.request.version
 
 
+def _made_by_the_service(work: Switch, paths: Iterable[str]) -> None:
+    """Have the undo take these away where they are not there yet."""
+    for path in paths:
+        if not work.journaled.exists(path):
+            work.journaled.changing(path)
+
+
 def _link(work: Switch) -> None:
     root, target = work.journaled, Link(work.request.version)
     if read(root, CURRENT) != target:
@@ -143,6 +148,9 @@ def _plan(work: Switch) -> installation.Plan:
         ),
         kubelet.running_command_line(),
     )
+    for change in plan.changes:
+        if change.path == f"{UNITS}/{SOCKET}" and isinstance(change.entry, File):
+            _made_by_the_service(work, locks_of(change.entry.content.decode()))
     plan.changes += pending(root, _command_link(work))
     for name in (SERVICE, SOCKET, BYPASS):
         root.after_putting_back(f"{UNITS}/{name}", AGAIN)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from shimcore.switch.places import ROOM, UNDO, VERSIONS
+from shimcore.switch.places import LOCK, ROOM, UNDO, VERSIONS
 from shimcore.systemd.entries import PARTIAL
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
@@ -75,6 +75,7 @@ def script(root: Root, before: Before) -> str:
     values = {
         "room": host(ROOM),
         "versions": host(VERSIONS),
+        "lock": host(LOCK),
         "serving": _word(before.serving),
         "process": str(before.process),
         "wants": "" if before.wants else host(WANTS),
@@ -261,6 +262,8 @@ clear() {
   done
   [ -z "$wants" ] || rmdir "$wants" 2>/dev/null || :
   systemctl daemon-reload
+  # That of a switch that was killed; one that goes on has it locked.
+  ! command -v flock >/dev/null || [ ! -e "$lock" ] || flock -n "$lock" rm -f "$lock" || :
   rm -f process handing undone.json undo .*@partial@*
 }
 

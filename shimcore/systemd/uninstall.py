@@ -164,7 +164,11 @@ def _runtime(root: Root, config_file: str) -> str | None:
 def _locks(root: Root) -> list[str]:
     """The lock files of the service's sockets, which stay when it ends."""
     unit = unit_path(root, UNITS, SOCKET)
-    text = (root.text(unit) if unit else None) or ""
+    return locks_of((root.text(unit) if unit else None) or "")
+
+
+def locks_of(text: str) -> list[str]:
+    """The lock files that a service leaves behind whose socket unit has this text."""
     sockets = [line.removeprefix(_LISTENS) for line in text.splitlines() if _LISTENS in line]
     return [f"{socket}{end}.lock" for socket in sockets for end in ("", ".admin")]
 

@@ -25,6 +25,9 @@ PLACES = ("/etc", "/usr/local", "/usr/lib/systemd", "/var/lib/kubelet", "/var/li
 OWN = (nodes.ROOM, "/var/lib/image-cri-shim/last-good.json", "/var/lib/image-cri-shim/pulls")
 DISK = ("etc", "opt", "usr/local", "var/lib/kubelet", "var/lib/image-cri-shim")
 BACK_S = 60
+UNDO = "image-cri-shim-undo.service"
+# It takes some seconds, most of which it waits for units.
+UNDO_KILLED_AFTER_S = (0.1, 0.4, 1.5, 4.0)
 OTHER = nodes.CONFIG_TEXT.replace("sealos.hub:5000", "sealos.hub:5001")
 
 
@@ -160,6 +163,43 @@ def _killed(machine: SwitchNode) -> None:
         assert files(machine) == before
         assert took_s < BACK_S
         _is_served(machine, "2.0.0")
+
+
+@pytest.fixture(scope="module")
+def first(empty: Path) -> Iterator[SwitchNode]:
+    """A node with one version unpacked."""
+    with switch_node(empty) as booted:
+        nodes.unpack(booted, "1.0.0")
+        yield booted
+
+
+@pytest.mark.parametrize("mode", ["install", "remove"])
+def test_an_undo_that_is_killed(first: SwitchNode, mode: str) -> None:
+    """Done again, the first time by its own timer, it ends with every byte as before."""
+    if mode == "remove":
+        nodes.switched(first, "1.0.0")
+    else:
+        nodes.ask(first, "1.0.0")
+    before = _but_modes(files(first))
+    for number, after_s in enumerate(UNDO_KILLED_AFTER_S):
+        nodes.ask(first, "1.0.0", mode=mode, health_s=8)
+        first.place(f"{nodes.ROOM}/state.json").unlink(missing_ok=True)
+        nodes.start(first, "1.0.0")
+        nodes.reaches(first, "health")
+        nodes.end_switch(first)
+        first.run("systemctl", "--no-block", "start", UNDO, check=True)
+        time.sleep(after_s)
+        first.run("systemctl", "kill", "--signal=KILL", UNDO)
+        if number:
+            first.run("systemctl", "start", UNDO)
+        ended = nodes.ended(first)
+        print(f"undo of {mode} killed after {after_s} s: {ended['phase']}")
+        assert ended["phase"] == "undone", nodes.said(first).stdout
+        assert _but_modes(files(first)) == before
+        assert first.shows("kubelet.service", "ActiveState") == "active"
+        said = first.run("journalctl", "--unit=kubelet", "--lines=40", "-o", "cat").stdout
+        asked = [line for line in said.splitlines() if line.startswith("asking ")]
+        assert asked[-1].endswith("image-cri-shim.sock" if mode == "remove" else "containerd.sock")
 
 
 def test_a_node_that_goes_down_in_the_midst(empty: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.switch import health
-from shimcore.switch.places import CONFIG, CURRENT, HANDING, STATE, UNDO
+from shimcore.switch.places import CONFIG, CURRENT, HANDING, LOCK, STATE, UNDO
 from shimcore.switch.request import Mode, SwitchRequest
 from tests.unit.switch.nodes import (
     ASKED,
@@ -192,6 +193,34 @@ def test_an_upgrade_leaves_kubelet_and_the_runtime_alone(handing: bool, tmp_path
     assert os.readlink(made.root.host(CURRENT, last=False)) == "1.0.0"
     assert made.state()["version"] == "1.0.0"
     assert made.own_files() <= ENDED
+
+
+def test_what_the_service_has_made(tmp_path: Path) -> None:
+    """The locks of its sockets go with a first installation, and stay with an upgrade."""
+    locks = [f"/run/image-cri-shim.sock{end}.lock" for end in ("", ".admin")]
+    for made, asked in ((node, "1.0.0"), (installed, "2.0.0")):
+        one = made(tmp_path / asked)
+        before = one.files()
+        _all_but_recorded(one, request(asked))
+        for path in locks:
+            one.root.host(path).touch()
+        one.undo()
+        left = {path for path in locks if one.root.exists(path)}
+        assert left == (set() if asked == "1.0.0" else set(locks))
+        assert {k: v for k, v in one.files().items() if k not in locks} == before
+
+
+def test_the_lock_of_a_switch_that_was_killed(tmp_path: Path) -> None:
+    """It goes, unless another switch has it."""
+    for held in (False, True):
+        one = node(tmp_path / str(held))
+        _all_but_recorded(one, request("1.0.0"))
+        place = one.root.host(LOCK)
+        with place.open("w") as file:
+            if held:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            one.undo()
+        assert place.exists() == held
 
 
 def test_at_boot_nothing_is_waited_for(tmp_path: Path) -> None:
