@@ -88,7 +88,6 @@ def test_uninstalling_under_running_pods(cluster: Bed, tmp_path: Path, turn: int
     with deployed(cluster, "web", NGINX) as pods:
         cluster.each(install)
         cluster.wait_until_ready()
-        time.sleep(2)  # a start of the second before is none of those that are counted
         before, began = containers(pods), time.time()
         with watched(cluster, "web") as watch:
             cluster.each(look)

@@ -93,5 +93,5 @@ def wait_until_served(node: ClusterNode) -> None:
 def kubelet_starts(node: ClusterNode, since: float) -> int:
     """How often kubelet was started since then, by systemd's own word (SD_MESSAGE_UNIT_STARTED)."""
     message = "MESSAGE_ID=39f53479d3a045ac8e11786248231fbf"
-    words = ("journalctl", "--quiet", "-o", "cat", f"--since=@{int(since)}", message)
+    words = ("journalctl", "--quiet", "-o", "cat", f"--since=@{since:.3f}", message)
     return len(node.run(*words, "UNIT=kubelet.service", check=True).stdout.splitlines())
