@@ -212,11 +212,12 @@ kubelet() {
   [ "$boot" != boot ] && is_due kubelet || return 0
   systemctl daemon-reload
   tell "$@" || :
-  # One that starts before its runtime answers ends, and systemd leaves it alone for a while.
+  # One that starts before its runtime answers ends. Left alone for its RestartSec=, it is restarted
+  # by `restart` alone: `start` waits for that time.
   [ "$1" = restart ] && is_due runtime || return 0
   for _ in 1 2 3; do
     sleep 2
-    systemctl --quiet is-active "$2" || tell start "$2" || :
+    systemctl --quiet is-active "$2" || tell "$@" || :
   done
 }
 halt() { [ "$boot" = boot ] || ! is_due halt || tell stop @bypass@ @socket@ @service@ || :; }

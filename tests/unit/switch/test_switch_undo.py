@@ -146,6 +146,25 @@ def test_what_is_told_by_the_undo_of_an_install(tmp_path: Path) -> None:
     ]
 
 
+# The first time that it is asked, no unit is active.
+_DOWN_ONCE = """\
+#!/bin/sh
+echo "systemctl $*" >>"$NOTES"
+[ "$1 $2" = "--quiet is-active" ] || exit 0
+[ "$(grep -c is-active "$NOTES")" != 1 ]
+"""
+
+
+def test_a_kubelet_that_ends_with_its_runtimes_start(tmp_path: Path) -> None:
+    """It is restarted at once, not left alone for the time of its unit."""
+    made = node(tmp_path)
+    _all_but_recorded(made, request("1.0.0"))
+    (made.tools / "systemctl").write_text(_DOWN_ONCE)
+    made.undo()
+    assert [each for each in _told(made) if "kubelet" in each] == ["restart kubelet.service"] * 2
+    assert made.state()["phase"] == "undone"
+
+
 def test_what_is_told_by_the_undo_of_a_removal(tmp_path: Path) -> None:
     """The shim is there, and the runtime knows the registries, before kubelet comes back."""
     made = installed(tmp_path)
