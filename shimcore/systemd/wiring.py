@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from shimcore.errors import ShimError
@@ -22,10 +22,11 @@ from shimcore.systemd.kubelet import (
     Origin,
 )
 from shimcore.systemd.root import Root
-from shimcore.systemd.unitfile import ServiceUnit
+from shimcore.systemd.unitfile import ServiceUnit, drop_ins
 
 CRICTL = "/etc/crictl.yaml"
 DROP_IN = "99-image-cri-shim.conf"
+_OURS = ".image-cri-shim.conf"
 UNIT_DROP_IN = f"/etc/systemd/system/{UNIT}.d/{DROP_IN}"
 # From here `kubeadm upgrade` (1.32 and later) takes the endpoint into kubelet's configuration.
 KUBEADM_INSTANCE = "/var/lib/kubelet/instance-config.yaml"
@@ -78,7 +79,7 @@ def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
                 "minikube writes kubelet's unit anew at each start, with its version in it; wire "
                 f"it by: minikube start --extra-config=kubelet.{RUNTIME_FLAG[2:]}={endpoint}"
             )
-        yield _unit_drop_in(kubelet.unit, changed, adds, endpoint)
+        yield _unit_drop_in(root, kubelet.unit, changed, adds, endpoint)
 
 
 def _missing(kubelet: Kubelet) -> tuple[str, ...]:
@@ -94,7 +95,8 @@ def _configuration(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Chan
             "# Written by image-cri-shim install-service.\n"
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n" + values
         )
-        path = f"{kubelet.config_dir.rstrip('/')}/{DROP_IN}"
+        folder = kubelet.config_dir.rstrip("/")
+        path = f"{folder}/{_last(root.names(folder))}"
         yield Change(path, File(text.encode()), wiring=True)
     elif kubelet.config:
         if not root.exists(kubelet.config):
@@ -128,8 +130,15 @@ def _edit(root: Root, path: str, edit: Edit) -> Change:
     return Change(path, entry, edit=edit, wiring=True)
 
 
+def _last(names: Iterable[str]) -> str:
+    """Our name for a drop-in, after whichever of the others would win."""
+    later = [name for name in names if name > DROP_IN and name.endswith(".conf")]
+    others = [name for name in later if not name.endswith(_OURS)]
+    return max(others).removesuffix(".conf") + _OURS if others else DROP_IN
+
+
 def _unit_drop_in(
-    unit: ServiceUnit, flags: list[Flag], adds: tuple[str, ...], endpoint: str
+    root: Root, unit: ServiceUnit, flags: list[Flag], adds: tuple[str, ...], endpoint: str
 ) -> Change:
     """A drop-in of kubelet's unit with the unit's own settings, the flags in them changed."""
     command = unit.exec_start
@@ -151,7 +160,9 @@ def _unit_drop_in(
         "# Written by image-cri-shim install-service: kubelet's own settings with the shim's\n"
         f"# socket in {' and '.join(FLAGS)}.\n[Service]\n" + "\n".join(lines) + "\n"
     )
-    return Change(UNIT_DROP_IN, File(text.encode()), wiring=True)
+    name = _last(path.rpartition("/")[2] for path in drop_ins(root, UNIT))
+    path = f"{UNIT_DROP_IN.rpartition('/')[0]}/{name}"
+    return Change(path, File(text.encode()), wiring=True)
 
 
 def _replaced(text: str, flag: str, endpoint: str) -> str:

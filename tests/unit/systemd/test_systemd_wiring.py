@@ -84,6 +84,14 @@ LAYOUTS = {
         CONTAINERD,
         {"/etc/k.d/99-image-cri-shim.conf"},
     ),
+    "drop-in directory with a later one": Layout(
+        {
+            UNIT: unit("/usr/bin/kubelet --config-dir=/etc/k.d"),
+            "/etc/k.d/99-somebody.conf": f"containerRuntimeEndpoint: {CONTAINERD}\n",
+        },
+        CONTAINERD,
+        {"/etc/k.d/99-somebody.image-cri-shim.conf"},
+    ),
     "drop-in directory to come": Layout(
         {UNIT: unit("/usr/bin/kubelet --config-dir /etc/kubernetes/kubelet.conf.d")},
         None,
@@ -120,6 +128,14 @@ LAYOUTS = {
         {UNIT: unit(f"/usr/bin/kubelet {kubelet.RUNTIME_FLAG}={CONTAINERD} --v=2")},
         CONTAINERD,
         {UNIT_DROP_IN},
+    ),
+    "flags in the unit's last drop-in": Layout(
+        {
+            UNIT: unit("/usr/bin/kubelet"),
+            f"{UNIT}.d/99-somebody.conf": unit(f"kubelet {kubelet.RUNTIME_FLAG}={CONTAINERD}"),
+        },
+        CONTAINERD,
+        {f"{UNIT}.d/99-somebody.image-cri-shim.conf"},
     ),
     "flags in the unit's environment": Layout(
         {
