@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from shimcore.registry.answers import RegistryHealth
+from shimcore.registry.answers import RegistryHealth, RegistryState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,5 +56,7 @@ class Look:
 
 
 def _is_old(health: RegistryHealth) -> bool:
+    if health.state is RegistryState.DOWN and not health.retry_in_s:
+        return True  # it would be tried now
     ages = [ago for ago in (health.answered_ago_s, health.failed_ago_s) if ago is not None]
     return min(ages, default=OLD_S) >= OLD_S
