@@ -16,7 +16,23 @@ from cli.render import BAD, DIM, GOOD, WARN, Cell, Column, Table
 if TYPE_CHECKING:
     from shimcore.doctor import Finding
 
-_COMMANDS = ("image-cri-shim ", "systemctl ", "journalctl ", "skopeo ", "timedatectl ", "echo ")
+COMMANDS = (
+    "image-cri-shim ",
+    "systemctl ",
+    "journalctl ",
+    "skopeo ",
+    "kubectl ",
+    "crictl ",
+    "chmod ",
+    "chown ",
+    "date ",
+    "echo ",
+    "export ",
+    "kill ",
+    "mkdir ",
+)
+"""A mend that begins with one of them is typed as it stands."""
+
 _STYLES = {"PASS": GOOD, "WARN": WARN, "FAIL": BAD}
 _COLUMNS = (
     Column("RESULT"),
@@ -91,7 +107,7 @@ def _row(finding: Finding) -> tuple[Cell, ...]:
 def _mend(mend: str) -> Cell:
     """Words are broken to fit; what is to be typed or copied stands in lines of its own."""
     said, *lines = mend.rstrip("\n").split("\n")
-    if not lines and said.startswith(_COMMANDS):
+    if not lines and said.startswith(COMMANDS):
         typed, _, said = said.partition("  # ")
         lines = [typed]
     return Cell(said, DIM, tuple(lines))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from shimcore.config.model import KubernetesSource
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 
 CHECK = "cluster source"
-_MENDS = {
-    "refused": "give the node the rights in contrib/kubernetes/rbac.yaml (get, list, watch)",
-    "not installed": "install image-cri-shim[kubernetes], or set kubernetes.enabled: false",
-}
+_RESTART = "systemctl restart image-cri-shim"
+_NOT_INSTALLED = "install image-cri-shim[kubernetes], or set kubernetes.enabled: false"
 
 
 async def look(node: Node) -> list[Finding]:
@@ -25,19 +24,33 @@ async def look(node: Node) -> list[Finding]:
     state = node.facts.get("config", {}).get("kubernetes")
     if state is None:
         return [*kept, warned(CHECK, "only a running shim can tell", "see the socket above")]
-    return [*kept, _standing(state)]
+    return [*kept, _standing(state, node.config.kubernetes)]
 
 
-def _standing(state: dict[str, Any]) -> Finding:
+def _standing(state: dict[str, Any], source: KubernetesSource) -> Finding:
     """What the running shim says of it."""
     said = f"{state['state']}: {state['detail']}" if state["detail"] else state["state"]
     if state["error"]:
-        mend = "mend the ConfigMap or Secret (image-cri-shim config check FILE); the old part stays"
+        mend = (
+            f"mend the ConfigMap or Secret {source.namespace}/{source.name} (image-cri-shim config "
+            "check FILE tries its text); the old part stays until then"
+        )
         return failed(CHECK, state["error"], mend)
     if state["state"] == "watching":
         return passed(CHECK, "watched")
-    if state["state"] in _MENDS:
-        return failed(CHECK, said, _MENDS[state["state"]])
-    return warned(
-        CHECK, said, "see that the API server answers; what it said last counts meanwhile"
+    if state["state"] == "not installed":
+        return failed(CHECK, said, _NOT_INSTALLED)
+    if state["state"] == "refused":
+        return failed(CHECK, said, _rights(source))
+    mend = f"start the API server; then {_RESTART}  # or wait: it is asked again within 5 minutes"
+    return warned(CHECK, said, mend)
+
+
+def _rights(source: KubernetesSource) -> str:
+    """The commands that give kubelets, whose login it is, what contrib/kubernetes/rbac.yaml has."""
+    there, name = f"kubectl -n {source.namespace} create", source.name
+    return (
+        f"{there} role {name} --verb=get,list,watch --resource=configmaps,secrets "
+        f"--resource-name={name} && {there} rolebinding {name} --role={name} --group=system:nodes "
+        f"&& {_RESTART}  # kubectl as an administrator; with --user if the login is no kubelet's"
     )

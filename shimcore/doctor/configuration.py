@@ -11,6 +11,7 @@ from shimcore.config import Fallback
 from shimcore.config.model import Names
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
+from shimcore.doctor.registry_mends import SET_CLOCK
 from shimcore.systemd.install import unreadable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ FULL_BYTES = 64 << 20
 """With less room no image is unpacked, and no state is kept."""
 
 NEARLY_FULL = 0.05
+_PRUNE = "crictl rmi --prune  # unused images; more room otherwise"
 STORES = ("/var/lib/containerd", "/var/lib/containers", "/var/lib/docker")
 
 
@@ -42,14 +44,16 @@ def _file(node: Node) -> list[Finding]:
         if node.facts.get("serving") and not config.get("valid", True):
             return [failed(check, config["error"], "systemctl reload image-cri-shim")]
         return [passed(check, f"{node.file} can be used")]
-    mend = f"mend it; image-cri-shim config check {node.file} says when it is right"
+    check_it = f"image-cri-shim config check {node.file} says when it is right"
+    mend = f"mend it; {check_it}{node.reload}"
     if not os.path.lexists(error.source):
-        mend = f"write {error.source}, or name the one that there is with -f FILE"
+        written = f"write {error.source} (image-cri-shim config init)"
+        mend = f"{written}, or name the one that there is with -f FILE"
     found = [failed(check, f"{error.source}: {fault}", mend) for fault in error.faults]
     if node.start is not None:
         kept = datetime.fromtimestamp(node.start.good_at, UTC).isoformat()
         why = f"the last good configuration, kept at {kept}, is what serves"
-        found.append(failed("last good configuration", why, f"mend {error.source}"))
+        found.append(failed("last good configuration", why, f"mend {error.source}{node.reload}"))
     return found
 
 
@@ -61,11 +65,17 @@ def _logins(config: Config) -> list[Finding]:
 def _notices(config: Config) -> list[Finding]:
     lone = set(map(str, config.lone_logins))
     mend = "mend it in the file, or leave it: it works"
-    return [
-        warned("configuration", notice, "chmod 600 it" if "chmod" in notice else mend)
-        for notice in config.notices
-        if notice not in lone
-    ]
+    modes = {f"{path} holds a login": f"chmod 600 {path}" for path in _paths(config)}
+    found = []
+    for notice in config.notices:
+        typed = [command for begin, command in modes.items() if notice.startswith(begin)]
+        if notice not in lone:
+            found.append(warned("configuration", notice, typed[0] if typed else mend))
+    return found
+
+
+def _paths(config: Config) -> list[str]:
+    return [config.source, *(stamp.path for stamp in config.files)]
 
 
 def _readable(config: Config) -> list[Finding]:
@@ -95,7 +105,7 @@ def _clock(config: Config) -> list[Finding]:
     if ahead_s < DAY_S:
         return []
     why = f"the clock is {ahead_s / DAY_S:.0f} days behind the time of {config.source}"
-    return [failed("clock", why, "set the clock (timedatectl set-time, or chrony)")]
+    return [failed("clock", why, f"{SET_CLOCK}  # with the right time, or start its time server")]
 
 
 def _disks(node: Node, config: Config) -> list[Finding]:
@@ -107,7 +117,7 @@ def _disks(node: Node, config: Config) -> list[Finding]:
             continue
         left, whole = room.f_bavail * room.f_frsize, max(room.f_blocks * room.f_frsize, 1)
         said = f"{path} has {left / 1e6:,.0f} MB left"
-        mend = f"make room on the disk of {path}, such as with crictl rmi --prune"
+        mend = _PRUNE if path != config.state_dir else f"make room on the disk of {path}"
         if left < FULL_BYTES:
             found.append(failed("disk", said, mend))
         elif left < whole * NEARLY_FULL:

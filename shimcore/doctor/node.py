@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shimcore.client import admin
-from shimcore.client.admin import Endpoint
+from shimcore.client.admin import Condition, Endpoint
 from shimcore.cluster.starting import Start, begin
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.root import Root
@@ -45,6 +45,14 @@ class Node:
     def facts(self) -> dict[str, Any]:
         """What the running shim says, with the keys of the JSON of `status`; {} without one."""
         return {} if self.status is None else self.status.facts
+
+    @property
+    def reload(self) -> str:
+        """What ends the mend of a file: the running shim takes it up at once. "" without one."""
+        if self.status is None or self.status.condition is Condition.NOT_RUNNING:
+            return ""
+        how = "reload" if self.facts.get("serving") else "restart"
+        return f"; then systemctl {how} image-cri-shim"
 
     @property
     def runtime_socket(self) -> str | None:

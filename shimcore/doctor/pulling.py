@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 BOUND_S = 900.0
 """As `timeout`; an image of some GB takes minutes."""
 
+_PLATFORM = "put the image on the hub for this node's platform"
+_WAY = "mend the runtime's way to the registry, which is told above"
 _MENDS = (
-    ("no space left", "make room on the disk of the runtime's images (crictl rmi --prune)"),
-    ("no match for platform", "put the image on the hub for this node's platform"),
+    ("no space left", "crictl rmi --prune"),
+    ("no match for platform", _PLATFORM),
     ("no registry gives", "put it on the hub, or let names be pulled with fallback: allow"),
-    ("x509", "see the runtime's way to the registry above"),
-    ("http: server gave http response", "see the runtime's way to the registry above"),
+    ("x509", _WAY),
+    ("http: server gave http response", _WAY),
     ("not found", "push the image anew: a part of it is missing on the registry"),
 )
-_SEE = "image-cri-shim history --failed has each registry's reason"
+_SEE = "image-cri-shim history --failed  # has each registry's reason"
 
 
 def check_of(image: str) -> Check:
@@ -46,7 +48,11 @@ async def _look(node: Node, image: str) -> list[Finding]:
         name = parse_reference(image)
     except ReferenceSyntaxError as error:
         return [failed(check, str(error), "name an image, such as nginx:1.27")]
-    found = [] if node.config is None else await asyncio.to_thread(_candidates, node.config, image)
+    found = (
+        []
+        if node.config is None
+        else await asyncio.to_thread(_candidates, node, node.config, image)
+    )
     names, _ = client.wanted([str(name) if "@" in image else image])
     try:
         (step,) = await client.pull(
@@ -58,22 +64,25 @@ async def _look(node: Node, image: str) -> list[Finding]:
         source = f" from {step.registry}" if step.registry else ""
         return [*found, passed(check, f"pulled{source} in {step.elapsed_s:.1f} s")]
     mends = [mend for words, mend in _MENDS if words in step.error.lower()]
-    return [*found, failed(check, step.error, "; ".join([*mends[:1], _SEE]))]
+    return [*found, failed(check, step.error, mends[0] if mends else _SEE)]
 
 
-def _candidates(config: Config, image: str) -> list[Finding]:
+def _candidates(node: Node, config: Config, image: str) -> list[Finding]:
     """What keeps the image from being looked for at registries."""
-    candidates = candidates_of(parse_reference(image), config)
+    name = parse_reference(image)
+    candidates = candidates_of(name, config)
     check = f"candidates of {image}"
-    mend = f"change {config.source}, unless that is wanted"
     if candidates.excluded_by is not None:
         why = f"exclude catches it ({candidates.excluded_by}): it is pulled from its own registry"
-        return [warned(check, why, f"exclude: {mend}")]
+        mend = f"in {config.source}, take {candidates.excluded_by} out of exclude{node.reload}"
+        return [warned(check, why, f"{mend}  # unless it is wanted")]
     said = "; ".join(f"{one.registry.host}: {one.reason}" for one in candidates.skipped)
     if candidates.ranked or candidates.source is not None:
         where = [str(one.reference) for one in candidates.ranked] or [image]
         return [passed(check, ", ".join(where) + f" (not {said})" * bool(said))]
+    mend = f"in {config.source}, add {name.domain} to the domains of the registry that has it"
+    mend = f"{mend}{node.reload}  # unless it is wanted"
     if config.fallback is Fallback.DENY:
         why = f"no registry serves it, and fallback: deny refuses its own ({said})"
-        return [failed(check, why, f"domains, fallback: {mend}")]
-    return [warned(check, f"no registry serves it ({said})", f"domains: {mend}")]
+        return [failed(check, why, mend)]
+    return [warned(check, f"no registry serves it ({said})", mend)]

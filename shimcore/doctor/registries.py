@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from shimcore.client import admin
+from shimcore.doctor import proxies
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
-from shimcore.doctor.runtime_way import WIRE
+from shimcore.doctor.registry_mends import mend_of
+from shimcore.errors import AdminError
 from shimcore.registry import RegistryClient
+from shimcore.runtime.peer import peer_of
+from shimcore.systemd.units import SERVICE
 
 if TYPE_CHECKING:
     from shimcore.config import Config, Registry
@@ -18,7 +23,9 @@ SOON_DAYS = 30
 """A certificate that ends sooner is warned about."""
 
 LONGEST_S = 10.0
-"""Of `probeTimeout`, as far as this look goes."""
+"""Of `probeTimeout`, as far as this look goes, and of the wait for the shim's next trial."""
+
+_TRIAL_S = 0.1
 
 
 async def look(node: Node) -> list[Finding]:
@@ -35,51 +42,53 @@ async def look(node: Node) -> list[Finding]:
     finally:
         await client.aclose()
     pairs = zip(config.registries, reports, strict=True)
-    return [_finding(config, one, report, told.get(one.address)) for one, report in pairs]
+    return await asyncio.gather(
+        *(_finding(node, config, one, report, told.get(one.address)) for one, report in pairs)
+    )
 
 
-def _finding(
-    config: Config, registry: Registry, report: PingReport, told: dict[str, object] | None
+def _written_in(config: Config, registry: Registry) -> str:
+    """The file, the ConfigMap or the Secret that has its address."""
+    path = "address" if registry.is_hub else f"{registry.key}.address"
+    return config.origins.get(path, config.source)
+
+
+async def _finding(
+    node: Node, config: Config, registry: Registry, report: PingReport, told: dict[str, Any] | None
 ) -> Finding:
     check = f"registry {registry.address}"
     if not report.ok:
-        return failed(check, report.detail, _mend(config, registry, report))
+        source = _written_in(config, registry)
+        return failed(check, report.detail, await mend_of(node, source, registry, report))
+    if told is not None and not told["usable"]:
+        told = await _told_again(node, told)
     if told is not None and not told["usable"]:
         why = f"answers here, but to the shim it is {told['state']}: {told['reason']}"
-        return failed(
-            check,
-            why,
-            "systemctl restart image-cri-shim  # if it stays, compare the unit's proxy settings "
-            "(systemctl show image-cri-shim -p Environment) with this shell's",
-        )
+        return failed(check, why, _service_mend(node, registry))
     if report.tls is not None and report.tls.days_left < SOON_DAYS:
         return warned(check, f"its certificate ends in {report.tls.days_left} days", "renew it")
     login = {"accepted": "login accepted", "not needed": "no login needed"}
     return passed(check, f"answers, {login.get(report.login, f'login {report.login}')}")
 
 
-def _mend(config: Config, registry: Registry, report: PingReport) -> str:
-    """What to do about a registry that is not well, by what is known of it."""
-    source = config.source
-    if report.login == "refused":
-        return f"put the right login for it into {source} (auth, passwordFile or dockerConfig)"
-    if report.login == "not configured":
-        return f"it wants a login: add auth or passwordFile for it to {source}"
-    tls = report.tls
-    if tls is not None and tls.days_left < 0:
-        return "renew its certificate; if it should still hold, set this node's clock (timedatectl)"
-    if tls is not None and tls.begins_in_days:
-        begins = f"its certificate is valid in {tls.begins_in_days} days only"
-        return f"timedatectl set-ntp true  # or set this node's clock by hand: {begins}"
-    if tls is not None and not tls.verified:
-        return (
-            "put the certificate of the authority that issued its own on this node, and name it in "
-            f"{source}, beside its address: caFile: FILE; then systemctl reload image-cri-shim && "
-            f"{WIRE}"
-        )
-    other = "http" if registry.scheme == "https" else "https"
-    return (
-        f"see that it runs and that this node reaches it (curl -v {registry.address}/v2/); "
-        f"if it speaks {other}, write {other}:// in {source}; behind a proxy, set NO_PROXY in the "
-        "unit"
-    )
+async def _told_again(node: Node, told: dict[str, Any]) -> dict[str, Any]:
+    """What the shim says once it has had the time to try again a registry that was down."""
+    if told.get("retry_in_s") is None:
+        return told
+    await asyncio.sleep(min(told["retry_in_s"], LONGEST_S) + _TRIAL_S)
+    try:
+        status = await asyncio.to_thread(admin.status, node.endpoint)
+    except AdminError:
+        return told
+    registries = status.facts["registries"]
+    return next((one for one in registries if one["address"] == told["address"]), told)
+
+
+def _service_mend(node: Node, registry: Registry) -> str:
+    """What the service has that this process has not: a proxy, or news of before."""
+    peer = peer_of(node.endpoint.admin_socket)
+    environ = None if peer is None else proxies.environment_of(peer.pid)
+    if environ is not None and proxies.in_the_way(environ, registry):
+        typed = proxies.service_without(environ, registry)
+        return f"{typed}  # the service has a proxy, which does not reach it"
+    return f"systemctl restart {SERVICE}"

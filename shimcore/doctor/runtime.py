@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import tomllib
+
 from shimcore.doctor.finding import Finding, failed, passed
 from shimcore.doctor.node import Node
-from shimcore.errors import RuntimeUnavailableError
+from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
-from shimcore.runtime.errors import RuntimeCallError, SeveralRuntimesError, StatusCode
+from shimcore.runtime.errors import (
+    NoCriError,
+    RuntimeCallError,
+    SeveralRuntimesError,
+    StatusCode,
+)
+from shimcore.systemd.runtimes.distributions import REGISTRIES, service_of
+from shimcore.systemd.runtimes.node import Kind, config_file, kind_of, running, unit_of
 
 ANSWER_S = 5.0
-_NO_CRI = (
-    'take "cri" out of disabled_plugins in /etc/containerd/config.toml and restart containerd, '
-    "or set `cri:` to the socket of cri-dockerd"
-)
+_UNITS = {Kind.CRIO: "crio", Kind.DOCKER: "cri-docker", Kind.K0S: "k0sworker"}
 
 
 async def look(node: Node) -> list[Finding]:
@@ -21,10 +27,11 @@ async def look(node: Node) -> list[Finding]:
         path = await socket_of(node)
     except SeveralRuntimesError as error:
         return [failed("runtime", str(error), "set `cri:` to the socket that kubelet shall use")]
+    except NoCriError as error:
+        return [failed("runtime", str(error), _enable(node, error.sockets[0]))]
     except RuntimeUnavailableError as error:
-        mend = "start the runtime, or set `cri:` to its socket"
-        return [failed("runtime", str(error), _NO_CRI if "no CRI" in str(error) else mend)]
-    return [await _asked(path)]
+        return [failed("runtime", str(error), _start(node, None))]
+    return [await _asked(node, path)]
 
 
 async def socket_of(node: Node) -> str:
@@ -33,7 +40,7 @@ async def socket_of(node: Node) -> str:
     return node.runtime_socket or await detect_socket(known)
 
 
-async def _asked(path: str) -> Finding:
+async def _asked(node: Node, path: str) -> Finding:
     from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
 
     check = "runtime"
@@ -43,11 +50,54 @@ async def _asked(path: str) -> Finding:
             ready, why = await client.ready(ANSWER_S)
     except RuntimeCallError as error:
         if error.code == StatusCode.UNIMPLEMENTED:
-            return failed(check, f"what listens at {path} has no CRI", _NO_CRI)
+            return failed(check, f"what listens at {path} has no CRI", _enable(node, path))
         return failed(check, f"{path}: {error}", "see the runtime's log")
     except RuntimeUnavailableError as error:
-        return failed(check, str(error), "start the runtime (systemctl start containerd)")
+        return failed(check, str(error), await _elsewhere(node, path) or _start(node, path))
     named = f"{version.name} {version.version} at {path}"
     if not ready:
         return failed(check, f"{named} is not ready: {why}", "see the runtime's log")
     return passed(check, f"{named} is ready, CRI {version.api_version}")
+
+
+def _enable(node: Node, path: str) -> str:
+    """What gives the containerd behind a socket its CRI."""
+    file = config_file(node.root, kind_of(node.root, path), running(path))
+    named = " and ".join(f'"{each}"' for each in _disabled(node, file)) or '"cri"'
+    return (
+        f"in {file}, take {named} out of disabled_plugins; then systemctl restart "
+        "containerd  # or, with Docker, set `cri:` to the socket of cri-dockerd"
+    )
+
+
+def _disabled(node: Node, file: str) -> list[str]:
+    """The parts of CRI that containerd's configuration disables, as they are named there."""
+    try:
+        listed = tomllib.loads(node.root.text(file) or "").get("disabled_plugins", ())
+    except (ShimError, ValueError):
+        return []
+    names = [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
+    return [each for each in names if "cri" in each.split(".")]
+
+
+async def _elsewhere(node: Node, path: str) -> str:
+    """What leads to the runtime that is there, where nothing is at the socket configured."""
+    known = [str(node.root.host(each)) for each in KNOWN_SOCKETS]
+    if node.config is None or node.root.exists(path):
+        return ""
+    try:
+        found = await detect_socket(known)
+    except RuntimeUnavailableError:
+        return ""
+    return f"in {node.config.source}, write the runtime's socket (cri: {found}){node.reload}"
+
+
+def _start(node: Node, path: str | None) -> str:
+    """The command that starts the runtime whose socket, or whose files, are there."""
+    kind = kind_of(node.root, path)
+    if kind in REGISTRIES:
+        unit = service_of(node.root, kind)
+    else:
+        unit = _UNITS.get(kind) or unit_of(kind).removesuffix(".service")
+    runs = node.control is not None and node.control.is_active(f"{unit}.service")
+    return f"systemctl {'restart' if runs else 'start'} {unit}  # journalctl -u {unit} is its log"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shimcore.config import Registry
+from shimcore.doctor import proxies
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime import ANSWER_S, socket_of
 from shimcore.errors import ShimError
-from shimcore.registry.http.proxy import ProxyRules
 from shimcore.runtime.containerd import (
     DEFAULT_FILE,
     Reason,
@@ -35,7 +35,6 @@ from shimcore.systemd.runtimes.wiring import wire_runtime
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shimcore.config import Registry
     from shimcore.systemd.root import Root
 
 WIRE = "image-cri-shim install-service --wire-runtime --now"
@@ -88,13 +87,10 @@ async def way_of_its_own(node: Node, host: str) -> str:
 def _has_proxy(socket: str, host: str) -> bool:
     """Whether the process behind the socket was given one for https to the host."""
     peer = peer_of(socket)
-    try:
-        given = Path(f"/proc/{peer.pid}/environ").read_bytes() if peer is not None else b""
-    except OSError:
+    environ = {} if peer is None else proxies.environment_of(peer.pid)
+    if environ is None:
         return True  # it cannot be seen
-    pairs = (each.partition("=") for each in given.decode(errors="replace").split("\0"))
-    rules = ProxyRules.from_environment({name: value for name, _, value in pairs})
-    return bool(rules.proxy_for("https", host.partition(":")[0], 443))
+    return proxies.in_the_way(environ, Registry.unconfigured(f"https://{host}", "https", host))
 
 
 def _containerd(

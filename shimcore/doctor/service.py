@@ -11,11 +11,13 @@ from shimcore.doctor.node import Node
 from shimcore.errors import ShimError
 from shimcore.runtime.errors import RuntimeCallError
 from shimcore.runtime.peer import peer_of
+from shimcore.systemd import record
 from shimcore.systemd.unitfile import read_service
-from shimcore.systemd.units import SERVICE
+from shimcore.systemd.units import SERVICE, SOCKET
 
 VERSION_S = 5.0
 _LOG = f"journalctl -u {SERVICE}  # says why; then systemctl restart {SERVICE}"
+_START = f"systemctl start {SERVICE}  # if it does not: journalctl -u {SERVICE} says why"
 
 
 async def look(node: Node) -> list[Finding]:
@@ -31,12 +33,21 @@ def _units(node: Node) -> list[Finding]:
     command = next(iter(unit.arguments({})), "")
     if command.startswith("/") and not node.root.exists(command):
         why = f"{SERVICE} starts {command}, which is not there"
-        return [
-            failed("units", why, "image-cri-shim install-service --now  # or reinstall the package")
-        ]
+        return [failed("units", why, f"{_install(node)}  # or reinstall the package")]
     if node.control is not None and not node.control.is_active(SERVICE):
-        return [failed("units", f"{SERVICE} does not run", _LOG)]
+        return [failed("units", f"{SERVICE} does not run", _START)]
     return [passed("units", f"{SERVICE} is there" + " and runs" * (node.control is not None))]
+
+
+def _install(node: Node) -> str:
+    """The command that writes the unit anew, also over what somebody has made of it."""
+    path = f"/etc/systemd/system/{SERVICE}"
+    try:
+        ours = record.written(node.root, changed=True)
+        changed = path in ours and path not in record.written(node.root)
+    except ShimError:
+        changed = False
+    return "image-cri-shim install-service --now" + " --force" * changed
 
 
 async def _socket(node: Node) -> list[Finding]:
@@ -45,16 +56,11 @@ async def _socket(node: Node) -> list[Finding]:
         return [failed(check, node.status_error, "run it as root")]
     said = "; ".join(status.detail)
     if status.condition is Condition.NOT_RUNNING:
-        return [
-            failed(
-                check,
-                said,
-                f"systemctl start {SERVICE}  # journalctl -u {SERVICE} says why it does not",
-            )
-        ]
+        runs = node.control is not None and node.control.is_active(SERVICE)
+        return [failed(check, said, _bind(node) if runs else _START)]
     if status.condition is Condition.STARTING:
         why = f"the shim is starting: {status.facts['starting']}"
-        return [failed(check, why, "see that the runtime runs, and that `cri:` names its socket")]
+        return [failed(check, why, "mend the runtime, which is told below")]
     if status.condition is Condition.BYPASS or not status.facts["serving"]:
         return [failed(check, said, _LOG)]
     return [_serves_another(node) or await _answers(node)]
@@ -70,6 +76,12 @@ def _serves_another(node: Node) -> Finding | None:
     return failed("socket", why, mend)
 
 
+def _bind(node: Node) -> str:
+    """The command after which the sockets are there anew: systemd's, and with it the service."""
+    bound = read_service(node.root, SOCKET) is not None
+    return f"systemctl restart {SOCKET if bound else SERVICE}"
+
+
 async def _answers(node: Node) -> Finding:
     """Whether CRI comes through the socket, and from the shim."""
     from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
@@ -79,12 +91,13 @@ async def _answers(node: Node) -> Finding:
     # 1: systemd, whose socket the service has.
     if ours and theirs and theirs.pid not in {1, ours.pid}:
         why = f"{path} is served by another process than the shim ({theirs.pid}: {theirs.name})"
-        return failed(check, why, f"end that process, then systemctl restart {SERVICE}")
+        return failed(check, why, f"kill {theirs.pid} && {_bind(node)}")
     try:
         async with RuntimeClient(path) as client:
             version = await client.version(VERSION_S)
     except RuntimeCallError as error:
-        return failed(check, f"{path}: {error}", "see the runtime below")
+        return failed(check, f"{path}: {error}", "mend the runtime, which is told below")
     except ShimError as error:
-        return failed(check, f"{path}: {error}", _LOG)
+        gone = theirs is None
+        return failed(check, f"{path}: {error}", _bind(node) if gone else _LOG)
     return passed(check, f"{path} answers for {version.name} {version.version}")

@@ -8,7 +8,12 @@ import stat
 from collections.abc import Sequence
 
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.runtime.errors import RuntimeCallError, SeveralRuntimesError, StatusCode
+from shimcore.runtime.errors import (
+    NoCriError,
+    RuntimeCallError,
+    SeveralRuntimesError,
+    StatusCode,
+)
 from shimcore.unixsocket import connection_error
 
 KNOWN_SOCKETS: tuple[str, ...] = (
@@ -35,7 +40,7 @@ async def detect_socket(candidates: Sequence[str] = KNOWN_SOCKETS) -> str:
     A socket without CRI is none: containerd has its own on the usual Docker node, with its CRI
     plugin disabled. One that nobody listens on counts only if no other is listened on: it is
     what a stopped runtime leaves behind. Raises RuntimeUnavailableError when there is none, and
-    its subclass SeveralRuntimesError when there is more than one.
+    its subclasses NoCriError and SeveralRuntimesError when none has CRI, or more than one.
     """
     present = present_sockets(candidates)
     if not present:
@@ -47,10 +52,7 @@ async def detect_socket(candidates: Sequence[str] = KNOWN_SOCKETS) -> str:
     denials = await asyncio.gather(*(has_no_cri(path) for path in live))
     left = [path for path, denied in zip(live, denials, strict=True) if not denied]
     if not left:
-        raise RuntimeUnavailableError(
-            f"no container runtime found: {', '.join(live)} has no CRI; is the CRI plugin disabled"
-            " in containerd's configuration, or cri-dockerd not running?"
-        )
+        raise NoCriError(tuple(live))
     if len(left) > 1:
         raise SeveralRuntimesError(tuple(left))
     return left[0]

@@ -60,6 +60,17 @@ class SeveralRuntimesError(RuntimeUnavailableError):
         self.sockets = sockets
 
 
+class NoCriError(RuntimeUnavailableError):
+    """What listens at the known places, `sockets`, has no CRI."""
+
+    def __init__(self, sockets: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no container runtime found: {', '.join(sockets)} has no CRI; is the CRI plugin"
+            " disabled in containerd's configuration, or cri-dockerd not running?"
+        )
+        self.sockets = sockets
+
+
 def _code_name(code: int) -> str:
     try:
         return StatusCode(code).name

@@ -76,7 +76,7 @@ async def test_screens(shim: ServeProcess, columns: int) -> None:
     assert ran.status == 1
     words = " ".join(ran.plain.split())
     assert "FAIL" in words
-    assert "mend put the right login for it into" in words
+    assert "write the right login (auth: USER:PASSWORD); then systemctl reload" in words
     command = "image-cri-shim install-service --now"
     lines = ran.plain.splitlines()
     assert any(command in line for line in lines), "no command is broken"

@@ -17,6 +17,7 @@ from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.check import Check
 from shimcore.runtime.errors import StatusCode
 from tests.support.doctor import CONTAINERD, SHIM, USERS, World, world
+from tests.support.mending import read_mend
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 
@@ -102,16 +103,22 @@ def _named(*hosts_toml: str, version: str = "1.6.20") -> Callable[[World], None]
 
 WAY = "containerd's way to sealos.hub:5000"
 WIRE = "image-cri-shim install-service --wire-runtime --now"
-COMMANDS = ("image-cri-shim", "systemctl", "journalctl", "skopeo")
 REGISTRY = "registry "
 FAULTS = (
     Fault(
         "hub down", _nothing, REGISTRY, "refused", "curl", keys={"address": "http://127.0.0.1:9"}
     ),
-    Fault("DNS", _nothing, REGISTRY, "", "curl", keys={"address": "http://no.such.hub.invalid:5"}),
+    Fault(
+        "DNS",
+        _nothing,
+        REGISTRY,
+        "",
+        "/etc/hosts",
+        keys={"address": "http://no.such.hub.invalid:5"},
+    ),
     Fault("wrong password", _nothing, REGISTRY, "", "right login", keys={"auth": "admin:wrong"}),
-    Fault("no login", _nothing, REGISTRY, "", "wants a login", keys={"auth": None}),
-    Fault("breaker open", _breaker, REGISTRY, "to the shim it is down", "proxy"),
+    Fault("no login", _nothing, REGISTRY, "", "write a login", keys={"auth": None}),
+    Fault("breaker open", _breaker, REGISTRY, "to the shim it is down", "systemctl restart"),
     Fault("config_path unset", _named(), WAY, "config_path is not set", WIRE),
     Fault("config_path taken as one", _named(version="2.4.2"), WAY, "one directory", WIRE),
     Fault("hosts.toml refused", _named('server = "x"\n'), WAY, "refuses", WIRE),
@@ -153,7 +160,11 @@ FAULTS = (
         "journalctl",
     ),
     Fault(
-        "waiting", _state(Condition.STARTING, "waiting for /x"), "socket", "waiting for /x", "cri:"
+        "waiting",
+        _state(Condition.STARTING, "waiting for /x"),
+        "socket",
+        "waiting for /x",
+        "the runtime",
     ),
     Fault("admin socket refused", _second, "socket", "permission denied", "root"),
     Fault(
@@ -168,7 +179,7 @@ FAULTS = (
         _nothing,
         "runtime",
         "does not answer",
-        "start the runtime",
+        "systemctl start containerd",
         keys={"cri": "/nowhere/r.sock"},
     ),
     Fault("runtime without CRI", _bare, "runtime", "has no CRI", "disabled_plugins"),
@@ -183,7 +194,7 @@ FAULTS = (
         "config check",
     ),
     Fault("unreadable file", _unreadable, "configuration", "", "config check"),
-    Fault("clock", _clock, "clock", "365 days behind", "set the clock"),
+    Fault("clock", _clock, "clock", "365 days behind", "date --utc --set"),
     Fault(
         "ConfigMap bad",
         lambda node: node.kubernetes("watching", error="key x"),
@@ -204,7 +215,7 @@ FAULTS = (
         lambda node: node.kubernetes("refused", "403"),
         "cluster source",
         "403",
-        "rbac.yaml",
+        "create role image-cri-shim",
     ),
     Fault(
         "exclude",
@@ -259,7 +270,7 @@ FAULTS = (
         _pull_fails("write: no space left on device"),
         "pull web:v1",
         "no space",
-        "make room",
+        "crictl rmi --prune",
         FAIL,
         "web:v1",
     ),
@@ -294,8 +305,8 @@ async def test_a_fault_is_named_with_its_mend(tmp_path: Path, fault: Fault) -> N
     assert finding.result is fault.result, finding
     assert fault.words in finding.detail
     assert fault.mend in finding.mend
-    if finding.mend.startswith(COMMANDS):
-        subprocess.run(["sh", "-n", "-c", finding.mend], check=True)
+    if command := read_mend(finding.mend).command:
+        subprocess.run(["sh", "-n", "-c", command], check=True)
     assert "s3cret" not in str(found)
     assert "broke" not in str(found), found
 
@@ -328,13 +339,14 @@ async def test_tls_faults(tmp_path: Path, how: str) -> None:
             node.keys["address"] = hub.address.replace("https://", "http://")
         finding = _finding(await node.examined(), REGISTRY)
     mend = {
-        "unknown CA": "caFile",
-        "expired": "clock",
-        "not yet valid": "timedatectl",
-        "http for https": "https://",
+        "unknown CA": "name it (caFile: FILE); then ",
+        "expired": "renew its certificate",
+        "not yet valid": "date --utc --set",
+        "https for http": f"write {node.hub.address} as its address; then ",
+        "http for https": f"write {hub.address} as its address; then ",
     }
     assert finding.result is FAIL
-    assert mend.get(how, "http://") in finding.mend
+    assert mend[how] in finding.mend
 
 
 def _hosts_toml(node: World) -> None:

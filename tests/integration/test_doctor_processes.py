@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +19,7 @@ import pytest
 from shimcore.demo.runtime import StandInRuntime
 from shimcore.demo.runtime_pull import RegistryPuller
 from tests.integration.cli_support import AUTH, USERS, run
+from tests.support.mending import read_mend
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.serving import ServeProcess, serving, wait_for
 
@@ -54,7 +58,10 @@ async def test_another_process_at_the_socket(tmp_path: Path, runtime: StandInRun
             found = (await doctor(shim.file))["socket"]
             assert found["result"] == "FAIL"
             assert f"served by another process than the shim ({other.pid}: " in found["detail"]
-            assert "end that process, then systemctl restart" in found["mend"]
+            end, _, restart = found["mend"].partition(" && ")
+            subprocess.run(["sh", "-c", end], check=True)
+            assert restart.startswith("systemctl restart image-cri-shim")
+            assert await asyncio.to_thread(other.wait, 10) == -signal.SIGTERM
         finally:
             other.kill()
             other.wait()
@@ -76,11 +83,12 @@ async def test_a_second_shim(tmp_path: Path, runtime: StandInRuntime) -> None:
         found = (await doctor(second.file))["socket"]
         assert found["result"] == "FAIL"
         assert str(first.file) in found["detail"]
-        assert (await doctor(first.file))["socket"]["result"] == "PASS"
+        command = shlex.split(read_mend(found["mend"]).command)
+        assert "PASS  socket: " in (await run(*command[1:])).out
 
 
 async def test_a_proxy_in_the_way(tmp_path: Path) -> None:
-    """The shim's own environment has one that is dead: the hub answers here, and not to it."""
+    """The shim's own environment has one that is dead; what the mend writes leaves the hub out."""
     async with ScriptedRegistry(_address(), users=USERS, auth="basic") as hub:
         hub.add_image("library/web", "v1")
         puller = RegistryPuller({hub.host: hub.address})
@@ -94,9 +102,11 @@ async def test_a_proxy_in_the_way(tmp_path: Path) -> None:
             found = (await doctor(shim.file))[f"registry {hub.address}"]
             assert found["result"] == "FAIL"
             assert "answers here, but to the shim it is down" in found["detail"]
-            assert "proxy" in found["mend"]
+            written = re.search(r'Environment="(NO_PROXY)=([^"]+)"', found["mend"])
+            assert written
             await asyncio.to_thread(shim.stop)
-            await asyncio.to_thread(shim.start)
+            environ = {"HTTP_PROXY": "http://127.0.0.1:9", written[1]: written[2]}
+            await asyncio.to_thread(shim.start, env=environ)
             assert (await run("-f", str(shim.file), "pull", "web:v1")).status == 0
             assert (await doctor(shim.file))[f"registry {hub.address}"]["result"] == "PASS"
         finally:

@@ -96,6 +96,18 @@ async def test_a_registry_of_the_cluster(tmp_path: Path) -> None:
     assert one.mend == "image-cri-shim install-service --wire-runtime --now"
 
 
+async def test_a_login_of_the_cluster(tmp_path: Path) -> None:
+    """It is said where that is written, which is not the node's file."""
+    async with world(tmp_path) as node:
+        node.kubernetes("watching")
+        text = f"sealos: {{address: '{node.hub.address}', auth: 'admin:wrong'}}\n"
+        part = ClusterPart(KubernetesSource(enabled=True), {Kind.SECRET: Document(text, "1")})
+        keep(str(tmp_path / "state"), part)
+        found = await node.examined()
+    (one,) = [each for each in found if each.check.startswith("registry ")]
+    assert one.mend.startswith("in Secret kube-system/image-cri-shim, beside its address, write")
+
+
 async def pause_of(place: Path, keys: dict[str, object], files: dict[str, str]) -> Finding:
     """What doctor says of the pause image, which no hub can be asked for."""
     async with world(place) as node:

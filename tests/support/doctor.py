@@ -35,6 +35,18 @@ WIRED = {
 }
 
 
+def name_runtime(runtime: ScriptedRuntime, name: str, version: str) -> None:
+    """What it calls itself from now on."""
+    answer = cri_pb2.VersionResponse(
+        version="0.1.0", runtime_name=name, runtime_version=version, runtime_api_version="v1"
+    ).SerializeToString()
+
+    async def told(*_: object) -> bytes:
+        return answer
+
+    runtime.overrides["RuntimeService/Version"] = told
+
+
 class World:
     """All is well with it, until a test changes something."""
 
@@ -68,17 +80,7 @@ class World:
 
     def name(self, name: str, version: str) -> None:
         """What the runtime calls itself."""
-        answer = cri_pb2.VersionResponse(
-            version="0.1.0",
-            runtime_name=name,
-            runtime_version=version,
-            runtime_api_version="v1",
-        ).SerializeToString()
-
-        async def told(*_: object) -> bytes:
-            return answer
-
-        self.runtime.overrides["RuntimeService/Version"] = told
+        name_runtime(self.runtime, name, version)
 
     def put(self, path: str, text: str) -> None:
         """A file of the node."""

@@ -1,0 +1,54 @@
+"""Whether a proxy of somebody's environment is asked for a registry, and what leaves it out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from shimcore.registry.http.proxy import ProxyRules
+from shimcore.systemd.units import SERVICE
+
+if TYPE_CHECKING:
+    from shimcore.config import Registry
+
+PORTS = {"http": 80, "https": 443}
+_FOLDER = f"/etc/systemd/system/{SERVICE}.d"
+
+
+def in_the_way(environ: Mapping[str, str], registry: Registry) -> bool:
+    """Whether a process with this environment asks a proxy for the registry."""
+    url = urlsplit(registry.address)
+    port = url.port or PORTS.get(url.scheme, 443)
+    rules = ProxyRules.from_environment(environ)
+    return bool(rules.proxy_for(url.scheme, url.hostname or "", port))
+
+
+def exception(environ: Mapping[str, str], registry: Registry) -> str:
+    """The variable that leaves the registry out, with the exceptions that there are."""
+    name = "NO_PROXY" if environ.get("NO_PROXY") or not environ.get("no_proxy") else "no_proxy"
+    there = environ.get(name, "").strip(", ")
+    host = urlsplit(registry.address).hostname or registry.host
+    return f"{name}={there},{host}" if there else f"{name}={host}"
+
+
+def environment_of(pid: int) -> dict[str, str] | None:
+    """What a process was started with; None where that cannot be seen."""
+    try:
+        given = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    pairs = (each.partition("=") for each in given.decode(errors="replace").split("\0"))
+    return {name: value for name, _, value in pairs if name}
+
+
+def service_without(environ: Mapping[str, str], registry: Registry) -> str:
+    """The command that leaves the registry out of the proxy of the shim's service."""
+    value = exception(environ, registry).replace("%", "%%").replace('"', "")
+    line = shlex.quote(f'Environment="{value}"')
+    return (
+        f"mkdir -p {_FOLDER} && printf '%s\\n' '[Service]' {line} > {_FOLDER}/no-proxy.conf"
+        f" && systemctl daemon-reload && systemctl restart {SERVICE}"
+    )

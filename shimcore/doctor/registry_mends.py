@@ -1,0 +1,117 @@
+"""What mends a registry that is not well: found out by asking it in another way, where that tells.
+
+What is asked besides carries no login, and nothing of its answer is believed but that it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from shimcore.config import Registry
+from shimcore.doctor import proxies
+from shimcore.doctor.node import Node
+from shimcore.doctor.runtime_way import WIRE
+from shimcore.registry import RegistryClient
+
+if TYPE_CHECKING:
+    from shimcore.registry import PingReport, TlsReport
+
+ANSWER_S = 3.0
+"""For an answer besides: the resolver's, or that of the other scheme."""
+
+SET_CLOCK = "date --utc --set='YYYY-MM-DD HH:MM'"
+_CLOCK = f"set this node's clock ({SET_CLOCK}, or its time server)"
+
+
+async def mend_of(node: Node, source: str, registry: Registry, report: PingReport) -> str:
+    """What to do about it; `source` is where its address is written."""
+    beside = f"in {source}, beside its address,"
+    if report.login == "not configured":
+        return f"{beside} write a login (auth: USER:PASSWORD){node.reload}"
+    if report.login == "refused":
+        kept = registry.password_file or registry.docker_config
+        where = f"write the right login into {kept} (USER:PASSWORD)"
+        if registry.credentials_source == "auth" or kept is None:
+            where = f"{beside} write the right login (auth: USER:PASSWORD)"
+        return f"{where}{node.reload}"
+    tls = report.tls
+    if tls is not None and (mend := _certificate(tls)):
+        return mend
+    if tls is not None and not tls.verified:
+        return (
+            "put the certificate of the authority that issued its own on this node, and "
+            f"{beside} name it (caFile: FILE){_then(node)}"
+        )
+    return await _not_reached(node, source, registry)
+
+
+def _certificate(tls: TlsReport) -> str:
+    """For one that does not hold today; "" where that is not what is wrong."""
+    if tls.days_left < 0:
+        return f"renew its certificate; if it should still hold, {_CLOCK}"
+    if tls.begins_in_days:
+        begins = f"its certificate begins in {tls.begins_in_days} days only"
+        return f"{SET_CLOCK}  # with the right time: {begins}"
+    return ""
+
+
+def _then(node: Node) -> str:
+    """The shim and the runtime take it up."""
+    return f"{node.reload} && {WIRE}" if node.reload else f"; then {WIRE}"
+
+
+async def _not_reached(node: Node, source: str, registry: Registry) -> str:
+    name = urlsplit(registry.address).hostname or registry.host
+    if proxies.in_the_way(os.environ, registry):
+        if not await _connects(registry):
+            return f"start it, or this shell's proxy to it: curl -v {registry.address}/v2/"
+        without = proxies.exception(os.environ, registry)
+        return f"export {without}  # this shell has a proxy, which does not reach it"
+    if not await _resolves(name):
+        return f"echo 'ADDRESS {name}' >> /etc/hosts  # with its address, or add it to the DNS"
+    if other := await _other_scheme(registry):
+        return f"in {source}, write {other} as its address{_then(node)}"
+    return f"start it, and see that this node reaches it: curl -v {registry.address}/v2/"
+
+
+async def _connects(registry: Registry) -> bool:
+    """Whether something listens there, asked past every proxy."""
+    url = urlsplit(registry.address)
+    port = url.port or proxies.PORTS[registry.scheme]
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            _, writer = await asyncio.open_connection(url.hostname, port)
+    except (OSError, UnicodeError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+async def _resolves(name: str) -> bool:
+    """False where the resolver has said that there is no such name."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            await asyncio.get_running_loop().getaddrinfo(name, None)
+    except socket.gaierror:
+        return False
+    except (OSError, UnicodeError, TimeoutError):
+        return True
+    return True
+
+
+async def _other_scheme(registry: Registry) -> str:
+    """Its address with the other scheme, if that is what it speaks; else ""."""
+    scheme = "http" if registry.scheme == "https" else "https"
+    address = f"{scheme}://{registry.address.partition('://')[2]}"
+    asked = Registry.unconfigured(address, scheme, registry.host)
+    client = RegistryClient([asked], probe_timeout_s=ANSWER_S)
+    try:
+        report = await client.ping(replace(asked, insecure_skip_verify=scheme == "https"))
+    finally:
+        await client.aclose()
+    return address if report.login != "unknown" else ""
