@@ -21,7 +21,7 @@ from shimcore.registry import RegistryClient
 if TYPE_CHECKING:
     from shimcore.registry import PingReport, TlsReport
 
-ANSWER_S = 3.0
+ANSWER_S = 5.0
 """For an answer besides: the resolver's, or that of the other scheme."""
 
 SET_CLOCK = "date --utc --set='YYYY-MM-DD HH:MM'"
