@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,15 @@ from tests.e2e.support.systemd_tree import snapshot
 README = ("README.md", "From nothing to a wired kubelet in five minutes")
 LOGIN = "admin:passw0rd"
 PLACES = ("/etc", "/usr/local", "/usr/lib/systemd", "/var/lib/kubelet")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A module that names a `RELEASE` runs on that alone."""
+    for item in list(items):
+        wanted = getattr(getattr(item, "module", None), "RELEASE", None)
+        callspec = getattr(item, "callspec", None)
+        if wanted and callspec and callspec.params.get("stock", wanted) is not wanted:
+            items.remove(item)
 
 
 @pytest.fixture(scope="session", params=RELEASES, ids=[each.name for each in RELEASES])
@@ -88,8 +99,19 @@ def readme() -> list[Step]:
 
 
 @pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the README's first step has made on the first node: on the next it is the same."""
+    return tmp_path_factory.mktemp("installed") / "opt"
+
+
+@pytest.fixture(scope="session")
 def booted(
-    stock: Release, link: Link, wheelhouse: Path, stocked_hub: Registry, harbor: Registry
+    stock: Release,
+    link: Link,
+    wheelhouse: Path,
+    stocked_hub: Registry,
+    harbor: Registry,
+    installed: Path,
 ) -> Iterator[StockNode]:
     """The node: containerd as it comes, a kubelet as kubeadm leaves it, the README's first step."""
     with stock_node.stock_node(stock, link, wheelhouse) as node:
@@ -101,15 +123,43 @@ def booted(
         node.systemctl("enable", "--now", "kubelet.service")
         assert harbor.certificate is not None
         node.add("/etc/image-cri-shim/ca.pem", harbor.certificate.ca.read_text())
-        steps(*README)[0].carry_out(node)
+        install(node, installed)
         yield node
+
+
+def install(node: StockNode, installed: Path) -> None:
+    """By the README's first step, whose last command is typed on every node."""
+    there = node.place("/opt")
+    if installed.exists():
+        shutil.copytree(installed, there, symlinks=True, dirs_exist_ok=True)
+        node.sh(steps(*README)[0].commands[-1])
+        return
+    steps(*README)[0].carry_out(node)
+    shutil.copytree(there, installed, symlinks=True)
 
 
 @pytest.fixture
 def node(booted: StockNode) -> Iterator[StockNode]:
     """The same before every test: no unit, no configuration of the project's, no image."""
+    with put_back(booted):
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def wired(booted: StockNode, readme: list[Step]) -> Iterator[StockNode]:
+    """All that the README says to install is installed, for all tests of a module."""
+    with put_back(booted):
+        file, _, install, _ = readme
+        file.carry_out(booted)
+        booted.sh(install.commands[-1])
+        yield booted
+
+
+@contextlib.contextmanager
+def put_back(booted: StockNode) -> Iterator[None]:
+    """What is installed goes, and leaves nothing."""
     before = state(booted)
-    yield booted
+    yield
     booted.clear()
     booted.sh("image-cri-shim uninstall-service --purge --force")
     booted.place("/etc/image-cri-shim.yaml").unlink(missing_ok=True)

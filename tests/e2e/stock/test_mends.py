@@ -14,6 +14,7 @@ from tests.e2e.support.network import Link
 from tests.e2e.support.registry import Registry
 from tests.e2e.support.steps import Step
 from tests.e2e.support.stock_node import CONTAINERD, StockNode
+from tests.support.mending import Reader
 
 pytestmark = pytest.mark.e2e
 
@@ -84,17 +85,15 @@ def test_the_runtimes_way(node: StockNode, readme: list[Step]) -> None:
 
 
 def test_an_unknown_authority(node: StockNode, readme: list[Step]) -> None:
-    """The key is added where it is said to; then the rest is typed."""
+    """The key is added where it is said to, and the rest is typed."""
     readme[0].carry_out(node)
     node.sh("image-cri-shim install-service --wire-runtime --now")
     entry = f"registries:\n  - address: {HARBOR}\n"
     node.add(CONFIG, node.place(CONFIG).read_text() + entry, 0o600)
     node.sh("systemctl reload image-cri-shim")
-    by_hand, _, typed = mend_of(node, f"registry {HARBOR}").partition("; then ")
-    assert f"in {CONFIG}, beside its address: caFile: FILE" in by_hand
-    key = "    caFile: /etc/image-cri-shim/ca.pem\n"
-    node.add(CONFIG, node.place(CONFIG).read_text() + key, 0o600)
-    node.sh(typed)
+    check = f"registry {HARBOR}"
+    reader = Reader(node.sh, node.place, {"FILE": "/etc/image-cri-shim/ca.pem"})
+    reader.follow({"check": check, "mend": mend_of(node, check)})
     assert fails(node) == []
     pulls(node, "harbor.example.com/team/app:1")
 

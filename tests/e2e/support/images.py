@@ -22,6 +22,7 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:1001:1001:web:/:/bin/sh\n"
 GROUP = "root:x:0:\nweb:x:1001:\n"
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
@@ -172,10 +173,21 @@ class Pusher:
         """Blobs first, the manifest last; what is there already is not sent again."""
         for blob in (image.config, *image.layers):
             self._push_blob(blob, repository)
+        self._put(image.manifest, repository, tag)
+
+    def push_for(self, architecture: str, image: Image, repository: str, tag: str) -> None:
+        """An index that has the image for this architecture alone."""
+        self.push(image, repository, image.digest)
+        platform = {"architecture": architecture, "os": "linux"}
+        entry = {**image.manifest.descriptor(), "platform": platform}
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
+        self._put(Blob(INDEX, json.dumps(index).encode()), repository, tag)
+
+    def _put(self, manifest: Blob, repository: str, tag: str) -> None:
         answer = self._http.put(
             f"/v2/{repository}/manifests/{tag}",
-            content=image.manifest.data,
-            headers={"Content-Type": image.manifest.media_type},
+            content=manifest.data,
+            headers={"Content-Type": manifest.media_type},
         )
         assert answer.status_code == 201, f"{repository}:{tag}: {answer.status_code} {answer.text}"
 

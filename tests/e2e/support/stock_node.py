@@ -155,11 +155,11 @@ class StockNode(Machine):
         self.sh("systemctl restart containerd")
         self.wait_for_runtime()
 
-    def doctor(self) -> list[dict[str, str]]:
-        """What `doctor` finds."""
-        found: list[dict[str, str]] = json.loads(
-            self.sh("image-cri-shim doctor -o json", check=False).stdout
-        )
+    def doctor(self, pull: str = "", *, before: str = "") -> list[dict[str, str]]:
+        """What `doctor` finds; `before` is typed in the same shell."""
+        proof = f" --pull {pull}" if pull else ""
+        line = f"{before}image-cri-shim doctor -o json{proof}"
+        found: list[dict[str, str]] = json.loads(self.sh(line, check=False).stdout)
         return found
 
     def wait_for_runtime(self) -> None:
