@@ -33,11 +33,6 @@ FILE_NAMES = {
 """The files in `completions/`."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(completions)
-
-
 def completions(
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
 ) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import exits, render
-from cli.help_pages import HelpedGroup
-from cli.options import FileOption, Output, OutputOption, chosen_file, named_file
+from cli.help_pages import command_group
+from cli.options import FileOption, Output, OutputOption, chosen_file, named_file, started
 from cli.render import DIM, WARN, Block, Cell, Column, Facts, Table
 
 if TYPE_CHECKING:
@@ -20,27 +20,6 @@ if TYPE_CHECKING:
     from shimcore.config.provenance import Value
 
 _COLUMNS = (Column("KEY"), Column("VALUE"), Column("FROM", below=True))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command and those below it."""
-    below = typer.Typer(
-        help="Show the configuration in force, check a file, or write one.",
-        invoke_without_command=True,
-        rich_markup_mode=None,
-    )
-    below.callback()(config)
-    below.command()(show)
-    below.command()(check)
-    below.command()(init)
-    below.command()(schema)
-    app.add_typer(below, name="config", cls=HelpedGroup)
-
-
-def config(context: typer.Context) -> None:
-    """Show its help where no command follows."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 def show(
@@ -143,7 +122,6 @@ def _of_file(path: str) -> Shown:
     """What a shim that started now would have. Raises ConfigError."""
     import yaml  # noqa: PLC0415 - a fast --help
 
-    from cli.starting import started  # noqa: PLC0415
     from shimcore.client.admin import Shown  # noqa: PLC0415
     from shimcore.config import masked  # noqa: PLC0415
     from shimcore.config.provenance import sources, values  # noqa: PLC0415
@@ -193,3 +171,8 @@ def _table(values: Sequence[Value]) -> Table:
         for value in values
     )
     return Table(_COLUMNS, rows)
+
+
+group = command_group(
+    "Show the configuration in force, check a file, or write one.", show, check, init, schema
+)

@@ -31,12 +31,6 @@ DryRunOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add both commands."""
-    app.command("install-service")(install_service)
-    app.command("uninstall-service")(uninstall_service)
-
-
 def install_service(
     context: typer.Context,
     file: FileOption = None,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import exits, render
-from cli.options import FileOption, Output, OutputOption, chosen_file
+from cli.options import FileOption, Output, OutputOption, chosen_file, started
 from cli.render import BAD, DIM, GOOD, WARN, Block, Cell, Column, Facts, Table
+from shimcore.errors import ReferenceSyntaxError
 
 if TYPE_CHECKING:
     from shimcore.config import Config
@@ -30,11 +31,6 @@ _COLUMNS = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(resolve)
-
-
 def resolve(
     context: typer.Context,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", show_default=False)],
@@ -50,8 +46,6 @@ def resolve(
     worst counts: 1, then 3. With --offline: 0 a registry would be asked; 3 none would be. For
     people it says, too, whether the image is on the node, and for which platforms it is there.
     """
-    from cli.starting import started  # noqa: PLC0415 - a fast --help
-
     with exits.reported(bad_config=exits.FAILED):
         config = started(chosen_file(context, file))
         whole = output is Output.TABLE
@@ -78,7 +72,6 @@ def _found(
     `whole`: with what is shown to people alone.
     """
     from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
-    from shimcore.errors import ReferenceSyntaxError  # noqa: PLC0415
     from shimcore.reference import parse  # noqa: PLC0415
 
     names = []

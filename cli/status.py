@@ -22,11 +22,6 @@ WATCH_INTERVAL_S = 2.0
 _KUBELET_STYLES = {"wired": GOOD, "not wired": BAD, "no kubelet": "", "unknown": WARN}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(status)
-
-
 def status(
     context: typer.Context,
     file: FileOption = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.app import COMMANDS, app, main
+from cli.app import COMMANDS, GROUPS, app, main
 from cli.command_specs import commands
 from cli.completions import FILE_NAMES, Shell, script
 
@@ -44,7 +44,7 @@ def test_scripts_are_up_to_date(shell: Shell) -> None:
 def test_every_command_is_described() -> None:
     """Each command has its name and a line of help."""
     described = {each.name: each.help for each in commands(app, main)}
-    assert {name.replace("_", "-") for name in COMMANDS} <= set(described)
+    assert {*COMMANDS, *GROUPS} <= set(described)
     assert all(described.values())
 
 
