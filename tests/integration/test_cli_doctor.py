@@ -10,9 +10,9 @@ import pytest
 
 from cli.doctor import _table
 from cli.render import _lines
-from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.doctor.finding import failed
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
