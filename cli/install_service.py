@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import exits
+from cli.completions import PROGRAM, Shell, script
 from cli.options import FileOption, chosen_file
 
 if TYPE_CHECKING:
@@ -196,9 +197,6 @@ def _nothing() -> None:
 
 def completion_files() -> dict[str, str]:
     """The completion scripts of an installation: path → text."""
-    from cli.command_specs import PROGRAM  # noqa: PLC0415 - as above
-    from cli.completions import Shell, script  # noqa: PLC0415
-
     share = "/usr/local/share"
     return {
         f"{share}/bash-completion/completions/{PROGRAM}": script(Shell.BASH),
