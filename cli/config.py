@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,7 +30,9 @@ def show(
     Asks the running shim; without one, shows what it would start with. A FILE that is named,
     and is not the one that the running shim has, is shown itself: what it would give.
     """
-    from shimcore.client.admin import endpoint_of, show_config  # noqa: PLC0415 - a fast --help
+    import yaml  # noqa: PLC0415 - a fast --help
+
+    from shimcore.client.admin import endpoint_of, show_config  # noqa: PLC0415
 
     path = chosen_file(context, file)
     named = named_file(context, file) is not None
@@ -50,7 +52,7 @@ def show(
     value = {
         "running": running,
         **shown.state,
-        "config": _tree(shown.yaml),
+        "config": yaml.safe_load(shown.yaml),
         "values": [{"key": v.key, "value": v.text, "origin": v.origin} for v in shown.values],
     }
     render.show(output, value, lambda: _blocks(shown, running=running))
@@ -137,12 +139,6 @@ def _of_file(path: str) -> Shown:
         "kubernetes": None,
     }
     return Shown(state, text, tuple(values(config)))
-
-
-def _tree(text: str) -> Any:
-    import yaml  # noqa: PLC0415 - a fast --help
-
-    return yaml.safe_load(text)
 
 
 def _blocks(shown: Shown, *, running: bool) -> list[Block]:

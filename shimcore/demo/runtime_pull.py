@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from shimcore.demo.registry_images import DOCKER_MANIFEST, OCI_MANIFEST, digest_of
+from shimcore.demo.registry_images import OCI_MANIFEST, digest_of
 from shimcore.demo.runtime_images import PulledImage, parsed
 from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
@@ -24,7 +24,7 @@ TIMEOUT_S = 30.0
 class Pull:
     """One pull of `reference`: manifest, then config and layers, each with its digest checked."""
 
-    accepted: tuple[str, ...] = (OCI_MANIFEST, DOCKER_MANIFEST)
+    accepted: tuple[str, ...] = (OCI_MANIFEST,)
 
     def __init__(self, http: httpx.AsyncClient, reference: Reference) -> None:
         self._http = http

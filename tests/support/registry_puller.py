@@ -19,6 +19,7 @@ from shimcore.pb import cri_pb2
 from shimcore.reference import Reference
 from tests.support.standin_content import ContentTable
 
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -132,7 +133,7 @@ class _Challenged(httpx.Auth):
 class _Pull(runtime_pull.Pull):
     """One pull; an index leads to the manifest of linux/amd64."""
 
-    accepted = (*runtime_pull.Pull.accepted, *INDEX_TYPES)
+    accepted = (*runtime_pull.Pull.accepted, DOCKER_MANIFEST, *INDEX_TYPES)
 
     def __init__(
         self, http: httpx.AsyncClient, reference: Reference, content: ContentTable
