@@ -83,7 +83,7 @@ completions-check: venv ## Fail when cli/scripts/ is not what the command line s
 	{ echo "cli/scripts/ is out of date: run 'make completions'" >&2; exit 1; }
 
 docs: venv ## Generate the tables of docs/configuration.md and the picture of the README
-	$(BIN)/python -m shimcore.config.table docs/configuration.md
+	$(BIN)/python docs/tables.py docs/configuration.md
 	$(BIN)/python docs/picture.py docs/demo.svg
 
 # What ends up in the packages, or makes them.

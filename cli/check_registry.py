@@ -137,15 +137,10 @@ def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingRepor
 async def _ping(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
     import asyncio  # noqa: PLC0415 - a fast --help
 
-    from cli.waiting import load_http  # noqa: PLC0415
-    from shimcore.registry import RegistryClient  # noqa: PLC0415
+    from cli.waiting import registry_client  # noqa: PLC0415
 
-    await load_http()
-    client = RegistryClient(registries, probe_timeout_s=timeout_s)
-    try:
+    async with registry_client(registries, timeout_s) as client:
         return list(await asyncio.gather(*(client.ping(registry) for registry in registries)))
-    finally:
-        await client.aclose()
 
 
 def _warn_of_end(registry: Registry, report: PingReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,21 +101,14 @@ async def _explain(
 ) -> list[tuple[Resolution, Presence]]:
     import asyncio  # noqa: PLC0415 - a fast --help
 
-    from cli.waiting import load_http  # noqa: PLC0415
+    from cli.waiting import registry_client  # noqa: PLC0415
     from shimcore.images import explain  # noqa: PLC0415
     from shimcore.images.presence import Presence, presences  # noqa: PLC0415
-    from shimcore.registry import RegistryClient  # noqa: PLC0415
 
-    client = None
-    if not offline:
-        await load_http()
-        client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
-    try:
+    asked = registry_client(config.registries, config.probe_timeout_s)
+    async with nullcontext() if offline else asked as client:
         found = await asyncio.gather(*(explain(image, config, client) for image in images))
         beside = await presences(found, config, client) if whole else [Presence()] * len(found)
-    finally:
-        if client is not None:
-            await client.aclose()
     return list(zip(found, beside, strict=True))
 
 

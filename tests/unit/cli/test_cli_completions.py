@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,8 +10,8 @@ import pytest
 
 from cli.app import COMMANDS, GROUPS, app, main
 from cli.completions import Shell, script
+from tests.support.tools import PROJECT, loaded
 
-PROJECT = Path(__file__).parents[3]
 FOLDER = PROJECT / "cli" / "scripts"
 BASH = f"""\
 source {FOLDER}/image-cri-shim.bash
@@ -27,15 +25,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 @pytest.fixture(scope="module", name="maker")
 def maker_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "completions_maker", PROJECT / "packaging" / "completions.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["completions_maker"] = module  # its dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+    return loaded("packaging/completions.py")
 
 
 def completed(*words: str, cwd: Path | None = None) -> list[str]:
