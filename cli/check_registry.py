@@ -18,7 +18,7 @@ from shimcore.errors import ShimError
 if TYPE_CHECKING:
     from shimcore.config import Config, Registry
     from shimcore.config.values import Address
-    from shimcore.registry import PingReport, TlsReport
+    from shimcore.registry.answers import PingReport, TlsReport
 
 SOON_DAYS = 30
 """A certificate that ends sooner is warned about."""

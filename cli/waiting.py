@@ -13,7 +13,7 @@ from cli.exits import say
 
 if TYPE_CHECKING:
     from shimcore.config import Registry
-    from shimcore.registry import RegistryClient
+    from shimcore.registry.client import RegistryClient
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ async def registry_client(
     import httpcore  # noqa: F401, PLC0415
 
     import shimcore.registry.endpoint  # noqa: F401, PLC0415
-    from shimcore.registry import RegistryClient  # noqa: PLC0415
+    from shimcore.registry.client import RegistryClient  # noqa: PLC0415
 
     await anyio.lowlevel.checkpoint()  # loads its asyncio side
     client = RegistryClient(registries, probe_timeout_s=probe_timeout_s)

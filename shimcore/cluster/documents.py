@@ -17,8 +17,8 @@ from shimcore.cluster.merging import merged
 from shimcore.config.document import Tree, read_document
 from shimcore.config.keys import Key
 from shimcore.config.keys import Kind as KeyKind
-from shimcore.config.load import Merged
 from shimcore.config.model import Config, KubernetesSource, LoneLogin
+from shimcore.config.overlay import Merged
 from shimcore.config.reading import Reader, is_empty
 from shimcore.errors import ConfigError, ConfigFault
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from shimcore.cluster.layers import Ignored, Layer
 from shimcore.cluster.places import Places
 from shimcore.config.document import Tree
-from shimcore.config.load import Merged
 from shimcore.config.model import Config, Fallback
+from shimcore.config.overlay import Merged
 from shimcore.config.provenance import leaves
 from shimcore.config.reading import is_empty
 

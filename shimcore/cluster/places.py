@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from shimcore.cluster.layers import Ignored, Layer
 from shimcore.config.document import Tree
-from shimcore.config.load import Merged
 from shimcore.config.model import Config
+from shimcore.config.overlay import Merged
 from shimcore.config.reading import is_empty
 from shimcore.config.values import Address, address, place_of
 from shimcore.reference import Mirror, is_well_known, normalised_host, serves

@@ -6,38 +6,15 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from shimcore.config.building import build
-from shimcore.config.document import Tree, read_marked_document
+from shimcore.config.document import read_marked_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.marks import Marks, located
-from shimcore.config.model import Config, FileStamp, LoneLogin
+from shimcore.config.model import Config, FileStamp
+from shimcore.config.overlay import Overlay
 from shimcore.config.provenance import leaves
 from shimcore.errors import ConfigError, ConfigFault
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """A file with all that goes over it: tree, and origin by key path."""
-
-    tree: dict[str, Tree] = field(repr=False)
-    origins: Mapping[str, str]
-    notices: tuple[str, ...] = ()
-    lone_logins: tuple[LoneLogin, ...] = ()
-
-
-class Overlay(Protocol):
-    """Something that goes over the node's file, and comes from elsewhere."""
-
-    def over(self, tree: Mapping[str, Tree], own: Config) -> Merged | None:
-        """It over the file's `tree`, which by itself is `own`; None where it does not apply.
-
-        Raises ConfigError with every fault of its own.
-        """
-
-    def __str__(self) -> str:
-        """The documents that it comes from, for an error."""
 
 
 def load(path: str | os.PathLike[str], overlay: Overlay | None = None) -> Config:

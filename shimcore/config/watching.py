@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 
 from shimcore.config.files import stamp_now
-from shimcore.config.load import Attempt, Overlay, attempt
+from shimcore.config.load import Attempt, attempt
 from shimcore.config.model import Config
+from shimcore.config.overlay import Overlay
 from shimcore.errors import ConfigError
 
 

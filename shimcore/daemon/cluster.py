@@ -36,13 +36,22 @@ async def follow(shim: Shim) -> None:
 async def _follow(shim: Shim) -> None:
     """One follower after the other: a fault of ours in one shall not end the shim."""
     # A node without a part from the cluster does not load what watches it.
+    from shimcore.cluster.kept import keep  # noqa: PLC0415
     from shimcore.cluster.pace import Pace  # noqa: PLC0415
     from shimcore.cluster.watch import Follower  # noqa: PLC0415
+
+    def kept(folder: str, part: ClusterPart) -> None:
+        try:
+            keep(folder, part)
+        except StateError as error:
+            log.warning(
+                "%s; it will not be known after a restart while the API server is away", error
+            )
 
     async def tell(part: ClusterPart) -> None:
         before = shim.cluster.part
         if await shim.put_cluster(part) and (part.documents or (before and before.documents)):
-            await asyncio.to_thread(_keep, shim.config.state_dir, part)
+            await asyncio.to_thread(kept, shim.config.state_dir, part)
 
     pace = Pace()
     failures = 0
@@ -57,12 +66,3 @@ async def _follow(shim: Shim) -> None:
             failures += 1
             log.exception("watching the cluster's part failed, please report it; trying again")
             await asyncio.sleep(pace.refused(failures))
-
-
-def _keep(folder: str, part: ClusterPart) -> None:
-    from shimcore.cluster.kept import keep  # noqa: PLC0415 - as above
-
-    try:
-        keep(folder, part)
-    except StateError as error:
-        log.warning("%s; it will not be known after a restart while the API server is away", error)
