@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli.examples import EXAMPLES
+from cli.render import wrapped
 
 WIDEST = 100
 """Lines longer than this are hard to read."""
@@ -146,11 +146,4 @@ def _filled(paragraph: str, width: int) -> str:
 
 
 def _wrapped(text: str, width: int, first: str, others: str) -> str:
-    return textwrap.fill(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=others,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return "\n".join(wrapped(text, width, first, others))

@@ -146,7 +146,7 @@ def _pair(label: str, cell: Cell, width: int, indent: int) -> Iterator[Line]:
     """A label and its value, in one line if they fit."""
     shown = " " * indent + label + " " * _GAP
     if label and len(shown) + _width(cell) <= width:
-        yield Cell(shown, DIM), Cell(printable("".join(_parts(cell))), cell.style)
+        yield Cell(shown, DIM), Cell(_in_line(cell), cell.style)
         return
     if label:
         yield (Cell(shown.rstrip(), DIM),)
@@ -189,7 +189,7 @@ def _row(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]
     """One line of a table."""
     parts = []
     for cell, column, width in zip(cells, columns, widths, strict=True):
-        text = printable(cell.text)
+        text = _in_line(cell)
         aligned = text.rjust(width) if column.right else text.ljust(width)
         parts += [Cell(aligned, cell.style), Cell(" " * _GAP)]
     return tuple(parts[:-1])
@@ -197,31 +197,35 @@ def _row(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]
 
 def _words(cell: Cell, width: int, indent: int) -> Iterator[Line]:
     """On lines of its own, broken between words."""
-    for line in wrapped(printable(cell.text), width, indent):
+    margin = " " * indent
+    for line in wrapped(printable(cell.text), width, margin, margin):
         yield (Cell(line, cell.style),)
 
 
-def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """The lines of a text, broken between words; a longer word is left whole."""
-    margin = " " * indent
+def wrapped(text: str, width: int, first: str = "", others: str = "") -> list[str]:
+    """The lines of a text, broken between words; a longer word is left whole.
+
+    `first` stands before the first line, `others` before the rest.
+    """
     return textwrap.wrap(
         text,
         width,
-        initial_indent=margin,
-        subsequent_indent=margin,
+        initial_indent=first,
+        subsequent_indent=others,
         break_long_words=False,
         break_on_hyphens=False,
     )
 
 
-def _parts(cell: Cell) -> list[str]:
-    return [part for part in (cell.text, *cell.lines) if part]
+def _in_line(cell: Cell) -> str:
+    """What stands for it in one line."""
+    return printable("".join((cell.text, *cell.lines)))
 
 
 def _width(cell: Cell) -> int:
     """Columns that it takes in one line; more than there are where it has several lines."""
-    parts = _parts(cell)
-    return len(printable("".join(parts))) if len(parts) < 2 else sys.maxsize
+    parts = [part for part in (cell.text, *cell.lines) if part]
+    return len(_in_line(cell)) if len(parts) < 2 else sys.maxsize
 
 
 def _columns_that_fit(table: Table, width: int) -> int:
