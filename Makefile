@@ -73,21 +73,21 @@ $(VENV)/bench: $(VENV)/done
 mutants: venv ## Break each rule of the relay on purpose; every break has to be caught
 	$(BIN)/python -m tests.mutation
 
-completions: venv ## Generate completions/ from the command line
-	$(BIN)/python -m cli.completions completions
+completions: venv ## Generate cli/scripts/ from the command line
+	$(BIN)/python packaging/completions.py cli/scripts
 
-completions-check: venv ## Fail when completions/ is not what the command line says
+completions-check: venv ## Fail when cli/scripts/ is not what the command line says
 	rm -rf .cache/completions && mkdir -p .cache/completions
-	$(BIN)/python -m cli.completions .cache/completions
-	@diff -ru completions .cache/completions || \
-	{ echo "completions/ is out of date: run 'make completions'" >&2; exit 1; }
+	$(BIN)/python packaging/completions.py .cache/completions
+	@diff -ru cli/scripts .cache/completions || \
+	{ echo "cli/scripts/ is out of date: run 'make completions'" >&2; exit 1; }
 
 docs: venv ## Generate the tables of docs/configuration.md and the picture of the README
-	$(BIN)/python -m shimcore.config.table docs/configuration.md
+	$(BIN)/python docs/tables.py docs/configuration.md
 	$(BIN)/python docs/picture.py docs/demo.svg
 
 # What ends up in the packages, or makes them.
-PACKAGED := $(shell find cli shimcore completions docs packaging contrib/systemd -type f \
+PACKAGED := $(shell find cli shimcore docs packaging contrib/systemd -type f \
 	-not -name '*.py[co]') pyproject.toml constraints.txt LICENSE README.md CHANGELOG.md
 
 dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb, .rpm and .tar.gz in dist/

@@ -1,35 +1,28 @@
-"""The Typer app: the options before a command, and every command of `COMMANDS`."""
+"""The Typer app: the options before a command, and every command."""
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from cli.help_pages import HelpedCommand, HelpedGroup
+from cli import config, fleet, switch
+from cli.check_registry import check_registry
+from cli.completions import completions
+from cli.demo import demo
+from cli.doctor import doctor
+from cli.hand_over import hand_over
+from cli.help_pages import HelpedCommand, HelpedGroup, show_help
+from cli.history import history
+from cli.install_service import install_service, uninstall_service
 from cli.options import FirstFileOption
+from cli.pull import pull
+from cli.resolve import resolve
+from cli.serve import serve
+from cli.status import status
+from cli.version import version
 from shimcore import __version__
-
-COMMANDS = (
-    "serve",
-    "resolve",
-    "check_registry",
-    "status",
-    "history",
-    "doctor",
-    "pull",
-    "config",
-    "install_service",
-    "hand_over",
-    "switch",
-    "fleet",
-    "demo",
-    "completions",
-    "help",
-    "version",
-)
-"""The modules of `cli/` with a `register(app)`, in the order in which help lists them."""
 
 app = typer.Typer(
     name="image-cri-shim",
@@ -66,14 +59,30 @@ def main(
     """
     context.obj = file
     if context.invoked_subcommand is None:
-        from cli.serve import serve  # noqa: PLC0415
-
         serve(context, file=file)
 
 
-for _name in COMMANDS:
-    importlib.import_module(f"cli.{_name}").register(app)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "serve": serve,
+    "resolve": resolve,
+    "check-registry": check_registry,
+    "status": status,
+    "history": history,
+    "doctor": doctor,
+    "pull": pull,
+    "install-service": install_service,
+    "uninstall-service": uninstall_service,
+    "hand-over": hand_over,
+    "demo": demo,
+    "completions": completions,
+    "help": show_help,
+    "version": version,
+}
+"""In the order in which help lists them."""
+GROUPS = {"config": config.group, "switch": switch.group, "fleet": fleet.group}
+"""Commands with commands below them; they come last."""
 
-for _room in (app, *(group.typer_instance for group in app.registered_groups)):
-    for _command in _room.registered_commands if _room else ():
-        _command.cls = HelpedCommand
+for _name, _command in COMMANDS.items():
+    app.command(_name, cls=HelpedCommand)(_command)
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)

@@ -11,13 +11,14 @@ import typer
 
 from cli import exits, render
 from cli.defaults import DEFAULT_FILE
-from cli.options import FileOption, Output, OutputOption, named_file
+from cli.options import FileOption, Output, OutputOption, named_file, started
 from cli.render import BAD, GOOD, WARN, Cell, Column, Table
+from shimcore.errors import ShimError
 
 if TYPE_CHECKING:
     from shimcore.config import Config, Registry
     from shimcore.config.values import Address
-    from shimcore.registry import PingReport, TlsReport
+    from shimcore.registry.answers import PingReport, TlsReport
 
 SOON_DAYS = 30
 """A certificate that ends sooner is warned about."""
@@ -40,11 +41,6 @@ _COLUMNS = (
     Column("TLS", below=True),
     Column("DETAIL", below=True),
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("check-registry")(check_registry)
 
 
 def check_registry(
@@ -76,8 +72,6 @@ def check_registry(
 
 def _config(path: str | None, *, named: bool) -> Config | None:
     """The configuration; None when there is no file and addresses were named instead."""
-    from cli.starting import started  # noqa: PLC0415 - a fast --help
-
     if path is None and named and not os.path.lexists(DEFAULT_FILE):
         return None
     config = started(path or DEFAULT_FILE)
@@ -88,8 +82,6 @@ def _config(path: str | None, *, named: bool) -> Config | None:
 
 def _chosen(addresses: Sequence[str], config: Config | None) -> tuple[list[Registry], bool]:
     """The registries to check, each once, and whether all addresses were some."""
-    from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
-
     configured = config.registries if config else ()
     if not addresses:
         return list(configured), True
@@ -106,7 +98,7 @@ def _chosen(addresses: Sequence[str], config: Config | None) -> tuple[list[Regis
 
 def _named(text: str, configured: Sequence[Registry]) -> Registry:
     """The configured registry at an address, else one without a login. Raises ShimError."""
-    from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
+    from shimcore.config import Registry  # noqa: PLC0415 - a fast --help
 
     try:
         wanted = _address(text)
@@ -120,7 +112,7 @@ def _named(text: str, configured: Sequence[Registry]) -> Registry:
             return registry
         if "://" not in text and text.rstrip("/") in (registry.host, registry.address):
             return registry
-    return _unconfigured(wanted.url, wanted.scheme, wanted.host)
+    return Registry.unconfigured(wanted.url, wanted.scheme, wanted.host)
 
 
 def _address(text: str) -> Address:
@@ -130,12 +122,6 @@ def _address(text: str) -> Address:
     if not text.isprintable() or not text.strip():
         raise ValueError("not an address: host:port, http://host:port or https://host:port")
     return address(text)
-
-
-def _unconfigured(url: str, scheme: str, host: str) -> Registry:
-    from shimcore.config import Registry  # noqa: PLC0415 - a fast --help
-
-    return Registry.unconfigured(url, scheme, host)
 
 
 def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
@@ -151,15 +137,10 @@ def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingRepor
 async def _ping(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
     import asyncio  # noqa: PLC0415 - a fast --help
 
-    from cli.waiting import load_http  # noqa: PLC0415
-    from shimcore.registry import RegistryClient  # noqa: PLC0415
+    from cli.waiting import registry_client  # noqa: PLC0415
 
-    await load_http()
-    client = RegistryClient(registries, probe_timeout_s=timeout_s)
-    try:
+    async with registry_client(registries, timeout_s) as client:
         return list(await asyncio.gather(*(client.ping(registry) for registry in registries)))
-    finally:
-        await client.aclose()
 
 
 def _warn_of_end(registry: Registry, report: PingReport) -> None:

@@ -1,20 +1,18 @@
-"""`completions SHELL`: the completion script of a shell, made from the commands themselves.
+"""`completions SHELL`: the completion script of a shell.
 
-`python -m cli.completions FOLDER` writes all of them. The scripts are static: completing a
-word starts no Python.
+The scripts are in `cli/scripts/`, which packaging/completions.py makes from the commands.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.command_specs import PROGRAM, CommandSpec, commands
+PROGRAM = "image-cri-shim"
+_FOLDER = Path(__file__).with_name("scripts")
 
 
 class Shell(StrEnum):
@@ -23,19 +21,6 @@ class Shell(StrEnum):
     BASH = "bash"
     ZSH = "zsh"
     FISH = "fish"
-
-
-FILE_NAMES = {
-    Shell.BASH: f"{PROGRAM}.bash",
-    Shell.ZSH: f"{PROGRAM}.zsh",
-    Shell.FISH: f"{PROGRAM}.fish",
-}
-"""The files in `completions/`."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(completions)
 
 
 def completions(
@@ -47,26 +32,9 @@ def completions(
 
 def script(shell: Shell) -> str:
     """The completion script of `shell`, its last line ended."""
-    from cli import completion_scripts as scripts  # noqa: PLC0415 - a fast --help
-
-    write: dict[Shell, Callable[[Sequence[CommandSpec]], str]] = {
-        Shell.BASH: scripts.bash,
-        Shell.ZSH: scripts.zsh,
-        Shell.FISH: scripts.fish,
-    }
-    from cli.app import app, main  # noqa: PLC0415 - it has every command, this one too
-
-    return write[shell](commands(app, main))
+    return (_FOLDER / file_name(shell)).read_text(encoding="utf-8")
 
 
-def write_all(folder: Path) -> None:
-    """Write the script of every shell into `folder`."""
-    for shell, name in FILE_NAMES.items():
-        (folder / name).write_text(script(shell), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    # The module that the app imports, not this second one of the same file.
-    from cli.completions import write_all as write
-
-    write(Path(sys.argv[1]))
+def file_name(shell: Shell) -> str:
+    """The script's name in `cli/scripts/`."""
+    return f"{PROGRAM}.{shell}"

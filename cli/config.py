@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import exits, render
-from cli.help_pages import HelpedGroup
-from cli.options import FileOption, Output, OutputOption, chosen_file, named_file
+from cli.help_pages import command_group
+from cli.options import FileOption, Output, OutputOption, chosen_file, named_file, started
 from cli.render import DIM, WARN, Block, Cell, Column, Facts, Table
 
 if TYPE_CHECKING:
@@ -22,27 +22,6 @@ if TYPE_CHECKING:
 _COLUMNS = (Column("KEY"), Column("VALUE"), Column("FROM", below=True))
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command and those below it."""
-    below = typer.Typer(
-        help="Show the configuration in force, check a file, or write one.",
-        invoke_without_command=True,
-        rich_markup_mode=None,
-    )
-    below.callback()(config)
-    below.command()(show)
-    below.command()(check)
-    below.command()(init)
-    below.command()(schema)
-    app.add_typer(below, name="config", cls=HelpedGroup)
-
-
-def config(context: typer.Context) -> None:
-    """Show its help where no command follows."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
 def show(
     context: typer.Context, file: FileOption = None, output: OutputOption = Output.TABLE
 ) -> None:
@@ -51,7 +30,9 @@ def show(
     Asks the running shim; without one, shows what it would start with. A FILE that is named,
     and is not the one that the running shim has, is shown itself: what it would give.
     """
-    from shimcore.client.admin import endpoint_of, show_config  # noqa: PLC0415 - a fast --help
+    import yaml  # noqa: PLC0415 - a fast --help
+
+    from shimcore.client.admin import endpoint_of, show_config  # noqa: PLC0415
 
     path = chosen_file(context, file)
     named = named_file(context, file) is not None
@@ -71,7 +52,7 @@ def show(
     value = {
         "running": running,
         **shown.state,
-        "config": _tree(shown.yaml),
+        "config": yaml.safe_load(shown.yaml),
         "values": [{"key": v.key, "value": v.text, "origin": v.origin} for v in shown.values],
     }
     render.show(output, value, lambda: _blocks(shown, running=running))
@@ -143,7 +124,6 @@ def _of_file(path: str) -> Shown:
     """What a shim that started now would have. Raises ConfigError."""
     import yaml  # noqa: PLC0415 - a fast --help
 
-    from cli.starting import started  # noqa: PLC0415
     from shimcore.client.admin import Shown  # noqa: PLC0415
     from shimcore.config import masked  # noqa: PLC0415
     from shimcore.config.provenance import sources, values  # noqa: PLC0415
@@ -159,12 +139,6 @@ def _of_file(path: str) -> Shown:
         "kubernetes": None,
     }
     return Shown(state, text, tuple(values(config)))
-
-
-def _tree(text: str) -> Any:
-    import yaml  # noqa: PLC0415 - a fast --help
-
-    return yaml.safe_load(text)
 
 
 def _blocks(shown: Shown, *, running: bool) -> list[Block]:
@@ -193,3 +167,8 @@ def _table(values: Sequence[Value]) -> Table:
         for value in values
     )
     return Table(_COLUMNS, rows)
+
+
+group = command_group(
+    "Show the configuration in force, check a file, or write one.", show, check, init, schema
+)

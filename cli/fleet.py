@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import exits
-from cli.help_pages import HelpedGroup
+from cli.help_pages import command_group
 
 NodeOption = Annotated[
     str, typer.Option("--node", envvar="NODE_NAME", metavar="NAME", help="The pod's node.")
@@ -23,25 +23,6 @@ NameOption = Annotated[
         "--name", envvar="FLEET_NAME", metavar="NAME", help="What their names begin with."
     ),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command and those below it."""
-    below = typer.Typer(
-        help="Switch the nodes of a cluster, as the pods of the Helm chart do.",
-        invoke_without_command=True,
-        rich_markup_mode=None,
-    )
-    below.callback()(fleet)
-    below.command()(agent)
-    below.command()(remove)
-    app.add_typer(below, name="fleet", cls=HelpedGroup)
-
-
-def fleet(context: typer.Context) -> None:
-    """Show its help where no command follows."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 def agent(
@@ -101,3 +82,8 @@ def remove(
 
     with exits.reported():
         asyncio.run(run_removal(namespace, name, wait=wait))
+
+
+group = command_group(
+    "Switch the nodes of a cluster, as the pods of the Helm chart do.", agent, remove
+)

@@ -11,11 +11,6 @@ from cli import exits
 from cli.options import FileOption, chosen_file
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("hand-over")(hand_over)
-
-
 def hand_over(
     context: typer.Context,
     file: FileOption = None,

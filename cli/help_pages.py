@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli.examples import EXAMPLES
+from cli.render import wrapped
 
 WIDEST = 100
 """Lines longer than this are hard to read."""
@@ -19,20 +20,49 @@ _INDENT, _GAP, _FAR = "  ", 2, "      "
 Rows = list[tuple[str, str]]
 
 
-class HelpedCommand(TyperCommand):
+class _Helped:
+    def get_help(self, ctx: Any) -> str:
+        """The page."""
+        return _page(self, ctx)
+
+
+class HelpedCommand(_Helped, TyperCommand):
     """A command with a page of ours."""
 
-    def get_help(self, ctx: Any) -> str:
-        """The page."""
-        return _page(self, ctx)
 
-
-class HelpedGroup(TyperGroup):
+class HelpedGroup(_Helped, TyperGroup):
     """A command with commands below it, with a page of ours."""
 
-    def get_help(self, ctx: Any) -> str:
-        """The page."""
-        return _page(self, ctx)
+
+def command_group(summary: str, *commands: Callable[..., None]) -> typer.Typer:
+    """Commands below one; where none of them follows, it shows its help."""
+    group = typer.Typer(
+        help=summary, cls=HelpedGroup, invoke_without_command=True, rich_markup_mode=None
+    )
+    group.callback()(_show_own_help)
+    for command in commands:
+        group.command(cls=HelpedCommand)(command)
+    return group
+
+
+def _show_own_help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def show_help(
+    context: typer.Context,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND...]", show_default=False)
+    ] = None,
+) -> None:
+    """Show the help of a command, or this list of them."""
+    root = context.find_root()
+    root.command.main(
+        args=[*(command or ()), "--help"],
+        prog_name=root.info_name,
+        standalone_mode=False,
+    )
 
 
 def _page(command: Any, context: Any) -> str:
@@ -116,11 +146,4 @@ def _filled(paragraph: str, width: int) -> str:
 
 
 def _wrapped(text: str, width: int, first: str, others: str) -> str:
-    return textwrap.fill(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=others,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return "\n".join(wrapped(text, width, first, others))

@@ -26,11 +26,6 @@ _STYLES = {"pulled": GOOD, "failed": BAD, "cancelled": WARN, "absent": WARN}
 _GOOD = frozenset({"pulled", "skipped"})
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(history)
-
-
 def history(
     context: typer.Context,
     file: FileOption = None,

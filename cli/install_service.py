@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import exits
+from cli.completions import PROGRAM, Shell, script
 from cli.options import FileOption, chosen_file
 
 if TYPE_CHECKING:
@@ -29,12 +30,6 @@ RootOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would change as a diff, and change nothing.")
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add both commands."""
-    app.command("install-service")(install_service)
-    app.command("uninstall-service")(uninstall_service)
 
 
 def install_service(
@@ -202,9 +197,6 @@ def _nothing() -> None:
 
 def completion_files() -> dict[str, str]:
     """The completion scripts of an installation: path → text."""
-    from cli.command_specs import PROGRAM  # noqa: PLC0415 - as above
-    from cli.completions import Shell, script  # noqa: PLC0415
-
     share = "/usr/local/share"
     return {
         f"{share}/bash-completion/completions/{PROGRAM}": script(Shell.BASH),

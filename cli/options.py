@@ -1,13 +1,17 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the configuration that they name."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import exits
 from cli.defaults import CONFIG_VARIABLE, DEFAULT_FILE
+
+if TYPE_CHECKING:
+    from shimcore.config import Config
 
 
 class Output(StrEnum):
@@ -44,3 +48,15 @@ def named_file(context: typer.Context, file: str | None) -> str | None:
 def chosen_file(context: typer.Context, file: str | None) -> str:
     """The file named at the command, else before it or in the environment, else the default."""
     return named_file(context, file) or DEFAULT_FILE
+
+
+def started(path: str) -> Config:
+    """What a shim that started now would have: the file, the node's copy of the cluster's part
+    over it. Raises ConfigError."""
+    from shimcore.cluster.starting import with_kept  # noqa: PLC0415
+    from shimcore.config import load  # noqa: PLC0415 - a fast --help
+
+    start = with_kept(path, load(path))
+    for fault in start.faults:
+        exits.say(fault)
+    return start.config

@@ -14,6 +14,7 @@ import typer
 from cli import exits, render
 from cli.options import FileOption, Output, OutputOption, chosen_file
 from cli.under_way import pulled_line
+from shimcore.errors import ShimError
 
 if TYPE_CHECKING:
     from shimcore.client.pull import Step
@@ -23,11 +24,6 @@ JITTER_LIMIT_S = 86_400.0
 STDIN = "-"
 
 OnStep = Callable[["Step"], None]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(pull)
 
 
 def pull(
@@ -104,7 +100,6 @@ def _jitter_s(text: str) -> float:
 def _named(images: Iterable[str], lists: Iterable[str]) -> list[str]:
     """The images named, then those of the lists. Raises ShimError for a list that names none."""
     from shimcore.client.pull import listed  # noqa: PLC0415
-    from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
 
     found = list(images)
     for path in lists:
@@ -116,8 +111,6 @@ def _named(images: Iterable[str], lists: Iterable[str]) -> list[str]:
 
 
 def _text(path: str) -> str:
-    from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
-
     try:
         if path == STDIN:
             return sys.stdin.read()

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from cli.options import Output
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
 
 GOOD, BAD, WARN, DIM, HEADING = "green", "bold red", "yellow", "dim", "bold"
 
@@ -68,6 +64,7 @@ class Facts:
 
 
 Block = Table | Facts
+Line = tuple[Cell, ...]
 
 
 def show(output: Output, value: Any, blocks: Callable[[], Sequence[Block]]) -> None:
@@ -88,10 +85,17 @@ def show(output: Output, value: Any, blocks: Callable[[], Sequence[Block]]) -> N
 def print_blocks(blocks: Sequence[Block], stream: TextIO | None = None) -> None:
     """Print blocks for people, an empty line between them."""
     stream = stream or sys.stdout
-    if stream.isatty():
-        _print_rich(blocks, stream)
+    if not stream.isatty():
+        for line in _lines(blocks, sys.maxsize, ""):
+            print("".join(cell.text for cell in line).rstrip(), file=stream)
         return
-    print("\n\n".join("\n".join(_plain(block)) for block in blocks), file=stream)
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and a pipe needs none
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    rule = "─" if console.encoding.startswith("utf") else "-"
+    for line in _lines(blocks, console.width, rule):
+        console.print(*(Text(cell.text, cell.style) for cell in line), sep="", soft_wrap=True)
 
 
 def duration(elapsed_ms: float) -> str:
@@ -118,136 +122,110 @@ def printable(text: str) -> str:
     return shown or EMPTY
 
 
-def _plain(block: Block) -> list[str]:
-    if isinstance(block, Facts):
-        width = max((len(label) for label, _ in block.pairs), default=0)
-        lines = [f"  {label:<{width}}  {printable(cell.text)}" for label, cell in block.pairs]
-        return [printable(block.heading), *lines]
-    rows = [[column.title for column in block.columns]]
-    rows += [[printable(cell.text) for cell in row] for row in block.rows]
-    widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
-    return [_aligned(row, widths, block.columns) for row in rows]
-
-
-def _aligned(texts: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
-    cells = (
-        text.rjust(width) if column.right else text.ljust(width)
-        for text, width, column in zip(texts, widths, columns, strict=True)
-    )
-    return (" " * _GAP).join(cells).rstrip()
-
-
-def _print_rich(blocks: Sequence[Block], stream: TextIO) -> None:
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and a pipe needs none
-
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+def _lines(blocks: Sequence[Block], width: int, rule: str) -> Iterator[Line]:
+    """Every line that the blocks are at a width; `rule` is below the titles of a table."""
     for number, block in enumerate(blocks):
         if number:
-            console.print()
+            yield ()
         if isinstance(block, Facts):
-            _print_facts(console, block)
+            yield from _facts(block, width)
         else:
-            _print_table(console, block)
+            yield from _table(block, width, rule)
 
 
-def _print_facts(console: Console, facts: Facts) -> None:
+def _facts(facts: Facts, width: int) -> Iterator[Line]:
     """Label and value side by side; a value that does not fit there goes below its label."""
-    _print_words(console, Cell(facts.heading, HEADING), 0)
-    width = max((len(label) for label, _ in facts.pairs), default=0)
+    yield from _words(Cell(facts.heading, HEADING), width, 0)
+    column = max((len(label) for label, _ in facts.pairs), default=0)
     for label, cell in facts.pairs:
-        _print_pair(console, label.ljust(width) if label else "", cell, _GAP)
+        aligned = label or width == sys.maxsize
+        yield from _pair(label.ljust(column) if aligned else "", cell, width, _GAP)
 
 
-def _print_pair(console: Console, label: str, cell: Cell, indent: int) -> None:
+def _pair(label: str, cell: Cell, width: int, indent: int) -> Iterator[Line]:
     """A label and its value, in one line if they fit."""
     shown = " " * indent + label + " " * _GAP
-    if label and len(shown) + _width(cell) <= console.width:
-        _print_line(console, _text(Cell(shown, DIM)), _text(cell))
+    if label and len(shown) + _width(cell) <= width:
+        yield Cell(shown, DIM), Cell(_in_line(cell), cell.style)
         return
     if label:
-        _print_line(console, _text(Cell(shown.rstrip(), DIM)))
+        yield (Cell(shown.rstrip(), DIM),)
     if cell.text:
-        _print_words(console, cell, indent + _GAP)
+        yield from _words(cell, width, indent + _GAP)
     for line in cell.lines:
-        _print_line(console, _text(Cell(" " * (indent + _GAP) + line, cell.style)))
+        yield (Cell(printable(" " * (indent + _GAP) + line), cell.style),)
 
 
-def _print_table(console: Console, table: Table) -> None:
+def _table(table: Table, width: int, rule: str) -> Iterator[Line]:
     """One table if it fits; otherwise the columns that do not are printed under their rows."""
-    inline = _columns_that_fit(table, console.width)
+    inline = _columns_that_fit(table, width)
     if not inline:
-        _print_records(console, table)
+        yield from _records(table, width)
         return
     below = [index for index in range(inline, len(table.columns)) if _has_text(table, index)]
     columns, widths = table.columns[:inline], _natural_widths(table)[:inline]
-    titles = [Cell(column.title, HEADING) for column in columns]
-    rule = "─" if console.encoding.startswith("utf") else "-"
-    _print_row(console, titles, columns, widths)
-    _print_row(console, [Cell(rule * width, DIM) for width in widths], columns, widths)
+    yield _row([Cell(column.title, HEADING) for column in columns], columns, widths)
+    if rule:
+        yield _row([Cell(rule * width, DIM) for width in widths], columns, widths)
     labels = [table.columns[index].title for index in below]
-    width = max(map(len, labels), default=0)
+    label_width = max(map(len, labels), default=0)
     for row in table.rows:
-        _print_row(console, row[:inline], columns, widths)
+        yield _row(row[:inline], columns, widths)
         for label, index in zip(labels, below, strict=True):
             if row[index]:
-                _print_pair(console, label.lower().ljust(width), row[index], _INDENT)
+                yield from _pair(label.lower().ljust(label_width), row[index], width, _INDENT)
 
 
-def _print_records(console: Console, table: Table) -> None:
+def _records(table: Table, width: int) -> Iterator[Line]:
     """Each row as its first cell, and title and text of the others."""
     titles = [column.title.lower() for column in table.columns]
     for row in table.rows:
         pairs = [pair for pair in zip(titles, row, strict=True) if pair[1]]
         first = 1 if row[0].text else 0
-        _print_facts(console, Facts(row[0].text, tuple(pairs[first:])))
+        yield from _facts(Facts(row[0].text, tuple(pairs[first:])), width)
 
 
-def _print_row(
-    console: Console, cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]
-) -> None:
+def _row(cells: Sequence[Cell], columns: Sequence[Column], widths: Sequence[int]) -> Line:
     """One line of a table."""
     parts = []
     for cell, column, width in zip(cells, columns, widths, strict=True):
-        text = _text(cell)
-        (text.pad_left if column.right else text.pad_right)(width - len(text))
-        parts += [text, _text(Cell(" " * _GAP))]
-    _print_line(console, *parts[:-1])
+        text = _in_line(cell)
+        aligned = text.rjust(width) if column.right else text.ljust(width)
+        parts += [Cell(aligned, cell.style), Cell(" " * _GAP)]
+    return tuple(parts[:-1])
 
 
-def _print_words(console: Console, cell: Cell, indent: int) -> None:
+def _words(cell: Cell, width: int, indent: int) -> Iterator[Line]:
     """On lines of its own, broken between words."""
-    for line in wrapped(printable(cell.text), console.width, indent):
-        _print_line(console, _text(Cell(line, cell.style)))
-
-
-def _print_line(console: Console, *parts: Text) -> None:
-    console.print(*parts, sep="", soft_wrap=True)
-
-
-def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """The lines of a text, broken between words; a longer word is left whole."""
     margin = " " * indent
+    for line in wrapped(printable(cell.text), width, margin, margin):
+        yield (Cell(line, cell.style),)
+
+
+def wrapped(text: str, width: int, first: str = "", others: str = "") -> list[str]:
+    """The lines of a text, broken between words; a longer word is left whole.
+
+    `first` stands before the first line, `others` before the rest.
+    """
     return textwrap.wrap(
         text,
         width,
-        initial_indent=margin,
-        subsequent_indent=margin,
+        initial_indent=first,
+        subsequent_indent=others,
         break_long_words=False,
         break_on_hyphens=False,
     )
 
 
-def _text(cell: Cell) -> Text:
-    from rich.text import Text  # noqa: PLC0415 - as above
-
-    text = "\n".join((cell.text, *cell.lines)).strip("\n") if cell.lines else cell.text
-    return Text(text if text.isspace() else printable(text), cell.style)
+def _in_line(cell: Cell) -> str:
+    """What stands for it in one line."""
+    return printable("".join((cell.text, *cell.lines)))
 
 
 def _width(cell: Cell) -> int:
     """Columns that it takes in one line; more than there are where it has several lines."""
     parts = [part for part in (cell.text, *cell.lines) if part]
-    return len(printable("".join(parts))) if len(parts) < 2 else sys.maxsize
+    return len(_in_line(cell)) if len(parts) < 2 else sys.maxsize
 
 
 def _columns_that_fit(table: Table, width: int) -> int:

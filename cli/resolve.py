@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import exits, render
-from cli.options import FileOption, Output, OutputOption, chosen_file
+from cli.options import FileOption, Output, OutputOption, chosen_file, started
 from cli.render import BAD, DIM, GOOD, WARN, Block, Cell, Column, Facts, Table
+from shimcore.errors import ReferenceSyntaxError
 
 if TYPE_CHECKING:
     from shimcore.config import Config
-    from shimcore.images import CandidateReport, Resolution
+    from shimcore.images.explanation import CandidateReport, Resolution
     from shimcore.images.presence import Presence
 
 _WORST_LAST = (exits.OK, exits.NONE_HAS_IT, exits.FAILED)
@@ -28,11 +30,6 @@ _COLUMNS = (
     Column("DIGEST", below=True),
     Column("WHY", below=True),
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(resolve)
 
 
 def resolve(
@@ -50,8 +47,6 @@ def resolve(
     worst counts: 1, then 3. With --offline: 0 a registry would be asked; 3 none would be. For
     people it says, too, whether the image is on the node, and for which platforms it is there.
     """
-    from cli.starting import started  # noqa: PLC0415 - a fast --help
-
     with exits.reported(bad_config=exits.FAILED):
         config = started(chosen_file(context, file))
         whole = output is Output.TABLE
@@ -78,7 +73,6 @@ def _found(
     `whole`: with what is shown to people alone.
     """
     from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
-    from shimcore.errors import ReferenceSyntaxError  # noqa: PLC0415
     from shimcore.reference import parse  # noqa: PLC0415
 
     names = []
@@ -107,21 +101,14 @@ async def _explain(
 ) -> list[tuple[Resolution, Presence]]:
     import asyncio  # noqa: PLC0415 - a fast --help
 
-    from cli.waiting import load_http  # noqa: PLC0415
-    from shimcore.images import explain  # noqa: PLC0415
+    from cli.waiting import registry_client  # noqa: PLC0415
+    from shimcore.images.explanation import explain  # noqa: PLC0415
     from shimcore.images.presence import Presence, presences  # noqa: PLC0415
-    from shimcore.registry import RegistryClient  # noqa: PLC0415
 
-    client = None
-    if not offline:
-        await load_http()
-        client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
-    try:
+    asked = registry_client(config.registries, config.probe_timeout_s)
+    async with nullcontext() if offline else asked as client:
         found = await asyncio.gather(*(explain(image, config, client) for image in images))
         beside = await presences(found, config, client) if whole else [Presence()] * len(found)
-    finally:
-        if client is not None:
-            await client.aclose()
     return list(zip(found, beside, strict=True))
 
 
@@ -131,7 +118,7 @@ def _registries(count: int) -> str:
 
 def _warnings(resolutions: Sequence[Resolution]) -> list[str]:
     """Every warning once."""
-    from shimcore.images import shared_names  # noqa: PLC0415 - a fast --help
+    from shimcore.images.explanation import shared_names  # noqa: PLC0415 - a fast --help
 
     own = [warning for resolution in resolutions for warning in resolution.warnings]
     shared = shared_names({resolution.image: resolution for resolution in resolutions})

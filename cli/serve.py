@@ -11,11 +11,6 @@ from cli import exits
 from cli.options import FileOption, chosen_file
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(serve)
-
-
 def serve(
     context: typer.Context,
     file: FileOption = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
 WATCH_INTERVAL_S = 2.0
 
 _KUBELET_STYLES = {"wired": GOOD, "not wired": BAD, "no kubelet": "", "unknown": WARN}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(status)
 
 
 def status(
@@ -79,7 +75,7 @@ def _watched(path: str, output: Output) -> Status:
     live = console.is_terminal and output is Output.TABLE
     found = None
     try:
-        with console.screen(hide_cursor=True) if live else _nothing():
+        with console.screen(hide_cursor=True) if live else nullcontext():
             while True:
                 if live:
                     console.clear()
@@ -91,12 +87,6 @@ def _watched(path: str, output: Output) -> Status:
         if found is None:
             raise
     return found
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext  # noqa: PLC0415 - used with --watch only
-
-    return nullcontext()
 
 
 def _blocks(found: Status) -> list[Block]:

@@ -8,31 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from cli import exits, render
-from cli.help_pages import HelpedGroup
+from cli.help_pages import command_group
 from cli.install_service import completion_files
 from cli.options import Output, OutputOption
 from cli.render import BAD, GOOD, WARN, Cell, Facts
 
 _STYLES = {"healthy": GOOD, "removed": GOOD, "running": WARN}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command and those below it."""
-    below = typer.Typer(
-        help="Switch this node to another version, as the fleet's pod asks for it.",
-        invoke_without_command=True,
-        rich_markup_mode=None,
-    )
-    below.callback()(switch)
-    below.command()(run)
-    below.command()(status)
-    app.add_typer(below, name="switch", cls=HelpedGroup)
-
-
-def switch(context: typer.Context) -> None:
-    """Show its help where no command follows."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 def run() -> None:
@@ -87,3 +68,8 @@ def _facts(found: dict[str, Any]) -> Facts:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+group = command_group(
+    "Switch this node to another version, as the fleet's pod asks for it.", run, status
+)

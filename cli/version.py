@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import platform
 
-import typer
-
 from cli import render
 from cli.options import Output, OutputOption
 from cli.render import Cell, Facts
 from shimcore import __version__
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(version)
 
 
 def version(output: OutputOption = Output.TABLE) -> None:

@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.exits import say
+
+if TYPE_CHECKING:
+    from shimcore.config import Registry
+    from shimcore.registry.client import RegistryClient
 
 T = TypeVar("T")
 
@@ -42,11 +46,23 @@ def _spinner(text: str) -> contextlib.AbstractContextManager[object]:
     return Console(stderr=True).status(Text(text))
 
 
-async def load_http() -> None:
-    """Load what the first question to a registry would: its time is to be the registry's own."""
+@contextlib.asynccontextmanager
+async def registry_client(
+    registries: Sequence[Registry], probe_timeout_s: float
+) -> AsyncIterator[RegistryClient]:
+    """A client of registries, which it closes at the end.
+
+    What the first question would load is loaded: its time is to be the registry's own.
+    """
     import anyio.lowlevel  # noqa: PLC0415 - with httpcore what httpx talks through
     import httpcore  # noqa: F401, PLC0415
 
     import shimcore.registry.endpoint  # noqa: F401, PLC0415
+    from shimcore.registry.client import RegistryClient  # noqa: PLC0415
 
     await anyio.lowlevel.checkpoint()  # loads its asyncio side
+    client = RegistryClient(registries, probe_timeout_s=probe_timeout_s)
+    try:
+        yield client
+    finally:
+        await client.aclose()

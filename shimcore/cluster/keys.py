@@ -5,8 +5,8 @@ from __future__ import annotations
 from shimcore.config.keys import REGISTRIES_LIMIT, REGISTRY_KEYS, TOP_KEYS, Key, Kind
 
 _LOGIN_KEYS = (
-    Key("username", Kind.SECRET, None, "user name"),
-    Key("password", Kind.SECRET, None, "password"),
+    Key("username", Kind.SECRET, "user name"),
+    Key("password", Kind.SECRET, "password"),
 )
 
 _TOP = {key.name: key for key in TOP_KEYS}
@@ -16,10 +16,10 @@ def _given_by_the_cluster(keys: tuple[Key, ...], allowed: tuple[Key, ...]) -> tu
     """Those of `keys` that the cluster may set, as it writes them; the others are ignored."""
     names = {key.name for key in allowed}
     others = (key for key in keys if key.name not in names)
-    return (*allowed, *(Key(key.name, Kind.LOCAL, None, key.doc) for key in others))
+    return (*allowed, *(Key(key.name, Kind.LOCAL, key.doc) for key in others))
 
 
-_LOGIN = Key("auth", Kind.LOGIN, None, "login, for the address beside it", keys=_LOGIN_KEYS)
+_LOGIN = Key("auth", Kind.LOGIN, "login, for the address beside it", keys=_LOGIN_KEYS)
 _REGISTRY = {key.name: key for key in REGISTRY_KEYS}
 CLUSTER_REGISTRY_KEYS = _given_by_the_cluster(
     REGISTRY_KEYS,
@@ -29,14 +29,13 @@ CLUSTER_REGISTRY_KEYS = _given_by_the_cluster(
 CLUSTER_KEYS = _given_by_the_cluster(
     TOP_KEYS,
     (
-        Key("version", Kind.OLD, None, "version of the format; v1"),
-        Key("sealos", Kind.MAPPING, None, "the hub", keys=(_REGISTRY["address"], _LOGIN)),
+        Key("version", Kind.OLD, "version of the format; v1"),
+        Key("sealos", Kind.MAPPING, "the hub", keys=(_REGISTRY["address"], _LOGIN)),
         _TOP["address"],
         _LOGIN,
         Key(
             "registries",
             Kind.MAPPINGS,
-            None,
             "further registries",
             keys=CLUSTER_REGISTRY_KEYS,
             limit=REGISTRIES_LIMIT,

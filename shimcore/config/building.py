@@ -9,7 +9,14 @@ from typing import Any
 from shimcore.config.credentials import CredentialsFaultError, Login, find_login
 from shimcore.config.document import Tree, joined
 from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.keys import CACHE_LIMIT, KUBELET_CONFIG, PRIORITY_LIMIT, TOP_KEYS, Kind
+from shimcore.config.keys import (
+    CACHE_KEYS,
+    CACHE_LIMIT,
+    KUBELET_CONFIG,
+    PRIORITY_LIMIT,
+    TOP_KEYS,
+    Kind,
+)
 from shimcore.config.model import (
     ANY_HOST,
     CacheSettings,
@@ -256,14 +263,9 @@ class _Building:
             self._notices.append(f"cache.imageCacheSize: {size} is below 0; the cache is off")
         if size > CACHE_LIMIT:
             self._notices.append(f"cache.imageCacheSize: {size}; at most {CACHE_LIMIT} are kept")
-        interval: float = values["statsLogInterval"]
-        return CacheSettings(
-            size=min(max(size, 0), CACHE_LIMIT),
-            ttl_s=values["imageCacheTTL"],
-            domain_ttl_s=values["domainCacheTTL"],
-            stats_interval_s=interval,
-            stats=not values["disableStats"] and interval > 0,
-        )
+        values["imageCacheSize"] = min(max(size, 0), CACHE_LIMIT)
+        values["disableStats"] |= not values["statsLogInterval"]
+        return CacheSettings(**{key.attribute: values[key.name] for key in CACHE_KEYS})
 
     def _kubernetes(self, values: Values) -> KubernetesSource:
         given = self._resolved(values["kubeconfig"])

@@ -55,8 +55,8 @@ class Key:
 
     name: str
     kind: Kind
-    default: str | None
     doc: str
+    default: str | None = None
     zero: str = "value"
     """What 0 means: `value` itself, the `default`, or a `fault`."""
     choices: type[StrEnum] | None = None
@@ -112,29 +112,25 @@ _OPTION_KEYS = (
     Key(
         "caFile",
         Kind.PATH,
-        None,
         "PEM file of the authorities that sign its certificate, added to the system's",
         example="/etc/ssl/hub-ca.pem",
     ),
-    Key("insecureSkipVerify", Kind.BOOLEAN, "false", "accept any certificate"),
+    Key("insecureSkipVerify", Kind.BOOLEAN, "accept any certificate", default="false"),
     Key(
         "passwordFile",
         Kind.PATH,
-        None,
         "file of one line: user:password, or the password alone where auth gives the user",
         example="/etc/image-cri-shim.password",
     ),
     Key(
         "dockerConfig",
         Kind.PATH,
-        None,
         "docker config.json that has its login (auth or identity token)",
         example="/root/.docker/config.json",
     ),
     Key(
         "domains",
         Kind.DOMAINS,
-        None,
         "source domains that it serves, * for any text; by default all, but a well-known public "
         "registry serves its own only",
         limit=_DOMAINS_LIMIT,
@@ -145,15 +141,14 @@ _OPTION_KEYS = (
     Key(
         "path",
         Kind.TEMPLATE,
-        "{path}",
         "template of the repository path; {path} and {domain} are known: dockerhub/{path} is a "
         "Harbor proxy project, {domain}/{path} keeps source domains apart",
+        default="{path}",
         held="mirror.path_template",
     ),
     Key(
         "stallTimeout",
         Kind.DURATION,
-        None,
         "how long its transfer may stand still before the next registry is tried; by default the "
         "one at the top",
         zero="fault",
@@ -167,14 +162,12 @@ REGISTRY_KEYS = (
     Key(
         "address",
         Kind.ADDRESS,
-        None,
         "URL or host[:port]; https when no scheme is given",
         example="https://registry.example:5000",
     ),
     Key(
         "auth",
         Kind.SECRET,
-        None,
         "user:password, split at the first colon",
         example="user:password",
         held="inline_login",
@@ -182,26 +175,26 @@ REGISTRY_KEYS = (
     Key(
         "priority",
         Kind.INTEGER,
-        "500",
         f"0 to {PRIORITY_LIMIT}, the highest first",
+        default="500",
         zero="default",
     ),
     *_OPTION_KEYS,
 )
 
-_CACHE_KEYS = (
+CACHE_KEYS = (
     Key(
         "imageCacheSize",
         Kind.INTEGER,
-        "1024",
         f"remembered answers; 0 is off, {CACHE_LIMIT} the most",
+        default="1024",
         held="size",
     ),
     Key(
         "imageCacheTTL",
         Kind.DURATION,
-        "30m",
         "how long a remembered answer holds",
+        default="30m",
         zero="default",
         most=_YEAR,
         held="ttl_s",
@@ -209,8 +202,8 @@ _CACHE_KEYS = (
     Key(
         "domainCacheTTL",
         Kind.DURATION,
-        "10m",
         "accepted and not used: nothing is cached by domain",
+        default="10m",
         zero="default",
         most=_YEAR,
         held="domain_ttl_s",
@@ -218,36 +211,38 @@ _CACHE_KEYS = (
     Key(
         "statsLogInterval",
         Kind.DURATION,
-        "1m",
         "how often a line of statistics is logged; 0 is never",
+        default="1m",
         least="1s",
         most=_YEAR,
         held="stats_interval_s",
     ),
-    Key("disableStats", Kind.BOOLEAN, "false", "log no statistics"),
+    Key("disableStats", Kind.BOOLEAN, "log no statistics", default="false"),
 )
 
 _KUBERNETES_KEYS = (
     Key(
         "enabled",
         Kind.BOOLEAN,
-        None,
         "whether the cluster's part is read; by default where there is a kubeconfig",
         example="true",
     ),
     Key(
         "kubeconfig",
         Kind.PATH,
-        None,
         f"kubeconfig file; by default KUBECONFIG's, then {KUBELET_CONFIG}",
         example=KUBELET_CONFIG,
     ),
-    Key("namespace", Kind.NAME, CLUSTER_NAMESPACE, "namespace of the ConfigMap and the Secret"),
-    Key("name", Kind.NAME, CLUSTER_NAME, "name of the ConfigMap and of the Secret"),
+    Key(
+        "namespace",
+        Kind.NAME,
+        "namespace of the ConfigMap and the Secret",
+        default=CLUSTER_NAMESPACE,
+    ),
+    Key("name", Kind.NAME, "name of the ConfigMap and of the Secret", default=CLUSTER_NAME),
     Key(
         "hosts",
         Kind.HOSTS,
-        None,
         "registry hosts that the cluster may name, * for any text: harbor.example.com, "
         "*.example.com:5000; by default all",
         limit=REGISTRIES_LIMIT,
@@ -259,14 +254,13 @@ TOP_KEYS = (
     Key(
         "shim",
         Kind.SOCKET,
-        "/var/run/image-cri-shim.sock",
         "socket that kubelet connects to; unix://… works, too",
+        default="/var/run/image-cri-shim.sock",
         held="shim_socket",
     ),
     Key(
         "cri",
         Kind.SOCKET,
-        None,
         "the runtime's socket; looked for when absent: containerd, CRI-O, cri-dockerd, k3s. More "
         "than one is an error that lists them",
         example="/run/containerd/containerd.sock",
@@ -276,7 +270,6 @@ TOP_KEYS = (
     Key(
         "address",
         Kind.ADDRESS,
-        None,
         "the hub; https when no scheme is given",
         example="http://sealos.hub:5000",
         absent="required",
@@ -285,7 +278,6 @@ TOP_KEYS = (
     Key(
         "auth",
         Kind.SECRET,
-        None,
         "the hub's user:password, split at the first colon",
         example="admin:passw0rd",
         held="hub.inline_login",
@@ -293,16 +285,16 @@ TOP_KEYS = (
     Key(
         "force",
         Kind.BOOLEAN,
-        "false",
         "true: listen at once, and answer UNAVAILABLE until the runtime is up; false: wait for the "
         "runtime first, timeout at most",
+        default="false",
     ),
-    Key("debug", Kind.BOOLEAN, "false", "debug logging"),
+    Key("debug", Kind.BOOLEAN, "debug logging", default="false"),
     Key(
         "timeout",
         Kind.DURATION,
-        "15m",
         "bound on an image call that shows no progress",
+        default="15m",
         zero="default",
         least="1s",
         most=_YEAR,
@@ -310,9 +302,9 @@ TOP_KEYS = (
     Key(
         "stallTimeout",
         Kind.DURATION,
-        "30s",
         "a registry whose transfer stands still for so long is left for the next one; settable for "
         "each registry",
+        default="30s",
         zero="default",
         least="1s",
         most="1h",
@@ -320,7 +312,6 @@ TOP_KEYS = (
     Key(
         "sandboxImage",
         Kind.IMAGE,
-        None,
         "the pods' pause image; the runtime's own when absent",
         example="registry.k8s.io/pause:3.10",
         absent="detected",
@@ -328,8 +319,8 @@ TOP_KEYS = (
     Key(
         "reloadInterval",
         Kind.DURATION,
-        "15s",
         "how often the configuration is looked at",
+        default="15s",
         zero="default",
         least="100ms",
         most=_YEAR,
@@ -337,26 +328,24 @@ TOP_KEYS = (
     Key(
         "offlinePriority",
         Kind.INTEGER,
-        "1000",
         "the hub's priority",
+        default="1000",
         zero="default",
         held="hub.priority",
     ),
     Key(
         "registries",
         Kind.MAPPINGS,
-        None,
         "further registries, each with an address",
         keys=REGISTRY_KEYS,
         limit=REGISTRIES_LIMIT,
         held="further_registries",
     ),
-    Key("cache", Kind.MAPPING, None, "the resolver's cache", keys=_CACHE_KEYS),
-    Key("hub", Kind.MAPPING, None, "the hub's options", keys=_OPTION_KEYS),
+    Key("cache", Kind.MAPPING, "the resolver's cache", keys=CACHE_KEYS),
+    Key("hub", Kind.MAPPING, "the hub's options", keys=_OPTION_KEYS),
     Key(
         "exclude",
         Kind.PATTERNS,
-        None,
         "patterns of images that are never rewritten: quay.io, docker.io/library/*, */pause:*; "
         "64 KiB of them at most",
         limit=_PATTERNS_LIMIT,
@@ -365,23 +354,22 @@ TOP_KEYS = (
     Key(
         "fallback",
         Kind.CHOICE,
-        Fallback.ALLOW,
         "whether the original name may be pulled when no registry gives the image",
+        default=Fallback.ALLOW,
         choices=Fallback,
     ),
     Key(
         "names",
         Kind.CHOICE,
-        Names.ORIGINAL,
         "the names that an image has after a pull through a registry: its original one, and the "
         "registry's that this pull brought go; both; or the registry's only. On cri-dockerd "
         "original is as both, on CRI-O everything is as registry",
+        default=Names.ORIGINAL,
         choices=Names,
     ),
     Key(
         "onFailure",
         Kind.CHOICE,
-        None,
         "what serves the socket when the shim cannot start: bypass, the runtime itself; closed, "
         "nothing. By default bypass, under fallback: deny closed",
         choices=OnFailure,
@@ -390,8 +378,8 @@ TOP_KEYS = (
     Key(
         "probeTimeout",
         Kind.DURATION,
-        "3s",
         "bound on asking the registries about an image",
+        default="3s",
         zero="fault",
         least="100ms",
         most="5m",
@@ -399,24 +387,27 @@ TOP_KEYS = (
     Key(
         "negativeCacheTTL",
         Kind.DURATION,
-        "15s",
         "how long a miss is remembered; 0 is not. A registry that could not be asked is never a "
         "miss",
+        default="15s",
         most="1h",
     ),
     Key(
         "admin",
         Kind.SOCKET,
-        None,
         "the socket that status asks, 0600; by default the shim's with .admin added",
         example="/run/image-cri-shim.admin",
         held="admin_socket",
     ),
-    Key("stateDir", Kind.PATH, "/var/lib/image-cri-shim", "folder for what outlives a restart"),
+    Key(
+        "stateDir",
+        Kind.PATH,
+        "folder for what outlives a restart",
+        default="/var/lib/image-cri-shim",
+    ),
     Key(
         "metrics",
         Kind.LISTEN,
-        None,
         "host:port to serve Prometheus metrics at (GET and HEAD of /metrics); a port alone is on "
         "loopback; by default off",
         example="127.0.0.1:9464",
@@ -425,11 +416,10 @@ TOP_KEYS = (
     Key(
         "kubernetes",
         Kind.MAPPING,
-        None,
         "a ConfigMap and a Secret of the cluster, watched and merged over this file",
         keys=_KUBERNETES_KEYS,
     ),
-    Key("image", Kind.OLD, None, "old; accepted and not used"),
-    Key("version", Kind.OLD, None, "old; accepted and not used, both CRI versions are served"),
-    Key("registry.d", Kind.OLD, None, "old; accepted and not used"),
+    Key("image", Kind.OLD, "old; accepted and not used"),
+    Key("version", Kind.OLD, "old; accepted and not used, both CRI versions are served"),
+    Key("registry.d", Kind.OLD, "old; accepted and not used"),
 )

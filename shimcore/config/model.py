@@ -108,12 +108,7 @@ class CacheSettings:
     ttl_s: float
     domain_ttl_s: float
     stats_interval_s: float
-    stats: bool
-
-    @property
-    def disable_stats(self) -> bool:
-        """Whether no line of statistics is logged, as the key has it."""
-        return not self.stats
+    disable_stats: bool
 
 
 @dataclass(frozen=True, slots=True)

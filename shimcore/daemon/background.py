@@ -118,7 +118,7 @@ async def log_statistics(shim: Shim) -> None:
     while True:
         settings = shim.config.cache
         await asyncio.sleep(settings.stats_interval_s or _OFF_S)
-        if not (settings.stats and settings.stats_interval_s):
+        if settings.disable_stats:
             continue
         stats = shim.generations.current.images.stats()
         now = (stats["hits"], stats["misses"])

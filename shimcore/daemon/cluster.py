@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from shimcore.config.state import StateError
 from shimcore.daemon.shim import Shim
+
+if TYPE_CHECKING:
+    from shimcore.cluster.documents import ClusterPart
+
+log = logging.getLogger("shimcore.daemon")
 
 
 async def follow(shim: Shim) -> None:
@@ -26,7 +34,35 @@ async def follow(shim: Shim) -> None:
 
 
 async def _follow(shim: Shim) -> None:
+    """One follower after the other: a fault of ours in one shall not end the shim."""
     # A node without a part from the cluster does not load what watches it.
-    from shimcore.daemon.following import follow_cluster  # noqa: PLC0415
+    from shimcore.cluster.kept import keep  # noqa: PLC0415
+    from shimcore.cluster.pace import Pace  # noqa: PLC0415
+    from shimcore.cluster.watch import Follower  # noqa: PLC0415
 
-    await follow_cluster(shim)
+    def kept(folder: str, part: ClusterPart) -> None:
+        try:
+            keep(folder, part)
+        except StateError as error:
+            log.warning(
+                "%s; it will not be known after a restart while the API server is away", error
+            )
+
+    async def tell(part: ClusterPart) -> None:
+        before = shim.cluster.part
+        if await shim.put_cluster(part) and (part.documents or (before and before.documents)):
+            await asyncio.to_thread(kept, shim.config.state_dir, part)
+
+    pace = Pace()
+    failures = 0
+    while True:
+        source = shim.config.kubernetes
+        known = shim.cluster.part
+        own = known if known and known.belongs_to(source) else None
+        shim.cluster.follower = Follower(source, own, tell)
+        try:
+            await shim.cluster.follower.run()
+        except Exception:
+            failures += 1
+            log.exception("watching the cluster's part failed, please report it; trying again")
+            await asyncio.sleep(pace.refused(failures))

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import (
@@ -34,6 +34,9 @@ from shimcore.daemon.predecessor import (
     STARTED,
 )
 from shimcore.errors import ShimError
+
+if TYPE_CHECKING:
+    from shimcore.daemon.front import Front
 
 ABLE_S = 120.0
 """How long the successor may take until the runtime has answered it."""
@@ -108,33 +111,22 @@ class Conversation:
         self._writer.close()
 
 
-class Place(Protocol):
-    """What is handed over."""
-
-    @property
-    def socket(self) -> socket.socket | None:
-        """The listening socket that systemd holds, too."""
-
-    async def leave(self) -> None:
-        """Accept nobody, and give up the admin socket."""
-
-
 async def hand_over(
-    command: str, place: Place, come_back: Callable[[], Awaitable[None]]
+    command: str, front: Front, come_back: Callable[[], Awaitable[None]]
 ) -> Successor:
     """Start `command` as the successor, and return once it serves in this process's place.
 
-    `come_back` undoes that the place was left. Raises HandOverError, and this process serves as
+    `come_back` undoes that the front was left. Raises HandOverError, and this process serves as
     before.
     """
-    if place.socket is None:
+    if front.socket is None:
         raise CannotHandOverError("systemd does not hold its socket")
-    talk = await _start(command, place.socket)
+    talk = await _start(command, front.socket)
     try:
         pid = _number(await talk.hear(STARTED, STARTED_S))
         try:
             version = await talk.hear(ABLE, ABLE_S)
-            await _leave_to(talk, pid, place, come_back)
+            await _leave_to(talk, pid, front, come_back)
         except BaseException:
             _end(pid)
             raise
@@ -147,10 +139,10 @@ async def hand_over(
 
 
 async def _leave_to(
-    talk: Conversation, pid: int, place: Place, come_back: Callable[[], Awaitable[None]]
+    talk: Conversation, pid: int, front: Front, come_back: Callable[[], Awaitable[None]]
 ) -> None:
     try:
-        await place.leave()
+        await front.leave()
         await talk.say(GO)
         await talk.hear(SERVING, SERVING_S)
     except BaseException:

@@ -7,12 +7,13 @@ nothing keep nobody out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
+from asyncio import StreamReader, StreamWriter
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
-from typing import cast
 
 log = logging.getLogger("shimcore.daemon")
 
@@ -37,14 +38,14 @@ class MetricsPages:
     def __init__(self, content_type: str, body: Body) -> None:
         self._content_type = content_type
         self._body = body
-        self._asking: OrderedDict[_Exchange, None] = OrderedDict()
-        self._answering: set[_Exchange] = set()
+        self._asking: OrderedDict[StreamWriter, None] = OrderedDict()
+        self._answering: set[StreamWriter] = set()
         self._making: asyncio.Task[bytes] | None = None
         self._not_before = 0.0
 
     def protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection."""
-        return _Exchange(self)
+        return asyncio.StreamReaderProtocol(StreamReader(limit=REQUEST_BYTES), self._exchange)
 
     def room(self, beginning: int) -> bool:
         """Whether one more connection may come; the oldest that has not asked goes for it."""
@@ -52,31 +53,43 @@ class MetricsPages:
             if not self._asking:
                 return False
             oldest, _ = self._asking.popitem(last=False)
-            oldest.abort()
+            oldest.transport.abort()
         return True
 
     def close(self) -> None:
         """End every connection."""
-        for exchange in [*self._asking, *self._answering]:
-            exchange.abort()
+        for writer in [*self._asking, *self._answering]:
+            writer.transport.abort()
         if self._making is not None:
             self._making.cancel()
 
-    def came(self, exchange: _Exchange) -> None:
-        """A connection that has not asked yet."""
-        self._asking[exchange] = None
+    async def _exchange(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """One connection: a request's head, its answer, the end."""
+        self._asking[writer] = None
+        # It may be the other side that ends it.
+        with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(EXCHANGE_S):
+                writer.write(await self._response(reader, writer))
+                writer.close()  # a body, or another request: this one's answer is the last
+                await writer.wait_closed()
+        writer.transport.abort()
+        self._asking.pop(writer, None)
+        self._answering.discard(writer)
 
-    def asked(self, exchange: _Exchange) -> None:
-        """It has asked."""
-        self._asking.pop(exchange, None)
-        self._answering.add(exchange)
+    async def _response(self, reader: StreamReader, writer: StreamWriter) -> bytes:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        self._asking.pop(writer, None)
+        self._answering.add(writer)
+        try:
+            return await self._answer(head)
+        except Exception:
+            log.exception("metrics cannot be told, please report it")
+            return _response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def left(self, exchange: _Exchange) -> None:
-        """It is over."""
-        self._asking.pop(exchange, None)
-        self._answering.discard(exchange)
-
-    async def answer(self, head: bytes) -> bytes:
+    async def _answer(self, head: bytes) -> bytes:
         """The whole response to a request's head."""
         line = _LINE.fullmatch(head.split(b"\r\n", 1)[0])
         if line is None:
@@ -106,62 +119,6 @@ class MetricsPages:
             self._making = None
         self._not_before = loop.time() + PAUSE_TIMES * (loop.time() - began)
         return text
-
-
-class _Exchange(asyncio.Protocol):
-    """One connection: a request's head, its answer, the end."""
-
-    def __init__(self, pages: MetricsPages) -> None:
-        self._pages = pages
-        self._loop = asyncio.get_running_loop()
-        self._read = bytearray()
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._timer = self._loop.call_later(EXCHANGE_S, self.abort)
-        self._pages.came(self)
-
-    def data_received(self, data: bytes) -> None:
-        if self._task is not None or self._transport is None:
-            return  # a body, or another request: this one's answer is the last
-        self._read += data
-        end = self._read.find(b"\r\n\r\n")
-        if end < 0 and len(self._read) <= REQUEST_BYTES:
-            return
-        self._transport.pause_reading()
-        self._pages.asked(self)
-        head = bytes(self._read[:end]) if 0 <= end <= REQUEST_BYTES else None
-        self._read.clear()
-        self._task = self._loop.create_task(self._answer(head))
-
-    async def _answer(self, head: bytes | None) -> None:
-        try:
-            if head is None:
-                response = _response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-            else:
-                response = await self._pages.answer(head)
-        except Exception:
-            log.exception("metrics cannot be told, please report it")
-            response = _response(HTTPStatus.INTERNAL_SERVER_ERROR)
-        if self._transport is not None:
-            self._transport.write(response)
-            self._transport.close()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-        self._pages.left(self)
-
-    def abort(self) -> None:
-        """End it as it is."""
-        if self._transport is not None:
-            self._transport.abort()
 
 
 def _response(status: HTTPStatus, text: str = "", more: str = "") -> bytes:

@@ -8,12 +8,12 @@ import gc
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from shimcore import __version__
 from shimcore.cluster.starting import Start
 from shimcore.config import Config
 from shimcore.daemon import background, cluster, handover, logs
@@ -24,7 +24,6 @@ from shimcore.daemon.front import Front, FrontSettings
 from shimcore.daemon.handover import CannotHandOverError, HandOverError, Successor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
-from shimcore.daemon.retiring import OLDER_PROCESSES, finish
 from shimcore.daemon.shim import DRAIN_S, Shim
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime import (
@@ -36,6 +35,13 @@ from shimcore.runtime import (
 )
 
 log = logging.getLogger("shimcore.daemon")
+
+RETIRED_S = 900.0
+"""How long calls may go on in a process that has handed over: pulls, streams, and watches whose
+clients do not go elsewhere."""
+OLDER_PROCESSES = 2
+"""So many may finish their calls at a time; each has the memory of a shim of its own."""
+_TELL_S = 1.0
 
 _T = TypeVar("_T")
 
@@ -55,17 +61,6 @@ class _Signals:
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
 
-@dataclass(frozen=True, slots=True)
-class _Means:
-    """What the process has from its start."""
-
-    lines: logs.Lines
-    inherited: tuple[socket.socket, ...]
-    most_connections: int
-    predecessor: Predecessor | None
-    """The process that hands over to this one."""
-
-
 def serve(path: str, start: Start) -> None:
     """Serve until SIGTERM or SIGINT with the configuration at `path`, as it was loaded.
 
@@ -73,10 +68,10 @@ def serve(path: str, start: Start) -> None:
     or the socket is another's.
     """
     predecessor = inherited_predecessor()
-    inherited = inherited_sockets()
-    lines = logs.set_up(debug=start.config.debug)
-    means = _Means(lines, tuple(inherited), most_connections(raise_limit()), predecessor)
+    inherited = tuple(inherited_sockets())
     config = start.config
+    lines = logs.set_up(debug=config.debug)
+    settings = FrontSettings(path, config, inherited, most_connections(raise_limit()), lines)
     _say_bad_file(start)
     for fault in start.faults:
         log.warning("%s", fault)
@@ -84,7 +79,7 @@ def serve(path: str, start: Start) -> None:
         log.warning("%s: %s", config.source, notice)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         lines.serve_in(runner.get_loop())
-        runner.run(_serve(path, start, means))
+        runner.run(_serve(settings, start, predecessor))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -111,22 +106,19 @@ def _say_bad_file(start: Start) -> None:
     )
 
 
-async def _serve(path: str, start: Start, means: _Means) -> None:
+async def _serve(settings: FrontSettings, start: Start, predecessor: Predecessor | None) -> None:
     signals = _Signals()
     signals.watch()
-    settings = FrontSettings(
-        path, start.config, means.inherited, means.most_connections, means.lines
-    )
     async with contextlib.AsyncExitStack() as open_until_end:
         try:
-            begun = _begin(settings, start, means.predecessor, open_until_end)
+            begun = _begin(settings, start, predecessor, open_until_end)
             ready = await _until_stopped(begun, signals.stop)
             if ready is not None:
                 front, runtime = ready
-                await _serve_on(front, Shim(path, start, runtime), signals, means.predecessor)
+                await _serve_on(front, Shim(settings.path, start, runtime), signals, predecessor)
         except ShimError as error:
-            if means.predecessor is not None:
-                means.predecessor.failed(str(error))
+            if predecessor is not None:
+                predecessor.failed(str(error))
             raise
     log.info("stopped")
 
@@ -232,13 +224,30 @@ async def _serve_on(
             task.cancel()
         front.stop_accepting()
         if signals.retire.is_set():
-            await finish(shim, signals.stop)
+            await _finish(shim, signals.stop)
         if signals.stop.is_set() or not signals.retire.is_set():
             log.info("draining: running calls get up to %.0f s", DRAIN_S)
             notify("STOPPING=1", "STATUS=draining")
             await shim.close(DRAIN_S)
         else:
             await shim.close(0)
+
+
+async def _finish(shim: Shim, stop: asyncio.Event) -> None:
+    """Returns when the last call has ended, RETIRED_S has passed, or the process is to stop."""
+    relay = shim.relay
+    log.info("handed over: %d calls end here, within %.0f min", relay.running, RETIRED_S / 60)
+    ending = asyncio.ensure_future(relay.retire(RETIRED_S))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        while not (ending.done() or stopping.done()):
+            shim.generations.journals.tell(os.getpid(), __version__, relay.running)
+            await asyncio.wait(
+                {ending, stopping}, timeout=_TELL_S, return_when=asyncio.FIRST_COMPLETED
+            )
+    finally:
+        ending.cancel()
+        stopping.cancel()
 
 
 def _refuse_hand_over(shim: Shim, front: Front, turn: asyncio.Lock) -> None:

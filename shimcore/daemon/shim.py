@@ -151,9 +151,8 @@ class Shim:
         try:
             config = await asyncio.to_thread(look)
         except ConfigError as error:
-            self.config_fault = "; ".join(str(fault) for fault in error.faults)
-            for fault in error.faults:
-                log.error("%s: %s; the configuration in force stays", error.source, fault)
+            self.config_fault = "; ".join(map(str, error.faults))
+            _say_unusable(error)
             return False
         if config is None:
             return False
@@ -166,8 +165,7 @@ class Shim:
             config = await asyncio.to_thread(self._watcher.put, part)
         except ConfigError as error:
             self.cluster.fault = "; ".join(f"{error.source}: {fault}" for fault in error.faults)
-            for fault in error.faults:
-                log.error("%s: %s; the configuration in force stays", error.source, fault)
+            _say_unusable(error)
             return False
         self.cluster.fault = ""
         self.cluster.part, self.cluster.kept_at = part, 0.0
@@ -215,3 +213,8 @@ class Shim:
         await self.relay.drain(grace_s)
         await self.generations.close(CLOSE_S)
         await self.runtime.aclose()
+
+
+def _say_unusable(error: ConfigError) -> None:
+    for fault in error.faults:
+        log.error("%s: %s; the configuration in force stays", error.source, fault)

@@ -78,11 +78,9 @@ class DemoRegistry:
         """The URL of the registry, without a path."""
         return f"{'https' if self._tls else 'http'}://{self.host}"
 
-    def add_image(
-        self, repository: str, tag: str, content: bytes = b"demo\n", *, docker: bool = False
-    ) -> str:
+    def add_image(self, repository: str, tag: str, content: bytes = b"demo\n") -> str:
         """Put a one-layer image there and return its digest."""
-        return self.images.add_image(repository, tag, content, docker=docker)
+        return self.images.add_image(repository, tag, content)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until either side closes it."""

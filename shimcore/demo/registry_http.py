@@ -8,7 +8,7 @@ import binascii
 import http
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 HEAD_LIMIT_BYTES = 64 * 1024
 BODY_LIMIT_BYTES = 1024 * 1024
@@ -31,16 +31,6 @@ class Request:
     def path(self) -> str:
         """The target without its query."""
         return urlsplit(self.target).path
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The query's parameters; of several with one name, the first."""
-        return {key: values[0] for key, values in parse_qs(urlsplit(self.target).query).items()}
-
-    @property
-    def form(self) -> dict[str, str]:
-        """The body's parameters, for `application/x-www-form-urlencoded`."""
-        return {key: values[0] for key, values in parse_qs(self.body.decode()).items()}
 
     @property
     def auth_scheme(self) -> str:

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 def digest_of(content: bytes) -> str:
@@ -40,7 +37,7 @@ class ImageShelf:
     tags: dict[tuple[str, str], str] = field(default_factory=dict)
     """By (repository, tag): a digest."""
 
-    def add_image(self, repository: str, tag: str, content: bytes, *, docker: bool) -> str:
+    def add_image(self, repository: str, tag: str, content: bytes) -> str:
         """Store an image whose layer has `content` in the file `content`; return its digest."""
         layer_tar = _layer(content)
         layer = gzip.compress(layer_tar, mtime=0)
@@ -52,19 +49,18 @@ class ImageShelf:
                 "rootfs": {"type": "layers", "diff_ids": [digest_of(layer_tar)]},
             }
         ).encode()
-        manifest_type = DOCKER_MANIFEST if docker else OCI_MANIFEST
         manifest = json.dumps(
             {
                 "schemaVersion": 2,
-                "mediaType": manifest_type,
-                "config": _descriptor(config, DOCKER_CONFIG if docker else OCI_CONFIG),
-                "layers": [_descriptor(layer, DOCKER_LAYER if docker else OCI_LAYER)],
+                "mediaType": OCI_MANIFEST,
+                "config": _descriptor(config, OCI_CONFIG),
+                "layers": [_descriptor(layer, OCI_LAYER)],
             }
         ).encode()
         for blob in (config, layer):
             self.blobs[digest_of(blob)] = blob
         digest = digest_of(manifest)
-        self.manifests[repository, digest] = Manifest(manifest, manifest_type)
+        self.manifests[repository, digest] = Manifest(manifest, OCI_MANIFEST)
         self.tags[repository, tag] = digest
         return digest
 

@@ -6,31 +6,24 @@ It pulls for real, but runs nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from typing import Self
 from urllib.parse import quote
 
 import grpc
 import grpc.aio
 
-from shimcore.demo.runtime_content import SERVICE as CONTENT
-from shimcore.demo.runtime_content import ContentMethods, ContentTable
 from shimcore.demo.runtime_cri import CriMethods, CriState
 from shimcore.demo.runtime_images import ImageTable
-from shimcore.demo.runtime_pull import Puller, RegistryPuller
+from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.demo.runtime_rpc import (
     Journal,
     Metadata,
     Method,
     RecordedCall,
     Unary,
-    streaming_method,
     unary_method,
 )
 from shimcore.demo.runtime_store import StoreMethods
-
-API_VERSIONS = ("runtime.v1", "runtime.v1alpha2")
-READ = CONTENT + "Read"
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", 16 << 20),
@@ -49,18 +42,14 @@ class StandInRuntime(grpc.GenericRpcHandler):
     It answers CRI and the image store; all else is UNIMPLEMENTED.
     """
 
-    def __init__(self, socket_path: str, puller: Puller | None = None) -> None:
+    def __init__(self, socket_path: str) -> None:
         self.socket_path = os.path.abspath(socket_path)
         self.table = ImageTable()
-        pulls = puller or RegistryPuller()
-        self.content = pulls.content if isinstance(pulls, RegistryPuller) else ContentTable()
-        self.state = CriState(self.table, pulls)
         self.journal = Journal()
-        self.handlers: dict[str, Unary] = {}
-        for api in API_VERSIONS:
-            self.handlers |= CriMethods(api, self.state).handlers()
-        self.handlers |= StoreMethods(self.table).handlers()
-        self.handlers |= ContentMethods(self.content).handlers()
+        self.handlers: dict[str, Unary] = {
+            **CriMethods("runtime.v1", CriState(self.table, RegistryPuller())).handlers(),
+            **StoreMethods(self.table).handlers(),
+        }
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -101,10 +90,4 @@ class StandInRuntime(grpc.GenericRpcHandler):
 
     def method(self, path: str, metadata: Metadata) -> Method:
         """The handler for a path."""
-        if path == READ:
-            return streaming_method(path, metadata, self.journal, self._read)
         return unary_method(path, metadata, self.journal, self.handlers.get(path))
-
-    async def _read(self, request: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
-        del metadata
-        yield ContentMethods(self.content).read(request)

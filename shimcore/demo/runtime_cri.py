@@ -33,9 +33,7 @@ class CriMethods:
         """Handlers by gRPC path."""
         return {
             f"/{self._api}.ImageService/ImageStatus": self.image_status,
-            f"/{self._api}.ImageService/ListImages": self.list_images,
             f"/{self._api}.ImageService/PullImage": self.pull_image,
-            f"/{self._api}.ImageService/RemoveImage": self.remove_image,
             f"/{self._api}.RuntimeService/Status": self.status,
             f"/{self._api}.RuntimeService/Version": self.version,
         }
@@ -76,15 +74,3 @@ class CriMethods:
         if found and request.verbose:
             response.info["info"] = json.dumps({"names": [*found.repo_tags, *found.repo_digests]})
         return response.SerializeToString()
-
-    async def list_images(self, message: bytes) -> bytes:
-        """ListImagesResponse: all images, or the one that the filter names."""
-        images = self._state.table.listed(
-            cri_pb2.ListImagesRequest.FromString(message).filter.image.image
-        )
-        return cri_pb2.ListImagesResponse(images=images).SerializeToString()
-
-    async def remove_image(self, message: bytes) -> bytes:
-        """RemoveImageResponse: the image and all its names are gone, or were not there."""
-        self._state.table.remove(cri_pb2.RemoveImageRequest.FromString(message).image.image)
-        return cri_pb2.RemoveImageResponse().SerializeToString()

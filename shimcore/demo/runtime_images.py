@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from shimcore.demo.runtime_faults import StatusError
+from shimcore.demo.runtime_rpc import StatusError
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.pb import cri_pb2
 from shimcore.reference import ImageID, Reference, parse
@@ -62,40 +62,11 @@ class ImageTable:
         pulled = self._content.get(record.target.digest) if record else None
         return self._image(pulled) if pulled else None
 
-    def images(self) -> list[cri_pb2.Image]:
-        """Every image that has a name, once."""
-        named = {record.target.digest: record for record in self.records.values()}
-        pulled = {
-            self._content[digest].id: self._content[digest]
-            for digest in named
-            if digest in self._content
-        }
-        return [self._image(each) for each in pulled.values()]
-
-    def listed(self, name: str) -> list[cri_pb2.Image]:
-        """Every image, or the one that `name` leads to if it is not empty."""
-        if not name:
-            return self.images()
-        found = self.find(name)
-        return [found] if found else []
-
-    def remove(self, text: str) -> None:
-        """Removes all names of the image that `text` leads to; none is no error."""
-        found = self.find(text)
-        if found:
-            for name in self._names(found.id):
-                del self.records[name]
-
     def _resolve(self, text: str) -> ImageRecord | None:
         reference = parsed(text)
         if isinstance(reference, ImageID):
             return self.records.get("sha256:" + reference.value.removeprefix("sha256:"))
-        named = self.records.get(canonical(reference))
-        return named or self._by_short_id(text)
-
-    def _by_short_id(self, text: str) -> ImageRecord | None:
-        ids = [name for name in self.records if name.startswith("sha256:" + text)]
-        return self.records[ids[0]] if len(ids) == 1 else None
+        return self.records.get(canonical(reference))
 
     def _names(self, image_id: str) -> list[str]:
         return [
@@ -106,18 +77,12 @@ class ImageTable:
 
     def _image(self, pulled: PulledImage) -> cri_pb2.Image:
         names = [name for name in self._names(pulled.id) if name != pulled.id]
-        image = cri_pb2.Image(
+        return cri_pb2.Image(
             id=pulled.id,
             repo_tags=[name for name in names if "@" not in name],
             repo_digests=[name for name in names if "@" in name],
             size=pulled.size,
         )
-        user = pulled.user.partition(":")[0]
-        if user.isdecimal():
-            image.uid.value = int(user)
-        else:
-            image.username = user
-        return image
 
 
 def parsed(text: str) -> Reference | ImageID:

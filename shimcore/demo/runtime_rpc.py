@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from shimcore.demo.runtime_faults import StatusError
+from shimcore.errors import ShimError
 from shimcore.runtime.errors import StatusCode
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -19,9 +19,20 @@ Method: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 Unary = Callable[[bytes], Awaitable[bytes]]
-Streaming = Callable[[bytes, Metadata], AsyncIterator[bytes]]
 
 _GRPC_STATUS = {status.value[0]: status for status in grpc.StatusCode}
+
+
+class StatusError(ShimError):
+    """A status that a method answers with; `trailers` are sent along as trailing metadata."""
+
+    def __init__(
+        self, code: int, details: str, trailers: tuple[tuple[str, str | bytes], ...] = ()
+    ) -> None:
+        super().__init__(f"{StatusCode(code).name}: {details}")
+        self.code = StatusCode(code)
+        self.details = details
+        self.trailers = trailers
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +81,3 @@ def unary_method(path: str, metadata: Metadata, journal: Journal, handler: Unary
         raise AssertionError  # `answering` swallows nothing
 
     return grpc.unary_unary_rpc_method_handler(behaviour)
-
-
-def streaming_method(
-    path: str, metadata: Metadata, journal: Journal, messages: Streaming
-) -> Method:
-    """A method of one request and a stream of responses."""
-
-    async def behaviour(request: bytes, context: Context) -> AsyncIterator[bytes]:
-        journal.arrived(path, request, metadata)
-        async with journal.answering(path, context):
-            async for message in messages(request, metadata):
-                yield message
-
-    return grpc.unary_stream_rpc_method_handler(behaviour)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import ImageTable
-from shimcore.demo.runtime_rpc import Unary
+from shimcore.demo.runtime_rpc import StatusError, Unary
 from shimcore.pb import containerd_pb2
 from shimcore.runtime.errors import StatusCode
 from shimcore.runtime.values import Descriptor, ImageRecord
@@ -16,7 +15,7 @@ SERVICE = "/containerd.services.images.v1.Images/"
 
 
 class StoreMethods:
-    """Get, Create, Update, Delete and List, from bytes to bytes."""
+    """Get, Create, Update and Delete, from bytes to bytes."""
 
     def __init__(self, table: ImageTable) -> None:
         self._table = table

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shimcore.config import Config, parse_config
-from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.heldcall import Decision, Forward, Refuse
 from shimcore.images import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.registry import RegistryClient
 from shimcore.runtime import RuntimeCallError, RuntimeClient
 from tests.support.cri import remove_image
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cli.doctor import _table
-from cli.render import _print_rich
-from shimcore.demo.runtime_pull import RegistryPuller
+from cli.render import _lines
 from shimcore.doctor.finding import failed
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
@@ -86,12 +85,10 @@ async def test_screens(shim: ServeProcess, columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 200])
-def test_what_is_to_be_added_can_be_copied(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_what_is_to_be_added_can_be_copied(columns: int) -> None:
     """Its lines are as they go into the file, whatever the width."""
     finding = failed("way", "somebody's", 'a file of "x"; add by hand\n[a]\n  b = "c"\n')
-    stream = io.StringIO()
-    monkeypatch.setenv("COLUMNS", str(columns))
-    _print_rich([_table([finding])], stream)
-    lines = [line.strip() for line in stream.getvalue().splitlines()]
+    laid_out = _lines([_table([finding])], columns, "-")
+    lines = ["".join(cell.text for cell in line).strip() for line in laid_out]
     assert lines[-2:] == ["[a]", 'b = "c"']
-    assert "x0a" not in stream.getvalue()
+    assert not any("x0a" in line for line in lines)

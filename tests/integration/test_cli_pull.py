@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
 from tests.integration.cli_support import AUTH, USERS, Ran, run, run_on_terminal
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving

@@ -16,19 +16,19 @@ from typing import Any
 
 import pytest
 
-from shimcore.demo.runtime import StandInRuntime
-from shimcore.demo.runtime_pull import RegistryPuller
 from tests.integration.cli_support import AUTH, USERS, run
 from tests.support.mending import read_mend
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving, wait_for
 
 OTHER = """\
 import asyncio, sys
-from shimcore.demo.runtime import StandInRuntime
+from tests.support.scripted_runtime import ScriptedRuntime
 
 async def main():
-    async with StandInRuntime(sys.argv[1]):
+    async with ScriptedRuntime(sys.argv[1]):
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -36,9 +36,9 @@ asyncio.run(main())
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[StandInRuntime]:
+async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
     """One that pulls."""
-    async with StandInRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller()) as made:
+    async with ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller()) as made:
         yield made
 
 
@@ -48,7 +48,7 @@ async def doctor(file: Path) -> dict[str, dict[str, Any]]:
     return {one["check"]: one for one in json.loads(ran.out)}
 
 
-async def test_another_process_at_the_socket(tmp_path: Path, runtime: StandInRuntime) -> None:
+async def test_another_process_at_the_socket(tmp_path: Path, runtime: ScriptedRuntime) -> None:
     """It has taken the socket's path: named with its number; the mend, followed, mends it."""
     async with serving(tmp_path, runtime.socket_path) as shim:
         Path(shim.socket).unlink()
@@ -70,7 +70,7 @@ async def test_another_process_at_the_socket(tmp_path: Path, runtime: StandInRun
         assert (await doctor(shim.file))["socket"]["result"] == "PASS"
 
 
-async def test_a_second_shim(tmp_path: Path, runtime: StandInRuntime) -> None:
+async def test_a_second_shim(tmp_path: Path, runtime: ScriptedRuntime) -> None:
     """It does not start beside the first, which doctor says to whoever asks by its file."""
     async with serving(tmp_path, runtime.socket_path) as first:
         folder = tmp_path / "second"
@@ -92,7 +92,7 @@ async def test_a_proxy_in_the_way(tmp_path: Path) -> None:
     async with ScriptedRegistry(_address(), users=USERS, auth="basic") as hub:
         hub.add_image("library/web", "v1")
         puller = RegistryPuller({hub.host: hub.address})
-        runtime = StandInRuntime(str(tmp_path / "runtime.sock"), puller=puller)
+        runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=puller)
         await runtime.start()
         keys = {"address": hub.address, "auth": AUTH, "fallback": "deny"}
         shim = ServeProcess(tmp_path, runtime.socket_path, **keys)

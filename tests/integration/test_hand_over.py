@@ -17,9 +17,9 @@ import pytest
 from shimcore.client.admin import endpoint_of, status
 from shimcore.client.handover import HandedOver, HandOverFailedError, RunningService
 from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
 from tests.support.activation import ActivatedService, alive, wait_gone
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 

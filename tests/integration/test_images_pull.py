@@ -12,8 +12,8 @@ import pytest
 
 from shimcore.config import Credentials
 from shimcore.demo.registry_http import Request, Response
-from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import PulledImage
+from shimcore.demo.runtime_rpc import StatusError
 from shimcore.heldcall import Refuse
 from shimcore.images import progress
 from shimcore.pb import cri_pb2

@@ -17,8 +17,8 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving

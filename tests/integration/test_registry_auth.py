@@ -13,7 +13,7 @@ from shimcore.config import Credentials, Registry
 from shimcore.demo.registry_http import Request, Response
 from shimcore.registry import ManifestAnswer, Outcome, RegistryClient
 from tests.support.registries import LOGIN, candidate, configured
-from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_registry import ScriptedRegistry, parameters
 from tests.support.tls import PrivateCA
 
 USERS = {LOGIN.username: LOGIN.password}
@@ -225,7 +225,7 @@ async def test_an_identity_token_is_sent_as_a_refresh_token(client: RegistryClie
         assert (await ask(client, registry)).outcome is Outcome.FOUND
     posted = demo.requests[1]
     assert (posted.method, posted.target, posted.auth_scheme) == ("POST", "/token", "")
-    assert posted.form == {
+    assert parameters(posted.body.decode()) == {
         "grant_type": "refresh_token",
         "service": "demo-registry",
         "client_id": "image-cri-shim",

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -16,6 +17,7 @@ from shimcore.demo.registry_http import Request, Response
 from shimcore.registry import Outcome, RegistryClient, RegistryState
 from shimcore.registry.manifest import MANIFEST_LIMIT_BYTES
 from tests.support.registries import LOGIN, candidate, configured
+from tests.support.registry_puller import DOCKER_MANIFEST
 from tests.support.scripted_registry import ScriptedRegistry
 
 MANIFEST = "/v2/library/nginx/manifests/latest"
@@ -113,7 +115,10 @@ async def test_digest_is_computed_where_none_is_told(
     demo: ScriptedRegistry, client: RegistryClient, by_digest: bool
 ) -> None:
     """Over the manifest's bytes, and compared when a digest was asked for."""
-    digest = demo.add_image("library/nginx", "latest", docker=True)
+    digest = demo.add_image("library/nginx", "latest")
+    manifests = demo.images.manifests
+    of_docker = replace(manifests["library/nginx", digest], media_type=DOCKER_MANIFEST)
+    manifests["library/nginx", digest] = of_docker
     demo.faults.no_digest = True
     registry = configured(demo.address)
     image = candidate(registry, digest=digest if by_digest else "")

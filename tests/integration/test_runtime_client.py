@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import PulledImage
+from shimcore.demo.runtime_rpc import StatusError
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.pb import cri_pb2
 from shimcore.runtime import (

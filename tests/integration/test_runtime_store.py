@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime_faults import StatusError
+from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
 from shimcore.runtime import (
     Descriptor,

@@ -13,10 +13,10 @@ import pytest
 
 from shimcore.client import admin
 from shimcore.client.admin import Condition, Status, endpoint_of, status
-from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
 from shimcore.systemd.kubelet_way import KubeletWay, Way
 from tests.integration.cli_support import AUTH, PASSWORD, USERS, run, run_on_terminal
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving

@@ -72,7 +72,7 @@ def configs(draw: st.DrawFn) -> Config:
         registries=all_of_them,
         names=draw(st.sampled_from(Names)),
         fallback=draw(st.sampled_from(Fallback)),
-        cache=CacheSettings(draw(st.sampled_from([0, 8])), 60, 60, 60, stats=False),
+        cache=CacheSettings(draw(st.sampled_from([0, 8])), 60, 60, 60, disable_stats=True),
         probe_timeout_s=1,
     )
 

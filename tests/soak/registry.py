@@ -21,7 +21,7 @@ def fill(shelf: ImageShelf) -> list[str]:
     """Puts all images there; returns their IDs (the digest of each one's config)."""
     ids = []
     for number in range(IMAGES):
-        digest = shelf.add_image(repository(number), "1", b"%d\n" % number, docker=False)
+        digest = shelf.add_image(repository(number), "1", b"%d\n" % number)
         manifest = json.loads(shelf.manifests[repository(number), digest].content)
         ids.append(manifest["config"]["digest"])
     return ids

@@ -10,8 +10,8 @@ import asyncio
 import os
 import sys
 
-from shimcore.demo.runtime_pull import RegistryPuller
 from tests.soak.bed import NOWHERE
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_runtime import ScriptedRuntime
 
 ID_BYTES = 16

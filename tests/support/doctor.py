@@ -13,7 +13,7 @@ import yaml
 
 from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.cluster.starting import begin
-from shimcore.demo.runtime_faults import StatusError
+from shimcore.demo.runtime_rpc import StatusError
 from shimcore.doctor import Node, examine
 from shimcore.doctor.finding import Finding
 from shimcore.errors import ConfigError

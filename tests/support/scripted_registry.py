@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 from shimcore.demo.registry import SERVICE, DemoRegistry, refusal
 from shimcore.demo.registry_http import Request, Response
@@ -53,6 +54,11 @@ class _Issued:
     user: str
     scope: str
     expires_at: float
+
+
+def parameters(text: str) -> dict[str, str]:
+    """The parameters of a query or a form; of several with one name, the first."""
+    return {key: values[0] for key, values in parse_qs(text).items()}
 
 
 class ScriptedRegistry(DemoRegistry):
@@ -175,7 +181,7 @@ class ScriptedRegistry(DemoRegistry):
     def _token(self, request: Request) -> Response:
         """Issue a token (GET with Basic, POST with a refresh token)."""
         posted = request.method == "POST"
-        asked = request.form if posted else request.query
+        asked = parameters(request.body.decode() if posted else urlsplit(request.target).query)
         if posted:
             user = self.identity_tokens.get(asked.get("refresh_token", ""))
         elif request.basic is None:

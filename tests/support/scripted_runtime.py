@@ -18,22 +18,29 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from shimcore.demo.runtime import API_VERSIONS, READ, StandInRuntime
+from shimcore.demo.runtime import StandInRuntime
 from shimcore.demo.runtime_cri import CriMethods, CriState
-from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_pull import Puller, RegistryPuller, pullable
+from shimcore.demo.runtime_pull import Puller, pullable
 from shimcore.demo.runtime_rpc import (
     Context,
     Journal,
     Metadata,
     Method,
-    Streaming,
+    StatusError,
     Unary,
     unary_method,
 )
+from shimcore.demo.runtime_store import StoreMethods
 from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
+from tests.support.registry_puller import RegistryPuller
+from tests.support.standin_content import READ, ContentMethods, ContentTable
+from tests.support.standin_images import ScriptedTable
+
+API_VERSIONS = ("runtime.v1", "runtime.v1alpha2")
+
+Streaming = Callable[[bytes, Metadata], AsyncIterator[bytes]]
 
 INITIAL_METADATA: Metadata = (("x-stand-in", "hello"), ("x-stand-in-bin", b"\x00\xff"))
 TRAILING_METADATA: Metadata = (("x-stand-in-trailer", "bye"), ("x-trailer-bin", b"\xff\x00"))
@@ -59,6 +66,7 @@ def _digest(content: bytes) -> str:
 class ScriptedState(CriState):
     """What the methods work on; tests look at it and change it."""
 
+    table: ScriptedTable
     ready: bool = True
     containers: dict[str, cri_pb2.CreateContainerRequest] = field(default_factory=dict)
 
@@ -73,6 +81,8 @@ class ScriptedMethods(CriMethods):
     def handlers(self) -> dict[str, Unary]:
         return super().handlers() | {
             f"/{self._api}.ImageService/ImageFsInfo": self.image_fs_info,
+            f"/{self._api}.ImageService/ListImages": self.list_images,
+            f"/{self._api}.ImageService/RemoveImage": self.remove_image,
             f"/{self._api}.RuntimeService/CreateContainer": self.create_container,
         }
 
@@ -89,7 +99,7 @@ class ScriptedMethods(CriMethods):
     async def image_fs_info(self, message: bytes) -> bytes:
         """ImageFsInfoResponse with one filesystem."""
         del message
-        images = self._state.table.images()
+        images = self._scripted.table.images()
         usage = cri_pb2.FilesystemUsage(
             timestamp=time.time_ns(),
             fs_id=cri_pb2.FilesystemIdentifier(mountpoint="/var/lib/stand-in"),
@@ -97,6 +107,18 @@ class ScriptedMethods(CriMethods):
             inodes_used=cri_pb2.UInt64Value(value=len(images)),
         )
         return cri_pb2.ImageFsInfoResponse(image_filesystems=[usage]).SerializeToString()
+
+    async def list_images(self, message: bytes) -> bytes:
+        """ListImagesResponse: all images, or the one that the filter names."""
+        name = cri_pb2.ListImagesRequest.FromString(message).filter.image.image
+        images = self._scripted.table.listed(name)
+        return cri_pb2.ListImagesResponse(images=images).SerializeToString()
+
+    async def remove_image(self, message: bytes) -> bytes:
+        """RemoveImageResponse: the image and all its names are gone, or were not there."""
+        name = cri_pb2.RemoveImageRequest.FromString(message).image.image
+        self._scripted.table.remove(name)
+        return cri_pb2.RemoveImageResponse().SerializeToString()
 
     async def create_container(self, message: bytes) -> bytes:
         """CreateContainerResponse; NOT_FOUND when the image is not there."""
@@ -149,7 +171,7 @@ class ScriptedRuntime(StandInRuntime):
     and may raise StatusError, or wait for ever.
     """
 
-    state: ScriptedState
+    table: ScriptedTable
     journal: ScriptedJournal
 
     def __init__(
@@ -162,12 +184,17 @@ class ScriptedRuntime(StandInRuntime):
         latency_s: float = 0.0,
         record: bool = True,
     ) -> None:
-        super().__init__(socket_path, puller)
-        self.state = ScriptedState(self.table, self.state.puller)
+        super().__init__(socket_path)
+        self.table = ScriptedTable()
+        pulls = puller or RegistryPuller()
+        self.content = pulls.content if isinstance(pulls, RegistryPuller) else ContentTable()
+        self.state = ScriptedState(self.table, pulls)
         self.journal = ScriptedJournal(enabled=record, latency_s=latency_s)
         self.overrides: dict[str, Unary] = {}
         for api in API_VERSIONS:
             self.handlers |= ScriptedMethods(api, self.state).handlers()
+        self.handlers |= StoreMethods(self.table).handlers()
+        self.handlers |= ContentMethods(self.content).handlers()
         self._served = (*(f"/{api}." for api in versions), *(["/containerd."] * image_store))
 
     @property
@@ -217,6 +244,10 @@ class ScriptedRuntime(StandInRuntime):
         name = cri_pb2.StreamImagesRequest.FromString(request).filter.image.image
         for image in self.table.listed(name):
             yield cri_pb2.StreamImagesResponse(images=[image]).SerializeToString()
+
+    async def _read(self, request: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
+        del metadata
+        yield ContentMethods(self.content).read(request)
 
 
 def _stream(path: str, metadata: Metadata, journal: Journal, messages: Streaming) -> Method:

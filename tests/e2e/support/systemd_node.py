@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 

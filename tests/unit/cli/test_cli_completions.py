@@ -1,17 +1,18 @@
-"""The scripts in `completions/` are what the commands say, and bash completes with them."""
+"""The scripts in `cli/scripts/` are what the commands say, and bash completes with them."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from cli.app import COMMANDS, app, main
-from cli.command_specs import commands
-from cli.completions import FILE_NAMES, Shell, script
+from cli.app import COMMANDS, GROUPS, app, main
+from cli.completions import Shell, script
+from tests.support.tools import PROJECT, loaded
 
-FOLDER = Path(__file__).parents[3] / "completions"
+FOLDER = PROJECT / "cli" / "scripts"
 BASH = f"""\
 source {FOLDER}/image-cri-shim.bash
 compopt() {{ :; }}  # only there while readline completes
@@ -20,6 +21,11 @@ COMP_CWORD=$(($# - 1))
 _image_cri_shim
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
+
+
+@pytest.fixture(scope="module", name="maker")
+def maker_module() -> ModuleType:
+    return loaded("packaging/completions.py")
 
 
 def completed(*words: str, cwd: Path | None = None) -> list[str]:
@@ -36,21 +42,21 @@ def completed(*words: str, cwd: Path | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("shell", Shell)
-def test_scripts_are_up_to_date(shell: Shell) -> None:
-    """`python -m cli.completions completions` would change nothing."""
-    assert (FOLDER / FILE_NAMES[shell]).read_text() == script(shell)
+def test_scripts_are_up_to_date(maker: ModuleType, shell: Shell) -> None:
+    """`make completions` would change nothing."""
+    assert script(shell) == maker.script(shell)
 
 
-def test_every_command_is_described() -> None:
+def test_every_command_is_described(maker: ModuleType) -> None:
     """Each command has its name and a line of help."""
-    described = {each.name: each.help for each in commands(app, main)}
-    assert {name.replace("_", "-") for name in COMMANDS} <= set(described)
+    described = {each.name: each.help for each in maker.commands(app, main)}
+    assert {*COMMANDS, *GROUPS} <= set(described)
     assert all(described.values())
 
 
-def test_bash_offers_commands() -> None:
+def test_bash_offers_commands(maker: ModuleType) -> None:
     """The first word is a command, with or without a file named before it."""
-    every = [each.name for each in commands(app, main) if each.name]
+    every = [each.name for each in maker.commands(app, main) if each.name]
     assert completed("") == every
     assert completed("-f", "x.yaml", "") == every
     assert completed("--file", "=", "x.yaml", "") == every

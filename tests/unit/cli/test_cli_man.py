@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,18 +11,12 @@ import typer
 
 from cli.app import app
 from shimcore.config import TOP_KEYS, Kind
-
-SOURCE = Path(__file__).parents[3] / "packaging" / "man.py"
+from tests.support.tools import loaded
 
 
 @pytest.fixture(scope="module", name="man")
 def man_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("man", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("packaging/man.py")
 
 
 def test_every_command_and_key_is_there(man: ModuleType) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.app import COMMANDS, app
+from cli.app import COMMANDS, GROUPS, app
 from cli.exits import status_of
 
 
@@ -39,7 +39,7 @@ def invoke(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     return run
 
 
-@pytest.mark.parametrize("command", [name.replace("_", "-") for name in COMMANDS])
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPS])
 def test_every_command_has_help(invoke: Invoke, command: str) -> None:
     """Each command explains itself."""
     ran = invoke(command, "--help")

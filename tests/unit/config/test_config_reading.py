@@ -222,8 +222,8 @@ def test_anchors_and_merges_are_known() -> None:
 
 def test_statistics_are_off_with_a_zero_interval() -> None:
     """`statsLogInterval: 0` says the same as `disableStats: true`."""
-    assert not read("address: h.example\ncache: {statsLogInterval: 0}").cache.stats
-    assert not read("address: h.example\ncache: {disableStats: yes}").cache.stats
+    assert read("address: h.example\ncache: {statsLogInterval: 0}").cache.disable_stats
+    assert read("address: h.example\ncache: {disableStats: yes}").cache.disable_stats
 
 
 def test_masked_shows_what_is_in_force_and_no_password() -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from shimcore.config import Key, parse_config
 from shimcore.config.keys import TOP_KEYS
-from shimcore.config.table import tables, with_tables
 from shimcore.errors import ShimError
+from tests.support.tools import loaded
+
+TABLES = loaded("docs/tables.py")
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
 DOCUMENTS = (DOCUMENT.parents[1] / "README.md", *sorted(DOCUMENT.parent.glob("*.md")))
@@ -33,19 +35,19 @@ def names(keys: tuple[Key, ...]) -> set[str]:
 def test_the_committed_tables_are_up_to_date() -> None:
     """`make docs` would change nothing."""
     text = DOCUMENT.read_text()
-    assert with_tables(text) == text
+    assert TABLES.with_tables(text) == text
 
 
 def test_every_key_has_its_row() -> None:
     """Nothing that the reader knows is left out."""
-    text = "".join(tables().values())
+    text = "".join(TABLES.tables().values())
     assert [name for name in sorted(names(TOP_KEYS)) if f"| `{name}` |" not in text] == []
 
 
 def test_a_document_without_a_marker_is_an_error() -> None:
     """A table that has no place is not dropped in silence."""
     with pytest.raises(ShimError, match="top"):
-        with_tables("# Configuration\n")
+        TABLES.with_tables("# Configuration\n")
 
 
 @pytest.mark.parametrize("text", EXAMPLES)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from shimcore.demo.runtime_faults import StatusError
-from shimcore.demo.runtime_images import ImageTable, PulledImage
-from shimcore.demo.runtime_pull import login_for
+from shimcore.demo.runtime_images import PulledImage
+from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
 from shimcore.runtime import Descriptor, ImageRecord, StatusCode
+from tests.support.registry_puller import login_for
 from tests.support.scripted_runtime import pull_out_of_thin_air
+from tests.support.standin_images import ScriptedTable
 
 ID = "sha256:" + "1" * 64
 DIGEST = "sha256:" + "2" * 64
@@ -17,13 +18,13 @@ NGINX = PulledImage(ID, DIGEST, size=100)
 
 
 @pytest.fixture
-def table() -> ImageTable:
-    table = ImageTable()
+def table() -> ScriptedTable:
+    table = ScriptedTable()
     table.add("nginx", NGINX)
     return table
 
 
-def test_a_pull_leaves_three_names(table: ImageTable) -> None:
+def test_a_pull_leaves_three_names(table: ScriptedTable) -> None:
     """Tag, digest and ID, all marked as the CRI plugin's own."""
     assert set(table.records) == {
         "docker.io/library/nginx:latest",
@@ -49,7 +50,7 @@ def test_a_pull_leaves_three_names(table: ImageTable) -> None:
         "1" * 13,
     ],
 )
-def test_every_way_to_name_it_leads_to_it(table: ImageTable, name: str) -> None:
+def test_every_way_to_name_it_leads_to_it(table: ScriptedTable, name: str) -> None:
     """Familiar and canonical names, digests and IDs find the same image."""
     found = table.find(name)
     assert found is not None
@@ -59,12 +60,12 @@ def test_every_way_to_name_it_leads_to_it(table: ImageTable, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nginx:1.25", "redis", "quay.io/library/nginx", "2" * 64])
-def test_another_name_does_not(table: ImageTable, name: str) -> None:
+def test_another_name_does_not(table: ScriptedTable, name: str) -> None:
     """A name that was not given leads nowhere."""
     assert table.find(name) is None
 
 
-def test_a_name_added_to_the_store_is_the_image_s(table: ImageTable) -> None:
+def test_a_name_added_to_the_store_is_the_image_s(table: ScriptedTable) -> None:
     """CRI sees a name that the image store was given."""
     target = Descriptor("", DIGEST, 100)
     name = "sealos.hub:5000/library/nginx:latest"
@@ -74,7 +75,7 @@ def test_a_name_added_to_the_store_is_the_image_s(table: ImageTable) -> None:
     assert found.repo_tags == ["docker.io/library/nginx:latest", name]
 
 
-def test_removing_one_name_removes_them_all(table: ImageTable) -> None:
+def test_removing_one_name_removes_them_all(table: ScriptedTable) -> None:
     """As with containerd, the image goes, not the name."""
     table.add("quay.io/other/nginx:1", NGINX)
     table.remove("nginx")
@@ -83,7 +84,7 @@ def test_removing_one_name_removes_them_all(table: ImageTable) -> None:
     table.remove("nginx")
 
 
-def test_what_is_no_image_name_is_refused(table: ImageTable) -> None:
+def test_what_is_no_image_name_is_refused(table: ScriptedTable) -> None:
     """A name outside the grammar is INVALID_ARGUMENT."""
     with pytest.raises(StatusError) as caught:
         table.find("NGINX")

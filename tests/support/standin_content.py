@@ -1,17 +1,17 @@
-"""The stand-in's containerd Content service: what is being fetched, and blobs that are there."""
+"""containerd's Content service for a stand-in: what is being fetched, and what is there."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
 
-from shimcore.demo.runtime_faults import StatusError
-from shimcore.demo.runtime_rpc import Unary
+from shimcore.demo.runtime_rpc import StatusError, Unary
 from shimcore.pb import containerd_pb2
 from shimcore.runtime.errors import StatusCode
 from shimcore.runtime.values import Blob, Ingest
 
 SERVICE = "/containerd.services.content.v1.Content/"
+READ = SERVICE + "Read"
 
 
 @dataclass(slots=True)

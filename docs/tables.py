@@ -1,6 +1,6 @@
 """The tables of keys in docs/configuration.md, made from the table of keys.
 
-`python -m shimcore.config.table FILE` writes them between the file's markers.
+`python docs/tables.py FILE` writes them between the file's markers.
 """
 
 from __future__ import annotations
