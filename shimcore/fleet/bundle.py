@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shimcore.fleet.errors import BundleError
+from shimcore.switch.exchange import CURRENT as CURRENT_LINK
+from shimcore.systemd.command import NAME
 
-PLACE = PurePosixPath("/opt/image-cri-shim")
-COMMAND = "image-cri-shim"
-CURRENT = "current"
+CURRENT = PurePosixPath(CURRENT_LINK).name
 _UNFINISHED = ".unfinished-"
 _IN_USE_S = 20 * 60.0
 """After an upgrade the process before goes on for a quarter of an hour, out of its own version."""
@@ -79,8 +79,8 @@ def read_sums(path: Path) -> dict[str, str]:
         if len(digest) != 64 or not name or inside.is_absolute() or ".." in inside.parts:
             raise BundleError(f"{path}: {line[:80]!r} is no sum")
         sums[name] = digest
-    if COMMAND not in sums:
-        raise BundleError(f"{path}: has no {COMMAND}")
+    if NAME not in sums:
+        raise BundleError(f"{path}: has no {NAME}")
     return sums
 
 
@@ -134,7 +134,7 @@ def current(place: Path) -> str | None:
 
 def _versions(place: Path) -> list[Path]:
     """The folders that are a bundle."""
-    return [each.parent for each in place.glob(f"*/{COMMAND}") if each.parent.name != CURRENT]
+    return [each.parent for each in place.glob(f"*/{NAME}") if each.parent.name != CURRENT]
 
 
 def _copy(source: Path, target: Path, sums: Mapping[str, str]) -> None:

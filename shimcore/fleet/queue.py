@@ -15,7 +15,8 @@ from shimcore.fleet.errors import ConflictError
 from shimcore.fleet.records import Records
 from shimcore.fleet.slots import ENOUGH_WELL, Claim
 from shimcore.fleet.switchfiles import SwitchFiles
-from shimcore.fleet.values import Held, Lease, Revision, Wanted
+from shimcore.fleet.values import Held, Lease, Wanted
+from shimcore.switch.exchange import Revision
 
 log = logging.getLogger("shimcore.fleet")
 

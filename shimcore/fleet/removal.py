@@ -7,7 +7,8 @@ import logging
 
 from shimcore.fleet.errors import ApiAwayError, FleetError
 from shimcore.fleet.records import REVISION_LABEL, STATE_LABEL, VERSION_LABEL, Records
-from shimcore.fleet.values import Mode, Revision, Wanted
+from shimcore.fleet.values import Wanted
+from shimcore.switch.exchange import Mode, Revision
 
 log = logging.getLogger("shimcore.fleet")
 

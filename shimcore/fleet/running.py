@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shimcore import __version__
@@ -17,12 +18,12 @@ from shimcore.fleet.agent import Agent, Settings
 from shimcore.fleet.api import Api, Place
 from shimcore.fleet.bundle import Bundle
 from shimcore.fleet.errors import FleetError
-from shimcore.fleet.host import ChrootCommands, Host
+from shimcore.fleet.host import Host, chrooted
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import Records
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.switchfiles import SwitchFiles
-from shimcore.fleet.values import Revision
+from shimcore.switch.exchange import Revision
 
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -49,7 +50,7 @@ async def run_agent(options: Options) -> None:
     options.run_dir.mkdir(parents=True, exist_ok=True)
     api = Api(Place.of_pod())
     records = Records(api, options.namespace, options.name)
-    host = Host(options.host, ChrootCommands(options.host))
+    host = Host(options.host, partial(chrooted, options.host))
     queue = Queue(records, SwitchFiles(options.host), options.node)
     bundle = Bundle(
         options.bundle, options.bundle.with_name(options.bundle.name + ".sha256"), __version__

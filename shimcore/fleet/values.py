@@ -4,32 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import NewType
 
-Revision = NewType("Revision", str)
-"""Names one wish: what is to be on the nodes. Revisions have no order."""
-
-
-class Mode(StrEnum):
-    """What is to become of the nodes."""
-
-    INSTALL = "install"
-    REMOVE = "remove"
-
-
-class Phase(StrEnum):
-    """Where a node's switch stands, as its state.json says."""
-
-    RUNNING = "running"
-    HEALTHY = "healthy"
-    UNDONE = "undone"
-    REMOVED = "removed"
-    REFUSED = "refused"
-    UNSUPPORTED = "unsupported"
-
-
-FAILED = frozenset({Phase.UNDONE, Phase.REFUSED})
+from shimcore.switch.exchange import Mode, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +23,6 @@ class Wanted:
     """Of the nodes on which pods run, as a label selector."""
     node_file_sum: str = ""
     """SHA-256 of the node's file without line breaks at its end; empty: each node keeps its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchState:
-    """What the node's switch has said last."""
-
-    revision: Revision
-    """Without the number of a repetition."""
-    run: str
-    """With it: names one request."""
-    phase: Phase
-    version: str | None = None
-    step: str = ""
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

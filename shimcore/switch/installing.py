@@ -9,7 +9,7 @@ from shimcore.client import admin
 from shimcore.client.handover import HandOverFailedError, RunningService
 from shimcore.errors import AdminError, ShimError
 from shimcore.switch import health
-from shimcore.switch.places import COMMAND, COMMAND_LINK, CONFIG, CURRENT, HANDING
+from shimcore.switch.exchange import COMMAND, COMMAND_LINK, CONFIG, CURRENT, HANDING
 from shimcore.switch.undo import AGAIN
 from shimcore.switch.work import Switch
 from shimcore.systemd import install as installation

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 
 from shimcore.errors import ShimError
-from shimcore.switch.places import JOURNAL
+from shimcore.switch.exchange import JOURNAL
 from shimcore.systemd.root import Root
 
 KEPT = ".kept"

@@ -6,15 +6,13 @@ import os
 
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, ShimError
-from shimcore.switch.places import COMMAND, CONFIG, version_directory
-from shimcore.switch.request import Mode, SwitchRequest
-from shimcore.systemd.install import UNITS, unreadable
+from shimcore.switch.exchange import COMMAND, CONFIG, Mode, SwitchRequest, version_directory
+from shimcore.systemd.install import UNITS, shim_socket, unreadable
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.uninstall import plan_removal
 from shimcore.systemd.units import SERVICE
-from shimcore.systemd.yamltext import get_keys
 
 # os-release(5): systems that are whole images, and are set up by their makers' own means.
 _CLOSED = {"talos": "Talos", "bottlerocket": "Bottlerocket"}
@@ -31,14 +29,21 @@ class UnsupportedError(ShimError):
 
 def why_unsupported(root: Root) -> str:
     """Why the shim has no place on the machine of `root`; "" where it has."""
-    named = next((text for path in _RELEASES if (text := root.text(path)) is not None), "")
-    for line in named.splitlines():
-        key, _, value = line.partition("=")
-        if key == "ID" and (system := _CLOSED.get(value.strip("\"' "))):
-            return f"{system} has no place for a service of ours: leave it out by nodeSelector"
+    if system := closed_system(root):
+        return f"{system} has no place for a service of ours: leave it out by nodeSelector"
     # sd_booted(3)
     if not root.exists("/run/systemd/system"):
         return "systemd does not run this node; start `image-cri-shim serve` by what does"
+    return ""
+
+
+def closed_system(root: Root) -> str:
+    """The name of the system that runs the machine of `root`, if it is closed. Raises ShimError."""
+    named = next((text for path in _RELEASES if (text := root.text(path)) is not None), "")
+    for line in named.splitlines():
+        key, _, value = line.partition("=")
+        if key == "ID":
+            return _CLOSED.get(value.strip("\"' ").lower(), "")
     return ""
 
 
@@ -79,14 +84,9 @@ def _check_install(root: Root, request: SwitchRequest) -> None:
 
 def _check_removal(root: Root) -> None:
     removal = plan_removal(root, CONFIG, purge=True)
-    inside = embedded_kubelet(root, _shim_socket(root))
+    inside = embedded_kubelet(root, shim_socket(root, CONFIG))
     if inside is not None and inside.wired and not removal.wiring:
         raise RefusedError(
             "the kubelet of this distribution uses the shim's socket: take "
             "image-service-endpoint out of its configuration and restart it first"
         )
-
-
-def _shim_socket(root: Root) -> str:
-    text = root.text(CONFIG) or ""
-    return get_keys(text, ("shim",))["shim"] or "/var/run/image-cri-shim.sock"

@@ -6,8 +6,8 @@ import time
 
 from shimcore.client import admin
 from shimcore.errors import ShimError
+from shimcore.switch.exchange import CONFIG, CURRENT
 from shimcore.switch.health import LOOK_S, STEADY_S
-from shimcore.switch.places import CONFIG, CURRENT
 from shimcore.switch.work import Switch
 from shimcore.systemd import uninstall
 from shimcore.systemd.entries import write

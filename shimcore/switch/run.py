@@ -12,13 +12,23 @@ from pathlib import Path
 from shimcore.errors import ConfigError, ShimError
 from shimcore.switch import health, installing, removing
 from shimcore.switch.control import SwitchControl
+from shimcore.switch.exchange import (
+    CONFIG,
+    CURRENT,
+    LOCK,
+    PROCESS,
+    UNDO,
+    Mode,
+    Phase,
+    State,
+    SwitchRequest,
+    keep,
+    read_request,
+)
 from shimcore.switch.handle import Handle
 from shimcore.switch.health import Wanted
 from shimcore.switch.journal import JournaledRoot
-from shimcore.switch.places import CONFIG, CURRENT, LOCK, PROCESS, UNDO
 from shimcore.switch.preconditions import RefusedError, UnsupportedError, check
-from shimcore.switch.request import Mode, SwitchRequest, read_request
-from shimcore.switch.state import Phase, State, keep
 from shimcore.switch.undo import HALT, HALT_DUE, SETTLE, UNDO_SERVICE, WANTS, Before
 from shimcore.switch.work import Switch
 from shimcore.systemd.entries import File, Link, read, write

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from shimcore.switch.places import LOCK, ROOM, UNDO, VERSIONS
+from shimcore.switch.exchange import LOCK, ROOM, UNDO, VERSIONS
 from shimcore.systemd.entries import PARTIAL
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root

@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shimcore.switch.control import SwitchControl
+from shimcore.switch.exchange import UNDONE, Phase, State, SwitchRequest, keep
 from shimcore.switch.handle import Handle
 from shimcore.switch.health import Wanted
 from shimcore.switch.journal import JournaledRoot
-from shimcore.switch.places import UNDONE
-from shimcore.switch.request import SwitchRequest
-from shimcore.switch.state import Phase, State, keep
 from shimcore.switch.undo import HALT, KUBELET_DUE, kubelet_again, unit_again
 from shimcore.systemd.changes import Change, kubelet_unit
 from shimcore.systemd.root import Root

@@ -70,7 +70,7 @@ def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
             f"{RUNTIME_FLAG}={endpoint} where it is started"
         )
     for (path, variable), old in edited.items():
-        yield _edit(root, path, FlagsEdit(endpoint, variable, old))
+        yield _edit(root, path, FlagsEdit(endpoint, old, variable))
     changed = [flag for flag in in_unit if flag.value != endpoint]
     if kubelet.unit is not None and (changed or adds):
         if _MINIKUBE in kubelet.unit.exec_start:

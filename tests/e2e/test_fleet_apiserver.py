@@ -15,7 +15,7 @@ from shimcore.fleet import agent, removal, slots
 from shimcore.fleet.api import Api, Place
 from shimcore.fleet.errors import ApiRefusedError, ConflictError
 from shimcore.fleet.records import STATE_LABEL, Records
-from shimcore.fleet.values import Revision
+from shimcore.switch.exchange import Revision
 from tests.e2e.support.kubernetes import Cluster, missing
 from tests.support.fleetapi import FleetApi
 from tests.support.fleetnode import FleetNode

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from shimcore.fleet.api import Place
-from shimcore.fleet.values import Revision
+from shimcore.switch.exchange import Revision
 
 TOKEN = "pod-token-x2v9"
 NAMESPACE = "kube-system"

@@ -23,7 +23,7 @@ from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import Records
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
-from shimcore.fleet.values import Revision
+from shimcore.switch.exchange import Revision
 from tests.support.fleetapi import NAMESPACE, TOKEN, FleetApi
 
 FILES = {"image-cri-shim": b"#!/bin/sh\n", "_internal/base.zip": b"library" * 100}
@@ -163,7 +163,7 @@ class FleetNode:
         bundle = make_bundle(self.folder, version)
         settings = Settings(self.name, Revision(revision), bundle, self.node_file)
         outlet = Outlet(self.ready_file, self.message_file)
-        return Agent(settings, records, Host(self.root, self.switch), queue, outlet)
+        return Agent(settings, records, Host(self.root, self.switch.run), queue, outlet)
 
     def start(self, revision: str = "r1", version: str = "1.0.0") -> None:
         """Start a pod."""

@@ -18,7 +18,7 @@ from shimcore.fleet.errors import (
     MissingError,
 )
 from shimcore.fleet.records import Records
-from shimcore.fleet.values import Revision
+from shimcore.switch.exchange import Revision
 from tests.support.fleetapi import LEASES, NAMESPACE, NODES, TOKEN, FleetApi, fleet_api
 
 

@@ -14,10 +14,19 @@ from typing import Any
 import pytest
 
 from shimcore.switch import health, installing, removing, run, work
+from shimcore.switch.exchange import (
+    CONFIG,
+    CURRENT,
+    PROCESS,
+    ROOM,
+    STATE,
+    UNDO,
+    VERSIONS,
+    Mode,
+    State,
+    SwitchRequest,
+)
 from shimcore.switch.handle import Handle
-from shimcore.switch.places import CONFIG, CURRENT, PROCESS, ROOM, STATE, UNDO, VERSIONS
-from shimcore.switch.request import Mode, SwitchRequest
-from shimcore.switch.state import State
 from shimcore.systemd.entries import write
 from shimcore.systemd.root import Root
 from tests.unit.systemd.machines import FILLED, KUBEADM, NotedSystemd, tree, unpacked

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.switch.places import CONFIG, VERSIONS
+from shimcore.switch.exchange import CONFIG, VERSIONS, Mode
 from shimcore.switch.preconditions import (
     RefusedError,
     UnsupportedError,
     check,
     why_unsupported,
 )
-from shimcore.switch.request import Mode
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import SERVICE
 from tests.unit.switch.nodes import node, request
