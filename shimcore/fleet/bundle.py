@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from shimcore.fleet.errors import BundleError
 from shimcore.switch.exchange import CURRENT as CURRENT_LINK
 from shimcore.systemd.command import NAME
+from shimcore.systemd.entries import sync
 
 CURRENT = PurePosixPath(CURRENT_LINK).name
 _UNFINISHED = ".unfinished-"
@@ -58,7 +59,7 @@ def unpack(bundle: Bundle, place: Path) -> bool:
             _clear(broken)
         else:
             unfinished.rename(target)
-        _sync(place)
+        sync(place)
     except OSError as error:
         where = error.filename or place
         raise BundleError(f"{where}: {error.strerror}; the bundle is not on the node") from error
@@ -162,14 +163,6 @@ def _copy_file(source: Path, target: Path) -> str:
 def _sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _clear(path: Path) -> None:

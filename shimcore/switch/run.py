@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shimcore.errors import ConfigError, ShimError
-from shimcore.switch import health, installing, removing
-from shimcore.switch.control import SwitchControl
+from shimcore.switch import health, steps
 from shimcore.switch.exchange import (
     CONFIG,
     CURRENT,
@@ -30,7 +29,7 @@ from shimcore.switch.health import Wanted
 from shimcore.switch.journal import JournaledRoot
 from shimcore.switch.preconditions import RefusedError, UnsupportedError, check
 from shimcore.switch.undo import HALT, HALT_DUE, SETTLE, UNDO_SERVICE, WANTS, Before
-from shimcore.switch.work import Switch
+from shimcore.switch.work import Switch, SwitchControl
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl, main_process, this_machine
@@ -98,7 +97,7 @@ def begin(
     _name_process(root)
     handle.arm(before, request.health_s)
     try:
-        installing.install(work) if installs else removing.remove(work)
+        steps.install(work) if installs else steps.remove(work)
     except (ShimError, ConfigError, OSError) as error:
         return _undo(work, str(error))
     phase = Phase.HEALTHY if installs else Phase.REMOVED

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shimcore.switch import health, installing, removing, run, work
+from shimcore.switch import health, run, steps, work
 from shimcore.switch.exchange import (
     CONFIG,
     CURRENT,
@@ -152,8 +152,8 @@ def well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "failing_names", lambda _: set())
     monkeypatch.setattr(health, "why_not_well", nothing)
     monkeypatch.setattr(health, "why_not_before_kubelet", nothing)
-    monkeypatch.setattr(removing, "why_not_well", nothing)
-    monkeypatch.setattr(installing, "other_version_serves", lambda _: False)
+    monkeypatch.setattr(steps, "why_kubelet_is_not_well", nothing)
+    monkeypatch.setattr(steps.Serving, "is_other_version", lambda _: False)
     monkeypatch.setattr(work, "cri_answers", lambda _: True)
 
 
