@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shimcore.cluster.keys import CLUSTER_KEYS, CLUSTER_REGISTRY_KEYS
-from shimcore.cluster.layers import Ignored, Layer
-from shimcore.cluster.merging import merged
+from shimcore.cluster.merging import Ignored, Layer, merged
 from shimcore.config.document import Tree, read_document
 from shimcore.config.keys import Key
 from shimcore.config.keys import Kind as KeyKind

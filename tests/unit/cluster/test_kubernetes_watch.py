@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from shimcore.cluster.api import Api
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
     ApiUnreachableError,
@@ -20,7 +21,7 @@ from shimcore.cluster.errors import (
     RefusedError,
 )
 from shimcore.cluster.pace import Pace
-from shimcore.cluster.watch import Condition, Connection, Follower
+from shimcore.cluster.watch import Condition, Follower
 from shimcore.config.model import KubernetesSource
 from tests.support.simulated import run_simulated
 
@@ -40,7 +41,7 @@ class Server:
     connects: int = 0
     queues: list[tuple[Kind, asyncio.Queue[Event | ClusterError]]] = field(default_factory=list)
 
-    async def connect(self, _source: KubernetesSource) -> Connection:
+    async def connect(self, _source: KubernetesSource) -> Api:
         self.connects += 1
         if isinstance(self.fault, NotInstalledError):
             raise self.fault
@@ -71,7 +72,7 @@ class Server:
         return [what for at, what in self.asked if at >= begun]
 
 
-class _Link:
+class _Link(Api):
     def __init__(self, server: Server) -> None:
         self._server = server
 
