@@ -25,7 +25,7 @@ _EXEC_VERSIONS = {f"{_EXEC_GROUP}{version}" for version in ("v1alpha1", "v1beta1
 def login_of(config: Kubeconfig) -> httpx.Auth | None:
     """The way to log in; None for a certificate alone. In client-go's order."""
     if config.token_file:
-        return _FileLogin(config.token_file)
+        return _FileLogin(config.token_file, config.whose)
     if config.token:
         return _TokenLogin(config.token)
     if config.command is not None:
@@ -43,14 +43,15 @@ class _TokenLogin(httpx.Auth):
 
 
 class _FileLogin(httpx.Auth):
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, whose: str) -> None:
         self._path = path
+        self._whose = whose
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         try:
             token = Files("").read_text(self._path).strip()
         except UnreadableFileError as error:
-            raise ApiUnreachableError(f"the kubeconfig's token: {error}") from None
+            raise ApiUnreachableError(f"{self._whose} token: {error}") from None
         request.headers["Authorization"] = f"Bearer {token}"
         yield request
 

@@ -163,13 +163,8 @@ def _mend(
 def _config_file(socket: str) -> str:
     """The file that the containerd behind the socket was started with."""
     peer = peer_of(socket)
-    words = peer.command if peer is not None else ()
-    for index, word in enumerate(words):
-        if word in {"-c", "--config"} and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(("--config=", "-c=")):
-            return word.partition("=")[2]
-    return DEFAULT_FILE
+    named = node_of_runtime.named_file(peer.command) if peer is not None else ""
+    return named or DEFAULT_FILE
 
 
 def _others(root: Root, runtime: str, registries: Sequence[Registry]) -> list[Finding]:

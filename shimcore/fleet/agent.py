@@ -13,9 +13,10 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shimcore.cluster.errors import ClusterError
 from shimcore.fleet import report
 from shimcore.fleet.bundle import Bundle, old_are_unused, remove_all, remove_old, unpack
-from shimcore.fleet.errors import ApiAwayError, ApiRefusedError, FleetError
+from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Health, Host
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import REVISION_LABEL, Records, text_of
@@ -75,7 +76,7 @@ class Agent:
             try:
                 pause_s = await self._turn()
                 fault = ""
-            except FleetError as error:
+            except (FleetError, ClusterError) as error:
                 if str(error) != fault:
                     log.warning("%s; trying again", error)
                 fault = str(error)
@@ -351,7 +352,7 @@ class Agent:
         self._outlet.message(text)
         try:
             await self._records.tell(self._settings.node, reason, text, warning=warning)
-        except (ApiAwayError, ApiRefusedError) as error:
+        except ClusterError as error:
             log.warning("no Event: %s", error)  # the label says it, too
 
 

@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from shimcore.cluster.errors import ConflictError, MissingError
+from shimcore.cluster.server import Object
 from shimcore.config.durations import parse_duration
-from shimcore.fleet.api import Api, Object
-from shimcore.fleet.errors import ConflictError, FleetError, MissingError
+from shimcore.fleet.api import Api
+from shimcore.fleet.errors import FleetError
 from shimcore.fleet.slots import DEAD_S, ENOUGH_WELL, LEASE_S
 from shimcore.fleet.values import Halt, Lease, Wanted
 from shimcore.switch.exchange import LONGEST_HEALTH_S, SHORTEST_HEALTH_S, Mode, Revision
@@ -64,7 +66,7 @@ class Node:
 
 
 class Records:
-    """Reads and writes them. Methods raise ApiAwayError, ApiRefusedError and FleetError."""
+    """Reads and writes them. Methods raise ClusterError and FleetError."""
 
     def __init__(self, api: Api, namespace: str, name: str) -> None:
         self._api = api

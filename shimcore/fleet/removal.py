@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shimcore.fleet.errors import ApiAwayError, FleetError
+from shimcore.cluster.errors import ApiUnreachableError
+from shimcore.fleet.errors import FleetError
 from shimcore.fleet.records import REVISION_LABEL, STATE_LABEL, VERSION_LABEL, Records
 from shimcore.fleet.values import Wanted
 from shimcore.switch.exchange import Mode, Revision
@@ -32,7 +33,7 @@ async def wait(records: Records, wanted: Wanted, *, look_s: float = LOOK_S) -> N
     while True:
         try:
             left = await _left(records, wanted)
-        except ApiAwayError as error:
+        except ApiUnreachableError as error:
             log.warning("%s; trying again", error)
         else:
             if left is None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
-
+from shimcore.cluster.kubeconfig import Kubeconfig
+from shimcore.cluster.server import Server
 from shimcore.fleet.agent import Agent, Settings
-from shimcore.fleet.api import Api, Place, _answer
+from shimcore.fleet.api import Api
 from shimcore.fleet.bundle import Bundle
 from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Done, Host
@@ -111,27 +111,38 @@ class ScriptedSwitch:
         path.with_suffix(".new").rename(path)
 
 
+NOWHERE = Kubeconfig("http://127.0.0.1:9")
+
+
 class DirectApi(Api):
     """The stand-in, asked without a connection: what a pod does is looked at, not how it asks."""
 
     def __init__(self, api: FleetApi) -> None:
-        super().__init__(Place("http://127.0.0.1:9", Path("/dev/null"), None))
+        super().__init__(NOWHERE)
+        self._server = _DirectServer(api)
+
+
+class _DirectServer(Server):
+    def __init__(self, api: FleetApi) -> None:
+        super().__init__(NOWHERE)
         self._stand_in = api
 
-    async def _once(
+    async def whole(
         self,
         method: str,
         path: str,
-        content: bytes | None,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         await asyncio.sleep(0)
-        login = {"Authorization": f"Bearer {TOKEN}", "Accept": headers.get("Accept", "")}
+        login = {"Authorization": f"Bearer {TOKEN}", "Accept": (headers or {}).get("Accept", "")}
         target = f"{path}?{urlencode(query)}" if query else path
         code, body = self._stand_in.answer(method, target, login, content or b"")
         self.now = self._stand_in.now
-        return _answer(httpx.Response(code), json.dumps(body).encode())
+        if code >= 300:
+            self.raise_for(code, str(body.get("message", "")))
+        return body
 
 
 class FleetNode:
