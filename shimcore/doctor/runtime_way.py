@@ -28,7 +28,7 @@ from shimcore.systemd.runtimes import crio, distributions, docker
 from shimcore.systemd.runtimes import node as node_of_runtime
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import Kind
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError
 from shimcore.systemd.runtimes.registries import told_of
 from shimcore.systemd.runtimes.wiring import wire_runtime
 

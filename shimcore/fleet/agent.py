@@ -151,10 +151,8 @@ class Agent:
         self, wanted: Wanted, state: State | None, health: Health | None
     ) -> None:
         """Time how long the node has been well, while that matters."""
-        if self._queue.held is None and self._recorded == wanted.revision:
-            self._well_since = self._unwell_since = None
-            return
-        if state is None or not is_reached(wanted, state):
+        settled = self._queue.held is None and self._recorded == wanted.revision
+        if settled or state is None or not is_reached(wanted, state):
             self._well_since = self._unwell_since = None
             return
         node = await self._records.node(self._settings.node)

@@ -72,6 +72,10 @@ class Kubelet:
     extra_args_file: str | None
     """The environment file from which the command line takes KUBELET_EXTRA_ARGS."""
 
+    def value(self, name: str) -> str | None:
+        """What a flag of it says; None where it is not given."""
+        return next((flag.value for flag in self.flags if flag.name == name), None)
+
 
 @dataclass(slots=True)
 class _Reading:
@@ -181,16 +185,21 @@ def _endpoint(
     for flag in flags:
         if flag.name == RUNTIME_FLAG:
             return flag.value
-    files = [] if config is None else [config]
-    if config_dir is not None:
-        files += [f"{config_dir}/{n}" for n in root.names(config_dir) if n.endswith(".conf")]
     found = None
-    for path in files:
+    for path in config_files(root, config, config_dir):
         try:
             found = get_keys(root.text(path) or "", (RUNTIME_KEY,))[RUNTIME_KEY] or found
         except YamlTextError as error:
             raise ShimError(f"{path}: {error}") from error
     return found
+
+
+def config_files(root: Root, config: str | None, config_dir: str | None) -> list[str]:
+    """The files of `--config` and `--config-dir`, the last one wins."""
+    files = [] if config is None else [config]
+    if config_dir is not None:
+        files += [f"{config_dir}/{n}" for n in root.names(config_dir) if n.endswith(".conf")]
+    return files
 
 
 def _extra_args_file(reading: _Reading) -> str | None:

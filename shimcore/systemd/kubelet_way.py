@@ -133,11 +133,9 @@ def _has_files(root: Root) -> bool:
 
 def _image_endpoint(root: Root, found: Kubelet) -> str | None:
     """What is told for images alone; the flag wins over the file."""
-    for flag in found.flags:
-        if flag.name == IMAGE_FLAG:
-            return flag.value
-    if any(flag.name == kubelet.RUNTIME_FLAG for flag in found.flags) or found.config is None:
-        return None
+    named = found.value(IMAGE_FLAG)
+    if named is not None or found.value(kubelet.RUNTIME_FLAG) is not None or found.config is None:
+        return named
     try:
         return get_keys(root.text(found.config) or "", (IMAGE_KEY,))[IMAGE_KEY]
     except YamlTextError as error:
@@ -158,10 +156,7 @@ def _is_stale(root: Root, found: Kubelet, process: Path) -> bool:
 
 def _files(root: Root, found: Kubelet) -> list[str]:
     """Those that hold its endpoint."""
-    if any(flag.name == kubelet.RUNTIME_FLAG for flag in found.flags):
+    if found.value(kubelet.RUNTIME_FLAG) is not None:
         return []
-    paths = [] if found.config is None else [found.config]
-    if found.config_dir is not None:
-        names = [name for name in root.names(found.config_dir) if name.endswith(".conf")]
-        paths += [f"{found.config_dir}/{name}" for name in names]
+    paths = kubelet.config_files(root, found.config, found.config_dir)
     return [path for path in paths if root.exists(path)]

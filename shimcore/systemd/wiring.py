@@ -47,7 +47,9 @@ def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
 
 def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
     """A flag wins over every file, so each that is there has to change."""
-    adds = () if kubelet.config or kubelet.config_dir else _missing(kubelet)
+    # What a kubelet without any configuration file still needs.
+    bare = not kubelet.config and not kubelet.config_dir and kubelet.value(RUNTIME_FLAG) is None
+    adds = (RUNTIME_FLAG,) if bare else ()
     edited: dict[tuple[str, str], dict[str, str | None]] = {}
     in_unit = []
     for flag in kubelet.flags:
@@ -79,12 +81,6 @@ def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
                 f"it by: minikube start --extra-config=kubelet.{RUNTIME_FLAG[2:]}={endpoint}"
             )
         yield _unit_drop_in(kubelet.unit, changed, adds, endpoint)
-
-
-def _missing(kubelet: Kubelet) -> tuple[str, ...]:
-    """The flag that a kubelet without any configuration file still needs."""
-    there = {flag.name for flag in kubelet.flags}
-    return () if RUNTIME_FLAG in there else (RUNTIME_FLAG,)
 
 
 def _configuration(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:

@@ -21,8 +21,7 @@ from shimcore.systemd.changes import Change
 from shimcore.systemd.edits import SpliceEdit
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
-from shimcore.systemd.runtimes.overlay import Overlay
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
 
 DAEMON = "/etc/docker/daemon.json"

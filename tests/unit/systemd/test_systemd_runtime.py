@@ -20,7 +20,7 @@ from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd.changes import diff
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.support.tls import PrivateCA
