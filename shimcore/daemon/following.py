@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shimcore.cluster.documents import ClusterPart
-from shimcore.cluster.kept import keep
+from shimcore.cluster.documents import ClusterPart, keep
 from shimcore.cluster.pace import Pace
 from shimcore.cluster.watch import Follower
 from shimcore.config.state import StateError

@@ -16,13 +16,12 @@ from pathlib import Path
 from shimcore.cluster.errors import ClusterError
 from shimcore.fleet import report
 from shimcore.fleet.bundle import Bundle, old_are_unused, remove_all, remove_old, unpack
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Health, Host
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import REVISION_LABEL, Records, text_of
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.steps import Facts, Step, failed_revision, is_reached, next_step
-from shimcore.fleet.values import Wanted
+from shimcore.fleet.values import FleetError, Wanted
 from shimcore.switch.exchange import FAILED, Mode, Phase, Revision, State, SwitchRequest
 
 log = logging.getLogger("shimcore.fleet")

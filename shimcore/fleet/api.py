@@ -13,7 +13,7 @@ from pathlib import Path
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.server import Object, Server
-from shimcore.fleet.errors import FleetError
+from shimcore.fleet.values import FleetError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TRIES = 4

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shimcore.fleet.errors import BundleError
+from shimcore.fleet.values import BundleError
 from shimcore.switch.exchange import CURRENT as CURRENT_LINK
 from shimcore.systemd.command import NAME
 from shimcore.systemd.entries import sync

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from shimcore.errors import ShimError
-from shimcore.fleet.errors import FleetError
+from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import CONFIG, VERSIONS, version_directory
 from shimcore.switch.preconditions import closed_system
 from shimcore.systemd.command import NAME

@@ -18,9 +18,8 @@ from shimcore.cluster.errors import ConflictError, MissingError
 from shimcore.cluster.server import Object
 from shimcore.config.durations import parse_duration
 from shimcore.fleet.api import Api
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.slots import DEAD_S, ENOUGH_WELL, LEASE_S
-from shimcore.fleet.values import Halt, Lease, Wanted
+from shimcore.fleet.values import FleetError, Halt, Lease, Wanted
 from shimcore.switch.exchange import LONGEST_HEALTH_S, SHORTEST_HEALTH_S, Mode, Revision
 
 PREFIX = "image-cri-shim.io/"

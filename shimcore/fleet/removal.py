@@ -6,9 +6,8 @@ import asyncio
 import logging
 
 from shimcore.cluster.errors import ApiUnreachableError
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.records import REVISION_LABEL, STATE_LABEL, VERSION_LABEL, Records
-from shimcore.fleet.values import Wanted
+from shimcore.fleet.values import FleetError, Wanted
 from shimcore.switch.exchange import Mode, Revision
 
 log = logging.getLogger("shimcore.fleet")

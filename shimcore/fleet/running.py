@@ -17,12 +17,12 @@ from shimcore.fleet import removal
 from shimcore.fleet.agent import Agent, Settings
 from shimcore.fleet.api import Api, pod_account
 from shimcore.fleet.bundle import Bundle
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Host, chrooted
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import Records
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.switchfiles import SwitchFiles
+from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import Revision
 
 TERMINATION_LOG = Path("/dev/termination-log")

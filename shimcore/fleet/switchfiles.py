@@ -12,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from shimcore.config.state import StateError, read_state, write_state
-from shimcore.fleet.errors import FleetError
-from shimcore.fleet.values import Held
+from shimcore.fleet.values import FleetError, Held
 from shimcore.switch.exchange import ROOM, Phase, Revision, State, SwitchRequest
 
 FOLDER = ROOM.removeprefix("/")

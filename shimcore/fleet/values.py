@@ -1,11 +1,20 @@
-"""What a roll-out is made of, as values."""
+"""What a roll-out is made of, as values, and what can go wrong between a pod and its node."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from shimcore.errors import ShimError
 from shimcore.switch.exchange import Mode, Revision
+
+
+class FleetError(ShimError):
+    """Base: a roll-out cannot go on here."""
+
+
+class BundleError(FleetError):
+    """The bundle cannot be put on the node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,7 @@ from shimcore.systemd.runtimes.rereading import (
 )
 from shimcore.systemd.runtimes.wiring import RuntimeWiring, containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
-from shimcore.systemd.template import template
-from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings
+from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings, template
 from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 UNITS = "/etc/systemd/system"

@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from shimcore.cluster.errors import ClusterError
 from shimcore.fleet import steps
 from shimcore.fleet.agent import Agent
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Done
 from shimcore.fleet.slots import ENOUGH_WELL, LEASE_S, width
+from shimcore.fleet.values import FleetError
 from tests.support.fleetapi import FleetApi
 from tests.support.fleetnode import FleetNode, ScriptedSwitch
 

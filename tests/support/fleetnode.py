@@ -17,12 +17,12 @@ from shimcore.cluster.server import Server
 from shimcore.fleet.agent import Agent, Settings
 from shimcore.fleet.api import Api
 from shimcore.fleet.bundle import Bundle
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Done, Host
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import Records
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
+from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import Revision
 from tests.support.fleetapi import NAMESPACE, TOKEN, FleetApi
 

@@ -11,7 +11,7 @@ import pytest
 
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.fleet.api import Place, _trust
-from shimcore.fleet.errors import ApiAwayError
+from shimcore.fleet.values import ApiAwayError
 from shimcore.registry.http.tls import make_context
 from tests.support.tls import PrivateCA
 

@@ -17,8 +17,8 @@ from shimcore.cluster.errors import (
 )
 from shimcore.fleet import api as client
 from shimcore.fleet.api import Api, pod_account
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.records import Records
+from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import Revision
 from tests.support.fleetapi import LEASES, NAMESPACE, NODES, TOKEN, FleetApi, fleet_api
 

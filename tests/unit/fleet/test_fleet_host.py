@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Done, Health, Host, chrooted
+from shimcore.fleet.values import FleetError
 
 SHIM = "unix:///var/run/image-cri-shim.sock"
 RUNTIME = "unix:///run/containerd/containerd.sock"

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Health
 from shimcore.fleet.report import is_ready, label_value, node_labels, state_label
 from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
-from shimcore.fleet.values import Held, Wanted
+from shimcore.fleet.values import FleetError, Held, Wanted
 from shimcore.switch.exchange import Mode, Phase, Revision, State, SwitchRequest
 
 R1 = Revision("r1")

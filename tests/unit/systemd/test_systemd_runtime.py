@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shimcore.cluster.documents import ClusterPart, Document, Kind
-from shimcore.cluster.kept import keep
+from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.config.model import KubernetesSource
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd import DEFAULT_FILE, Release, Verdict, Wanted, judge, route
