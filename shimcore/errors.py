@@ -17,7 +17,7 @@ ShimError
 │                          GoneError, NotInstalledError
 ├── SocketInUseError       another process serves the shim's socket
 ├── FleetError             a roll-out cannot go on at a node; below it BundleError
-├── RefusedError, UnsupportedError   a node that is not switched (switch)
+├── NotSwitchedError       a node on which nothing was touched (switch)
 ├── HandOverError          the successor does not serve (daemon); below it CannotHandOverError
 ├── AdminError             the running shim could not be asked, or did not do it: StartingError,
 │                          UnknownCallError, RestartNeededError, HandOverFailedError

@@ -183,13 +183,14 @@ class State:
         }
 
 
-def keep(root: Root, state: State, path: str = STATE) -> None:
-    """Put the state at `path` in one step. Raises ShimError.
+def keep(root: Root, state: State, path: str = STATE) -> State:
+    """Put the state at `path` in one step, and return it. Raises ShimError.
 
     A key a line: the undo script looks for the line of the phase.
     """
     text = json.dumps(state.as_json(), indent=1) + "\n"
     write(root, path, File(text.encode(), 0o600))
+    return state
 
 
 def look(root: Root) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import os
 
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, ShimError
-from shimcore.switch.exchange import COMMAND, CONFIG, Mode, SwitchRequest, version_directory
+from shimcore.switch.exchange import COMMAND, CONFIG, Mode, Phase, SwitchRequest, version_directory
 from shimcore.systemd.install import UNITS, shim_socket, unreadable
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.root import Root
@@ -19,12 +19,15 @@ _CLOSED = {"talos": "Talos", "bottlerocket": "Bottlerocket"}
 _RELEASES = ("/etc/os-release", "/usr/lib/os-release")
 
 
-class RefusedError(ShimError):
-    """Something that has to be mended first; nothing was touched."""
+class NotSwitchedError(ShimError):
+    """A node that is not switched, nothing of which was touched; `phase` is how that ends.
 
+    REFUSED: something has to be mended first. UNSUPPORTED: the shim has no place there.
+    """
 
-class UnsupportedError(ShimError):
-    """A node on which the shim has no place; nothing was touched."""
+    def __init__(self, reason: str, phase: Phase = Phase.REFUSED) -> None:
+        super().__init__(reason)
+        self.phase = phase
 
 
 def why_unsupported(root: Root) -> str:
@@ -48,45 +51,47 @@ def closed_system(root: Root) -> str:
 
 
 def check(root: Root, request: SwitchRequest) -> None:
-    """Raises RefusedError or UnsupportedError; a configuration's faults are in the text."""
+    """Raises NotSwitchedError; a configuration's faults are in the text."""
     if why := why_unsupported(root):
-        raise UnsupportedError(why)
-    if not os.access(root.host(UNITS), os.W_OK):
-        raise RefusedError(f"{UNITS} cannot be written: this node's image has to bring the units")
+        raise NotSwitchedError(why, Phase.UNSUPPORTED)
     try:
+        _check_units(root)
         _check_install(root, request) if request.mode is Mode.INSTALL else _check_removal(root)
     except ConfigError as error:
         said = "; ".join(str(fault) for fault in error.faults)
-        raise RefusedError(f"{CONFIG}: {said}") from error
-    except RefusedError:
-        raise
+        raise NotSwitchedError(f"{CONFIG}: {said}") from error
     except ShimError as error:
-        raise RefusedError(str(error)) from error
+        raise NotSwitchedError(str(error)) from error
+
+
+def _check_units(root: Root) -> None:
+    if not os.access(root.host(UNITS), os.W_OK):
+        raise ShimError(f"{UNITS} cannot be written: this node's image has to bring the units")
 
 
 def _check_install(root: Root, request: SwitchRequest) -> None:
     command = f"{version_directory(request.version)}/{COMMAND.rpartition('/')[2]}"
     if not os.access(root.host(command), os.X_OK):
-        raise RefusedError(f"{command} is not there: unpack version {request.version} first")
+        raise ShimError(f"{command} is not there: unpack version {request.version} first")
     unit = unit_path(root, UNITS, SERVICE)
     if unit is not None and not unit.startswith(f"{UNITS}/"):
-        raise RefusedError(
+        raise ShimError(
             f"{unit} is a package's: upgrade that, or remove the package image-cri-shim first"
         )
     text = request.config if request.config is not None else root.text(CONFIG)
     if text is None:
-        raise RefusedError(f"{CONFIG} is not there, and none was given: set `config`")
+        raise ShimError(f"{CONFIG} is not there, and none was given: set `config`")
     config = parse_config(text, str(root.host(CONFIG)))
     named = [each.path for each in config.files if each.path != str(root.host(CONFIG))]
     if foreign := unreadable(named):
-        raise RefusedError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
+        raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
 
 
 def _check_removal(root: Root) -> None:
     removal = plan_removal(root, CONFIG, purge=True)
     inside = embedded_kubelet(root, shim_socket(root, CONFIG))
     if inside is not None and inside.wired and not removal.wiring:
-        raise RefusedError(
+        raise ShimError(
             "the kubelet of this distribution uses the shim's socket: take "
             "image-service-endpoint out of its configuration and restart it first"
         )

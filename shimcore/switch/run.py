@@ -27,7 +27,7 @@ from shimcore.switch.exchange import (
 from shimcore.switch.handle import Handle
 from shimcore.switch.health import Wanted
 from shimcore.switch.journal import JournaledRoot
-from shimcore.switch.preconditions import RefusedError, UnsupportedError, check
+from shimcore.switch.preconditions import NotSwitchedError, check
 from shimcore.switch.undo import HALT, HALT_DUE, SETTLE, UNDO_SERVICE, WANTS, Before
 from shimcore.switch.work import Switch, SwitchControl
 from shimcore.systemd.entries import File, Link, read, write
@@ -52,10 +52,8 @@ def switch(completions: Mapping[str, str], say: Say) -> State:
         try:
             check(root, request)
             control = this_machine()
-        except (RefusedError, UnsupportedError) as error:
-            refused = isinstance(error, RefusedError)
-            phase = Phase.REFUSED if refused else Phase.UNSUPPORTED
-            return _end(root, State(request.revision, phase, serves, "check", str(error)))
+        except NotSwitchedError as error:
+            return keep(root, State(request.revision, error.phase, serves, "check", str(error)))
         return begin(root, control, request, serves, completions, say)
 
 
@@ -103,7 +101,7 @@ def begin(
     phase = Phase.HEALTHY if installs else Phase.REMOVED
     version = request.version if installs else None
     handle.let_go()
-    return _end(root, State(request.revision, phase, version, work.step_name, "all is well"))
+    return keep(root, State(request.revision, phase, version, work.step_name, "all is well"))
 
 
 def clearing() -> list[str]:
@@ -116,11 +114,6 @@ def _undo(work: Switch, why: str) -> State:
     state = work.fails(why)
     write(work.root, PROCESS, None)
     work.handle.pull(UNDO_S)
-    return state
-
-
-def _end(root: Root, state: State) -> State:
-    keep(root, state)
     return state
 
 

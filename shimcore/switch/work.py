@@ -136,5 +136,4 @@ class Switch:
     def fails(self, why: str) -> State:
         """What the undo is to say, from now on. Raises ShimError."""
         state = State(self.request.revision, Phase.UNDONE, self.serves, self.step_name, why)
-        keep(self.root, state, UNDONE)
-        return state
+        return keep(self.root, state, UNDONE)
