@@ -17,6 +17,7 @@ from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet
 from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet
 from shimcore.systemd.root import Root
+from shimcore.systemd.units import modern
 from shimcore.systemd.unixpeers import connected_paths
 from shimcore.systemd.yamltext import YamlTextError, get_keys
 
@@ -96,9 +97,7 @@ def _real(root: Root, endpoint: str) -> str:
     path = endpoint.removeprefix("unix://").removeprefix("unix:")
     if not path.startswith("/"):
         return path
-    if path.startswith("/var/run/"):
-        path = path.removeprefix("/var")  # a link to /run on every node
-    return root.real(path)
+    return root.real(modern(path))
 
 
 def _inside(root: Root, shim_socket: str, command: list[str]) -> KubeletWay:

@@ -40,7 +40,7 @@ class UnitSettings:
 
 
 def modern(path: str) -> str:
-    """The path without the legacy directory /var/run, which systemd warns about."""
+    """The path without the legacy directory /var/run, a link, which systemd warns about."""
     return path.removeprefix("/var") if path.startswith("/var/run/") else path
 
 
