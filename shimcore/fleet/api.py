@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import ssl
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.server import Object, Server
 from shimcore.fleet.values import FleetError
+from shimcore.tls import client_context
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TRIES = 4
@@ -32,10 +34,11 @@ def pod_account(folder: Path = ACCOUNT) -> Kubeconfig:
     ca_file = folder / "ca.crt"
     try:
         authority = ca_file.read_bytes()
+        client_context(authority.decode())
+    except (ssl.SSLError, ValueError) as error:
+        raise FleetError(f"{ca_file}: not a certificate") from error
     except OSError as error:
         raise FleetError(f"{ca_file}: {error.strerror}") from error
-    if not authority:
-        raise FleetError(f"{ca_file}: empty, and no other authority is trusted")
     return Kubeconfig(
         f"https://{host}:{port}",
         authority,

@@ -21,6 +21,7 @@ from shimcore.fleet.records import Records
 from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import Revision
 from tests.support.fleetapi import LEASES, NAMESPACE, NODES, TOKEN, FleetApi, fleet_api
+from tests.support.tls import PrivateCA
 
 
 @pytest.fixture(autouse=True)
@@ -183,10 +184,7 @@ def test_a_pod_finds_the_server(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
     with pytest.raises(FleetError, match=r"ca\.crt"):
         pod_account(tmp_path)
-    (tmp_path / "ca.crt").write_text("")
-    with pytest.raises(FleetError, match="empty"):
-        pod_account(tmp_path)
-    (tmp_path / "ca.crt").write_text("x")
+    PrivateCA(tmp_path).ca_file.rename(tmp_path / "ca.crt")
     assert pod_account(tmp_path).server == url
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     with pytest.raises(FleetError, match="in a pod of the chart"):
