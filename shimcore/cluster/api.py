@@ -25,21 +25,17 @@ OVERTIME_S = 60.0
 """How much longer than agreed a watch may last before it counts as hung."""
 
 
-class Api:
-    """Asks one API server. Its methods raise no more than ClusterError and what is below it."""
+class Api(Server):
+    """Asks one API server for the two objects. Raises ClusterError and what is below it."""
 
     def __init__(self, source: KubernetesSource) -> None:
         self._source = source
-        self._server = Server(read_kubeconfig(source.kubeconfig), http2=True)
-
-    async def aclose(self) -> None:
-        """Close the connection, and with it every watch."""
-        await self._server.aclose()
+        super().__init__(read_kubeconfig(source.kubeconfig), http2=True)
 
     async def list(self, kind: Kind, *, fresh: bool) -> Event:
         """The object now; `fresh`: not from the server's cache."""
         query = self._selecting({} if fresh else {"resourceVersion": "0"})
-        answer = await self._server.whole("GET", self._path(kind), query)
+        answer = await self.whole("GET", self._path(kind), query)
         version = field_of(answer, "metadata", "resourceVersion")
         items = answer.get("items") or []
         if not version or not isinstance(items, list):
@@ -60,7 +56,7 @@ class Api:
         }
         async with (
             bounded(timeout_s + OVERTIME_S),
-            self._server.asked("GET", self._path(kind), self._selecting(query)) as response,
+            self.asked("GET", self._path(kind), self._selecting(query)) as response,
         ):
             yield Event(version, bookmark=True)
             async for line in _lines(response):
@@ -79,7 +75,7 @@ class Api:
         what, item = tree.get("type"), tree.get("object")
         if what == "ERROR":
             code = item.get("code") if isinstance(item, dict) else None
-            self._server.raise_for(code if isinstance(code, int) else 0, field_of(item, "message"))
+            self.raise_for(code if isinstance(code, int) else 0, field_of(item, "message"))
         version = field_of(item, "metadata", "resourceVersion")
         if not version:
             raise ApiUnreachableError("the API server's watch sends what is no event")

@@ -8,7 +8,6 @@ import os
 import random
 import ssl
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 
 from shimcore.cluster.errors import ApiUnreachableError
@@ -48,43 +47,30 @@ def pod_account(folder: Path = ACCOUNT) -> Kubeconfig:
     )
 
 
-class Api:
-    """Asks one API server. All methods raise ClusterError and what is below it alone."""
-
-    def __init__(self, account: Kubeconfig, source: random.Random | None = None) -> None:
-        self._server = Server(account)
-        self._random = source or random.Random()  # noqa: S311 - it spreads load
-
-    @property
-    def now(self) -> datetime:
-        """The API server's clock at its last answer."""
-        return self._server.now
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._server.aclose()
+class Api(Server):
+    """Asks one API server, again where that may help. Raises ClusterError and what is below it."""
 
     async def get(
         self, path: str, query: Mapping[str, str] | None = None, accept: str = ""
     ) -> Object:
         """The object, or the list."""
         headers = {"Accept": accept} if accept else {}
-        return await self._asked("GET", path, query=query, headers=headers)
+        return await self._patiently("GET", path, query=query, headers=headers)
 
     async def put(self, path: str, body: Object) -> Object:
         """The object as it is then. Raises ConflictError where it was changed meanwhile."""
-        return await self._asked("PUT", path, body)
+        return await self._patiently("PUT", path, body)
 
     async def post(self, path: str, body: Object) -> Object:
         """The object that was made."""
-        return await self._asked("POST", path, body)
+        return await self._patiently("POST", path, body)
 
     async def merge(self, path: str, body: Object) -> Object:
         """The object after a merge patch (RFC 7396): a key with None goes away."""
         headers = {"Content-Type": "application/merge-patch+json"}
-        return await self._asked("PATCH", path, body, headers=headers)
+        return await self._patiently("PATCH", path, body, headers=headers)
 
-    async def _asked(
+    async def _patiently(
         self,
         method: str,
         path: str,
@@ -99,11 +85,12 @@ class Api:
         more |= dict(headers or {})
         for number in range(1, TRIES):
             try:
-                return await self._server.whole(method, path, query, content, more)
+                return await self.whole(method, path, query, content, more)
             except ApiUnreachableError as error:
-                await asyncio.sleep(self._wait_s(number, error.retry_after_s))
-        return await self._server.whole(method, path, query, content, more)
+                await asyncio.sleep(_wait_s(number, error.retry_after_s))
+        return await self.whole(method, path, query, content, more)
 
-    def _wait_s(self, number: int, told_s: float) -> float:
-        whole = min(_FIRST_WAIT_S * 2.0**number, _LONGEST_WAIT_S)
-        return max(min(told_s, _LONGEST_WAIT_S), self._random.uniform(whole / 2, whole))
+
+def _wait_s(number: int, told_s: float) -> float:
+    whole = min(_FIRST_WAIT_S * 2.0**number, _LONGEST_WAIT_S)
+    return max(min(told_s, _LONGEST_WAIT_S), random.uniform(whole / 2, whole))  # noqa: S311

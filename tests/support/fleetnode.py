@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from shimcore.cluster.kubeconfig import Kubeconfig
-from shimcore.cluster.server import Server
 from shimcore.fleet.agent import Agent, Settings
 from shimcore.fleet.api import Api
 from shimcore.fleet.bundle import Bundle
@@ -111,20 +110,11 @@ class ScriptedSwitch:
         path.with_suffix(".new").rename(path)
 
 
-NOWHERE = Kubeconfig("http://127.0.0.1:9")
-
-
 class DirectApi(Api):
     """The stand-in, asked without a connection: what a pod does is looked at, not how it asks."""
 
     def __init__(self, api: FleetApi) -> None:
-        super().__init__(NOWHERE)
-        self._server = _DirectServer(api)
-
-
-class _DirectServer(Server):
-    def __init__(self, api: FleetApi) -> None:
-        super().__init__(NOWHERE)
+        super().__init__(Kubeconfig("http://127.0.0.1:9"))
         self._stand_in = api
 
     async def whole(
