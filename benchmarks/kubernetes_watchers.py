@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from shimcore.cluster import api as kubernetes_api
+from shimcore.cluster import server as cluster_server
 from shimcore.cluster.documents import ClusterPart
 from shimcore.cluster.kubeconfig import Kubeconfig, read_kubeconfig
 from shimcore.cluster.pace import Pace
@@ -211,7 +212,7 @@ def main() -> None:
     context = ssl.create_default_context()
     type.__setattr__(Kubeconfig, "tls", lambda _: context)
     # Both ends share one core here: a late answer says nothing of a server.
-    vars(kubernetes_api).update(ANSWER_S=3600.0, _TIMEOUT=None)
+    vars(cluster_server).update(ANSWER_S=3600.0, _TIMEOUT=None)
     # Nor is a file that is the same for all read a thousand times.
     vars(kubernetes_api)["read_kubeconfig"] = functools.cache(read_kubeconfig)
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=FastLoop) as runner:

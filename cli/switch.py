@@ -25,7 +25,7 @@ def run() -> None:
     with exits.reported(bad_config=exits.FAILED):
         from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
         from shimcore.switch import run as running  # noqa: PLC0415
-        from shimcore.switch.state import Phase  # noqa: PLC0415
+        from shimcore.switch.exchange import Phase  # noqa: PLC0415
 
         if os.geteuid() != 0:
             raise ShimError("only root can do this")
@@ -50,7 +50,7 @@ def status(
     """
     with exits.reported(bad_config=exits.FAILED):
         from shimcore.errors import ShimError  # noqa: PLC0415 - as above
-        from shimcore.switch.state import look  # noqa: PLC0415
+        from shimcore.switch.exchange import look  # noqa: PLC0415
         from shimcore.systemd.root import Root  # noqa: PLC0415
 
         found = look(Root(root))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from shimcore.systemd.template import template
 from shimcore.systemd.units import (
     BYPASS,
     SERVICE,
@@ -18,6 +17,7 @@ from shimcore.systemd.units import (
     bypass_text,
     service_text,
     socket_text,
+    template,
     waiting,
 )
 

@@ -13,11 +13,11 @@ ShimError
 ├── RuntimeUnavailableError  the container runtime cannot be reached; below it SeveralRuntimesError
 ├── RuntimeCallError       a gRPC status that the runtime answered
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
-│                          EndedError; RefusedError, GoneError, NotInstalledError
+│                          EndedError; RefusedError, below it ConflictError, MissingError;
+│                          GoneError, NotInstalledError
 ├── SocketInUseError       another process serves the shim's socket
-├── FleetError             a roll-out cannot go on at a node: BundleError, ApiAwayError,
-│                          ApiRefusedError, below it ConflictError, MissingError
-├── RefusedError, UnsupportedError   a node that is not switched (switch)
+├── FleetError             a roll-out cannot go on at a node; below it BundleError
+├── NotSwitchedError       a node on which nothing was touched (switch)
 ├── HandOverError          the successor does not serve (daemon); below it CannotHandOverError
 ├── AdminError             the running shim could not be asked, or did not do it: StartingError,
 │                          UnknownCallError, RestartNeededError, HandOverFailedError

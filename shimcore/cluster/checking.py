@@ -12,7 +12,7 @@ from shimcore.cluster.kubeconfig import read_kubeconfig
 from shimcore.config.document import Tree, read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.load import load
-from shimcore.config.model import Config, KubernetesSource
+from shimcore.config.model import Config
 from shimcore.errors import ConfigError, ConfigFault
 
 
@@ -47,12 +47,10 @@ def cluster_doubts(config: Config) -> tuple[str, ...]:
     """Why the cluster's part cannot be read on this machine."""
     if not config.kubernetes.enabled:
         return ()
-    return package_doubts(config) or _kubeconfig_doubts(config.kubernetes)
-
-
-def _kubeconfig_doubts(source: KubernetesSource) -> tuple[str, ...]:
+    if doubts := package_doubts(config):
+        return doubts
     try:
-        read_kubeconfig(source.kubeconfig)
+        read_kubeconfig(config.kubernetes.kubeconfig)
     except ApiUnreachableError as error:
         return (f"kubernetes.kubeconfig: {error}",)
     return ()

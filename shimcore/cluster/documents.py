@@ -3,27 +3,35 @@
 Both hold a document in the Go shim's format, or in ours, under the key `registries.yaml`. It is
 read by a table of its own (`CLUSTER_KEYS`), so that a fault has the path that its author knows, and
 turned into a layer in the format of the node's file.
+
+The last part that was good is kept on the node for when the API server is away: one JSON file of
+mode 0600 in `stateDir`, written whole or not at all, which may hold passwords, as the objects do:
+`{"namespace", "name", "kept_at", "documents": {"ConfigMap": {"text", "version"}, …}}`.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shimcore.cluster.keys import CLUSTER_KEYS, CLUSTER_REGISTRY_KEYS
-from shimcore.cluster.layers import Ignored, Layer
-from shimcore.cluster.merging import merged
+from shimcore.cluster.merging import Ignored, Layer, merged
 from shimcore.config.document import Tree, read_document
 from shimcore.config.keys import Key
 from shimcore.config.keys import Kind as KeyKind
 from shimcore.config.model import Config, KubernetesSource, LoneLogin
 from shimcore.config.overlay import Merged
 from shimcore.config.reading import Reader, is_empty
+from shimcore.config.state import StateError, read_state, write_state
 from shimcore.errors import ConfigError, ConfigFault
 
 DATA_KEY = "registries.yaml"
 """The key, in both objects, that holds the document."""
+FILE_NAME = "kubernetes.json"
 
 _WRITTEN_OTHERWISE = {
     KeyKind.LOCAL,
@@ -211,3 +219,55 @@ def _mapping(tree: Tree) -> dict[str, Tree]:
 
 def _text(tree: Tree) -> str:
     return tree if isinstance(tree, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A kept copy, and when it was written (seconds since 1970)."""
+
+    part: ClusterPart
+    kept_at: float
+
+
+def keep(folder: str, part: ClusterPart) -> None:
+    """Write the copy, replacing the one before in one step. Raises StateError."""
+    content = json.dumps(
+        {
+            "namespace": part.source.namespace,
+            "name": part.source.name,
+            "kept_at": round(time.time()),
+            "documents": {
+                kind.value: {"text": document.text, "version": document.version}
+                for kind, document in part.documents.items()
+            },
+        }
+    )
+    write_state(folder, FILE_NAME, content.encode(), "the cluster's part")
+
+
+def recall(folder: str, source: KubernetesSource) -> Kept | None:
+    """The copy of these objects, if there is one. Raises StateError where it is unusable."""
+    content = read_state(folder, FILE_NAME)
+    if content is None:
+        return None
+    try:
+        kept = _kept(content, source)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    else:
+        return kept if kept.part.belongs_to(source) else None
+    # Raised outside the handler: the error of json holds the whole text.
+    path = os.path.join(folder, FILE_NAME)
+    raise StateError(f"{path}: not a copy that was kept here; it is not used")
+
+
+def _kept(content: bytes, source: KubernetesSource) -> Kept:
+    tree = json.loads(content)
+    documents = {
+        Kind(kind): Document(str(one["text"]), str(one["version"]))
+        for kind, one in tree["documents"].items()
+    }
+    named = KubernetesSource(
+        source.enabled, source.kubeconfig, str(tree["namespace"]), str(tree["name"])
+    )
+    return Kept(ClusterPart(named, documents), float(tree["kept_at"]))

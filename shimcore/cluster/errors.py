@@ -22,11 +22,24 @@ class EndedError(ApiUnreachableError):
 
 
 class RefusedError(ClusterError):
-    """The server answers and says no; `kind_only`: the other kind may well be allowed."""
+    """The server answers and says no; `status` is HTTP's."""
 
-    def __init__(self, reason: str, *, kind_only: bool = False) -> None:
+    def __init__(self, reason: str, status: int) -> None:
         super().__init__(reason)
-        self.kind_only = kind_only
+        self.status = status
+
+    @property
+    def kind_only(self) -> bool:
+        """Whether another kind of object may well be allowed."""
+        return self.status != 401
+
+
+class ConflictError(RefusedError):
+    """Somebody else changed the object since it was read (409); read it again."""
+
+
+class MissingError(RefusedError):
+    """There is no such object (404)."""
 
 
 class GoneError(ClusterError):

@@ -44,6 +44,10 @@ class Kubeconfig:
     username: str = ""
     password: str = ""
     command: Command | None = None
+    whose: str = "the kubeconfig's"
+    """In an error: whose login and certificates these are."""
+    rights: str = "nodes need what contrib/kubernetes/rbac.yaml grants"
+    """In an error: who has to have which."""
 
     def tls(self) -> ssl.SSLContext:
         """Whom it trusts, and its certificate. Raises OSError (SSLError) and ValueError."""

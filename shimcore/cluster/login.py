@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
+from functools import partial
 
 import httpx
 
@@ -25,34 +26,30 @@ _EXEC_VERSIONS = {f"{_EXEC_GROUP}{version}" for version in ("v1alpha1", "v1beta1
 def login_of(config: Kubeconfig) -> httpx.Auth | None:
     """The way to log in; None for a certificate alone. In client-go's order."""
     if config.token_file:
-        return _FileLogin(config.token_file)
+        return _BearerLogin(partial(_token_in, config.token_file, config.whose))
     if config.token:
-        return _TokenLogin(config.token)
+        return _BearerLogin(lambda: config.token)
     if config.command is not None:
         return _CommandLogin(config.command)
     return httpx.BasicAuth(config.username, config.password) if config.username else None
 
 
-class _TokenLogin(httpx.Auth):
-    def __init__(self, token: str) -> None:
+class _BearerLogin(httpx.Auth):
+    """The token is read for every request."""
+
+    def __init__(self, token: Callable[[], str]) -> None:
         self._token = token
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        request.headers["Authorization"] = f"Bearer {self._token()}"
         yield request
 
 
-class _FileLogin(httpx.Auth):
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        try:
-            token = Files("").read_text(self._path).strip()
-        except UnreadableFileError as error:
-            raise ApiUnreachableError(f"the kubeconfig's token: {error}") from None
-        request.headers["Authorization"] = f"Bearer {token}"
-        yield request
+def _token_in(path: str, whose: str) -> str:
+    try:
+        return Files("").read_text(path).strip()
+    except UnreadableFileError as error:
+        raise ApiUnreachableError(f"{whose} token: {error}") from None
 
 
 class _CommandLogin(httpx.Auth):

@@ -1,25 +1,70 @@
 """The cluster's documents over the node's file: each key from the last one that may say it.
 
-A document changes what the file leaves to it, and of the rest it may only tighten.
+A document changes what the file leaves to it, and of the rest it may only tighten. What somebody
+says of a registry (login, TLS, paths) is for the address beside it, or for an equal one elsewhere:
+scheme, host and port. Whoever changes an address gets nothing that was written for the one before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from shimcore.cluster.layers import Ignored, Layer
-from shimcore.cluster.places import Places
 from shimcore.config.document import Tree
-from shimcore.config.model import Config, Fallback
+from shimcore.config.model import Config, Fallback, LoneLogin
 from shimcore.config.overlay import Merged
 from shimcore.config.provenance import leaves
 from shimcore.config.reading import is_empty
+from shimcore.config.values import Address, address, place_of
+from shimcore.reference import Mirror, is_well_known, normalised_host, serves
 
 _REGISTRIES = {"address", "auth", "hub", "registries"}
 _BY_THEMSELVES = {*_REGISTRIES, "exclude", "fallback", "cache"}
 
 _LOOSER = "somebody before it says deny"
 _LETS_OUT = "the node's file says fallback: deny, and excluded names would go out"
+
+_LOGIN_KEYS = ("auth", "passwordFile", "dockerConfig")
+
+_NOT_ALLOWED = "kubernetes.hosts of the node's file does not allow the host"
+_MORE_DOMAINS = "more domains than the registry serves without it"
+
+_Given = dict[str, tuple[Tree, str]]
+"""Values by key, each with its origin."""
+_SHOWN_PATHS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one document says, before it is read."""
+
+    tree: dict[str, Tree] = field(repr=False)  # it has passwords
+    origin: str
+    notices: tuple[str, ...] = ()
+    lone_logins: tuple[LoneLogin, ...] = ()
+
+
+class Ignored:
+    """Keys that do not count, told as one line for each document and reason."""
+
+    def __init__(self) -> None:
+        self._paths: dict[tuple[str, str], list[str]] = {}
+
+    def note(self, origin: str, path: str, reason: str) -> None:
+        """Note one key."""
+        self._paths.setdefault((origin, reason), []).append(path)
+
+    def lines(self) -> list[str]:
+        """The lines; of many paths the first few."""
+        return [
+            f"{origin}: {_some(paths)}: ignored: {reason}"
+            for (origin, reason), paths in self._paths.items()
+        ]
+
+
+def _some(paths: list[str]) -> str:
+    more = f" and {len(paths) - _SHOWN_PATHS} more" if len(paths) > _SHOWN_PATHS else ""
+    return ", ".join(paths[:_SHOWN_PATHS]) + more
 
 
 def merged(tree: Mapping[str, Tree], own: Config, layers: Sequence[Layer]) -> Merged:
@@ -28,13 +73,13 @@ def merged(tree: Mapping[str, Tree], own: Config, layers: Sequence[Layer]) -> Me
     values = _Values(tree, own, notes)
     for layer in layers:
         values.merge(layer)
-    places = Places(tree, own, layers, notes).merged()
+    registries = _Registries(tree, own, layers, notes).merged()
     given = [note for layer in layers for note in layer.notices]
     lone = tuple(login for layer in layers for login in layer.lone_logins)
     return Merged(
-        {**values.tree, **places.tree},
-        {**values.origins, **places.origins},
-        (*given, *notes.lines(), *places.notices),
+        {**values.tree, **registries.tree},
+        {**values.origins, **registries.origins},
+        (*given, *notes.lines(), *registries.notices),
         lone,
     )
 
@@ -91,3 +136,189 @@ class _Values:
             self._is_deny = True
         elif self._is_deny:
             self._notes.note(layer.origin, "fallback", _LOOSER)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One registry as given; what is given of it is for `address`."""
+
+    address: Address
+    given: _Given = field(repr=False)
+    path: str
+    """Key path in its document; empty for the hub."""
+
+    def fill(self, below: _Given) -> None:
+        """Take what is not given yet."""
+        self.given = {**below, **self.given}
+
+
+class _Registries:
+    """The file's registries, and each document's over them."""
+
+    def __init__(
+        self, tree: Mapping[str, Tree], own: Config, layers: Sequence[Layer], notes: Ignored
+    ) -> None:
+        self._own = own
+        self._notes = notes
+        self._notices: list[str] = []
+        self._file_hub, self._file_entries = _entries(tree, own.source, tree.get("hub"))
+        self._below = {one.address.place: one.given for one in self._file_entries}
+        if self._file_hub is not None:
+            self._below[self._file_hub.address.place] = self._file_hub.given
+        self._above = [self._allowed(layer) for layer in layers]
+        self._logins = self._all_logins()
+        self._domains = {
+            place_of(one.scheme, one.host): one.mirror.domains for one in own.registries
+        }
+
+    def merged(self) -> Merged:
+        """`address`, `auth`, `hub` and `registries` of all together."""
+        tree: dict[str, Tree] = {}
+        origins: dict[str, str] = {}
+        hub = self._hub()
+        if hub is not None:
+            above = {key: one for key, one in hub.given.items() if key in {"address", "auth"}}
+            options = {key: one for key, one in hub.given.items() if key not in above}
+            _put(above, tree, "", origins)
+            tree["hub"] = _put(options, {}, "hub.", origins)
+        listed: list[Tree] = []
+        for entry in self._joined() or self._file_entries:
+            self._complete(entry)
+            listed.append(_put(entry.given, {}, f"registries[{len(listed)}].", origins))
+        tree["registries"] = listed
+        return Merged(tree, origins, tuple(self._notices))
+
+    def _allowed(self, layer: Layer) -> tuple[_Entry | None, list[_Entry]]:
+        """A document's hub and registries, those that the file lets it name."""
+        hub, entries = _entries(layer.tree, layer.origin, None)
+        if hub is not None and not self._is_allowed(hub, layer):
+            hub = None
+        return hub, [entry for entry in entries if self._is_allowed(entry, layer)]
+
+    def _is_allowed(self, entry: _Entry, layer: Layer) -> bool:
+        if self._own.kubernetes.hosts.first((entry.address.plain_host,)) is not None:
+            return True
+        path = f"{entry.path}.address" if entry.path else "address"
+        self._notes.note(layer.origin, path, _NOT_ALLOWED)
+        return False
+
+    def _all_logins(self) -> dict[str, _Given]:
+        """By address, the login that is beside it: the last document's that has one."""
+        logins = {}
+        for hub, entries in ((self._file_hub, self._file_entries), *self._above):
+            for one in (hub, *entries):
+                login = {} if one is None else _login(one.given)
+                if one is not None and login:
+                    logins[one.address.place] = login
+        return logins
+
+    def _complete(self, entry: _Entry) -> None:
+        """Add what the file says of the same address, and the login that counts for it."""
+        entry.fill(self._below.get(entry.address.place, {}))
+        options = {key: one for key, one in entry.given.items() if key not in _LOGIN_KEYS}
+        entry.given = {**options, **self._logins.get(entry.address.place, {})}
+
+    def _hub(self) -> _Entry | None:
+        named = [hub for hub, _ in self._above if hub is not None]
+        hub = named[-1] if named else self._file_hub
+        if hub is None:
+            return None
+        self._note_loss(hub)
+        self._complete(hub)
+        hub.given.pop("priority", None)
+        return hub
+
+    def _note_loss(self, hub: _Entry) -> None:
+        """Say what the file has for its hub and another one does not get."""
+        before = self._file_hub
+        if before is None or before.address.place == hub.address.place:
+            return
+        lost = [key if key == "auth" else f"hub.{key}" for key in before.given if key != "address"]
+        if lost:
+            origin = hub.given["address"][1]
+            names = " and ".join(lost)
+            self._notices.append(
+                f"{origin} names another hub: {names} of the one before do not count for it"
+            )
+
+    def _joined(self) -> list[_Entry]:
+        """The cluster's registries, the last document's first.
+
+        A host that several documents name is the last one's, with what that leaves open from
+        those that give it the same address.
+        """
+        joined: list[_Entry] = []
+        by_host: dict[str, _Entry] = {}
+        for _, entries in reversed(self._above):
+            new: dict[str, _Entry] = {}
+            for entry in entries:
+                self._narrow(entry)
+                upper = by_host.get(entry.address.plain_host)
+                if upper is None:
+                    joined.append(entry)
+                    new[entry.address.plain_host] = entry
+                elif upper.address.place == entry.address.place:
+                    upper.fill(entry.given)
+            by_host |= new
+        return joined
+
+    def _narrow(self, entry: _Entry) -> None:
+        """Take away the domains that the registry does not serve without the document."""
+        wanted, origin = entry.given.get("domains", (None, ""))
+        if not isinstance(wanted, list):
+            return
+        kept: list[Tree] = [
+            one for one in wanted if isinstance(one, str) and self._serves(entry.address, one)
+        ]
+        if len(kept) < len(wanted):
+            self._notes.note(origin, f"{entry.path}.domains", _MORE_DOMAINS)
+        if kept:
+            entry.given["domains"] = (kept, origin)
+        else:
+            del entry.given["domains"]
+
+    def _serves(self, registry: Address, pattern: str) -> bool:
+        """Whether the registry serves, by the file alone, all domains that a pattern matches."""
+        domains = self._domains.get(registry.place)
+        if domains is not None:
+            # A `*` there stands for any text, and so for a `*` here as well.
+            return serves(Mirror(registry.host, domains=domains), pattern)
+        own_only = is_well_known(registry.host)
+        return not own_only or normalised_host(pattern) == normalised_host(registry.host)
+
+
+def _entries(
+    tree: Mapping[str, Tree], origin: str, options: Tree
+) -> tuple[_Entry | None, list[_Entry]]:
+    """The hub, if it has an address, and the registries that have one."""
+    at_top = {name: tree.get(name) for name in ("address", "auth")}
+    hub = _entry({**(options if isinstance(options, dict) else {}), **at_top}, origin, "")
+    listed = tree.get("registries")
+    entries = (
+        _entry(one, origin, f"registries[{number}]")
+        for number, one in enumerate(listed if isinstance(listed, list) else [])
+        if isinstance(one, dict)
+    )
+    return hub, [entry for entry in entries if entry is not None]
+
+
+def _entry(tree: Mapping[str, Tree], origin: str, path: str) -> _Entry | None:
+    named = tree.get("address")
+    if not isinstance(named, str) or is_empty(named):
+        return None
+    given = {key: (value, origin) for key, value in tree.items() if not is_empty(value)}
+    return _Entry(address(named.strip()), given, path)
+
+
+def _login(given: _Given) -> _Given:
+    return {key: given[key] for key in _LOGIN_KEYS if key in given}
+
+
+def _put(
+    given: _Given, tree: dict[str, Tree], path: str, origins: dict[str, str]
+) -> dict[str, Tree]:
+    """Write values into a tree, and their origins beside it."""
+    for key, (value, origin) in given.items():
+        tree[key] = value
+        origins[path + key] = origin
+    return tree

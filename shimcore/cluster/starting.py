@@ -13,7 +13,7 @@ from shimcore.config.model import Config
 from shimcore.errors import ConfigError, ConfigFault
 
 if TYPE_CHECKING:
-    from shimcore.cluster.kept import Kept
+    from shimcore.cluster.documents import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _with_kept(
     if not own.kubernetes.enabled:
         return start
     # A node without a part from the cluster does not load what reads it.
-    from shimcore.cluster.kept import recall  # noqa: PLC0415
+    from shimcore.cluster.documents import recall  # noqa: PLC0415
     from shimcore.config.state import StateError  # noqa: PLC0415
 
     try:

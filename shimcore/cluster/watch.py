@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
@@ -24,6 +24,9 @@ from shimcore.cluster.errors import (
 from shimcore.cluster.pace import SETTLE_S, STEADY_S, Pace
 from shimcore.config.model import KubernetesSource
 
+if TYPE_CHECKING:
+    from shimcore.cluster.api import Api
+
 log = logging.getLogger("shimcore.cluster")
 
 # A watch that has lasted less of its time than this was ended by a server that goes away.
@@ -32,19 +35,6 @@ _EARLY = 0.9
 _FORGET = 3
 # An API server that starts refuses everybody until it has read the roles.
 _PASSING_REFUSALS = 2
-
-
-class Connection(Protocol):
-    """What is needed of `api.Api`."""
-
-    async def list(self, kind: Kind, *, fresh: bool) -> Event:
-        """The object now."""
-
-    def watch(self, kind: Kind, version: str, timeout_s: float) -> AsyncGenerator[Event]:
-        """What happens to it after `version`; the first event says that it is being watched."""
-
-    async def aclose(self) -> None:
-        """Close it."""
 
 
 class Condition(StrEnum):
@@ -81,7 +71,7 @@ class Follower:
         tell: Callable[[ClusterPart], Awaitable[None]],
         *,
         pace: Pace | None = None,
-        connect: Callable[[KubernetesSource], Awaitable[Connection]] | None = None,
+        connect: Callable[[KubernetesSource], Awaitable[Api]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._source = source
@@ -155,7 +145,7 @@ class Follower:
             await connection.aclose()
         return failed[0]
 
-    async def _follow(self, connection: Connection, kind: Kind) -> NoReturn:
+    async def _follow(self, connection: Api, kind: Kind) -> NoReturn:
         """List once, then one watch after the other. Raises ClusterError."""
         fresh = False
         refusals = 0
@@ -178,7 +168,7 @@ class Follower:
                 self._note_refusal(kind, error, delay_s)
                 await self._sleep(delay_s)
 
-    async def _watch(self, connection: Connection, kind: Kind) -> None:
+    async def _watch(self, connection: Api, kind: Kind) -> None:
         """One watch to its end. Raises EndedError for one that comes too early."""
         timeout_s = self._pace.watch()
         begun = _now()
@@ -277,7 +267,7 @@ class Follower:
         return True
 
 
-async def _connect(source: KubernetesSource) -> Connection:
+async def _connect(source: KubernetesSource) -> Api:
     """A connection, with an HTTP client that only those who need it load.
 
     In a thread: it takes the first time some 300 ms, and calls are relayed meanwhile.
@@ -285,7 +275,7 @@ async def _connect(source: KubernetesSource) -> Connection:
     return await asyncio.to_thread(_connect_now, source)
 
 
-def _connect_now(source: KubernetesSource) -> Connection:
+def _connect_now(source: KubernetesSource) -> Api:
     try:
         from shimcore.cluster.api import Api  # noqa: PLC0415
     except ImportError as error:

@@ -36,7 +36,7 @@ async def follow(shim: Shim) -> None:
 async def _follow(shim: Shim) -> None:
     """One follower after the other: a fault of ours in one shall not end the shim."""
     # A node without a part from the cluster does not load what watches it.
-    from shimcore.cluster.kept import keep  # noqa: PLC0415
+    from shimcore.cluster.documents import keep  # noqa: PLC0415
     from shimcore.cluster.pace import Pace  # noqa: PLC0415
     from shimcore.cluster.watch import Follower  # noqa: PLC0415
 

@@ -28,7 +28,7 @@ from shimcore.systemd.runtimes import crio, distributions, docker
 from shimcore.systemd.runtimes import node as node_of_runtime
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import Kind
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError
 from shimcore.systemd.runtimes.registries import told_of
 from shimcore.systemd.runtimes.wiring import wire_runtime
 
@@ -159,13 +159,8 @@ def _mend(
 def _config_file(socket: str) -> str:
     """The file that the containerd behind the socket was started with."""
     peer = peer_of(socket)
-    words = peer.command if peer is not None else ()
-    for index, word in enumerate(words):
-        if word in {"-c", "--config"} and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(("--config=", "-c=")):
-            return word.partition("=")[2]
-    return DEFAULT_FILE
+    named = node_of_runtime.named_file(peer.command) if peer is not None else ""
+    return named or DEFAULT_FILE
 
 
 def _others(root: Root, runtime: str, registries: Sequence[Registry]) -> list[Finding]:

@@ -13,16 +13,16 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shimcore.cluster.errors import ClusterError
 from shimcore.fleet import report
 from shimcore.fleet.bundle import Bundle, old_are_unused, remove_all, remove_old, unpack
-from shimcore.fleet.errors import ApiAwayError, ApiRefusedError, FleetError
 from shimcore.fleet.host import Health, Host
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import REVISION_LABEL, Records, text_of
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.steps import Facts, Step, failed_revision, is_reached, next_step
-from shimcore.fleet.switchfiles import Request
-from shimcore.fleet.values import FAILED, Mode, Phase, Revision, SwitchState, Wanted
+from shimcore.fleet.values import FleetError, Wanted
+from shimcore.switch.exchange import FAILED, Mode, Phase, Revision, State, SwitchRequest
 
 log = logging.getLogger("shimcore.fleet")
 
@@ -75,7 +75,7 @@ class Agent:
             try:
                 pause_s = await self._turn()
                 fault = ""
-            except FleetError as error:
+            except (FleetError, ClusterError) as error:
                 if str(error) != fault:
                     log.warning("%s; trying again", error)
                 fault = str(error)
@@ -103,7 +103,7 @@ class Agent:
             step = next_step(facts)
         return await self._do(step, facts, health)
 
-    async def _look(self, state: SwitchState | None, wanted: Wanted) -> Health | None:
+    async def _look(self, state: State | None, wanted: Wanted) -> Health | None:
         """How the shim is, where there is one."""
         if state is None or state.phase is not Phase.HEALTHY:
             return None
@@ -118,9 +118,7 @@ class Agent:
             self._labels, self._known_at = dict(node.labels), time.monotonic()
             self._recorded = Revision(node.labels.get(REVISION_LABEL, "")) or None
 
-    async def _facts(
-        self, wanted: Wanted, state: SwitchState | None, health: Health | None
-    ) -> Facts:
+    async def _facts(self, wanted: Wanted, state: State | None, health: Health | None) -> Facts:
         drifted = health is Health.UNWIRED
         await self._time_wellness(wanted, state, health)
         return Facts(
@@ -136,7 +134,7 @@ class Agent:
             unwell_s=_since(self._unwell_since),
         )
 
-    def _begun_s(self, state: SwitchState | None) -> float | None:
+    def _begun_s(self, state: State | None) -> float | None:
         """How long ago the switch was begun whose end is not yet there."""
         running = state is not None and state.phase is Phase.RUNNING
         if self._begun is not None:
@@ -149,13 +147,11 @@ class Agent:
         return None
 
     async def _time_wellness(
-        self, wanted: Wanted, state: SwitchState | None, health: Health | None
+        self, wanted: Wanted, state: State | None, health: Health | None
     ) -> None:
         """Time how long the node has been well, while that matters."""
-        if self._queue.held is None and self._recorded == wanted.revision:
-            self._well_since = self._unwell_since = None
-            return
-        if state is None or not is_reached(wanted, state):
+        settled = self._queue.held is None and self._recorded == wanted.revision
+        if settled or state is None or not is_reached(wanted, state):
             self._well_since = self._unwell_since = None
             return
         node = await self._records.node(self._settings.node)
@@ -204,7 +200,7 @@ class Agent:
 
     async def _refuse_package(self, facts: Facts) -> None:
         why = "a package (.deb or .rpm) brought the shim to this node: remove it first"
-        state = SwitchState(facts.wanted.revision, "", Phase.REFUSED)
+        state = State(facts.wanted.revision, Phase.REFUSED)
         await self._label(
             report.node_labels(Mode.INSTALL, self._settings.bundle.version, state, None)
         )
@@ -245,8 +241,8 @@ class Agent:
             return revision
         return f"{revision}.{int(self._records.now.timestamp())}"
 
-    def _request(self, run: str, wanted: Wanted) -> Request:
-        return Request(
+    def _request(self, run: str, wanted: Wanted) -> SwitchRequest:
+        return SwitchRequest(
             revision=run,
             version=self._settings.bundle.version,
             mode=wanted.mode,
@@ -303,7 +299,7 @@ class Agent:
     async def _stand_aside(self, why: str) -> float:
         """Say that the shim does not belong here, and touch nothing."""
         wanted = await self._records.wanted()
-        state = SwitchState(wanted.revision, wanted.revision, Phase.UNSUPPORTED)
+        state = State(wanted.revision, Phase.UNSUPPORTED)
         self._outlet.ready(True)
         labels = report.node_labels(Mode.INSTALL, self._settings.bundle.version, state, None)
         await self._label({**labels, **report.done_label(wanted.revision)})
@@ -353,7 +349,7 @@ class Agent:
         self._outlet.message(text)
         try:
             await self._records.tell(self._settings.node, reason, text, warning=warning)
-        except (ApiAwayError, ApiRefusedError) as error:
+        except ClusterError as error:
             log.warning("no Event: %s", error)  # the label says it, too
 
 

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shimcore.fleet.errors import BundleError
+from shimcore.fleet.values import BundleError
+from shimcore.switch.exchange import CURRENT as CURRENT_LINK
+from shimcore.systemd.command import NAME
+from shimcore.systemd.entries import sync
 
-PLACE = PurePosixPath("/opt/image-cri-shim")
-COMMAND = "image-cri-shim"
-CURRENT = "current"
+CURRENT = PurePosixPath(CURRENT_LINK).name
 _UNFINISHED = ".unfinished-"
 _IN_USE_S = 20 * 60.0
 """After an upgrade the process before goes on for a quarter of an hour, out of its own version."""
@@ -58,7 +59,7 @@ def unpack(bundle: Bundle, place: Path) -> bool:
             _clear(broken)
         else:
             unfinished.rename(target)
-        _sync(place)
+        sync(place)
     except OSError as error:
         where = error.filename or place
         raise BundleError(f"{where}: {error.strerror}; the bundle is not on the node") from error
@@ -79,8 +80,8 @@ def read_sums(path: Path) -> dict[str, str]:
         if len(digest) != 64 or not name or inside.is_absolute() or ".." in inside.parts:
             raise BundleError(f"{path}: {line[:80]!r} is no sum")
         sums[name] = digest
-    if COMMAND not in sums:
-        raise BundleError(f"{path}: has no {COMMAND}")
+    if NAME not in sums:
+        raise BundleError(f"{path}: has no {NAME}")
     return sums
 
 
@@ -134,7 +135,7 @@ def current(place: Path) -> str | None:
 
 def _versions(place: Path) -> list[Path]:
     """The folders that are a bundle."""
-    return [each.parent for each in place.glob(f"*/{COMMAND}") if each.parent.name != CURRENT]
+    return [each.parent for each in place.glob(f"*/{NAME}") if each.parent.name != CURRENT]
 
 
 def _copy(source: Path, target: Path, sums: Mapping[str, str]) -> None:
@@ -162,14 +163,6 @@ def _copy_file(source: Path, target: Path) -> str:
 def _sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _clear(path: Path) -> None:

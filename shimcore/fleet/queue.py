@@ -10,12 +10,13 @@ import random
 import time
 from dataclasses import dataclass, field
 
+from shimcore.cluster.errors import ConflictError
 from shimcore.fleet import slots
-from shimcore.fleet.errors import ConflictError
 from shimcore.fleet.records import Records
 from shimcore.fleet.slots import ENOUGH_WELL, Claim
 from shimcore.fleet.switchfiles import SwitchFiles
-from shimcore.fleet.values import Held, Lease, Revision, Wanted
+from shimcore.fleet.values import Held, Lease, Wanted
+from shimcore.switch.exchange import Revision
 
 log = logging.getLogger("shimcore.fleet")
 
@@ -24,7 +25,7 @@ _COUNT_AGAIN_S = 600.0
 
 @dataclass(slots=True)
 class Queue:
-    """One node's way to a slot. Methods raise ApiAwayError, ApiRefusedError and FleetError."""
+    """One node's way to a slot. Methods raise ClusterError and FleetError."""
 
     records: Records
     files: SwitchFiles

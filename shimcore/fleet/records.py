@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from shimcore.cluster.errors import ConflictError, MissingError
+from shimcore.cluster.server import Object
 from shimcore.config.durations import parse_duration
-from shimcore.fleet.api import Api, Object
-from shimcore.fleet.errors import ConflictError, FleetError, MissingError
+from shimcore.fleet.api import Api
 from shimcore.fleet.slots import DEAD_S, ENOUGH_WELL, LEASE_S
-from shimcore.fleet.values import Halt, Lease, Mode, Revision, Wanted
+from shimcore.fleet.values import FleetError, Halt, Lease, Wanted
+from shimcore.switch.exchange import LONGEST_HEALTH_S, SHORTEST_HEALTH_S, Mode, Revision
 
 PREFIX = "image-cri-shim.io/"
 VERSION_LABEL, STATE_LABEL, REVISION_LABEL = (
@@ -31,9 +33,6 @@ UNSUPPORTED = "unsupported"
 REMOVED = "removed"
 
 T = TypeVar("T")
-
-SHORTEST_HEALTH_S, LONGEST_HEALTH_S = 5, 120
-"""What the node's switch keeps to: a node whose runtime is away is NotReady after half a minute."""
 
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,61}[A-Za-z0-9]")
@@ -66,7 +65,7 @@ class Node:
 
 
 class Records:
-    """Reads and writes them. Methods raise ApiAwayError, ApiRefusedError and FleetError."""
+    """Reads and writes them. Methods raise ClusterError and FleetError."""
 
     def __init__(self, api: Api, namespace: str, name: str) -> None:
         self._api = api

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shimcore.fleet.errors import ApiAwayError, FleetError
+from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.fleet.records import REVISION_LABEL, STATE_LABEL, VERSION_LABEL, Records
-from shimcore.fleet.values import Mode, Revision, Wanted
+from shimcore.fleet.values import FleetError, Wanted
+from shimcore.switch.exchange import Mode, Revision
 
 log = logging.getLogger("shimcore.fleet")
 
@@ -31,7 +32,7 @@ async def wait(records: Records, wanted: Wanted, *, look_s: float = LOOK_S) -> N
     while True:
         try:
             left = await _left(records, wanted)
-        except ApiAwayError as error:
+        except ApiUnreachableError as error:
             log.warning("%s; trying again", error)
         else:
             if left is None:

@@ -15,7 +15,8 @@ from shimcore.fleet.records import (
     UNSUPPORTED,
     VERSION_LABEL,
 )
-from shimcore.fleet.values import Mode, Phase, Revision, SwitchState, Wanted
+from shimcore.fleet.values import Wanted
+from shimcore.switch.exchange import Mode, Phase, Revision, State
 
 log = logging.getLogger("shimcore.fleet")
 
@@ -23,7 +24,7 @@ _LABEL_LIMIT = 63
 _MESSAGE_LIMIT = 4096  # of a termination message, by kubelet
 
 
-def state_label(mode: Mode, version: str, state: SwitchState | None, health: Health | None) -> str:
+def state_label(mode: Mode, version: str, state: State | None, health: Health | None) -> str:
     """The value of the node's label: a version and a word, `1.2.3.healthy`."""
     if state is None:
         return REMOVED if mode is Mode.REMOVE else "waiting"
@@ -38,7 +39,7 @@ def state_label(mode: Mode, version: str, state: SwitchState | None, health: Hea
 
 
 def node_labels(
-    mode: Mode, version: str, state: SwitchState | None, health: Health | None
+    mode: Mode, version: str, state: State | None, health: Health | None
 ) -> dict[str, str | None]:
     """The labels that say how the node is; not the one that says it is done."""
     serves = state.version if state is not None else None
@@ -62,9 +63,7 @@ def label_value(text: str) -> str:
     return value.strip("-_.")
 
 
-def is_ready(
-    wanted: Wanted, version: str, state: SwitchState | None, health: Health | None
-) -> bool:
+def is_ready(wanted: Wanted, version: str, state: State | None, health: Health | None) -> bool:
     """Whether this node is what this pod is there for. No registry decides that."""
     if wanted.mode is Mode.REMOVE:
         return state is None or state.phase is Phase.REMOVED

@@ -9,20 +9,21 @@ import signal
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shimcore import __version__
 from shimcore.fleet import removal
 from shimcore.fleet.agent import Agent, Settings
-from shimcore.fleet.api import Api, Place
+from shimcore.fleet.api import Api, pod_account
 from shimcore.fleet.bundle import Bundle
-from shimcore.fleet.errors import FleetError
-from shimcore.fleet.host import ChrootCommands, Host
+from shimcore.fleet.host import Host, chrooted
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import Records
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.switchfiles import SwitchFiles
-from shimcore.fleet.values import Revision
+from shimcore.fleet.values import FleetError
+from shimcore.switch.exchange import Revision
 
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -47,9 +48,9 @@ async def run_agent(options: Options) -> None:
     if not (options.host / "etc").is_dir():
         raise FleetError(f"{options.host}: the node's root is not mounted there")
     options.run_dir.mkdir(parents=True, exist_ok=True)
-    api = Api(Place.of_pod())
+    api = Api(pod_account())
     records = Records(api, options.namespace, options.name)
-    host = Host(options.host, ChrootCommands(options.host))
+    host = Host(options.host, partial(chrooted, options.host))
     queue = Queue(records, SwitchFiles(options.host), options.node)
     bundle = Bundle(
         options.bundle, options.bundle.with_name(options.bundle.name + ".sha256"), __version__
@@ -64,7 +65,7 @@ async def run_agent(options: Options) -> None:
 async def run_removal(namespace: str, name: str, *, wait: bool) -> None:
     """Ask for the removal, and wait for it. Raises FleetError."""
     _log()
-    api = Api(Place.of_pod())
+    api = Api(pod_account())
     records = Records(api, namespace, name)
     wanted = await removal.ask(records)
     if wait:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from shimcore.fleet.values import FAILED, Held, Mode, Phase, Revision, SwitchState, Wanted
+from shimcore.fleet.values import Held, Wanted
+from shimcore.switch.exchange import FAILED, Mode, Phase, Revision, State
 
 PATIENCE_S = 180.0
 """How long a node that has switched may be unwell before the roll-out is halted for it."""
@@ -43,7 +44,7 @@ class Facts:
 
     pod: Revision
     wanted: Wanted
-    state: SwitchState | None
+    state: State | None
     held: Held | None
     halted: frozenset[Revision]
     recorded: bool
@@ -73,7 +74,7 @@ def next_step(facts: Facts) -> Step:
     return _before_switch(facts)
 
 
-def is_reached(wanted: Wanted, state: SwitchState | None) -> bool:
+def is_reached(wanted: Wanted, state: State | None) -> bool:
     """Whether the node's switch has brought about what is wanted."""
     if state is None:
         return wanted.mode is Mode.REMOVE

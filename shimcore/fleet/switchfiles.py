@@ -8,30 +8,16 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from shimcore.config.state import StateError, read_state, write_state
-from shimcore.fleet.errors import FleetError
-from shimcore.fleet.values import Held, Mode, Phase, Revision, SwitchState
+from shimcore.fleet.values import FleetError, Held
+from shimcore.switch.exchange import ROOM, Phase, Revision, State, SwitchRequest
 
-FOLDER = "var/lib/image-cri-shim/switch"
+FOLDER = ROOM.removeprefix("/")
 _REQUEST, _STATE, _SLOT = "request.json", "state.json", "slot.json"
 _DETAIL_LIMIT = 700
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the switch is to do. `revision` names this request, repetitions with their number."""
-
-    revision: str
-    version: str
-    mode: Mode
-    config: str | None
-    wire_runtime: bool
-    wire_kubelet: bool
-    health_s: int
-    at: str
 
 
 class SwitchFiles:
@@ -40,20 +26,18 @@ class SwitchFiles:
     def __init__(self, root: Path) -> None:
         self._folder = root / FOLDER
 
-    def ask(self, request: Request) -> None:
+    def ask(self, request: SwitchRequest) -> None:
         """Put the request there, whole or not at all."""
         self._write(_REQUEST, asdict(request), "the request to switch")
 
-    def state(self) -> SwitchState | None:
+    def state(self) -> State | None:
         """What the switch said last; None where it never ran."""
         tree = self._read(_STATE)
         if tree is None:
             return None
         try:
-            run = str(tree["revision"])
-            return SwitchState(
-                revision=revision_of(run),
-                run=run,
+            return State(
+                run=str(tree["revision"]),
                 phase=Phase(str(tree["phase"])),
                 version=str(tree["version"]) if tree.get("version") else None,
                 step=str(tree.get("step") or ""),
@@ -108,8 +92,3 @@ class SwitchFiles:
         if tree is not None and not isinstance(tree, dict):
             raise FleetError(f"{self._folder / name}: not a JSON object")
         return tree
-
-
-def revision_of(run: str) -> Revision:
-    """The revision that a request is for."""
-    return Revision(run.partition(".")[0])

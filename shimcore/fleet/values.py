@@ -1,35 +1,20 @@
-"""What a roll-out is made of, as values."""
+"""What a roll-out is made of, as values, and what can go wrong between a pod and its node."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import NewType
 
-Revision = NewType("Revision", str)
-"""Names one wish: what is to be on the nodes. Revisions have no order."""
+from shimcore.errors import ShimError
+from shimcore.switch.exchange import Mode, Revision
 
 
-class Mode(StrEnum):
-    """What is to become of the nodes."""
-
-    INSTALL = "install"
-    REMOVE = "remove"
+class FleetError(ShimError):
+    """Base: a roll-out cannot go on here."""
 
 
-class Phase(StrEnum):
-    """Where a node's switch stands, as its state.json says."""
-
-    RUNNING = "running"
-    HEALTHY = "healthy"
-    UNDONE = "undone"
-    REMOVED = "removed"
-    REFUSED = "refused"
-    UNSUPPORTED = "unsupported"
-
-
-FAILED = frozenset({Phase.UNDONE, Phase.REFUSED})
+class BundleError(FleetError):
+    """The bundle cannot be put on the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +32,6 @@ class Wanted:
     """Of the nodes on which pods run, as a label selector."""
     node_file_sum: str = ""
     """SHA-256 of the node's file without line breaks at its end; empty: each node keeps its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchState:
-    """What the node's switch has said last."""
-
-    revision: Revision
-    """Without the number of a repetition."""
-    run: str
-    """With it: names one request."""
-    phase: Phase
-    version: str | None = None
-    step: str = ""
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

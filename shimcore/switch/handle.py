@@ -8,7 +8,7 @@ import time
 
 from shimcore.errors import ShimError
 from shimcore.switch import undo
-from shimcore.switch.places import UNDO
+from shimcore.switch.exchange import UNDO
 from shimcore.switch.undo import BOOT_LINK, UNDO_AT_BOOT, UNDO_SERVICE, UNDO_TIMER, UNITS, Before
 from shimcore.systemd.entries import File, Link, write
 from shimcore.systemd.root import Root

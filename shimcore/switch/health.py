@@ -12,8 +12,9 @@ from shimcore.client.admin import Vitals
 from shimcore.doctor import run
 from shimcore.doctor.finding import Finding, Result
 from shimcore.doctor.node import node_of
-from shimcore.errors import AdminError
-from shimcore.switch.comparing import differing
+from shimcore.errors import AdminError, RuntimeUnavailableError
+from shimcore.runtime.channel import Channel
+from shimcore.runtime.errors import RuntimeCallError
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.root import Root
@@ -32,6 +33,15 @@ _CHECKS = tuple(
 _BEFORE_KUBELET = tuple(check for check in _CHECKS if check.name != "kubelet")
 # What kubelet asks all the time, and nobody here does.
 _KUBELETS = ("/ListPodSandbox", "/Status")
+ASK_S = 3.0
+LOOKS = 3
+"""A container that starts between two questions makes two answers differ."""
+# Asked by nobody else all the time, so that kubelet's calls can be told from these.
+_COMPARED = (
+    "/runtime.v1.RuntimeService/Version",
+    "/runtime.v1.RuntimeService/ListContainers",
+    "/runtime.v1.ImageService/ListImages",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,7 @@ def _vitals(wanted: Wanted) -> Vitals | str:
         return "the shim finds its runtime not ready"
     if not found.config_valid:
         return f"the shim cannot use {wanted.file}"
-    return asyncio.run(differing(endpoint.shim_socket, found.runtime_socket)) or found
+    return asyncio.run(_answers_differing(endpoint.shim_socket, found.runtime_socket)) or found
 
 
 def _kubelets_calls(wanted: Wanted, control: ServiceControl, then: Vitals, now: Vitals) -> str:
@@ -119,3 +129,40 @@ async def _new_failures(wanted: Wanted, *, kubelet: bool) -> str:
     found = await failing(wanted.file, kubelet=kubelet)
     new = [finding for finding in found if finding.check not in wanted.failing]
     return "; ".join(f"{finding.check}: {finding.detail}" for finding in new)
+
+
+async def _answers_differing(shim_socket: str, runtime_socket: str) -> str:
+    """What the shim says otherwise than the runtime; "" where nothing is."""
+    shim, runtime = Channel(shim_socket), Channel(runtime_socket)
+    try:
+        for method in _COMPARED:
+            if why := await _differing(shim, runtime, method):
+                return f"{method.rpartition('/')[2]} through the shim: {why}"
+    finally:
+        await asyncio.gather(shim.aclose(), runtime.aclose())
+    return ""
+
+
+async def _differing(shim: Channel, runtime: Channel, method: str) -> str:
+    why = ""
+    for _ in range(LOOKS):
+        theirs = await _answer(runtime, method)
+        ours = await _answer(shim, method)
+        if isinstance(theirs, str):
+            return ""  # the runtime's fault, which is seen elsewhere
+        if isinstance(ours, str):
+            why = ours
+        # Go writes maps in any order: the bytes are the same, their order is not.
+        elif sorted(ours) == sorted(theirs):
+            return ""
+        else:
+            why = f"{len(ours)} bytes that are not the runtime's {len(theirs)}"
+        await asyncio.sleep(0.2)
+    return why
+
+
+async def _answer(channel: Channel, method: str) -> bytes | str:
+    try:
+        return await channel.call(method, b"", timeout_s=ASK_S)
+    except (RuntimeUnavailableError, RuntimeCallError) as error:
+        return str(error)

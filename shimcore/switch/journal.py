@@ -14,7 +14,8 @@ import stat
 from pathlib import Path
 
 from shimcore.errors import ShimError
-from shimcore.switch.places import JOURNAL
+from shimcore.switch.exchange import JOURNAL
+from shimcore.systemd.entries import sync
 from shimcore.systemd.root import Root
 
 KEPT = ".kept"
@@ -73,7 +74,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(place)
-            _sync(self._directory)
+            sync(self._directory)
         except OSError as error:
             raise ShimError(f"{place}: {error.strerror}") from error
         self._number += 1
@@ -112,12 +113,4 @@ def _copy(path: Path, kept: Path, status: os.stat_result) -> None:
     os.chown(kept, status.st_uid, status.st_gid, follow_symlinks=False)
     shutil.copystat(path, kept, follow_symlinks=False)
     if stat.S_ISREG(status.st_mode):
-        _sync(kept)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(kept)

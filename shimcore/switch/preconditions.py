@@ -6,87 +6,92 @@ import os
 
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, ShimError
-from shimcore.switch.places import COMMAND, CONFIG, version_directory
-from shimcore.switch.request import Mode, SwitchRequest
-from shimcore.systemd.install import UNITS, unreadable
+from shimcore.switch.exchange import COMMAND, CONFIG, Mode, Phase, SwitchRequest, version_directory
+from shimcore.systemd.install import UNITS, shim_socket, unreadable
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.uninstall import plan_removal
 from shimcore.systemd.units import SERVICE
-from shimcore.systemd.yamltext import get_keys
 
 # os-release(5): systems that are whole images, and are set up by their makers' own means.
 _CLOSED = {"talos": "Talos", "bottlerocket": "Bottlerocket"}
 _RELEASES = ("/etc/os-release", "/usr/lib/os-release")
 
 
-class RefusedError(ShimError):
-    """Something that has to be mended first; nothing was touched."""
+class NotSwitchedError(ShimError):
+    """A node that is not switched, nothing of which was touched; `phase` is how that ends.
 
+    REFUSED: something has to be mended first. UNSUPPORTED: the shim has no place there.
+    """
 
-class UnsupportedError(ShimError):
-    """A node on which the shim has no place; nothing was touched."""
+    def __init__(self, reason: str, phase: Phase = Phase.REFUSED) -> None:
+        super().__init__(reason)
+        self.phase = phase
 
 
 def why_unsupported(root: Root) -> str:
     """Why the shim has no place on the machine of `root`; "" where it has."""
-    named = next((text for path in _RELEASES if (text := root.text(path)) is not None), "")
-    for line in named.splitlines():
-        key, _, value = line.partition("=")
-        if key == "ID" and (system := _CLOSED.get(value.strip("\"' "))):
-            return f"{system} has no place for a service of ours: leave it out by nodeSelector"
+    if system := closed_system(root):
+        return f"{system} has no place for a service of ours: leave it out by nodeSelector"
     # sd_booted(3)
     if not root.exists("/run/systemd/system"):
         return "systemd does not run this node; start `image-cri-shim serve` by what does"
     return ""
 
 
+def closed_system(root: Root) -> str:
+    """The name of the system that runs the machine of `root`, if it is closed. Raises ShimError."""
+    named = next((text for path in _RELEASES if (text := root.text(path)) is not None), "")
+    for line in named.splitlines():
+        key, _, value = line.partition("=")
+        if key == "ID":
+            return _CLOSED.get(value.strip("\"' ").lower(), "")
+    return ""
+
+
 def check(root: Root, request: SwitchRequest) -> None:
-    """Raises RefusedError or UnsupportedError; a configuration's faults are in the text."""
+    """Raises NotSwitchedError; a configuration's faults are in the text."""
     if why := why_unsupported(root):
-        raise UnsupportedError(why)
-    if not os.access(root.host(UNITS), os.W_OK):
-        raise RefusedError(f"{UNITS} cannot be written: this node's image has to bring the units")
+        raise NotSwitchedError(why, Phase.UNSUPPORTED)
     try:
+        _check_units(root)
         _check_install(root, request) if request.mode is Mode.INSTALL else _check_removal(root)
     except ConfigError as error:
         said = "; ".join(str(fault) for fault in error.faults)
-        raise RefusedError(f"{CONFIG}: {said}") from error
-    except RefusedError:
-        raise
+        raise NotSwitchedError(f"{CONFIG}: {said}") from error
     except ShimError as error:
-        raise RefusedError(str(error)) from error
+        raise NotSwitchedError(str(error)) from error
+
+
+def _check_units(root: Root) -> None:
+    if not os.access(root.host(UNITS), os.W_OK):
+        raise ShimError(f"{UNITS} cannot be written: this node's image has to bring the units")
 
 
 def _check_install(root: Root, request: SwitchRequest) -> None:
     command = f"{version_directory(request.version)}/{COMMAND.rpartition('/')[2]}"
     if not os.access(root.host(command), os.X_OK):
-        raise RefusedError(f"{command} is not there: unpack version {request.version} first")
+        raise ShimError(f"{command} is not there: unpack version {request.version} first")
     unit = unit_path(root, UNITS, SERVICE)
     if unit is not None and not unit.startswith(f"{UNITS}/"):
-        raise RefusedError(
+        raise ShimError(
             f"{unit} is a package's: upgrade that, or remove the package image-cri-shim first"
         )
     text = request.config if request.config is not None else root.text(CONFIG)
     if text is None:
-        raise RefusedError(f"{CONFIG} is not there, and none was given: set `config`")
+        raise ShimError(f"{CONFIG} is not there, and none was given: set `config`")
     config = parse_config(text, str(root.host(CONFIG)))
     named = [each.path for each in config.files if each.path != str(root.host(CONFIG))]
     if foreign := unreadable(named):
-        raise RefusedError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
+        raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
 
 
 def _check_removal(root: Root) -> None:
     removal = plan_removal(root, CONFIG, purge=True)
-    inside = embedded_kubelet(root, _shim_socket(root))
+    inside = embedded_kubelet(root, shim_socket(root, CONFIG))
     if inside is not None and inside.wired and not removal.wiring:
-        raise RefusedError(
+        raise ShimError(
             "the kubelet of this distribution uses the shim's socket: take "
             "image-service-endpoint out of its configuration and restart it first"
         )
-
-
-def _shim_socket(root: Root) -> str:
-    text = root.text(CONFIG) or ""
-    return get_keys(text, ("shim",))["shim"] or "/var/run/image-cri-shim.sock"

@@ -10,17 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shimcore.errors import ConfigError, ShimError
-from shimcore.switch import health, installing, removing
-from shimcore.switch.control import SwitchControl
+from shimcore.switch import health, steps
+from shimcore.switch.exchange import (
+    CONFIG,
+    CURRENT,
+    LOCK,
+    PROCESS,
+    UNDO,
+    Mode,
+    Phase,
+    State,
+    SwitchRequest,
+    keep,
+    read_request,
+)
 from shimcore.switch.handle import Handle
 from shimcore.switch.health import Wanted
 from shimcore.switch.journal import JournaledRoot
-from shimcore.switch.places import CONFIG, CURRENT, LOCK, PROCESS, UNDO
-from shimcore.switch.preconditions import RefusedError, UnsupportedError, check
-from shimcore.switch.request import Mode, SwitchRequest, read_request
-from shimcore.switch.state import Phase, State, keep
+from shimcore.switch.preconditions import NotSwitchedError, check
 from shimcore.switch.undo import HALT, HALT_DUE, SETTLE, UNDO_SERVICE, WANTS, Before
-from shimcore.switch.work import Switch
+from shimcore.switch.work import Switch, SwitchControl
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl, main_process, this_machine
@@ -43,10 +52,8 @@ def switch(completions: Mapping[str, str], say: Say) -> State:
         try:
             check(root, request)
             control = this_machine()
-        except (RefusedError, UnsupportedError) as error:
-            refused = isinstance(error, RefusedError)
-            phase = Phase.REFUSED if refused else Phase.UNSUPPORTED
-            return _end(root, State(request.revision, phase, serves, "check", str(error)))
+        except NotSwitchedError as error:
+            return keep(root, State(request.revision, error.phase, serves, "check", str(error)))
         return begin(root, control, request, serves, completions, say)
 
 
@@ -88,13 +95,13 @@ def begin(
     _name_process(root)
     handle.arm(before, request.health_s)
     try:
-        installing.install(work) if installs else removing.remove(work)
+        steps.install(work) if installs else steps.remove(work)
     except (ShimError, ConfigError, OSError) as error:
         return _undo(work, str(error))
     phase = Phase.HEALTHY if installs else Phase.REMOVED
     version = request.version if installs else None
     handle.let_go()
-    return _end(root, State(request.revision, phase, version, work.step_name, "all is well"))
+    return keep(root, State(request.revision, phase, version, work.step_name, "all is well"))
 
 
 def clearing() -> list[str]:
@@ -107,11 +114,6 @@ def _undo(work: Switch, why: str) -> State:
     state = work.fails(why)
     write(work.root, PROCESS, None)
     work.handle.pull(UNDO_S)
-    return state
-
-
-def _end(root: Root, state: State) -> State:
-    keep(root, state)
     return state
 
 

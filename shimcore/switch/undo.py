@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from shimcore.switch.places import LOCK, ROOM, UNDO, VERSIONS
+from shimcore.switch.exchange import LOCK, ROOM, UNDO, VERSIONS
 from shimcore.systemd.entries import PARTIAL
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
@@ -76,21 +76,23 @@ def script(root: Root, before: Before) -> str:
         "room": host(ROOM),
         "versions": host(VERSIONS),
         "lock": host(LOCK),
-        "serving": _word(before.serving),
+        "serving": "yes" if before.serving else "no",
         "process": str(before.process),
         "wants": "" if before.wants else host(WANTS),
-        "units": " ".join(host(path) for path in (BOOT_LINK, *units)),
     }
-    head = "\n".join(f"{name}={value}" for name, value in values.items() if name != "units")
-    names = {"bypass": BYPASS, "service": SERVICE, "socket": SOCKET}
-    text = _SCRIPT.replace("@values@", head).replace("@units@", values["units"])
-    for name, value in (names | {"partial": PARTIAL, "timer": UNDO_TIMER}).items():
+    named = {
+        "values": "\n".join(f"{name}={value}" for name, value in values.items()),
+        "units": " ".join(host(path) for path in (BOOT_LINK, *units)),
+        "bypass": BYPASS,
+        "service": SERVICE,
+        "socket": SOCKET,
+        "partial": PARTIAL,
+        "timer": UNDO_TIMER,
+    }
+    text = _SCRIPT
+    for name, value in named.items():
         text = text.replace(f"@{name}@", value)
     return text
-
-
-def _word(value: bool) -> str:
-    return "yes" if value else "no"
 
 
 _SERVICE = """\

@@ -1,26 +1,89 @@
-"""What the steps of one switch work with."""
+"""What the steps of one switch work with.
+
+systemd among it: what the undo has to do is noted before it is asked, and time is allowed.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shimcore.switch.control import SwitchControl
+from shimcore.switch.exchange import UNDONE, Phase, State, SwitchRequest, keep
 from shimcore.switch.handle import Handle
 from shimcore.switch.health import Wanted
-from shimcore.switch.journal import JournaledRoot
-from shimcore.switch.places import UNDONE
-from shimcore.switch.request import SwitchRequest
-from shimcore.switch.state import Phase, State, keep
+from shimcore.switch.journal import Journal, JournaledRoot
 from shimcore.switch.undo import HALT, KUBELET_DUE, kubelet_again, unit_again
 from shimcore.systemd.changes import Change, kubelet_unit
+from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.rereading import cri_answers
+from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.units import SERVICE, SOCKET
 
 STEP_S = 20.0
 """For a step that has no bound of its own."""
 ANSWER_S = 40.0
 """For a runtime that was restarted to answer (`shimcore.systemd.runtimes.rereading`)."""
+UNIT_S = 40.0
+"""For a unit of the runtime, or a shim that nobody uses yet, to stop and start."""
+
+
+class SwitchControl:
+    """A `ServiceControl` between the installation and systemd."""
+
+    def __init__(
+        self,
+        control: ServiceControl,
+        journal: Journal,
+        handle: Handle,
+        health_s: float,
+        *,
+        serving: bool,
+        when_stopped: Sequence[str],
+    ) -> None:
+        """`when_stopped`: what the undo does in the place of a stop of the shim.
+
+        `health_s`: what kubelet, and a shim that is `serving` it, may take.
+        """
+        self._control = control
+        self._journal = journal
+        self._handle = handle
+        self._health_s = health_s
+        self._shim_s = health_s if serving else UNIT_S
+        self._when_stopped = when_stopped
+        self.kubelet = KUBELET
+        self.touched_at = time.monotonic()
+        """When something was done last that the node's pods could notice."""
+        self.began_shim = False
+        """Whether the service that runs now has read everything as it is now."""
+
+    def run(self, *arguments: str, timeout_s: float | None = None) -> None:
+        """Run `systemctl arguments…`. Raises ShimError when it fails or takes too long."""
+        verb, *units = arguments
+        ours = bool({SOCKET, SERVICE} & set(units))
+        if verb == "stop" and ours:
+            for line in self._when_stopped:
+                self._journal.note(line)
+        self.began_shim |= verb in {"start", "restart"} and not self._runs_on(verb, units)
+        bound = self._shim_s if ours else self._health_s if self.kubelet in units else UNIT_S
+        if units:
+            self.touched()
+            # By itself the timer leaves the time of health.
+            self._handle.allow(bound - self._health_s)
+        self._control.run(*arguments, timeout_s=min(bound, timeout_s or bound))
+
+    def touched(self) -> None:
+        """Something is done now that the node's pods could notice."""
+        self.touched_at = time.monotonic()
+
+    def _runs_on(self, verb: str, units: list[str]) -> bool:
+        """Whether a service that runs is only asked to be there."""
+        return SERVICE not in units or (verb == "start" and self.is_active(SERVICE))
+
+    def is_active(self, unit: str) -> bool:
+        """Whether the unit runs, starts or reloads."""
+        return self._control.is_active(unit)
 
 
 @dataclass(slots=True)
@@ -73,5 +136,4 @@ class Switch:
     def fails(self, why: str) -> State:
         """What the undo is to say, from now on. Raises ShimError."""
         state = State(self.request.revision, Phase.UNDONE, self.serves, self.step_name, why)
-        keep(self.root, state, UNDONE)
-        return state
+        return keep(self.root, state, UNDONE)

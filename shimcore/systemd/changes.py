@@ -10,6 +10,7 @@ from shimcore.systemd import kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read
 from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import ServiceControl
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,45 @@ class Change:
     """
 
 
+@dataclass(slots=True)
+class Changes:
+    """What is to change on a node, and what the operator should know, one line each."""
+
+    root: Root
+    changes: list[Change]
+    notes: list[str]
+
+    @property
+    def wiring(self) -> list[Change]:
+        """The changes to kubelet's and crictl's files."""
+        return [change for change in self.changes if change.wiring]
+
+    @property
+    def for_runtime(self) -> list[Change]:
+        """The changes to what the runtime is told of registries."""
+        return [change for change in self.changes if change.runtime]
+
+    @property
+    def own(self) -> list[Change]:
+        """The changes to the service's own files."""
+        return [change for change in self.changes if not change.wiring and not change.runtime]
+
+
 def pending(root: Root, changes: Iterable[Change]) -> list[Change]:
     """Those that are not so already."""
     return [change for change in changes if read(root, change.path) != change.entry]
+
+
+def restart_kubelet(control: ServiceControl, wiring: Iterable[Change], way: str) -> str:
+    """Have a kubelet that runs read its changed files; what was done. Raises ShimError.
+
+    `way`: whom it uses then.
+    """
+    unit = kubelet_unit(wiring)
+    if not control.is_active(unit):
+        return f"kubelet will use the {way} when it is started"
+    control.run("restart", unit)
+    return f"{unit} restarted: it uses the {way}"
 
 
 def kubelet_unit(wiring: Iterable[Change]) -> str:

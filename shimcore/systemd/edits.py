@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 from shimcore.errors import ShimError
 from shimcore.systemd import envfile, yamltext
 
 
 @dataclass(frozen=True, slots=True)
-class KeysEdit:
-    """Top-level keys of a YAML file were set to `ours`; `old` is what they were."""
+class _ValuesEdit:
+    """Values were set to `ours`; `old` is what they were, by name, None for no value."""
 
     ours: str
     old: Mapping[str, str | None]
+
+    def joined(self, known: Edit) -> Self:
+        """Both edits as one; the old values of the known one where only ours are found now."""
+        if isinstance(known, SpliceEdit):
+            return self
+        old = {
+            name: known.old.get(name) if value in (known.ours, self.ours) else value
+            for name, value in self.old.items()
+        }
+        return replace(self, old={**old, **known.old, **old})
+
+    def texts(self) -> list[object]:
+        """What has to be texts when it was read."""
+        return [self.ours, *self.old, *(old for old in self.old.values() if old is not None)]
+
+
+@dataclass(frozen=True, slots=True)
+class KeysEdit(_ValuesEdit):
+    """Top-level keys of a YAML file were set."""
 
     def apply(self, text: str) -> str:
         """The text with every key set. Raises ShimError."""
@@ -27,26 +46,12 @@ class KeysEdit:
         back = {key: value for key, value in self.old.items() if now[key] == self.ours}
         return yamltext.set_keys(text, back)
 
-    def joined(self, known: Edit) -> KeysEdit:
-        """Both edits as one; the old values of the known one where only ours are found now."""
-        return KeysEdit(self.ours, _old_values(self, known))
-
-    def texts(self) -> list[object]:
-        """What has to be texts when it was read."""
-        return [self.ours, *self.old, *(old for old in self.old.values() if old is not None)]
-
-    def as_json(self) -> dict[str, Any]:
-        """For the record of the installation."""
-        return {"kind": "keys", "ours": self.ours, "old": dict(self.old)}
-
 
 @dataclass(frozen=True, slots=True)
-class FlagsEdit:
-    """Flags in a variable of an environment file were set to `ours`."""
+class FlagsEdit(_ValuesEdit):
+    """Flags in a variable of an environment file were set."""
 
-    ours: str
     variable: str
-    old: Mapping[str, str | None]
 
     def apply(self, text: str) -> str:
         """The text with every flag set. Raises ShimError."""
@@ -62,18 +67,9 @@ class FlagsEdit:
                 text = envfile.set_flag(text, self.variable, flag, value)
         return text
 
-    def joined(self, known: Edit) -> FlagsEdit:
-        """Both edits as one; the old values of the known one where only ours are found now."""
-        return FlagsEdit(self.ours, self.variable, _old_values(self, known))
-
     def texts(self) -> list[object]:
         """What has to be texts when it was read."""
-        return [self.ours, *self.old, *(old for old in self.old.values() if old is not None)]
-
-    def as_json(self) -> dict[str, Any]:
-        """For the record of the installation."""
-        old = dict(self.old)
-        return {"kind": "flags", "ours": self.ours, "variable": self.variable, "old": old}
+        return [self.variable, *_ValuesEdit.texts(self)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +103,20 @@ class SpliceEdit:
         """What has to be texts when it was read."""
         return [text for piece in self.pieces for text in piece]
 
-    def as_json(self) -> dict[str, Any]:
-        """For the record of the installation."""
-        return {"kind": "splice", "pieces": [list(piece) for piece in self.pieces]}
-
 
 Edit = KeysEdit | FlagsEdit | SpliceEdit
+_KINDS: dict[str, type[Edit]] = {"keys": KeysEdit, "flags": FlagsEdit, "splice": SpliceEdit}
+
+
+def as_json(edit: Edit) -> dict[str, Any]:
+    """For the record of the installation."""
+    kind = next(name for name, each in _KINDS.items() if isinstance(edit, each))
+    return {"kind": kind, **asdict(edit)}
 
 
 def from_json(value: Mapping[str, Any]) -> Edit:
-    """The edit that `as_json` wrote."""
+    """The edit that `as_json` wrote. Raises LookupError, TypeError and ValueError for none."""
+    fields = {name: each for name, each in value.items() if name != "kind"}
     if value["kind"] == "splice":
-        return SpliceEdit(tuple((old, new) for old, new in value["pieces"]))
-    if value["kind"] == "keys":
-        return KeysEdit(value["ours"], value["old"])
-    return FlagsEdit(value["ours"], value["variable"], value["old"])
-
-
-def _old_values(edit: KeysEdit | FlagsEdit, known: Edit) -> dict[str, str | None]:
-    if isinstance(known, SpliceEdit):
-        return dict(edit.old)
-    old = {
-        name: known.old.get(name) if value in (known.ours, edit.ours) else value
-        for name, value in edit.old.items()
-    }
-    for name, value in known.old.items():
-        old.setdefault(name, value)
-    return old
+        fields["pieces"] = tuple((old, new) for old, new in fields["pieces"])
+    return _KINDS[value["kind"]](**fields)

@@ -112,7 +112,7 @@ def _replace(place: Path, entry: Entry) -> None:
         raise
     finally:
         os.close(descriptor)
-    _sync(place.parent)
+    sync(place.parent)
 
 
 def _fill(descriptor: int, entry: File, old: Path) -> None:
@@ -130,8 +130,9 @@ def _fill(descriptor: int, entry: File, old: Path) -> None:
     os.fsync(descriptor)
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a directory's names, on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -12,7 +12,7 @@ from typing import Protocol
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet, packaged, record, unitfile, units, wiring
-from shimcore.systemd.changes import Change, kubelet_unit, pending
+from shimcore.systemd.changes import Change, Changes, kubelet_unit, pending, restart_kubelet
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.kubelet_way import kubelet_way
 from shimcore.systemd.record import Record
@@ -28,8 +28,7 @@ from shimcore.systemd.runtimes.rereading import (
 )
 from shimcore.systemd.runtimes.wiring import RuntimeWiring, containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
-from shimcore.systemd.template import template
-from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings
+from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings, template
 from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 UNITS = "/etc/systemd/system"
@@ -73,16 +72,12 @@ class Running(Protocol):
 
 
 @dataclass(slots=True)
-class Plan:
+class Plan(Changes):
     """Everything that is not yet as it should be."""
 
-    root: Root
     config_file: str
     filled: bool
     """Whether the configuration names a hub; without that nothing can be started."""
-    changes: list[Change]
-    notes: list[str]
-    """What the operator should know, one line each."""
     bypass: bool
     """Whether the socket may lead past a shim that does not start."""
     runtime: str | None
@@ -96,21 +91,6 @@ class Plan:
     def concerns(self, *names: str) -> bool:
         """Whether one of these units changes."""
         return any(PurePosixPath(change.path).name in names for change in self.changes)
-
-    @property
-    def wiring(self) -> list[Change]:
-        """The changes to kubelet's and crictl's files."""
-        return [change for change in self.changes if change.wiring]
-
-    @property
-    def for_runtime(self) -> list[Change]:
-        """The changes to what the runtime is told of registries."""
-        return [change for change in self.changes if change.runtime]
-
-    @property
-    def own(self) -> list[Change]:
-        """The changes to the service's own files."""
-        return [change for change in self.changes if not change.wiring and not change.runtime]
 
 
 def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan:
@@ -149,7 +129,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     _refuse_changed_by_hand(request, changes)
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
     stale = request.wire_kubelet and kubelet_way(root, _path("shim", shim)).stale
-    return Plan(root, request.config_file, filled, changes, notes, bypass, runtime, stale)
+    return Plan(root, changes, notes, request.config_file, filled, bypass, runtime, stale)
 
 
 def install(
@@ -189,7 +169,12 @@ def install(
     if control is not None and plan.wiring:
         control.run("daemon-reload")
     if control is not None and (plan.wiring or plan.kubelet_is_stale):
-        yield _kubelet(control, kubelet_unit(plan.wiring), now=now)
+        yield _kubelet(control, plan.wiring, now=now)
+
+
+def shim_socket(root: Root, config_file: str) -> str:
+    """The path of the shim's socket, as the configuration has it. Raises ShimError."""
+    return _path("shim", get_keys(root.text(config_file) or "", ("shim",))["shim"] or DEFAULT_SHIM)
 
 
 def unreadable(paths: Iterable[str]) -> list[str]:
@@ -261,13 +246,11 @@ def _start(
     return f"{SERVICE} runs"
 
 
-def _kubelet(control: ServiceControl, unit: str, *, now: bool) -> str:
-    if not control.is_active(unit):
-        return "kubelet will use the shim when it is started"
-    if not now:
+def _kubelet(control: ServiceControl, wiring: Sequence[Change], *, now: bool) -> str:
+    unit = kubelet_unit(wiring)
+    if not now and control.is_active(unit):
         return f"kubelet uses the shim after: systemctl start {SERVICE} && systemctl restart {unit}"
-    control.run("restart", unit)
-    return f"{unit} restarted: it uses the shim"
+    return restart_kubelet(control, wiring, "shim")
 
 
 def _settings(request: Request, values: Mapping[str, str | None]) -> UnitSettings:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -37,6 +37,10 @@ EnvironmentFile=-/etc/sysconfig/kubelet
 ExecStart=/usr/bin/kubelet --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS \
 $KUBELET_EXTRA_ARGS
 """
+
+
+_FromFiles = dict[str, tuple[str, str]]
+"""Variables of a unit's environment files: name → (value, file)."""
 
 
 class Origin(StrEnum):
@@ -72,13 +76,9 @@ class Kubelet:
     extra_args_file: str | None
     """The environment file from which the command line takes KUBELET_EXTRA_ARGS."""
 
-
-@dataclass(slots=True)
-class _Reading:
-    root: Root
-    unit: ServiceUnit | None
-    arguments: list[str]
-    from_files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    def value(self, name: str) -> str | None:
+        """What a flag of it says; None where it is not given."""
+        return next((flag.value for flag in self.flags if flag.name == name), None)
 
 
 def find(root: Root, running: Sequence[str] | None = None) -> Kubelet:
@@ -86,25 +86,43 @@ def find(root: Root, running: Sequence[str] | None = None) -> Kubelet:
 
     Raises ShimError when there is none.
     """
-    return _kubelet(_read(root, running))
+    unit = unitfile.read_service(root, UNIT)
+    if unit is None and running is not None:
+        return of_process(root, running)
+    if unit is None and (root.exists(KUBEADM_CONFIG) or root.exists(KUBEADM_FLAGS)):
+        unit = ServiceUnit()
+        unit.apply(_KUBEADM_UNIT)
+    if unit is None:
+        raise ShimError(
+            f"no kubelet found: there is no {UNIT}, no {KUBEADM_CONFIG}, and none is running"
+        )
+    from_files = unitfile.file_variables(root, unit)
+    variables = unit.environment | {name: value for name, (value, _) in from_files.items()}
+    return _kubelet(root, unit, unit.arguments(variables), from_files)
 
 
 def of_process(root: Root, running: Sequence[str]) -> Kubelet:
     """The kubelet that has this command line, whatever its unit says. Raises ShimError."""
-    return _kubelet(_Reading(root, None, list(running)))
+    return _kubelet(root, None, list(running), {})
 
 
-def _kubelet(reading: _Reading) -> Kubelet:
-    config = envfile.flag_value(reading.arguments, "--config")
-    config_dir = envfile.flag_value(reading.arguments, "--config-dir")
-    flags = tuple(flag for name in FLAGS if (flag := _flag(reading, name)) is not None)
+def _kubelet(
+    root: Root, unit: ServiceUnit | None, arguments: list[str], from_files: _FromFiles
+) -> Kubelet:
+    config = envfile.flag_value(arguments, "--config")
+    config_dir = envfile.flag_value(arguments, "--config-dir")
+    flags = tuple(
+        _flag(unit, name, value, from_files)
+        for name in FLAGS
+        if (value := envfile.flag_value(arguments, name)) is not None
+    )
     return Kubelet(
-        unit=reading.unit,
+        unit=unit,
         config=config,
         config_dir=config_dir,
         flags=flags,
-        endpoint=_endpoint(reading.root, flags, config, config_dir),
-        extra_args_file=_extra_args_file(reading),
+        endpoint=_endpoint(root, flags, config, config_dir),
+        extra_args_file=None if unit is None else _extra_args_file(root, unit, from_files),
     )
 
 
@@ -139,32 +157,13 @@ def _namespace(process: Path) -> str:
     return ""
 
 
-def _read(root: Root, running: Sequence[str] | None) -> _Reading:
-    unit = unitfile.read_service(root, UNIT)
-    if unit is None and running is not None:
-        return _Reading(root, None, list(running))
-    if unit is None and (root.exists(KUBEADM_CONFIG) or root.exists(KUBEADM_FLAGS)):
-        unit = ServiceUnit()
-        unit.apply(_KUBEADM_UNIT)
+def _flag(unit: ServiceUnit | None, name: str, value: str, from_files: _FromFiles) -> Flag:
     if unit is None:
-        raise ShimError(
-            f"no kubelet found: there is no {UNIT}, no {KUBEADM_CONFIG}, and none is running"
-        )
-    from_files = unitfile.file_variables(root, unit)
-    variables = unit.environment | {name: value for name, (value, _) in from_files.items()}
-    return _Reading(root, unit, unit.arguments(variables), from_files)
-
-
-def _flag(reading: _Reading, name: str) -> Flag | None:
-    value = envfile.flag_value(reading.arguments, name)
-    if value is None:
-        return None
-    if reading.unit is None:
         return Flag(name, value, Origin.ELSEWHERE)
-    for variable in reversed(_used_variables(reading.unit)):
-        content, file = reading.from_files.get(variable, (None, ""))
+    for variable in reversed(_used_variables(unit)):
+        content, file = from_files.get(variable, (None, ""))
         if content is None:
-            content = reading.unit.environment.get(variable, "")
+            content = unit.environment.get(variable, "")
         if envfile.flag_value(content.split(), name) == value:
             origin = Origin.ENV_FILE if file else Origin.UNIT_VARIABLE
             return Flag(name, value, origin, variable, file)
@@ -181,11 +180,8 @@ def _endpoint(
     for flag in flags:
         if flag.name == RUNTIME_FLAG:
             return flag.value
-    files = [] if config is None else [config]
-    if config_dir is not None:
-        files += [f"{config_dir}/{n}" for n in root.names(config_dir) if n.endswith(".conf")]
     found = None
-    for path in files:
+    for path in config_files(root, config, config_dir):
         try:
             found = get_keys(root.text(path) or "", (RUNTIME_KEY,))[RUNTIME_KEY] or found
         except YamlTextError as error:
@@ -193,12 +189,19 @@ def _endpoint(
     return found
 
 
-def _extra_args_file(reading: _Reading) -> str | None:
-    unit = reading.unit
-    if unit is None or not unit.uses(EXTRA_ARGS):
+def config_files(root: Root, config: str | None, config_dir: str | None) -> list[str]:
+    """The files of `--config` and `--config-dir`, the last one wins."""
+    files = [] if config is None else [config]
+    if config_dir is not None:
+        files += [f"{config_dir}/{n}" for n in root.names(config_dir) if n.endswith(".conf")]
+    return files
+
+
+def _extra_args_file(root: Root, unit: ServiceUnit, from_files: _FromFiles) -> str | None:
+    if not unit.uses(EXTRA_ARGS):
         return None
-    if EXTRA_ARGS in reading.from_files:
-        return reading.from_files[EXTRA_ARGS][1]
+    if EXTRA_ARGS in from_files:
+        return from_files[EXTRA_ARGS][1]
     known = [path for path in unit.files if path in EXTRA_ARGS_FILES]
-    there = [path for path in known if reading.root.exists(path.rpartition("/")[0])]
+    there = [path for path in known if root.exists(path.rpartition("/")[0])]
     return next(iter(there or known), None)

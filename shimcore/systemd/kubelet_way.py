@@ -17,6 +17,7 @@ from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet
 from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet
 from shimcore.systemd.root import Root
+from shimcore.systemd.units import modern
 from shimcore.systemd.unixpeers import connected_paths
 from shimcore.systemd.yamltext import YamlTextError, get_keys
 
@@ -96,9 +97,7 @@ def _real(root: Root, endpoint: str) -> str:
     path = endpoint.removeprefix("unix://").removeprefix("unix:")
     if not path.startswith("/"):
         return path
-    if path.startswith("/var/run/"):
-        path = path.removeprefix("/var")  # a link to /run on every node
-    return root.real(path)
+    return root.real(modern(path))
 
 
 def _inside(root: Root, shim_socket: str, command: list[str]) -> KubeletWay:
@@ -133,11 +132,9 @@ def _has_files(root: Root) -> bool:
 
 def _image_endpoint(root: Root, found: Kubelet) -> str | None:
     """What is told for images alone; the flag wins over the file."""
-    for flag in found.flags:
-        if flag.name == IMAGE_FLAG:
-            return flag.value
-    if any(flag.name == kubelet.RUNTIME_FLAG for flag in found.flags) or found.config is None:
-        return None
+    named = found.value(IMAGE_FLAG)
+    if named is not None or found.value(kubelet.RUNTIME_FLAG) is not None or found.config is None:
+        return named
     try:
         return get_keys(root.text(found.config) or "", (IMAGE_KEY,))[IMAGE_KEY]
     except YamlTextError as error:
@@ -158,10 +155,7 @@ def _is_stale(root: Root, found: Kubelet, process: Path) -> bool:
 
 def _files(root: Root, found: Kubelet) -> list[str]:
     """Those that hold its endpoint."""
-    if any(flag.name == kubelet.RUNTIME_FLAG for flag in found.flags):
+    if found.value(kubelet.RUNTIME_FLAG) is not None:
         return []
-    paths = [] if found.config is None else [found.config]
-    if found.config_dir is not None:
-        names = [name for name in root.names(found.config_dir) if name.endswith(".conf")]
-        paths += [f"{found.config_dir}/{name}" for name in names]
+    paths = kubelet.config_files(root, found.config, found.config_dir)
     return [path for path in paths if root.exists(path)]

@@ -11,12 +11,12 @@ from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 
 # Where packages put units; an administrator's, in /etc, wins.
-_PLACES = ("/usr/lib/systemd/system", "/lib/systemd/system")
+PLACES = ("/usr/lib/systemd/system", "/lib/systemd/system")
 
 
 def unit_path(root: Root, admin: str, name: str) -> str | None:
     """Where the unit is: in the administrator's directory, or a package's."""
-    for place in (admin, *_PLACES):
+    for place in (admin, *PLACES):
         if read(root, f"{place}/{name}") is not None:
             return f"{place}/{name}"
     return None
@@ -24,7 +24,7 @@ def unit_path(root: Root, admin: str, name: str) -> str | None:
 
 def place_of(root: Root, wanted: Mapping[str, str], config_file: str) -> str | None:
     """The directory in which a package has just these units; None where it has not."""
-    for place in _PLACES:
+    for place in PLACES:
         if all(
             root.text(f"{place}/{name}") in (text, units.waiting(text, config_file))
             for name, text in wanted.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shimcore.errors import ShimError
@@ -35,19 +35,27 @@ _VERSION = 1
 
 @dataclass(slots=True)
 class Recorded:
-    """One file: what was there, and the fingerprint of what was put there."""
+    """One file: how it is put back, and the fingerprint of what was put there."""
 
-    path: str
-    before: Entry | None
+    back: Change
     after: Mapping[str, Any] | None
-    edit: Edit | None
-    wiring: bool
-    runtime: bool = False
-    then: str = ""
 
     def is_ours(self, entry: Entry | None) -> bool:
         """Whether the file is still as it was put there."""
         return fingerprint(entry) == self.after
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the record."""
+        back = self.back
+        return {
+            "path": back.path,
+            "before": fingerprint(back.entry),
+            "after": self.after,
+            "edit": None if back.edit is None else edits.as_json(back.edit),
+            "wiring": back.wiring,
+            "runtime": back.runtime,
+            "then": back.then,
+        }
 
 
 @dataclass(slots=True)
@@ -65,21 +73,14 @@ class Record:
         now = read(root, change.path)
         known = self.files.get(change.path)
         edit = change.edit
-        if known is not None and edit is not None and known.edit is not None:
-            edit = edit.joined(known.edit)
-        if (known is not None and known.is_ours(now)) or (known is not None and edit is None):
-            before = known.before
+        if known is not None and edit is not None and known.back.edit is not None:
+            edit = edit.joined(known.back.edit)
+        if known is not None and (edit is None or known.is_ours(now)):
+            before = known.back.entry
         else:
             before = _reverted(now, edit)
-        self.files[change.path] = Recorded(
-            change.path,
-            before,
-            fingerprint(change.entry),
-            edit,
-            change.wiring,
-            change.runtime,
-            change.then,
-        )
+        back = replace(change, entry=before, edit=edit)
+        self.files[change.path] = Recorded(back, fingerprint(change.entry))
 
     def save(self, root: Root) -> None:
         """Write the record and the originals. Raises ShimError."""
@@ -87,8 +88,8 @@ class Record:
             missing = missing_directories(root, path)
             self.directories += [each for each in missing if each not in self.directories]
         for recorded in self.files.values():
-            if isinstance(recorded.before, File):
-                content = recorded.before.content
+            if isinstance(recorded.back.entry, File):
+                content = recorded.back.entry.content
                 _put(root, f"{ORIGINALS}/{_sha256(content)}", content)
         text = json.dumps(self._as_json(), indent=1, sort_keys=True) + "\n"
         _put(root, RECORD, text.encode())
@@ -103,23 +104,11 @@ class Record:
             remove_empty(root, directory)
 
     def _as_json(self) -> dict[str, Any]:
-        files = [
-            {
-                "path": each.path,
-                "before": fingerprint(each.before),
-                "after": each.after,
-                "edit": None if each.edit is None else each.edit.as_json(),
-                "wiring": each.wiring,
-                "runtime": each.runtime,
-                "then": each.then,
-            }
-            for each in self.files.values()
-        ]
         return {
             "version": _VERSION,
             "was_active": self.was_active,
             "directories": self.directories,
-            "files": files,
+            "files": [each.as_json() for each in self.files.values()],
         }
 
 
@@ -135,7 +124,7 @@ def load(root: Root) -> Record | None:
         record = Record(content["was_active"] is True, _texts(content["directories"]))
         for each in content["files"]:
             recorded = _recorded(root, each)
-            record.files[recorded.path] = recorded
+            record.files[recorded.back.path] = recorded
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ShimError(
             f"{RECORD}: damaged, so it is not known what was there before ({error}); bring it back "
@@ -150,8 +139,11 @@ def written(root: Root, *, changed: bool = False) -> list[str]:
     What somebody has changed since is somebody else's. Raises ShimError.
     """
     known = load(root)
-    whole = [] if known is None else [each for each in known.files.values() if not each.edit]
-    return [each.path for each in whole if changed or each.is_ours(read(root, each.path))]
+    return [
+        path
+        for path, each in (known.files if known else {}).items()
+        if not each.back.edit and (changed or each.is_ours(read(root, path)))
+    ]
 
 
 def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
@@ -160,12 +152,13 @@ def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
     if each["edit"] is not None:
         edit = edits.from_json(each["edit"])
         _texts(edit.texts())
-    after, before = each["after"], _original(root, each["before"])
+    before = _original(root, each["before"])
     if isinstance(before, Link):
         _texts([before.target])
     (then,) = _texts([each.get("then", "")])  # an older version has none
-    runtime = each.get("runtime") is True
-    return Recorded(path, before, after, edit, each["wiring"] is True, runtime, then)
+    wiring, runtime = each["wiring"] is True, each.get("runtime") is True
+    back = Change(path, before, edit, wiring=wiring, runtime=runtime, then=then)
+    return Recorded(back, each["after"])
 
 
 def _texts(values: list[Any]) -> list[str]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from shimcore.errors import ShimError
 from shimcore.systemd import record
 from shimcore.systemd.bypass import FAILURES
-from shimcore.systemd.changes import Change, kubelet_unit
+from shimcore.systemd.changes import Change, Changes, restart_kubelet
+from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read, write
 from shimcore.systemd.install import UNITS, runtime_socket
 from shimcore.systemd.packaged import unit_path
-from shimcore.systemd.record import Record, Recorded
+from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.rereading import (
     ANSWER_TIMEOUT_S,
@@ -39,30 +40,12 @@ _LISTENS = "ListenStream="
 
 
 @dataclass(slots=True)
-class Removal:
+class Removal(Changes):
     """What is to be put back; `record` None: nothing is installed."""
 
-    root: Root
     record: Record | None
-    changes: list[Change]
-    notes: list[str]
     runtime: str | None = None
     """The runtime's socket, as far as that is known."""
-
-    @property
-    def wiring(self) -> list[Change]:
-        """The changes to kubelet's and crictl's files."""
-        return [change for change in self.changes if change.wiring]
-
-    @property
-    def for_runtime(self) -> list[Change]:
-        """The changes to what the runtime was told of registries."""
-        return [change for change in self.changes if change.runtime]
-
-    @property
-    def own(self) -> list[Change]:
-        """The changes to the service's own files."""
-        return [change for change in self.changes if not change.wiring and not change.runtime]
 
 
 def plan_removal(
@@ -74,22 +57,27 @@ def plan_removal(
     without `force` also for other files that were changed by hand.
     """
     known = record.load(root)
-    removal = Removal(root, known, [], [], _runtime(root, config_file))
+    removal = Removal(root, [], [], known, _runtime(root, config_file))
     if known is None:
         return removal
     by_hand = []
     for recorded in reversed(known.files.values()):
-        now = read(root, recorded.path)
-        if now == recorded.before:
+        back = recorded.back
+        now = read(root, back.path)
+        if now == back.entry:
             continue  # put back by hand, or never written
-        if recorded.is_ours(now) or (recorded.edit is None and (force or now is None)):
-            removal.changes.append(_change(recorded, recorded.before))
-        elif recorded.edit is not None:
-            _revert(removal, recorded, now)
-        elif recorded.path == config_file:
-            _configuration(removal, recorded, purge=purge)
+        if recorded.is_ours(now) or (back.edit is None and (force or now is None)):
+            removal.changes.append(back)
+        elif back.edit is not None:
+            _revert(removal, back, back.edit, now)
+        elif back.path != config_file:
+            by_hand.append(back.path)
+        elif purge:
+            removal.changes.append(back)
         else:
-            by_hand.append(recorded.path)
+            removal.notes.append(
+                f"{back.path} stays, as it was filled in (--purge would remove it)"
+            )
     if by_hand:
         raise ShimError(
             f"changed by hand since they were installed: {', '.join(by_hand)}; "
@@ -116,7 +104,7 @@ def uninstall(
     yield from _apply(root, wired)
     if control is not None and wired:
         control.run("daemon-reload")
-        yield _kubelet(control, kubelet_unit(wired))
+        yield restart_kubelet(control, wired, "runtime")
     if control is not None:
         there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
         if there:
@@ -179,41 +167,14 @@ def _apply(root: Root, changes: list[Change]) -> Iterator[str]:
         yield f"{'removed' if change.entry is None else 'restored'} {change.path}"
 
 
-def _revert(removal: Removal, recorded: Recorded, now: Entry | None) -> None:
+def _revert(removal: Removal, back: Change, edit: Edit, now: Entry | None) -> None:
     """Take back our part of a file in which other things have changed as well."""
-    if not isinstance(now, File) or recorded.edit is None:
+    if not isinstance(now, File):
         return  # it is gone, and our part with it
     try:
-        content = recorded.edit.revert(now.content.decode()).encode()
+        content = edit.revert(now.content.decode()).encode()
     except ShimError as error:
-        raise ShimError(f"{recorded.path}: {error}") from error
+        raise ShimError(f"{back.path}: {error}") from error
     if content != now.content:
-        removal.changes.append(_change(recorded, replace(now, content=content)))
-        removal.notes.append(f"{recorded.path} has changed since; only our part is taken back")
-
-
-def _configuration(removal: Removal, recorded: Recorded, *, purge: bool) -> None:
-    if purge:
-        removal.changes.append(_change(recorded, recorded.before))
-    else:
-        removal.notes.append(
-            f"{recorded.path} stays, as it was filled in (--purge would remove it)"
-        )
-
-
-def _change(recorded: Recorded, entry: Entry | None) -> Change:
-    return Change(
-        recorded.path,
-        entry,
-        recorded.edit,
-        recorded.wiring,
-        runtime=recorded.runtime,
-        then=recorded.then,
-    )
-
-
-def _kubelet(control: ServiceControl, unit: str) -> str:
-    if not control.is_active(unit):
-        return "kubelet will use the runtime when it is started"
-    control.run("restart", unit)
-    return f"{unit} restarted: it uses the runtime"
+        removal.changes.append(replace(back, entry=replace(now, content=content)))
+        removal.notes.append(f"{back.path} has changed since; only our part is taken back")

@@ -1,4 +1,4 @@
-"""The texts of image-cri-shim.service, its socket's and its bypass's. Pure.
+"""The texts that an installation writes: the units, and a configuration to fill in. Pure.
 
 `contrib/systemd/` holds them as they are for the default settings.
 """
@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from shimcore.errors import ShimError
 from shimcore.systemd import bypass
+from shimcore.systemd.yamltext import scalar
 
 SERVICE = "image-cri-shim.service"
 SOCKET = "image-cri-shim.socket"
@@ -39,7 +40,7 @@ class UnitSettings:
 
 
 def modern(path: str) -> str:
-    """The path without the legacy directory /var/run, which systemd warns about."""
+    """The path without the legacy directory /var/run, a link, which systemd warns about."""
     return path.removeprefix("/var") if path.startswith("/var/run/") else path
 
 
@@ -65,6 +66,15 @@ def socket_text(settings: UnitSettings = UnitSettings()) -> str:
     if len(path.encode()) > 107:  # sockaddr_un(7)
         raise ShimError(f"shim: {path} is longer than a socket's path can be (107 bytes)")
     return _SOCKET.format(socket=_plain(path))
+
+
+def template(shim_socket: str, runtime_endpoint: str | None) -> str:
+    """The configuration with `address` still to be filled in."""
+    if runtime_endpoint is None:
+        cri = "# cri: unix:///run/containerd/containerd.sock"
+    else:
+        cri = f"cri: {scalar(runtime_endpoint)}"
+    return _TEMPLATE.format(shim=scalar(shim_socket), cri=cri)
 
 
 def waiting(text: str, config_file: str) -> str:
@@ -193,4 +203,30 @@ SystemCallErrorNumber=EPERM
 [Install]
 WantedBy=multi-user.target
 Also=image-cri-shim.socket
+"""
+
+_TEMPLATE = """\
+# Configuration of image-cri-shim. Keep it readable by root alone: it holds passwords.
+
+# The registry to look in first. Required; without http:// it is https.
+# address: http://sealos.hub:5000
+address:
+
+# Its login, user:password.
+# auth: admin:passw0rd
+
+# The socket that kubelet talks to.
+shim: {shim}
+
+# The container runtime's socket; when absent it is looked for.
+{cri}
+
+# More registries, best priority first.
+# registries:
+#   - address: https://registry.example:5000
+#     auth: user:password
+#     priority: 500
+
+# Whether the original name may be pulled where no registry has the image: allow or deny.
+# fallback: allow
 """

@@ -48,7 +48,9 @@ def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
 
 def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
     """A flag wins over every file, so each that is there has to change."""
-    adds = () if kubelet.config or kubelet.config_dir else _missing(kubelet)
+    # What a kubelet without any configuration file still needs.
+    bare = not kubelet.config and not kubelet.config_dir and kubelet.value(RUNTIME_FLAG) is None
+    adds = (RUNTIME_FLAG,) if bare else ()
     edited: dict[tuple[str, str], dict[str, str | None]] = {}
     in_unit = []
     for flag in kubelet.flags:
@@ -71,7 +73,7 @@ def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
             f"{RUNTIME_FLAG}={endpoint} where it is started"
         )
     for (path, variable), old in edited.items():
-        yield _edit(root, path, FlagsEdit(endpoint, variable, old))
+        yield _edit(root, path, FlagsEdit(endpoint, old, variable))
     changed = [flag for flag in in_unit if flag.value != endpoint]
     if kubelet.unit is not None and (changed or adds):
         if _MINIKUBE in kubelet.unit.exec_start:
@@ -80,12 +82,6 @@ def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
                 f"it by: minikube start --extra-config=kubelet.{RUNTIME_FLAG[2:]}={endpoint}"
             )
         yield _unit_drop_in(root, kubelet.unit, changed, adds, endpoint)
-
-
-def _missing(kubelet: Kubelet) -> tuple[str, ...]:
-    """The flag that a kubelet without any configuration file still needs."""
-    there = {flag.name for flag in kubelet.flags}
-    return () if RUNTIME_FLAG in there else (RUNTIME_FLAG,)
 
 
 def _configuration(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:

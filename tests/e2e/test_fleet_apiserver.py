@@ -11,11 +11,12 @@ import httpx
 import pytest
 import yaml
 
+from shimcore.cluster.errors import ConflictError, RefusedError
+from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.fleet import agent, removal, slots
-from shimcore.fleet.api import Api, Place
-from shimcore.fleet.errors import ApiRefusedError, ConflictError
+from shimcore.fleet.api import Api
 from shimcore.fleet.records import STATE_LABEL, Records
-from shimcore.fleet.values import Revision
+from shimcore.switch.exchange import Revision
 from tests.e2e.support.kubernetes import Cluster, missing
 from tests.support.fleetapi import FleetApi
 from tests.support.fleetnode import FleetNode
@@ -87,7 +88,7 @@ def _add_node(client: httpx.Client, name: str) -> None:
     _create(client, pod)
 
 
-def _place(cluster: Cluster, folder: Path, node: str) -> Place:
+def _place(cluster: Cluster, folder: Path, node: str) -> Kubeconfig:
     """How the pod of a node finds the API server: by a token that is bound to it."""
     with cluster.client(cluster.admin) as client:
         pod = client.get(f"{SYSTEM}/pods/fleet-{node}").json()["metadata"]
@@ -95,14 +96,15 @@ def _place(cluster: Cluster, folder: Path, node: str) -> Place:
     return _account(cluster, folder, "image-cri-shim-fleet", {"boundObjectRef": bound})
 
 
-def _account(cluster: Cluster, folder: Path, name: str, spec: dict[str, Any]) -> Place:
+def _account(cluster: Cluster, folder: Path, name: str, spec: dict[str, Any]) -> Kubeconfig:
     """How who has this ServiceAccount finds the API server."""
     with cluster.client(cluster.admin) as client:
         answer = client.post(f"{SYSTEM}/serviceaccounts/{name}/token", json={"spec": spec})
     assert answer.is_success, answer.text
     token = folder / f"token-{len(list(folder.iterdir()))}"
     token.write_text(answer.json()["status"]["token"])
-    return Place(cluster.url, token, cluster.ca.ca_file)
+    authority = Path(cluster.ca.ca_file).read_bytes()
+    return Kubeconfig(cluster.url, authority, token_file=str(token))
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ async def _patient(action: Any, *arguments: Any) -> Any:
     for _ in range(50):
         try:
             return await action(*arguments)
-        except ApiRefusedError as error:
+        except RefusedError as error:
             if error.status not in {401, 403, 422}:
                 raise
             await asyncio.sleep(0.2)
@@ -169,9 +171,9 @@ async def test_a_pod_labels_its_own_node_alone(records: Records) -> None:
     """And with the project's labels: the policy says what RBAC cannot."""
     await _patient(records.label, "n1", {"image-cri-shim.io/state": "waiting"})
     for node, label in (("n2", "image-cri-shim.io/state"), ("n1", "other.example/label")):
-        with pytest.raises(ApiRefusedError, match="a pod of image-cri-shim changes"):
+        with pytest.raises(RefusedError, match="a pod of image-cri-shim changes"):
             await _refused(records, node, {label: "x"})
-    with pytest.raises(ApiRefusedError, match="labels image-cri-shim"):
+    with pytest.raises(RefusedError, match="labels image-cri-shim"):
         await records.label("n1", {"kubernetes.io/os": None})
     await records.label("n1", {"image-cri-shim.io/state": None})
 
@@ -199,7 +201,7 @@ async def test_what_a_pod_may_not(api: Api) -> None:
         api.get("/api/v1/pods"),
     ]
     for each in tries:
-        with pytest.raises(ApiRefusedError) as caught:
+        with pytest.raises(RefusedError) as caught:
             await each
         assert caught.value.status in {403, 422}
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.cluster.documents import ClusterPart, Document, Kind
-from shimcore.cluster.kept import keep
+from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.config.model import KubernetesSource
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result

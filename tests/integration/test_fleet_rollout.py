@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from shimcore.fleet import agent, removal, slots, steps
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.records import Records
 from shimcore.fleet.switchfiles import FOLDER
-from shimcore.fleet.values import Revision
+from shimcore.fleet.values import FleetError
+from shimcore.switch.exchange import Revision
 from tests.support.fleetapi import MAPS, NAMESPACE, FleetApi
 from tests.support.fleetnode import DirectApi, FleetNode
 

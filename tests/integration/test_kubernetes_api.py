@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from shimcore.cluster import api as kubernetes_api
+from shimcore.cluster import server as cluster_server
 from shimcore.cluster.api import Api
 from shimcore.cluster.documents import ClusterPart, Kind
 from shimcore.cluster.errors import ApiUnreachableError, GoneError, RefusedError
@@ -283,7 +284,7 @@ async def test_an_event_without_end(
     server: StandInApi, source: KubernetesSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is longer than an object can be is not gathered."""
-    monkeypatch.setattr(kubernetes_api, "LIMIT_BYTES", 10_000)
+    monkeypatch.setattr(cluster_server, "LIMIT_BYTES", 10_000)
     api = Api(source)
     server.put("ConfigMap", "x" * 20_000)
     try:
@@ -301,7 +302,7 @@ async def test_slow_answers(
     server: StandInApi, source: KubernetesSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A list that does not come, and a watch that does not end, have a bound each."""
-    monkeypatch.setattr(kubernetes_api, "ANSWER_S", 0.2)
+    monkeypatch.setattr(cluster_server, "ANSWER_S", 0.2)
     monkeypatch.setattr(kubernetes_api, "OVERTIME_S", -0.7)
     api = Api(source)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shimcore.cluster.kept import FILE_NAME
+from shimcore.cluster.documents import FILE_NAME
 from shimcore.runtime import RuntimeClient
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air

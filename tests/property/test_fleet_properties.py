@@ -13,11 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from shimcore.cluster.errors import ClusterError
 from shimcore.fleet import steps
 from shimcore.fleet.agent import Agent
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Done
 from shimcore.fleet.slots import ENOUGH_WELL, LEASE_S, width
+from shimcore.fleet.values import FleetError
 from tests.support.fleetapi import FleetApi
 from tests.support.fleetnode import FleetNode, ScriptedSwitch
 
@@ -190,7 +191,7 @@ class Rollout(RuleBasedStateMachine):
     # -- helpers
 
     def _turn(self, number: int) -> None:
-        with suppress(FleetError):
+        with suppress(FleetError, ClusterError):
             self.runner.run(self.agents[number]._turn())
 
     def _switch(self, number: int) -> Switch:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from shimcore.fleet.api import Place
-from shimcore.fleet.values import Revision
+from shimcore.cluster.kubeconfig import Kubeconfig
+from shimcore.switch.exchange import Revision
 
 TOKEN = "pod-token-x2v9"
 NAMESPACE = "kube-system"
@@ -61,11 +61,11 @@ class FleetApi:
         assert self._server is not None
         return int(self._server.server_address[1])
 
-    def place(self, folder: Path) -> Place:
+    def place(self, folder: Path) -> Kubeconfig:
         """How a pod finds it."""
         token = folder / "token"
         token.write_text(TOKEN + "\n")
-        return Place(f"http://127.0.0.1:{self.port}", token, None)
+        return Kubeconfig(f"http://127.0.0.1:{self.port}", token_file=str(token))
 
     @property
     def now(self) -> datetime:

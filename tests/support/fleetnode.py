@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
-
+from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.fleet.agent import Agent, Settings
-from shimcore.fleet.api import Api, Place, _answer
+from shimcore.fleet.api import Api
 from shimcore.fleet.bundle import Bundle
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Done, Host
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import Records
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
-from shimcore.fleet.values import Revision
+from shimcore.fleet.values import FleetError
+from shimcore.switch.exchange import Revision
 from tests.support.fleetapi import NAMESPACE, TOKEN, FleetApi
 
 FILES = {"image-cri-shim": b"#!/bin/sh\n", "_internal/base.zip": b"library" * 100}
@@ -115,23 +114,25 @@ class DirectApi(Api):
     """The stand-in, asked without a connection: what a pod does is looked at, not how it asks."""
 
     def __init__(self, api: FleetApi) -> None:
-        super().__init__(Place("http://127.0.0.1:9", Path("/dev/null"), None))
+        super().__init__(Kubeconfig("http://127.0.0.1:9"))
         self._stand_in = api
 
-    async def _once(
+    async def whole(
         self,
         method: str,
         path: str,
-        content: bytes | None,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         await asyncio.sleep(0)
-        login = {"Authorization": f"Bearer {TOKEN}", "Accept": headers.get("Accept", "")}
+        login = {"Authorization": f"Bearer {TOKEN}", "Accept": (headers or {}).get("Accept", "")}
         target = f"{path}?{urlencode(query)}" if query else path
         code, body = self._stand_in.answer(method, target, login, content or b"")
         self.now = self._stand_in.now
-        return _answer(httpx.Response(code), json.dumps(body).encode())
+        if code >= 300:
+            self.raise_for(code, str(body.get("message", "")))
+        return body
 
 
 class FleetNode:
@@ -163,7 +164,7 @@ class FleetNode:
         bundle = make_bundle(self.folder, version)
         settings = Settings(self.name, Revision(revision), bundle, self.node_file)
         outlet = Outlet(self.ready_file, self.message_file)
-        return Agent(settings, records, Host(self.root, self.switch), queue, outlet)
+        return Agent(settings, records, Host(self.root, self.switch.run), queue, outlet)
 
     def start(self, revision: str = "r1", version: str = "1.0.0") -> None:
         """Start a pod."""

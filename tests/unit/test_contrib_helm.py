@@ -19,7 +19,7 @@ import yaml
 from shimcore import __version__
 from shimcore.fleet.records import read_wanted
 from shimcore.fleet.slots import WIDEST
-from shimcore.fleet.values import Mode
+from shimcore.switch.exchange import Mode
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "contrib/helm/image-cri-shim"

@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 
 from shimcore.cluster.kubeconfig import Kubeconfig
-from shimcore.fleet.api import Place, _trust
-from shimcore.fleet.errors import ApiAwayError
+from shimcore.fleet.api import pod_account
+from shimcore.fleet.values import FleetError
 from shimcore.registry.http.tls import make_context
 from tests.support.tls import PrivateCA
+
+
+@pytest.fixture(autouse=True)
+def _in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         lambda ca: make_context("hub", str(ca), insecure=False),
         lambda ca: Kubeconfig("https://api", authority=ca.read_bytes()).tls(),
-        lambda ca: _trust(Place("https://api", Path("/dev/null"), ca)),
+        lambda ca: pod_account(ca.parent).tls(),
     ],
     ids=["registry", "node", "pod"],
 )
@@ -43,7 +48,8 @@ def test_authorities_that_lack_key_identifiers(
     make: Callable[[Path], ssl.SSLContext], tmp_path: Path
 ) -> None:
     """They are trusted under every Python, as Go's programs trust them."""
-    context = make(PrivateCA(tmp_path).ca_file)
+    ca_file = PrivateCA(tmp_path).ca_file
+    context = make(ca_file.rename(tmp_path / "ca.crt"))
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -52,7 +58,7 @@ def test_authorities_that_lack_key_identifiers(
 def test_a_pod_whose_authority_is_none(tmp_path: Path) -> None:
     """The file is named."""
     file = tmp_path / "ca.crt"
-    for content in (b"no certificate", b"\xff"):
+    for content in (b"no certificate", b"\xff", b""):
         file.write_bytes(content)
-        with pytest.raises(ApiAwayError, match=r"ca\.crt: not a certificate"):
-            _trust(Place("https://api", Path("/dev/null"), file))
+        with pytest.raises(FleetError, match=r"ca\.crt: not a certificate"):
+            pod_account(tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,7 @@ from shimcore.runtime.containerd.settings import section_of
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import tomltext
-from shimcore.systemd.runtimes.overlay import Overlay
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
 
 CERTS = "/etc/containerd/certs.d"
@@ -93,17 +92,16 @@ def _directory(overlay: Overlay, containerd: Containerd, settings: RegistrySetti
     path = containerd.config_file
     if not settings.files:
         version = 2 if containerd.release.is_v1 else 3
-        table, values = _table(version), {"config_path": directory}
-        overlay.put(path, f"{_HEADER}version = {version}\n\n{_toml(table, values)}", then)
+        text = tomltext.table_text(registry_table(version), {"config_path": directory})
+        overlay.put(path, f"{_HEADER}version = {version}\n\n{text}", then)
         return directory
     path = settings.section_file or path
-    table = _table(settings.versions[path])
-    text = overlay.text(path) or ""
+    table = registry_table(settings.versions[path])
     edit = None
     if not containerd.generated:
-        edit = tomltext.set_value(text, table, "config_path", directory)
+        edit = tomltext.set_value(overlay.text(path) or "", table, "config_path", directory)
     if edit is None:
-        addition = _toml(table, {"config_path": directory})
+        addition = tomltext.table_text(table, {"config_path": directory})
         raise NotOursError(f"{path}: config_path is not set, and is to be set by hand", addition)
     overlay.edit(path, edit, then)
     return directory
@@ -127,7 +125,7 @@ def _write_hosts(
         if route(overlay, settings, told.host).fault in ("", 'no `[host."URL"]` table'):
             edit = tomltext.add_table(text, table, values)
         if edit is None:
-            raise NotOursError(f"{path} is somebody else's", _toml(table, values))
+            raise NotOursError(f"{path} is somebody else's", tomltext.table_text(table, values))
         overlay.edit(path, edit)
         return
     way = route(overlay, settings, told.host)
@@ -137,7 +135,12 @@ def _write_hosts(
         if beside and not told.is_http:
             values["ca"] = [*beside, *([told.ca_file] if told.ca_file else [])]
     server = f"server = {tomltext.string(told.address)}\n\n"
-    overlay.put(path, _HEADER + server + _toml(("host", told.address), values))
+    overlay.put(path, _HEADER + server + tomltext.table_text(("host", told.address), values))
+
+
+def host_table(told: Told) -> str:
+    """The table of a registry in a `hosts.toml`."""
+    return tomltext.table_text(("host", told.address), _values(told))
 
 
 def _values(told: Told) -> dict[str, Any]:
@@ -154,7 +157,7 @@ def _extend(
 ) -> None:
     """The registry in the form of the others: `mirrors`, and `configs.*.tls` (1.x and 2.0)."""
     path = settings.section_file if containerd.release.is_v1 else settings.inline_files[-1]
-    table = _table(settings.versions[path])
+    table = registry_table(settings.versions[path])
     tables: dict[tuple[str, ...], dict[str, Any]] = {}
     if told.is_http:
         tables[(*table, "mirrors", told.host)] = {"endpoint": [told.address]}
@@ -162,7 +165,7 @@ def _extend(
         tables[(*table, "configs", told.host, "tls")] = {"ca_file": told.ca_file}
     elif told.wanted.skip_verify:
         tables[(*table, "configs", told.host, "tls")] = {"insecure_skip_verify": True}
-    addition = "\n".join(_toml(name, values) for name, values in tables.items())
+    addition = "\n".join(tomltext.table_text(name, values) for name, values in tables.items())
     reason = f"{path}: registries are described in it, so config_path cannot be set"
     if containerd.generated or (containerd.release is Release.V2 and not told.is_http):
         raise NotOursError(f"{reason}; move them to hosts.toml files, or here", addition)
@@ -173,9 +176,6 @@ def _extend(
         overlay.edit(path, edit, f"restart {containerd.unit}")
 
 
-def _table(version: int) -> tuple[str, ...]:
+def registry_table(version: int) -> tuple[str, ...]:
+    """Where containerd's configuration of a version has what it knows of registries."""
     return ("plugins", section_of(version), "registry")
-
-
-def _toml(table: tuple[str, ...], values: Mapping[str, Any]) -> str:
-    return tomltext.table_text(table, values)

@@ -13,8 +13,7 @@ from shimcore.errors import ShimError
 from shimcore.runtime.containerd.route import certificates
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.overlay import Overlay
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
 from shimcore.systemd.runtimes.tomltext import string
 
@@ -59,9 +58,11 @@ def _entry(host: str) -> str:
 def _is_insecure(root: Root, told: Told, ours: Collection[str]) -> bool:
     """Whether somebody else's file says so already. Raises ShimError where it says otherwise."""
     for path, tree in _others(root, ours):
-        old = _listed(tree, "registries")
-        if old:  # version 1 of the format, which does not stand beside version 2
-            if told.host in _texts(_table(_table(tree, "registries"), "insecure"), "registries"):
+        old = tree.get("registries")
+        if isinstance(old, dict):  # version 1 of the format, which does not stand beside version 2
+            insecure = old.get("insecure")
+            listed = insecure.get("registries") if isinstance(insecure, dict) else None
+            if isinstance(listed, list) and told.host in listed:
                 return True
             addition = f"[registries.insecure]\nregistries = [{string(told.host)}]\n"
             raise NotOursError(f"{path} is of the old format", addition)
@@ -84,17 +85,3 @@ def _others(root: Root, ours: Collection[str]) -> Iterator[tuple[str, dict[str, 
             yield path, tomllib.loads(root.text(path) or "")
         except tomllib.TOMLDecodeError as error:
             raise ShimError(f"{path}: not TOML: {error}") from error
-
-
-def _listed(tree: dict[str, Any], key: str) -> bool:
-    return isinstance(tree.get(key), dict)
-
-
-def _table(tree: dict[str, Any], key: str) -> dict[str, Any]:
-    value = tree.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _texts(tree: dict[str, Any], key: str) -> list[Any]:
-    value = tree.get(key)
-    return value if isinstance(value, list) else []

@@ -11,14 +11,16 @@ import yaml
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd import Release, Verdict, judge, read_settings, route
+from shimcore.runtime.containerd.hosts import FILE
 from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change
 from shimcore.systemd.entries import File
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.containerd import CERTS, host_table, registry_table
 from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
-from shimcore.systemd.runtimes.overlay import Overlay
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
+from shimcore.systemd.runtimes.tomltext import string, table_text
 
 # docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
 REGISTRIES = {
@@ -27,7 +29,6 @@ REGISTRIES = {
 }
 # The services of each: on a server, on an agent.
 _SERVICES = {Kind.K3S: ("k3s", "k3s-agent"), Kind.RKE2: ("rke2-server", "rke2-agent")}
-_CERTS = "/etc/containerd/certs.d"
 _K0S = "/etc/k0s/containerd.d"
 
 
@@ -95,9 +96,14 @@ def check_k0s(root: Root, told: Sequence[Told]) -> None:
     """
     if all(_is_told_k0s(root, each) for each in told):
         return
-    hosts = "\n".join(f"{_CERTS}/{each.host}/hosts.toml:\n{hosts_text(each)}" for each in told)
-    part = "version = 2\n" + _config_path("io.containerd.grpc.v1.cri")
-    newer = "version = 3\n" + _config_path("io.containerd.cri.v1.images")
+    hosts = "\n".join(
+        f"{CERTS}/{each.host}/{FILE}:\nserver = {string(each.address)}\n{host_table(each)}"
+        for each in told
+    )
+    part, newer = (
+        f"version = {version}\n" + table_text(registry_table(version), {"config_path": CERTS})
+        for version in (2, 3)
+    )
     raise NotOursError(
         "k0s writes containerd's configuration itself, and is not changed",
         f"{_K0S}/image-cri-shim.toml (containerd 1.x):\n{part}\n"
@@ -113,17 +119,6 @@ def _is_told_k0s(root: Root, told: Told) -> bool:
             if judge(root, way, told.wanted) is Verdict.FITS:
                 return True
     return False
-
-
-def hosts_text(told: Told) -> str:
-    """A whole hosts.toml for containerd."""
-    lines = [f'server = "{told.address}"', f'[host."{told.address}"]']
-    lines.append('  capabilities = ["pull", "resolve"]')
-    if told.ca_file:
-        lines.append(f'  ca = "{told.ca_file}"')
-    if told.wanted.skip_verify:
-        lines.append("  skip_verify = true")
-    return "\n".join(lines) + "\n"
 
 
 def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
@@ -187,10 +182,6 @@ def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
         f"(systemctl edit --full {service}), then systemctl restart {service}"
     )
     return EmbeddedKubelet(wired, advice)
-
-
-def _config_path(section: str) -> str:
-    return f'[plugins."{section}".registry]\n  config_path = "{_CERTS}"\n'
 
 
 def _registries(told: Iterable[Told]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Any
@@ -21,8 +21,7 @@ from shimcore.systemd.changes import Change
 from shimcore.systemd.edits import SpliceEdit
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
-from shimcore.systemd.runtimes.overlay import Overlay
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
 
 DAEMON = "/etc/docker/daemon.json"
@@ -57,7 +56,7 @@ def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[s
         everything = [*listed, *missing]
         overlay.put(DAEMON, json.dumps({_KEY: everything}, indent=2) + "\n", RELOAD)
         return
-    edit = next(_edits(text, missing), None)
+    edit = _edit(text, missing)
     if edit is None:
         raise NotOursError(f"{DAEMON} cannot be changed", f'"{_KEY}": {json.dumps(missing)}\n')
     overlay.edit(DAEMON, edit, RELOAD)
@@ -76,29 +75,23 @@ def _covered(host: str, listed: Sequence[str]) -> bool:
     return False
 
 
-def _edits(text: str, hosts: Sequence[str]) -> Iterator[SpliceEdit]:
-    """Ways of adding to the list; each reads as it should."""
+def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:
+    """What adds to the list, and reads as it should; None where nothing does."""
     tree: dict[str, Any] = json.loads(text)
     known = tree.get(_KEY, [])
-    items = ", ".join(json.dumps(host) for host in hosts)
-    for found in re.finditer(rf'"{_KEY}"\s*:\s*\[', text):
-        comma = ", " if known else ""
-        yield from _reading(text, found[0], f"{found[0]}{items}{comma}", tree, [*hosts, *known])
+    items, comma = ", ".join(json.dumps(host) for host in hosts), ", " if known else ""
+    found = re.finditer(rf'"{_KEY}"\s*:\s*\[', text)
+    pieces = [(each[0], f"{each[0]}{items}{comma}") for each in found]
     if _KEY not in tree:
-        comma = "," if tree else "\n"
-        new = f'{{\n  "{_KEY}": [{items}]{comma}'
-        yield from _reading(text, "{", new, tree, list(hosts))
-
-
-def _reading(
-    text: str, old: str, new: str, tree: dict[str, Any], hosts: list[str]
-) -> Iterator[SpliceEdit]:
-    edit = SpliceEdit(((old, new),))
-    try:
-        if not text.count(new) and json.loads(edit.apply(text)) == {**tree, _KEY: hosts}:
-            yield edit
-    except ValueError:
-        return
+        end = "," if tree else "\n"
+        pieces.append(("{", f'{{\n  "{_KEY}": [{items}]{end}'))
+    expected = {**tree, _KEY: [*hosts, *known]}
+    for old, new in pieces:
+        edit = SpliceEdit(((old, new),))
+        with contextlib.suppress(ValueError):
+            if not text.count(new) and json.loads(edit.apply(text)) == expected:
+                return edit
+    return None
 
 
 def _listed(text: str | None) -> list[str]:

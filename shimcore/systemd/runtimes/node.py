@@ -86,7 +86,7 @@ def unit_of(kind: Kind) -> str:
 def config_file(root: Root, kind: Kind, process: Running | None) -> str:
     """The configuration file that containerd is started with."""
     command = _command(root, kind, process)
-    if named := _flag(command):
+    if named := named_file(command):
         return named
     if kind is Kind.MICROK8S:
         return f"{MICROK8S_ARGUMENTS}/containerd.toml"
@@ -118,8 +118,8 @@ def _is_containerd(process: Running) -> bool:
     return bool(process.command) and os.path.basename(process.command[0]).startswith("containerd")
 
 
-def _flag(command: Sequence[str]) -> str:
-    """The file of `-c FILE`, `--config FILE` or `--config=FILE`."""
+def named_file(command: Sequence[str]) -> str:
+    """The file of `-c FILE`, `--config FILE` or `--config=FILE`; "" for none."""
     for word, after in pairwise((*command, "")):
         name, equals, value = word.partition("=")
         if name in {"-c", "--config", "-config"}:

@@ -1,4 +1,4 @@
-"""Files as they will be once changes are made."""
+"""Files as they will be once changes are made, and what is left to the operator."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from shimcore.systemd.changes import Change
 from shimcore.systemd.edits import SpliceEdit
 from shimcore.systemd.entries import File, read
 from shimcore.systemd.root import Root
+
+
+class NotOursError(ShimError):
+    """A file that is not written to; `addition` is what it needs, ready to be copied."""
+
+    def __init__(self, reason: str, addition: str) -> None:
+        super().__init__(f"{reason}; what has to be added:\n{addition}")
+        self.reason = reason
+        self.addition = addition
 
 
 class Overlay:

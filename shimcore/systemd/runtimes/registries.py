@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from shimcore.cluster.starting import with_kept
@@ -76,13 +75,14 @@ def told_of(root: Root, registry: Registry) -> Told:
     return Told(Wanted(registry.scheme, registry.host, ca, skip), registry.address, ca_file)
 
 
-class _Contents(Mapping[str, bytes]):
-    """The files of an unpacked image."""
+class _Contents(dict[str, bytes]):
+    """The files of an unpacked image, each read when it is asked for."""
 
     def __init__(self, root: Root) -> None:
+        super().__init__()
         self._root = root
 
-    def __getitem__(self, path: str) -> bytes:
+    def __missing__(self, path: str) -> bytes:
         text = self._root.text(path)
         if text is None:
             raise ShimError(f"{path}: no such file in {self._root.directory}")
@@ -93,9 +93,3 @@ class _Contents(Mapping[str, bytes]):
 
     def __bool__(self) -> bool:
         return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0

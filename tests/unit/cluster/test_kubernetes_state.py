@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.cluster.documents import ClusterPart, Document, Kind
-from shimcore.cluster.kept import FILE_NAME, keep, recall
+from shimcore.cluster.documents import FILE_NAME, ClusterPart, Document, Kind, keep, recall
 from shimcore.config.model import KubernetesSource
 from shimcore.config.state import StateError
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from shimcore.cluster.api import Api
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
     ApiUnreachableError,
@@ -20,7 +21,7 @@ from shimcore.cluster.errors import (
     RefusedError,
 )
 from shimcore.cluster.pace import Pace
-from shimcore.cluster.watch import Condition, Connection, Follower
+from shimcore.cluster.watch import Condition, Follower
 from shimcore.config.model import KubernetesSource
 from tests.support.simulated import run_simulated
 
@@ -40,7 +41,7 @@ class Server:
     connects: int = 0
     queues: list[tuple[Kind, asyncio.Queue[Event | ClusterError]]] = field(default_factory=list)
 
-    async def connect(self, _source: KubernetesSource) -> Connection:
+    async def connect(self, _source: KubernetesSource) -> Api:
         self.connects += 1
         if isinstance(self.fault, NotInstalledError):
             raise self.fault
@@ -71,29 +72,29 @@ class Server:
         return [what for at, what in self.asked if at >= begun]
 
 
-class _Link:
+class _Link(Api):
     def __init__(self, server: Server) -> None:
-        self._server = server
+        self._stand_in = server
 
     async def list(self, kind: Kind, *, fresh: bool) -> Event:
-        self._server.ask(f"{'fresh ' if fresh else ''}list {kind}")
-        return Event("10", self._server.objects.get(kind))
+        self._stand_in.ask(f"{'fresh ' if fresh else ''}list {kind}")
+        return Event("10", self._stand_in.objects.get(kind))
 
     async def watch(self, kind: Kind, version: str, timeout_s: float) -> AsyncGenerator[Event]:
-        self._server.ask(f"watch {kind} {version}")
+        self._stand_in.ask(f"watch {kind} {version}")
         yield Event(version, bookmark=True)
         queue: asyncio.Queue[Event | ClusterError] = asyncio.Queue()
-        self._server.queues.append((kind, queue))
+        self._stand_in.queues.append((kind, queue))
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._server.ends_after_s or timeout_s):
+                async with asyncio.timeout(self._stand_in.ends_after_s or timeout_s):
                     while True:
                         event = await queue.get()
                         if isinstance(event, ClusterError):
                             raise event
                         yield event
         finally:
-            self._server.queues.remove((kind, queue))
+            self._stand_in.queues.remove((kind, queue))
 
     async def aclose(self) -> None:
         return
@@ -274,7 +275,7 @@ def test_one_kind_is_refused(caplog: pytest.LogCaptureFixture) -> None:
 
     async def story() -> None:
         server = Server()
-        server.faults["list Secret"] = RefusedError("refuses (403): secrets", kind_only=True)
+        server.faults["list Secret"] = RefusedError("refuses (403): secrets", 403)
         server.objects[Kind.CONFIG_MAP] = Document("a", "5")
         async with following(server, known) as (follower, told):
             await asyncio.sleep(4 * HOUR)
@@ -297,7 +298,7 @@ def test_a_passing_refusal() -> None:
         server = Server()
         async with following(server) as (follower, _):
             await asyncio.sleep(HOUR / 4)
-            refused = RefusedError("refuses (403)", kind_only=True)
+            refused = RefusedError("refuses (403)", 403)
             server.faults = {f"watch {kind} 10": refused for kind in Kind}
             server.go_away(ApiUnreachableError("restarts"))
             server.fault = None
@@ -313,7 +314,7 @@ def test_the_login_is_refused() -> None:
     """401: a new connection each time, so that a renewed certificate is read; rarely."""
 
     async def story() -> None:
-        server = Server(fault=RefusedError("does not know the login (401)"))
+        server = Server(fault=RefusedError("does not know the login (401)", 401))
         async with following(server) as (follower, told):
             await asyncio.sleep(12 * HOUR)
             assert condition(follower) is Condition.REFUSED

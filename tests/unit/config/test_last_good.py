@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.cluster.documents import ClusterPart, Document, Kind
-from shimcore.cluster.kept import keep
+from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.cluster.starting import begin
 from shimcore.config import Config, Watcher, load
 from shimcore.config.last_good import FILE_NAME, keep_good, recall_good

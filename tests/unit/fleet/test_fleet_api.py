@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.fleet import api as client
-from shimcore.fleet.api import Api, Place
-from shimcore.fleet.errors import (
-    ApiAwayError,
-    ApiRefusedError,
+from shimcore.cluster import server as cluster_server
+from shimcore.cluster.errors import (
+    ApiUnreachableError,
     ConflictError,
-    FleetError,
     MissingError,
+    RefusedError,
 )
+from shimcore.fleet import api as client
+from shimcore.fleet.api import Api, pod_account
 from shimcore.fleet.records import Records
-from shimcore.fleet.values import Revision
+from shimcore.fleet.values import FleetError
+from shimcore.switch.exchange import Revision
 from tests.support.fleetapi import LEASES, NAMESPACE, NODES, TOKEN, FleetApi, fleet_api
+from tests.support.tls import PrivateCA
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +130,7 @@ async def test_passing_faults_are_tried_again(server: FleetApi, records: Records
     assert (await records.lease(0)).holder == ""
     server.fault = lambda method, path: 403
     server.asked.clear()
-    with pytest.raises(ApiRefusedError, match="403"):
+    with pytest.raises(RefusedError, match="403"):
         await records.lease(0)
     assert len(server.asked) == 1
 
@@ -136,7 +138,7 @@ async def test_passing_faults_are_tried_again(server: FleetApi, records: Records
 async def test_a_server_that_is_away(server: FleetApi, records: Records) -> None:
     """Is said so after some tries, and asked as before when it is back."""
     server.stop()
-    with pytest.raises(ApiAwayError, match=r"127\.0\.0\.1"):
+    with pytest.raises(ApiUnreachableError, match=r"127\.0\.0\.1"):
         await records.lease(0)
     server.start()
     assert (await records.lease(0)).holder == ""
@@ -151,13 +153,13 @@ async def test_what_is_not_there(api: Api) -> None:
 async def test_the_token_is_read_anew(server: FleetApi, api: Api, tmp_path: Path) -> None:
     """kubelet replaces it; it is in no error."""
     (tmp_path / "token").write_text("old")
-    with pytest.raises(ApiRefusedError, match="401") as caught:
+    with pytest.raises(RefusedError, match="401") as caught:
         await api.get(f"{NODES}/n1")
     assert "old" not in str(caught.value)
     (tmp_path / "token").write_text(TOKEN)
     assert (await api.get(f"{NODES}/n1"))["metadata"]["name"] == "n1"
     (tmp_path / "token").unlink()
-    with pytest.raises(ApiAwayError, match="token"):
+    with pytest.raises(ApiUnreachableError, match="token"):
         await api.get(f"{NODES}/n1")
 
 
@@ -165,23 +167,28 @@ async def test_an_answer_has_its_bounds(
     server: FleetApi, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is longer than an object can be is not read to its end."""
-    monkeypatch.setattr(client, "LIMIT_BYTES", 1000)
+    monkeypatch.setattr(cluster_server, "LIMIT_BYTES", 1000)
     server.put(f"{NODES}/n1", {"metadata": {}, "padding": "x" * 2000})
-    with pytest.raises(ApiAwayError, match="too long"):
+    with pytest.raises(ApiUnreachableError, match="too long"):
         await api.get(f"{NODES}/n1")
 
 
 @pytest.mark.parametrize(
     ("host", "url"), [("10.0.0.1", "https://10.0.0.1:6443"), ("fd00::1", "https://[fd00::1]:6443")]
 )
-def test_a_pod_finds_the_server(monkeypatch: pytest.MonkeyPatch, host: str, url: str) -> None:
+def test_a_pod_finds_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str, url: str
+) -> None:
     """As kubelet says it; IPv6 in brackets."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
-    assert Place.of_pod().url == url
+    with pytest.raises(FleetError, match=r"ca\.crt"):
+        pod_account(tmp_path)
+    PrivateCA(tmp_path).ca_file.rename(tmp_path / "ca.crt")
+    assert pod_account(tmp_path).server == url
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     with pytest.raises(FleetError, match="in a pod of the chart"):
-        Place.of_pod()
+        pod_account(tmp_path)
 
 
 @pytest.mark.parametrize(

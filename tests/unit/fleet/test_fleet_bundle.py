@@ -16,7 +16,7 @@ from shimcore.fleet.bundle import (
     remove_old,
     unpack,
 )
-from shimcore.fleet.errors import BundleError
+from shimcore.fleet.values import BundleError
 from tests.support.fleetnode import FILES, make_bundle
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.fleet.errors import FleetError
-from shimcore.fleet.host import ChrootCommands, Done, Health, Host
+from shimcore.fleet.host import Done, Health, Host, chrooted
+from shimcore.fleet.values import FleetError
 
 SHIM = "unix:///var/run/image-cri-shim.sock"
 RUNTIME = "unix:///run/containerd/containerd.sock"
@@ -50,7 +50,7 @@ def test_where_the_shim_does_not_belong(root: Path, release: str, booted: bool, 
     (root / "etc/os-release").write_text(release + "\n")
     if not booted:
         (root / "run/systemd/system").rmdir()
-    found = Host(root, Answers()).unsupported()
+    found = Host(root, Answers().run).unsupported()
     assert why in found
     assert bool(found) == bool(why)
 
@@ -74,7 +74,7 @@ async def test_health(root: Path, active: str, endpoint: str, health: Health) ->
     (root / "var/run").symlink_to("/run")
     config = root / "var/lib/kubelet/config.yaml"
     config.write_text(f"containerRuntimeEndpoint: {endpoint}\n")
-    host = Host(root, Answers(Done(3, active)))
+    host = Host(root, Answers(Done(3, active)).run)
     assert await host.health(wire_kubelet=True) is health
 
 
@@ -82,7 +82,7 @@ async def test_a_kubelet_that_was_not_to_be_wired(root: Path) -> None:
     """Is not missed."""
     config = root / "var/lib/kubelet/config.yaml"
     config.write_text(f"containerRuntimeEndpoint: {RUNTIME}\n")
-    host = Host(root, Answers(Done(0, "inactive\nactive\n")))
+    host = Host(root, Answers(Done(0, "inactive\nactive\n")).run)
     assert await host.health(wire_kubelet=False) is Health.HEALTHY
 
 
@@ -90,7 +90,7 @@ def test_the_socket_of_the_nodes_file_counts(root: Path) -> None:
     """And a file that cannot be read is no proof of anything."""
     config = root / "var/lib/kubelet/config.yaml"
     config.write_text("containerRuntimeEndpoint: unix:///run/other.sock\n")
-    host = Host(root, Answers())
+    host = Host(root, Answers().run)
     assert host.is_unwired()
     (root / "etc/image-cri-shim.yaml").write_text("shim: unix:///run/other.sock\n")
     assert not host.is_unwired()
@@ -101,7 +101,7 @@ def test_the_socket_of_the_nodes_file_counts(root: Path) -> None:
 async def test_the_switch_is_started_outside_of_the_pod(root: Path) -> None:
     """By the node's systemd, without waiting, from the bundle's own command."""
     answers = Answers(Done(0, ""))
-    await Host(root, answers).begin("1.2.3")
+    await Host(root, answers.run).begin("1.2.3")
     (words,) = answers.asked
     assert words[:4] == ("systemd-run", "--unit=image-cri-shim-switch", "--collect", "--no-block")
     assert words[4:] == ("/opt/image-cri-shim/1.2.3/image-cri-shim", "switch", "run")
@@ -111,16 +111,15 @@ async def test_a_switch_that_cannot_be_started(root: Path) -> None:
     """What systemd says is in the error; one that is under way already is none."""
     refusal = Done(1, "Failed to connect to bus:\nno medium")
     with pytest.raises(FleetError, match="Failed to connect to bus: no medium"):
-        await Host(root, Answers(refusal, Done(3, "inactive\n"))).begin("1")
-    await Host(root, Answers(refusal, Done(0, "active\n"))).begin("1")
+        await Host(root, Answers(refusal, Done(3, "inactive\n")).run).begin("1")
+    await Host(root, Answers(refusal, Done(0, "active\n")).run).begin("1")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 async def test_commands_run_in_the_nodes_root(tmp_path: Path) -> None:
     """Output and status are theirs; what is not there has a status, too."""
-    here = ChrootCommands(Path("/"))
-    done = await here.run("sh", "-c", "echo out; echo err >&2; exit 3")
+    done = await chrooted(Path("/"), "sh", "-c", "echo out; echo err >&2; exit 3")
     assert done.status == 3
     assert set(done.output.split()) == {"out", "err"}
-    nothing = await ChrootCommands(tmp_path).run("systemctl", "is-active", "x")
+    nothing = await chrooted(tmp_path, "systemctl", "is-active", "x")
     assert nothing.status != 0

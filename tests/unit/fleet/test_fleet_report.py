@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shimcore.fleet.errors import FleetError
 from shimcore.fleet.host import Health
 from shimcore.fleet.report import is_ready, label_value, node_labels, state_label
-from shimcore.fleet.switchfiles import FOLDER, Request, SwitchFiles
-from shimcore.fleet.values import Held, Mode, Phase, Revision, SwitchState, Wanted
+from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
+from shimcore.fleet.values import FleetError, Held, Wanted
+from shimcore.switch.exchange import Mode, Phase, Revision, State, SwitchRequest
 
 R1 = Revision("r1")
 WANTED = Wanted(R1, Mode.INSTALL, 5, 60, 20, True, True)
-STATE = SwitchState(R1, "r1", Phase.HEALTHY, "1.2.3")
+STATE = State("r1", Phase.HEALTHY, "1.2.3")
 # Kubernetes: "Labels and Selectors", syntax.
 _LEGAL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
@@ -47,7 +47,7 @@ def test_every_label_is_legal(version: str, health: Health) -> None:
         (replace(STATE, phase=Phase.UNSUPPORTED), None, "unsupported"),
     ],
 )
-def test_states(state: SwitchState | None, health: Health | None, label: str) -> None:
+def test_states(state: State | None, health: Health | None, label: str) -> None:
     """The version that was tried, and what came of it; beside it the one that serves."""
     assert state_label(Mode.INSTALL, "2.0.0", state, health) == label
     serves = node_labels(Mode.INSTALL, "2.0.0", state, health)["image-cri-shim.io/version"]
@@ -69,7 +69,7 @@ def test_ready_is_this_version_in_use() -> None:
 def test_a_request_is_as_the_switch_reads_it(tmp_path: Path) -> None:
     """Its keys, and nobody else may read it: it may hold a password."""
     files = SwitchFiles(tmp_path)
-    request = Request("r1", "1.2.3", Mode.INSTALL, "address: x", True, False, 20, "2026-01-01")
+    request = SwitchRequest("r1", "1.2.3", Mode.INSTALL, "address: x", True, False, 20, "2026")
     files.ask(request)
     path = tmp_path / FOLDER / "request.json"
     assert json.loads(path.read_text()) == {
@@ -80,7 +80,7 @@ def test_a_request_is_as_the_switch_reads_it(tmp_path: Path) -> None:
         "wire_runtime": True,
         "wire_kubelet": False,
         "health_s": 20,
-        "at": "2026-01-01",
+        "at": "2026",
     }
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -93,7 +93,7 @@ def test_a_state_is_read(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     said = {"revision": "r1.17", "version": None, "phase": "undone", "step": "x", "detail": "a\nb"}
     path.write_text(json.dumps(said))
-    assert files.state() == SwitchState(R1, "r1.17", Phase.UNDONE, None, "x", "a b")
+    assert files.state() == State("r1.17", Phase.UNDONE, None, "x", "a b")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"revision": "r", "phase": "x"}', "\x00"])

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shimcore.fleet.steps import PATIENCE_S, SWITCH_S, Facts, Step, next_step
-from shimcore.fleet.values import Held, Mode, Phase, Revision, SwitchState, Wanted
+from shimcore.fleet.values import Held, Wanted
+from shimcore.switch.exchange import Mode, Phase, Revision, State
 
 OLD, NEW = Revision("r1"), Revision("r2")
 WANTED = Wanted(NEW, Mode.INSTALL, 5, 60, 20, True, True)
@@ -17,8 +18,8 @@ FRESH = Facts(NEW, WANTED, None, None, frozenset(), recorded=False)
 HELD = Held(0, NEW)
 
 
-def state(phase: Phase, revision: Revision = NEW) -> SwitchState:
-    return SwitchState(revision, revision, phase, "1.0.0")
+def state(phase: Phase, revision: Revision = NEW) -> State:
+    return State(revision, phase, "1.0.0")
 
 
 HEALTHY = state(Phase.HEALTHY)

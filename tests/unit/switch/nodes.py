@@ -13,11 +13,20 @@ from typing import Any
 
 import pytest
 
-from shimcore.switch import health, installing, removing, run, work
+from shimcore.switch import health, run, steps, work
+from shimcore.switch.exchange import (
+    CONFIG,
+    CURRENT,
+    PROCESS,
+    ROOM,
+    STATE,
+    UNDO,
+    VERSIONS,
+    Mode,
+    State,
+    SwitchRequest,
+)
 from shimcore.switch.handle import Handle
-from shimcore.switch.places import CONFIG, CURRENT, PROCESS, ROOM, STATE, UNDO, VERSIONS
-from shimcore.switch.request import Mode, SwitchRequest
-from shimcore.switch.state import State
 from shimcore.systemd.entries import write
 from shimcore.systemd.root import Root
 from tests.unit.systemd.machines import FILLED, KUBEADM, NotedSystemd, tree, unpacked
@@ -143,8 +152,8 @@ def well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "failing_names", lambda _: set())
     monkeypatch.setattr(health, "why_not_well", nothing)
     monkeypatch.setattr(health, "why_not_before_kubelet", nothing)
-    monkeypatch.setattr(removing, "why_not_well", nothing)
-    monkeypatch.setattr(installing, "other_version_serves", lambda _: False)
+    monkeypatch.setattr(steps, "why_kubelet_is_not_well", nothing)
+    monkeypatch.setattr(steps.Serving, "is_other_version", lambda _: False)
     monkeypatch.setattr(work, "cri_answers", lambda _: True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import ShimError
-from shimcore.switch.places import LOCK
+from shimcore.switch.exchange import LOCK
 from shimcore.switch.run import _alone
 from shimcore.systemd.root import Root
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from shimcore.switch import handle as handles
+from shimcore.switch.exchange import UNDO
 from shimcore.switch.handle import Handle
-from shimcore.switch.places import UNDO
 from shimcore.switch.undo import UNDO_SERVICE, UNDO_TIMER, UNITS, Before
 from tests.unit.switch.nodes import node
 from tests.unit.systemd.machines import NotedSystemd

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.switch.places import CONFIG, VERSIONS
+from shimcore.switch.exchange import CONFIG, VERSIONS, Mode, Phase
 from shimcore.switch.preconditions import (
-    RefusedError,
-    UnsupportedError,
+    NotSwitchedError,
     check,
     why_unsupported,
 )
-from shimcore.switch.request import Mode
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import SERVICE
 from tests.unit.switch.nodes import node, request
@@ -41,8 +39,9 @@ def test_where_it_has_no_place(files: dict[str, str], said: str, tmp_path: Path)
 
 def test_an_unsupported_node_is_no_refusal(tmp_path: Path) -> None:
     """It has a phase of its own."""
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(NotSwitchedError) as caught:
         check(unpacked(tmp_path, {}), request("1.0.0"))
+    assert caught.value.phase is Phase.UNSUPPORTED
 
 
 def test_a_node_that_is_ready(tmp_path: Path) -> None:
@@ -53,7 +52,7 @@ def test_a_node_that_is_ready(tmp_path: Path) -> None:
 
 
 def refused(root: Root, config: str | None = FILLED, version: str = "1.0.0") -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(NotSwitchedError) as caught:
         check(root, request(version, config=config))
     return str(caught.value)
 
@@ -108,5 +107,5 @@ def test_a_kubelet_that_its_distribution_wires(tmp_path: Path) -> None:
             "/etc/rancher/k3s/config.yaml": f"kubelet-arg: [{flag}]\n",
         },
     )
-    with pytest.raises(RefusedError, match="image-service-endpoint"):
+    with pytest.raises(NotSwitchedError, match="image-service-endpoint"):
         check(root, replace(request("1.0.0"), mode=Mode.REMOVE))

@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 from shimcore.switch import health
-from shimcore.switch.places import CONFIG, CURRENT, HANDING, LOCK, STATE, UNDO
-from shimcore.switch.request import Mode, SwitchRequest
+from shimcore.switch.exchange import (
+    CONFIG,
+    CURRENT,
+    HANDING,
+    LOCK,
+    STATE,
+    UNDO,
+    Mode,
+    SwitchRequest,
+)
 from tests.unit.switch.nodes import (
     ASKED,
     COMPLETIONS,

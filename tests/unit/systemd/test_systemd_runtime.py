@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shimcore.cluster.documents import ClusterPart, Document, Kind
-from shimcore.cluster.kept import keep
+from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.config.model import KubernetesSource
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd import DEFAULT_FILE, Release, Verdict, Wanted, judge, route
@@ -20,7 +19,7 @@ from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd.changes import diff
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.refusal import NotOursError
+from shimcore.systemd.runtimes.overlay import NotOursError
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.support.tls import PrivateCA

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.switch.control import UNIT_S, SwitchControl
 from shimcore.switch.handle import Handle
 from shimcore.switch.journal import Journal
 from shimcore.switch.undo import HALT, HALT_DUE
+from shimcore.switch.work import UNIT_S, SwitchControl
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.unit.systemd.machines import NotedSystemd
 

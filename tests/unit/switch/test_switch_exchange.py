@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from shimcore.errors import ShimError
-from shimcore.switch.places import REQUEST
-from shimcore.switch.request import MOST_BYTES, Mode, SwitchRequest, read_request
+from shimcore.switch.exchange import MOST_BYTES, REQUEST, Mode, SwitchRequest, read_request
 from tests.unit.systemd.machines import unpacked
 
 WHOLE = {

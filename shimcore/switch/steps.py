@@ -1,7 +1,12 @@
-"""The steps to another version: link, file, units, the runtime's files, kubelet's, health."""
+"""The steps to another version of the shim, and the steps to a node without it.
+
+Installing: link, file, units, the runtime's files, kubelet's, health. Removing: what
+`uninstall-service` does, and a look afterwards.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -9,16 +14,19 @@ from shimcore.client import admin
 from shimcore.client.handover import HandOverFailedError, RunningService
 from shimcore.errors import AdminError, ShimError
 from shimcore.switch import health
-from shimcore.switch.places import COMMAND, COMMAND_LINK, CONFIG, CURRENT, HANDING
+from shimcore.switch.exchange import COMMAND, COMMAND_LINK, CONFIG, CURRENT, HANDING
+from shimcore.switch.health import LOOK_S, STEADY_S
 from shimcore.switch.undo import AGAIN
 from shimcore.switch.work import Switch
 from shimcore.systemd import install as installation
-from shimcore.systemd import kubelet, record
+from shimcore.systemd import kubelet, record, uninstall
 from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.install import UNITS, Request
+from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.record import Record
-from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import ServiceControl, main_process
 from shimcore.systemd.uninstall import STATE_FILES, locks_of
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
 
@@ -29,7 +37,7 @@ def install(work: Switch) -> None:
     _made_by_the_service(work, (BYPASS_LINK, *STATE_FILES))
     _link(work)
     work.step("configuration")
-    refilled = _put(work, _files(work))
+    refilled = _configuration(work)
     work.step("units")
     plan = _plan(work)
     for line in installation.install(
@@ -38,7 +46,7 @@ def install(work: Switch) -> None:
         now=True,
         answers=work.answers,
         before_kubelet=lambda: _look_before_kubelet(work),
-        running=_Running(work),
+        running=Serving(work),
     ):
         work.say(line)
     if refilled and not work.control.began_shim:
@@ -50,46 +58,70 @@ def install(work: Switch) -> None:
         raise ShimError(f"not well within {work.request.health_s} s: {why}")
 
 
+def remove(work: Switch) -> None:
+    """Do every step; raises ShimError at the first that fails, and has undone nothing."""
+    root = work.journaled
+    work.step("uninstall")
+    shim_socket = admin.endpoint_of(CONFIG).shim_socket
+    removal = uninstall.plan_removal(root, CONFIG, purge=True)
+    unit = work.wiring(removal.wiring, removal.for_runtime)
+    had_kubelet = work.control.is_active(unit)
+    for line in uninstall.uninstall(removal, work.control, answers=work.answers):
+        work.say(line)
+    write(root, CURRENT, None)
+    work.step("health")
+    work.handle.allow(0)
+    deadline = work.control.touched_at + work.request.health_s
+    if had_kubelet and (why := why_kubelet_is_not_well(unit, shim_socket, deadline)):
+        raise ShimError(f"not well within {work.request.health_s} s: {why}")
+
+
 @dataclass(frozen=True, slots=True)
-class _Running:
+class Serving:
     """The service that runs, as the installation asks for it."""
 
     work: Switch
 
     def is_other_version(self) -> bool:
         """Whether a process of before the switch runs on."""
-        return other_version_serves(self.work)
+        try:
+            found = admin.vitals(admin.endpoint_of(CONFIG))
+        except AdminError:
+            return True
+        return found is None or found.version != self.work.request.version
 
     def hand_over_or_restart(self, control: ServiceControl) -> str:
-        """What was done. Raises ShimError."""
-        return hand_over(self.work, control)
+        """Have the version that the link leads to serve, without a gap; what was done.
+
+        Raises ShimError.
+        """
+        work = self.work
+        work.step("hand over")
+        work.fails(f"the new version did not take over in time; see journalctl -u {SERVICE}")
+        write(work.root, HANDING, File(b"", 0o600))
+        work.control.touched()
+        work.handle.allow(0)
+        service = RunningService(admin.endpoint_of(CONFIG), COMMAND)
+        try:
+            return service.hand_over_or_restart(control)
+        except HandOverFailedError:
+            write(work.root, HANDING, None)
+            raise
 
 
-def hand_over(work: Switch, control: ServiceControl) -> str:
-    """Have the version that the link leads to serve, without a gap; what was done.
-
-    Raises ShimError.
-    """
-    work.step("hand over")
-    work.fails(f"the new version did not take over in time; see journalctl -u {SERVICE}")
-    write(work.root, HANDING, File(b"", 0o600))
-    work.control.touched()
-    work.handle.allow(0)
-    service = RunningService(admin.endpoint_of(CONFIG), COMMAND)
-    try:
-        return service.hand_over_or_restart(control)
-    except HandOverFailedError:
-        write(work.root, HANDING, None)
-        raise
-
-
-def other_version_serves(work: Switch) -> bool:
-    """Whether a process of before the switch runs on."""
-    try:
-        found = admin.vitals(admin.endpoint_of(CONFIG))
-    except AdminError:
-        return True
-    return found is None or found.version != work.request.version
+def why_kubelet_is_not_well(unit: str, shim_socket: str, deadline: float) -> str:
+    """ "" as soon as one kubelet has run by itself for some seconds; else what is wrong."""
+    since, process = 0.0, 0
+    while time.monotonic() < deadline:
+        now = main_process(unit)
+        if now == 0 or now != process:
+            since, process = time.monotonic(), now
+        elif kubelet_way(Root(), shim_socket).way is Way.WIRED:
+            return "kubelet still uses the shim"
+        elif time.monotonic() - since >= STEADY_S:
+            return ""
+        time.sleep(LOOK_S)
+    return f"{unit} does not stay; see journalctl -u {unit}"
 
 
 def _made_by_the_service(work: Switch, paths: Iterable[str]) -> None:
@@ -106,31 +138,21 @@ def _link(work: Switch) -> None:
         write(root, CURRENT, target)
 
 
-def _files(work: Switch) -> list[Change]:
-    """The node's file as it was asked for."""
-    text = work.request.config
+def _configuration(work: Switch) -> bool:
+    """Make the node's file what was asked for, a part of the installation; whether it was not."""
+    root, text = work.journaled, work.request.config
     if text is None:
-        return []
-    now = read(work.journaled, CONFIG)
-    content = text.encode()
-    entry = replace(now, content=content) if isinstance(now, File) else File(content, 0o600)
-    return [Change(CONFIG, entry)]
-
-
-def _put(work: Switch, changes: list[Change]) -> bool:
-    """Make the changes a part of the installation; whether there were any."""
-    root = work.journaled
-    changes = pending(root, changes)
-    if not changes:
         return False
+    now, content = read(root, CONFIG), text.encode()
+    entry = replace(now, content=content) if isinstance(now, File) else File(content, 0o600)
+    if entry == now:
+        return False
+    root.after_putting_back(CONFIG, AGAIN)
     kept = record.load(root) or Record()
-    for change in changes:
-        root.after_putting_back(change.path, AGAIN)
-        kept.add(root, change)
+    kept.add(root, Change(CONFIG, entry))
     kept.save(root)
-    for change in changes:
-        write(root, change.path, change.entry)
-        work.say(f"wrote {change.path}")
+    write(root, CONFIG, entry)
+    work.say(f"wrote {CONFIG}")
     return True
 
 
