@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
+from shimcore.heldcall import Answer, Decision, Refuse
 from shimcore.relay import frames
 from shimcore.relay.answers import Answers
 from shimcore.relay.budget import Budget
 from shimcore.relay.client_to_upstream import ClientToUpstream
 from shimcore.relay.clients import Client
-from shimcore.relay.events import Event
+from shimcore.relay.events import CallReady, Event
 from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
 from shimcore.relay.messages import write_message
 from shimcore.relay.opened import Phase
@@ -36,7 +37,8 @@ class Connection:
 
     `strict` says whether there are calls that must not go on unread, so that a connection
     that would have to is closed. `count` is told the method of every call; `account` is
-    whoever makes them.
+    whoever makes them. `decide` is asked when an opened call's request is whole; None, as
+    without it, says that the decision comes later, by `settle`.
 
     A caller with others to serve gives `from_client` and `from_upstream` a number of frames
     at a time, and goes on with `more_from_client`, `more_from_upstream` and `inflate`.
@@ -53,6 +55,7 @@ class Connection:
         strict: Callable[[], bool] = lambda: False,
         count: Callable[[bytes], None] | None = None,
         account: Client | None = None,
+        decide: Callable[[CallReady], Decision | None] | None = None,
     ) -> None:
         client, upstream = AnnouncedSettings(), AnnouncedSettings()
         self._client_to_upstream = ClientToUpstream(client, upstream)
@@ -67,11 +70,13 @@ class Connection:
             strict,
             count or _nobody,
             account or Client(),
+            decide,
         )
         self._client_to_upstream.attach(self._state, self._upstream_to_client.decoder)
         self._upstream_to_client.attach(self._state, self._client_to_upstream.decoder)
         self._answers = Answers(self._state, self._upstream_to_client)
         self._state.refuse_call = self._answers.refuse
+        self._state.settle_call = self.settle
         self._client_to_upstream.drop_answer = self._answers.drop
         self._preface_left = len(frames.PREFACE)
 
@@ -158,6 +163,14 @@ class Connection:
         return taken
 
     # -- decisions in ------------------------------------------------------------------
+
+    def settle(self, stream: int, decision: Decision) -> bool:
+        """Do with a held call what has been decided. False when it is not held any more."""
+        if isinstance(decision, Refuse):
+            return self.refuse(stream, decision.code, decision.text)
+        if isinstance(decision, Answer):
+            return self.answer(stream, decision.message)
+        return self.forward(stream, decision.message)
 
     def forward(self, stream: int, message: bytes | None) -> bool:
         """Send a held request on: `message` in its place, or as it came (None).

@@ -52,6 +52,14 @@ def whole_length(gathered: bytes | bytearray) -> int | None:
     return PREFIX_BYTES + length
 
 
+def is_message(payload: memoryview) -> bool:
+    """Whether a payload is one whole message that is neither compressed nor over the limit."""
+    size = len(payload) - PREFIX_BYTES
+    if not 0 <= size <= MESSAGE_BYTES or payload[0]:
+        return False
+    return int.from_bytes(payload[1:PREFIX_BYTES], "big") == size
+
+
 def read_message(gathered: bytes | bytearray, encoding: bytes) -> bytes:
     """The content of one whole prefixed message, inflated where it is compressed.
 

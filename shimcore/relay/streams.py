@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
+from shimcore.heldcall import Decision
 from shimcore.relay import frames
 from shimcore.relay.budget import Account, Budget
 from shimcore.relay.clients import Client
@@ -66,6 +67,7 @@ class ConnectionState:
         strict: Callable[[], bool],
         count: Callable[[bytes], None],
         client: Client,
+        decide: Callable[[CallReady], Decision | None] | None,
     ) -> None:
         self.to_client = to_client
         self.to_upstream = to_upstream
@@ -76,6 +78,8 @@ class ConnectionState:
         self.replies = Flow(to_client, to_upstream)
         self.ledger, self.queue = self.requests.ledger, self.requests.queue
         self.refuse_call: Callable[[OpenedStream, int, str], bool]
+        self.settle_call: Callable[[int, Decision], bool]
+        self.decide = decide or self._tell
         self.live: dict[int, bytes] = {}  # every stream that has not ended, and its method
         self.opened: dict[int, OpenedStream] = {}
         self.refused: OrderedDict[int, None] = OrderedDict()
@@ -113,6 +117,17 @@ class ConnectionState:
                 frames.ENHANCE_YOUR_CALM, f"over {CONNECTION_LIMIT_BYTES} bytes of requests wait"
             )
         self.ledger.receive(size)
+
+    def decided_now(self, stream: OpenedStream, message: bytes) -> Decision | None:
+        """What has been decided on a whole request; None when that comes later."""
+        stream.phase = Phase.DECIDING
+        metadata = self.take_metadata(stream)
+        timeout_s, long = stream.timeout_s, stream.long
+        return self.decide(CallReady(stream.id, stream.path, message, timeout_s, metadata, long))
+
+    def _tell(self, ready: CallReady) -> None:
+        """Who decides on calls looks at the events."""
+        self.events.append(ready)
 
     def advance(self, stream: OpenedStream) -> None:
         """Look whether a gathering call's message is whole."""
@@ -168,9 +183,12 @@ class ConnectionState:
         self._inflation = None
 
     def _ready(self, stream: OpenedStream, message: bytes) -> None:
-        metadata = self.take_metadata(stream)
-        timeout_s, long = stream.timeout_s, stream.long
-        self.events.append(CallReady(stream.id, stream.path, message, timeout_s, metadata, long))
+        self.apply(stream, self.decided_now(stream, message))
+
+    def apply(self, stream: OpenedStream, decision: Decision | None) -> None:
+        """Do with a held request what has been decided, if anything has."""
+        if decision is not None:
+            self.settle_call(stream.id, decision)
         self.grant(None)
 
     def _unreadable(self, stream: OpenedStream, error: UnreadableMessageError) -> None:
