@@ -28,8 +28,6 @@ from shimcore.relay.scanner import Handler, Verdict
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import GRPC_CANCELLED, ConnectionState
 
-_WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
-
 
 class ClientToUpstream(Direction):
     """What the client sends, on its way to upstream."""
@@ -130,7 +128,7 @@ class ClientToUpstream(Direction):
         """§6.2. Every block is decoded, since each may change the decoder's table."""
         state = self._state
         if self._decoding:
-            return self._decode(self.decoder.go_on)
+            return self._decode()
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
@@ -234,10 +232,7 @@ class ClientToUpstream(Direction):
             timeout_seconds(named.get(b"grpc-timeout", b"")),
             long=strict or route is Route.LONG,
             strict=strict,
-            windows=(
-                self._reader_settings.strictest(_WINDOW),
-                self._settings.strictest(_WINDOW),
-            ),
+            windows=(self._reader_settings.window, self._settings.window),
         )
         opened.ended = ends
         if why:

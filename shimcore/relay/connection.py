@@ -79,6 +79,9 @@ class Connection:
         self._state.settle_call = self.settle
         self._client_to_upstream.drop_answer = self._answers.drop
         self._preface_left = len(frames.PREFACE)
+        # What `inflate` has something to do with, and `take_events` gives. Not to be changed.
+        self.inflating = self._state.packed
+        self.events = self._state.events
 
     # -- bytes in ----------------------------------------------------------------------
 
@@ -121,11 +124,6 @@ class Connection:
         self._state.account()
         return more
 
-    @property
-    def inflating(self) -> bool:
-        """Whether `inflate` has something to do."""
-        return bool(self._state.packed)
-
     def inflate(self) -> None:
         """Inflate a piece of the compressed messages that have come."""
         self._state.inflate()
@@ -159,7 +157,8 @@ class Connection:
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order."""
-        taken, self._state.events = self._state.events, []
+        taken = self.events.copy()
+        self.events.clear()
         return taken
 
     # -- decisions in ------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
@@ -106,6 +105,8 @@ class Direction(ABC):
         return TAKE
 
     def _check_length(self, size: int) -> None:
+        if size <= frames.OWN_FRAME_BYTES:
+            return
         limit = self._reader_settings.loosest(frames.SETTINGS_MAX_FRAME_SIZE)
         if size > min(limit, FRAME_BYTES):
             raise FrameError(frames.FRAME_SIZE_ERROR, f"DATA frame of {size} bytes, over {limit}")
@@ -128,7 +129,7 @@ class Direction(ABC):
     ) -> Verdict:
         """§6.10."""
         if self._decoding:
-            return self._decode(self.decoder.go_on)
+            return self._decode()
         if end > len(data):
             return self._part_of_block(end - start)
         if stream != self._block.stream or not self._block.goes_on:
@@ -149,21 +150,23 @@ class Direction(ABC):
         block = self._block.add(fragment, flags)
         if block is not None:
             self._changes = self.decoder.changes
-            return self._decode(partial(self.decoder.begin, block))
+            return self._decode(block)
         if self._keep_block:
             return TAKE
         self._out.in_block = True
         return PASS
 
-    def _decode(self, step: Callable[[], list[Field] | None]) -> Verdict:
-        """Decode a piece of the whole block; what it means is seen at the last.
+    def _decode(self, block: bytes | None = None) -> Verdict:
+        """Decode a piece of the whole block, its first if it is given.
+
+        What it means is seen at the last.
 
         Until then the block's last frame is one that is still to come.
         """
         fields: list[Field] | None = []
         if not self._state.lost:
             try:
-                fields = step()
+                fields = self.decoder.go_on() if block is None else self.decoder.begin(block)
             except HeaderDecodeError as error:
                 self._undecodable(error)
         self._decoding = fields is None
@@ -195,9 +198,9 @@ class Direction(ABC):
         if flags & frames.ACK:
             return self._ack(data[start - frames.FRAME_HEADER_BYTES : end])
         if (end - start) % 6 == 0:
-            before = self._settings.strictest(_WINDOW)
+            before = self._settings.window
             self._settings.announce(data[start:end])
-            self._resize_back(self._settings.strictest(_WINDOW) - before)
+            self._resize_back(self._settings.window - before)
             size = self._settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
             self.peer.allow_table(min(size, HEADER_TABLE_BYTES))
         return PASS
@@ -214,9 +217,9 @@ class Direction(ABC):
         return PASS
 
     def _acknowledged(self) -> None:
-        before = self._reader_settings.strictest(_WINDOW)
+        before = self._reader_settings.window
         self._reader_settings.acknowledge()
-        self._resize(self._reader_settings.strictest(_WINDOW) - before)
+        self._resize(self._reader_settings.window - before)
 
     # -- the rest ----------------------------------------------------------------------
 

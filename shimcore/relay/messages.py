@@ -12,10 +12,12 @@ from shimcore.relay.limits import INFLATED_BYTES, MESSAGE_BYTES, REFUSAL_TEXT_BY
 
 PREFIX_BYTES = 5
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-# gRPC over HTTP/2, "Requests", and RFC 9113 §8.2.2; what begins with `:` or `grpc-` as well.
+# gRPC over HTTP/2, "Requests", and RFC 9113 §8.2.2; all that begins with `:` or `grpc-` as well,
+# of which every request has some.
 _TRANSPORTS_OWN = frozenset(
     b"connection content-length content-type host keep-alive proxy-connection te"
-    b" transfer-encoding upgrade user-agent".split()
+    b" transfer-encoding upgrade user-agent"
+    b" :authority :method :path :scheme grpc-accept-encoding grpc-encoding grpc-timeout".split()
 )
 # One byte, percent-encoded.
 _ENCODED_BYTES = 3
@@ -125,11 +127,12 @@ def write_message(message: bytes) -> bytes:
 
 def callers_metadata(fields: Iterable[tuple[bytes, bytes]]) -> Metadata:
     """Request fields without pseudo-headers and without those of the transport."""
-    return tuple(
+    own = [
         field
         for field in fields
-        if not field[0].startswith((b":", b"grpc-")) and field[0] not in _TRANSPORTS_OWN
-    )
+        if field[0] not in _TRANSPORTS_OWN and not field[0].startswith((b":", b"grpc-"))
+    ]
+    return tuple(own)
 
 
 def status_text(encoded: bytes) -> str:

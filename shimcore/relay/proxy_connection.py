@@ -244,14 +244,16 @@ class ProxyConnection:
         core = self._core
         if self.state >= State.CLOSING:
             return
-        self._calls.act()
+        if core.events:
+            self._calls.act()
         # Only now, so that a call decided at once costs each side one write.
-        self.upstream.write(core.take_to_upstream())
-        caused = self._server.take_to_client()
-        self.client.write(caused)
-        if of_client and caused and self.client.full and not self._answering:
-            self._answering = True  # a client that does not take what it causes is not read
-            self._pace()
+        if chunks := core.take_to_upstream():
+            self.upstream.write(chunks)
+        if chunks := self._server.take_to_client():
+            self.client.write(chunks)
+            if of_client and self.client.full and not self._answering:
+                self._answering = True  # a client that does not take what it causes is not read
+                self._pace()
         if core.backpressured != self._backpressured:
             self._backpressured = core.backpressured
             self._pace()

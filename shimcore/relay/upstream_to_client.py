@@ -123,7 +123,7 @@ class UpstreamToClient(Direction):
         self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int
     ) -> Verdict:
         if self._decoding:
-            return self._decode(self.decoder.go_on)
+            return self._decode()
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
@@ -172,7 +172,7 @@ class UpstreamToClient(Direction):
         status, text = GRPC_UNKNOWN, ""
         if opened is not None or state.watched:
             status = _status(fields)
-        if opened is not None and opened.awaited:
+        if status and opened is not None and opened.awaited:
             text = next((status_text(v) for n, v in fields if n == b"grpc-message"), "")
         self._ended(stream, status, text)
 
