@@ -44,6 +44,37 @@ CLIENT, UPSTREAM, STREAMS = "client_to_upstream.py", "upstream_to_client.py", "s
 ANSWERS = "answers.py"
 
 MUTATIONS = (
+    # 0. a request that came in one frame and is known to go on is not held
+    _m(
+        "a part of a message is taken for all of it",
+        "messages.py",
+        'return int.from_bytes(payload[1:PREFIX_BYTES], "big") == size',
+        "return True",
+    ),
+    _m(
+        "a compressed message is taken for what it inflates to",
+        "messages.py",
+        "if not 0 <= size <= MESSAGE_BYTES or payload[0]:",
+        "if not 0 <= size <= MESSAGE_BYTES:",
+    ),
+    _m(
+        "a first frame is taken for all of a request",
+        CLIENT,
+        "first_and_last = opened.ended and not opened.gathered",
+        "first_and_last = not opened.gathered",
+    ),
+    _m(
+        "a last frame is taken for all of a request",
+        CLIENT,
+        "first_and_last = opened.ended and not opened.gathered",
+        "first_and_last = opened.ended",
+    ),
+    _m(
+        "the end of a call that is not held is not told",
+        CLIENT,
+        "opened.phase, opened.awaited = Phase.RELEASED, True",
+        "opened.phase = Phase.RELEASED",
+    ),
     # 0. a client that gives up calls is borne up to a pace
     _m(
         "a reset does not count",
@@ -697,7 +728,7 @@ MUTATIONS = (
     _m(
         "the transport's fields are the caller's",
         "messages.py",
-        "and field[0] not in _TRANSPORTS_OWN",
+        "field[0] not in _TRANSPORTS_OWN and",
         "",
     ),
     _m(
@@ -753,14 +784,14 @@ MUTATIONS = (
     _m(
         "a smaller initial window counts from the ACK on only",
         "settings.py",
-        "return min(self._values(key))",
-        "return self._acknowledged[key]",
+        "min(self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE))",
+        "self._acknowledged[frames.SETTINGS_INITIAL_WINDOW_SIZE]",
     ),
     _m(
         "a larger initial window counts at once",
         "settings.py",
-        "return min(self._values(key))",
-        "return self._values(key)[-1]",
+        "min(self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE))",
+        "self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE)[-1]",
     ),
     _m(
         "open streams do not follow the initial window",

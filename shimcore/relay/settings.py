@@ -32,6 +32,9 @@ class AnnouncedSettings:
         self._pending.append(known)
         if len(self._pending) > PENDING_SETTINGS:  # the oldest two count as one
             self._acknowledged.update(self._pending.popleft())
+        self._follow()
+
+    def _follow(self) -> None:
         self.window = min(self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE))
 
     def next_shrinks(self, key: int) -> bool:
@@ -52,7 +55,7 @@ class AnnouncedSettings:
         if self._pending:
             self._acknowledged.update(self._pending.popleft())
         self._arrived = max(self._arrived - 1, 0)
-        self.window = min(self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE))
+        self._follow()
 
     def loosest(self, key: int) -> int:
         """The largest value that may be in force now."""
