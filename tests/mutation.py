@@ -90,19 +90,19 @@ MUTATIONS = (
     ),
     _m(
         "what all may give up is not used up",
-        "pace.py",
+        "clients.py",
         "        self._left -= taken\n",
         "",
     ),
     _m(
         "quiet time is saved up",
-        "pace.py",
+        "clients.py",
         "min((now - self._at) * self._per_s, self._before)",
         "(now - self._at) * self._per_s",
     ),
     _m(
         "calls that finished are made up for by time as well",
-        "pace.py",
+        "clients.py",
         "            self._before = min(self._before, self.owed)\n",
         "",
     ),
@@ -184,7 +184,7 @@ MUTATIONS = (
     ),
     _m(
         "CONTINUATION is not part of the block",
-        "blocks.py",
+        "direction.py",
         '        block = b"".join(self._fragments)',
         "        block = self._fragments[0]",
     ),
@@ -242,7 +242,7 @@ MUTATIONS = (
     # 3. windows
     _m(
         "a shorter message credits nobody",
-        "flow.py",
+        "sendqueue.py",
         "        self.credit(0, self.ledger.settle())",
         "        self.ledger.settle()",
     ),
@@ -585,7 +585,7 @@ MUTATIONS = (
     ),
     _m(
         "dropped replies are not given back",
-        "flow.py",
+        "sendqueue.py",
         "        self.ledger.replace(self.queue.drop_data(stream), 0)\n",
         "        self.ledger.held -= self.queue.drop_data(stream)\n",
     ),
@@ -851,7 +851,7 @@ MUTATIONS = (
     # limits
     _m(
         "a header block has no limit",
-        "blocks.py",
+        "direction.py",
         "if self._size > HEADER_BLOCK_BYTES:",
         "if False:",
     ),

@@ -17,6 +17,7 @@ from shimcore.relay.headers import (
 )
 from shimcore.relay.limits import METHOD_BYTES, TRACKED_STREAMS
 from shimcore.relay.messages import (
+    GRPC_CANCELLED,
     PREFIX_BYTES,
     callers_metadata,
     is_message,
@@ -26,7 +27,7 @@ from shimcore.relay.opened import OpenedStream, Phase
 from shimcore.relay.route import Route, disguised
 from shimcore.relay.scanner import Handler, Verdict
 from shimcore.relay.settings import AnnouncedSettings
-from shimcore.relay.streams import GRPC_CANCELLED, ConnectionState
+from shimcore.relay.streams import ConnectionState
 
 
 class ClientToUpstream(Direction):

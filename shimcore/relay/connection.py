@@ -18,12 +18,12 @@ from shimcore.relay.client_to_upstream import ClientToUpstream
 from shimcore.relay.clients import Client
 from shimcore.relay.events import CallReady, Event
 from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
-from shimcore.relay.messages import write_message
+from shimcore.relay.messages import GRPC_UNAVAILABLE, write_message
 from shimcore.relay.opened import Phase
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import ALL_FRAMES, Scanner
 from shimcore.relay.settings import AnnouncedSettings
-from shimcore.relay.streams import GRPC_UNAVAILABLE, ConnectionState
+from shimcore.relay.streams import ConnectionState
 from shimcore.relay.upstream_to_client import UpstreamToClient
 
 
@@ -82,6 +82,9 @@ class Connection:
         # What `inflate` has something to do with, and `take_events` gives. Not to be changed.
         self.inflating = self._state.packed
         self.events = self._state.events
+        # The connection's windows, of requests and of replies.
+        self.requests = self._state.ledger
+        self.replies = self._state.replies.ledger
 
     # -- bytes in ----------------------------------------------------------------------
 
@@ -284,36 +287,9 @@ class Connection:
         return self._to_client.backpressured
 
     @property
-    def held_bytes(self) -> int:
-        """Request bytes kept here: held for a decision, or waiting for upstream's window."""
-        return self._state.ledger.held
-
-    @property
-    def windows(self) -> tuple[int, int, int]:
-        """Connection scope of requests: (client's view, upstream's window, bytes held)."""
-        ledger = self._state.ledger
-        return ledger.seen, ledger.room, ledger.held
-
-    @property
-    def debt(self) -> int:
-        """Connection scope of requests: what of upstream's next WINDOW_UPDATEs is withheld."""
-        return self._state.ledger.debt
-
-    @property
-    def reply_windows(self) -> tuple[int, int, int]:
-        """Connection scope of replies: (upstream's view, client's window, bytes that wait)."""
-        ledger = self._state.replies.ledger
-        return ledger.seen, ledger.room, ledger.held
-
-    @property
     def replies_wait(self) -> bool:
         """Whether answers, or what came behind them, wait for the client's windows."""
         return bool(self._state.replies.queue)
-
-    @property
-    def reply_debt(self) -> int:
-        """Connection scope of replies: what of the client's next WINDOW_UPDATEs is withheld."""
-        return self._state.replies.ledger.debt
 
 
 def _nobody(path: bytes) -> None:

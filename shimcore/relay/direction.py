@@ -7,17 +7,61 @@ from collections.abc import Callable
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
-from shimcore.relay.blocks import BlockGatherer
-from shimcore.relay.flow import Flow
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
-from shimcore.relay.limits import FRAME_BYTES, HEADER_BLOCK_BYTES, HEADER_TABLE_BYTES
+from shimcore.relay.limits import (
+    FRAGMENT_BYTES,
+    FRAME_BYTES,
+    HEADER_BLOCK_BYTES,
+    HEADER_TABLE_BYTES,
+)
 from shimcore.relay.scanner import Handler, Scanner, Verdict
+from shimcore.relay.sendqueue import Flow
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import ConnectionState
 from shimcore.relay.windows import Ledger
 
 PASS, TAKE, WHOLE, AGAIN = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE, Verdict.AGAIN
 _WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
+
+
+class BlockGatherer:
+    """Gathers the fragments of the one header block that is open in a direction (§4.3)."""
+
+    __slots__ = ("_fragments", "_size", "flags", "frames", "goes_on", "stream")
+
+    def __init__(self) -> None:
+        self.stream = 0
+        self.flags = 0
+        self.goes_on = False  # CONTINUATION is to follow
+        self.frames: list[bytes] = []  # the frames as they came, where they must be kept
+        self._fragments: list[bytes] = []
+        self._size = 0
+
+    def start(self, stream: int, flags: int) -> None:
+        """A HEADERS or PUSH_PROMISE frame opens a block; its flags count for the stream."""
+        self.stream = stream
+        self.flags = flags
+        if self._size:
+            self._fragments.clear()
+            self.frames.clear()
+            self._size = 0
+
+    def add(self, fragment: bytes, flags: int) -> bytes | None:
+        """The whole block once END_HEADERS is there; raises FrameError when it is too long."""
+        self._size += max(len(fragment), FRAGMENT_BYTES)
+        if self._size > HEADER_BLOCK_BYTES:
+            raise FrameError(
+                frames.ENHANCE_YOUR_CALM, f"header block over {HEADER_BLOCK_BYTES} bytes"
+            )
+        self.goes_on = not flags & frames.END_HEADERS
+        if flags & frames.END_HEADERS and not self._fragments:
+            return fragment
+        self._fragments.append(fragment)
+        if not flags & frames.END_HEADERS:
+            return None
+        block = b"".join(self._fragments)
+        self._fragments.clear()
+        return block
 
 
 class Direction(ABC):

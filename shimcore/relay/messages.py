@@ -21,8 +21,14 @@ _TRANSPORTS_OWN = frozenset(
 )
 # One byte, percent-encoded.
 _ENCODED_BYTES = 3
+# Status codes.
+GRPC_OK = 0
+GRPC_CANCELLED = 1
+GRPC_UNKNOWN = 2
 GRPC_INVALID_ARGUMENT = 3
 GRPC_RESOURCE_EXHAUSTED = 8
+GRPC_INTERNAL = 13
+GRPC_UNAVAILABLE = 14
 
 
 class UnreadableMessageError(ShimError):
@@ -62,24 +68,11 @@ def is_message(payload: memoryview) -> bool:
     return int.from_bytes(payload[1:PREFIX_BYTES], "big") == size
 
 
-def read_message(gathered: bytes | bytearray, encoding: bytes) -> bytes:
-    """The content of one whole prefixed message, inflated where it is compressed.
-
-    Raises UnreadableMessageError for an encoding other than gzip, for bytes that do not
-    inflate and for more than the limit.
-    """
-    if not gathered[0]:
-        return bytes(memoryview(gathered)[PREFIX_BYTES:])
-    inflation = Inflation(gathered, encoding)
-    while not inflation.step():
-        pass
-    return inflation.message()
-
-
 class Inflation:
     """A compressed message that is inflated a piece at a time.
 
-    Raises UnreadableMessageError as `read_message` does, at the first or a later piece.
+    Raises UnreadableMessageError, at the first or a later piece: for an encoding other than gzip,
+    for bytes that do not inflate and for more than the limit.
     """
 
     __slots__ = ("_at", "_body", "_inflater", "_parts", "_tail", "size")

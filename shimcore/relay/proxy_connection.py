@@ -1,23 +1,4 @@
-"""A client connection and its upstream connection, as two sockets around one core.
-
-Memory of one connection is bounded, whatever its peers do (the names are in `relay.limits`):
-
-- 64 KiB of send buffer for each side, at which the other side's reading stops, and one chunk
-  as it was read (256 KiB) on top: 640 KiB, of which an idle connection has none;
-- answers of the relay's own: what one slice of the client's frames can cause, 6 MiB of refusals
-  at worst, since a client that does not take them is not read either;
-- held requests: CONNECTION_LIMIT_BYTES, 25 MiB, of which a client that keeps to its windows
-  gets 9 and upstream's connection window (CONNECTION_HELD_BYTES), and 9 MiB more for what
-  compressed ones inflate to;
-- answers of calls made on the side, and upstream's DATA that waits behind them: REPLY_BYTES,
-  10 MiB;
-- header tables, blocks and queued frames, and metadata: 12 MiB.
-
-That is 64 MiB against a client that wants to do harm, and 4 KiB for one that is idle. Beyond
-each connection's share, the credit for held requests (PROCESS_HELD_BYTES) and the requests on
-their way to an answer (PROCESS_REQUEST_BYTES, PROCESS_PULL_BYTES) are bounded for all
-connections together.
-"""
+"""A client connection and its upstream connection, as two sockets around one core."""
 
 from __future__ import annotations
 

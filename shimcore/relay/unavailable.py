@@ -13,10 +13,9 @@ from collections.abc import Callable
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.limits import HEADER_BLOCK_BYTES
+from shimcore.relay.messages import GRPC_UNAVAILABLE
 from shimcore.relay.scanner import ALL_FRAMES, Handler, Scanner, Verdict
 from shimcore.unixsocket import connection_error
-
-UNAVAILABLE = 14
 
 
 class UnavailableServer:
@@ -94,7 +93,7 @@ class UnavailableServer:
             self.answered = True
             return
         self._last_answered = stream
-        self._out.append(frames.refusal(stream, UNAVAILABLE, text, answered=False))
+        self._out.append(frames.refusal(stream, GRPC_UNAVAILABLE, text, answered=False))
         if not self._block_ends_stream:
             self._out.append(frames.rst_stream(stream, frames.NO_ERROR))
         if not self.answered:

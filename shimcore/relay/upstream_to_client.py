@@ -7,17 +7,18 @@ from shimcore.relay import frames
 from shimcore.relay.direction import PASS, TAKE, WHOLE, Direction
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
 from shimcore.relay.limits import REPLY_BYTES
-from shimcore.relay.messages import PREFIX_BYTES, status_text
-from shimcore.relay.opened import OpenedStream, Phase
-from shimcore.relay.scanner import Handler, Verdict
-from shimcore.relay.settings import AnnouncedSettings
-from shimcore.relay.streams import (
+from shimcore.relay.messages import (
     GRPC_CANCELLED,
     GRPC_INTERNAL,
     GRPC_UNAVAILABLE,
     GRPC_UNKNOWN,
-    ConnectionState,
+    PREFIX_BYTES,
+    status_text,
 )
+from shimcore.relay.opened import OpenedStream, Phase
+from shimcore.relay.scanner import Handler, Verdict
+from shimcore.relay.settings import AnnouncedSettings
+from shimcore.relay.streams import ConnectionState
 
 
 class UpstreamToClient(Direction):

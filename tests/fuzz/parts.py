@@ -18,13 +18,13 @@ from shimcore.relay.headers import HeaderDecodeError, HeaderDecoder
 from shimcore.relay.limits import HEADER_LIST_BYTES, MESSAGE_BYTES
 from shimcore.relay.messages import (
     UnreadableMessageError,
-    read_message,
     timeout_seconds,
     whole_length,
     write_message,
 )
 from shimcore.relay.unavailable import UnavailableServer
 from tests.fuzz.reader import Reader
+from tests.support.raw import read_message
 
 
 def headers(data: bytes) -> None:

@@ -24,7 +24,7 @@ def test_the_headers_of_an_opened_call_go_on_and_its_data_waits() -> None:
     wire.call(1)
     assert [frame.kind for frame in wire.to_upstream()] == [frames.HEADERS]
     assert wire.events() == [CallReady(1, PULL, b"image", None, ())]
-    assert wire.core.held_bytes == 10
+    assert wire.core.requests.held == 10
 
 
 def test_other_calls_are_not_held() -> None:
@@ -344,7 +344,7 @@ def test_a_reset_while_held_cancels_and_goes_on() -> None:
     assert wire.events() == [CallCancelled(1)]
     assert wire.to_upstream() == [Frame(frames.RST_STREAM, 0, 1, CANCEL)]
     assert not wire.core.forward(1, None)
-    assert wire.core.held_bytes == 0
+    assert wire.core.requests.held == 0
     assert not wire.core.live
 
 
@@ -415,8 +415,8 @@ def test_a_call_that_is_known_to_go_on_is_not_held() -> None:
     sent = frames.frame(frames.DATA, frames.END_STREAM, 1, message(b"image"))
     wire.client(sent)
     assert wire.core.take_to_upstream() == [sent]
-    assert (wire.core.held_bytes, wire.core.debt) == (0, 0)
-    assert wire.core.windows[1] == frames.DEFAULT_WINDOW - len(message(b"image"))
+    assert (wire.core.requests.held, wire.core.requests.debt) == (0, 0)
+    assert wire.core.requests.windows[1] == frames.DEFAULT_WINDOW - len(message(b"image"))
     wire.answer(1)
     assert wire.events() == [CallEnded(1, 0, empty=True, message="")]
 
@@ -440,6 +440,21 @@ def test_a_call_that_is_known_is_held_until_its_message_is_whole(cut: int) -> No
     assert body(wire.to_upstream(), 1) == message(b"image")
 
 
+def test_the_rest_of_a_message_is_not_one_of_its_own() -> None:
+    """Though its bytes are those of another message, prefix and all."""
+    asked: list[bytes] = []
+
+    def decide(ready: CallReady) -> Forward:
+        asked.append(ready.message)
+        return Forward(None)
+
+    wire = Wire(decide=decide)
+    wire.open(1)
+    wire.data(1, message(message(b"image"))[:5], end=False)
+    wire.data(1, message(b"image"))
+    assert asked == [message(b"image")]
+
+
 def test_a_call_that_is_known_waits_for_upstreams_window() -> None:
     """As every other DATA does, and takes it from both windows once."""
     wire = known(Forward(None))
@@ -449,7 +464,7 @@ def test_a_call_that_is_known_waits_for_upstreams_window() -> None:
     assert body(wire.to_upstream(), 1) == message(b"image")[:4]
     wire.upstream(frames.window_update(1, 100))
     assert body(wire.to_upstream(), 1) == message(b"image")[4:]
-    assert (wire.core.held_bytes, wire.core.debt) == (0, 0)
+    assert (wire.core.requests.held, wire.core.requests.debt) == (0, 0)
 
 
 def test_a_known_call_with_padding() -> None:
