@@ -44,6 +44,37 @@ CLIENT, UPSTREAM, STREAMS = "client_to_upstream.py", "upstream_to_client.py", "s
 ANSWERS = "answers.py"
 
 MUTATIONS = (
+    # 0. a request that came in one frame and is known to go on is not held
+    _m(
+        "a part of a message is taken for all of it",
+        "messages.py",
+        'return int.from_bytes(payload[1:PREFIX_BYTES], "big") == size',
+        "return True",
+    ),
+    _m(
+        "a compressed message is taken for what it inflates to",
+        "messages.py",
+        "if not 0 <= size <= MESSAGE_BYTES or payload[0]:",
+        "if not 0 <= size <= MESSAGE_BYTES:",
+    ),
+    _m(
+        "a first frame is taken for all of a request",
+        CLIENT,
+        "first_and_last = opened.ended and not opened.gathered",
+        "first_and_last = not opened.gathered",
+    ),
+    _m(
+        "a last frame is taken for all of a request",
+        CLIENT,
+        "first_and_last = opened.ended and not opened.gathered",
+        "first_and_last = opened.ended",
+    ),
+    _m(
+        "the end of a call that is not held is not told",
+        CLIENT,
+        "opened.phase, opened.awaited = Phase.RELEASED, True",
+        "opened.phase = Phase.RELEASED",
+    ),
     # 0. a client that gives up calls is borne up to a pace
     _m(
         "a reset does not count",
@@ -59,19 +90,19 @@ MUTATIONS = (
     ),
     _m(
         "what all may give up is not used up",
-        "pace.py",
+        "clients.py",
         "        self._left -= taken\n",
         "",
     ),
     _m(
         "quiet time is saved up",
-        "pace.py",
+        "clients.py",
         "min((now - self._at) * self._per_s, self._before)",
         "(now - self._at) * self._per_s",
     ),
     _m(
         "calls that finished are made up for by time as well",
-        "pace.py",
+        "clients.py",
         "            self._before = min(self._before, self.owed)\n",
         "",
     ),
@@ -153,7 +184,7 @@ MUTATIONS = (
     ),
     _m(
         "CONTINUATION is not part of the block",
-        "blocks.py",
+        "direction.py",
         '        block = b"".join(self._fragments)',
         "        block = self._fragments[0]",
     ),
@@ -211,7 +242,7 @@ MUTATIONS = (
     # 3. windows
     _m(
         "a shorter message credits nobody",
-        "flow.py",
+        "sendqueue.py",
         "        self.credit(0, self.ledger.settle())",
         "        self.ledger.settle()",
     ),
@@ -554,7 +585,7 @@ MUTATIONS = (
     ),
     _m(
         "dropped replies are not given back",
-        "flow.py",
+        "sendqueue.py",
         "        self.ledger.replace(self.queue.drop_data(stream), 0)\n",
         "        self.ledger.held -= self.queue.drop_data(stream)\n",
     ),
@@ -697,7 +728,7 @@ MUTATIONS = (
     _m(
         "the transport's fields are the caller's",
         "messages.py",
-        "and field[0] not in _TRANSPORTS_OWN",
+        "field[0] not in _TRANSPORTS_OWN and",
         "",
     ),
     _m(
@@ -753,14 +784,14 @@ MUTATIONS = (
     _m(
         "a smaller initial window counts from the ACK on only",
         "settings.py",
-        "return min(self._values(key))",
-        "return self._acknowledged[key]",
+        "min(self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE))",
+        "self._acknowledged[frames.SETTINGS_INITIAL_WINDOW_SIZE]",
     ),
     _m(
         "a larger initial window counts at once",
         "settings.py",
-        "return min(self._values(key))",
-        "return self._values(key)[-1]",
+        "min(self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE))",
+        "self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE)[-1]",
     ),
     _m(
         "open streams do not follow the initial window",
@@ -820,7 +851,7 @@ MUTATIONS = (
     # limits
     _m(
         "a header block has no limit",
-        "blocks.py",
+        "direction.py",
         "if self._size > HEADER_BLOCK_BYTES:",
         "if False:",
     ),

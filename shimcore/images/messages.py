@@ -47,11 +47,13 @@ class ImageRequest:
             self._parsed = _TYPES[method].FromString(message)
         except DecodeError as error:
             raise UnreadableRequestError(f"not a {method} request") from error
+        # Every image that the request names: its own, and those of a container's volumes.
+        self.images = [spec.image for spec in self._specs()]
 
     @property
     def image(self) -> str:
         """The image's name or ID, as it came; "" when the request names none."""
-        return next(iter(self.images), "")
+        return self.images[0] if self.images else ""
 
     @property
     def message(self) -> bytes:
@@ -101,11 +103,6 @@ class ImageRequest:
         auth = self._parsed.auth
         known = (auth.password, auth.auth, auth.identity_token, auth.registry_token)
         return tuple(text for text in known if text)
-
-    @property
-    def images(self) -> list[str]:
-        """Every image that the request names: its own, and those of a container's volumes."""
-        return [spec.image for spec in self._specs()]
 
     @property
     def handler(self) -> str:

@@ -10,9 +10,14 @@ from functools import partial
 
 from shimcore.relay import frames
 from shimcore.relay.limits import ANSWER_BYTES, ANSWERS_WAITING
-from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED, write_message
+from shimcore.relay.messages import (
+    GRPC_INTERNAL,
+    GRPC_OK,
+    GRPC_RESOURCE_EXHAUSTED,
+    write_message,
+)
 from shimcore.relay.opened import OpenedStream
-from shimcore.relay.streams import GRPC_INTERNAL, GRPC_OK, ConnectionState
+from shimcore.relay.streams import ConnectionState
 from shimcore.relay.upstream_to_client import UpstreamToClient
 
 _TOO_MUCH = "image-cri-shim: the client does not take its answers"

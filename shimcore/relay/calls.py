@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from shimcore.heldcall import Answer, Decision, HeldCall, Refuse
+from shimcore.heldcall import Decision, Forward, HeldCall, Refuse
 from shimcore.relay.budget import Account
+from shimcore.relay.clients import Client
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import (
     CallCancelled,
@@ -31,12 +32,18 @@ TOO_MUCH = "image-cri-shim: too many bytes of image requests are held"
 
 
 class Calls:
-    """Acts on the events of a connection core. `pump` sends what a decision has caused."""
+    """Decides on the calls of a connection core (`core`), and acts on its events.
 
-    def __init__(self, relay: Relay, core: Connection, pump: Callable[[], None]) -> None:
+    `pump` sends what a decision has caused that came later.
+    """
+
+    def __init__(self, relay: Relay, client: Client, pump: Callable[[], None]) -> None:
         self._relay = relay
-        self._core = core
         self._pump = pump
+        self.core = Connection(
+            relay.route, relay.budget, relay.strict, relay.count, client, self._decide
+        )
+        self.core.watched = relay.observer is not None
         # Pulls have slots and bytes of their own: nobody else waits for one.
         self._pulls = Worker(relay.pull_slots, self._decided)
         self._others = Worker(relay.slots, self._decided)
@@ -53,15 +60,11 @@ class Calls:
 
     def act(self) -> None:
         """Act on what has happened."""
-        core = self._core
-        while events := core.take_events():
-            for event in events:
-                self._on_event(event)
+        for event in self.core.take_events():
+            self._on_event(event)
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, CallReady):
-            self._ready(event)
-        elif isinstance(event, CallEnded):
+        if isinstance(event, CallEnded):
             ended = self._forget(event.stream)
             if ended is not None:
                 ended.finished(event.status, event.empty, event.message)
@@ -71,25 +74,26 @@ class Calls:
             self._others.cancel(event.stream)
         elif isinstance(event, Notice):
             log.warning("%s", event.text)
-        elif self._relay.observer is not None:
+        elif isinstance(event, StreamBegan | StreamEnded) and self._relay.observer is not None:
             self._observe(event, self._relay.observer)
 
-    def _ready(self, event: CallReady) -> None:
-        """Have a call decided, if there is memory for what is known of it."""
-        size = len(event.message)
-        size += sum(len(name) + len(value) for name, value in event.metadata)
-        account = self._pull_bytes if event.long else self._other_bytes
+    def _decide(self, ready: CallReady) -> Decision | None:
+        """What is known at once of a call, if there is memory for what is known of it."""
+        size = len(ready.message)
+        for name, value in ready.metadata:
+            size += len(name) + len(value)
+        account = self._pull_bytes if ready.long else self._other_bytes
         if not account.take(size):
             log.warning("an image call is refused: too many bytes of others wait for their answers")
-            self._core.refuse(event.stream, GRPC_RESOURCE_EXHAUSTED, TOO_MUCH)
-            return
-        call = self._relay.open_call(event.path, event.message, event.timeout_s, event.metadata)
-        self._calls[event.stream] = call, size, account
+            return Refuse(GRPC_RESOURCE_EXHAUSTED, TOO_MUCH)
+        call = self._relay.open_call(ready.path, ready.message, ready.timeout_s, ready.metadata)
+        self._calls[ready.stream] = call, size, account
         decision = call.decide_now()
         if decision is None:
-            (self._pulls if event.long else self._others).start(event.stream, call)
-        else:
-            self._settle(event.stream, decision)
+            (self._pulls if ready.long else self._others).start(ready.stream, call)
+        elif not isinstance(decision, Forward):
+            self._forget(ready.stream)
+        return decision
 
     def _forget(self, stream: int) -> HeldCall | None:
         """The call that is over; its message does not count any more."""
@@ -108,19 +112,11 @@ class Calls:
             seconds = now - self._begun.pop(event.stream, now)
             observer.ended(event.path, event.status, seconds)
 
-    def _settle(self, stream: int, decision: Decision) -> None:
-        if isinstance(decision, Refuse):
-            self._forget(stream)
-            self._core.refuse(stream, decision.code, decision.text)
-        elif isinstance(decision, Answer):
-            self._forget(stream)
-            self._core.answer(stream, decision.message)
-        else:
-            self._core.forward(stream, decision.message)
-
     def _decided(self, stream: int, decision: Decision) -> None:
         """A decision that was in work has come."""
-        self._settle(stream, decision)
+        if not isinstance(decision, Forward):
+            self._forget(stream)
+        self.core.settle(stream, decision)
         self._pump()
 
     def cancel(self) -> None:

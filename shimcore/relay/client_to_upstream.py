@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
+from shimcore.heldcall import Forward
 from shimcore.relay import frames
 from shimcore.relay.direction import PASS, TAKE, WHOLE, Direction
 from shimcore.relay.events import StreamBegan
@@ -15,14 +16,18 @@ from shimcore.relay.headers import (
     HeaderDecoder,
 )
 from shimcore.relay.limits import METHOD_BYTES, TRACKED_STREAMS
-from shimcore.relay.messages import callers_metadata, timeout_seconds
+from shimcore.relay.messages import (
+    GRPC_CANCELLED,
+    PREFIX_BYTES,
+    callers_metadata,
+    is_message,
+    timeout_seconds,
+)
 from shimcore.relay.opened import OpenedStream, Phase
 from shimcore.relay.route import Route, disguised
 from shimcore.relay.scanner import Handler, Verdict
 from shimcore.relay.settings import AnnouncedSettings
-from shimcore.relay.streams import GRPC_CANCELLED, ConnectionState
-
-_WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
+from shimcore.relay.streams import ConnectionState
 
 
 class ClientToUpstream(Direction):
@@ -68,10 +73,36 @@ class ClientToUpstream(Direction):
         opened.ended = opened.ended or bool(flags & frames.END_STREAM)
         if opened.phase is Phase.RELEASED:
             return self._pass_or_wait(data, start, end, flags, stream, opened.ledger)
-        return self._opened_data(opened, data, start, end, memoryview(data)[first:last])
+        payload = memoryview(data)[first:last]
+        first_and_last = opened.ended and not opened.gathered
+        if opened.phase is Phase.GATHERING and first_and_last and is_message(payload):
+            return self._whole_at_once(opened, data, start, end, flags, payload)
+        return self._opened_data(opened, start, end, payload)
+
+    def _whole_at_once(
+        self,
+        opened: OpenedStream,
+        data: bytes,
+        start: int,
+        end: int,
+        flags: int,
+        payload: memoryview,
+    ) -> Verdict:
+        """A request in one frame: it is not held where it is known to go on as it came."""
+        state = self._state
+        decision = state.decided_now(opened, bytes(payload[PREFIX_BYTES:]))
+        if isinstance(decision, Forward) and decision.message is None:
+            opened.phase, opened.awaited = Phase.RELEASED, True
+            verdict = self._pass_or_wait(data, start, end, flags, opened.id, opened.ledger)
+            if self._ledger.held:
+                state.grant(None)
+            return verdict
+        state.hold(opened, payload, end - start)
+        state.apply(opened, decision)
+        return TAKE
 
     def _opened_data(
-        self, opened: OpenedStream, data: bytes, start: int, end: int, payload: memoryview
+        self, opened: OpenedStream, start: int, end: int, payload: memoryview
     ) -> Verdict:
         state = self._state
         if opened.phase is Phase.GATHERING:
@@ -98,7 +129,7 @@ class ClientToUpstream(Direction):
         """§6.2. Every block is decoded, since each may change the decoder's table."""
         state = self._state
         if self._decoding:
-            return self._decode(self.decoder.go_on)
+            return self._decode()
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
@@ -202,10 +233,7 @@ class ClientToUpstream(Direction):
             timeout_seconds(named.get(b"grpc-timeout", b"")),
             long=strict or route is Route.LONG,
             strict=strict,
-            windows=(
-                self._reader_settings.strictest(_WINDOW),
-                self._settings.strictest(_WINDOW),
-            ),
+            windows=(self._reader_settings.window, self._settings.window),
         )
         opened.ended = ends
         if why:

@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
+from shimcore.heldcall import Answer, Decision, Refuse
 from shimcore.relay import frames
 from shimcore.relay.answers import Answers
 from shimcore.relay.budget import Budget
 from shimcore.relay.client_to_upstream import ClientToUpstream
 from shimcore.relay.clients import Client
-from shimcore.relay.events import Event
+from shimcore.relay.events import CallReady, Event
 from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
-from shimcore.relay.messages import write_message
+from shimcore.relay.messages import GRPC_UNAVAILABLE, write_message
 from shimcore.relay.opened import Phase
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import ALL_FRAMES, Scanner
 from shimcore.relay.settings import AnnouncedSettings
-from shimcore.relay.streams import GRPC_UNAVAILABLE, ConnectionState
+from shimcore.relay.streams import ConnectionState
 from shimcore.relay.upstream_to_client import UpstreamToClient
 
 
@@ -36,7 +37,8 @@ class Connection:
 
     `strict` says whether there are calls that must not go on unread, so that a connection
     that would have to is closed. `count` is told the method of every call; `account` is
-    whoever makes them.
+    whoever makes them. `decide` is asked when an opened call's request is whole; None, as
+    without it, says that the decision comes later, by `settle`.
 
     A caller with others to serve gives `from_client` and `from_upstream` a number of frames
     at a time, and goes on with `more_from_client`, `more_from_upstream` and `inflate`.
@@ -53,6 +55,7 @@ class Connection:
         strict: Callable[[], bool] = lambda: False,
         count: Callable[[bytes], None] | None = None,
         account: Client | None = None,
+        decide: Callable[[CallReady], Decision | None] | None = None,
     ) -> None:
         client, upstream = AnnouncedSettings(), AnnouncedSettings()
         self._client_to_upstream = ClientToUpstream(client, upstream)
@@ -67,13 +70,21 @@ class Connection:
             strict,
             count or _nobody,
             account or Client(),
+            decide,
         )
         self._client_to_upstream.attach(self._state, self._upstream_to_client.decoder)
         self._upstream_to_client.attach(self._state, self._client_to_upstream.decoder)
         self._answers = Answers(self._state, self._upstream_to_client)
         self._state.refuse_call = self._answers.refuse
+        self._state.settle_call = self.settle
         self._client_to_upstream.drop_answer = self._answers.drop
         self._preface_left = len(frames.PREFACE)
+        # What `inflate` has something to do with, and `take_events` gives. Not to be changed.
+        self.inflating = self._state.packed
+        self.events = self._state.events
+        # The connection's windows, of requests and of replies.
+        self.requests = self._state.ledger
+        self.replies = self._state.replies.ledger
 
     # -- bytes in ----------------------------------------------------------------------
 
@@ -116,11 +127,6 @@ class Connection:
         self._state.account()
         return more
 
-    @property
-    def inflating(self) -> bool:
-        """Whether `inflate` has something to do."""
-        return bool(self._state.packed)
-
     def inflate(self) -> None:
         """Inflate a piece of the compressed messages that have come."""
         self._state.inflate()
@@ -154,10 +160,19 @@ class Connection:
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order."""
-        taken, self._state.events = self._state.events, []
+        taken = self.events.copy()
+        self.events.clear()
         return taken
 
     # -- decisions in ------------------------------------------------------------------
+
+    def settle(self, stream: int, decision: Decision) -> bool:
+        """Do with a held call what has been decided. False when it is not held any more."""
+        if isinstance(decision, Refuse):
+            return self.refuse(stream, decision.code, decision.text)
+        if isinstance(decision, Answer):
+            return self.answer(stream, decision.message)
+        return self.forward(stream, decision.message)
 
     def forward(self, stream: int, message: bytes | None) -> bool:
         """Send a held request on: `message` in its place, or as it came (None).
@@ -272,36 +287,9 @@ class Connection:
         return self._to_client.backpressured
 
     @property
-    def held_bytes(self) -> int:
-        """Request bytes kept here: held for a decision, or waiting for upstream's window."""
-        return self._state.ledger.held
-
-    @property
-    def windows(self) -> tuple[int, int, int]:
-        """Connection scope of requests: (client's view, upstream's window, bytes held)."""
-        ledger = self._state.ledger
-        return ledger.seen, ledger.room, ledger.held
-
-    @property
-    def debt(self) -> int:
-        """Connection scope of requests: what of upstream's next WINDOW_UPDATEs is withheld."""
-        return self._state.ledger.debt
-
-    @property
-    def reply_windows(self) -> tuple[int, int, int]:
-        """Connection scope of replies: (upstream's view, client's window, bytes that wait)."""
-        ledger = self._state.replies.ledger
-        return ledger.seen, ledger.room, ledger.held
-
-    @property
     def replies_wait(self) -> bool:
         """Whether answers, or what came behind them, wait for the client's windows."""
         return bool(self._state.replies.queue)
-
-    @property
-    def reply_debt(self) -> int:
-        """Connection scope of replies: what of the client's next WINDOW_UPDATEs is withheld."""
-        return self._state.replies.ledger.debt
 
 
 def _nobody(path: bytes) -> None:

@@ -4,21 +4,64 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 
 from shimcore.errors import FrameError
 from shimcore.relay import frames
-from shimcore.relay.blocks import BlockGatherer
-from shimcore.relay.flow import Flow
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
-from shimcore.relay.limits import FRAME_BYTES, HEADER_BLOCK_BYTES, HEADER_TABLE_BYTES
+from shimcore.relay.limits import (
+    FRAGMENT_BYTES,
+    FRAME_BYTES,
+    HEADER_BLOCK_BYTES,
+    HEADER_TABLE_BYTES,
+)
 from shimcore.relay.scanner import Handler, Scanner, Verdict
+from shimcore.relay.sendqueue import Flow
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import ConnectionState
 from shimcore.relay.windows import Ledger
 
 PASS, TAKE, WHOLE, AGAIN = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE, Verdict.AGAIN
 _WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
+
+
+class BlockGatherer:
+    """Gathers the fragments of the one header block that is open in a direction (§4.3)."""
+
+    __slots__ = ("_fragments", "_size", "flags", "frames", "goes_on", "stream")
+
+    def __init__(self) -> None:
+        self.stream = 0
+        self.flags = 0
+        self.goes_on = False  # CONTINUATION is to follow
+        self.frames: list[bytes] = []  # the frames as they came, where they must be kept
+        self._fragments: list[bytes] = []
+        self._size = 0
+
+    def start(self, stream: int, flags: int) -> None:
+        """A HEADERS or PUSH_PROMISE frame opens a block; its flags count for the stream."""
+        self.stream = stream
+        self.flags = flags
+        if self._size:
+            self._fragments.clear()
+            self.frames.clear()
+            self._size = 0
+
+    def add(self, fragment: bytes, flags: int) -> bytes | None:
+        """The whole block once END_HEADERS is there; raises FrameError when it is too long."""
+        self._size += max(len(fragment), FRAGMENT_BYTES)
+        if self._size > HEADER_BLOCK_BYTES:
+            raise FrameError(
+                frames.ENHANCE_YOUR_CALM, f"header block over {HEADER_BLOCK_BYTES} bytes"
+            )
+        self.goes_on = not flags & frames.END_HEADERS
+        if flags & frames.END_HEADERS and not self._fragments:
+            return fragment
+        self._fragments.append(fragment)
+        if not flags & frames.END_HEADERS:
+            return None
+        block = b"".join(self._fragments)
+        self._fragments.clear()
+        return block
 
 
 class Direction(ABC):
@@ -106,6 +149,8 @@ class Direction(ABC):
         return TAKE
 
     def _check_length(self, size: int) -> None:
+        if size <= frames.OWN_FRAME_BYTES:
+            return
         limit = self._reader_settings.loosest(frames.SETTINGS_MAX_FRAME_SIZE)
         if size > min(limit, FRAME_BYTES):
             raise FrameError(frames.FRAME_SIZE_ERROR, f"DATA frame of {size} bytes, over {limit}")
@@ -128,7 +173,7 @@ class Direction(ABC):
     ) -> Verdict:
         """§6.10."""
         if self._decoding:
-            return self._decode(self.decoder.go_on)
+            return self._decode()
         if end > len(data):
             return self._part_of_block(end - start)
         if stream != self._block.stream or not self._block.goes_on:
@@ -149,21 +194,23 @@ class Direction(ABC):
         block = self._block.add(fragment, flags)
         if block is not None:
             self._changes = self.decoder.changes
-            return self._decode(partial(self.decoder.begin, block))
+            return self._decode(block)
         if self._keep_block:
             return TAKE
         self._out.in_block = True
         return PASS
 
-    def _decode(self, step: Callable[[], list[Field] | None]) -> Verdict:
-        """Decode a piece of the whole block; what it means is seen at the last.
+    def _decode(self, block: bytes | None = None) -> Verdict:
+        """Decode a piece of the whole block, its first if it is given.
+
+        What it means is seen at the last.
 
         Until then the block's last frame is one that is still to come.
         """
         fields: list[Field] | None = []
         if not self._state.lost:
             try:
-                fields = step()
+                fields = self.decoder.go_on() if block is None else self.decoder.begin(block)
             except HeaderDecodeError as error:
                 self._undecodable(error)
         self._decoding = fields is None
@@ -195,9 +242,9 @@ class Direction(ABC):
         if flags & frames.ACK:
             return self._ack(data[start - frames.FRAME_HEADER_BYTES : end])
         if (end - start) % 6 == 0:
-            before = self._settings.strictest(_WINDOW)
+            before = self._settings.window
             self._settings.announce(data[start:end])
-            self._resize_back(self._settings.strictest(_WINDOW) - before)
+            self._resize_back(self._settings.window - before)
             size = self._settings.loosest(frames.SETTINGS_HEADER_TABLE_SIZE)
             self.peer.allow_table(min(size, HEADER_TABLE_BYTES))
         return PASS
@@ -214,9 +261,9 @@ class Direction(ABC):
         return PASS
 
     def _acknowledged(self) -> None:
-        before = self._reader_settings.strictest(_WINDOW)
+        before = self._reader_settings.window
         self._reader_settings.acknowledge()
-        self._resize(self._reader_settings.strictest(_WINDOW) - before)
+        self._resize(self._reader_settings.window - before)
 
     # -- the rest ----------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from struct import Struct
 from urllib.parse import quote_from_bytes
 
+from hpack.hpack import encode_integer
+
 from shimcore.errors import FrameError
 from shimcore.relay.limits import REFUSAL_TEXT_BYTES
 
@@ -111,16 +113,7 @@ def _literal(name: bytes, value: bytes) -> bytes:
 
 
 def _string(value: bytes) -> bytes:
-    size = len(value)
-    if size < 127:
-        return bytes((size,)) + value
-    size -= 127
-    prefix = bytearray((127,))
-    while size >= 128:
-        prefix.append(size & 0x7F | 0x80)
-        size >>= 7
-    prefix.append(size)
-    return bytes(prefix) + value
+    return bytes(encode_integer(len(value), 7)) + value
 
 
 # :status 200 is the eighth entry of the static table.
@@ -129,15 +122,9 @@ _RESPONSE = b"\x88" + _literal(b"content-type", b"application/grpc")
 
 def size_update(size: int) -> bytes:
     """A dynamic table size update (RFC 7541 §6.3)."""
-    if size < 31:
-        return bytes((0x20 | size,))
-    size -= 31
-    block = bytearray((0x3F,))
-    while size >= 128:
-        block.append(size & 0x7F | 0x80)
-        size >>= 7
-    block.append(size)
-    return bytes(block)
+    number = encode_integer(size, 5)
+    number[0] |= 0x20
+    return bytes(number)
 
 
 def refusal(stream: int, code: int, text: str, *, answered: bool, prefix: bytes = b"") -> bytes:

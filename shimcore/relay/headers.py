@@ -8,12 +8,19 @@ table and the Huffman code; on any input the result is that of its `Decoder`.
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 
 from hpack.exceptions import HPACKDecodingError
+from hpack.huffman_table import (
+    HUFFMAN_COMPLETE,
+    HUFFMAN_EMIT_SYMBOL,
+    HUFFMAN_FAIL,
+    HUFFMAN_TABLE,
+    decode_huffman,
+)
 from hpack.table import HeaderTable
 
 from shimcore.errors import ShimError
-from shimcore.relay import huffman
 from shimcore.relay.limits import (
     BLOCK_AT_ONCE_BYTES,
     BLOCK_PIECE_BYTES,
@@ -21,6 +28,8 @@ from shimcore.relay.limits import (
     HEADER_LIST_BYTES,
     REMEMBERED_BLOCK_BYTES,
     REMEMBERED_BLOCKS,
+    REMEMBERED_STRING_BYTES,
+    REMEMBERED_STRINGS,
 )
 
 Field = tuple[bytes, bytes]
@@ -47,6 +56,46 @@ class _UnfinishedError(ShimError):
     """A field cannot be read before a long string of its is decoded."""
 
 
+_known_strings = lru_cache(maxsize=REMEMBERED_STRINGS)(decode_huffman)
+
+
+def decode_string(coded: bytes) -> bytes:
+    """A short string of Huffman code (§5.2). Raises HPACKDecodingError."""
+    return (_known_strings if len(coded) <= REMEMBERED_STRING_BYTES else decode_huffman)(coded)
+
+
+class LongString:
+    """A long one, decoded in pieces. Raises HPACKDecodingError."""
+
+    __slots__ = ("_at", "_coded", "_decoded", "_flags", "_state")
+
+    def __init__(self, coded: bytes) -> None:
+        self._coded = coded
+        self._at = 0
+        self._state = 0
+        self._flags = HUFFMAN_COMPLETE
+        self._decoded = bytearray()
+
+    def step(self, size: int) -> bytes | None:
+        """Decode `size` bytes of code more; the string, when those were the last."""
+        state, flags, table = self._state, self._flags, HUFFMAN_TABLE
+        add = self._decoded.append
+        for byte in self._coded[self._at : self._at + size]:
+            for half in (byte >> 4, byte & 0x0F):
+                state, flags, symbol = table[state << 4 | half]
+                if flags & HUFFMAN_FAIL:
+                    raise HPACKDecodingError("Invalid Huffman string")
+                if flags & HUFFMAN_EMIT_SYMBOL:
+                    add(symbol)
+        self._state, self._flags = state, flags
+        self._at += size
+        if self._at < len(self._coded):
+            return None
+        if not flags & HUFFMAN_COMPLETE:
+            raise HPACKDecodingError("Incomplete Huffman string")
+        return bytes(self._decoded)
+
+
 class _Begun:
     """A block of which a part is decoded."""
 
@@ -60,7 +109,7 @@ class _Begun:
         self.changes = changes  # of the table, before
         # Of the next field: its long strings by their positions, and the one that is decoded.
         self.strings: dict[int, bytes] = {}
-        self.long: tuple[int, huffman.LongString] | None = None
+        self.long: tuple[int, LongString] | None = None
 
 
 _NOTHING = _Begun(b"", 0)
@@ -244,10 +293,10 @@ class HeaderDecoder:
         if not first & 0x80:
             return block[position:end], end
         if length <= BLOCK_PIECE_BYTES:
-            return huffman.decode(block[position:end]), end
+            return decode_string(block[position:end]), end
         begun = self._begun
         if position not in begun.strings:
-            begun.long = position, huffman.LongString(block[position:end])
+            begun.long = position, LongString(block[position:end])
             raise _UnfinishedError
         return begun.strings[position], end
 

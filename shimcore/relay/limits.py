@@ -6,6 +6,24 @@ images in `images/cache.py`, `hints.py` and `names.py`; names of images in
 `reference/parsing.py`; text in logs and refusals in `images/wording.py`; files in
 `config/files.py`; messages of the runtime to the shim itself in `runtime/channel.py`. The
 number of connections is what the process's limit of open files allows, two for each.
+
+Memory of one connection is bounded, whatever its peers do:
+
+- 64 KiB of send buffer for each side, at which the other side's reading stops, and one chunk
+  as it was read (256 KiB) on top: 640 KiB, of which an idle connection has none;
+- answers of the relay's own: what one slice of the client's frames can cause, 6 MiB of refusals
+  at worst, since a client that does not take them is not read either;
+- held requests: CONNECTION_LIMIT_BYTES, 25 MiB, of which a client that keeps to its windows
+  gets 9 and upstream's connection window (CONNECTION_HELD_BYTES), and 9 MiB more for what
+  compressed ones inflate to;
+- answers of calls made on the side, and upstream's DATA that waits behind them: REPLY_BYTES,
+  10 MiB;
+- header tables, blocks and queued frames, and metadata: 12 MiB.
+
+That is 64 MiB against a client that wants to do harm, and 4 KiB for one that is idle. Beyond
+each connection's share, the credit for held requests (PROCESS_HELD_BYTES) and the requests on
+their way to an answer (PROCESS_REQUEST_BYTES, PROCESS_PULL_BYTES) are bounded for all
+connections together.
 """
 
 from __future__ import annotations

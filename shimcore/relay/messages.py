@@ -12,15 +12,23 @@ from shimcore.relay.limits import INFLATED_BYTES, MESSAGE_BYTES, REFUSAL_TEXT_BY
 
 PREFIX_BYTES = 5
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-# gRPC over HTTP/2, "Requests", and RFC 9113 §8.2.2; what begins with `:` or `grpc-` as well.
+# gRPC over HTTP/2, "Requests", and RFC 9113 §8.2.2; all that begins with `:` or `grpc-` as well,
+# of which every request has some.
 _TRANSPORTS_OWN = frozenset(
     b"connection content-length content-type host keep-alive proxy-connection te"
-    b" transfer-encoding upgrade user-agent".split()
+    b" transfer-encoding upgrade user-agent"
+    b" :authority :method :path :scheme grpc-accept-encoding grpc-encoding grpc-timeout".split()
 )
 # One byte, percent-encoded.
 _ENCODED_BYTES = 3
+# Status codes.
+GRPC_OK = 0
+GRPC_CANCELLED = 1
+GRPC_UNKNOWN = 2
 GRPC_INVALID_ARGUMENT = 3
 GRPC_RESOURCE_EXHAUSTED = 8
+GRPC_INTERNAL = 13
+GRPC_UNAVAILABLE = 14
 
 
 class UnreadableMessageError(ShimError):
@@ -52,24 +60,19 @@ def whole_length(gathered: bytes | bytearray) -> int | None:
     return PREFIX_BYTES + length
 
 
-def read_message(gathered: bytes | bytearray, encoding: bytes) -> bytes:
-    """The content of one whole prefixed message, inflated where it is compressed.
-
-    Raises UnreadableMessageError for an encoding other than gzip, for bytes that do not
-    inflate and for more than the limit.
-    """
-    if not gathered[0]:
-        return bytes(memoryview(gathered)[PREFIX_BYTES:])
-    inflation = Inflation(gathered, encoding)
-    while not inflation.step():
-        pass
-    return inflation.message()
+def is_message(payload: memoryview) -> bool:
+    """Whether a payload is one whole message that is neither compressed nor over the limit."""
+    size = len(payload) - PREFIX_BYTES
+    if not 0 <= size <= MESSAGE_BYTES or payload[0]:
+        return False
+    return int.from_bytes(payload[1:PREFIX_BYTES], "big") == size
 
 
 class Inflation:
     """A compressed message that is inflated a piece at a time.
 
-    Raises UnreadableMessageError as `read_message` does, at the first or a later piece.
+    Raises UnreadableMessageError, at the first or a later piece: for an encoding other than gzip,
+    for bytes that do not inflate and for more than the limit.
     """
 
     __slots__ = ("_at", "_body", "_inflater", "_parts", "_tail", "size")
@@ -117,11 +120,12 @@ def write_message(message: bytes) -> bytes:
 
 def callers_metadata(fields: Iterable[tuple[bytes, bytes]]) -> Metadata:
     """Request fields without pseudo-headers and without those of the transport."""
-    return tuple(
+    own = [
         field
         for field in fields
-        if not field[0].startswith((b":", b"grpc-")) and field[0] not in _TRANSPORTS_OWN
-    )
+        if field[0] not in _TRANSPORTS_OWN and not field[0].startswith((b":", b"grpc-"))
+    ]
+    return tuple(own)
 
 
 def status_text(encoded: bytes) -> str:

@@ -7,6 +7,9 @@ import select
 from collections.abc import Callable
 from typing import cast
 
+# Chunks that are copied into one write; past this a copy costs more than a system call.
+JOINED_BYTES = 16_384
+
 
 class PeerSocket(asyncio.Protocol):
     """One of the two sockets of a proxy connection."""
@@ -77,10 +80,14 @@ class PeerSocket(asyncio.Protocol):
         looking.register(self.transport.get_extra_info("socket").fileno(), 0)
         return bool(looking.poll(0))
 
-    def write(self, data: bytes) -> None:
-        """Send to the peer."""
-        if self.transport is not None and not self.gone and not self._wrote_eof:
-            self.transport.write(data)
+    def write(self, chunks: list[bytes]) -> None:
+        """Send to the peer: with one system call what is small, without a copy what is not."""
+        if not chunks or self.transport is None or self.gone or self._wrote_eof:
+            return
+        if len(chunks) > 1 and sum(map(len, chunks)) <= JOINED_BYTES:
+            chunks = [b"".join(chunks)]
+        for chunk in chunks:
+            self.transport.write(chunk)
 
     def write_eof(self) -> None:
         """Tell the peer that no more comes."""

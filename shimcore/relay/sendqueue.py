@@ -1,4 +1,4 @@
-"""Frames of one direction that wait for room in their reader's windows.
+"""The DATA that goes one way: what its reader takes, what waits for that, what is owed.
 
 Streams wait independently of each other, as flow control does. Header blocks keep the
 order in which they came, since each may change the reader's header table.
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.limits import QUEUED_FRAME_BYTES, QUEUED_FRAME_COST_BYTES
+from shimcore.relay.scanner import Scanner
 from shimcore.relay.windows import Ledger
 
 # Frames of no stream queue under this one.
@@ -236,3 +237,37 @@ class SendQueue:
         if item.untracked is not None:
             item.untracked.items -= 1
         return True
+
+
+class Flow:
+    """A connection's ledger of one way, and the frames that wait for the reader's windows.
+
+    There are two: requests, which the client writes and upstream reads, and replies.
+    """
+
+    __slots__ = ("_to_writer", "ledger", "queue")
+
+    def __init__(self, to_reader: Scanner, to_writer: Scanner) -> None:
+        self.ledger = Ledger(frames.DEFAULT_WINDOW)
+        self.queue = SendQueue(self.ledger, to_reader.inject)
+        self._to_writer = to_writer
+
+    def credit(self, stream: int, size: int) -> None:
+        """Give the writer room for `size` bytes more."""
+        if size:
+            self._to_writer.inject(frames.window_update(stream, size))
+
+    def settle(self) -> None:
+        """Pay the writer what its connection window is owed."""
+        self.credit(0, self.ledger.settle())
+
+    def drop(self, size: int) -> None:
+        """Bytes came that go nowhere; its stream's window is of no use any more."""
+        self.ledger.receive(size)
+        self.ledger.replace(size, 0)
+        self.settle()
+
+    def drop_queued(self, stream: int) -> None:
+        """Forget the queued DATA of a call that is over."""
+        self.ledger.replace(self.queue.drop_data(stream), 0)
+        self.settle()

@@ -18,12 +18,13 @@ _DEFAULTS = {
 class AnnouncedSettings:
     """Follows one side's SETTINGS; until an ACK has passed, old and new may both hold."""
 
-    __slots__ = ("_acknowledged", "_arrived", "_pending")
+    __slots__ = ("_acknowledged", "_arrived", "_pending", "window")
 
     def __init__(self) -> None:
         self._acknowledged = dict(_DEFAULTS)
         self._pending: deque[dict[int, int]] = deque()
         self._arrived = 0  # ACKs that are here and have not passed
+        self.window = frames.DEFAULT_WINDOW  # the smallest initial one that may be in force now
 
     def announce(self, payload: bytes) -> None:
         """A SETTINGS frame of this side has passed."""
@@ -31,6 +32,10 @@ class AnnouncedSettings:
         self._pending.append(known)
         if len(self._pending) > PENDING_SETTINGS:  # the oldest two count as one
             self._acknowledged.update(self._pending.popleft())
+        self._follow()
+
+    def _follow(self) -> None:
+        self.window = min(self._values(frames.SETTINGS_INITIAL_WINDOW_SIZE))
 
     def next_shrinks(self, key: int) -> bool:
         """Whether the next ACK makes a value smaller."""
@@ -50,10 +55,7 @@ class AnnouncedSettings:
         if self._pending:
             self._acknowledged.update(self._pending.popleft())
         self._arrived = max(self._arrived - 1, 0)
-
-    def strictest(self, key: int) -> int:
-        """The smallest value that may be in force now."""
-        return min(self._values(key))
+        self._follow()
 
     def loosest(self, key: int) -> int:
         """The largest value that may be in force now."""

@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
+from shimcore.heldcall import Decision
 from shimcore.relay import frames
 from shimcore.relay.budget import Account, Budget
 from shimcore.relay.clients import Client
@@ -21,7 +22,6 @@ from shimcore.relay.events import (
     Notice,
     StreamEnded,
 )
-from shimcore.relay.flow import Flow
 from shimcore.relay.headers import ENTRY_OVERHEAD_BYTES
 from shimcore.relay.limits import (
     CONNECTION_HELD_BYTES,
@@ -34,6 +34,7 @@ from shimcore.relay.limits import (
 from shimcore.relay.messages import (
     GRPC_INVALID_ARGUMENT,
     GRPC_RESOURCE_EXHAUSTED,
+    GRPC_UNKNOWN,
     PREFIX_BYTES,
     Inflation,
     UnreadableMessageError,
@@ -42,16 +43,11 @@ from shimcore.relay.messages import (
 from shimcore.relay.opened import OpenedStream, Phase
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import Scanner
+from shimcore.relay.sendqueue import Flow
 
 # The client is given credit for held bytes when its connection window falls below this:
 # two of the default-sized frames, so that other calls never wait for a decision.
 GRANT_BELOW_BYTES = 32_768
-
-GRPC_OK = 0
-GRPC_CANCELLED = 1
-GRPC_UNKNOWN = 2
-GRPC_INTERNAL = 13
-GRPC_UNAVAILABLE = 14
 
 
 class ConnectionState:
@@ -66,6 +62,7 @@ class ConnectionState:
         strict: Callable[[], bool],
         count: Callable[[bytes], None],
         client: Client,
+        decide: Callable[[CallReady], Decision | None] | None,
     ) -> None:
         self.to_client = to_client
         self.to_upstream = to_upstream
@@ -76,10 +73,12 @@ class ConnectionState:
         self.replies = Flow(to_client, to_upstream)
         self.ledger, self.queue = self.requests.ledger, self.requests.queue
         self.refuse_call: Callable[[OpenedStream, int, str], bool]
+        self.settle_call: Callable[[int, Decision], bool]
         self.live: dict[int, bytes] = {}  # every stream that has not ended, and its method
         self.opened: dict[int, OpenedStream] = {}
         self.refused: OrderedDict[int, None] = OrderedDict()
         self.events: list[Event] = []
+        self.decide = decide or self.events.append  # who decides looks at the events
         self.client = client  # which may have other connections
         self.watched = False  # every call's beginning and end becomes an event
         self.last_stream = 0  # the newest stream that the client has opened
@@ -114,6 +113,12 @@ class ConnectionState:
             )
         self.ledger.receive(size)
 
+    def decided_now(self, stream: OpenedStream, message: bytes) -> Decision | None:
+        """What has been decided on a whole request; None when that comes later."""
+        stream.phase = Phase.DECIDING
+        kept, timeout_s = self.take_metadata(stream), stream.timeout_s
+        return self.decide(CallReady(stream.id, stream.path, message, timeout_s, kept, stream.long))
+
     def advance(self, stream: OpenedStream) -> None:
         """Look whether a gathering call's message is whole."""
         try:
@@ -141,7 +146,8 @@ class ConnectionState:
             if len(self.packed) == 1:
                 self.inflate()
         else:
-            self._ready(stream, bytes(memoryview(stream.gathered)[PREFIX_BYTES:]))
+            message = bytes(memoryview(stream.gathered)[PREFIX_BYTES:])
+            self.apply(stream, self.decided_now(stream, message))
 
     def inflate(self) -> None:
         """Inflate one more piece of the compressed messages that are here."""
@@ -161,16 +167,16 @@ class ConnectionState:
             return
         if whole:
             self._inflated_to_end()
-            self._ready(stream, inflation.message())
+            self.apply(stream, self.decided_now(stream, inflation.message()))
 
     def _inflated_to_end(self) -> None:
         self.packed.popleft()
         self._inflation = None
 
-    def _ready(self, stream: OpenedStream, message: bytes) -> None:
-        metadata = self.take_metadata(stream)
-        timeout_s, long = stream.timeout_s, stream.long
-        self.events.append(CallReady(stream.id, stream.path, message, timeout_s, metadata, long))
+    def apply(self, stream: OpenedStream, decision: Decision | None) -> None:
+        """Do with a held request what has been decided, if anything has."""
+        if decision is not None:
+            self.settle_call(stream.id, decision)
         self.grant(None)
 
     def _unreadable(self, stream: OpenedStream, error: UnreadableMessageError) -> None:

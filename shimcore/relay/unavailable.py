@@ -13,9 +13,9 @@ from collections.abc import Callable
 from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.limits import HEADER_BLOCK_BYTES
+from shimcore.relay.messages import GRPC_UNAVAILABLE
 from shimcore.relay.scanner import ALL_FRAMES, Handler, Scanner, Verdict
-
-UNAVAILABLE = 14
+from shimcore.unixsocket import connection_error
 
 
 class UnavailableServer:
@@ -34,10 +34,10 @@ class UnavailableServer:
         kinds = range(frames.CONTINUATION + 1)
         self._scanner = Scanner([self._handler(kind) for kind in kinds])
 
-    def feed(self, data: bytes, limit: int = ALL_FRAMES) -> bool:
+    def from_client(self, data: bytes, limit: int = ALL_FRAMES) -> bool:
         """Take bytes of the client, of which `limit` frames are gone through at the most.
 
-        True when there are more, for `go_on`. Raises FrameError.
+        True when there are more, for `more_from_client`. Raises FrameError.
         """
         if self._preface_left:
             part = data[: self._preface_left]
@@ -49,14 +49,18 @@ class UnavailableServer:
         self._scanner.out.clear()
         return more
 
-    def go_on(self, limit: int = ALL_FRAMES) -> bool:
+    def more_from_client(self, limit: int = ALL_FRAMES) -> bool:
         """Go through the next frames; True when there still are more."""
         return self._scanner.go_on(limit)
 
-    def take(self) -> list[bytes]:
+    def take_to_client(self) -> list[bytes]:
         """What the client is sent."""
         out, self._out = self._out, []
         return out
+
+    def go_away(self, error: FrameError) -> None:
+        """Tell the client why its connection is closed."""
+        self._out.append(frames.goaway(0, error.h2_code, str(error)))
 
     def _handler(self, kind: int) -> Handler:
         def handle(data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
@@ -89,9 +93,23 @@ class UnavailableServer:
             self.answered = True
             return
         self._last_answered = stream
-        self._out.append(frames.refusal(stream, UNAVAILABLE, text, answered=False))
+        self._out.append(frames.refusal(stream, GRPC_UNAVAILABLE, text, answered=False))
         if not self._block_ends_stream:
             self._out.append(frames.rst_stream(stream, frames.NO_ERROR))
         if not self.answered:
             self._out.append(frames.goaway(frames.STREAM_MASK, frames.NO_ERROR))
         self.answered = True
+
+
+def why_away(path: str) -> str | None:
+    """Why nobody accepts at the runtime's socket now; None when somebody does."""
+    error = connection_error(path, 0)
+    return None if error is None else away(path, error)
+
+
+def away(path: str, error: OSError) -> str:
+    """The sentence for an error of connecting to the runtime's socket."""
+    return (
+        f"image-cri-shim: the container runtime at {path} cannot be reached "
+        f"({error.strerror or error}); see whether it is running"
+    )

@@ -7,17 +7,18 @@ from shimcore.relay import frames
 from shimcore.relay.direction import PASS, TAKE, WHOLE, Direction
 from shimcore.relay.headers import Field, HeaderDecodeError, HeaderDecoder
 from shimcore.relay.limits import REPLY_BYTES
-from shimcore.relay.messages import PREFIX_BYTES, status_text
-from shimcore.relay.opened import OpenedStream, Phase
-from shimcore.relay.scanner import Handler, Verdict
-from shimcore.relay.settings import AnnouncedSettings
-from shimcore.relay.streams import (
+from shimcore.relay.messages import (
     GRPC_CANCELLED,
     GRPC_INTERNAL,
     GRPC_UNAVAILABLE,
     GRPC_UNKNOWN,
-    ConnectionState,
+    PREFIX_BYTES,
+    status_text,
 )
+from shimcore.relay.opened import OpenedStream, Phase
+from shimcore.relay.scanner import Handler, Verdict
+from shimcore.relay.settings import AnnouncedSettings
+from shimcore.relay.streams import ConnectionState
 
 
 class UpstreamToClient(Direction):
@@ -123,7 +124,7 @@ class UpstreamToClient(Direction):
         self, data: bytes, start: int, end: int, flags: int, stream: int, skip: int
     ) -> Verdict:
         if self._decoding:
-            return self._decode(self.decoder.go_on)
+            return self._decode()
         if end > len(data):
             return self._part_of_block(end - start)
         self._block.start(stream, flags)
@@ -172,7 +173,7 @@ class UpstreamToClient(Direction):
         status, text = GRPC_UNKNOWN, ""
         if opened is not None or state.watched:
             status = _status(fields)
-        if opened is not None and opened.awaited:
+        if status and opened is not None and opened.awaited:
             text = next((status_text(v) for n, v in fields if n == b"grpc-message"), "")
         self._ended(stream, status, text)
 

@@ -30,9 +30,9 @@ class Ledger:
         return self.room - self.held + self.debt
 
     @property
-    def neutral(self) -> bool:
-        """Whether the writer's window is exactly the reader's."""
-        return not self.held and not self.debt
+    def windows(self) -> tuple[int, int, int]:
+        """The writer's view, the reader's window, bytes held."""
+        return self.seen, self.room, self.held
 
     def receive(self, size: int) -> None:
         """The writer sent `size` bytes and the relay keeps them."""

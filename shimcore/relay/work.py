@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from shimcore.heldcall import Refuse
 from shimcore.relay.budget import Account, Budget
+from shimcore.relay.messages import GRPC_INTERNAL
 
 if TYPE_CHECKING:
     from shimcore.heldcall import Decision, HeldCall
 
 log = logging.getLogger("shimcore.relay")
-
-_INTERNAL = 13
 
 
 class Slots:
@@ -85,7 +84,7 @@ class Worker:
             decision = await call.decide()
         except Exception:
             log.exception("deciding on an image call failed; this is a defect, please report it")
-            decision = Refuse(_INTERNAL, "image-cri-shim: internal error, see its log")
+            decision = Refuse(GRPC_INTERNAL, "image-cri-shim: internal error, see its log")
         if self._tasks.get(stream) is asyncio.current_task():
             self._apply(stream, decision)
 

@@ -18,13 +18,13 @@ from shimcore.relay.headers import HeaderDecodeError, HeaderDecoder
 from shimcore.relay.limits import HEADER_LIST_BYTES, MESSAGE_BYTES
 from shimcore.relay.messages import (
     UnreadableMessageError,
-    read_message,
     timeout_seconds,
     whole_length,
     write_message,
 )
 from shimcore.relay.unavailable import UnavailableServer
 from tests.fuzz.reader import Reader
+from tests.support.raw import read_message
 
 
 def headers(data: bytes) -> None:
@@ -82,12 +82,12 @@ def unavailable(data: bytes) -> None:
     took = sent = 0
     try:
         if mode & 1:
-            server.feed(frames.PREFACE)
+            server.from_client(frames.PREFACE)
         while reader:
             chunk = reader.string()
             took += len(chunk)
-            server.feed(chunk)
-            sent += sum(map(len, server.take()))
+            server.from_client(chunk)
+            sent += sum(map(len, server.take_to_client()))
     except FrameError:
         return
     assert sent <= 1000 + 40 * took, "answers are longer than questions by far"

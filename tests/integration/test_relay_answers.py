@@ -124,7 +124,7 @@ async def test_a_client_gets_its_answers(tmp_path: Path) -> None:
                 assert [await call for call in calls] == [each[::-1] for each in requests]
         assert set(told) == {((b"traceparent", b"00-1"),)}
         (pair,) = relay.connections
-        assert pair._core.reply_windows[2] == 0
+        assert pair._core.replies.windows[2] == 0
         assert relay.request_bytes.used == relay.pull_bytes.used == 0
         await relay.drain(1)
     assert resets == 5 * len(SIZES)

@@ -310,19 +310,19 @@ class RelayMachine(RuleBasedStateMachine):
     @invariant()
     def windows_are_what_the_peers_see(self) -> None:
         """The core's ledger is the two peers' own count."""
-        seen, left, held = self.wire.core.windows
+        seen, left, held = self.wire.core.requests.windows
         assert (seen, left) == (self.seen, self.room)
-        assert seen == left - held + self.wire.core.debt
+        assert seen == left - held + self.wire.core.requests.debt
         assert seen >= 0
-        seen, left, waiting = self.wire.core.reply_windows
+        seen, left, waiting = self.wire.core.replies.windows
         assert (seen, left) == (self.reply_seen, self.reply_room)
-        assert seen == left - waiting + self.wire.core.reply_debt
+        assert seen == left - waiting + self.wire.core.replies.debt
         assert min(seen, waiting) >= 0
 
     @invariant()
     def nobody_stalls(self) -> None:
         """Held bytes never take the client's room, unless upstream itself gives none."""
-        seen, left, _ = self.wire.core.windows
+        seen, left, _ = self.wire.core.requests.windows
         assert seen >= min(left, GRANT_BELOW_BYTES)
         for stream in self.wire.core.gathering:
             assert self.client[stream].window > 0 or self.server[stream].window <= 0
@@ -331,7 +331,7 @@ class RelayMachine(RuleBasedStateMachine):
     def held_bytes_have_an_owner(self) -> None:
         """When no call is open, nothing is held."""
         if all(peer.over for peer in self.server.values()):
-            assert self.wire.core.held_bytes == 0
+            assert self.wire.core.requests.held == 0
             assert set(self.wire.core.live) <= set(self.client) - self.replied
 
     def read_replies(self) -> None:
@@ -352,10 +352,10 @@ class RelayMachine(RuleBasedStateMachine):
         self.read_replies()
         self.resize_replies(100_000)
         self.read_replies()
-        assert self.wire.core.windows == (frames.DEFAULT_WINDOW, frames.DEFAULT_WINDOW, 0)
-        assert self.wire.core.debt == 0
-        assert self.wire.core.reply_windows == (frames.DEFAULT_WINDOW, frames.DEFAULT_WINDOW, 0)
-        assert self.wire.core.reply_debt == 0
+        assert self.wire.core.requests.windows == (frames.DEFAULT_WINDOW, frames.DEFAULT_WINDOW, 0)
+        assert self.wire.core.requests.debt == 0
+        assert self.wire.core.replies.windows == (frames.DEFAULT_WINDOW, frames.DEFAULT_WINDOW, 0)
+        assert self.wire.core.replies.debt == 0
         assert not self.wire.core.live
         assert not self.deciding
         assert not self.awaiting

@@ -56,7 +56,7 @@ def test_any_frames_without_an_opened_call_pass_verbatim(
     assert b"".join(core.take_to_upstream()) == sent
     assert b"".join(core.take_to_client()) == answered
     assert all(isinstance(event, Notice) for event in core.take_events())
-    assert core.held_bytes == 0
+    assert core.requests.held == 0
 
 
 @settings(deadline=None)

@@ -16,6 +16,7 @@ import h2.events
 import h2.exceptions
 from h2.settings import SettingCodes
 
+from shimcore.heldcall import Forward
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
 from shimcore.relay.limits import SLICE_FRAMES
@@ -70,9 +71,14 @@ class Call:
 
 
 class Conversation:
-    """Two endpoints, the core between them, and a scheduler that is a random generator."""
+    """Two endpoints, the core between them, and a scheduler that is a random generator.
 
-    def __init__(self, seed: int) -> None:
+    `knows`: the share of calls that are decided on at once; None for any.
+    """
+
+    def __init__(self, seed: int, knows: float | None = None) -> None:
+        self.known = random.Random(~seed)
+        self.knows = self.known.choice([0, 0.5, 1]) if knows is None else knows
         self.random = random.Random(seed)
         choose = self.random.choice
         self.chunk = choose([1, 3, 20, 20, 200, 5000, 1 << 20])
@@ -80,7 +86,9 @@ class Conversation:
         self.calm = self.random.random() < 0.3  # few odd things, so that much gets through
         self.client = Endpoint(client=True)
         self.server = Endpoint(client=False)
-        self.core = Connection(lambda path: Route.OPEN if path == OPENED else Route.PASS)
+        self.core = Connection(
+            lambda path: Route.OPEN if path == OPENED else Route.PASS, decide=self.decide_now
+        )
         self.pipes: dict[str, bytearray] = {
             name: bytearray() for name in ("c>r", "r>u", "u>r", "r>c")
         }
@@ -185,6 +193,21 @@ class Conversation:
         else:
             assert isinstance(event, Notice)
             self.notices.append(event.text)
+
+    def decide_now(self, event: CallReady) -> Forward | None:
+        """Some calls go on at once, most of those as they came."""
+        self.on_core(event)
+        if self.known.random() >= self.knows:
+            return None
+        del self.deciding[event.stream]
+        call = self.calls[event.stream]
+        call.decision = "forward"
+        self.awaiting.add(event.stream)
+        if self.known.random() < 0.7:
+            return Forward(None)
+        message = self.rewritten(event.message)
+        call.expected = write_message(message) + call.body[call.first_bytes :]
+        return Forward(message)
 
     def decide(self) -> bool:
         if not self.deciding:

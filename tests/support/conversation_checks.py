@@ -22,15 +22,15 @@ def check_outcome(call: Call, event: CallEnded) -> None:
 
 def check_windows(talk: Conversation) -> None:
     core, state = talk.core, talk.core._state
-    seen, left, held = core.windows
+    seen, left, held = core.requests.windows
     assert held >= 0
     assert talk.client.outbound_flow_control_window == seen
     assert talk.server.inbound_flow_control_window == left
-    seen, left, held = core.reply_windows
+    seen, left, held = core.replies.windows
     assert held >= 0
     assert talk.server.outbound_flow_control_window == seen
     assert talk.client.inbound_flow_control_window == left
-    assert state.account_held.used == core.held_bytes + state._inflated
+    assert state.account_held.used == core.requests.held + state._inflated
     if not state.queue.ack_waits:
         for call in talk.calls.values():
             check_request_windows(talk, call)
@@ -86,7 +86,7 @@ def check(talk: Conversation) -> None:
     core, state = talk.core, talk.core._state
     assert not talk.deciding
     assert not talk.awaiting
-    assert core.held_bytes == 0
+    assert core.requests.held == 0
     assert not state.queue
     assert not state.replies.queue
     assert not state._metadata_bytes
@@ -95,17 +95,17 @@ def check(talk: Conversation) -> None:
     assert not state.opened
     assert not core.memory_blocked
     check_windows(talk)
-    assert talk.client.outbound_flow_control_window - core.debt == (
+    assert talk.client.outbound_flow_control_window - core.requests.debt == (
         talk.server.inbound_flow_control_window
     )
     if not talk.server._inbound_flow_control_window_manager._bytes_processed:
-        assert core.debt == 0
+        assert core.requests.debt == 0
         assert talk.client.outbound_flow_control_window == 65_535
-    assert talk.server.outbound_flow_control_window - core.reply_debt == (
+    assert talk.server.outbound_flow_control_window - core.replies.debt == (
         talk.client.inbound_flow_control_window
     )
     if not talk.client._inbound_flow_control_window_manager._bytes_processed:
-        assert core.reply_debt == 0
+        assert core.replies.debt == 0
         assert talk.server.outbound_flow_control_window == 65_535
     assert talk.pings == talk.pongs
     for call in talk.calls.values():

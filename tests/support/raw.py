@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 
 from shimcore.relay import frames
-from shimcore.relay.messages import write_message
+from shimcore.relay.messages import PREFIX_BYTES, Inflation, write_message
 
 ECHO = "/x.Soak/Echo"
 LARGEST_WINDOW = frames.MAX_WINDOW
@@ -84,3 +84,16 @@ async def read_until(client: socket.socket, wanted: bytes, timeout_s: float = 10
                 break
             got += chunk
     return got
+
+
+def read_message(gathered: bytes | bytearray, encoding: bytes) -> bytes:
+    """The content of one whole prefixed message, inflated where it is compressed.
+
+    Raises UnreadableMessageError as the relay would.
+    """
+    if not gathered[0]:
+        return bytes(gathered[PREFIX_BYTES:])
+    inflation = Inflation(gathered, encoding)
+    while not inflation.step():
+        pass
+    return inflation.message()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import hpack
 
+from shimcore.heldcall import Decision
 from shimcore.relay import frames
 from shimcore.relay.budget import Budget
 from shimcore.relay.clients import Client
 from shimcore.relay.connection import Connection
-from shimcore.relay.events import Event
+from shimcore.relay.events import CallReady, Event
 from shimcore.relay.route import Route
 
 PULL = b"/images/Pull"
@@ -73,6 +74,7 @@ class Wire:
         budget: Budget | None = None,
         route: Route = Route.OPEN,
         account: Client | None = None,
+        decide: Callable[[CallReady], Decision | None] | None = None,
     ) -> None:
         self.strict = route is Route.STRICT
         self.account = account or Client()
@@ -81,6 +83,7 @@ class Wire:
             budget,
             lambda: self.strict,
             account=self.account,
+            decide=decide,
         )
         self.request_encoder = hpack.Encoder()
         self.response_encoder = hpack.Encoder()

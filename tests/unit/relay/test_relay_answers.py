@@ -39,7 +39,7 @@ def filled(wire: Wire, stream: int, left: int) -> None:
     wire.client(frames.window_update(stream, 1 << 20))
     wire.open(stream, OTHER)
     wire.headers(stream, RESPONSE)
-    size = wire.core.reply_windows[1] - left
+    size = wire.core.replies.windows[1] - left
     while size:
         part = min(size, 16_384)
         wire.upstream(frames.frame(frames.DATA, 0, stream, bytes(part)))
@@ -68,7 +68,7 @@ def test_the_client_gets_a_message_and_upstream_a_reset() -> None:
     assert wire.decoded(end.payload) == [(b"grpc-status", b"0")]
     assert all(payload[0] in {0x88, 0x00} for payload in (head.payload, end.payload))
     assert wire.to_upstream() == [Frame(frames.RST_STREAM, 0, 1, CANCEL)]
-    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+    assert wire.core.requests.windows == (DEFAULT, DEFAULT, 0)
     assert not wire.core.live
     assert not wire.core._state.opened
 
@@ -93,14 +93,14 @@ def test_its_bytes_are_withheld_from_the_clients_credit() -> None:
     wire.core.answer(1, b"x" * 95)
     wire.to_client()
     wire.to_upstream()
-    assert wire.core.reply_windows == (DEFAULT, DEFAULT - 100, 0)
-    assert wire.core.reply_debt == 100
+    assert wire.core.replies.windows == (DEFAULT, DEFAULT - 100, 0)
+    assert wire.core.replies.debt == 100
     wire.client(frames.window_update(0, 60))
     assert not wire.to_upstream()
     wire.client(frames.window_update(0, 45))
     assert wire.to_upstream() == [Frame(frames.WINDOW_UPDATE, 0, 0, (5).to_bytes(4, "big"))]
-    assert wire.core.reply_windows == (DEFAULT + 5, DEFAULT + 5, 0)
-    assert wire.core.reply_debt == 0
+    assert wire.core.replies.windows == (DEFAULT + 5, DEFAULT + 5, 0)
+    assert wire.core.replies.debt == 0
 
 
 def test_an_answer_waits_for_the_streams_window() -> None:
@@ -140,7 +140,7 @@ def test_an_answer_waits_for_the_connections_window() -> None:
     sent += wire.to_client()
     assert body(sent, 5) == message(b"x" * 20)
     assert credit(wire.to_upstream(), 0) == 9
-    assert wire.core.reply_windows == (19, 19, 0)
+    assert wire.core.replies.windows == (19, 19, 0)
 
 
 def test_the_streams_window_is_what_upstream_and_the_client_have_left() -> None:
@@ -194,7 +194,7 @@ def test_upstream_fills_its_window_just_after_an_answer() -> None:
     assert wire.core.take_to_client() == [data]
     wire.upstream(frames.frame(frames.DATA, 0, 3, b"b" * 400))
     wire.upstream(frames.frame(frames.DATA, frames.PADDED, 3, b"\x04" + b"c" * 95 + bytes(4)))
-    assert wire.core.reply_windows == (0, 0, 395)
+    assert wire.core.replies.windows == (0, 0, 395)
     sent = wire.to_client()
     assert body(sent, 3) == b"b" * 100
     padding = wire.to_upstream()
@@ -206,7 +206,7 @@ def test_upstream_fills_its_window_just_after_an_answer() -> None:
     assert body(sent, 3) == b"b" * 300 + b"c" * 95
     assert sent[-1].kind == frames.HEADERS
     assert credit(wire.to_upstream(), 0) == 605
-    assert wire.core.reply_windows == (605, 605, 0)
+    assert wire.core.replies.windows == (605, 605, 0)
 
 
 def test_the_reply_to_a_forwarded_call_is_counted_and_waits_like_others() -> None:
@@ -215,7 +215,7 @@ def test_the_reply_to_a_forwarded_call_is_counted_and_waits_like_others() -> Non
     wire.call(1)
     wire.core.forward(1, None)
     wire.upstream(frames.frame(frames.DATA, 0, 1, message(b"x" * 95)))
-    assert wire.core.reply_windows == (DEFAULT - 100, DEFAULT - 100, 0)
+    assert wire.core.replies.windows == (DEFAULT - 100, DEFAULT - 100, 0)
     wire.to_client()
     filled(wire, 3, left=100)
     wire.call(5)
@@ -226,7 +226,7 @@ def test_the_reply_to_a_forwarded_call_is_counted_and_waits_like_others() -> Non
     wire.to_client()
     wire.upstream(frames.frame(frames.DATA, 0, 7, message(b"y" * 75)))
     assert len(body(wire.to_client(), 7)) == 50
-    assert wire.core.reply_windows == (20, 0, 30)
+    assert wire.core.replies.windows == (20, 0, 30)
 
 
 def test_upstream_may_not_overrun_the_window_that_it_sees() -> None:
@@ -324,8 +324,8 @@ def test_a_reset_while_an_answer_waits_undoes_the_debt() -> None:
     wire.to_client()
     wire.to_upstream()
     wire.client(frames.rst_stream(1, frames.CANCEL))
-    assert wire.core.reply_windows == (DEFAULT, DEFAULT - 10, 0)
-    assert wire.core.reply_debt == 10
+    assert wire.core.replies.windows == (DEFAULT, DEFAULT - 10, 0)
+    assert wire.core.replies.debt == 10
     assert not wire.to_upstream()
     assert not wire.to_client()
     assert wire.events()[-1] == StreamEnded(1, b"/images/Pull", 1)
@@ -333,7 +333,7 @@ def test_a_reset_while_an_answer_waits_undoes_the_debt() -> None:
     assert not wire.core._answers._waiting
     wire.client(frames.window_update(0, 10))
     assert not wire.to_upstream()
-    assert wire.core.reply_windows == (DEFAULT, DEFAULT, 0)
+    assert wire.core.replies.windows == (DEFAULT, DEFAULT, 0)
 
 
 def test_a_debt_that_is_paid_already_is_given_back_when_its_answer_is_dropped() -> None:
@@ -347,7 +347,7 @@ def test_a_debt_that_is_paid_already_is_given_back_when_its_answer_is_dropped() 
     assert not wire.to_upstream()
     wire.client(frames.rst_stream(1, frames.CANCEL))
     assert credit(wire.to_upstream(), 0) == 90
-    assert wire.core.reply_windows == (DEFAULT + 90, DEFAULT + 90, 0)
+    assert wire.core.replies.windows == (DEFAULT + 90, DEFAULT + 90, 0)
 
 
 def test_a_reset_of_another_call_drops_what_waits_of_it() -> None:
@@ -361,11 +361,11 @@ def test_a_reset_of_another_call_drops_what_waits_of_it() -> None:
     wire.upstream(frames.frame(frames.DATA, 0, 3, b"y" * 40))
     wire.client(frames.rst_stream(3, frames.CANCEL))
     assert kinds(wire.to_upstream()) == [(frames.RST_STREAM, 3)]
-    assert wire.core.reply_windows == (10, 0, 50)
+    assert wire.core.replies.windows == (10, 0, 50)
     wire.client(frames.window_update(0, 100))
     assert kinds(wire.to_client()) == [(0, 5), (1, 5)]
     assert credit(wire.to_upstream(), 0) == 40
-    assert wire.core.reply_windows == (50, 50, 0)
+    assert wire.core.replies.windows == (50, 50, 0)
 
 
 def test_late_data_of_an_answered_call_pays_the_debt() -> None:
@@ -376,11 +376,11 @@ def test_late_data_of_an_answered_call_pays_the_debt() -> None:
     wire.to_client()
     wire.to_upstream()
     wire.upstream(frames.frame(frames.DATA, 0, 1, bytes(70)))
-    assert (wire.core.reply_debt, wire.to_upstream()) == (30, [])
+    assert (wire.core.replies.debt, wire.to_upstream()) == (30, [])
     wire.upstream(frames.frame(frames.DATA, frames.END_STREAM, 1, bytes(70)))
     assert credit(wire.to_upstream(), 0) == 40
     assert not wire.to_client()
-    assert wire.core.reply_windows == (DEFAULT - 100, DEFAULT - 100, 0)
+    assert wire.core.replies.windows == (DEFAULT - 100, DEFAULT - 100, 0)
 
 
 def test_late_frames_while_the_answer_waits_stay_out_of_it() -> None:
@@ -518,7 +518,7 @@ def test_an_answer_while_upstreams_own_end_is_on_its_way_is_too_late() -> None:
     block = wire.response_encoder.encode([*RESPONSE, *TRAILERS])
     wire.upstream(frames.frame(frames.HEADERS, frames.END_STREAM, 1, block[:3]))
     assert not wire.core.answer(1, b"x")
-    assert wire.core.reply_debt == 0
+    assert wire.core.replies.debt == 0
 
 
 def test_an_answer_after_upstreams_first_bytes_is_an_error() -> None:
@@ -569,11 +569,11 @@ def test_answers_that_are_not_taken_are_bounded_in_bytes() -> None:
     assert status(wire, 3) == b"8"
     wire.call(5)
     assert wire.core.answer(5, b"12345"[:0])
-    assert wire.core.reply_debt == ANSWER_BYTES
+    assert wire.core.replies.debt == ANSWER_BYTES
     wire.client(frames.rst_stream(1, 8))
     wire.call(7)
     wire.core.answer(7, b"")
-    assert wire.core.reply_debt < DEFAULT + 20
+    assert wire.core.replies.debt < DEFAULT + 20
 
 
 def test_answers_that_are_not_taken_are_bounded_in_number() -> None:
@@ -607,7 +607,7 @@ def test_what_upstream_sends_behind_answers_is_bounded() -> None:
     with pytest.raises(FrameError) as caught:
         wire.upstream(data * (REPLY_BYTES // 16_384 + 1))
     assert caught.value.h2_code == frames.ENHANCE_YOUR_CALM
-    assert wire.core.reply_windows[2] <= REPLY_BYTES
+    assert wire.core.replies.windows[2] <= REPLY_BYTES
 
 
 def test_refusals_behind_an_answer_are_bounded() -> None:

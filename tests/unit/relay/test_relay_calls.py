@@ -6,6 +6,7 @@ import gzip
 
 import pytest
 
+from shimcore.heldcall import Answer, Decision, Forward, Refuse
 from shimcore.relay import frames
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
 from shimcore.relay.limits import MESSAGE_BYTES, METADATA_BYTES, REFUSAL_TEXT_BYTES
@@ -23,7 +24,7 @@ def test_the_headers_of_an_opened_call_go_on_and_its_data_waits() -> None:
     wire.call(1)
     assert [frame.kind for frame in wire.to_upstream()] == [frames.HEADERS]
     assert wire.events() == [CallReady(1, PULL, b"image", None, ())]
-    assert wire.core.held_bytes == 10
+    assert wire.core.requests.held == 10
 
 
 def test_other_calls_are_not_held() -> None:
@@ -343,7 +344,7 @@ def test_a_reset_while_held_cancels_and_goes_on() -> None:
     assert wire.events() == [CallCancelled(1)]
     assert wire.to_upstream() == [Frame(frames.RST_STREAM, 0, 1, CANCEL)]
     assert not wire.core.forward(1, None)
-    assert wire.core.held_bytes == 0
+    assert wire.core.requests.held == 0
     assert not wire.core.live
 
 
@@ -399,3 +400,93 @@ def test_the_client_is_gone() -> None:
     wire.core.close()
     assert not wire.events()
     assert not wire.core.live
+
+
+def known(decision: Decision | None) -> Wire:
+    """A connection whose calls are all decided on in the same way, at once."""
+    return Wire(decide=lambda _: decision)
+
+
+def test_a_call_that_is_known_to_go_on_is_not_held() -> None:
+    """Its frame goes on as the bytes that came, and its end is told."""
+    wire = known(Forward(None))
+    wire.open(1)
+    wire.to_upstream()
+    sent = frames.frame(frames.DATA, frames.END_STREAM, 1, message(b"image"))
+    wire.client(sent)
+    assert wire.core.take_to_upstream() == [sent]
+    assert (wire.core.requests.held, wire.core.requests.debt) == (0, 0)
+    assert wire.core.requests.windows[1] == frames.DEFAULT_WINDOW - len(message(b"image"))
+    wire.answer(1)
+    assert wire.events() == [CallEnded(1, 0, empty=True, message="")]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 7])
+def test_a_call_that_is_known_is_held_until_its_message_is_whole(cut: int) -> None:
+    """Nobody is asked before; then it goes on as it came."""
+    asked: list[CallReady] = []
+
+    def decide(ready: CallReady) -> Forward:
+        asked.append(ready)
+        return Forward(None)
+
+    wire = Wire(decide=decide)
+    wire.open(1)
+    wire.to_upstream()
+    wire.data(1, message(b"image")[:cut], end=False)
+    assert (asked, wire.to_upstream()) == ([], [])
+    wire.data(1, message(b"image")[cut:])
+    assert [ready.message for ready in asked] == [b"image"]
+    assert body(wire.to_upstream(), 1) == message(b"image")
+
+
+def test_the_rest_of_a_message_is_not_one_of_its_own() -> None:
+    """Though its bytes are those of another message, prefix and all."""
+    asked: list[bytes] = []
+
+    def decide(ready: CallReady) -> Forward:
+        asked.append(ready.message)
+        return Forward(None)
+
+    wire = Wire(decide=decide)
+    wire.open(1)
+    wire.data(1, message(message(b"image"))[:5], end=False)
+    wire.data(1, message(b"image"))
+    assert asked == [message(b"image")]
+
+
+def test_a_call_that_is_known_waits_for_upstreams_window() -> None:
+    """As every other DATA does, and takes it from both windows once."""
+    wire = known(Forward(None))
+    wire.announce(frames.SETTINGS_INITIAL_WINDOW_SIZE, 4)
+    wire.acknowledge()
+    wire.call(1)
+    assert body(wire.to_upstream(), 1) == message(b"image")[:4]
+    wire.upstream(frames.window_update(1, 100))
+    assert body(wire.to_upstream(), 1) == message(b"image")[4:]
+    assert (wire.core.requests.held, wire.core.requests.debt) == (0, 0)
+
+
+def test_a_known_call_with_padding() -> None:
+    """Padding goes on with the frame that it is in."""
+    wire = known(Forward(None))
+    wire.open(1)
+    wire.to_upstream()
+    flags = frames.END_STREAM | frames.PADDED
+    sent = frames.frame(frames.DATA, flags, 1, b"\3" + message(b"image") + bytes(3))
+    wire.client(sent)
+    assert wire.core.take_to_upstream() == [sent]
+
+
+def test_what_is_decided_at_once_may_be_anything() -> None:
+    """Another message, a refusal, an answer: the same comes out as of one decided later."""
+    wire = known(Forward(b"other"))
+    wire.call(1)
+    assert body(wire.to_upstream(), 1) == message(b"other")
+    for decision in (Refuse(5, "no"), Answer(b"sha256:x")):
+        wire, later = known(decision), known(None)
+        wire.call(1)
+        later.call(1)
+        later.core.settle(1, decision)
+        assert wire.core.take_to_client() == later.core.take_to_client()
+        assert b"".join(wire.core.take_to_upstream()) == b"".join(later.core.take_to_upstream())

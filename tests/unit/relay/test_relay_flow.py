@@ -22,9 +22,9 @@ def test_data_of_other_calls_is_counted() -> None:
     wire = Wire()
     wire.open(1, OTHER)
     wire.client(frames.frame(frames.DATA, frames.PADDED, 1, b"\x03abc\0\0\0"))
-    assert wire.core.windows == (DEFAULT - 7, DEFAULT - 7, 0)
+    assert wire.core.requests.windows == (DEFAULT - 7, DEFAULT - 7, 0)
     wire.upstream(frames.window_update(0, 7))
-    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+    assert wire.core.requests.windows == (DEFAULT, DEFAULT, 0)
     assert credit(wire.to_client(), 0) == 7
 
 
@@ -36,7 +36,7 @@ def test_a_shorter_message_credits_the_client() -> None:
     wire.core.forward(1, b"x" * 40)
     sent = wire.to_client()
     assert (credit(sent, 0), credit(sent, 1)) == (60, 60)
-    assert wire.core.windows == (DEFAULT - 45, DEFAULT - 45, 0)
+    assert wire.core.requests.windows == (DEFAULT - 45, DEFAULT - 45, 0)
 
 
 def test_a_stream_that_the_client_has_ended_gets_no_credit() -> None:
@@ -54,7 +54,7 @@ def test_a_longer_message_is_withheld_from_upstreams_credit() -> None:
     wire.open(1)
     wire.data(1, message(b""), end=False)
     wire.core.forward(1, b"x" * 100)
-    assert wire.core.debt == 100
+    assert wire.core.requests.debt == 100
     assert not wire.to_client()
     wire.upstream(frames.window_update(0, 60) + frames.window_update(1, 60))
     assert not wire.to_client()
@@ -64,8 +64,8 @@ def test_a_longer_message_is_withheld_from_upstreams_credit() -> None:
         Frame(frames.WINDOW_UPDATE, 0, 0, five),
         Frame(frames.WINDOW_UPDATE, 0, 1, five),
     ]
-    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
-    assert wire.core.debt == 0
+    assert wire.core.requests.windows == (DEFAULT, DEFAULT, 0)
+    assert wire.core.requests.debt == 0
 
 
 def test_the_surplus_waits_for_upstreams_connection_window() -> None:
@@ -75,13 +75,13 @@ def test_the_surplus_waits_for_upstreams_connection_window() -> None:
     wire.core.forward(1, b"x" * 100_000)
     sent = wire.to_upstream()
     assert len(body(sent, 1)) == DEFAULT
-    assert wire.core.held_bytes == 100_005 - DEFAULT
+    assert wire.core.requests.held == 100_005 - DEFAULT
     wire.upstream(frames.window_update(1, 50_000) + frames.window_update(0, 34_000))
     wire.upstream(frames.window_update(0, 50_000))
     sent += wire.to_upstream()
     assert body(sent, 1) == message(b"x" * 100_000)
     assert sent[-1].flags == frames.END_STREAM
-    assert wire.core.held_bytes == 0
+    assert wire.core.requests.held == 0
 
 
 def test_the_surplus_waits_for_upstreams_stream_window() -> None:
@@ -119,7 +119,7 @@ def test_others_data_waits_where_the_client_was_given_more_than_upstream_takes()
     wire.call(1, b"x" * 40_000)
     assert credit(wire.to_client(), 0) == 40_005
     wire.core.forward(1, None)
-    assert wire.core.windows == (DEFAULT, DEFAULT - 40_005, 0)
+    assert wire.core.requests.windows == (DEFAULT, DEFAULT - 40_005, 0)
     wire.open(3, OTHER)
     wire.to_upstream()
     for _ in range(4):
@@ -129,7 +129,7 @@ def test_others_data_waits_where_the_client_was_given_more_than_upstream_takes()
     wire.upstream(frames.window_update(0, 40_005))
     sent += wire.to_upstream()
     assert body(sent, 3) == b"y" * 40_000
-    assert wire.core.held_bytes == 0
+    assert wire.core.requests.held == 0
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in parts"])
@@ -154,7 +154,7 @@ def test_padding_of_held_data_is_credited_at_once() -> None:
     wire.client(frames.frame(frames.DATA, frames.PADDED, 1, payload))
     sent = wire.to_client()
     assert (credit(sent, 0), credit(sent, 1)) == (11, 11)
-    assert wire.core.held_bytes == 10
+    assert wire.core.requests.held == 10
 
 
 def test_a_message_larger_than_the_window_gets_credit() -> None:
@@ -191,8 +191,8 @@ def test_a_message_larger_than_the_window_gets_credit() -> None:
         sent += wire.to_client()
     connection += credit(sent, 0)
     assert connection == DEFAULT
-    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
-    assert wire.core.debt == 0
+    assert wire.core.requests.windows == (DEFAULT, DEFAULT, 0)
+    assert wire.core.requests.debt == 0
 
 
 def test_a_window_of_ten_bytes_takes_a_long_message() -> None:
@@ -221,7 +221,7 @@ def test_many_held_calls_do_not_stall_others() -> None:
         assert window > 1000, "the client stalls"
         wire.call(stream, b"x" * 995)
         window += credit(wire.to_client(), 0) - 1000
-    assert wire.core.held_bytes == 200_000
+    assert wire.core.requests.held == 200_000
     wire.open(401, OTHER)
     wire.to_upstream()
     wire.data(401, b"y" * 16_000)
@@ -231,10 +231,13 @@ def test_many_held_calls_do_not_stall_others() -> None:
         read = sum(len(frame.payload) for frame in wire.to_upstream() if frame.kind == 0)
         if read:
             wire.upstream(frames.window_update(0, read))
-    while wire.core.held_bytes:
+    while wire.core.requests.held:
         wire.upstream(frames.window_update(0, 16_000))
         wire.to_upstream()
-    assert wire.core.debt == 0 or wire.core.windows[0] == wire.core.windows[1] + wire.core.debt
+    assert (
+        wire.core.requests.debt == 0
+        or wire.core.requests.windows[0] == wire.core.requests.windows[1] + wire.core.requests.debt
+    )
 
 
 def test_others_data_makes_the_relay_give_credit_again() -> None:
@@ -244,12 +247,12 @@ def test_others_data_makes_the_relay_give_credit_again() -> None:
     wire.to_client()
     for stream in range(1, 201, 2):
         wire.call(stream, b"x" * 9995)
-    window = wire.core.windows[0]
+    window = wire.core.requests.windows[0]
     assert window > GRANT_BELOW_BYTES
     assert not credit(wire.to_client(), 0)
     wire.open(201, OTHER)
     wire.data(201, b"y" * (window - 20_000), end=False)
-    assert credit(wire.to_client(), 0) == wire.core.debt == 1_000_000
+    assert credit(wire.to_client(), 0) == wire.core.requests.debt == 1_000_000
 
 
 def test_withheld_credit_is_granted_again_while_bytes_are_held() -> None:
@@ -259,16 +262,19 @@ def test_withheld_credit_is_granted_again_while_bytes_are_held() -> None:
     wire.to_client()
     wire.open(1)
     wire.data(1, b"\0" + (100_000).to_bytes(4, "big") + b"x" * 40_000, end=False)
-    granted = wire.core.debt
+    granted = wire.core.requests.debt
     assert granted == 40_005
     wire.data(1, b"x" * 30_000, end=False)
     wire.to_client()
     wire.open(3, OTHER)
-    wire.data(3, b"y" * wire.core.windows[0])
-    assert wire.core.windows[0] >= GRANT_BELOW_BYTES or wire.core.debt == wire.core.held_bytes
+    wire.data(3, b"y" * wire.core.requests.windows[0])
+    assert (
+        wire.core.requests.windows[0] >= GRANT_BELOW_BYTES
+        or wire.core.requests.debt == wire.core.requests.held
+    )
     wire.to_client()
     wire.upstream(frames.window_update(0, 30_000))
-    assert wire.core.windows[0] >= min(GRANT_BELOW_BYTES, wire.core.windows[1])
+    assert wire.core.requests.windows[0] >= min(GRANT_BELOW_BYTES, wire.core.requests.windows[1])
 
 
 def test_a_client_that_overruns_its_window_is_told_so() -> None:
@@ -417,12 +423,12 @@ def test_a_reset_gives_back_what_is_held_and_what_waits() -> None:
     wire.to_client()
     wire.client(frames.rst_stream(1, 8))
     wire.client(frames.rst_stream(3, 8))
-    assert wire.core.held_bytes == 0
-    seen, left, _ = wire.core.windows
-    assert seen - wire.core.debt == left
+    assert wire.core.requests.held == 0
+    seen, left, _ = wire.core.requests.windows
+    assert seen - wire.core.requests.debt == left
     read = DEFAULT - left
     wire.upstream(frames.window_update(0, read))
-    assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+    assert wire.core.requests.windows == (DEFAULT, DEFAULT, 0)
 
 
 def test_a_reset_drops_others_queued_data() -> None:
@@ -431,13 +437,13 @@ def test_a_reset_drops_others_queued_data() -> None:
         wire = Wire()
         wire.call(1, b"")
         others_wait(wire)
-        assert wire.core.held_bytes > 0
+        assert wire.core.requests.held > 0
         getattr(wire, reset)(frames.rst_stream(3, 8))
-        assert wire.core.held_bytes == 0
+        assert wire.core.requests.held == 0
         assert credit(wire.to_client(), 0) == 0, "it is in debt for the longer message"
-        read = DEFAULT - wire.core.windows[1]
+        read = DEFAULT - wire.core.requests.windows[1]
         wire.upstream(frames.window_update(0, read))
-        assert wire.core.windows == (DEFAULT, DEFAULT, 0)
+        assert wire.core.requests.windows == (DEFAULT, DEFAULT, 0)
 
 
 def test_trailers_behind_a_surplus_survive_upstreams_reset() -> None:
@@ -465,7 +471,9 @@ def fill(wire: Wire, stream: int, size: int) -> int:
     left, sent = size, 0
     data = b"\0" + size.to_bytes(4, "big")
     while left:
-        part = min(wire.core.windows[0], wire.core._state.opened[stream].ledger.seen, 16_384, left)
+        part = min(
+            wire.core.requests.windows[0], wire.core._state.opened[stream].ledger.seen, 16_384, left
+        )
         if part <= 0 or stream not in wire.core.gathering:
             break
         payload = (data + b"x" * part)[:part]
@@ -486,7 +494,7 @@ def test_credit_stops_at_the_connections_limit() -> None:
     wire = Wire()
     sent = sum(fill(wire, stream, MESSAGE_BYTES) for stream in (1, 3, 5))
     assert wire.core.memory_blocked
-    assert sent == wire.core.held_bytes
+    assert sent == wire.core.requests.held
     assert CONNECTION_HELD_BYTES <= sent <= CONNECTION_HELD_BYTES + 2 * DEFAULT
 
 
@@ -498,13 +506,13 @@ def test_credit_stops_at_the_processs_limit_and_goes_on_with_regrant() -> None:
     assert memory_blocked(first)
     assert fill(second, 1, 150_000) == DEFAULT
     assert memory_blocked(second)
-    assert budget.used == first.core.held_bytes + second.core.held_bytes
+    assert budget.used == first.core.requests.held + second.core.requests.held
     second.to_client()
     second.core.regrant()
     assert memory_blocked(second)
     assert not second.to_client()
     first.core.refuse(1, 8, "too much")
-    assert budget.used == second.core.held_bytes
+    assert budget.used == second.core.requests.held
     second.core.regrant()
     assert not memory_blocked(second)
     sent = second.to_client()
@@ -520,9 +528,9 @@ def test_the_budget_is_given_back_when_a_connection_ends() -> None:
     wire.call(3, b"x" * 995)
     wire.core.forward(1, b"x" * 70_000)
     wire.to_upstream()
-    assert budget.used == wire.core.held_bytes == 70_005 - DEFAULT + 1000
+    assert budget.used == wire.core.requests.held == 70_005 - DEFAULT + 1000
     wire.upstream(frames.window_update(0, 9000) + frames.window_update(1, 9000))
-    assert budget.used == wire.core.held_bytes == 1000
+    assert budget.used == wire.core.requests.held == 1000
     wire.core.close()
     assert budget.used == 0
 
@@ -535,5 +543,5 @@ def test_too_much_in_a_huge_window_is_released_unread() -> None:
     wire.upstream(frames.window_update(0, 1 << 30))
     for stream in range(1, 21, 2):
         fill(wire, stream, MESSAGE_BYTES)
-    assert wire.core.held_bytes <= CONNECTION_LIMIT_BYTES
+    assert wire.core.requests.held <= CONNECTION_LIMIT_BYTES
     assert any(isinstance(event, Notice) for event in wire.events())

@@ -10,11 +10,11 @@ import pytest
 from shimcore.relay.limits import MESSAGE_BYTES
 from shimcore.relay.messages import (
     UnreadableMessageError,
-    read_message,
     timeout_seconds,
     whole_length,
     write_message,
 )
+from tests.support.raw import read_message
 
 
 def compressed(packed: bytes) -> bytes:

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shimcore.relay import frames
+from shimcore.relay.clients import Pace, SharedPace
 from shimcore.relay.limits import (
     RESETS_PER_S,
     RESETS_SHARE,
     SHARED_RESETS,
     SHARED_RESETS_PER_S,
 )
-from shimcore.relay.pace import Pace, SharedPace
 from tests.support.wire import PULL, Wire
 
 ECHO = b"/x/Echo"

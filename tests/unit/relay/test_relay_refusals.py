@@ -36,7 +36,7 @@ def test_the_client_gets_a_status_and_upstream_a_reset() -> None:
     ]
     assert given == Frame(frames.WINDOW_UPDATE, 0, 0, (10).to_bytes(4, "big"))
     assert wire.to_upstream() == [Frame(frames.RST_STREAM, 0, 1, CANCEL)]
-    assert wire.core.windows == (65_535, 65_535, 0)
+    assert wire.core.requests.windows == (65_535, 65_535, 0)
     assert not wire.core.live
 
 
@@ -165,7 +165,7 @@ def test_what_the_client_still_sends_is_dropped_and_credited() -> None:
     assert wire.to_client() == [Frame(frames.WINDOW_UPDATE, 0, 0, (3).to_bytes(4, "big"))]
     wire.client(frames.rst_stream(1, frames.CANCEL))
     assert not wire.to_upstream(), "upstream has been told already"
-    assert wire.core.windows == (65_535, 65_535, 0)
+    assert wire.core.requests.windows == (65_535, 65_535, 0)
 
 
 def test_trailers_after_a_refusal_reach_upstream_only_if_they_change_its_table() -> None:

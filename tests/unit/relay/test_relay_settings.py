@@ -13,7 +13,7 @@ TABLE = frames.SETTINGS_HEADER_TABLE_SIZE
 def test_the_defaults_hold_at_first() -> None:
     """RFC 9113 §6.5.2."""
     announced = AnnouncedSettings()
-    assert announced.strictest(WINDOW) == announced.loosest(WINDOW) == 65_535
+    assert announced.window == announced.loosest(WINDOW) == 65_535
     assert announced.loosest(TABLE) == 4096
     assert announced.loosest(frames.SETTINGS_MAX_FRAME_SIZE) == 16_384
 
@@ -22,13 +22,13 @@ def test_old_and_new_hold_until_the_ack() -> None:
     """Smaller holds at once for what is sent, larger only when it is acknowledged."""
     announced = AnnouncedSettings()
     announced.announce(setting(WINDOW, 10))
-    assert (announced.strictest(WINDOW), announced.loosest(WINDOW)) == (10, 65_535)
+    assert (announced.window, announced.loosest(WINDOW)) == (10, 65_535)
     announced.acknowledge()
-    assert (announced.strictest(WINDOW), announced.loosest(WINDOW)) == (10, 10)
+    assert (announced.window, announced.loosest(WINDOW)) == (10, 10)
     announced.announce(setting(WINDOW, 100))
-    assert (announced.strictest(WINDOW), announced.loosest(WINDOW)) == (10, 100)
+    assert (announced.window, announced.loosest(WINDOW)) == (10, 100)
     announced.acknowledge()
-    assert announced.strictest(WINDOW) == 100
+    assert announced.window == 100
 
 
 def test_acks_come_in_the_order_of_the_announcements() -> None:
@@ -37,9 +37,9 @@ def test_acks_come_in_the_order_of_the_announcements() -> None:
     announced.announce(setting(WINDOW, 50))
     announced.announce(setting(TABLE, 0) + setting(WINDOW, 80))
     announced.acknowledge()
-    assert (announced.strictest(WINDOW), announced.loosest(TABLE)) == (50, 4096)
+    assert (announced.window, announced.loosest(TABLE)) == (50, 4096)
     announced.acknowledge()
-    assert (announced.strictest(WINDOW), announced.loosest(TABLE)) == (80, 0)
+    assert (announced.window, announced.loosest(TABLE)) == (80, 0)
 
 
 def test_what_an_ack_stands_for_is_known_before_it_may_pass() -> None:
@@ -59,7 +59,7 @@ def test_of_a_setting_named_twice_the_last_counts() -> None:
     announced = AnnouncedSettings()
     announced.announce(setting(WINDOW, 1) + setting(WINDOW, 70_000) + setting(0x99, 5))
     announced.acknowledge()
-    assert announced.strictest(WINDOW) == 70_000
+    assert announced.window == 70_000
 
 
 def test_next_shrinks_looks_at_the_next_ack_only() -> None:
@@ -77,7 +77,7 @@ def test_an_ack_too_many_changes_nothing() -> None:
     """The peers' own error, which they answer."""
     announced = AnnouncedSettings()
     announced.acknowledge()
-    assert announced.strictest(WINDOW) == 65_535
+    assert announced.window == 65_535
 
 
 def test_announcements_without_an_ack_are_bounded() -> None:

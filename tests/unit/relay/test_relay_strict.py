@@ -30,7 +30,7 @@ def refused(wire: Wire, stream: int = 1) -> tuple[int, str]:
     assert not any(frame.flags & 1 and frame.kind == 0 for frame in sent)
     (end,) = (f for f in wire.to_client() if f.kind == frames.HEADERS and f.stream == stream)
     fields = dict(wire.decoded(end.payload))
-    assert not wire.core.held_bytes
+    assert not wire.core.requests.held
     text = fields[b"grpc-message"].decode()
     assert text.startswith("image-cri-shim: ")
     return int(fields[b"grpc-status"]), text
@@ -217,7 +217,7 @@ def test_a_refused_request_while_upstream_ends_the_call_is_dropped() -> None:
     assert [frame.kind for frame in sent] == [frames.HEADERS, frames.RST_STREAM]
     assert [f.kind for f in wire.to_client() if f.stream] == [1, 9]
     assert not wire.core.live
-    assert not wire.core.held_bytes
+    assert not wire.core.requests.held
 
 
 def test_other_methods_pass() -> None:

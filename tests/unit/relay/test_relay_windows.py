@@ -16,7 +16,7 @@ def test_held_bytes_are_off_the_clients_window_only() -> None:
     assert (ledger.seen, ledger.room, ledger.held) == (70, 100, 30)
     ledger.send(30)
     assert (ledger.seen, ledger.room, ledger.held) == (70, 70, 0)
-    assert ledger.neutral
+    assert (ledger.held, ledger.debt) == (0, 0)
 
 
 def test_a_shorter_message_is_credited_to_the_client() -> None:
@@ -51,7 +51,7 @@ def test_credit_for_held_bytes_is_withheld_later() -> None:
     assert ledger.seen == ledger.room == 100
     ledger.send(100)
     assert ledger.update(100) == 0
-    assert ledger.neutral
+    assert (ledger.held, ledger.debt) == (0, 0)
 
 
 def test_dropped_bytes_are_credited_once() -> None:
@@ -63,7 +63,7 @@ def test_dropped_bytes_are_credited_once() -> None:
     assert ledger.settle() == 30
     assert ledger.settle() == 0
     assert (ledger.seen, ledger.room) == (100, 100)
-    assert ledger.neutral
+    assert (ledger.held, ledger.debt) == (0, 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -97,4 +97,4 @@ def test_any_run_ends_with_equal_windows(seed: int) -> None:
         client += ledger.update(unread + part)
         unread = 0
     assert client == ledger.seen == ledger.room == 65_535
-    assert ledger.neutral
+    assert (ledger.held, ledger.debt) == (0, 0)
