@@ -17,7 +17,7 @@ from shimcore.registry import RegistryClient
 from shimcore.registry.look import Look
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
-from shimcore.runtime import RuntimeClient
+from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.docker import DockerEngine
 from shimcore.runtime.metadata import passed_along
 

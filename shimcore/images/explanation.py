@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shimcore.config import Config, Registry
-    from shimcore.images.ports import Registries
+    from shimcore.registry.client import RegistryClient
 
 NOT_ASKED = "not asked"
 """Detail of a candidate whose registry was not to be asked (`--offline`)."""
@@ -78,7 +78,9 @@ class Resolution:
         return plain
 
 
-async def explain(text: str, config: Config, registries: Registries | None = None) -> Resolution:
+async def explain(
+    text: str, config: Config, registries: RegistryClient | None = None
+) -> Resolution:
     """Every registry's answer about an image; waits for all of them.
 
     Without `registries` none is asked: each candidate is `skipped`, and `resolved` is the
@@ -105,7 +107,7 @@ def _asked(candidates: Candidates) -> tuple[Candidate, ...]:
 
 
 async def _answers(
-    asked: tuple[Candidate, ...], registries: Registries | None
+    asked: tuple[Candidate, ...], registries: RegistryClient | None
 ) -> list[ManifestAnswer]:
     if registries is None:
         return [ManifestAnswer(Outcome.SKIPPED, None, 0.0, NOT_ASKED) for _ in asked]

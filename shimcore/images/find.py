@@ -31,7 +31,8 @@ class FindCall(ImageCall):
     """One held request that speaks of images on the node.
 
     `images`: for each image that the request names, in its order, where it may have come
-    from; None for one that goes on untouched (an ID, an excluded name).
+    from; None for one that goes on untouched (an ID, an excluded name). `timeout_s` is what is
+    left of the caller's deadline; `timeout` bounds the call, too.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class FindCall(ImageCall):
         method: Method,
         request: ImageRequest,
         images: Sequence[Candidates | None],
-        deadline: float,
+        timeout_s: float | None,
     ) -> None:
         super().__init__(method, request.image)
         self._context = context
         self._request = request
         self._images = images
-        self._deadline = deadline
+        limit_s = context.config.timeout_s
+        limit_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
+        self._deadline = asyncio.get_running_loop().time() + limit_s
         self._under: str | None = None  # the registry's name under which it was found
         self._removed: Callable[[], None] | None = None
 

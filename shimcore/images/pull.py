@@ -79,9 +79,13 @@ class PullCall(ImageCall):
         except RuntimeUnavailableError as error:
             return self._failed((), Refuse(StatusCode.UNAVAILABLE, str(error)), str(error))
         except asyncio.CancelledError:
-            attempts, why = transaction.attempts, "the caller is gone"
-            self._report("cancelled", "", "", attempts, why)
-            self._note(Ending.CANCELLED, StatusCode.CANCELLED, "", attempts, why)
+            self._close(
+                Ending.CANCELLED,
+                StatusCode.CANCELLED,
+                "cancelled",
+                attempts=transaction.attempts,
+                why="the caller is gone",
+            )
             raise
         if isinstance(ending, Failed):
             refused = self._refusal(ending, transaction.attempts)
@@ -104,32 +108,35 @@ class PullCall(ImageCall):
         if self._verdict is not None:
             why = "; ".join(part for part in (self._verdict.why, reason(message)) if part)
             outcome = "passed-on" if code == StatusCode.OK else f"failed({code})"
-            failed = code not in {StatusCode.OK, StatusCode.CANCELLED}
-            self._report(outcome, self._verdict.name, self._verdict.registry, (), why, failed)
-            self._note(_ENDINGS.get(code, Ending.FAILED), code, self._verdict.registry, (), why)
+            ending = _ENDINGS.get(code, Ending.FAILED)
+            name, host = self._verdict.name, self._verdict.registry
+            self._close(ending, code, outcome, name=name, registry=host, why=why)
 
     # -- how it ended ----------------------------------------------------------------------
 
     def _pulled(self, transaction: Transaction, pulled: Pulled) -> Verdict:
         passed_over = transaction.passed_over(pulled.host)
-        why = listed(passed_over)
 
         async def report() -> None:
             await transaction.count()
-            fetched = sum(one.bytes for one in transaction.pulling)
-            self._report(
-                "pulled", pulled.name, pulled.host, passed_over, why, fetched_bytes=fetched
-            )
             by_host = {one.host: one for one in (*passed_over, *transaction.pulling)}
-            attempts = tuple(by_host.values())
-            self._note(Ending.PULLED, StatusCode.OK, pulled.host, attempts, "", fetched)
+            self._close(
+                Ending.PULLED,
+                StatusCode.OK,
+                "pulled",
+                name=pulled.name,
+                registry=pulled.host,
+                attempts=tuple(by_host.values()),
+                passed_over=passed_over,
+                fetched_bytes=sum(one.bytes for one in transaction.pulling),
+            )
 
         self._context.names.later(report)
-        return Verdict(Answer(pulled.response), pulled.name, pulled.host, why)
+        return Verdict(Answer(pulled.response), pulled.name, pulled.host, listed(passed_over))
 
     def _failed(self, attempts: Sequence[Attempt], refused: Refuse, why: str) -> Verdict:
-        self._report(f"failed({int(refused.code)})", "", "", attempts, why, failed=True)
-        self._note(Ending.FAILED, refused.code, "", attempts, why)
+        code = int(refused.code)
+        self._close(Ending.FAILED, code, f"failed({code})", attempts=attempts, why=why)
         return Verdict(refused, "", "", why)
 
     def _refusal(self, failed: Failed, attempts: Sequence[Attempt]) -> Refuse:
@@ -151,10 +158,11 @@ class PullCall(ImageCall):
         decision, why = Forward(None), "no registry serves it"
         if candidates.source is not None:
             why = "names a configured registry"
-            auth = auth_for(candidates.source, candidates.image)
-            if auth is not None and not self._request.has_credentials:
+            decision = Forward(
+                self._request.authorized(auth_for(candidates.source, candidates.image))
+            )
+            if decision.message is not None:
                 why = f"{why}, whose credentials were added"
-                decision = Forward(self._request.authorized(auth))
         host = candidates.source.host if candidates.source is not None else ""
         self._verdict = Verdict(decision, image, host, why)
         return self._verdict
@@ -164,51 +172,44 @@ class PullCall(ImageCall):
             self._candidates.source is not None or self._context.config.fallback is Fallback.ALLOW
         )
 
-    def _report(
-        self,
-        outcome: str,
-        name: str,
-        registry: str,
-        attempts: Sequence[Attempt],
-        why: str,
-        failed: bool = False,
-        fetched_bytes: int = 0,
-    ) -> None:
-        """The pull's line: a WARNING when it failed or a registry was passed over."""
-        amiss = failed or any(one.result in _AMISS for one in attempts)
-        level = logging.WARNING if amiss else logging.INFO
-        if failed and attempts:
-            why = f"{why}; {listed(attempts)}"
-        seconds = time.monotonic() - self._started
-        image, pod = self._request.image, self._request.pod
-        logger.log(
-            level,
-            "%s",
-            pull_line(image, outcome, pod, name, registry, fetched_bytes, seconds, why),
-        )
-
-    def _note(
+    def _close(
         self,
         ending: Ending,
         code: int,
-        registry: str,
-        attempts: Sequence[Attempt],
-        why: str,
+        outcome: str,
+        *,
+        name: str = "",
+        registry: str = "",
+        attempts: Sequence[Attempt] = (),
+        passed_over: Sequence[Attempt] = (),
+        why: str = "",
         fetched_bytes: int = 0,
     ) -> None:
-        """Put the pull into the history."""
+        """Put the pull into the history, and its line into the log.
+
+        A WARNING when it failed or a registry was passed over, which that line tells then.
+        """
+        seconds = time.monotonic() - self._started
+        image, pod = self._request.image, self._request.pod
         self._context.history.note(
             Method.PULL,
-            self._request.image,
+            image,
             ending,
-            time.monotonic() - self._started,
-            pod=self._request.pod,
+            seconds,
+            pod=pod,
             code=int(code),
             registry=registry,
             fetched_bytes=fetched_bytes,
             why=why,
             attempts=attempts,
         )
+        failed = ending is Ending.FAILED
+        told = attempts if failed else passed_over
+        said = "; ".join(part for part in (why, listed(told)) if part)
+        judged = passed_over if ending is Ending.PULLED else attempts
+        amiss = failed or any(one.result in _AMISS for one in judged)
+        line = pull_line(image, outcome, pod, name, registry, fetched_bytes, seconds, said)
+        logger.log(logging.WARNING if amiss else logging.INFO, "%s", line)
 
 
 _ENDINGS: dict[int, Ending] = {

@@ -17,8 +17,8 @@ from shimcore.registry.health import State
 if TYPE_CHECKING:
     from shimcore.config import Config
     from shimcore.images.candidates import Candidate, Candidates
-    from shimcore.images.ports import Registries
     from shimcore.reference import Reference
+    from shimcore.registry.client import RegistryClient
 
 logger = logging.getLogger("shimcore.images")
 
@@ -49,7 +49,7 @@ class Probe:
     def __init__(
         self,
         candidates: tuple[Candidate, ...],
-        registries: Registries,
+        registries: RegistryClient,
         probe_timeout_s: float,
         drops: int,
     ) -> None:
@@ -76,7 +76,7 @@ class Probe:
     async def next_found(self, tried: Collection[int] = ()) -> int | None:
         """The best candidate outside `tried` that is there, as soon as it is certain.
 
-        Registries of lower priority are not waited for; those of higher priority are, each
+        RegistryClient of lower priority are not waited for; those of higher priority are, each
         at most `probeTimeout` from the start of the round.
         """
         for index, task in enumerate(self._tasks):
@@ -128,7 +128,10 @@ class Resolver:
     """
 
     def __init__(
-        self, config: Config, registries: Registries, clock: Callable[[], float] = time.monotonic
+        self,
+        config: Config,
+        registries: RegistryClient,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._registries = registries

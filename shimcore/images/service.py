@@ -12,7 +12,7 @@ from shimcore.errors import ReferenceSyntaxError
 from shimcore.heldcall import Forward, Refuse
 from shimcore.images.call import ImageCall, SettledCall
 from shimcore.images.candidates import Candidates, candidates_of
-from shimcore.images.context import call_deadline, image_context
+from shimcore.images.context import ImageContext
 from shimcore.images.decision import Method, Verdict, method_of
 from shimcore.images.find import FindCall
 from shimcore.images.history import History
@@ -28,9 +28,10 @@ from shimcore.runtime.errors import StatusCode
 if TYPE_CHECKING:
     from shimcore.config import Config
     from shimcore.images.explanation import Resolution
-    from shimcore.images.ports import Registries, Runtime
     from shimcore.images.transaction import PullState
+    from shimcore.registry.client import RegistryClient
     from shimcore.runtime.channel import Metadata
+    from shimcore.runtime.client import RuntimeClient
 
 MEANINGS = 4096
 """Names of images whose candidates are remembered; a node has some hundreds."""
@@ -45,16 +46,15 @@ class ImageService:
     def __init__(
         self,
         config: Config,
-        registries: Registries,
-        runtime: Runtime,
+        registries: RegistryClient,
+        runtime: RuntimeClient,
         names: Names | None = None,
         clock: Callable[[], float] = time.monotonic,
         history: History | None = None,
     ) -> None:
         self._config = config
-        self._registries = registries
         names, history = names or Names(runtime), history or History()
-        self._context = image_context(config, registries, runtime, names, history, clock)
+        self._context = ImageContext(config, registries, runtime, names, history, clock)
         # The configuration of a service never changes, so neither does what a name means.
         self._means = lru_cache(maxsize=MEANINGS)(self._meaning)
 
@@ -81,7 +81,7 @@ class ImageService:
         """What a pull of `image` would become; see `shimcore.images.explanation`."""
         from shimcore.images.explanation import explain  # noqa: PLC0415 - for an operator only
 
-        registries = None if offline else self._registries
+        registries = None if offline else self._context.registries
         return await explain(image, self._config, registries)
 
     def stats(self) -> dict[str, Any]:
@@ -118,12 +118,8 @@ class ImageService:
             return self._untouched(kind, request, str(meant[0]))
         if kind is Method.PULL and isinstance(meant[0], Candidates):
             return PullCall(self._context, request, meant[0], timeout_s, metadata)
-        images = [
-            candidates if isinstance(candidates, Candidates) else None for candidates in meant
-        ]
-        return FindCall(
-            self._context, kind, request, images, call_deadline(self._config, timeout_s)
-        )
+        images = [each if isinstance(each, Candidates) else None for each in meant]
+        return FindCall(self._context, kind, request, images, timeout_s)
 
     def _meaning(self, text: str) -> Candidates | str:
         """Where an image may come from, or why its name is not for the shim."""

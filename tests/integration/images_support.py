@@ -15,7 +15,8 @@ from shimcore.heldcall import Decision, Forward, Refuse
 from shimcore.images import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.registry import RegistryClient
-from shimcore.runtime import RuntimeCallError, RuntimeClient
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.errors import RuntimeCallError
 from tests.support.cri import remove_image
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.runtime import RuntimeClient, SeveralRuntimesError, wait_for_socket, wait_until_ready
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.errors import SeveralRuntimesError
+from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
 from tests.support.scripted_runtime import ScriptedRuntime
 
 T_S = 15.0
@@ -95,10 +97,10 @@ async def test_what_was_learned_is_forgotten_with_the_connection(path: str) -> N
     async with RuntimeClient(path) as client:
         async with ScriptedRuntime(path, versions=["runtime.v1alpha2"], image_store=False):
             assert (await client.version(T_S)).api_version == "v1alpha2"
-            assert await client.store_supported(timeout_s=T_S) is False
+            assert await client.store.supported() is False
         async with ScriptedRuntime(path) as runtime:
             assert (await client.version(T_S)).api_version == "v1"
-            assert await client.store_supported(timeout_s=T_S) is True
+            assert await client.store.supported() is True
             assert len(runtime.calls) == 2
         async with asyncio.timeout(T_S):  # the end of a connection is noticed, not foreseen
             with pytest.raises(RuntimeUnavailableError):
@@ -107,7 +109,7 @@ async def test_what_was_learned_is_forgotten_with_the_connection(path: str) -> N
 
 async def _ask_again_and_again(client: RuntimeClient) -> None:
     while True:
-        await client.store_supported(timeout_s=T_S)
+        await client.store.supported()
         await asyncio.sleep(0.01)
 
 

@@ -13,7 +13,7 @@ import pytest
 from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.pb import cri_pb2
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 

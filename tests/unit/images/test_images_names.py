@@ -14,7 +14,7 @@ from shimcore.images import namestore
 from shimcore.images.namestore import names_for
 from shimcore.reference import parse_reference
 from shimcore.registry.answers import Outcome
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
     DIGEST,
     HUB,

@@ -22,7 +22,7 @@ from shimcore.images.wording import (
     refusal,
 )
 from shimcore.registry.answers import Outcome
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
     HUB,
     PULL,

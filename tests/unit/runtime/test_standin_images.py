@@ -8,7 +8,8 @@ from shimcore.demo.runtime_faults import StatusError
 from shimcore.demo.runtime_images import ImageTable, PulledImage
 from shimcore.demo.runtime_pull import login_for
 from shimcore.pb import cri_pb2
-from shimcore.runtime import Descriptor, ImageRecord, StatusCode
+from shimcore.runtime.errors import StatusCode
+from shimcore.runtime.values import Descriptor, ImageRecord
 from tests.support.scripted_runtime import pull_out_of_thin_air
 
 ID = "sha256:" + "1" * 64
