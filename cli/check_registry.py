@@ -17,7 +17,7 @@ from cli.render import BAD, GOOD, WARN, Cell, Column, Table
 if TYPE_CHECKING:
     from shimcore.config import Config, Registry
     from shimcore.config.values import Address
-    from shimcore.registry import PingReport, TlsReport
+    from shimcore.registry.answers import PingReport, TlsReport
 
 SOON_DAYS = 30
 """A certificate that ends sooner is warned about."""
@@ -152,7 +152,7 @@ async def _ping(registries: Sequence[Registry], timeout_s: float) -> list[PingRe
     import asyncio  # noqa: PLC0415 - a fast --help
 
     from cli.waiting import load_http  # noqa: PLC0415
-    from shimcore.registry import RegistryClient  # noqa: PLC0415
+    from shimcore.registry.client import RegistryClient  # noqa: PLC0415
 
     await load_http()
     client = RegistryClient(registries, probe_timeout_s=timeout_s)

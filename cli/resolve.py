@@ -13,7 +13,7 @@ from cli.render import BAD, DIM, GOOD, WARN, Block, Cell, Column, Facts, Table
 
 if TYPE_CHECKING:
     from shimcore.config import Config
-    from shimcore.images import CandidateReport, Resolution
+    from shimcore.images.explanation import CandidateReport, Resolution
     from shimcore.images.presence import Presence
 
 _WORST_LAST = (exits.OK, exits.NONE_HAS_IT, exits.FAILED)
@@ -108,9 +108,9 @@ async def _explain(
     import asyncio  # noqa: PLC0415 - a fast --help
 
     from cli.waiting import load_http  # noqa: PLC0415
-    from shimcore.images import explain  # noqa: PLC0415
+    from shimcore.images.explanation import explain  # noqa: PLC0415
     from shimcore.images.presence import Presence, presences  # noqa: PLC0415
-    from shimcore.registry import RegistryClient  # noqa: PLC0415
+    from shimcore.registry.client import RegistryClient  # noqa: PLC0415
 
     client = None
     if not offline:
@@ -131,7 +131,7 @@ def _registries(count: int) -> str:
 
 def _warnings(resolutions: Sequence[Resolution]) -> list[str]:
     """Every warning once."""
-    from shimcore.images import shared_names  # noqa: PLC0415 - a fast --help
+    from shimcore.images.explanation import shared_names  # noqa: PLC0415 - a fast --help
 
     own = [warning for resolution in resolutions for warning in resolution.warnings]
     shared = shared_names({resolution.image: resolution for resolution in resolutions})

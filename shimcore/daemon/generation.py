@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from shimcore.config import Config, Fallback
 from shimcore.heldcall import Decision, HeldCall
-from shimcore.images import METHODS, ImageService
+from shimcore.images.decision import METHODS
 from shimcore.images.history import History
 from shimcore.images.journals import Journals
 from shimcore.images.names import Names
+from shimcore.images.service import ImageService
 from shimcore.images.transaction import PullState
-from shimcore.registry import RegistryClient
+from shimcore.registry.client import RegistryClient
 from shimcore.registry.look import Look
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime_way import WIRE
-from shimcore.registry import RegistryClient
+from shimcore.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from shimcore.config import Config, Registry
-    from shimcore.registry import PingReport
+    from shimcore.registry.answers import PingReport
 
 SOON_DAYS = 30
 """A certificate that ends sooner is warned about."""

@@ -15,7 +15,7 @@ from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Forward
 from shimcore.images.call import ImageCall
 from shimcore.images.decision import Method, Verdict
-from shimcore.images.history import Ending
+from shimcore.images.history import Ending, Record
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
@@ -101,13 +101,10 @@ class FindCall(ImageCall):
         absent = code == StatusCode.OK and empty and self._method is Method.STATUS
         if not absent and code in {StatusCode.OK, StatusCode.CANCELLED}:
             return
+        ending = Ending.ABSENT if absent else Ending.FAILED
+        seconds = time.monotonic() - self._started
         self._context.history.note(
-            self._method,
-            self._request.image,
-            Ending.ABSENT if absent else Ending.FAILED,
-            time.monotonic() - self._started,
-            code=code,
-            why=message,
+            Record(self._method, self._request.image, ending, seconds, code=code, reason=message)
         )
 
     def _is_settled(self, candidates: Candidates | None) -> bool:

@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.journal import Journal, Unfinished
-from shimcore.images.locks import Locks
 from shimcore.images.namestore import (
     NamingError,
     kept_name,
@@ -98,7 +98,8 @@ class Names:
         self._runtime = runtime
         self._journal = journal or Journal(None)
         self._tag = tag
-        self._locks = Locks()
+        # Each is there as long as somebody holds it or waits for it.
+        self._locks: WeakValueDictionary[Reference | str, asyncio.Lock] = WeakValueDictionary()
         self._pulls: set[Pulling] = set()  # those under way that may bring names
         self._asked: Counter[str] = Counter()  # names that somebody pulls as such, now
         self._kept: dict[str, set[str]] = {}  # repository → such names, while pulls are under way
@@ -198,12 +199,16 @@ class Names:
 
     def under_way(self, image: Reference) -> bool:
         """Whether an image's names are being changed right now."""
-        return self._locks.held(f"image {image}")
+        return self._lock(image).locked()
 
     async def settled(self, image: Reference) -> None:
         """Returns when no name of the image is being changed."""
-        async with self._locks.holding(f"image {image}"):
+        async with self._lock(image):
             pass
+
+    def _lock(self, held: Reference | str) -> asyncio.Lock:
+        """The lock of an image, or of a registry's repository, by its name."""
+        return self._locks.setdefault(held, asyncio.Lock())
 
     # -- pulls of a registry's name as such ----------------------------------------------
 
@@ -274,10 +279,7 @@ class Names:
             async with asyncio.timeout(NAMING_LIMIT_S):
                 if not await self._runtime.store.supported():
                     return str(await self._tagged(pull))
-                async with (
-                    self._locks.holding(f"image {image}"),
-                    self._locks.holding(f"repository {candidate.name}"),
-                ):
+                async with self._lock(image), self._lock(candidate.name):
                     await self._name(pull, pulled_id)
         except (ShimError, TimeoutError) as error:
             self._remember_failure(image)

@@ -14,9 +14,18 @@ from shimcore.images.attempts import Attempt, Result
 from shimcore.images.call import ImageCall
 from shimcore.images.credentials import auth_for
 from shimcore.images.decision import Method, Verdict
-from shimcore.images.history import Ending
+from shimcore.images.history import Ending, Record
 from shimcore.images.transaction import Failed, Pulled, Transaction
-from shimcore.images.wording import failure, listed, pull_line, reason, refusal
+from shimcore.images.wording import (
+    NAME_LIMIT,
+    WHY_LIMIT,
+    failure,
+    listed,
+    log_line,
+    printable,
+    reason,
+    refusal,
+)
 from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
@@ -190,25 +199,35 @@ class PullCall(ImageCall):
         A WARNING when it failed or a registry was passed over, which that line tells then.
         """
         seconds = time.monotonic() - self._started
-        image, pod = self._request.image, self._request.pod
-        self._context.history.note(
+        record = Record(
             Method.PULL,
-            image,
+            self._request.image,
             ending,
             seconds,
-            pod=pod,
+            pod=self._request.pod,
             code=int(code),
             registry=registry,
-            fetched_bytes=fetched_bytes,
-            why=why,
-            attempts=attempts,
+            bytes=fetched_bytes,
+            reason=why,
+            attempts=tuple(attempts),
         )
+        self._context.history.note(record)
         failed = ending is Ending.FAILED
         told = attempts if failed else passed_over
         said = "; ".join(part for part in (why, listed(told)) if part)
         judged = passed_over if ending is Ending.PULLED else attempts
         amiss = failed or any(one.result in _AMISS for one in judged)
-        line = pull_line(image, outcome, pod, name, registry, fetched_bytes, seconds, said)
+        line = log_line(
+            call=Method.PULL,
+            image=printable(record.image, NAME_LIMIT),
+            outcome=outcome,
+            pod=printable(record.pod, NAME_LIMIT),
+            name=printable(name, NAME_LIMIT),
+            registry=registry,
+            bytes=str(fetched_bytes),
+            seconds=f"{seconds:.2f}",
+            why=printable(said, WHY_LIMIT),
+        )
         logger.log(logging.WARNING if amiss else logging.INFO, "%s", line)
 
 

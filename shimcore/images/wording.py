@@ -29,10 +29,6 @@ SECRET_LENGTH = 4
 
 _URL_SECRETS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/\s\"'@]*@)?")
 _URL_QUERY = re.compile(r"(?P<base>[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'?]*)\?[^\s\"']*")
-_PULL_LINE = (
-    "call=PullImage image=%s outcome=%s pod=%s name=%s registry=%s bytes=%s seconds=%s why=%s"
-)
-_LINE = "call=%s image=%s decision=%s name=%s registry=%s why=%s ms=%s"
 _TO_BE_QUOTED = re.compile('[ "=]')
 _HEADER = re.compile(r"\b(?P<kind>Basic|Bearer) [A-Za-z0-9._~+/=-]{8,}")
 
@@ -100,40 +96,20 @@ def decision_line(
 
     `decision` stands in for the verdict's own where there was none.
     """
-    values = (
-        call,
-        printable(image, NAME_LIMIT),
-        decision or _decided(verdict),
-        printable(verdict.name, NAME_LIMIT),
-        verdict.registry,
-        printable(verdict.why, WHY_LIMIT),
-        f"{elapsed_s * 1000:.1f}",
+    return log_line(
+        call=call,
+        image=printable(image, NAME_LIMIT),
+        decision=decision or _decided(verdict),
+        name=printable(verdict.name, NAME_LIMIT),
+        registry=verdict.registry,
+        why=printable(verdict.why, WHY_LIMIT),
+        ms=f"{elapsed_s * 1000:.1f}",
     )
-    return _LINE % tuple(map(_value, values))
 
 
-def pull_line(
-    image: str,
-    outcome: str,
-    pod: str,
-    name: str,
-    registry: str,
-    fetched_bytes: int,
-    seconds: float,
-    why: str,
-) -> str:
-    """The one log line of a pull, after its end."""
-    values = (
-        printable(image, NAME_LIMIT),
-        outcome,
-        printable(pod, NAME_LIMIT),
-        printable(name, NAME_LIMIT),
-        registry,
-        str(fetched_bytes),
-        f"{seconds:.2f}",
-        printable(why, WHY_LIMIT),
-    )
-    return _PULL_LINE % tuple(map(_value, values))
+def log_line(**fields: str) -> str:
+    """`key=value` of each field, values with spaces quoted and `-` for none."""
+    return " ".join(f"{key}={_value(text)}" for key, text in fields.items())
 
 
 def _decided(verdict: Verdict) -> str:

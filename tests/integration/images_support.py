@@ -12,9 +12,9 @@ from pathlib import Path
 from shimcore.config import Config, parse_config
 from shimcore.demo.runtime_pull import RegistryPuller
 from shimcore.heldcall import Decision, Forward, Refuse
-from shimcore.images import ImageService
+from shimcore.images.service import ImageService
 from shimcore.pb import cri_pb2
-from shimcore.registry import RegistryClient
+from shimcore.registry.client import RegistryClient
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.errors import RuntimeCallError
 from tests.support.cri import remove_image

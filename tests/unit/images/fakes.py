@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from shimcore.config import Config, Registry, parse_config
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Answer, Decision, Forward
-from shimcore.images import ImageService
 from shimcore.images.candidates import Candidates, candidates_of
 from shimcore.images.journal import Journal
 from shimcore.images.names import Names
+from shimcore.images.service import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.reference import Reference, parse_reference
 from shimcore.registry.answers import ManifestAnswer, Outcome

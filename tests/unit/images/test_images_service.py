@@ -158,9 +158,9 @@ async def test_new_service_starts_fresh() -> None:
 
 
 def test_import_for_help_is_light() -> None:
-    """The package's values cost neither an HTTP nor a gRPC library."""
+    """What `resolve` explains costs neither an HTTP nor a gRPC library."""
     code = (
-        "import sys, shimcore.images as i; i.METHODS; i.explain;"
+        "import sys, shimcore.images.decision, shimcore.images.explanation;"
         "sys.exit(any(m in sys.modules for m in ('httpx', 'grpc')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

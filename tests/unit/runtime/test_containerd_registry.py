@@ -7,20 +7,13 @@ from collections.abc import Iterable
 import pytest
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd import (
+from shimcore.runtime.containerd.release import Release, release_in, release_of
+from shimcore.runtime.containerd.route import Reason, Route, Verdict, Wanted, judge, route
+from shimcore.runtime.containerd.settings import (
     DEFAULT_CONFIG_PATH,
     DEFAULT_FILE,
-    Reason,
     RegistrySettings,
-    Release,
-    Route,
-    Verdict,
-    Wanted,
-    judge,
     read_settings,
-    release_in,
-    release_of,
-    route,
 )
 
 HUB = "sealos.hub:5000"
