@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from shimcore.config import Config, Fallback
 from shimcore.heldcall import Decision, HeldCall
-from shimcore.images.decision import METHODS
+from shimcore.images.call import METHODS
 from shimcore.images.history import History
 from shimcore.images.journals import Journals
 from shimcore.images.names import Names

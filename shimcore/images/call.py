@@ -1,4 +1,4 @@
-"""One held request of an image call, from its opening to the runtime's answer."""
+"""The calls that are opened, and one of them from its opening to the runtime's answer."""
 
 from __future__ import annotations
 
@@ -6,14 +6,62 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
-from shimcore.heldcall import Decision, Forward, Refuse
-from shimcore.images.decision import Method, Verdict
-from shimcore.images.wording import decision_line
+from shimcore.heldcall import Answer, Decision, Forward, Refuse
+from shimcore.images.wording import NAME_LIMIT, WHY_LIMIT, log_line, printable
 from shimcore.runtime.errors import StatusCode
 
 logger = logging.getLogger("shimcore.images")
+
+API_VERSIONS = ("v1", "v1alpha2")
+"""CRI versions that are served; their image messages are the same on the wire."""
+
+
+class Method(StrEnum):
+    """The calls that are opened."""
+
+    PULL = "PullImage"
+    STATUS = "ImageStatus"
+    REMOVE = "RemoveImage"
+    CREATE = "CreateContainer"
+    SANDBOX = "RunPodSandbox"
+
+
+_SERVICES = {
+    Method.PULL: "ImageService",
+    Method.STATUS: "ImageService",
+    Method.REMOVE: "ImageService",
+    Method.CREATE: "RuntimeService",
+    Method.SANDBOX: "RuntimeService",
+}
+
+_BY_PATH = {
+    f"/runtime.{api}.{service}/{method}": method
+    for method, service in _SERVICES.items()
+    for api in API_VERSIONS
+}
+
+METHODS: frozenset[str] = frozenset(_BY_PATH)
+"""Full gRPC paths of the calls that are opened, both CRI versions."""
+
+
+def method_of(path: str) -> Method:
+    """The method of a path in METHODS; KeyError for any other."""
+    return _BY_PATH[path]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision and what the log says of it; `name` and `registry` are "" where there is none."""
+
+    decision: Decision
+    name: str
+    registry: str
+    why: str
+
 
 _AS_IT_CAME = Forward(None)
 
@@ -109,3 +157,29 @@ class SettledCall(ImageCall):
 
     def _now(self) -> Verdict:
         return self._verdict
+
+
+def decision_line(
+    call: str, image: str, verdict: Verdict, elapsed_s: float, decision: str | None = None
+) -> str:
+    """The one log line of a decision: key=value, values with spaces quoted.
+
+    `decision` stands in for the verdict's own where there was none.
+    """
+    return log_line(
+        call=call,
+        image=printable(image, NAME_LIMIT),
+        decision=decision or _decided(verdict),
+        name=printable(verdict.name, NAME_LIMIT),
+        registry=verdict.registry,
+        why=printable(verdict.why, WHY_LIMIT),
+        ms=f"{elapsed_s * 1000:.1f}",
+    )
+
+
+def _decided(verdict: Verdict) -> str:
+    if isinstance(verdict.decision, Answer):
+        return "answered"
+    if isinstance(verdict.decision, Forward):
+        return "as-is" if verdict.decision.message is None else "rewritten"
+    return f"refused({int(verdict.decision.code)})"

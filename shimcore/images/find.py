@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Forward
-from shimcore.images.call import ImageCall
-from shimcore.images.decision import Method, Verdict
+from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.history import Ending, Record
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 

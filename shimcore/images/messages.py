@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from shimcore.errors import ShimError
+from shimcore.images.call import Method
 from shimcore.images.credentials import is_empty
-from shimcore.images.decision import Method
 from shimcore.pb import cri_pb2
 
 # What decides in the runtime on the way that an image is unpacked, beside its runtime handler.

@@ -13,9 +13,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -24,9 +24,12 @@ from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.journal import Journal, Unfinished
 from shimcore.images.namestore import (
     NamingError,
+    Pulling,
     kept_name,
     label_alike,
+    may_have_pulled,
     names_for,
+    nothing,
     put,
     shown,
     shows,
@@ -34,7 +37,6 @@ from shimcore.images.namestore import (
 )
 from shimcore.images.wording import reason
 from shimcore.reference import parse_reference
-from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
     from shimcore.reference import Reference
@@ -60,28 +62,6 @@ FAILURES_LIMIT = 4096
 """Images remembered for MEND_BACKOFF_S; beyond that all are tried again."""
 
 
-async def _nothing() -> None:
-    pass
-
-
-@dataclass(slots=True, eq=False)
-class Pulling:
-    """A pull of `image` as `candidate` that began at `started` (seconds since 1970).
-
-    `mode`: which names the image is to have. `again` pulls once more: another pull of the same
-    name may have taken it away. `moves`: whether a name that leads elsewhere is led to the image;
-    not where it was only found. `open`: names that it brought may still be there.
-    """
-
-    image: Reference
-    candidate: Reference
-    mode: Mode
-    again: Callable[[], Awaitable[object]] = _nothing
-    started: float = field(default_factory=time.time)
-    moves: bool = True
-    open: bool = False
-
-
 class Names:
     """Gives and takes names, one image and one repository at a time; lives as long as the process.
 
@@ -99,7 +79,7 @@ class Names:
         self._journal = journal or Journal(None)
         self._tag = tag
         # Each is there as long as somebody holds it or waits for it.
-        self._locks: WeakValueDictionary[Reference | str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pulls: set[Pulling] = set()  # those under way that may bring names
         self._asked: Counter[str] = Counter()  # names that somebody pulls as such, now
         self._kept: dict[str, set[str]] = {}  # repository → such names, while pulls are under way
@@ -128,7 +108,7 @@ class Names:
         try:
             yield
         except BaseException as error:
-            pull.open = _may_have_pulled(error)
+            pull.open = may_have_pulled(error)
             raise
         finally:
             task = asyncio.ensure_future(_logged(lambda: self._over(pull)))
@@ -162,7 +142,7 @@ class Names:
         return self._mend(Pulling(image, candidate, mode, started=started))
 
     def _mend(self, pull: Pulling) -> asyncio.Task[str]:
-        found = replace(pull, moves=False, again=_nothing)
+        found = replace(pull, moves=False, again=nothing)
         task: asyncio.Task[str] = self._start(lambda: self._named(found, ""))
         self._mends.add(task)
         task.add_done_callback(self._mends.discard)
@@ -199,16 +179,17 @@ class Names:
 
     def under_way(self, image: Reference) -> bool:
         """Whether an image's names are being changed right now."""
-        return self._lock(image).locked()
+        lock = self._locks.get(str(image))
+        return lock is not None and lock.locked()
 
     async def settled(self, image: Reference) -> None:
         """Returns when no name of the image is being changed."""
-        async with self._lock(image):
+        async with self._lock(str(image)):
             pass
 
-    def _lock(self, held: Reference | str) -> asyncio.Lock:
-        """The lock of an image, or of a registry's repository, by its name."""
-        return self._locks.setdefault(held, asyncio.Lock())
+    def _lock(self, name: str) -> asyncio.Lock:
+        """The lock of an image, or of a registry's repository (a name without tag and digest)."""
+        return self._locks.setdefault(name, asyncio.Lock())
 
     # -- pulls of a registry's name as such ----------------------------------------------
 
@@ -279,7 +260,7 @@ class Names:
             async with asyncio.timeout(NAMING_LIMIT_S):
                 if not await self._runtime.store.supported():
                     return str(await self._tagged(pull))
-                async with self._lock(image), self._lock(candidate.name):
+                async with self._lock(str(image)), self._lock(candidate.name):
                     await self._name(pull, pulled_id)
         except (ShimError, TimeoutError) as error:
             self._remember_failure(image)
@@ -399,16 +380,6 @@ class Names:
 
 def _repository_of(name: str) -> str:
     return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
-
-
-def _may_have_pulled(error: BaseException) -> bool:
-    """Whether the runtime may have ended a pull well all the same, or may still do so."""
-    code = getattr(error, "code", None)
-    return code is None or code in {
-        StatusCode.CANCELLED,
-        StatusCode.DEADLINE_EXCEEDED,
-        StatusCode.UNAVAILABLE,
-    }
 
 
 async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

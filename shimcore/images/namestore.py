@@ -1,4 +1,4 @@
-"""Names in containerd's image store, and whether the runtime's own answers show them.
+"""Pulls that bring names into containerd's image store, and whether the runtime shows those.
 
 Calls raise ShimError as the runtime's do.
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shimcore.errors import ShimError
+from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
+    from shimcore.config import Names as Mode
     from shimcore.reference import Reference
     from shimcore.runtime.client import RuntimeClient
     from shimcore.runtime.store import ImageStore
@@ -33,6 +35,38 @@ PAUSES_S = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 class NamingError(ShimError):
     """A name that could not be given; the image stays under its registry's name."""
+
+
+async def nothing() -> None:
+    """What is done again where a pull cannot be."""
+
+
+@dataclass(slots=True, eq=False)
+class Pulling:
+    """A pull of `image` as `candidate` that began at `started` (seconds since 1970).
+
+    `mode`: which names the image is to have. `again` pulls once more: another pull of the same
+    name may have taken it away. `moves`: whether a name that leads elsewhere is led to the image;
+    not where it was only found. `open`: names that it brought may still be there.
+    """
+
+    image: Reference
+    candidate: Reference
+    mode: Mode
+    again: Callable[[], Awaitable[object]] = nothing
+    started: float = field(default_factory=time.time)
+    moves: bool = True
+    open: bool = False
+
+
+def may_have_pulled(error: BaseException) -> bool:
+    """Whether the runtime may have ended a pull well all the same, or may still do so."""
+    code = getattr(error, "code", None)
+    return code is None or code in {
+        StatusCode.CANCELLED,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNAVAILABLE,
+    }
 
 
 async def shown(runtime: RuntimeClient, name: Reference) -> ImageOnNode | None:

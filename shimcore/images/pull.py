@@ -11,9 +11,8 @@ from shimcore.config import Fallback
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Answer, Forward, Refuse
 from shimcore.images.attempts import Attempt, Result
-from shimcore.images.call import ImageCall
+from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.credentials import auth_for
-from shimcore.images.decision import Method, Verdict
 from shimcore.images.history import Ending, Record
 from shimcore.images.transaction import Failed, Pulled, Transaction
 from shimcore.images.wording import (

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from shimcore.cache import ExpiringCache
 from shimcore.images.attempts import Attempt, not_found
-from shimcore.images.cache import ExpiringCache
 from shimcore.registry.answers import ManifestAnswer, Outcome
 from shimcore.registry.health import State
 
@@ -111,13 +111,12 @@ class Probe:
                 )
         except TimeoutError:
             elapsed_s = time.monotonic() - started
-            answer = ManifestAnswer(
-                Outcome.UNREACHABLE, None, elapsed_s, f"no answer within {elapsed_s:.1f} s"
-            )
+            why = f"no answer within {elapsed_s:.1f} s"
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, why, elapsed_s)
         except Exception:
             logger.exception("the question to %s failed", candidate.registry.host)
             elapsed_s = time.monotonic() - started
-            answer = ManifestAnswer(Outcome.UNREACHABLE, None, elapsed_s, "internal error")
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, "internal error", elapsed_s)
         self._answers[index] = answer
 
 
@@ -135,7 +134,7 @@ class Resolver:
     ) -> None:
         self._config = config
         self._registries = registries
-        self._cache: ExpiringCache[Known] = ExpiringCache(config.cache.size, clock)
+        self._cache: ExpiringCache[str, Known] = ExpiringCache(config.cache.size, clock)
         self._drops = 0
         self.hits = 0
         self.misses = 0

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.heldcall import Forward
-from shimcore.images.call import ImageCall
+from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.candidates import candidates_of
-from shimcore.images.decision import Method, Verdict
 from shimcore.images.history import PAUSE, Ending, Record
 from shimcore.images.messages import ImageRequest
 from shimcore.images.transaction import Pulled, Transaction

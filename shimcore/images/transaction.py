@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from shimcore.errors import ShimError
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.credentials import auth_for, secrets_of
-from shimcore.images.names import Pulling
+from shimcore.images.namestore import Pulling
 from shimcore.images.progress import LOOK_S, Progress
 from shimcore.images.wording import reason, redacted
 from shimcore.pb import cri_pb2

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from shimcore.heldcall import Answer, Forward
-from shimcore.images.decision import Verdict
-
 NAME_LIMIT = 320
 """Characters of an image name in a log line; a legal name with its digest is under 500."""
 
@@ -89,35 +86,9 @@ def listed(attempts: Sequence[object], limit: int = REASONS_LIMIT) -> str:
     return shortened(text, limit)
 
 
-def decision_line(
-    call: str, image: str, verdict: Verdict, elapsed_s: float, decision: str | None = None
-) -> str:
-    """The one log line of a decision: key=value, values with spaces quoted.
-
-    `decision` stands in for the verdict's own where there was none.
-    """
-    return log_line(
-        call=call,
-        image=printable(image, NAME_LIMIT),
-        decision=decision or _decided(verdict),
-        name=printable(verdict.name, NAME_LIMIT),
-        registry=verdict.registry,
-        why=printable(verdict.why, WHY_LIMIT),
-        ms=f"{elapsed_s * 1000:.1f}",
-    )
-
-
 def log_line(**fields: str) -> str:
     """`key=value` of each field, values with spaces quoted and `-` for none."""
     return " ".join(f"{key}={_value(text)}" for key, text in fields.items())
-
-
-def _decided(verdict: Verdict) -> str:
-    if isinstance(verdict.decision, Answer):
-        return "answered"
-    if isinstance(verdict.decision, Forward):
-        return "as-is" if verdict.decision.message is None else "rewritten"
-    return f"refused({int(verdict.decision.code)})"
 
 
 def _value(text: str) -> str:

@@ -11,12 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from shimcore.cache import ExpiringCache
 from shimcore.errors import RegistryError
 from shimcore.registry.challenge import Challenge, ChallengeSyntaxError, parse_challenges
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, one_line
 from shimcore.registry.http.transport import Answer, Ask, Transport
 from shimcore.registry.http.url import Origin
-from shimcore.registry.token import TokenCache, TokenEndpoint, basic, check_realm
+from shimcore.registry.token import (
+    CACHE_LIMIT,
+    CACHE_LIMIT_BYTES,
+    TokenEndpoint,
+    TokenKey,
+    basic,
+    check_realm,
+    kept_bytes,
+    token_key,
+)
 
 if TYPE_CHECKING:
     from shimcore.config import Credentials
@@ -50,7 +60,9 @@ class Authenticator:
         self._home = home
         self._credentials = credentials
         self._transport = transport
-        self._tokens = TokenCache(clock)
+        self._tokens: ExpiringCache[TokenKey, str] = ExpiringCache(
+            CACHE_LIMIT, clock, CACHE_LIMIT_BYTES
+        )
         self._endpoint = TokenEndpoint(registry, transport, clock)
         self._challenge: Challenge | None = None
 
@@ -70,7 +82,7 @@ class Authenticator:
             challenge = self._read(answer)
             if grant is None or not grant.fresh or _differ(grant.challenge, challenge):
                 if grant is not None:
-                    self._tokens.drop(grant.challenge, scope)
+                    self._tokens.drop(token_key(grant.challenge, scope))
                 grant = await self._grant(challenge, scope, ask.deadline)
                 answer = await self._send_with(ask, grant)
         if answer.status in (_UNAUTHORIZED, _FORBIDDEN):
@@ -118,13 +130,14 @@ class Authenticator:
     async def _bearer(self, challenge: Challenge, scope: str, deadline: float) -> _Grant:
         realm = check_realm(self._registry, self._home, challenge.get("realm"))
         withheld = realm.withheld if self._credentials is not None else ""
-        cached = self._tokens.get(challenge, scope)
-        if cached:
+        key = token_key(challenge, scope)
+        cached = self._tokens.get(key)
+        if cached is not None:
             return _Grant(challenge, f"Bearer {cached}", fresh=False, withheld=withheld)
         token = await self._endpoint.fetch(
             realm, challenge.get("service"), scope, self._credentials, deadline
         )
-        self._tokens.put(challenge, scope, token)
+        self._tokens.put(key, token.value, token.ttl_s, kept_bytes(key, token))
         return _Grant(challenge, f"Bearer {token.value}", fresh=True, withheld=withheld)
 
     def _basic(self) -> str:

@@ -9,6 +9,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shimcore.errors import RegistryError
@@ -67,7 +68,7 @@ class RegistryClient:
             )
         except FlightCancelledError:
             elapsed_s = self._clock() - started
-            return ManifestAnswer(Outcome.UNREACHABLE, None, elapsed_s, _CLOSED)
+            return ManifestAnswer(Outcome.UNREACHABLE, None, _CLOSED, elapsed_s)
 
     async def platforms(self, registry: Registry, image: Reference) -> tuple[str, ...]:
         """Return the platforms that the registry has a candidate for; none where it does not say.
@@ -92,15 +93,8 @@ class RegistryClient:
         except Exception:
             _logger.exception("%s: unexpected error", registry.host)
             detail = _DEFECT
-        return PingReport(
-            reachable=False,
-            ok=False,
-            auth_scheme="unknown",
-            login="unknown",
-            tls=None,
-            elapsed_s=self._clock() - started,
-            detail=detail,
-        )
+        elapsed_s = self._clock() - started
+        return PingReport(reachable=False, ok=False, detail=detail, elapsed_s=elapsed_s)
 
     def states(self) -> dict[str, str]:
         """Return each registry's host with "closed" (well), "open" (dead) or "half-open"."""
@@ -119,18 +113,16 @@ class RegistryClient:
 
     async def _question(self, registry: Registry, image: Reference) -> ManifestAnswer:
         started = self._clock()
-        digest = None
         try:
-            finding = await self._endpoint(registry).find(image)
-            outcome, digest, detail = finding.outcome, finding.digest, finding.detail
+            answer = await self._endpoint(registry).find(image)
         except UnauthorizedError as error:
-            outcome, detail = Outcome.UNAUTHORIZED, error.reason
+            answer = ManifestAnswer(Outcome.UNAUTHORIZED, None, error.reason)
         except RegistryError as error:
-            outcome, detail = Outcome.UNREACHABLE, error.reason
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, error.reason)
         except Exception:
             _logger.exception("%s: unexpected error", registry.host)
-            outcome, detail = Outcome.UNREACHABLE, _DEFECT
-        return ManifestAnswer(outcome, digest, self._clock() - started, detail)
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, _DEFECT)
+        return replace(answer, elapsed_s=self._clock() - started)
 
     def _condition(self, registry: Registry) -> Condition:
         condition = self._conditions.get(registry.host)

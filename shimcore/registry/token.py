@@ -35,7 +35,8 @@ MAX_SKEW_S = 10.0  # a token is given up this much, or a tenth of its life, befo
 CACHE_LIMIT = 2048
 CACHE_LIMIT_BYTES = 2 * 1024 * 1024
 CLIENT_ID = "image-cri-shim"
-_Key = tuple[str, str, str]
+TokenKey = tuple[str, str, str]
+"""Realm, service and scope."""
 _TOKEN_TEXT = re.compile(r"[\x21-\x7e]+")  # what can stand in a header field
 
 
@@ -49,60 +50,20 @@ class Realm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token; `expires_at` is a time of the cache's clock."""
+    """A bearer token that is good for `ttl_s` seconds from now."""
 
     value: str = field(repr=False)
-    expires_at: float
+    ttl_s: float
 
 
-class TokenCache:
-    """The tokens of one registry and one login, by (realm, service, scope)."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._tokens: dict[_Key, Token] = {}
-        self.size_bytes = 0
-
-    def get(self, challenge: Challenge, scope: str) -> str:
-        """Return a token that is still good, or the empty string."""
-        token = self._tokens.get(_key(challenge, scope))
-        return token.value if token is not None and self._clock() < token.expires_at else ""
-
-    def put(self, challenge: Challenge, scope: str, token: Token) -> None:
-        """Keep a token; when full, the expired go first, then the oldest."""
-        key = _key(challenge, scope)
-        size_bytes = _size_bytes(key, token)
-        self._drop(key)
-        if self._full(size_bytes):
-            now = self._clock()
-            for old in [old for old, kept in self._tokens.items() if kept.expires_at <= now]:
-                self._drop(old)
-        while self._tokens and self._full(size_bytes):
-            self._drop(next(iter(self._tokens)))
-        self._tokens[key] = token
-        self.size_bytes += size_bytes
-
-    def drop(self, challenge: Challenge, scope: str) -> None:
-        """Forget a token that the registry refused."""
-        self._drop(_key(challenge, scope))
-
-    def _full(self, more_bytes: int) -> bool:
-        too_many = len(self._tokens) >= CACHE_LIMIT
-        return too_many or self.size_bytes + more_bytes > CACHE_LIMIT_BYTES
-
-    def _drop(self, key: _Key) -> None:
-        token = self._tokens.pop(key, None)
-        if token is not None:
-            self.size_bytes -= _size_bytes(key, token)
+def token_key(challenge: Challenge, scope: str) -> TokenKey:
+    """What a token is kept by."""
+    return challenge.get("realm"), challenge.get("service"), scope
 
 
-def _size_bytes(key: _Key, token: Token) -> int:
+def kept_bytes(key: TokenKey, token: Token) -> int:
     """What an entry takes, near enough: its texts, and 512 bytes of objects around them."""
     return len(token.value) + sum(map(len, key)) + 512
-
-
-def _key(challenge: Challenge, scope: str) -> _Key:
-    return challenge.get("realm"), challenge.get("service"), scope
 
 
 def check_realm(registry: str, home: Origin, realm: str) -> Realm:
@@ -185,7 +146,8 @@ class TokenEndpoint:
             limit = f"more than {TOKEN_LIMIT_BYTES // 1024} KiB are not taken"
             raise UnreachableError(self._registry, f"{reason}; {limit}", Fault.ANSWERED)
         lifetime_s = _lifetime(fields.get("expires_in"))
-        return Token(value, started + lifetime_s - min(MAX_SKEW_S, lifetime_s / 10))
+        asked_ago_s = self._clock() - started
+        return Token(value, lifetime_s - min(MAX_SKEW_S, lifetime_s / 10) - asked_ago_s)
 
 
 def _is_object(fields: object) -> bool:

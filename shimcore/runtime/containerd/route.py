@@ -11,7 +11,6 @@ from ipaddress import ip_address
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.files import Files
 from shimcore.runtime.containerd.hosts import (
-    DEFAULT_FOLDER,
     FILE,
     Endpoint,
     folders,
@@ -59,11 +58,6 @@ class Route:
     """The file or folder that decided."""
     fault: str = ""
     """Why containerd refuses the file."""
-
-    @property
-    def is_default_folder(self) -> bool:
-        """Whether `_default` decided, which counts for every registry without a folder."""
-        return f"/{DEFAULT_FOLDER}/" in self.file
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class FakeRegistries(RegistryClient):
             raise
         outcome = self.outcomes.get(registry.host, self.default)
         digest = self.digests.get(registry.host, DIGEST) if outcome is Outcome.FOUND else None
-        return ManifestAnswer(outcome, digest, 0.001, self.detail)
+        return ManifestAnswer(outcome, digest, self.detail, 0.001)
 
     def states(self) -> dict[str, str]:
         return self.breakers
