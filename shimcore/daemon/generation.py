@@ -15,7 +15,6 @@ from shimcore.images.names import Names
 from shimcore.images.service import ImageService
 from shimcore.images.transaction import PullState
 from shimcore.registry.client import RegistryClient
-from shimcore.registry.look import Look
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
 from shimcore.runtime.client import RuntimeClient
@@ -38,7 +37,6 @@ class Generation:
     ) -> None:
         self.config = config
         self.registries = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
-        self.look = Look(self.registries, config.registries)
         self.images = ImageService(config, self.registries, runtime, names, history=history)
         self.deciding = 0
         self.retired = False
@@ -55,7 +53,6 @@ class Generation:
         self.retired = True
         if self.deciding:
             await self._idle.wait()
-        await self.look.aclose()
         await self.registries.aclose()
 
 

@@ -20,7 +20,7 @@ from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from shimcore.config import Registry
     from shimcore.images.candidates import Candidate, Candidates
@@ -330,17 +330,17 @@ class Transaction:
         containerd deletes the layers of a pull that failed a moment after its answer. One that
         begins at once finds a layer there, and then finds its own next layer's parent gone.
         """
+        pull_image = partial(
+            self._context.runtime.pull_image, message, timeout_s=None, metadata=self._metadata
+        )
         for wait_s in SWEPT_WAITS_S:
             try:
-                return await self._pull_image(message)
+                return await pull_image()
             except RuntimeCallError as error:
                 if not error.parent_was_swept:
                     raise
             await asyncio.sleep(wait_s)
-        return await self._pull_image(message)
-
-    def _pull_image(self, message: bytes) -> Awaitable[bytes]:
-        return self._context.runtime.pull_image(message, timeout_s=None, metadata=self._metadata)
+        return await pull_image()
 
     def _why_to_leave(
         self, progress: Progress, seconds: float, stall_s: float, may_leave: Callable[[], bool]

@@ -21,18 +21,14 @@ OnWait = Callable[[str], None]
 T = TypeVar("T")
 
 
-async def wait_until_ready(
-    runtime: str | RuntimeClient, timeout_s: float | None, on_wait: OnWait
-) -> RuntimeVersion:
-    """The version of the runtime (a socket's path, or a client), once it is ready.
+async def wait_until_ready(socket: str, timeout_s: float | None, on_wait: OnWait) -> RuntimeVersion:
+    """The version of the runtime at a socket's path, once it is ready.
 
     `on_wait` is told why, when waiting starts and every 10 s after that. Raises
     RuntimeUnavailableError after `timeout_s`; None waits for ever.
     """
     attempt_s = ATTEMPT_TIMEOUT_S if timeout_s is None else min(ATTEMPT_TIMEOUT_S, timeout_s)
-    if isinstance(runtime, RuntimeClient):
-        return await _wait_for(partial(_ready_version, runtime, attempt_s), timeout_s, on_wait)
-    async with RuntimeClient(runtime) as client:
+    async with RuntimeClient(socket) as client:
         return await _wait_for(partial(_ready_version, client, attempt_s), timeout_s, on_wait)
 
 

@@ -140,9 +140,8 @@ async def test_waiting_ends_when_the_runtime_is_ready(path: str) -> None:
 async def test_a_runtime_that_is_ready_is_not_waited_for(path: str) -> None:
     """Nothing is said when there is nothing to wait for."""
     said: list[str] = []
-    async with ScriptedRuntime(path), RuntimeClient(path) as client:
-        await wait_until_ready(client, 10, said.append)
-        await client.version(T_S)
+    async with ScriptedRuntime(path):
+        await wait_until_ready(path, 10, said.append)
     assert said == []
 
 
