@@ -112,7 +112,7 @@ class ImageCall(ABC):
         try:
             verdict = await self._ask()
         except asyncio.CancelledError:
-            self._log("cancelled", Verdict(_AS_IT_CAME, "", "", "the caller is gone"))
+            self._logged(Verdict(_AS_IT_CAME, "", "", "the caller is gone"), decision="cancelled")
             raise
         except Exception:
             logger.exception("cannot decide %s %.320r", self._method, self._image)
@@ -133,19 +133,16 @@ class ImageCall(ABC):
             return Verdict(refused, "", "", "internal error")
         return Verdict(_AS_IT_CAME, self._image, "", "internal error")
 
-    def _logged(self, verdict: Verdict, level: int = logging.INFO) -> Decision:
-        self._log(None, verdict, level)
-        return verdict.decision
-
-    def _log(self, decision: str | None, verdict: Verdict, level: int = logging.INFO) -> None:
-        """Write the decision's line, once the request is on its way: it takes as long as deciding
-        from memory."""
-        if self.reports_itself:
-            return
-        if logger.isEnabledFor(level):
+    def _logged(
+        self, verdict: Verdict, level: int = logging.INFO, decision: str | None = None
+    ) -> Decision:
+        """The verdict's decision. Its line is written once the request is on its way: that takes
+        as long as deciding from memory."""
+        if not self.reports_itself and logger.isEnabledFor(level):
             elapsed_s = time.monotonic() - self._started
             line = partial(decision_line, self._method, self._image, verdict, elapsed_s, decision)
             asyncio.get_running_loop().call_soon(lambda: logger.log(level, line()))
+        return verdict.decision
 
 
 class SettledCall(ImageCall):

@@ -16,6 +16,8 @@ from shimcore.errors import ShimError
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shimcore.runtime.content import ContentStore
     from shimcore.runtime.values import Ingest
 
@@ -85,14 +87,17 @@ class Progress:
     @property
     def bytes(self) -> int:
         """Bytes that are on the node, those that were there before included."""
-        whole = sum(self._sizes.get(digest, 0) for digest in self._whole)
-        return whole + sum(n for digest, n in self._offsets.items() if digest not in self._whole)
+        return self._bytes_with(self._whole)
 
     @property
     def fetched(self) -> int:
         """Bytes that came since the pull began."""
-        whole = sum(self._sizes.get(digest, 0) for digest, new in self._whole.items() if new)
-        return whole + sum(n for digest, n in self._offsets.items() if digest not in self._whole)
+        return self._bytes_with(digest for digest, new in self._whole.items() if new)
+
+    def _bytes_with(self, whole: Iterable[str]) -> int:
+        """Bytes of these blobs, and of those that are being fetched."""
+        begun = (n for digest, n in self._offsets.items() if digest not in self._whole)
+        return sum(self._sizes.get(digest, 0) for digest in whole) + sum(begun)
 
     @property
     def layers(self) -> tuple[int, int]:
