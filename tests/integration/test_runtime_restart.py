@@ -173,7 +173,7 @@ async def test_waiting_says_why_every_ten_seconds(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not at every attempt: at the first one, and then once in each interval."""
-    monkeypatch.setattr("shimcore.runtime.retry.NOTICE_INTERVAL_S", 0.5)
+    monkeypatch.setattr("shimcore.runtime.readiness.NOTICE_INTERVAL_S", 0.5)
     said: list[str] = []
     with pytest.raises(RuntimeUnavailableError):
         await wait_until_ready(path, 1.4, said.append)
