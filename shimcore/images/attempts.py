@@ -11,7 +11,7 @@ from shimcore.images.wording import reason
 from shimcore.registry.answers import ManifestAnswer
 
 if TYPE_CHECKING:
-    from shimcore.images.candidates import Candidate
+    from shimcore.images.candidates import Candidate, Candidates
 
 
 class Result(StrEnum):
@@ -44,6 +44,11 @@ class Attempt:
         """`sealos.hub:5000: unreachable (connection refused)`."""
         more = f" ({self.detail})" if self.detail else ""
         return f"{self.host}: {_SAID.get(self.result, self.result)}{more}"
+
+
+def skipped(candidates: Candidates) -> list[Attempt]:
+    """The registries that are not asked for an image, and why."""
+    return [Attempt(one.registry.host, Result.SKIPPED, one.reason) for one in candidates.skipped]
 
 
 def not_found(candidate: Candidate, answer: ManifestAnswer) -> Attempt:

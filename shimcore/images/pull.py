@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from shimcore.config import Fallback
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Answer, Forward, Refuse
-from shimcore.images.attempts import Attempt, Result
+from shimcore.images.attempts import Attempt, Result, skipped
 from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.credentials import auth_for
 from shimcore.images.history import Ending, Record
@@ -156,12 +156,10 @@ class PullCall(ImageCall):
     def _without_candidates(self) -> Verdict:
         """As it came, its own registry's credentials added where it has none; or refused."""
         candidates, image = self._candidates, self._request.image
-        skipped = [
-            Attempt(one.registry.host, Result.SKIPPED, one.reason) for one in candidates.skipped
-        ]
         if not self._original_allowed():
-            refused = Refuse(StatusCode.NOT_FOUND, refusal(image, skipped))
-            return self._failed(skipped, refused, _DENIED)
+            attempts = skipped(candidates)
+            refused = Refuse(StatusCode.NOT_FOUND, refusal(image, attempts))
+            return self._failed(attempts, refused, _DENIED)
         self._over = self._context.names.asked_for(candidates.image)
         decision, why = Forward(None), "no registry serves it"
         if candidates.source is not None:

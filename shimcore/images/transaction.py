@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore.errors import ShimError
-from shimcore.images.attempts import Attempt, Result
+from shimcore.images.attempts import Attempt, Result, skipped
 from shimcore.images.credentials import auth_for, secrets_of
 from shimcore.images.namestore import Pulling
 from shimcore.images.progress import LOOK_S, Progress
@@ -113,11 +113,8 @@ class Transaction:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """What became of it at every registry of the configuration, as far as it is known."""
-        skipped = [
-            Attempt(skip.registry.host, Result.SKIPPED, skip.reason)
-            for skip in self._candidates.skipped
-        ]
-        by_host = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
+        known = (*skipped(self._candidates), *self._others, *self.pulling)
+        by_host = {one.host: one for one in known}
         hosts = [candidate.registry.host for candidate in self._candidates.ranked]
         if self._probe is not None or not self._tried:
             by_host = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | by_host
