@@ -126,7 +126,7 @@ class Endpoint:
     async def _knock(self, deadline: float) -> None:
         """Ask for an answer to a login, whichever. Raises UnauthorizedError, UnreachableError."""
         ask = Ask("GET", f"{self._url}/v2/", deadline, body_limit_bytes=_PING_LIMIT_BYTES)
-        answer = await self._authenticator.send(ask, scope="")
+        answer = await self._authenticator.send(ask)
         if answer.status >= 500:
             raise UnreachableError(self._registry.host, status_reason(answer), Fault.ANSWERED)
 

@@ -52,14 +52,11 @@ async def find_manifest(
 
     Raises UnauthorizedError, UnreachableError.
     """
-    scope = _scope(image)
-    head = Ask("HEAD", _url(base_url, image), deadline, accept=ACCEPT)
-    answer = await authenticator.send(head, scope)
+    head = replace(_get(base_url, image, deadline), method="HEAD", body_limit_bytes=0)
+    answer = await authenticator.send(head)
     if answer.status in _HEAD_REFUSED or (answer.status == _OK and not _stated_digest(answer)):
-        get = replace(
-            head, method="GET", body_limit_bytes=MANIFEST_LIMIT_BYTES, hashed=_algorithm(image)
-        )
-        answer = await authenticator.send(get, scope)
+        get = replace(_get(base_url, image, deadline), hashed=_algorithm(image))
+        answer = await authenticator.send(get)
     if answer.status == _OK:
         return _found(answer, image)
     return _missing(registry, answer)
@@ -72,18 +69,19 @@ async def find_platforms(
 
     Raises UnauthorizedError, UnreachableError.
     """
-    url = _url(base_url, image)
-    get = Ask("GET", url, deadline, body_limit_bytes=MANIFEST_LIMIT_BYTES, accept=ACCEPT)
-    answer = await authenticator.send(get, _scope(image))
+    answer = await authenticator.send(_get(base_url, image, deadline))
     return platforms_in(answer.body) if answer.status == _OK else ()
 
 
-def _url(base_url: str, image: Reference) -> str:
-    return f"{base_url}/v2/{image.path}/manifests/{image.manifest_reference}"
-
-
-def _scope(image: Reference) -> str:
-    return f"repository:{image.path}:pull"
+def _get(base_url: str, image: Reference, deadline: float) -> Ask:
+    return Ask(
+        "GET",
+        f"{base_url}/v2/{image.path}/manifests/{image.manifest_reference}",
+        deadline,
+        body_limit_bytes=MANIFEST_LIMIT_BYTES,
+        accept=ACCEPT,
+        scope=f"repository:{image.path}:pull",
+    )
 
 
 def _stated_digest(answer: Answer) -> str:

@@ -85,7 +85,7 @@ class Pinger:
         try:
             if configured and (withheld := self._withheld(challenge)):
                 return self._failed(UnauthorizedError(self._registry.host, withheld), scheme)
-            answer = await self._authenticator.send(ask, scope="")
+            answer = await self._authenticator.send(ask)
         except UnreachableError as error:
             return self._failed(error, scheme)
         except UnauthorizedError as error:
@@ -100,7 +100,7 @@ class Pinger:
         """Return why the login will not be sent to the challenge's realm, "" when it will."""
         if challenge.scheme != "bearer":
             return ""
-        return check_realm(self._registry.host, self._home, challenge.get("realm")).withheld
+        return check_realm(self._registry.host, self._home, challenge).withheld
 
     def _refused(self, scheme: str, error: UnauthorizedError) -> PingReport:
         if scheme == "bearer" and self._registry.credentials is None:
