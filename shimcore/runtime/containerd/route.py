@@ -9,14 +9,13 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd.files import Files
 from shimcore.runtime.containerd.hosts import (
     FILE,
     Endpoint,
     folders,
     parse_hosts,
 )
-from shimcore.runtime.containerd.settings import InlineTls, RegistrySettings
+from shimcore.runtime.containerd.settings import Files, InlineTls, RegistrySettings
 
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_SERVER = "registry-1.docker.io"
