@@ -1,4 +1,7 @@
-"""A cache in which every entry has its own time to live, bounded in number and in bytes."""
+"""A cache in which every entry has its own time to live, bounded in number and in bytes.
+
+`functools.lru_cache` has neither times nor bytes, and cannot be told what an answer is worth.
+"""
 
 from __future__ import annotations
 
