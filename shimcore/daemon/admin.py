@@ -120,7 +120,7 @@ class AdminServer:
                 shim_version=__version__,
             )
         generation = shim.generations.current
-        report, _ = await asyncio.gather(shim.runtime_report(), generation.look.look())
+        report, _ = await asyncio.gather(shim.runtime_report(), generation.registries.look())
         calls = shim.relay.calls
         answer = admin_pb2.StatusResponse(
             serving=self._serving,

@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 from shimcore.config import Config, Fallback
 from shimcore.heldcall import Decision, HeldCall
-from shimcore.images import METHODS, ImageService
+from shimcore.images.call import METHODS
 from shimcore.images.history import History
 from shimcore.images.journals import Journals
 from shimcore.images.names import Names
+from shimcore.images.service import ImageService
 from shimcore.images.transaction import PullState
-from shimcore.registry import RegistryClient
-from shimcore.registry.look import Look
+from shimcore.registry.client import RegistryClient
 from shimcore.relay.events import Metadata
 from shimcore.relay.route import Route
-from shimcore.runtime import RuntimeClient
+from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.docker import DockerEngine
 from shimcore.runtime.metadata import passed_along
 
@@ -37,7 +37,6 @@ class Generation:
     ) -> None:
         self.config = config
         self.registries = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
-        self.look = Look(self.registries, config.registries)
         self.images = ImageService(config, self.registries, runtime, names, history=history)
         self.deciding = 0
         self.retired = False
@@ -54,7 +53,6 @@ class Generation:
         self.retired = True
         if self.deciding:
             await self._idle.wait()
-        await self.look.aclose()
         await self.registries.aclose()
 
 

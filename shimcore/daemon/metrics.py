@@ -25,7 +25,7 @@ from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import MetricsPages
 from shimcore.errors import ShimError
 from shimcore.registry.answers import RegistryState
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
     from shimcore.daemon.shim import Shim

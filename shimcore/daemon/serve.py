@@ -26,13 +26,9 @@ from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import DRAIN_S, Shim
 from shimcore.errors import RuntimeUnavailableError, ShimError
-from shimcore.runtime import (
-    KNOWN_SOCKETS,
-    RuntimeVersion,
-    detect_socket,
-    wait_for_socket,
-    wait_until_ready,
-)
+from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
+from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
+from shimcore.runtime.values import RuntimeVersion
 
 log = logging.getLogger("shimcore.daemon")
 

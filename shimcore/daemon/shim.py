@@ -19,7 +19,9 @@ from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
 from shimcore.errors import ConfigError, RuntimeUnavailableError
 from shimcore.relay.server import Relay
-from shimcore.runtime import RuntimeCallError, RuntimeClient, RuntimeVersion
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.errors import RuntimeCallError
+from shimcore.runtime.values import RuntimeVersion
 
 if TYPE_CHECKING:
     from shimcore.cluster.watch import Follower

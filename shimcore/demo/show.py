@@ -22,7 +22,8 @@ from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.runtime import StandInRuntime
 from shimcore.errors import ShimError
 from shimcore.pb import cri_pb2
-from shimcore.runtime import ImageOnNode, RuntimeClient
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.values import ImageOnNode
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.candidates import source_registry
 from shimcore.images.explanation import explain
 from shimcore.reference import Reference, Unmapped, is_docker_hub, parse_reference, rewrite
-from shimcore.registry import RegistryClient
 from shimcore.registry.answers import Outcome
+from shimcore.registry.client import RegistryClient
 from shimcore.runtime.containerd.route import DOCKER_HUB_SERVER, is_loopback
 
 CHECK = "pause image"

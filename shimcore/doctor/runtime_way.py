@@ -11,17 +11,9 @@ from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime import ANSWER_S, socket_of
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd import (
-    DEFAULT_FILE,
-    Reason,
-    RegistrySettings,
-    Verdict,
-    Wanted,
-    judge,
-    read_settings,
-    release_of,
-    route,
-)
+from shimcore.runtime.containerd.release import release_of
+from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
+from shimcore.runtime.containerd.settings import DEFAULT_FILE, RegistrySettings, read_settings
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import record
 from shimcore.systemd.runtimes import crio, distributions, docker

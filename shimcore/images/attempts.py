@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from shimcore.images.credentials import secrets_of
 from shimcore.images.wording import reason
-from shimcore.registry.answers import ManifestAnswer, Outcome
+from shimcore.registry.answers import ManifestAnswer
 
 if TYPE_CHECKING:
-    from shimcore.images.candidates import Candidate
+    from shimcore.images.candidates import Candidate, Candidates
 
 
 class Result(StrEnum):
-    """How a registry served, or why it did not."""
+    """How a registry served, or why it did not; every `Outcome` but FOUND is one of these."""
 
     PULLED = "pulled"
     FAILED = "failed"
@@ -46,17 +46,13 @@ class Attempt:
         return f"{self.host}: {_SAID.get(self.result, self.result)}{more}"
 
 
-_OF_OUTCOME = {
-    Outcome.ABSENT: Result.ABSENT,
-    Outcome.UNAUTHORIZED: Result.UNAUTHORIZED,
-    Outcome.UNREACHABLE: Result.UNREACHABLE,
-    Outcome.SKIPPED: Result.SKIPPED,
-}
+def skipped(candidates: Candidates) -> list[Attempt]:
+    """The registries that are not asked for an image, and why."""
+    return [Attempt(one.registry.host, Result.SKIPPED, one.reason) for one in candidates.skipped]
 
 
 def not_found(candidate: Candidate, answer: ManifestAnswer) -> Attempt:
     """What a registry said that has not found the image."""
     detail = reason(answer.detail, secrets_of(candidate.registry))
-    return Attempt(
-        candidate.registry.host, _OF_OUTCOME[answer.outcome], detail, seconds=answer.elapsed_s
-    )
+    result = Result(answer.outcome)
+    return Attempt(candidate.registry.host, result, detail, seconds=answer.elapsed_s)

@@ -1,4 +1,4 @@
-"""One held request of an image call, from its opening to the runtime's answer."""
+"""The calls that are opened, and one of them from its opening to the runtime's answer."""
 
 from __future__ import annotations
 
@@ -6,14 +6,62 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
-from shimcore.heldcall import Decision, Forward, Refuse
-from shimcore.images.decision import Method, Verdict
-from shimcore.images.wording import decision_line
+from shimcore.heldcall import Answer, Decision, Forward, Refuse
+from shimcore.images.wording import NAME_LIMIT, WHY_LIMIT, log_line, printable
 from shimcore.runtime.errors import StatusCode
 
 logger = logging.getLogger("shimcore.images")
+
+API_VERSIONS = ("v1", "v1alpha2")
+"""CRI versions that are served; their image messages are the same on the wire."""
+
+
+class Method(StrEnum):
+    """The calls that are opened."""
+
+    PULL = "PullImage"
+    STATUS = "ImageStatus"
+    REMOVE = "RemoveImage"
+    CREATE = "CreateContainer"
+    SANDBOX = "RunPodSandbox"
+
+
+_SERVICES = {
+    Method.PULL: "ImageService",
+    Method.STATUS: "ImageService",
+    Method.REMOVE: "ImageService",
+    Method.CREATE: "RuntimeService",
+    Method.SANDBOX: "RuntimeService",
+}
+
+_BY_PATH = {
+    f"/runtime.{api}.{service}/{method}": method
+    for method, service in _SERVICES.items()
+    for api in API_VERSIONS
+}
+
+METHODS: frozenset[str] = frozenset(_BY_PATH)
+"""Full gRPC paths of the calls that are opened, both CRI versions."""
+
+
+def method_of(path: str) -> Method:
+    """The method of a path in METHODS; KeyError for any other."""
+    return _BY_PATH[path]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision and what the log says of it; `name` and `registry` are "" where there is none."""
+
+    decision: Decision
+    name: str
+    registry: str
+    why: str
+
 
 _AS_IT_CAME = Forward(None)
 
@@ -64,7 +112,7 @@ class ImageCall(ABC):
         try:
             verdict = await self._ask()
         except asyncio.CancelledError:
-            self._log("cancelled", Verdict(_AS_IT_CAME, "", "", "the caller is gone"))
+            self._logged(Verdict(_AS_IT_CAME, "", "", "the caller is gone"), decision="cancelled")
             raise
         except Exception:
             logger.exception("cannot decide %s %.320r", self._method, self._image)
@@ -85,19 +133,16 @@ class ImageCall(ABC):
             return Verdict(refused, "", "", "internal error")
         return Verdict(_AS_IT_CAME, self._image, "", "internal error")
 
-    def _logged(self, verdict: Verdict, level: int = logging.INFO) -> Decision:
-        self._log(None, verdict, level)
-        return verdict.decision
-
-    def _log(self, decision: str | None, verdict: Verdict, level: int = logging.INFO) -> None:
-        """Write the decision's line, once the request is on its way: it takes as long as deciding
-        from memory."""
-        if self.reports_itself:
-            return
-        if logger.isEnabledFor(level):
+    def _logged(
+        self, verdict: Verdict, level: int = logging.INFO, decision: str | None = None
+    ) -> Decision:
+        """The verdict's decision. Its line is written once the request is on its way: that takes
+        as long as deciding from memory."""
+        if not self.reports_itself and logger.isEnabledFor(level):
             elapsed_s = time.monotonic() - self._started
             line = partial(decision_line, self._method, self._image, verdict, elapsed_s, decision)
             asyncio.get_running_loop().call_soon(lambda: logger.log(level, line()))
+        return verdict.decision
 
 
 class SettledCall(ImageCall):
@@ -109,3 +154,29 @@ class SettledCall(ImageCall):
 
     def _now(self) -> Verdict:
         return self._verdict
+
+
+def decision_line(
+    call: str, image: str, verdict: Verdict, elapsed_s: float, decision: str | None = None
+) -> str:
+    """The one log line of a decision: key=value, values with spaces quoted.
+
+    `decision` stands in for the verdict's own where there was none.
+    """
+    return log_line(
+        call=call,
+        image=printable(image, NAME_LIMIT),
+        decision=decision or _decided(verdict),
+        name=printable(verdict.name, NAME_LIMIT),
+        registry=verdict.registry,
+        why=printable(verdict.why, WHY_LIMIT),
+        ms=f"{elapsed_s * 1000:.1f}",
+    )
+
+
+def _decided(verdict: Verdict) -> str:
+    if isinstance(verdict.decision, Answer):
+        return "answered"
+    if isinstance(verdict.decision, Forward):
+        return "as-is" if verdict.decision.message is None else "rewritten"
+    return f"refused({int(verdict.decision.code)})"

@@ -16,16 +16,16 @@ DOCKER_HUB_ENDPOINT = "registry-1.docker.io"
 _SECRET_FIELDS = ("username", "password", "auth", "identity_token", "registry_token")
 
 
-def auth_for(registry: Registry, reference: Reference) -> AuthConfig | None:
-    """The registry's credentials for a pull of `reference` from it; None when it has none.
+def auth_for(registry: Registry | None, reference: Reference) -> AuthConfig | None:
+    """The registry's credentials for a pull of `reference` from it; None without any.
 
     containerd drops credentials silently unless the host of `server_address` is the one
     that it asks, so that is a whole URL of that host (`ParseAuth` of its CRI plugin). It
     also prefers a user name to an identity token, so only one of them is sent.
     """
-    known = registry.credentials
-    if known is None:
+    if registry is None or registry.credentials is None:
         return None
+    known = registry.credentials
     host = DOCKER_HUB_ENDPOINT if reference.domain == DOCKER_HUB else reference.domain
     server = f"{registry.scheme}://{host}"
     if known.identity_token:
@@ -40,9 +40,9 @@ def is_empty(auth: AuthConfig) -> bool:
     return not any(getattr(auth, field) for field in _SECRET_FIELDS)
 
 
-def secrets_of(registry: Registry) -> tuple[str, ...]:
+def secrets_of(registry: Registry | None) -> tuple[str, ...]:
     """The registry's secret texts, to be kept out of what others say about it."""
-    known = registry.credentials
-    if known is None:
+    if registry is None or registry.credentials is None:
         return ()
+    known = registry.credentials
     return tuple(text for text in (known.password, known.identity_token) if text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shimcore.config import Fallback
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shimcore.config import Config, Registry
-    from shimcore.images.ports import Registries
+    from shimcore.registry.client import RegistryClient
 
 NOT_ASKED = "not asked"
 """Detail of a candidate whose registry was not to be asked (`--offline`)."""
@@ -48,11 +48,11 @@ class Resolution:
     image: str
     canonical: str
     resolved: str | None
-    rewritten: bool
-    registry: str | None
-    digest: str | None
-    elapsed_ms: float
-    candidates: tuple[CandidateReport, ...]
+    rewritten: bool = False
+    registry: str | None = None
+    digest: str | None = None
+    elapsed_ms: float = 0.0
+    candidates: tuple[CandidateReport, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -78,7 +78,9 @@ class Resolution:
         return plain
 
 
-async def explain(text: str, config: Config, registries: Registries | None = None) -> Resolution:
+async def explain(
+    text: str, config: Config, registries: RegistryClient | None = None
+) -> Resolution:
     """Every registry's answer about an image; waits for all of them.
 
     Without `registries` none is asked: each candidate is `skipped`, and `resolved` is the
@@ -87,40 +89,37 @@ async def explain(text: str, config: Config, registries: Registries | None = Non
     started = time.monotonic()
     image = parse(text)
     if isinstance(image, ImageID):
-        return Resolution(text, str(image), str(image), False, None, None, 0.0, ())
+        return Resolution(text, str(image), str(image))
     candidates = candidates_of(image, config)
-    asked = _asked(candidates)
+    asked = candidates.ranked
+    if candidates.source is not None:
+        asked = (*asked, Candidate(candidates.source, candidates.image))
     answers = await _answers(asked, registries)
     reports = _reports(candidates, asked, answers, config)
-    chosen = _chosen(asked, answers, offline=registries is None)
     elapsed_ms = _ms(time.monotonic() - started)
-    return _resolution(text, candidates, chosen, reports, elapsed_ms, config)
-
-
-def _asked(candidates: Candidates) -> tuple[Candidate, ...]:
-    """The candidates, and the registry that the image itself names as the last of them."""
-    if candidates.source is None:
-        return candidates.ranked
-    return (*candidates.ranked, Candidate(candidates.source, candidates.image))
+    found = Resolution(text, str(image), None, elapsed_ms=elapsed_ms, candidates=reports)
+    for candidate, answer in zip(asked, answers, strict=True):
+        if registries is None or answer.outcome is Outcome.FOUND:
+            return replace(
+                found,
+                resolved=str(candidate.reference),
+                rewritten=candidate.reference != image,
+                registry=candidate.registry.host,
+                digest=answer.digest,
+                warnings=_warnings(image, candidate),
+            )
+    named = candidates.source is not None or candidates.excluded_by is not None
+    denied = config.fallback is Fallback.DENY and not named
+    return replace(found, resolved=None if denied else found.canonical)
 
 
 async def _answers(
-    asked: tuple[Candidate, ...], registries: Registries | None
+    asked: tuple[Candidate, ...], registries: RegistryClient | None
 ) -> list[ManifestAnswer]:
     if registries is None:
-        return [ManifestAnswer(Outcome.SKIPPED, None, 0.0, NOT_ASKED) for _ in asked]
+        return [ManifestAnswer(Outcome.SKIPPED, None, NOT_ASKED) for _ in asked]
     questions = (registries.head_manifest(each.registry, each.reference) for each in asked)
     return list(await asyncio.gather(*questions))
-
-
-def _chosen(
-    asked: tuple[Candidate, ...], answers: list[ManifestAnswer], *, offline: bool
-) -> tuple[Candidate, str | None] | None:
-    """The candidate that would be pulled, with its digest."""
-    for candidate, answer in zip(asked, answers, strict=True):
-        if offline or answer.outcome is Outcome.FOUND:
-            return candidate, answer.digest
-    return None
 
 
 def _reports(
@@ -149,33 +148,6 @@ def _reports(
         )
     order = [registry.address for registry in config.registries]
     return tuple(reports[address] for address in order if address in reports)
-
-
-def _resolution(
-    text: str,
-    candidates: Candidates,
-    chosen: tuple[Candidate, str | None] | None,
-    reports: tuple[CandidateReport, ...],
-    elapsed_ms: float,
-    config: Config,
-) -> Resolution:
-    canonical = str(candidates.image)
-    if chosen is not None:
-        candidate, digest = chosen
-        name = str(candidate.reference)
-        warnings = _warnings(candidates.image, candidate)
-        host = candidate.registry.host
-        rewritten = name != canonical
-        return Resolution(
-            text, canonical, name, rewritten, host, digest, elapsed_ms, reports, warnings
-        )
-    denied = (
-        config.fallback is Fallback.DENY
-        and candidates.source is None
-        and candidates.excluded_by is None
-    )
-    resolved = None if denied else canonical
-    return Resolution(text, canonical, resolved, False, None, None, elapsed_ms, reports)
 
 
 def _warnings(image: Reference, candidate: Candidate) -> tuple[str, ...]:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Forward
-from shimcore.images.call import ImageCall
-from shimcore.images.decision import Method, Verdict
-from shimcore.images.history import Ending
+from shimcore.images.call import ImageCall, Method, Verdict
+from shimcore.images.history import Ending, Record
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
@@ -31,7 +30,8 @@ class FindCall(ImageCall):
     """One held request that speaks of images on the node.
 
     `images`: for each image that the request names, in its order, where it may have come
-    from; None for one that goes on untouched (an ID, an excluded name).
+    from; None for one that goes on untouched (an ID, an excluded name). `timeout_s` is what is
+    left of the caller's deadline; `timeout` bounds the call, too.
     """
 
     def __init__(
@@ -40,13 +40,15 @@ class FindCall(ImageCall):
         method: Method,
         request: ImageRequest,
         images: Sequence[Candidates | None],
-        deadline: float,
+        timeout_s: float | None,
     ) -> None:
         super().__init__(method, request.image)
         self._context = context
         self._request = request
         self._images = images
-        self._deadline = deadline
+        limit_s = context.config.timeout_s
+        limit_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
+        self._deadline = asyncio.get_running_loop().time() + limit_s
         self._under: str | None = None  # the registry's name under which it was found
         self._removed: Callable[[], None] | None = None
 
@@ -98,13 +100,10 @@ class FindCall(ImageCall):
         absent = code == StatusCode.OK and empty and self._method is Method.STATUS
         if not absent and code in {StatusCode.OK, StatusCode.CANCELLED}:
             return
+        ending = Ending.ABSENT if absent else Ending.FAILED
+        seconds = time.monotonic() - self._started
         self._context.history.note(
-            self._method,
-            self._request.image,
-            Ending.ABSENT if absent else Ending.FAILED,
-            time.monotonic() - self._started,
-            code=code,
-            why=message,
+            Record(self._method, self._request.image, ending, seconds, code=code, reason=message)
         )
 
     def _is_settled(self, candidates: Candidates | None) -> bool:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shimcore.images.wording import NAME_LIMIT, printable, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shimcore.images.attempts import Attempt
 
 RECORDS = 500
@@ -38,16 +36,16 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image call that has ended: its times in seconds, `at` since 1970.
+    """One image call that has ended, after so many `seconds`; `at` is its begin, since 1970.
 
     `code` is the gRPC status; `registry` the host that it came from ("": none, or the
-    original's); `attempts` each registry's part, in order. Its texts may be shown.
+    original's); `attempts` each registry's part, in order. Its texts may be shown once it has
+    been noted.
     """
 
     call: str
     image: str
     ending: Ending
-    at: float
     seconds: float
     pod: str = ""
     code: int = 0
@@ -55,6 +53,10 @@ class Record:
     bytes: int = 0
     reason: str = ""
     attempts: tuple[Attempt, ...] = ()
+    at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "at", time.time() - self.seconds)
 
 
 class History:
@@ -70,43 +72,23 @@ class History:
         self.failed_pull: Record | None = None
         """The pull that failed last, unless its image has been pulled since."""
 
-    def note(
-        self,
-        call: str,
-        image: str,
-        ending: Ending,
-        seconds: float,
-        *,
-        pod: str = "",
-        code: int = 0,
-        registry: str = "",
-        fetched_bytes: int = 0,
-        why: str = "",
-        attempts: Sequence[Attempt] = (),
-    ) -> None:
-        """Remember a call that ends now, after so many seconds.
+    def note(self, record: Record) -> None:
+        """Remember a call that ends now.
 
         That an image is absent is what each pull begins with: it is told once for an image, and
         only until its pull has ended.
         """
-        record = Record(
-            call=call,
-            image=printable(image, NAME_LIMIT),
-            ending=ending,
-            at=time.time() - seconds,
-            seconds=seconds,
-            pod=printable(pod, NAME_LIMIT),
-            code=code,
-            registry=registry,
-            bytes=fetched_bytes,
-            reason=reason(why),
-            attempts=tuple(attempts),
+        record = replace(
+            record,
+            image=printable(record.image, NAME_LIMIT),
+            pod=printable(record.pod, NAME_LIMIT),
+            reason=reason(record.reason),
         )
         self._drop(self._absent.pop(record.image, 0))
         self._take(record)
-        if ending is Ending.ABSENT:
+        if record.ending is Ending.ABSENT:
             self._absent[record.image] = self.last
-        if call in PULLS:
+        if record.call in PULLS:
             self._note_pull(record)
 
     def since(self, number: int) -> list[tuple[int, Record]]:

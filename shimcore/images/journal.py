@@ -13,7 +13,7 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 logger = logging.getLogger("shimcore.images")
 
@@ -70,7 +70,7 @@ class Journal:
             known = self._open.get(one.candidate)
             if known is None or known.at > one.at:
                 self._open[one.candidate] = one
-                await self._write(_entry(one))
+                await self._write(asdict(one))
         with contextlib.suppress(OSError):
             os.unlink(path)
         return [self._open[candidate] for candidate in left if candidate in self._open]
@@ -97,7 +97,7 @@ class Journal:
         if candidate in self._open:  # an older one says it already
             return
         self._open[candidate] = Unfinished(image, candidate, at)
-        await self._write(_entry(self._open[candidate]))
+        await self._write(asdict(self._open[candidate]))
 
     async def ended(self, candidate: str) -> None:
         """The name that the pull brought is gone, or stays on purpose."""
@@ -109,10 +109,10 @@ class Journal:
             return
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, "pull-journal")
-        line = json.dumps(entry).encode() + b"\n"
+        line = _line(entry)
         whole = None
         if self._bytes + len(line) > COMPACT_BYTES:
-            whole = b"".join(_line(one) for one in self._open.values())
+            whole = b"".join(_line(asdict(one)) for one in self._open.values())
             self._bytes = len(whole)
         else:
             self._bytes += len(line)
@@ -140,12 +140,8 @@ def _take(found: dict[str, Unfinished], entry: dict[str, object]) -> None:
         found[candidate] = Unfinished(str(entry["image"]), candidate, float(str(entry["at"])))
 
 
-def _entry(one: Unfinished) -> dict[str, object]:
-    return {"image": one.image, "candidate": one.candidate, "at": one.at}
-
-
-def _line(one: Unfinished) -> bytes:
-    return json.dumps(_entry(one)).encode() + b"\n"
+def _line(entry: dict[str, object]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
 
 
 def _put(path: str, line: bytes, whole: bytes | None) -> None:

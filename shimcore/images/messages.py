@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from shimcore.errors import ShimError
+from shimcore.images.call import Method
 from shimcore.images.credentials import is_empty
-from shimcore.images.decision import Method
 from shimcore.pb import cri_pb2
 
 # What decides in the runtime on the way that an image is unpacked, beside its runtime handler.
@@ -86,16 +86,6 @@ class ImageRequest:
         has_sandbox = b"\1" if parsed.HasField("sandbox_config") else b"\0"
         return has_sandbox + kept.SerializeToString(deterministic=True)
 
-    @property
-    def has_credentials(self) -> bool:
-        """True when the caller sent credentials with a pull."""
-        parsed = self._parsed
-        return (
-            isinstance(parsed, cri_pb2.PullImageRequest)
-            and parsed.HasField("auth")
-            and not is_empty(parsed.auth)
-        )
-
     def secrets(self) -> tuple[str, ...]:
         """The caller's secret texts, to be kept out of logs."""
         if not isinstance(self._parsed, cri_pb2.PullImageRequest):
@@ -132,8 +122,10 @@ class ImageRequest:
         changed.image.image = name
         return changed.SerializeToString()
 
-    def authorized(self, auth: cri_pb2.AuthConfig) -> bytes:
-        """A pull under its own name with `auth` in place of the caller's."""
+    def authorized(self, auth: cri_pb2.AuthConfig | None) -> bytes | None:
+        """A pull under its own name with `auth`; None without it, or if the caller sent its own."""
+        if auth is None or not is_empty(self._pull().auth):
+            return None
         return self.pulled_as(self.image, auth)
 
     def _specs(self) -> list[cri_pb2.ImageSpec]:

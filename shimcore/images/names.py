@@ -13,31 +13,35 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.journal import Journal, Unfinished
-from shimcore.images.locks import Locks
 from shimcore.images.namestore import (
-    STORE_CALL_LIMIT_S,
-    NameStore,
     NamingError,
+    Pulling,
     kept_name,
+    label_alike,
+    may_have_pulled,
     names_for,
+    nothing,
+    put,
+    shown,
     shows,
+    until_shown,
 )
 from shimcore.images.wording import reason
 from shimcore.reference import parse_reference
-from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
-    from shimcore.images.ports import Runtime
     from shimcore.reference import Reference
-    from shimcore.runtime import ImageRecord
+    from shimcore.runtime.client import RuntimeClient
+    from shimcore.runtime.values import ImageRecord
 
 logger = logging.getLogger("shimcore.images")
 
@@ -58,25 +62,6 @@ FAILURES_LIMIT = 4096
 """Images remembered for MEND_BACKOFF_S; beyond that all are tried again."""
 
 
-async def _nothing() -> None:
-    pass
-
-
-@dataclass(slots=True, eq=False)
-class Pulling:
-    """A pull of `image` as `candidate` that began at `started` (seconds since 1970).
-
-    `digest` is what the registry told of the candidate, if it did. `open`: names that it
-    brought may still be there.
-    """
-
-    image: Reference
-    candidate: Reference
-    digest: str | None
-    started: float
-    open: bool = False
-
-
 class Names:
     """Gives and takes names, one image and one repository at a time; lives as long as the process.
 
@@ -86,19 +71,18 @@ class Names:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: RuntimeClient,
         journal: Journal | None = None,
         tag: Callable[[Reference, Reference], Coroutine[Any, Any, bool]] | None = None,
     ) -> None:
         self._runtime = runtime
-        self._store = NameStore(runtime)
         self._journal = journal or Journal(None)
         self._tag = tag
-        self._locks = Locks()
-        self._pulls: Counter[str] = Counter()  # candidate → pulls of it under way
+        # Each is there as long as somebody holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._pulls: set[Pulling] = set()  # those under way that may bring names
         self._asked: Counter[str] = Counter()  # names that somebody pulls as such, now
         self._kept: dict[str, set[str]] = {}  # repository → such names, while pulls are under way
-        self._in_repository: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
         self._failed_at: dict[str, float] = {}
@@ -109,26 +93,22 @@ class Names:
     # -- pulls through a registry ------------------------------------------------------
 
     @asynccontextmanager
-    async def pulling(
-        self, image: Reference, candidate: Reference, digest: str | None, mode: Mode
-    ) -> AsyncIterator[Pulling]:
+    async def pulling(self, pull: Pulling) -> AsyncIterator[None]:
         """Around a pull that may bring names; what it leaves when it is given up is seen to."""
-        pull = Pulling(image, candidate, digest, time.time())
-        if mode is not Mode.ORIGINAL or not await self._has_store():
-            yield pull
+        if pull.mode is not Mode.ORIGINAL or not await self._runtime.store.supported():
+            yield
             return
-        key, repository = str(candidate), candidate.name
-        self._pulls[key] += 1
-        self._in_repository[repository] += 1
+        self._pulls.add(pull)
+        repository = pull.candidate.name
         self._kept.setdefault(repository, set()).update(
             name for name in self._asked if _repository_of(name) == repository
         )
         # The pull may go out meanwhile: it asks its registry first, which takes longer.
-        self.later(lambda: self._journal.began(str(image), key, pull.started))
+        self.later(lambda: self._journal.began(str(pull.image), str(pull.candidate), pull.started))
         try:
-            yield pull
+            yield
         except BaseException as error:
-            pull.open = _may_have_pulled(error)
+            pull.open = may_have_pulled(error)
             raise
         finally:
             task = asyncio.ensure_future(_logged(lambda: self._over(pull)))
@@ -136,24 +116,15 @@ class Names:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    async def give(
-        self,
-        pull: Pulling,
-        pulled_id: str,
-        mode: Mode,
-        again: Callable[[], Awaitable[object]] = _nothing,
-    ) -> str:
+    async def give(self, pull: Pulling, pulled_id: str) -> str:
         """The name under which the image is on the node now, its own if all went well.
 
         `pulled_id` is the image's ID where the runtime's answer to the pull told it, else "".
-        `again` pulls once more: another pull of the same name may have taken it away. Raises
-        nothing: a pull that succeeded stays one.
+        Raises nothing: a pull that succeeded stays one.
         """
-        if mode is Mode.REGISTRY:
+        if pull.mode is Mode.REGISTRY:
             return str(pull.candidate)
-        name: str = await asyncio.shield(
-            self._start(lambda: self._named(pull, pulled_id, mode, again=again))
-        )
+        name: str = await asyncio.shield(self._start(lambda: self._named(pull, pulled_id)))
         pull.open = name != str(pull.image)
         return name
 
@@ -168,11 +139,11 @@ class Names:
         if mode is Mode.REGISTRY or (failed_at is not None and now - failed_at < MEND_BACKOFF_S):
             return None
         started = self._journal.since(str(candidate), float("inf"))
-        pull = Pulling(image, candidate, None, started)
-        return self._mend(pull, mode)
+        return self._mend(Pulling(image, candidate, mode, started=started))
 
-    def _mend(self, pull: Pulling, mode: Mode) -> asyncio.Task[str]:
-        task: asyncio.Task[str] = self._start(lambda: self._named(pull, "", mode, moves=False))
+    def _mend(self, pull: Pulling) -> asyncio.Task[str]:
+        found = replace(pull, moves=False, again=nothing)
+        task: asyncio.Task[str] = self._start(lambda: self._named(found, ""))
         self._mends.add(task)
         task.add_done_callback(self._mends.discard)
         return task
@@ -208,12 +179,17 @@ class Names:
 
     def under_way(self, image: Reference) -> bool:
         """Whether an image's names are being changed right now."""
-        return self._locks.held(f"image {image}")
+        lock = self._locks.get(str(image))
+        return lock is not None and lock.locked()
 
     async def settled(self, image: Reference) -> None:
         """Returns when no name of the image is being changed."""
-        async with self._locks.holding(f"image {image}"):
+        async with self._lock(str(image)):
             pass
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        """The lock of an image, or of a registry's repository (a name without tag and digest)."""
+        return self._locks.setdefault(name, asyncio.Lock())
 
     # -- pulls of a registry's name as such ----------------------------------------------
 
@@ -249,9 +225,9 @@ class Names:
         except ReferenceSyntaxError:
             ended = True
         else:
-            ended = await self._end_open(Pulling(image, candidate, None, left.at), mode)
-        if ended and not self._pulls[left.candidate]:
-            await self._journal.ended(left.candidate)
+            ended = await self._end_open(Pulling(image, candidate, mode, started=left.at))
+        if ended:
+            await self._end(left.candidate)
 
     def later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs `work` in a task of this object."""
@@ -277,23 +253,15 @@ class Names:
 
     # -- naming ----------------------------------------------------------------------------
 
-    async def _named(
-        self,
-        pull: Pulling,
-        pulled_id: str,
-        mode: Mode,
-        *,
-        moves: bool = True,
-        again: Callable[[], Awaitable[object]] = _nothing,
-    ) -> str:
+    async def _named(self, pull: Pulling, pulled_id: str) -> str:
         """`_name`, with every failure as a warning."""
         image, candidate = pull.image, pull.candidate
         try:
             async with asyncio.timeout(NAMING_LIMIT_S):
-                if not await self._has_store():
+                if not await self._runtime.store.supported():
                     return str(await self._tagged(pull))
-                async with self._holding(image, candidate):
-                    await self._name(pull, pulled_id, mode, moves=moves, again=again)
+                async with self._lock(str(image)), self._lock(candidate.name):
+                    await self._name(pull, pulled_id)
         except (ShimError, TimeoutError) as error:
             self._remember_failure(image)
             why = reason(str(error) or f"not done within {NAMING_LIMIT_S:g} s")
@@ -305,82 +273,61 @@ class Names:
         self._failed_at.pop(str(image), None)
         return str(image)
 
-    @asynccontextmanager
-    async def _holding(self, image: Reference, candidate: Reference) -> AsyncIterator[None]:
-        async with (
-            self._locks.holding(f"image {image}"),
-            self._locks.holding(f"repository {candidate.name}"),
-        ):
-            yield
-
-    async def _name(
-        self,
-        pull: Pulling,
-        pulled_id: str,
-        mode: Mode,
-        *,
-        moves: bool,
-        again: Callable[[], Awaitable[object]],
-    ) -> None:
+    async def _name(self, pull: Pulling, pulled_id: str) -> None:
         """Called with both locks held."""
-        image, candidate = pull.image, pull.candidate
-        if not moves and self._removing():
+        image, candidate, runtime = pull.image, pull.candidate, self._runtime
+        if not pull.moves and self._removing():
             raise NamingError("an image is being removed")
-        record, digested, shown = await asyncio.gather(
-            self._store.get(kept_name(candidate)),
-            self._store.get(f"{candidate.name}@{pull.digest}" if pull.digest else ""),
-            self._store.shown(str(image)),
+        record, there = await asyncio.gather(
+            runtime.store.get(kept_name(candidate)), shown(runtime, image)
         )
         if record is None:
             # Another pull of the same name took it away, perhaps after it had named this image.
-            if shows(shown, pulled_id, [kept_name(image)], ()):
+            if shows(there, pulled_id, [kept_name(image)], ()):
                 return
-            await again()
-            record = await self._store.get(kept_name(candidate))
+            await pull.again()
+            record = await runtime.store.get(kept_name(candidate))
         if record is None:
             raise NamingError(f"the image store has no {kept_name(candidate)}")
-        target = record.target.digest
-        own = names_for(image, target)
+        own = names_for(image, record.target.digest)
         if not pulled_id:
-            pulled = await self._store.shown(str(candidate))
+            pulled = await shown(runtime, candidate)
             pulled_id = pulled.id if pulled else ""
-        if not shows(shown, pulled_id if moves else "", own, ()):
+        wanted_id = pulled_id if pull.moves else ""
+        if not shows(there, wanted_id, own, ()):
             for name in own:
-                await self._store.put(replace(record, name=name), moves=moves)
-            await self._store.until_shown(image, pulled_id if moves else "", own, ())
-            await self._store.label_alike(own)
-        if mode is not Mode.ORIGINAL:
-            return
-        if digested is None or digested.target.digest != target:
-            digested = await self._store.get(f"{candidate.name}@{target}")
-        brought = await self._brought(pull, [record, digested])
-        if brought:
-            await asyncio.gather(*map(self._store.delete, brought))
-            await self._store.until_shown(image, "", own, brought)
-        if not self._pulls[str(candidate)]:
-            await self._journal.ended(str(candidate))
+                await put(runtime.store, replace(record, name=name), moves=pull.moves)
+            await until_shown(runtime, image, wanted_id, own, ())
+            await label_alike(runtime.store, own)
+        if pull.mode is Mode.ORIGINAL:
+            await self._take_away(pull, record, own)
 
-    async def _brought(self, pull: Pulling, records: Iterable[ImageRecord | None]) -> list[str]:
+    async def _take_away(self, pull: Pulling, record: ImageRecord, own: Sequence[str]) -> None:
+        """Takes away what the pull brought under the registry's name, whose record is given."""
+        brought = await self._brought(pull, record)
+        if brought:
+            await asyncio.gather(*map(self._runtime.store.delete, brought))
+            await until_shown(self._runtime, pull.image, "", own, brought)
+        await self._end(str(pull.candidate))
+
+    async def _brought(self, pull: Pulling, record: ImageRecord) -> list[str]:
         """The names that came with this pull and that nobody asked for."""
-        candidate = pull.candidate
-        since = self._journal.since(str(candidate), pull.started)
+        store, repository = self._runtime.store, pull.candidate.name
+        digested = await store.get(f"{repository}@{record.target.digest}")
+        since = self._journal.since(str(pull.candidate), pull.started)
         names = {
-            record.name
-            for record in records
-            if record is not None and record.created_at >= since and record.name not in self._asked
+            one.name
+            for one in (record, digested)
+            if one is not None and one.created_at >= since and one.name not in self._asked
         }
-        kept = self._kept.get(candidate.name, set())
-        for name in kept:
+        for name in self._kept.get(repository, set()):
             names.discard(name)
-            asked = await self._store.get(name)
+            asked = await store.get(name)
             if asked is not None:  # its digest's name came with it
-                names.discard(f"{candidate.name}@{asked.target.digest}")
+                names.discard(f"{repository}@{asked.target.digest}")
         return sorted(names)
 
     # -- runtimes without an image store ---------------------------------------------------
-
-    async def _has_store(self) -> bool:
-        return await self._runtime.store_supported(timeout_s=STORE_CALL_LIMIT_S)
 
     async def _tagged(self, pull: Pulling) -> Reference:
         """The image's own name where the runtime's engine could give it, else the candidate's."""
@@ -398,30 +345,31 @@ class Names:
 
     async def _over(self, pull: Pulling) -> None:
         """A pull is over. What was given up may have brought names, or may still do so."""
-        key, repository = str(pull.candidate), pull.candidate.name
-        ended = not pull.open or await self._end_open(pull, Mode.ORIGINAL)
-        self._pulls[key] -= 1
-        if self._pulls[key] <= 0:
-            del self._pulls[key]
-            if ended:
-                await self._journal.ended(key)
-        self._in_repository[repository] -= 1
-        if self._in_repository[repository] <= 0:
-            del self._in_repository[repository]
+        ended = not pull.open or await self._end_open(pull)
+        self._pulls.discard(pull)
+        if ended:
+            await self._end(str(pull.candidate))
+        repository = pull.candidate.name
+        if all(other.candidate.name != repository for other in self._pulls):
             self._kept.pop(repository, None)
 
-    async def _end_open(self, pull: Pulling, mode: Mode) -> bool:
+    async def _end(self, candidate: str) -> None:
+        """Nothing is left to be done about a candidate's name, unless it is being pulled."""
+        if all(str(pull.candidate) != candidate for pull in self._pulls):
+            await self._journal.ended(candidate)
+
+    async def _end_open(self, pull: Pulling) -> bool:
         """Whether nothing that the pull brought is left under the registry's name."""
         for pause_s in LATE_S:
             await asyncio.sleep(pause_s)
             try:
-                record = await self._store.get(kept_name(pull.candidate))
+                record = await self._runtime.store.get(kept_name(pull.candidate))
                 since = self._journal.since(str(pull.candidate), pull.started)
                 if record is None or record.created_at < since:
                     continue
             except ShimError:
                 return False
-            return await asyncio.shield(self._mend(pull, mode)) == str(pull.image)
+            return await asyncio.shield(self._mend(pull)) == str(pull.image)
         return True
 
     def _remember_failure(self, image: Reference) -> None:
@@ -432,16 +380,6 @@ class Names:
 
 def _repository_of(name: str) -> str:
     return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
-
-
-def _may_have_pulled(error: BaseException) -> bool:
-    """Whether the runtime may have ended a pull well all the same, or may still do so."""
-    code = getattr(error, "code", None)
-    return code is None or code in {
-        StatusCode.CANCELLED,
-        StatusCode.DEADLINE_EXCEEDED,
-        StatusCode.UNAVAILABLE,
-    }
 
 
 async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,4 +1,6 @@
-"""Names in containerd's image store, and whether the runtime's own answers show them.
+"""Pulls that bring names into containerd's image store, and whether the runtime shows those.
+
+Calls raise ShimError as the runtime's do.
 
 The runtime's CRI plugin learns of a change from an event, a moment after the store has it.
 """
@@ -7,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shimcore.errors import ShimError
+from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
-    from shimcore.images.ports import Runtime
+    from shimcore.config import Names as Mode
     from shimcore.reference import Reference
-    from shimcore.runtime import ImageOnNode, ImageRecord
+    from shimcore.runtime.client import RuntimeClient
+    from shimcore.runtime.store import ImageStore
+    from shimcore.runtime.values import ImageOnNode, ImageRecord
 
-STORE_CALL_LIMIT_S = 10.0
-"""Bound on one call to the image store; it answers in milliseconds when the node is well."""
+LOOK_LIMIT_S = 10.0
+"""Bound on one question about a name; a runtime that is well answers in milliseconds."""
 
 SHOWN_LIMIT_S = 5.0
 """How long a change of names may take to show in the runtime's answers."""
@@ -32,69 +37,89 @@ class NamingError(ShimError):
     """A name that could not be given; the image stays under its registry's name."""
 
 
-class NameStore:
-    """The store of one runtime. Its calls raise ShimError as the runtime's do."""
+async def nothing() -> None:
+    """What is done again where a pull cannot be."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
 
-    async def shown(self, name: str) -> ImageOnNode | None:
-        """What the runtime answers about a name."""
-        return await self._runtime.image_status(name, timeout_s=STORE_CALL_LIMIT_S)
+@dataclass(slots=True, eq=False)
+class Pulling:
+    """A pull of `image` as `candidate` that began at `started` (seconds since 1970).
 
-    async def delete(self, name: str) -> None:
-        """Takes a name away; one that is not there is no error."""
-        await self._runtime.store_delete(name, timeout_s=STORE_CALL_LIMIT_S)
+    `mode`: which names the image is to have. `again` pulls once more: another pull of the same
+    name may have taken it away. `moves`: whether a name that leads elsewhere is led to the image;
+    not where it was only found. `open`: names that it brought may still be there.
+    """
 
-    async def get(self, name: str) -> ImageRecord | None:
-        """The record of a name; None without one, and for ""."""
-        if not name:
-            return None
-        return await self._runtime.store_get(name, timeout_s=STORE_CALL_LIMIT_S)
+    image: Reference
+    candidate: Reference
+    mode: Mode
+    again: Callable[[], Awaitable[object]] = nothing
+    started: float = field(default_factory=time.time)
+    moves: bool = True
+    open: bool = False
 
-    async def put(self, record: ImageRecord, *, moves: bool) -> None:
-        """Makes the name point at the record's target; a name that is there moves if it may."""
-        there = await self.get(record.name)
-        if there is None:
-            if await self._runtime.store_create(record, timeout_s=STORE_CALL_LIMIT_S):
-                return
-            there = await self.get(record.name)
-        if not moves or (there is not None and points_alike(there, record)):
+
+def may_have_pulled(error: BaseException) -> bool:
+    """Whether the runtime may have ended a pull well all the same, or may still do so."""
+    code = getattr(error, "code", None)
+    return code is None or code in {
+        StatusCode.CANCELLED,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNAVAILABLE,
+    }
+
+
+async def shown(runtime: RuntimeClient, name: Reference) -> ImageOnNode | None:
+    """What the runtime answers about a name."""
+    return await runtime.image_status(str(name), timeout_s=LOOK_LIMIT_S)
+
+
+async def put(store: ImageStore, record: ImageRecord, *, moves: bool) -> None:
+    """Makes the name point at the record's target; a name that is there moves if it may."""
+    there = await store.get(record.name)
+    if there is None:
+        if await store.create(record):
             return
-        labels = {**there.labels, **record.labels} if there is not None else record.labels
-        await self._runtime.store_update(
-            replace(record, labels=labels), timeout_s=STORE_CALL_LIMIT_S
-        )
+        there = await store.get(record.name)
+    if not moves or (there is not None and points_alike(there, record)):
+        return
+    labels = {**there.labels, **record.labels} if there is not None else record.labels
+    await store.update(replace(record, labels=labels))
 
-    async def label_alike(self, own: Sequence[str]) -> None:
-        """The digest's name gets the labels that the runtime has given to the name people write.
 
-        containerd 2.x marks pinned images (`io.cri-containerd.pinned`) when it learns of their
-        name; its own pulls mark the digest's name, too.
-        """
-        *digested, written = await asyncio.gather(*map(self.get, own))
-        for record in digested:
-            if record is None or written is None or points_alike(record, written):
-                continue
-            if record.target.digest == written.target.digest:
-                labels = {**record.labels, **written.labels}
-                await self._runtime.store_update(
-                    replace(record, labels=labels), timeout_s=STORE_CALL_LIMIT_S
-                )
+async def label_alike(store: ImageStore, own: Sequence[str]) -> None:
+    """The digest's name gets the labels that the runtime has given to the name people write.
 
-    async def until_shown(
-        self, image: Reference, pulled_id: str, own: Iterable[str], gone: Iterable[str]
-    ) -> None:
-        """Returns once the runtime shows the image with its own names and without `gone`."""
-        deadline = time.monotonic() + SHOWN_LIMIT_S
-        pauses = iter(PAUSES_S)
-        while True:
-            await asyncio.sleep(next(pauses, PAUSES_S[-1]))
-            shown = await self.shown(str(image))
-            if shows(shown, pulled_id, own, gone):
-                return
-            if time.monotonic() > deadline:
-                raise NamingError(f"the runtime does not show it within {SHOWN_LIMIT_S:g} s")
+    containerd 2.x marks pinned images (`io.cri-containerd.pinned`) when it learns of their
+    name; its own pulls mark the digest's name, too.
+    """
+    *digested, written = await asyncio.gather(*map(store.get, own))
+    for record in digested:
+        if record is None or written is None or points_alike(record, written):
+            continue
+        if record.target.digest == written.target.digest:
+            await store.update(replace(record, labels={**record.labels, **written.labels}))
+
+
+async def until_shown(
+    runtime: RuntimeClient,
+    image: Reference,
+    pulled_id: str,
+    own: Iterable[str],
+    gone: Iterable[str],
+) -> None:
+    """Returns once the runtime shows the image with its own names and without `gone`.
+
+    Raises NamingError where it does not within SHOWN_LIMIT_S.
+    """
+    deadline = time.monotonic() + SHOWN_LIMIT_S
+    pauses = iter(PAUSES_S)
+    while True:
+        await asyncio.sleep(next(pauses, PAUSES_S[-1]))
+        if shows(await shown(runtime, image), pulled_id, own, gone):
+            return
+        if time.monotonic() > deadline:
+            raise NamingError(f"the runtime does not show it within {SHOWN_LIMIT_S:g} s")
 
 
 def kept_name(reference: Reference) -> str:

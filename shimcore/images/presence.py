@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from shimcore.config import Config
     from shimcore.images.explanation import Resolution
-    from shimcore.registry import RegistryClient
+    from shimcore.registry.client import RegistryClient
 
 ANSWER_S = 2.0
 

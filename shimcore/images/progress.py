@@ -16,14 +16,13 @@ from shimcore.errors import ShimError
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
-    from shimcore.images.ports import Runtime
-    from shimcore.runtime import Ingest
+    from collections.abc import Iterable
+
+    from shimcore.runtime.content import ContentStore
+    from shimcore.runtime.values import Ingest
 
 LOOK_S = 1.0
 """Between two looks; an offset moves in steps of up to 1 MiB, which take a slow link longer."""
-
-ANSWER_S = 5.0
-"""Bound on one question to the content store."""
 
 FIRST_BYTE_S = 120.0
 """How long a blob may take to begin: a registry that pulls through fetches it itself first."""
@@ -44,8 +43,8 @@ BLOBS_A_LOOK = 32
 class Ingests:
     """What is being fetched on the node: one question for all pulls that ask within LOOK_S / 2."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, content: ContentStore) -> None:
+        self.content = content
         self._task: asyncio.Task[list[Ingest]] | None = None
         self._asked_at = float("-inf")
 
@@ -54,7 +53,7 @@ class Ingests:
         now = time.monotonic()
         if self._task is None or (self._task.done() and now - self._asked_at > LOOK_S / 2):
             self._asked_at = now
-            self._task = asyncio.ensure_future(self._runtime.ingests(timeout_s=ANSWER_S))
+            self._task = asyncio.ensure_future(self.content.ingests())
         await asyncio.wait({self._task})
         return self._task.result()
 
@@ -66,9 +65,9 @@ class Progress:
     `visible`: False once the runtime has shown that it has no content store.
     """
 
-    def __init__(self, runtime: Runtime, ingests: Ingests, digest: str | None) -> None:
-        self._runtime = runtime
+    def __init__(self, ingests: Ingests, digest: str | None) -> None:
         self._ingests = ingests
+        self._content = ingests.content
         self._digest = digest
         self._started = time.time()
         self._sizes: dict[str, int] = {}  # of the blobs that the manifest names
@@ -88,14 +87,17 @@ class Progress:
     @property
     def bytes(self) -> int:
         """Bytes that are on the node, those that were there before included."""
-        whole = sum(self._sizes.get(digest, 0) for digest in self._whole)
-        return whole + sum(n for digest, n in self._offsets.items() if digest not in self._whole)
+        return self._bytes_with(self._whole)
 
     @property
     def fetched(self) -> int:
         """Bytes that came since the pull began."""
-        whole = sum(self._sizes.get(digest, 0) for digest, new in self._whole.items() if new)
-        return whole + sum(n for digest, n in self._offsets.items() if digest not in self._whole)
+        return self._bytes_with(digest for digest, new in self._whole.items() if new)
+
+    def _bytes_with(self, whole: Iterable[str]) -> int:
+        """Bytes of these blobs, and of those that are being fetched."""
+        begun = (n for digest, n in self._offsets.items() if digest not in self._whole)
+        return sum(self._sizes.get(digest, 0) for digest in whole) + sum(begun)
 
     @property
     def layers(self) -> tuple[int, int]:
@@ -155,7 +157,7 @@ class Progress:
     async def _look_for_whole(self, listed: set[str], limit: int) -> None:
         missing = [d for d in self._sizes if d not in self._whole and d not in listed][:limit]
         for digest in missing:
-            blob = await self._runtime.blob(digest, timeout_s=ANSWER_S)
+            blob = await self._content.blob(digest)
             if blob is None:
                 continue
             new = self._whole[digest] = blob.created_at >= self._started
@@ -168,7 +170,7 @@ class Progress:
         waiting, read = list(self._manifests), 0
         while waiting and read < MANIFESTS_LIMIT:
             read += 1
-            data = await self._runtime.manifest(waiting.pop(0), timeout_s=ANSWER_S)
+            data = await self._content.manifest(waiting.pop(0))
             if data is None:
                 continue
             small = len(data) <= INLINE_BYTES

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING
 from shimcore.config import Fallback
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Answer, Forward, Refuse
-from shimcore.images.attempts import Attempt, Result
-from shimcore.images.call import ImageCall
+from shimcore.images.attempts import Attempt, Result, skipped
+from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.credentials import auth_for
-from shimcore.images.decision import Method, Verdict
-from shimcore.images.history import Ending
+from shimcore.images.history import Ending, Record
 from shimcore.images.transaction import Failed, Pulled, Transaction
-from shimcore.images.wording import failure, listed, pull_line, reason, refusal
+from shimcore.images.wording import (
+    NAME_LIMIT,
+    WHY_LIMIT,
+    failure,
+    listed,
+    log_line,
+    printable,
+    reason,
+    refusal,
+)
 from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
@@ -79,9 +87,13 @@ class PullCall(ImageCall):
         except RuntimeUnavailableError as error:
             return self._failed((), Refuse(StatusCode.UNAVAILABLE, str(error)), str(error))
         except asyncio.CancelledError:
-            attempts, why = transaction.attempts, "the caller is gone"
-            self._report("cancelled", "", "", attempts, why)
-            self._note(Ending.CANCELLED, StatusCode.CANCELLED, "", attempts, why)
+            self._close(
+                Ending.CANCELLED,
+                StatusCode.CANCELLED,
+                "cancelled",
+                attempts=transaction.attempts,
+                why="the caller is gone",
+            )
             raise
         if isinstance(ending, Failed):
             refused = self._refusal(ending, transaction.attempts)
@@ -104,32 +116,35 @@ class PullCall(ImageCall):
         if self._verdict is not None:
             why = "; ".join(part for part in (self._verdict.why, reason(message)) if part)
             outcome = "passed-on" if code == StatusCode.OK else f"failed({code})"
-            failed = code not in {StatusCode.OK, StatusCode.CANCELLED}
-            self._report(outcome, self._verdict.name, self._verdict.registry, (), why, failed)
-            self._note(_ENDINGS.get(code, Ending.FAILED), code, self._verdict.registry, (), why)
+            ending = _ENDINGS.get(code, Ending.FAILED)
+            name, host = self._verdict.name, self._verdict.registry
+            self._close(ending, code, outcome, name=name, registry=host, why=why)
 
     # -- how it ended ----------------------------------------------------------------------
 
     def _pulled(self, transaction: Transaction, pulled: Pulled) -> Verdict:
         passed_over = transaction.passed_over(pulled.host)
-        why = listed(passed_over)
 
         async def report() -> None:
             await transaction.count()
-            fetched = sum(one.bytes for one in transaction.pulling)
-            self._report(
-                "pulled", pulled.name, pulled.host, passed_over, why, fetched_bytes=fetched
-            )
             by_host = {one.host: one for one in (*passed_over, *transaction.pulling)}
-            attempts = tuple(by_host.values())
-            self._note(Ending.PULLED, StatusCode.OK, pulled.host, attempts, "", fetched)
+            self._close(
+                Ending.PULLED,
+                StatusCode.OK,
+                "pulled",
+                name=pulled.name,
+                registry=pulled.host,
+                attempts=tuple(by_host.values()),
+                passed_over=passed_over,
+                fetched_bytes=sum(one.bytes for one in transaction.pulling),
+            )
 
         self._context.names.later(report)
-        return Verdict(Answer(pulled.response), pulled.name, pulled.host, why)
+        return Verdict(Answer(pulled.response), pulled.name, pulled.host, listed(passed_over))
 
     def _failed(self, attempts: Sequence[Attempt], refused: Refuse, why: str) -> Verdict:
-        self._report(f"failed({int(refused.code)})", "", "", attempts, why, failed=True)
-        self._note(Ending.FAILED, refused.code, "", attempts, why)
+        code = int(refused.code)
+        self._close(Ending.FAILED, code, f"failed({code})", attempts=attempts, why=why)
         return Verdict(refused, "", "", why)
 
     def _refusal(self, failed: Failed, attempts: Sequence[Attempt]) -> Refuse:
@@ -141,20 +156,19 @@ class PullCall(ImageCall):
     def _without_candidates(self) -> Verdict:
         """As it came, its own registry's credentials added where it has none; or refused."""
         candidates, image = self._candidates, self._request.image
-        skipped = [
-            Attempt(one.registry.host, Result.SKIPPED, one.reason) for one in candidates.skipped
-        ]
         if not self._original_allowed():
-            refused = Refuse(StatusCode.NOT_FOUND, refusal(image, skipped))
-            return self._failed(skipped, refused, _DENIED)
+            attempts = skipped(candidates)
+            refused = Refuse(StatusCode.NOT_FOUND, refusal(image, attempts))
+            return self._failed(attempts, refused, _DENIED)
         self._over = self._context.names.asked_for(candidates.image)
         decision, why = Forward(None), "no registry serves it"
         if candidates.source is not None:
             why = "names a configured registry"
-            auth = auth_for(candidates.source, candidates.image)
-            if auth is not None and not self._request.has_credentials:
+            decision = Forward(
+                self._request.authorized(auth_for(candidates.source, candidates.image))
+            )
+            if decision.message is not None:
                 why = f"{why}, whose credentials were added"
-                decision = Forward(self._request.authorized(auth))
         host = candidates.source.host if candidates.source is not None else ""
         self._verdict = Verdict(decision, image, host, why)
         return self._verdict
@@ -164,51 +178,54 @@ class PullCall(ImageCall):
             self._candidates.source is not None or self._context.config.fallback is Fallback.ALLOW
         )
 
-    def _report(
-        self,
-        outcome: str,
-        name: str,
-        registry: str,
-        attempts: Sequence[Attempt],
-        why: str,
-        failed: bool = False,
-        fetched_bytes: int = 0,
-    ) -> None:
-        """The pull's line: a WARNING when it failed or a registry was passed over."""
-        amiss = failed or any(one.result in _AMISS for one in attempts)
-        level = logging.WARNING if amiss else logging.INFO
-        if failed and attempts:
-            why = f"{why}; {listed(attempts)}"
-        seconds = time.monotonic() - self._started
-        image, pod = self._request.image, self._request.pod
-        logger.log(
-            level,
-            "%s",
-            pull_line(image, outcome, pod, name, registry, fetched_bytes, seconds, why),
-        )
-
-    def _note(
+    def _close(
         self,
         ending: Ending,
         code: int,
-        registry: str,
-        attempts: Sequence[Attempt],
-        why: str,
+        outcome: str,
+        *,
+        name: str = "",
+        registry: str = "",
+        attempts: Sequence[Attempt] = (),
+        passed_over: Sequence[Attempt] = (),
+        why: str = "",
         fetched_bytes: int = 0,
     ) -> None:
-        """Put the pull into the history."""
-        self._context.history.note(
+        """Put the pull into the history, and its line into the log.
+
+        A WARNING when it failed or a registry was passed over, which that line tells then.
+        """
+        seconds = time.monotonic() - self._started
+        record = Record(
             Method.PULL,
             self._request.image,
             ending,
-            time.monotonic() - self._started,
+            seconds,
             pod=self._request.pod,
             code=int(code),
             registry=registry,
-            fetched_bytes=fetched_bytes,
-            why=why,
-            attempts=attempts,
+            bytes=fetched_bytes,
+            reason=why,
+            attempts=tuple(attempts),
         )
+        self._context.history.note(record)
+        failed = ending is Ending.FAILED
+        told = attempts if failed else passed_over
+        said = "; ".join(part for part in (why, listed(told)) if part)
+        judged = passed_over if ending is Ending.PULLED else attempts
+        amiss = failed or any(one.result in _AMISS for one in judged)
+        line = log_line(
+            call=Method.PULL,
+            image=printable(record.image, NAME_LIMIT),
+            outcome=outcome,
+            pod=printable(record.pod, NAME_LIMIT),
+            name=printable(name, NAME_LIMIT),
+            registry=registry,
+            bytes=str(fetched_bytes),
+            seconds=f"{seconds:.2f}",
+            why=printable(said, WHY_LIMIT),
+        )
+        logger.log(logging.WARNING if amiss else logging.INFO, "%s", line)
 
 
 _ENDINGS: dict[int, Ending] = {

@@ -9,16 +9,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from shimcore.cache import ExpiringCache
 from shimcore.images.attempts import Attempt, not_found
-from shimcore.images.cache import ExpiringCache
 from shimcore.registry.answers import ManifestAnswer, Outcome
 from shimcore.registry.health import State
 
 if TYPE_CHECKING:
     from shimcore.config import Config
     from shimcore.images.candidates import Candidate, Candidates
-    from shimcore.images.ports import Registries
     from shimcore.reference import Reference
+    from shimcore.registry.client import RegistryClient
 
 logger = logging.getLogger("shimcore.images")
 
@@ -49,7 +49,7 @@ class Probe:
     def __init__(
         self,
         candidates: tuple[Candidate, ...],
-        registries: Registries,
+        registries: RegistryClient,
         probe_timeout_s: float,
         drops: int,
     ) -> None:
@@ -76,7 +76,7 @@ class Probe:
     async def next_found(self, tried: Collection[int] = ()) -> int | None:
         """The best candidate outside `tried` that is there, as soon as it is certain.
 
-        Registries of lower priority are not waited for; those of higher priority are, each
+        RegistryClient of lower priority are not waited for; those of higher priority are, each
         at most `probeTimeout` from the start of the round.
         """
         for index, task in enumerate(self._tasks):
@@ -111,13 +111,12 @@ class Probe:
                 )
         except TimeoutError:
             elapsed_s = time.monotonic() - started
-            answer = ManifestAnswer(
-                Outcome.UNREACHABLE, None, elapsed_s, f"no answer within {elapsed_s:.1f} s"
-            )
+            why = f"no answer within {elapsed_s:.1f} s"
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, why, elapsed_s)
         except Exception:
             logger.exception("the question to %s failed", candidate.registry.host)
             elapsed_s = time.monotonic() - started
-            answer = ManifestAnswer(Outcome.UNREACHABLE, None, elapsed_s, "internal error")
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, "internal error", elapsed_s)
         self._answers[index] = answer
 
 
@@ -128,11 +127,14 @@ class Resolver:
     """
 
     def __init__(
-        self, config: Config, registries: Registries, clock: Callable[[], float] = time.monotonic
+        self,
+        config: Config,
+        registries: RegistryClient,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._registries = registries
-        self._cache: ExpiringCache[Known] = ExpiringCache(config.cache.size, clock)
+        self._cache: ExpiringCache[str, Known] = ExpiringCache(config.cache.size, clock)
         self._drops = 0
         self.hits = 0
         self.misses = 0

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.heldcall import Forward
-from shimcore.images.call import ImageCall
+from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.candidates import candidates_of
-from shimcore.images.decision import Method, Verdict
-from shimcore.images.history import PAUSE, Ending
+from shimcore.images.history import PAUSE, Ending, Record
 from shimcore.images.messages import ImageRequest
 from shimcore.images.transaction import Pulled, Transaction
 from shimcore.images.wording import listed
@@ -130,13 +129,14 @@ class PauseImage:
         pull = Transaction(self._context, call, candidates, original=candidates.source is not None)
         started = time.monotonic()
         ended = await pull.run()
-        note = partial(self._context.history.note, PAUSE, name, attempts=pull.attempts)
+        seconds = time.monotonic() - started
+        record = partial(Record, PAUSE, name, seconds=seconds, attempts=pull.attempts)
         if isinstance(ended, Pulled):
-            note(Ending.PULLED, time.monotonic() - started, registry=ended.host)
+            self._context.history.note(record(ending=Ending.PULLED, registry=ended.host))
             logger.info("pause image %s: pulled as %s", name, ended.name)
             return ""
         why = "" if ended.error is None else ended.error.details
-        note(Ending.FAILED, time.monotonic() - started, why=why)
+        self._context.history.note(record(ending=Ending.FAILED, reason=why))
         return f"{name}: {listed(pull.attempts)}"
 
     async def _reported(self) -> Mapping[str, Any]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from shimcore.config import Fallback
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.heldcall import Forward, Refuse
-from shimcore.images.call import ImageCall, SettledCall
+from shimcore.images.call import ImageCall, Method, SettledCall, Verdict, method_of
 from shimcore.images.candidates import Candidates, candidates_of
-from shimcore.images.context import call_deadline, image_context
-from shimcore.images.decision import Method, Verdict, method_of
+from shimcore.images.context import ImageContext
 from shimcore.images.find import FindCall
 from shimcore.images.history import History
 from shimcore.images.messages import ImageRequest, UnreadableRequestError
@@ -28,12 +28,21 @@ from shimcore.runtime.errors import StatusCode
 if TYPE_CHECKING:
     from shimcore.config import Config
     from shimcore.images.explanation import Resolution
-    from shimcore.images.ports import Registries, Runtime
     from shimcore.images.transaction import PullState
+    from shimcore.registry.client import RegistryClient
     from shimcore.runtime.channel import Metadata
+    from shimcore.runtime.client import RuntimeClient
 
 MEANINGS = 4096
 """Names of images whose candidates are remembered; a node has some hundreds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Untouched:
+    """A text that is not for the shim, and why; `is_name`: not an ID, and not unreadable."""
+
+    why: str
+    is_name: bool
 
 
 class ImageService:
@@ -45,22 +54,21 @@ class ImageService:
     def __init__(
         self,
         config: Config,
-        registries: Registries,
-        runtime: Runtime,
+        registries: RegistryClient,
+        runtime: RuntimeClient,
         names: Names | None = None,
         clock: Callable[[], float] = time.monotonic,
         history: History | None = None,
     ) -> None:
         self._config = config
-        self._registries = registries
         names, history = names or Names(runtime), history or History()
-        self._context = image_context(config, registries, runtime, names, history, clock)
+        self._context = ImageContext(config, registries, runtime, names, history, clock)
         # The configuration of a service never changes, so neither does what a name means.
         self._means = lru_cache(maxsize=MEANINGS)(self._meaning)
 
     def opens(self, method: str) -> bool:
         """Whether calls of a method in METHODS are to be opened now."""
-        return method_of(method)[0] is not Method.SANDBOX or self._context.pause.wanted
+        return method_of(method) is not Method.SANDBOX or self._context.pause.wanted
 
     def open(
         self, method: str, message: bytes, timeout_s: float | None, metadata: Metadata = ()
@@ -69,19 +77,19 @@ class ImageService:
 
         `timeout_s`: what is left of the caller's deadline. `metadata`: the caller's own.
         """
-        kind, _ = method_of(method)
+        kind = method_of(method)
         denies = kind is Method.PULL and self._config.fallback is Fallback.DENY
         try:
             request = ImageRequest(kind, message)
         except UnreadableRequestError as error:
-            return SettledCall(kind, "", _unreadable(str(error), denies))
+            return SettledCall(kind, "", _unreadable(str(error), denies=denies))
         return self._call(kind, request, timeout_s, metadata)
 
     async def explain(self, image: str, *, offline: bool) -> Resolution:
         """What a pull of `image` would become; see `shimcore.images.explanation`."""
         from shimcore.images.explanation import explain  # noqa: PLC0415 - for an operator only
 
-        registries = None if offline else self._registries
+        registries = None if offline else self._context.registries
         return await explain(image, self._config, registries)
 
     def stats(self) -> dict[str, Any]:
@@ -114,49 +122,36 @@ class ImageService:
             self._means(image) if len(image) <= LONGEST_NAME else self._meaning(image)
             for image in request.images
         ]
-        if all(isinstance(candidates, str) for candidates in meant) and kind is not Method.REMOVE:
-            return self._untouched(kind, request, str(meant[0]))
-        if kind is Method.PULL and isinstance(meant[0], Candidates):
-            return PullCall(self._context, request, meant[0], timeout_s, metadata)
-        images = [
-            candidates if isinstance(candidates, Candidates) else None for candidates in meant
-        ]
-        return FindCall(
-            self._context, kind, request, images, call_deadline(self._config, timeout_s)
-        )
+        first = meant[0]
+        if kind is Method.PULL and isinstance(first, Candidates):
+            return PullCall(self._context, request, first, timeout_s, metadata)
+        images = [each if isinstance(each, Candidates) else None for each in meant]
+        if isinstance(first, Candidates) or kind is Method.REMOVE or any(images):
+            return FindCall(self._context, kind, request, images, timeout_s)
+        return SettledCall(kind, request.image, self._untouched(kind, request.image, first))
 
-    def _meaning(self, text: str) -> Candidates | str:
+    def _meaning(self, text: str) -> Candidates | _Untouched:
         """Where an image may come from, or why its name is not for the shim."""
         try:
             image = parse(text)
         except ReferenceSyntaxError as error:
-            return f"no image name: {error.reason}"
+            return _Untouched(f"no image name: {error.reason}", is_name=False)
         if isinstance(image, ImageID):
-            return "an image ID"
+            return _Untouched("an image ID", is_name=False)
         candidates = candidates_of(image, self._config)
         if candidates.excluded_by is not None:
-            return f"excluded by {candidates.excluded_by}"
+            return _Untouched(f"excluded by {candidates.excluded_by}", is_name=True)
         return candidates
 
-    def _untouched(self, kind: Method, request: ImageRequest, why: str) -> SettledCall:
-        """A request for the runtime alone."""
-        verdict = Verdict(Forward(None), request.image, "", why)
-        if kind is Method.PULL and self._denies_untouched(request.image):
-            verdict = _unreadable(f"{printable(request.image, NAME_LIMIT)}: {why}", True)
-        return SettledCall(kind, request.image, verdict)
-
-    def _denies_untouched(self, image: str) -> bool:
-        """Whether a pull of a text that is no name, or of an ID, is refused: the runtime would
-        look for it on Docker Hub."""
-        if self._config.fallback is not Fallback.DENY:
-            return False
-        try:
-            return isinstance(parse(image), ImageID)
-        except ReferenceSyntaxError:
-            return True
+    def _untouched(self, kind: Method, image: str, meant: _Untouched) -> Verdict:
+        """A request for the runtime alone; refused where that would look for it on Docker Hub."""
+        denies = kind is Method.PULL and self._config.fallback is Fallback.DENY
+        if denies and not meant.is_name:
+            return _unreadable(f"{printable(image, NAME_LIMIT)}: {meant.why}", denies=True)
+        return Verdict(Forward(None), image, "", meant.why)
 
 
-def _unreadable(why: str, denies: bool) -> Verdict:
+def _unreadable(why: str, *, denies: bool) -> Verdict:
     """What we cannot read, the runtime may; under `deny` no name gets out unread."""
     if denies:
         text = f"image-cri-shim: {why}; such a pull is refused (fallback: deny)"

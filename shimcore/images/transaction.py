@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore.errors import ShimError
-from shimcore.images.attempts import Attempt, Result
+from shimcore.images.attempts import Attempt, Result, skipped
 from shimcore.images.credentials import auth_for, secrets_of
+from shimcore.images.namestore import Pulling
 from shimcore.images.progress import LOOK_S, Progress
 from shimcore.images.wording import reason, redacted
 from shimcore.pb import cri_pb2
@@ -19,8 +20,9 @@ from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
+    from shimcore.config import Registry
     from shimcore.images.candidates import Candidate, Candidates
     from shimcore.images.context import ImageContext
     from shimcore.images.messages import ImageRequest
@@ -111,11 +113,8 @@ class Transaction:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """What became of it at every registry of the configuration, as far as it is known."""
-        skipped = [
-            Attempt(skip.registry.host, Result.SKIPPED, skip.reason)
-            for skip in self._candidates.skipped
-        ]
-        by_host = {one.host: one for one in (*skipped, *self._others, *self.pulling)}
+        known = (*skipped(self._candidates), *self._others, *self.pulling)
+        by_host = {one.host: one for one in known}
         hosts = [candidate.registry.host for candidate in self._candidates.ranked]
         if self._probe is not None or not self._tried:
             by_host = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | by_host
@@ -212,7 +211,7 @@ class Transaction:
         registry, reference = candidate.registry, candidate.reference
         message = self._request.pulled_as(str(reference), auth_for(registry, reference))
         digest = reference.digest or self._tried.get(index)
-        progress = Progress(self._context.runtime, self._context.ingests, digest)
+        progress = Progress(self._context.ingests, digest)
         started = time.monotonic()
 
         def ended(result: Result, detail: str = "") -> None:
@@ -222,15 +221,12 @@ class Transaction:
             self._context.pulls[registry.host, result] += 1
 
         try:
-            pulled = await self._named_pull(candidate, digest, message, progress, may_leave)
+            pulled = await self._named_pull(candidate, message, progress, may_leave)
         except StalledError as error:
             self._stalled.append((progress.bytes, index))
-            self._error = RuntimeCallError(StatusCode.DEADLINE_EXCEEDED, f"{reference}: {error}")
-            ended(Result.STALLED, str(error))
+            ended(Result.STALLED, self._failed(error, str(reference)))
         except RuntimeCallError as error:
-            secrets = (*secrets_of(registry), *self._request.secrets())
-            self._error = RuntimeCallError(error.code, redacted(error.details, secrets))
-            ended(Result.FAILED, reason(error.details, secrets))
+            ended(Result.FAILED, self._failed(error, str(reference), registry))
         except asyncio.CancelledError:
             ended(Result.FAILED, "the caller is gone")
             raise
@@ -244,7 +240,6 @@ class Transaction:
     async def _named_pull(
         self,
         candidate: Candidate,
-        digest: str | None,
         message: bytes,
         progress: Progress,
         may_leave: Callable[[], bool],
@@ -252,49 +247,52 @@ class Transaction:
         """A pull, and after it the names."""
         context, image = self._context, self._candidates.image
         registry, reference = candidate.registry, candidate.reference
-        mode = context.config.names
-        async with context.names.pulling(image, reference, digest, mode) as pulling:
+        pulling = Pulling(image, reference, context.config.names, partial(self._answer, message))
+        async with context.names.pulling(pulling):
             response = await self._watched(
                 message, registry.host, progress, registry.stall_timeout_s, may_leave
             )
-            again = partial(self._answer, message)
-            name = await context.names.give(pulling, _image_id(response), mode, again)
+            name = await context.names.give(pulling, _image_id(response))
         context.hints.seen(image, name)
         return Pulled(response, str(reference), registry.host)
 
     async def _as_original(self) -> Pulled | None:
         """The pull under the image's own name, with the caller's credentials or its registry's."""
-        own = self._candidates.source
-        message = self._request.message
-        auth = auth_for(own, self._candidates.image) if own is not None else None
-        if auth is not None and not self._request.has_credentials:
-            message = self._request.authorized(auth)
-        progress = Progress(
-            self._context.runtime, self._context.ingests, self._candidates.image.digest
-        )
+        own, image = self._candidates.source, self._candidates.image
+        message = self._request.authorized(auth_for(own, image)) or self._request.message
+        progress = Progress(self._context.ingests, image.digest)
         stall_s = (own or self._context.config).stall_timeout_s
         host = own.host if own is not None else ""
         started = time.monotonic()
-        over = self._context.names.asked_for(self._candidates.image)
+        over = self._context.names.asked_for(image)
         try:
             response = await self._watched(
                 message, host, progress, stall_s, lambda: bool(self._stalled)
             )
         except StalledError as error:
-            self._error = RuntimeCallError(StatusCode.DEADLINE_EXCEEDED, f"{self.image}: {error}")
+            self._failed(error, self.image)
             return None
         except RuntimeCallError as error:
-            secrets = self._request.secrets() + (secrets_of(own) if own is not None else ())
-            self._error = RuntimeCallError(error.code, redacted(error.details, secrets))
+            detail = self._failed(error, self.image, own)
             if host:
-                detail = reason(error.details, secrets)
                 seconds = time.monotonic() - started
                 self.pulling.append(Attempt(host, Result.FAILED, detail, 0, seconds))
             return None
         finally:
             over()
-        self._context.hints.seen(self._candidates.image, self.image)
+        self._context.hints.seen(image, self.image)
         return Pulled(response, self._request.image, host)
+
+    def _failed(
+        self, error: StalledError | RuntimeCallError, name: str, registry: Registry | None = None
+    ) -> str:
+        """Keeps the failure of a pull as `name`; why it failed, as may be shown."""
+        if isinstance(error, StalledError):
+            self._error = RuntimeCallError(StatusCode.DEADLINE_EXCEEDED, f"{name}: {error}")
+            return str(error)
+        secrets = (*secrets_of(registry), *self._request.secrets())
+        self._error = RuntimeCallError(error.code, redacted(error.details, secrets))
+        return reason(error.details, secrets)
 
     async def _watched(
         self,
@@ -329,17 +327,17 @@ class Transaction:
         containerd deletes the layers of a pull that failed a moment after its answer. One that
         begins at once finds a layer there, and then finds its own next layer's parent gone.
         """
+        pull_image = partial(
+            self._context.runtime.pull_image, message, timeout_s=None, metadata=self._metadata
+        )
         for wait_s in SWEPT_WAITS_S:
             try:
-                return await self._pull_image(message)
+                return await pull_image()
             except RuntimeCallError as error:
                 if not error.parent_was_swept:
                     raise
             await asyncio.sleep(wait_s)
-        return await self._pull_image(message)
-
-    def _pull_image(self, message: bytes) -> Awaitable[bytes]:
-        return self._context.runtime.pull_image(message, timeout_s=None, metadata=self._metadata)
+        return await pull_image()
 
     def _why_to_leave(
         self, progress: Progress, seconds: float, stall_s: float, may_leave: Callable[[], bool]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from shimcore.heldcall import Answer, Forward
-from shimcore.images.decision import Verdict
-
 NAME_LIMIT = 320
 """Characters of an image name in a log line; a legal name with its digest is under 500."""
 
@@ -29,10 +26,6 @@ SECRET_LENGTH = 4
 
 _URL_SECRETS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/\s\"'@]*@)?")
 _URL_QUERY = re.compile(r"(?P<base>[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'?]*)\?[^\s\"']*")
-_PULL_LINE = (
-    "call=PullImage image=%s outcome=%s pod=%s name=%s registry=%s bytes=%s seconds=%s why=%s"
-)
-_LINE = "call=%s image=%s decision=%s name=%s registry=%s why=%s ms=%s"
 _TO_BE_QUOTED = re.compile('[ "=]')
 _HEADER = re.compile(r"\b(?P<kind>Basic|Bearer) [A-Za-z0-9._~+/=-]{8,}")
 
@@ -93,55 +86,9 @@ def listed(attempts: Sequence[object], limit: int = REASONS_LIMIT) -> str:
     return shortened(text, limit)
 
 
-def decision_line(
-    call: str, image: str, verdict: Verdict, elapsed_s: float, decision: str | None = None
-) -> str:
-    """The one log line of a decision: key=value, values with spaces quoted.
-
-    `decision` stands in for the verdict's own where there was none.
-    """
-    values = (
-        call,
-        printable(image, NAME_LIMIT),
-        decision or _decided(verdict),
-        printable(verdict.name, NAME_LIMIT),
-        verdict.registry,
-        printable(verdict.why, WHY_LIMIT),
-        f"{elapsed_s * 1000:.1f}",
-    )
-    return _LINE % tuple(map(_value, values))
-
-
-def pull_line(
-    image: str,
-    outcome: str,
-    pod: str,
-    name: str,
-    registry: str,
-    fetched_bytes: int,
-    seconds: float,
-    why: str,
-) -> str:
-    """The one log line of a pull, after its end."""
-    values = (
-        printable(image, NAME_LIMIT),
-        outcome,
-        printable(pod, NAME_LIMIT),
-        printable(name, NAME_LIMIT),
-        registry,
-        str(fetched_bytes),
-        f"{seconds:.2f}",
-        printable(why, WHY_LIMIT),
-    )
-    return _PULL_LINE % tuple(map(_value, values))
-
-
-def _decided(verdict: Verdict) -> str:
-    if isinstance(verdict.decision, Answer):
-        return "answered"
-    if isinstance(verdict.decision, Forward):
-        return "as-is" if verdict.decision.message is None else "rewritten"
-    return f"refused({int(verdict.decision.code)})"
+def log_line(**fields: str) -> str:
+    """`key=value` of each field, values with spaces quoted and `-` for none."""
+    return " ".join(f"{key}={_value(text)}" for key, text in fields.items())
 
 
 def _value(text: str) -> str:

@@ -59,18 +59,18 @@ def parse(text: str) -> Reference | ImageID:
     64 lower-case hex digits, or a whole digest (`sha256:` and 64 of them), is an ID.
     Raises ReferenceSyntaxError, nothing else.
     """
-    _check_length(text)
-    if reads_as_image_id(text):
-        return ImageID(text)
-    return _parse_name(text)
+    if len(text) > NAME_LIMIT:
+        reason = f"a name is longer than {NAME_LIMIT} characters"
+        raise ReferenceSyntaxError(text, NAME_LIMIT, reason)
+    return ImageID(text) if reads_as_image_id(text) else _parse_name(text)
 
 
 def parse_reference(text: str) -> Reference:
     """Like `parse`, for a name only: an image ID is a ReferenceSyntaxError, too."""
-    _check_length(text)
-    if reads_as_image_id(text):
+    named = parse(text)
+    if isinstance(named, ImageID):
         raise ReferenceSyntaxError(text, 0, "this is an image ID, not a name")
-    return _parse_name(text)
+    return named
 
 
 def valid_domain(text: str) -> bool:
@@ -81,13 +81,6 @@ def valid_domain(text: str) -> bool:
 def valid_path(text: str) -> bool:
     """True when `text` is a repository path: components of the grammar, at most 255 characters."""
     return len(text) <= PATH_LIMIT and all(_COMPONENT.fullmatch(part) for part in text.split("/"))
-
-
-def _check_length(text: str) -> None:
-    if len(text) > NAME_LIMIT:
-        raise ReferenceSyntaxError(
-            text, NAME_LIMIT, f"a name is longer than {NAME_LIMIT} characters"
-        )
 
 
 def _parse_name(text: str) -> Reference:

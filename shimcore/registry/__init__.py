@@ -5,23 +5,3 @@ One file for each step of the protocol (distribution-spec): `challenge`, `token`
 `condition` remembers what they told of each registry.
 Proxies: HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured by containerd's rules (`http.proxy`).
 """
-
-from shimcore.registry.answers import (
-    ManifestAnswer,
-    Outcome,
-    PingReport,
-    RegistryHealth,
-    RegistryState,
-    TlsReport,
-)
-from shimcore.registry.client import RegistryClient
-
-__all__ = [
-    "ManifestAnswer",
-    "Outcome",
-    "PingReport",
-    "RegistryClient",
-    "RegistryHealth",
-    "RegistryState",
-    "TlsReport",
-]

@@ -26,8 +26,8 @@ class ManifestAnswer:
 
     outcome: Outcome
     digest: str | None
-    elapsed_s: float
-    detail: str
+    detail: str = ""
+    elapsed_s: float = 0.0
 
 
 class RegistryState(StrEnum):
@@ -90,8 +90,8 @@ class PingReport:
 
     reachable: bool
     ok: bool
-    auth_scheme: str
-    login: str
-    tls: TlsReport | None
-    elapsed_s: float
-    detail: str
+    auth_scheme: str = "unknown"
+    login: str = "unknown"
+    detail: str = ""
+    tls: TlsReport | None = None
+    elapsed_s: float = 0.0

@@ -11,12 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from shimcore.cache import ExpiringCache
 from shimcore.errors import RegistryError
 from shimcore.registry.challenge import Challenge, ChallengeSyntaxError, parse_challenges
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, one_line
 from shimcore.registry.http.transport import Answer, Ask, Transport
 from shimcore.registry.http.url import Origin
-from shimcore.registry.token import TokenCache, TokenEndpoint, basic, check_realm
+from shimcore.registry.token import (
+    CACHE_LIMIT,
+    CACHE_LIMIT_BYTES,
+    TokenKey,
+    basic,
+    check_realm,
+    fetch_token,
+    kept_bytes,
+    token_key,
+)
 
 if TYPE_CHECKING:
     from shimcore.config import Credentials
@@ -50,8 +60,10 @@ class Authenticator:
         self._home = home
         self._credentials = credentials
         self._transport = transport
-        self._tokens = TokenCache(clock)
-        self._endpoint = TokenEndpoint(registry, transport, clock)
+        self._tokens: ExpiringCache[TokenKey, str] = ExpiringCache(
+            CACHE_LIMIT, clock, CACHE_LIMIT_BYTES
+        )
+        self._clock = clock
         self._challenge: Challenge | None = None
 
     @property
@@ -59,25 +71,25 @@ class Authenticator:
         """What is remembered of tokens."""
         return self._tokens.size_bytes
 
-    async def send(self, ask: Ask, scope: str) -> Answer:
+    async def send(self, ask: Ask) -> Answer:
         """Return the registry's answer; 401 and 403 are raised as UnauthorizedError.
 
         Raises UnreachableError, too.
         """
-        grant = await self._remembered(scope, ask.deadline)
+        grant = await self._remembered(ask)
         answer = await self._send_with(ask, grant)
         if answer.status == _UNAUTHORIZED:
             challenge = self._read(answer)
             if grant is None or not grant.fresh or _differ(grant.challenge, challenge):
                 if grant is not None:
-                    self._tokens.drop(grant.challenge, scope)
-                grant = await self._grant(challenge, scope, ask.deadline)
+                    self._tokens.drop(token_key(grant.challenge, ask.scope))
+                grant = await self._grant(challenge, ask)
                 answer = await self._send_with(ask, grant)
         if answer.status in (_UNAUTHORIZED, _FORBIDDEN):
             raise self._refusal(answer, grant)
         return answer
 
-    async def _remembered(self, scope: str, deadline: float) -> _Grant | None:
+    async def _remembered(self, ask: Ask) -> _Grant | None:
         """Return what answers the challenge made before, if any.
 
         If that cannot be had any more, the challenge is forgotten: the registry may by now ask
@@ -86,7 +98,7 @@ class Authenticator:
         if self._challenge is None:
             return None
         try:
-            return await self._grant(self._challenge, scope, deadline)
+            return await self._grant(self._challenge, ask)
         except RegistryError:
             self._challenge = None
             raise
@@ -106,25 +118,26 @@ class Authenticator:
             )
         return choose_challenge(self._registry, answer)
 
-    async def _grant(self, challenge: Challenge, scope: str, deadline: float) -> _Grant:
+    async def _grant(self, challenge: Challenge, ask: Ask) -> _Grant:
         """Return the Authorization that answers a challenge, and remember the challenge."""
         if challenge.scheme == "basic":
             grant = _Grant(challenge, self._basic(), fresh=True)
         else:
-            grant = await self._bearer(challenge, scope, deadline)
+            grant = await self._bearer(challenge, ask)
         self._challenge = _needed(challenge)
         return grant
 
-    async def _bearer(self, challenge: Challenge, scope: str, deadline: float) -> _Grant:
-        realm = check_realm(self._registry, self._home, challenge.get("realm"))
+    async def _bearer(self, challenge: Challenge, ask: Ask) -> _Grant:
+        realm = check_realm(self._registry, self._home, challenge)
         withheld = realm.withheld if self._credentials is not None else ""
-        cached = self._tokens.get(challenge, scope)
-        if cached:
+        key = token_key(challenge, ask.scope)
+        cached = self._tokens.get(key)
+        if cached is not None:
             return _Grant(challenge, f"Bearer {cached}", fresh=False, withheld=withheld)
-        token = await self._endpoint.fetch(
-            realm, challenge.get("service"), scope, self._credentials, deadline
-        )
-        self._tokens.put(challenge, scope, token)
+        asked_at = self._clock()
+        token = await fetch_token(self._registry, self._transport, realm, self._credentials, ask)
+        ttl_s = token.ttl_s - (self._clock() - asked_at)
+        self._tokens.put(key, token.value, ttl_s, kept_bytes(key, token))
         return _Grant(challenge, f"Bearer {token.value}", fresh=True, withheld=withheld)
 
     def _basic(self) -> str:

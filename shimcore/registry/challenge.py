@@ -1,4 +1,8 @@
-"""`WWW-Authenticate`: the challenges of a registry, parsed and printed (RFC 9110 §11.6.1)."""
+"""`WWW-Authenticate`: the challenges of a registry, parsed and printed (RFC 9110 §11.6.1).
+
+The libraries' readers (`urllib.request.parse_http_list`, httpx's for Digest) know one challenge
+in a field, and bound nothing of what a stranger sends.
+"""
 
 from __future__ import annotations
 

@@ -9,10 +9,17 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shimcore.errors import RegistryError
-from shimcore.registry.answers import ManifestAnswer, Outcome, PingReport, RegistryHealth
+from shimcore.registry.answers import (
+    ManifestAnswer,
+    Outcome,
+    PingReport,
+    RegistryHealth,
+    RegistryState,
+)
 from shimcore.registry.condition import Condition
 from shimcore.registry.errors import UnauthorizedError
 from shimcore.registry.health import Breaker
@@ -26,6 +33,16 @@ if TYPE_CHECKING:
     from shimcore.registry.endpoint import Endpoint
 
 _logger = logging.getLogger(__name__)
+
+LOOK_OLD_S = 10.0
+"""Older news is asked for anew by a look; somebody who watches asks each two seconds."""
+
+LOOK_S = 2.5
+"""How long a look is waited for; within what an answer of `status` may take."""
+
+LOOK_AT_ONCE = 16
+"""Registries of one look. A node has one to five."""
+
 _CLOSED = "not asked: the registry client was closed"
 _DEFECT = "unexpected error (see the log)"
 
@@ -45,6 +62,7 @@ class RegistryClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._closed = False
+        self._registries = registries
         self._probe_timeout_s = probe_timeout_s
         self._clock = clock
         self._conditions: dict[str, Condition] = {}
@@ -53,6 +71,7 @@ class RegistryClient:
         self._endpoints: dict[Registry, Endpoint] = {}
         self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
         self._flights: SingleFlight[tuple[Registry, str], ManifestAnswer] = SingleFlight()
+        self._looks: dict[str, asyncio.Task[None]] = {}
 
     async def head_manifest(self, registry: Registry, image: Reference) -> ManifestAnswer:
         """Ask whether the registry has the image, within the probe timeout.
@@ -67,7 +86,7 @@ class RegistryClient:
             )
         except FlightCancelledError:
             elapsed_s = self._clock() - started
-            return ManifestAnswer(Outcome.UNREACHABLE, None, elapsed_s, _CLOSED)
+            return ManifestAnswer(Outcome.UNREACHABLE, None, _CLOSED, elapsed_s)
 
     async def platforms(self, registry: Registry, image: Reference) -> tuple[str, ...]:
         """Return the platforms that the registry has a candidate for; none where it does not say.
@@ -92,15 +111,26 @@ class RegistryClient:
         except Exception:
             _logger.exception("%s: unexpected error", registry.host)
             detail = _DEFECT
-        return PingReport(
-            reachable=False,
-            ok=False,
-            auth_scheme="unknown",
-            login="unknown",
-            tls=None,
-            elapsed_s=self._clock() - started,
-            detail=detail,
-        )
+        elapsed_s = self._clock() - started
+        return PingReport(reachable=False, ok=False, detail=detail, elapsed_s=elapsed_s)
+
+    async def look(self) -> None:
+        """Ask those that have told nothing of themselves lately: a state that is shown is not old.
+
+        Returns when they have answered, or LOOK_S are over; questions that take longer go on.
+        """
+        old = [one for one in self._registries if _is_old(self._conditions[one.host].report())]
+        for registry in old[:LOOK_AT_ONCE]:
+            if registry.host not in self._looks:
+                self._looks[registry.host] = asyncio.ensure_future(self._look_at(registry))
+        if self._looks:
+            await asyncio.wait(set(self._looks.values()), timeout=LOOK_S)
+
+    async def _look_at(self, registry: Registry) -> None:
+        try:
+            await self.ping(registry)
+        finally:
+            del self._looks[registry.host]
 
     def states(self) -> dict[str, str]:
         """Return each registry's host with "closed" (well), "open" (dead) or "half-open"."""
@@ -113,24 +143,26 @@ class RegistryClient:
     async def aclose(self) -> None:
         """End what is being asked and close all connections."""
         self._closed = True
+        looks = list(self._looks.values())
+        for task in looks:
+            task.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
         await self._flights.cancel_all()
         endpoints, self._endpoints = list(self._endpoints.values()), {}
         await asyncio.gather(*(endpoint.aclose() for endpoint in endpoints))
 
     async def _question(self, registry: Registry, image: Reference) -> ManifestAnswer:
         started = self._clock()
-        digest = None
         try:
-            finding = await self._endpoint(registry).find(image)
-            outcome, digest, detail = finding.outcome, finding.digest, finding.detail
+            answer = await self._endpoint(registry).find(image)
         except UnauthorizedError as error:
-            outcome, detail = Outcome.UNAUTHORIZED, error.reason
+            answer = ManifestAnswer(Outcome.UNAUTHORIZED, None, error.reason)
         except RegistryError as error:
-            outcome, detail = Outcome.UNREACHABLE, error.reason
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, error.reason)
         except Exception:
             _logger.exception("%s: unexpected error", registry.host)
-            outcome, detail = Outcome.UNREACHABLE, _DEFECT
-        return ManifestAnswer(outcome, digest, self._clock() - started, detail)
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, _DEFECT)
+        return replace(answer, elapsed_s=self._clock() - started)
 
     def _condition(self, registry: Registry) -> Condition:
         condition = self._conditions.get(registry.host)
@@ -166,3 +198,10 @@ class RegistryClient:
         if key not in self._contexts:
             self._contexts[key] = make_context(registry.host, *key)
         return self._contexts[key]
+
+
+def _is_old(health: RegistryHealth) -> bool:
+    if health.state is RegistryState.DOWN and not health.retry_in_s:
+        return True  # it would be tried now
+    ages = [ago for ago in (health.answered_ago_s, health.failed_ago_s) if ago is not None]
+    return min(ages, default=LOOK_OLD_S) >= LOOK_OLD_S

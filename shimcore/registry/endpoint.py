@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from shimcore.errors import RegistryError
-from shimcore.registry.answers import PingReport
+from shimcore.registry.answers import ManifestAnswer, PingReport
 from shimcore.registry.auth import Authenticator
 from shimcore.registry.condition import Condition
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.transport import Ask, Transport
-from shimcore.registry.manifest import Finding, find_manifest, status_reason
+from shimcore.registry.manifest import find_manifest, find_platforms, status_reason
 from shimcore.registry.ping import Pinger
-from shimcore.registry.platforms import find_platforms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -66,7 +65,7 @@ class Endpoint:
         )
         self._trial: asyncio.Task[None] | None = None
 
-    async def find(self, image: Reference) -> Finding:
+    async def find(self, image: Reference) -> ManifestAnswer:
         """Ask about a manifest. Raises UnauthorizedError, UnreachableError."""
         deadline = self._deadline()
         await self._pass_breaker()
@@ -127,7 +126,7 @@ class Endpoint:
     async def _knock(self, deadline: float) -> None:
         """Ask for an answer to a login, whichever. Raises UnauthorizedError, UnreachableError."""
         ask = Ask("GET", f"{self._url}/v2/", deadline, body_limit_bytes=_PING_LIMIT_BYTES)
-        answer = await self._authenticator.send(ask, scope="")
+        answer = await self._authenticator.send(ask)
         if answer.status >= 500:
             raise UnreachableError(self._registry.host, status_reason(answer), Fault.ANSWERED)
 

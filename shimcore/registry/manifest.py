@@ -1,15 +1,16 @@
-"""Is this manifest in that registry, and under which digest? (distribution-spec, Pulling manifests)
+"""Is this manifest in that registry, under which digest, and for which platforms?
 
-HEAD first; GET where HEAD is refused or tells no digest. The answer's body is never kept.
+distribution-spec, Pulling manifests. HEAD first; GET where HEAD is refused or tells no digest.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from shimcore.registry.answers import Outcome
+from shimcore.registry.answers import ManifestAnswer, Outcome
 from shimcore.registry.auth import Authenticator
 from shimcore.registry.errors import Fault, UnreachableError, error_codes
 from shimcore.registry.http.transport import Answer, Ask
@@ -32,6 +33,9 @@ ACCEPT = ", ".join(
     )
 )
 
+PLATFORMS_LIMIT = 32
+"""Images have about a dozen."""
+_WORD_LIMIT = 32
 _OK, _NOT_FOUND, _GONE, _BAD_REQUEST, _TOO_MANY = 200, 404, 410, 400, 429
 _HEAD_REFUSED = {400, 405, 406, 415, 501}
 # image-spec, Digests; the length keeps a hostile header out of logs and tables.
@@ -41,35 +45,43 @@ _ALGORITHMS = ("sha256", "sha384", "sha512")
 _INVALID_NAMES = ("NAME_INVALID", "TAG_INVALID", "DIGEST_INVALID", "MANIFEST_INVALID")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """FOUND with the digest, or ABSENT with the reason when it is not a plain 404."""
-
-    outcome: Outcome
-    digest: str | None
-    detail: str = ""
-
-
 async def find_manifest(
     registry: str, base_url: str, authenticator: Authenticator, image: Reference, deadline: float
-) -> Finding:
-    """Ask for the manifest of `image`. Raises UnauthorizedError, UnreachableError."""
-    url = f"{base_url}/v2/{image.path}/manifests/{image.manifest_reference}"
-    scope = f"repository:{image.path}:pull"
-    answer = await authenticator.send(Ask("HEAD", url, deadline, accept=ACCEPT), scope)
+) -> ManifestAnswer:
+    """FOUND with the digest, or ABSENT with the reason when it is not a plain 404.
+
+    Raises UnauthorizedError, UnreachableError.
+    """
+    head = replace(_get(base_url, image, deadline), method="HEAD", body_limit_bytes=0)
+    answer = await authenticator.send(head)
     if answer.status in _HEAD_REFUSED or (answer.status == _OK and not _stated_digest(answer)):
-        ask = Ask(
-            "GET",
-            url,
-            deadline,
-            body_limit_bytes=MANIFEST_LIMIT_BYTES,
-            accept=ACCEPT,
-            hashed=_algorithm(image),
-        )
-        answer = await authenticator.send(ask, scope)
+        get = replace(_get(base_url, image, deadline), hashed=_algorithm(image))
+        answer = await authenticator.send(get)
     if answer.status == _OK:
         return _found(answer, image)
     return _missing(registry, answer)
+
+
+async def find_platforms(
+    base_url: str, authenticator: Authenticator, image: Reference, deadline: float
+) -> tuple[str, ...]:
+    """`os/architecture` of each manifest in the index of `image`; none where that is no index.
+
+    Raises UnauthorizedError, UnreachableError.
+    """
+    answer = await authenticator.send(_get(base_url, image, deadline))
+    return platforms_in(answer.body) if answer.status == _OK else ()
+
+
+def _get(base_url: str, image: Reference, deadline: float) -> Ask:
+    return Ask(
+        "GET",
+        f"{base_url}/v2/{image.path}/manifests/{image.manifest_reference}",
+        deadline,
+        body_limit_bytes=MANIFEST_LIMIT_BYTES,
+        accept=ACCEPT,
+        scope=f"repository:{image.path}:pull",
+    )
 
 
 def _stated_digest(answer: Answer) -> str:
@@ -78,13 +90,13 @@ def _stated_digest(answer: Answer) -> str:
     return digest if _DIGEST.fullmatch(digest) else ""
 
 
-def _found(answer: Answer, image: Reference) -> Finding:
+def _found(answer: Answer, image: Reference) -> ManifestAnswer:
     wanted = image.digest or ""
     digest = _stated_digest(answer) or _computed_digest(answer)
     if wanted and digest != wanted:
         reason = f"answers with {digest}" if digest else "answers without a digest"
-        return Finding(Outcome.ABSENT, None, f"{reason} where {wanted} was asked for")
-    return Finding(Outcome.FOUND, digest or None)
+        return ManifestAnswer(Outcome.ABSENT, None, f"{reason} where {wanted} was asked for")
+    return ManifestAnswer(Outcome.FOUND, digest or None)
 
 
 def _algorithm(image: Reference) -> str:
@@ -99,13 +111,15 @@ def _computed_digest(answer: Answer) -> str:
     return "" if media_type in _SCHEMA1 else answer.digest
 
 
-def _missing(registry: str, answer: Answer) -> Finding:
+def _missing(registry: str, answer: Answer) -> ManifestAnswer:
     """Tell "not there" from "could not tell"."""
     codes = error_codes(answer.body)
     if answer.status in (_NOT_FOUND, _GONE):
-        return Finding(Outcome.ABSENT, None, codes)
+        return ManifestAnswer(Outcome.ABSENT, None, codes)
     if answer.status == _BAD_REQUEST and codes.split(", ")[0] in _INVALID_NAMES:
-        return Finding(Outcome.ABSENT, None, f"the registry does not take such a name ({codes})")
+        return ManifestAnswer(
+            Outcome.ABSENT, None, f"the registry does not take such a name ({codes})"
+        )
     raise UnreachableError(registry, status_reason(answer), Fault.ANSWERED)
 
 
@@ -122,3 +136,25 @@ def status_reason(answer: Answer) -> str:
     if answer.status >= 500:
         return f"{reason}: the registry, or what is in front of it, has a fault of its own"
     return f"{reason}, which says nothing about the image"
+
+
+def platforms_in(index: bytes) -> tuple[str, ...]:
+    """Each platform once, in order; what is no index, or has none, is empty."""
+    try:
+        tree = json.loads(index)
+    except (ValueError, RecursionError):
+        return ()
+    manifests = tree.get("manifests") if isinstance(tree, dict) else None
+    entries = manifests if isinstance(manifests, list) else []
+    named = (_platform(entry.get("platform")) for entry in entries if isinstance(entry, dict))
+    return tuple(dict.fromkeys(filter(None, named)))[:PLATFORMS_LIMIT]
+
+
+def _platform(tree: Any) -> str:
+    """`linux/arm64/v8`; "" where it says none, as the entries of attestations do."""
+    if not isinstance(tree, dict):
+        return ""
+    words = [tree.get(name) or "" for name in ("os", "architecture", "variant")]
+    if not all(isinstance(word, str) and len(word) <= _WORD_LIMIT for word in words):
+        return ""
+    return "" if "unknown" in words else "/".join(filter(None, words))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shimcore.registry.answers import PingReport, TlsReport
@@ -24,16 +24,6 @@ _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 _BODY_LIMIT_BYTES = 64 * 1024
 _PUBLIC_ONLY = "no login is configured: public images only"
 UNVERIFIED_LOOK_S = 2.0  # for showing a certificate that did not hold; beside the ping's own bound
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What was learned besides TLS and time."""
-
-    ok: bool
-    scheme: str
-    login: str
-    detail: str = ""
 
 
 class Pinger:
@@ -63,33 +53,23 @@ class Pinger:
         """Return the report; `deadline` is a time of the loop's clock."""
         started = self._clock()
         ask = Ask("GET", self._url, deadline, body_limit_bytes=_BODY_LIMIT_BYTES, report_tls=True)
-        tls: TlsReport | None = None
         try:
             answer = await self._transport.send(ask)
         except UnreachableError as error:
-            talks = error.fault is Fault.ANSWERED
-            verdict = self._failed(error)
+            report = replace(self._failed(error), reachable=error.fault is Fault.ANSWERED)
         else:
-            talks, tls = True, answer.tls
-            verdict = await self._judge(ask, answer)
-        elapsed_s = self._clock() - started
+            report = replace(await self._judge(ask, answer), tls=answer.tls)
+        report = replace(report, elapsed_s=self._clock() - started)
         if isinstance(self.failure, UntrustedError):
             tls = await self._look_unverified(ask)
-        return PingReport(
-            reachable=talks or tls is not None,
-            ok=verdict.ok,
-            auth_scheme=verdict.scheme,
-            login=verdict.login,
-            tls=tls,
-            elapsed_s=elapsed_s,
-            detail=verdict.detail,
-        )
+            report = replace(report, tls=tls, reachable=report.reachable or tls is not None)
+        return report
 
-    async def _judge(self, ask: Ask, answer: Answer) -> _Verdict:
-        """Read the answer to the question without credentials, then log in if it asks for that."""
+    async def _judge(self, ask: Ask, answer: Answer) -> PingReport:
+        """What the answer to a question without credentials says; logs in if it asks for that."""
         if answer.status == _OK:
             moved = answer.origin != self._home
-            return _Verdict(True, "none", "not needed", f"answers from {answer.origin}" * moved)
+            return _report(True, "none", "not needed", f"answers from {answer.origin}" * moved)
         if answer.status == _NOT_FOUND:
             return self._wrong(f"{answer.origin} has no /v2/ (404): not a container registry")
         if answer.status != _UNAUTHORIZED:
@@ -100,12 +80,12 @@ class Pinger:
             return self._failed(error)
         return await self._log_in(ask, challenge)
 
-    async def _log_in(self, ask: Ask, challenge: Challenge) -> _Verdict:
+    async def _log_in(self, ask: Ask, challenge: Challenge) -> PingReport:
         scheme, configured = challenge.scheme, self._registry.credentials is not None
         try:
             if configured and (withheld := self._withheld(challenge)):
                 return self._failed(UnauthorizedError(self._registry.host, withheld), scheme)
-            answer = await self._authenticator.send(ask, scope="")
+            answer = await self._authenticator.send(ask)
         except UnreachableError as error:
             return self._failed(error, scheme)
         except UnauthorizedError as error:
@@ -113,22 +93,22 @@ class Pinger:
         if answer.status != _OK:
             return self._wrong(status_reason(answer), scheme)
         if not configured:
-            return _Verdict(True, scheme, "not configured", _PUBLIC_ONLY)
-        return _Verdict(True, scheme, "accepted")
+            return _report(True, scheme, "not configured", _PUBLIC_ONLY)
+        return _report(True, scheme, "accepted")
 
     def _withheld(self, challenge: Challenge) -> str:
         """Return why the login will not be sent to the challenge's realm, "" when it will."""
         if challenge.scheme != "bearer":
             return ""
-        return check_realm(self._registry.host, self._home, challenge.get("realm")).withheld
+        return check_realm(self._registry.host, self._home, challenge).withheld
 
-    def _refused(self, scheme: str, error: UnauthorizedError) -> _Verdict:
+    def _refused(self, scheme: str, error: UnauthorizedError) -> PingReport:
         if scheme == "bearer" and self._registry.credentials is None:
-            return _Verdict(True, scheme, "not configured", _PUBLIC_ONLY)
+            return _report(True, scheme, "not configured", _PUBLIC_ONLY)
         self.failure = error
         if self._registry.credentials is not None:
-            return _Verdict(False, scheme, "refused", error.reason)
-        return _Verdict(False, scheme, "not configured", error.reason)
+            return _report(False, scheme, "refused", error.reason)
+        return _report(False, scheme, "not configured", error.reason)
 
     async def _look_unverified(self, ask: Ask) -> TlsReport | None:
         """Fetch the certificate that did not hold, over a connection that checks nothing.
@@ -148,10 +128,15 @@ class Pinger:
 
     def _failed(
         self, error: UnreachableError | UnauthorizedError, scheme: str = "unknown"
-    ) -> _Verdict:
+    ) -> PingReport:
         self.failure = error
-        return _Verdict(False, scheme, "unknown", error.reason)
+        return _report(False, scheme, "unknown", error.reason)
 
-    def _wrong(self, reason: str, scheme: str = "unknown") -> _Verdict:
+    def _wrong(self, reason: str, scheme: str = "unknown") -> PingReport:
         error = UnreachableError(self._registry.host, reason, Fault.ANSWERED)
         return self._failed(error, scheme)
+
+
+def _report(ok: bool, scheme: str, login: str, detail: str = "") -> PingReport:
+    """What was learned of a registry that answered."""
+    return PingReport(True, ok, scheme, login, detail)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,161 +34,107 @@ MAX_SKEW_S = 10.0  # a token is given up this much, or a tenth of its life, befo
 CACHE_LIMIT = 2048
 CACHE_LIMIT_BYTES = 2 * 1024 * 1024
 CLIENT_ID = "image-cri-shim"
-_Key = tuple[str, str, str]
+TokenKey = tuple[str, str, str]
+"""Realm, service and scope."""
 _TOKEN_TEXT = re.compile(r"[\x21-\x7e]+")  # what can stand in a header field
 
 
 class Realm(NamedTuple):
-    """A token endpoint; `withheld` says why it gets no credentials, "" when it may have them."""
+    """A token endpoint, and the service that a token from it is for.
+
+    `withheld` says why it gets no credentials, "" when it may have them.
+    """
 
     url: str
     origin: Origin
+    service: str
     withheld: str
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token; `expires_at` is a time of the cache's clock."""
+    """A bearer token that is good for `ttl_s` seconds after it was asked for."""
 
     value: str = field(repr=False)
-    expires_at: float
+    ttl_s: float
 
 
-class TokenCache:
-    """The tokens of one registry and one login, by (realm, service, scope)."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._tokens: dict[_Key, Token] = {}
-        self.size_bytes = 0
-
-    def get(self, challenge: Challenge, scope: str) -> str:
-        """Return a token that is still good, or the empty string."""
-        token = self._tokens.get(_key(challenge, scope))
-        return token.value if token is not None and self._clock() < token.expires_at else ""
-
-    def put(self, challenge: Challenge, scope: str, token: Token) -> None:
-        """Keep a token; when full, the expired go first, then the oldest."""
-        key = _key(challenge, scope)
-        size_bytes = _size_bytes(key, token)
-        self._drop(key)
-        if self._full(size_bytes):
-            now = self._clock()
-            for old in [old for old, kept in self._tokens.items() if kept.expires_at <= now]:
-                self._drop(old)
-        while self._tokens and self._full(size_bytes):
-            self._drop(next(iter(self._tokens)))
-        self._tokens[key] = token
-        self.size_bytes += size_bytes
-
-    def drop(self, challenge: Challenge, scope: str) -> None:
-        """Forget a token that the registry refused."""
-        self._drop(_key(challenge, scope))
-
-    def _full(self, more_bytes: int) -> bool:
-        too_many = len(self._tokens) >= CACHE_LIMIT
-        return too_many or self.size_bytes + more_bytes > CACHE_LIMIT_BYTES
-
-    def _drop(self, key: _Key) -> None:
-        token = self._tokens.pop(key, None)
-        if token is not None:
-            self.size_bytes -= _size_bytes(key, token)
+def token_key(challenge: Challenge, scope: str) -> TokenKey:
+    """What a token is kept by."""
+    return challenge.get("realm"), challenge.get("service"), scope
 
 
-def _size_bytes(key: _Key, token: Token) -> int:
+def kept_bytes(key: TokenKey, token: Token) -> int:
     """What an entry takes, near enough: its texts, and 512 bytes of objects around them."""
     return len(token.value) + sum(map(len, key)) + 512
 
 
-def _key(challenge: Challenge, scope: str) -> _Key:
-    return challenge.get("realm"), challenge.get("service"), scope
-
-
-def check_realm(registry: str, home: Origin, realm: str) -> Realm:
+def check_realm(registry: str, home: Origin, challenge: Challenge) -> Realm:
     """Read a challenge's realm and decide whether a password may be sent there.
 
     It may over https; and over plain http only to the registry's own host, when that registry is
     itself plain http and has the password on the same wire anyway. Raises UnauthorizedError.
     """
     try:
-        url = read_url(realm)
+        url = read_url(challenge.get("realm"))
     except ValueError as error:
         raise UnauthorizedError(registry, f"names a token realm that is {error}") from error
-    origin = Origin.of(url)
-    if origin.scheme == "https" or (home.scheme == "http" and origin.host == home.host):
-        return Realm(str(url), origin, withheld="")
-    where = "on another host" if origin.host != home.host else "while the registry speaks https"
-    return Realm(
-        str(url),
-        origin,
-        withheld=f"the login was not sent to the token realm {origin}, plain http {where}",
-    )
+    origin, withheld = Origin.of(url), ""
+    if origin.scheme != "https" and (home.scheme != "http" or origin.host != home.host):
+        where = "on another host" if origin.host != home.host else "while the registry speaks https"
+        withheld = f"the login was not sent to the token realm {origin}, plain http {where}"
+    return Realm(str(url), origin, challenge.get("service"), withheld)
 
 
-class TokenEndpoint:
-    """Asks token realms on behalf of one registry."""
-
-    def __init__(self, registry: str, transport: Transport, clock: Callable[[], float]) -> None:
-        self._registry = registry
-        self._transport = transport
-        self._clock = clock
-
-    async def fetch(
-        self,
-        realm: Realm,
-        service: str,
-        scope: str,
-        credentials: Credentials | None,
-        deadline: float,
-    ) -> Token:
-        """Return a fresh token. Raises UnauthorizedError, UnreachableError."""
-        usable = credentials if not realm.withheld else None
-        if usable is not None and usable.identity_token:
-            ask = _refresh(realm, service, scope, usable.identity_token, deadline)
-        else:
-            ask = _get(realm, service, scope, usable, deadline)
-        started = self._clock()
-        answer = await self._transport.send(ask)
-        if answer.status != httpx.codes.OK:
-            raise self._refusal(answer, realm, anonymous=credentials is None)
-        return self._read(answer, started)
-
-    def _refusal(
-        self, answer: Answer, realm: Realm, *, anonymous: bool
-    ) -> UnauthorizedError | UnreachableError:
-        codes = error_codes(answer.body)
-        status = f"{answer.status} ({codes})" if codes else str(answer.status)
-        if answer.status == httpx.codes.TOO_MANY_REQUESTS or answer.status >= 500:
-            reason = f"the token realm {realm.origin} answered {status}"
-            return UnreachableError(self._registry, reason, Fault.ANSWERED)
-        reason = f"the token realm {realm.origin} refused with {status}"
-        if anonymous:
-            reason += ", and no login is configured"
-        elif realm.withheld:
-            reason = realm.withheld
-        certain = not (anonymous or realm.withheld)
-        return UnauthorizedError(self._registry, reason, certain=certain)
-
-    def _read(self, answer: Answer, started: float) -> Token:
-        """`{"token" or "access_token": …, "expires_in": seconds}`."""
-        try:
-            fields = read_json(answer.body)
-        except ValueError:
-            fields = None
-        value = (fields.get("token") or fields.get("access_token")) if _is_object(fields) else None
-        if not isinstance(value, str) or not _TOKEN_TEXT.fullmatch(value):
-            reason = f"the token realm {answer.origin} answered without a usable token"
-            raise UnreachableError(self._registry, reason, Fault.ANSWERED)
-        if len(value) > TOKEN_LIMIT_BYTES:
-            reason = f"the token realm {answer.origin} sent a token of {len(value) // 1024} KiB"
-            limit = f"more than {TOKEN_LIMIT_BYTES // 1024} KiB are not taken"
-            raise UnreachableError(self._registry, f"{reason}; {limit}", Fault.ANSWERED)
-        lifetime_s = _lifetime(fields.get("expires_in"))
-        return Token(value, started + lifetime_s - min(MAX_SKEW_S, lifetime_s / 10))
+async def fetch_token(
+    registry: str, transport: Transport, realm: Realm, credentials: Credentials | None, wanted: Ask
+) -> Token:
+    """A fresh token, as `wanted` needs it. Raises UnauthorizedError, UnreachableError."""
+    usable = credentials if not realm.withheld else None
+    if usable is not None and usable.identity_token:
+        ask = _refresh(realm, usable.identity_token, wanted)
+    else:
+        ask = _get(realm, usable, wanted)
+    answer = await transport.send(ask)
+    if answer.status != httpx.codes.OK:
+        raise _refusal(registry, answer, realm, anonymous=credentials is None)
+    return _read(registry, answer)
 
 
-def _is_object(fields: object) -> bool:
-    return isinstance(fields, dict)
+def _refusal(
+    registry: str, answer: Answer, realm: Realm, *, anonymous: bool
+) -> UnauthorizedError | UnreachableError:
+    codes = error_codes(answer.body)
+    status = f"{answer.status} ({codes})" if codes else str(answer.status)
+    if answer.status == httpx.codes.TOO_MANY_REQUESTS or answer.status >= 500:
+        reason = f"the token realm {realm.origin} answered {status}"
+        return UnreachableError(registry, reason, Fault.ANSWERED)
+    reason = f"the token realm {realm.origin} refused with {status}"
+    if anonymous:
+        reason += ", and no login is configured"
+    elif realm.withheld:
+        reason = realm.withheld
+    certain = not (anonymous or realm.withheld)
+    return UnauthorizedError(registry, reason, certain=certain)
+
+
+def _read(registry: str, answer: Answer) -> Token:
+    """`{"token" or "access_token": …, "expires_in": seconds}`."""
+    try:
+        fields = read_json(answer.body)
+    except ValueError:
+        fields = None
+    told = fields if isinstance(fields, dict) else {}
+    value = told.get("token") or told.get("access_token")
+    if not isinstance(value, str) or not _TOKEN_TEXT.fullmatch(value):
+        reason = f"the token realm {answer.origin} answered without a usable token"
+        raise UnreachableError(registry, reason, Fault.ANSWERED)
+    if len(value) > TOKEN_LIMIT_BYTES:
+        reason = f"the token realm {answer.origin} sent a token of {len(value) // 1024} KiB"
+        limit = f"more than {TOKEN_LIMIT_BYTES // 1024} KiB are not taken"
+        raise UnreachableError(registry, f"{reason}; {limit}", Fault.ANSWERED)
+    lifetime_s = _lifetime(told.get("expires_in"))
+    return Token(value, lifetime_s - min(MAX_SKEW_S, lifetime_s / 10))
 
 
 def _lifetime(expires_in: object) -> float:
@@ -199,16 +144,14 @@ def _lifetime(expires_in: object) -> float:
     return float(expires_in) if 0 < expires_in < 1e9 else DEFAULT_LIFETIME_S
 
 
-def _get(
-    realm: Realm, service: str, scope: str, credentials: Credentials | None, deadline: float
-) -> Ask:
-    query = {"service": service, "scope": scope}
+def _get(realm: Realm, credentials: Credentials | None, wanted: Ask) -> Ask:
+    query = {"service": realm.service, "scope": wanted.scope}
     url = httpx.URL(realm.url).copy_merge_params({k: v for k, v in query.items() if v})
     authorization = basic(credentials) if credentials is not None else ""
     return Ask(
         "GET",
         str(url),
-        deadline,
+        wanted.deadline,
         body_limit_bytes=ANSWER_LIMIT_BYTES,
         accept="application/json",
         authorization=authorization,
@@ -216,18 +159,18 @@ def _get(
     )
 
 
-def _refresh(realm: Realm, service: str, scope: str, identity_token: str, deadline: float) -> Ask:
+def _refresh(realm: Realm, identity_token: str, wanted: Ask) -> Ask:
     form = {
         "grant_type": "refresh_token",
-        "service": service,
+        "service": realm.service,
         "client_id": CLIENT_ID,
-        "scope": scope,
+        "scope": wanted.scope,
         "refresh_token": identity_token,
     }
     return Ask(
         "POST",
         realm.url,
-        deadline,
+        wanted.deadline,
         body_limit_bytes=ANSWER_LIMIT_BYTES,
         accept="application/json",
         form={key: value for key, value in form.items() if value},

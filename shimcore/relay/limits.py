@@ -1,8 +1,8 @@
 """Everything that a peer can make the relay keep, with the reason for each bound.
 
 What others can grow is bounded where it is kept: answers of registries in
-`registry/transport.py`, `manifest.py`, `token.py` and `challenge.py`; what is remembered of
-images in `images/cache.py`, `hints.py` and `names.py`; names of images in
+`registry/http/transport.py`, `manifest.py`, `token.py` and `challenge.py`; what is remembered of
+images in `cache.py`, `images/hints.py` and `images/names.py`; names of images in
 `reference/parsing.py`; text in logs and refusals in `images/wording.py`; files in
 `config/files.py`; messages of the runtime to the shim itself in `runtime/channel.py`. The
 number of connections is what the process's limit of open files allows, two for each.

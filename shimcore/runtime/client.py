@@ -1,48 +1,74 @@
-"""The shim as a client of the runtime: one connection, CRI and image store."""
+"""The shim as a client of the runtime: the CRI calls that it makes itself, over one connection.
+
+Importing this imports grpc, which takes 100 ms: whoever may do without it imports it late.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from collections.abc import Awaitable, Callable
+from typing import Self, TypeVar
 
-from shimcore.runtime.values import Blob, ImageOnNode, ImageRecord, Ingest, RuntimeVersion
+from google.protobuf.message import Message
 
-if TYPE_CHECKING:
-    from shimcore.runtime.channel import Metadata
+from shimcore.pb import cri_pb2
+from shimcore.runtime.channel import Channel, Metadata
+from shimcore.runtime.content import ContentStore
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.runtime.messages import parsed, unless_absent
+from shimcore.runtime.sandbox_image import configured_sandbox_image
+from shimcore.runtime.store import ImageStore
+from shimcore.runtime.values import ImageOnNode, RuntimeVersion
+
+API_VERSIONS = ("runtime.v1", "runtime.v1alpha2")
+"""Preferred first; v1alpha2 is what containerd before 1.6 and CRI-O before 1.23 have."""
+
+M = TypeVar("M", bound=Message)
 
 
 class RuntimeClient:
     """Calls on the side, to the runtime that listens on the unix socket `socket`.
 
-    To be made inside a running event loop; connects when first used. `timeout_s` bounds a
-    call, None does not. Every call raises RuntimeCallError for a status that the runtime
-    sent and RuntimeUnavailableError when it cannot be reached; cancelling the task cancels
-    the call in the runtime.
+    `store` and `content` are containerd's, beside CRI. To be made inside a running event loop;
+    connects when first used. `timeout_s` bounds a call, None does not. Every call raises
+    RuntimeCallError for a status that the runtime sent and RuntimeUnavailableError when it cannot
+    be reached; cancelling the task cancels the call in the runtime.
     """
 
     def __init__(self, socket: str) -> None:
-        # Here and not above: importing grpc takes 100 ms, and `--help` shall not wait for it.
-        from shimcore.runtime.channel import Channel  # noqa: PLC0415
-        from shimcore.runtime.content import ContentStore  # noqa: PLC0415
-        from shimcore.runtime.cri import Cri  # noqa: PLC0415
-        from shimcore.runtime.store import ImageStore  # noqa: PLC0415
-
         self.socket = socket.removeprefix("unix://")
         self._channel = Channel(self.socket)
-        self._cri = Cri(self._channel)
-        self._store = ImageStore(self._channel)
-        self._content = ContentStore(self._channel)
+        self._learned: tuple[int, str] | None = None  # generation, CRI version
+        self.store = ImageStore(self._channel)
+        self.content = ContentStore(self._channel)
 
     async def version(self, timeout_s: float | None) -> RuntimeVersion:
         """Name and version of the runtime, and of the CRI that it speaks."""
-        return await self._cri.version(timeout_s)
+        request = cri_pb2.VersionRequest(version="0.1.0")
+        said = await self._ask(
+            "RuntimeService/Version", request, cri_pb2.VersionResponse, timeout_s
+        )
+        return RuntimeVersion(said.runtime_name, said.runtime_version, said.runtime_api_version)
 
     async def ready(self, timeout_s: float | None) -> tuple[bool, str]:
         """The runtime's RuntimeReady condition, and why it is not met."""
-        return await self._cri.ready(timeout_s)
+        request = cri_pb2.StatusRequest()
+        said = await self._ask("RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s)
+        for condition in said.status.conditions:
+            if condition.type == "RuntimeReady":
+                why = ": ".join(part for part in (condition.reason, condition.message) if part)
+                return condition.status, why
+        return False, "its status has no RuntimeReady condition"
 
     async def image_status(self, image: str, *, timeout_s: float | None) -> ImageOnNode | None:
         """The image that the name or ID `image` leads to; None when it is not on the node."""
-        return await self._cri.image_status(image, timeout_s)
+        request = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=image))
+        said = await unless_absent(
+            self._ask("ImageService/ImageStatus", request, cri_pb2.ImageStatusResponse, timeout_s)
+        )
+        if said is None or not said.HasField("image"):
+            return None
+        found = said.image
+        return ImageOnNode(found.id, tuple(found.repo_tags), tuple(found.repo_digests))
 
     async def pull_image(
         self, request: bytes, *, timeout_s: float | None, metadata: Metadata = ()
@@ -51,51 +77,17 @@ class RuntimeClient:
 
         Both are as they go over the wire; `metadata` goes along.
         """
-        return await self._cri.pull_image(request, timeout_s, metadata)
+        return await self._call("ImageService/PullImage", request, timeout_s, metadata)
 
     async def info(self, timeout_s: float | None) -> dict[str, str]:
         """What the runtime says of itself beside its conditions, texts of JSON by name."""
-        return await self._cri.info(timeout_s)
-
-    async def store_supported(self, *, timeout_s: float | None) -> bool:
-        """Whether the runtime has containerd's image store; asked once for each connection."""
-        return await self._store.supported(timeout_s)
-
-    async def store_get(self, name: str, *, timeout_s: float | None) -> ImageRecord | None:
-        """The record of the canonical name `name`, or None."""
-        return await self._store.get(name, timeout_s)
-
-    async def store_create(self, record: ImageRecord, *, timeout_s: float | None) -> bool:
-        """Adds a name; False when it is there already, which changes nothing."""
-        return await self._store.create(record, timeout_s)
-
-    async def store_update(self, record: ImageRecord, *, timeout_s: float | None) -> None:
-        """Gives a name that is there the labels and the target of `record`."""
-        await self._store.update(record, timeout_s)
-
-    async def store_delete(self, name: str, *, timeout_s: float | None) -> bool:
-        """Removes a name; False when it was not there."""
-        return await self._store.delete(name, timeout_s)
+        request = cri_pb2.StatusRequest(verbose=True)
+        said = await self._ask("RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s)
+        return dict(said.info)
 
     async def sandbox_image(self, timeout_s: float) -> str:
         """The pods' pause image, out of the runtime's configuration; "" where it is not told."""
-        from shimcore.runtime.sandbox_image import (  # noqa: PLC0415 - seldom needed
-            configured_sandbox_image,
-        )
-
         return await configured_sandbox_image(self.socket, timeout_s)
-
-    async def ingests(self, *, timeout_s: float | None) -> list[Ingest]:
-        """Every blob of the node that is being fetched; UNIMPLEMENTED where none can be seen."""
-        return await self._content.ingests(timeout_s)
-
-    async def blob(self, digest: str, *, timeout_s: float | None) -> Blob | None:
-        """Size and time of a blob that is on the node whole."""
-        return await self._content.blob(digest, timeout_s)
-
-    async def manifest(self, digest: str, *, timeout_s: float | None) -> bytes | None:
-        """A manifest that is on the node."""
-        return await self._content.read(digest, timeout_s)
 
     async def aclose(self) -> None:
         """Ends calls under way with RuntimeUnavailableError, and closes the connection."""
@@ -108,3 +100,55 @@ class RuntimeClient:
     async def __aexit__(self, *_: object) -> None:
         """Closes the connection."""
         await self.aclose()
+
+    async def _ask(
+        self,
+        method: str,
+        request: Message,
+        response: type[M],
+        timeout_s: float | None,
+    ) -> M:
+        answer = await self._call(method, request.SerializeToString(), timeout_s)
+        return parsed(response, answer)
+
+    async def _call(
+        self,
+        method: str,
+        request: bytes,
+        timeout_s: float | None,
+        metadata: Metadata = (),
+    ) -> bytes:
+        """Calls `method` ("Service/Method") in the version that the runtime has."""
+
+        async def call(version: str) -> bytes:
+            path = f"/{version}.{method}"
+            return await self._channel.call(path, request, timeout_s=timeout_s, metadata=metadata)
+
+        first, second = await self._order()
+        try:
+            return await call(first)
+        except RuntimeCallError as error:
+            if error.code != StatusCode.UNIMPLEMENTED:
+                raise
+            return await self._call_other(call, second, error)
+
+    async def _call_other(
+        self, call: Callable[[str], Awaitable[bytes]], version: str, refusal: RuntimeCallError
+    ) -> bytes:
+        """Calls in `version` and learns it; raises `refusal` when it has no such method."""
+        try:
+            answer = await call(version)
+        except RuntimeCallError as error:
+            if error.code == StatusCode.UNIMPLEMENTED:
+                raise refusal from error
+            self._learned = (self._channel.generation, version)
+            raise
+        self._learned = (self._channel.generation, version)
+        return answer
+
+    async def _order(self) -> tuple[str, str]:
+        """The versions in the order to try: the learned one first, while it holds."""
+        preferred, older = API_VERSIONS
+        if self._learned == (await self._channel.current_generation(), older):
+            return older, preferred
+        return preferred, older

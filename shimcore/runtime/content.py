@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from shimcore.pb import containerd_pb2
 from shimcore.runtime.channel import Channel
-from shimcore.runtime.errors import RuntimeCallError, StatusCode
-from shimcore.runtime.messages import parsed
+from shimcore.runtime.messages import parsed, unless_absent
 from shimcore.runtime.store import NAMESPACE
 from shimcore.runtime.values import Blob, Ingest
 
@@ -14,6 +13,9 @@ SERVICE = "/containerd.services.content.v1.Content/"
 MANIFEST_LIMIT_BYTES = 4 << 20
 """The size up to which registries have to take manifests (distribution-spec, "Pushing")."""
 
+ANSWER_S = 5.0
+"""Bound on one question."""
+
 
 class ContentStore:
     """The content store over `channel`. A runtime without one answers UNIMPLEMENTED."""
@@ -21,46 +23,42 @@ class ContentStore:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def ingests(self, timeout_s: float | None) -> list[Ingest]:
+    async def ingests(self) -> list[Ingest]:
         """Every blob of the node that is being fetched, or was when its pull ended."""
         request = containerd_pb2.ListStatusesRequest().SerializeToString()
-        answer = await self._call("ListStatuses", request, timeout_s)
+        answer = await self._call("ListStatuses", request)
         statuses = parsed(containerd_pb2.ListStatusesResponse, answer).statuses
         return [
             Ingest(one.ref, one.offset, one.total, one.updated_at.ToNanoseconds() / 1e9)
             for one in statuses
         ]
 
-    async def blob(self, digest: str, timeout_s: float | None) -> Blob | None:
+    async def blob(self, digest: str) -> Blob | None:
         """Size and time of a blob that is there whole; None while it is not."""
         request = containerd_pb2.InfoRequest(digest=digest).SerializeToString()
-        try:
-            answer = await self._call("Info", request, timeout_s)
-        except RuntimeCallError as error:
-            if error.code == StatusCode.NOT_FOUND:
-                return None
-            raise
+        answer = await unless_absent(self._call("Info", request))
+        if answer is None:
+            return None
         info = parsed(containerd_pb2.InfoResponse, answer).info
         return Blob(info.size, info.created_at.ToNanoseconds() / 1e9)
 
-    async def read(self, digest: str, timeout_s: float | None) -> bytes | None:
+    async def manifest(self, digest: str) -> bytes | None:
         """A manifest's bytes, or None while it is not there; MANIFEST_LIMIT_BYTES at most."""
         request = containerd_pb2.ReadContentRequest(digest=digest).SerializeToString()
-        try:
-            parts = await self._channel.stream(
+        parts = await unless_absent(
+            self._channel.stream(
                 SERVICE + "Read",
                 request,
-                timeout_s=timeout_s,
+                timeout_s=ANSWER_S,
                 limit_bytes=MANIFEST_LIMIT_BYTES,
                 metadata=NAMESPACE,
             )
-        except RuntimeCallError as error:
-            if error.code == StatusCode.NOT_FOUND:
-                return None
-            raise
+        )
+        if parts is None:
+            return None
         return b"".join(parsed(containerd_pb2.ReadContentResponse, part).data for part in parts)
 
-    async def _call(self, method: str, request: bytes, timeout_s: float | None) -> bytes:
+    async def _call(self, method: str, request: bytes) -> bytes:
         return await self._channel.call(
-            SERVICE + method, request, timeout_s=timeout_s, metadata=NAMESPACE
+            SERVICE + method, request, timeout_s=ANSWER_S, metadata=NAMESPACE
         )

@@ -1,7 +1,8 @@
-"""Parses what the runtime answered."""
+"""Reads what the runtime answered."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -9,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 
 def parsed(kind: type[M], message: bytes) -> M:
@@ -18,3 +20,13 @@ def parsed(kind: type[M], message: bytes) -> M:
     except DecodeError as error:
         name = kind.DESCRIPTOR.full_name
         raise RuntimeCallError(StatusCode.INTERNAL, f"not a {name}: {error}") from error
+
+
+async def unless_absent(call: Awaitable[T]) -> T | None:
+    """What a call answers; None where the runtime answers NOT_FOUND."""
+    try:
+        return await call
+    except RuntimeCallError as error:
+        if error.code == StatusCode.NOT_FOUND:
+            return None
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,23 +17,22 @@ from shimcore.runtime.values import RuntimeVersion
 ATTEMPT_TIMEOUT_S = 5.0
 """One question; a runtime that takes longer to say its version is not ready."""
 
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 2.0
+NOTICE_INTERVAL_S = 10.0
 
 OnWait = Callable[[str], None]
 T = TypeVar("T")
 
 
-async def wait_until_ready(
-    runtime: str | RuntimeClient, timeout_s: float | None, on_wait: OnWait
-) -> RuntimeVersion:
-    """The version of the runtime (a socket's path, or a client), once it is ready.
+async def wait_until_ready(socket: str, timeout_s: float | None, on_wait: OnWait) -> RuntimeVersion:
+    """The version of the runtime at a socket's path, once it is ready.
 
     `on_wait` is told why, when waiting starts and every 10 s after that. Raises
     RuntimeUnavailableError after `timeout_s`; None waits for ever.
     """
     attempt_s = ATTEMPT_TIMEOUT_S if timeout_s is None else min(ATTEMPT_TIMEOUT_S, timeout_s)
-    if isinstance(runtime, RuntimeClient):
-        return await _wait_for(partial(_ready_version, runtime, attempt_s), timeout_s, on_wait)
-    async with RuntimeClient(runtime) as client:
+    async with RuntimeClient(socket) as client:
         return await _wait_for(partial(_ready_version, client, attempt_s), timeout_s, on_wait)
 
 
@@ -76,11 +76,45 @@ async def _wait_for(
     except RuntimeUnavailableError as error:
         if not _may_pass(error):
             raise
-    # A node whose runtime is up does not load what is needed for waiting.
-    from shimcore.runtime.retry import retried  # noqa: PLC0415
-
     left_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - started))
     return await retried(attempt, _may_pass, left_s, on_wait)
+
+
+async def retried(
+    attempt: Callable[[], Awaitable[T]],
+    may_pass: Callable[[BaseException], bool],
+    timeout_s: float | None,
+    on_wait: OnWait,
+) -> T:
+    """The first result of `attempt`; its last error when `may_pass` or the time says no.
+
+    Between two attempts 0.1 s doubling to 2, cut at what is left of the time. `on_wait` is told
+    why there is waiting: at once, then at most every 10 s.
+    """
+    import tenacity  # noqa: PLC0415 - a node whose runtime is up does not wait
+
+    backoff = tenacity.wait_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
+    limit_s = math.inf if timeout_s is None else timeout_s
+    next_notice_s = 0.0
+
+    def wait_s(state: tenacity.RetryCallState) -> float:
+        return min(backoff(state), max(0.0, limit_s - (state.seconds_since_start or 0.0)))
+
+    def notice(state: tenacity.RetryCallState) -> None:
+        nonlocal next_notice_s
+        now_s = time.monotonic()
+        if now_s >= next_notice_s and state.outcome is not None:
+            next_notice_s = now_s + NOTICE_INTERVAL_S
+            on_wait(str(state.outcome.exception()))
+
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(may_pass),
+        wait=wait_s,
+        stop=tenacity.stop_after_delay(limit_s),
+        before_sleep=notice,
+        reraise=True,
+    )
+    return await retrying(attempt)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from shimcore.pb import containerd_pb2
 from shimcore.runtime.channel import Channel
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
-from shimcore.runtime.messages import parsed
+from shimcore.runtime.messages import parsed, unless_absent
 from shimcore.runtime.values import Descriptor, ImageRecord
 
 SERVICE = "/containerd.services.images.v1.Images/"
@@ -20,6 +20,9 @@ ABSENT_NAME = "image-cri-shim.invalid/is/this:containerd"
 
 UPDATED_FIELDS = ("labels", "target")
 
+ANSWER_S = 10.0
+"""Bound on one call; the store answers in milliseconds when the node is well."""
+
 
 class ImageStore:
     """The image store over `channel`; remembers whether the runtime has one."""
@@ -28,13 +31,13 @@ class ImageStore:
         self._channel = channel
         self._learned: tuple[int, bool] | None = None  # generation, supported
 
-    async def supported(self, timeout_s: float | None) -> bool:
+    async def supported(self) -> bool:
         """Whether the runtime has this store; asked once for each connection."""
         generation = await self._channel.current_generation()
         if self._learned is not None and self._learned[0] == generation:
             return self._learned[1]
         try:
-            await self.get(ABSENT_NAME, timeout_s)
+            await self.get(ABSENT_NAME)
         except RuntimeCallError as error:
             if error.code == StatusCode.UNIMPLEMENTED:
                 return False
@@ -42,50 +45,45 @@ class ImageStore:
         self._learned = (self._channel.generation, True)
         return True
 
-    async def get(self, name: str, timeout_s: float | None) -> ImageRecord | None:
+    async def get(self, name: str) -> ImageRecord | None:
         """The record of `name`, or None."""
         request = containerd_pb2.GetImageRequest(name=name).SerializeToString()
-        try:
-            answer = await self._call("Get", request, timeout_s)
-        except RuntimeCallError as error:
-            if error.code == StatusCode.NOT_FOUND:
-                return None
-            raise
+        answer = await unless_absent(self._call("Get", request))
+        if answer is None:
+            return None
         return _record(parsed(containerd_pb2.GetImageResponse, answer).image)
 
-    async def create(self, record: ImageRecord, timeout_s: float | None) -> bool:
+    async def create(self, record: ImageRecord) -> bool:
         """Adds a name; False when it is there already, which changes nothing."""
         request = containerd_pb2.CreateImageRequest(image=_image(record)).SerializeToString()
-        return await self._happened("Create", request, timeout_s, StatusCode.ALREADY_EXISTS)
+        return await self._happened("Create", request, StatusCode.ALREADY_EXISTS)
 
-    async def update(self, record: ImageRecord, timeout_s: float | None) -> None:
+    async def update(self, record: ImageRecord) -> None:
         """Gives a name that is there the labels and the target of `record`."""
         request = containerd_pb2.UpdateImageRequest(
             image=_image(record), update_mask=FieldMask(paths=UPDATED_FIELDS)
         ).SerializeToString()
-        await self._call("Update", request, timeout_s)
+        await self._call("Update", request)
 
-    async def delete(self, name: str, timeout_s: float | None) -> bool:
+    async def delete(self, name: str) -> bool:
         """Removes a name; False when it was not there. What it named is collected later."""
         request = containerd_pb2.DeleteImageRequest(name=name).SerializeToString()
-        return await self._happened("Delete", request, timeout_s, StatusCode.NOT_FOUND)
+        return await self._happened("Delete", request, StatusCode.NOT_FOUND)
 
-    async def _happened(
-        self, method: str, request: bytes, timeout_s: float | None, needless: StatusCode
-    ) -> bool:
+    async def _happened(self, method: str, request: bytes, needless: StatusCode) -> bool:
         """True when the call did something, False when the answer is the status `needless`."""
         try:
-            await self._call(method, request, timeout_s)
+            await self._call(method, request)
         except RuntimeCallError as error:
             if error.code == needless:
                 return False
             raise
         return True
 
-    async def _call(self, method: str, request: bytes, timeout_s: float | None) -> bytes:
+    async def _call(self, method: str, request: bytes) -> bytes:
         try:
             return await self._channel.call(
-                SERVICE + method, request, timeout_s=timeout_s, metadata=NAMESPACE
+                SERVICE + method, request, timeout_s=ANSWER_S, metadata=NAMESPACE
             )
         except RuntimeCallError as error:
             if error.code == StatusCode.UNIMPLEMENTED:

@@ -24,6 +24,7 @@ from shimcore.registry.auth import Authenticator
 from shimcore.registry.errors import UnauthorizedError, UnreachableError
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.transport import Transport
+from shimcore.registry.http.wire import BoundedStream
 from shimcore.registry.manifest import find_manifest
 from shimcore.registry.ping import Pinger
 from shimcore.registry.token import CACHE_LIMIT_BYTES
@@ -131,7 +132,7 @@ class _Server(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         assert 0 < port < 65536
         host.encode("idna")
-        return _Stream(self, host)
+        return BoundedStream(_Stream(self, host))
 
     def answer(self) -> tuple[bytes, int]:
         """The bytes of the next one, and how many come at a time."""

@@ -9,7 +9,7 @@ from hpack.exceptions import HPACKError
 
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, FrameError, ReferenceSyntaxError
-from shimcore.images.decision import Method
+from shimcore.images.call import Method
 from shimcore.images.messages import ImageRequest, UnreadableRequestError
 from shimcore.reference import ImageID, parse, parse_reference
 from shimcore.registry.challenge import ChallengeSyntaxError, parse_challenges

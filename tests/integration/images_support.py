@@ -11,10 +11,11 @@ from pathlib import Path
 
 from shimcore.config import Config, parse_config
 from shimcore.heldcall import Decision, Forward, Refuse
-from shimcore.images import ImageService
+from shimcore.images.service import ImageService
 from shimcore.pb import cri_pb2
-from shimcore.registry import RegistryClient
-from shimcore.runtime import RuntimeCallError, RuntimeClient
+from shimcore.registry.client import RegistryClient
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.errors import RuntimeCallError
 from tests.support.cri import remove_image
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry

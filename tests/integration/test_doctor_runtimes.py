@@ -10,7 +10,7 @@ from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.config.model import KubernetesSource
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
-from shimcore.runtime.containerd import Wanted
+from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import docker
 from shimcore.systemd.runtimes.registries import Told

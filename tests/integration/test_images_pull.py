@@ -17,7 +17,7 @@ from shimcore.demo.runtime_rpc import StatusError
 from shimcore.heldcall import Refuse
 from shimcore.images import progress
 from shimcore.pb import cri_pb2
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.integration.images_support import CALLER, HUB_LOGIN, Node, node
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import pull_out_of_thin_air

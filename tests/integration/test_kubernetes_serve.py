@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shimcore.cluster.documents import FILE_NAME
-from shimcore.runtime import RuntimeClient
+from shimcore.runtime.client import RuntimeClient
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 from tests.support.serving import COMMAND, ServeProcess, serving

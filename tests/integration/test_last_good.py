@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shimcore.config.last_good import FILE_NAME
-from shimcore.runtime import RuntimeClient
+from shimcore.runtime.client import RuntimeClient
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 from tests.support.serving import COMMAND, ServeProcess, wait_for
 

@@ -11,7 +11,8 @@ import pytest
 
 from shimcore.config import Credentials, Registry
 from shimcore.demo.registry_http import Request, Response
-from shimcore.registry import ManifestAnswer, Outcome, RegistryClient
+from shimcore.registry.answers import ManifestAnswer, Outcome
+from shimcore.registry.client import RegistryClient
 from tests.support.registries import LOGIN, candidate, configured
 from tests.support.scripted_registry import ScriptedRegistry, parameters
 from tests.support.tls import PrivateCA

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shimcore.registry import Outcome, RegistryClient
+from shimcore.registry.answers import Outcome
+from shimcore.registry.client import RegistryClient
 from tests.support.hostile import KINDS, hostile_registry
 from tests.support.registries import LOGIN, candidate, configured
 

@@ -14,7 +14,8 @@ import pytest
 
 from shimcore.config import Credentials
 from shimcore.demo.registry_http import Request, Response
-from shimcore.registry import Outcome, RegistryClient, RegistryState
+from shimcore.registry.answers import Outcome, RegistryState
+from shimcore.registry.client import RegistryClient
 from shimcore.registry.manifest import MANIFEST_LIMIT_BYTES
 from tests.support.registries import LOGIN, candidate, configured
 from tests.support.registry_puller import DOCKER_MANIFEST

@@ -15,7 +15,8 @@ import pytest
 
 from shimcore.config import Credentials
 from shimcore.demo.registry_http import Response
-from shimcore.registry import Outcome, RegistryClient, TlsReport
+from shimcore.registry.answers import Outcome, TlsReport
+from shimcore.registry.client import RegistryClient
 from tests.support.registries import LOGIN, candidate, configured
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA

@@ -14,14 +14,9 @@ from shimcore.demo.runtime_images import PulledImage
 from shimcore.demo.runtime_rpc import StatusError
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.pb import cri_pb2
-from shimcore.runtime import (
-    Descriptor,
-    ImageRecord,
-    RuntimeCallError,
-    RuntimeClient,
-    RuntimeVersion,
-    StatusCode,
-)
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.runtime.values import Descriptor, ImageRecord, RuntimeVersion
 from tests.support.cri import remove_image
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 
@@ -145,8 +140,8 @@ async def test_an_answer_that_is_no_message_is_an_error(
 async def test_large_messages_fit(runtime: ScriptedRuntime, client: RuntimeClient) -> None:
     """15 MiB go both ways."""
     record = ImageRecord(HUB_NGINX, {"x": "y" * (15 << 20)}, Descriptor("t", "sha256:0", 1))
-    assert await client.store_create(record, timeout_s=T_S)
-    assert await client.store_get(HUB_NGINX, timeout_s=T_S) == record
+    assert await client.store.create(record)
+    assert await client.store.get(HUB_NGINX) == record
 
 
 async def test_a_long_error_text_fits(runtime: ScriptedRuntime, client: RuntimeClient) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.runtime import RuntimeClient, SeveralRuntimesError, wait_for_socket, wait_until_ready
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.errors import SeveralRuntimesError
+from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
 from tests.support.scripted_runtime import ScriptedRuntime
 
 T_S = 15.0
@@ -95,10 +97,10 @@ async def test_what_was_learned_is_forgotten_with_the_connection(path: str) -> N
     async with RuntimeClient(path) as client:
         async with ScriptedRuntime(path, versions=["runtime.v1alpha2"], image_store=False):
             assert (await client.version(T_S)).api_version == "v1alpha2"
-            assert await client.store_supported(timeout_s=T_S) is False
+            assert await client.store.supported() is False
         async with ScriptedRuntime(path) as runtime:
             assert (await client.version(T_S)).api_version == "v1"
-            assert await client.store_supported(timeout_s=T_S) is True
+            assert await client.store.supported() is True
             assert len(runtime.calls) == 2
         async with asyncio.timeout(T_S):  # the end of a connection is noticed, not foreseen
             with pytest.raises(RuntimeUnavailableError):
@@ -107,7 +109,7 @@ async def test_what_was_learned_is_forgotten_with_the_connection(path: str) -> N
 
 async def _ask_again_and_again(client: RuntimeClient) -> None:
     while True:
-        await client.store_supported(timeout_s=T_S)
+        await client.store.supported()
         await asyncio.sleep(0.01)
 
 
@@ -138,9 +140,8 @@ async def test_waiting_ends_when_the_runtime_is_ready(path: str) -> None:
 async def test_a_runtime_that_is_ready_is_not_waited_for(path: str) -> None:
     """Nothing is said when there is nothing to wait for."""
     said: list[str] = []
-    async with ScriptedRuntime(path), RuntimeClient(path) as client:
-        await wait_until_ready(client, 10, said.append)
-        await client.version(T_S)
+    async with ScriptedRuntime(path):
+        await wait_until_ready(path, 10, said.append)
     assert said == []
 
 
@@ -172,7 +173,7 @@ async def test_waiting_says_why_every_ten_seconds(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not at every attempt: at the first one, and then once in each interval."""
-    monkeypatch.setattr("shimcore.runtime.retry.NOTICE_INTERVAL_S", 0.5)
+    monkeypatch.setattr("shimcore.runtime.readiness.NOTICE_INTERVAL_S", 0.5)
     said: list[str] = []
     with pytest.raises(RuntimeUnavailableError):
         await wait_until_ready(path, 1.4, said.append)

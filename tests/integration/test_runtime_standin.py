@@ -12,7 +12,7 @@ import pytest
 
 from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air

@@ -10,13 +10,9 @@ import pytest
 
 from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
-from shimcore.runtime import (
-    Descriptor,
-    ImageRecord,
-    RuntimeCallError,
-    RuntimeClient,
-    StatusCode,
-)
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.runtime.values import Descriptor, ImageRecord
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 
 T_S = 15.0
@@ -42,35 +38,35 @@ async def client(runtime: ScriptedRuntime) -> AsyncIterator[RuntimeClient]:
 
 async def test_a_record_comes_back_as_it_went(client: RuntimeClient) -> None:
     """Name, labels and target survive create and get; absent names are None."""
-    assert await client.store_get(NGINX, timeout_s=T_S) is None
-    assert await client.store_create(RECORD, timeout_s=T_S) is True
-    assert await client.store_get(NGINX, timeout_s=T_S) == RECORD
+    assert await client.store.get(NGINX) is None
+    assert await client.store.create(RECORD) is True
+    assert await client.store.get(NGINX) == RECORD
 
 
 async def test_a_name_that_is_there_is_left_alone(client: RuntimeClient) -> None:
     """Creating it again says False and changes nothing."""
-    await client.store_create(RECORD, timeout_s=T_S)
+    await client.store.create(RECORD)
     other = replace(RECORD, labels={})
-    assert await client.store_create(other, timeout_s=T_S) is False
-    assert await client.store_get(NGINX, timeout_s=T_S) == RECORD
+    assert await client.store.create(other) is False
+    assert await client.store.get(NGINX) == RECORD
 
 
 async def test_update_changes_labels_and_target(client: RuntimeClient) -> None:
     """A name can be made to point elsewhere; one that is not there cannot."""
-    await client.store_create(RECORD, timeout_s=T_S)
+    await client.store.create(RECORD)
     moved = ImageRecord(NGINX, {"x": "y"}, Descriptor("type", "sha256:11", 4))
-    await client.store_update(moved, timeout_s=T_S)
-    assert await client.store_get(NGINX, timeout_s=T_S) == moved
+    await client.store.update(moved)
+    assert await client.store.get(NGINX) == moved
     with pytest.raises(RuntimeCallError) as caught:
-        await client.store_update(replace(moved, name="other"), timeout_s=T_S)
+        await client.store.update(replace(moved, name="other"))
     assert caught.value.code == StatusCode.NOT_FOUND
 
 
 async def test_delete_says_whether_it_was_there(client: RuntimeClient) -> None:
     """True once, then False."""
-    await client.store_create(RECORD, timeout_s=T_S)
-    assert await client.store_delete(NGINX, timeout_s=T_S) is True
-    assert await client.store_delete(NGINX, timeout_s=T_S) is False
+    await client.store.create(RECORD)
+    assert await client.store.delete(NGINX) is True
+    assert await client.store.delete(NGINX) is False
 
 
 async def test_a_name_given_to_a_pulled_image_is_seen_by_cri(client: RuntimeClient) -> None:
@@ -79,9 +75,9 @@ async def test_a_name_given_to_a_pulled_image_is_seen_by_cri(client: RuntimeClie
     request = cri_pb2.PullImageRequest(image=spec).SerializeToString()
     answer = await client.pull_image(request, timeout_s=T_S)
     image_id = cri_pb2.PullImageResponse.FromString(answer).image_ref
-    pulled = await client.store_get(HUB_NGINX, timeout_s=T_S)
+    pulled = await client.store.get(HUB_NGINX)
     assert pulled is not None
-    await client.store_create(replace(pulled, name=NGINX), timeout_s=T_S)
+    await client.store.create(replace(pulled, name=NGINX))
     found = await client.image_status("nginx", timeout_s=T_S)
     assert found is not None
     assert found.id == image_id
@@ -92,7 +88,7 @@ async def test_every_call_names_kubernetes_namespace(
     runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """The images that CRI sees are those of the namespace k8s.io."""
-    await client.store_get(NGINX, timeout_s=T_S)
+    await client.store.get(NGINX)
     for call in runtime.calls:
         assert dict(call.metadata)["containerd-namespace"] == "k8s.io"
 
@@ -101,8 +97,8 @@ async def test_whether_there_is_a_store_is_asked_once(
     runtime: ScriptedRuntime, client: RuntimeClient
 ) -> None:
     """The answer holds as long as the connection."""
-    assert await client.store_supported(timeout_s=T_S) is True
-    assert await client.store_supported(timeout_s=T_S) is True
+    assert await client.store.supported() is True
+    assert await client.store.supported() is True
     assert len(runtime.calls) == 1
 
 
@@ -110,8 +106,8 @@ async def test_a_runtime_without_a_store_is_asked_once_too(tmp_path: Path) -> No
     """CRI-O answers UNIMPLEMENTED: no store."""
     path = str(tmp_path / "r.sock")
     async with ScriptedRuntime(path, image_store=False) as runtime, RuntimeClient(path) as client:
-        assert await client.store_supported(timeout_s=T_S) is False
-        assert await client.store_supported(timeout_s=T_S) is False
+        assert await client.store.supported() is False
+        assert await client.store.supported() is False
         assert len(runtime.calls) == 1
 
 
@@ -125,6 +121,6 @@ async def test_another_failure_teaches_nothing(
 
     runtime.overrides["Images/Get"] = refuse
     with pytest.raises(RuntimeCallError, match="bolt"):
-        await client.store_supported(timeout_s=T_S)
+        await client.store.supported()
     runtime.overrides.clear()
-    assert await client.store_supported(timeout_s=T_S) is True
+    assert await client.store.supported() is True

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 
 import httpcore
 
+from shimcore.registry.http.wire import BoundedStream
+
 # Lookups of one registry that are under way: its own name, its token realm's and a mirror's or two
 # that it redirects to.
 LOOKUPS = 4
@@ -93,7 +95,7 @@ def _look_up(host: str) -> list[str]:
 
 
 class LookupBackend(httpcore.AsyncNetworkBackend):
-    """Makes connections to hosts whose addresses it looks up by itself."""
+    """Makes connections to hosts whose addresses it looks up by itself; answers are bounded."""
 
     def __init__(self) -> None:
         self._lookups = Lookups()
@@ -114,7 +116,7 @@ class LookupBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(str(error)) from error
         options = list(socket_options or ())
         async with asyncio.timeout(timeout):
-            return await self._first(addresses, port, local_address, options)
+            return BoundedStream(await self._first(addresses, port, local_address, options))
 
     async def _first(
         self,

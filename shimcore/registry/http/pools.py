@@ -8,9 +8,9 @@ from typing import Any
 
 import httpcore
 
+from shimcore.registry.http.lookup import LookupBackend
 from shimcore.registry.http.proxy import Proxy, ProxyRules, read_proxy
 from shimcore.registry.http.url import Origin
-from shimcore.registry.http.wire import BoundedBackend
 
 MAX_CONNECTIONS = 32  # for one registry; a node starting a hundred pods asks about a dozen images
 KEEPALIVE_CONNECTIONS = 8
@@ -35,7 +35,7 @@ class Pools:
             "max_keepalive_connections": KEEPALIVE_CONNECTIONS,
             "keepalive_expiry": KEEPALIVE_S,
             "socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)],
-            "network_backend": BoundedBackend(backend),
+            "network_backend": backend or LookupBackend(),
         }
         self._pools: dict[Proxy | None, httpcore.AsyncConnectionPool] = {}
 

@@ -56,8 +56,9 @@ _FAILURES = (
 class Ask:
     """One request; `deadline` is a time of the running loop's clock.
 
-    `stay`: a redirect to another origin is an error, since the request is worthless (or harmful)
-    without its credentials there. `hashed`: the body is not kept, but its digest by this algorithm.
+    `scope`: what a token has to allow, where the registry asks for one. `stay`: a redirect to
+    another origin is an error, since the request is worthless (or harmful) without its credentials
+    there. `hashed`: the body is not kept, but its digest by this algorithm.
     """
 
     method: str
@@ -65,6 +66,7 @@ class Ask:
     deadline: float
     body_limit_bytes: int = 0
     accept: str = "*/*"
+    scope: str = ""
     authorization: str = field(default="", repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     stay: bool = False

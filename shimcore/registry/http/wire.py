@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
 from typing import Any
 
 import httpcore
 
 from shimcore.errors import ShimError
-from shimcore.registry.http.lookup import LookupBackend
 
 # A registry's answer has 10 to 40 lines and 1 to 4 KiB before its body; a challenge up to 8 KiB.
 HEAD_LIMIT_LINES = 256
@@ -114,22 +112,3 @@ class BoundedStream(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """Return what the connection tells of itself."""
         return self._stream.get_extra_info(info)
-
-
-class BoundedBackend(httpcore.AsyncNetworkBackend):
-    """Makes connections whose answers are bounded."""
-
-    def __init__(self, backend: httpcore.AsyncNetworkBackend | None = None) -> None:
-        self._backend = backend or LookupBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect."""
-        stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        return BoundedStream(stream)

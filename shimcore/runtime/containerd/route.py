@@ -9,15 +9,13 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd.files import Files
 from shimcore.runtime.containerd.hosts import (
-    DEFAULT_FOLDER,
     FILE,
     Endpoint,
     folders,
     parse_hosts,
 )
-from shimcore.runtime.containerd.settings import InlineTls, RegistrySettings
+from shimcore.runtime.containerd.settings import Files, InlineTls, RegistrySettings
 
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_SERVER = "registry-1.docker.io"
@@ -59,11 +57,6 @@ class Route:
     """The file or folder that decided."""
     fault: str = ""
     """Why containerd refuses the file."""
-
-    @property
-    def is_default_folder(self) -> bool:
-        """Whether `_default` decided, which counts for every registry without a folder."""
-        return f"/{DEFAULT_FOLDER}/" in self.file
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import posixpath
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Protocol
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd.files import Files
 from shimcore.runtime.containerd.release import Release
 
 DEFAULT_FILE = "/etc/containerd/config.toml"
@@ -35,6 +34,19 @@ _LOCAL_PULL = (
     ("max_concurrent_downloads", 3),
     ("image_pull_with_sync_fs", False),
 )
+
+
+class Files(Protocol):
+    """Files by absolute path; `shimcore.systemd.root.Root` is one."""
+
+    def text(self, path: str) -> str | None:
+        """The file's text; None when there is no such file. Raises ShimError."""
+
+    def names(self, path: str) -> Iterable[str]:
+        """The names in a directory, sorted; none when it is not there."""
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd import (
-    Files,
-    Reason,
-    RegistrySettings,
-    Release,
-    Verdict,
-    judge,
-    read_settings,
-    route,
-)
 from shimcore.runtime.containerd.hosts import DEFAULT_FOLDER, FILE, folders
-from shimcore.runtime.containerd.settings import section_of
+from shimcore.runtime.containerd.release import Release
+from shimcore.runtime.containerd.route import Reason, Verdict, judge, route
+from shimcore.runtime.containerd.settings import Files, RegistrySettings, read_settings, section_of
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import tomltext

@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd import Release, Verdict, judge, read_settings, route
 from shimcore.runtime.containerd.hosts import FILE
+from shimcore.runtime.containerd.release import Release
+from shimcore.runtime.containerd.route import Verdict, judge, route
+from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change
 from shimcore.systemd.entries import File

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd import DEFAULT_FILE, Release, release_in
+from shimcore.runtime.containerd.release import Release, release_in
+from shimcore.runtime.containerd.settings import DEFAULT_FILE
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import unitfile
 from shimcore.systemd.root import Root

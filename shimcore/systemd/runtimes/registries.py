@@ -8,8 +8,7 @@ from shimcore.cluster.starting import with_kept
 from shimcore.config import Registry
 from shimcore.config.load import attempt
 from shimcore.errors import ConfigError, ShimError
-from shimcore.runtime.containerd import Wanted
-from shimcore.runtime.containerd.route import is_loopback
+from shimcore.runtime.containerd.route import Wanted, is_loopback
 from shimcore.systemd.root import Root
 
 _NOT_YET = (

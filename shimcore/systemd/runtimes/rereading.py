@@ -21,7 +21,7 @@ def cri_answers(runtime_socket: str) -> bool:
     """Whether the runtime says its version over CRI within the time."""
     from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - grpc is slow to import
     from shimcore.runtime.errors import RuntimeCallError  # noqa: PLC0415
-    from shimcore.runtime.retry import retried  # noqa: PLC0415
+    from shimcore.runtime.readiness import retried  # noqa: PLC0415
 
     async def ask() -> None:
         async with RuntimeClient(runtime_socket) as client:

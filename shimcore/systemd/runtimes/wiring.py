@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd import Release, read_settings
+from shimcore.runtime.containerd.release import Release
+from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import containerd, crio, distributions, docker, node

@@ -6,28 +6,25 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from shimcore.config import Config, Registry, parse_config
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Answer, Decision, Forward
-from shimcore.images import ImageService
 from shimcore.images.candidates import Candidates, candidates_of
 from shimcore.images.journal import Journal
 from shimcore.images.names import Names
+from shimcore.images.service import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.reference import Reference, parse_reference
 from shimcore.registry.answers import ManifestAnswer, Outcome
-from shimcore.runtime import (
-    Blob,
-    Descriptor,
-    ImageOnNode,
-    ImageRecord,
-    Ingest,
-    RuntimeCallError,
-    StatusCode,
-)
+from shimcore.registry.client import RegistryClient
+from shimcore.runtime.client import RuntimeClient
+from shimcore.runtime.content import ContentStore
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.runtime.store import ImageStore
+from shimcore.runtime.values import Blob, Descriptor, ImageOnNode, ImageRecord, Ingest
 
 PULL = "/runtime.v1.ImageService/PullImage"
 STATUS = "/runtime.v1.ImageService/ImageStatus"
@@ -70,7 +67,7 @@ class Clock:
 
 
 @dataclass
-class FakeRegistries:
+class FakeRegistries(RegistryClient):
     """Answers by host; a callable is asked for the delay before the answer.
 
     `asked` holds (host, name) of every question.
@@ -95,17 +92,19 @@ class FakeRegistries:
             raise
         outcome = self.outcomes.get(registry.host, self.default)
         digest = self.digests.get(registry.host, DIGEST) if outcome is Outcome.FOUND else None
-        return ManifestAnswer(outcome, digest, 0.001, self.detail)
+        return ManifestAnswer(outcome, digest, self.detail, 0.001)
 
-    def states(self) -> Mapping[str, str]:
+    def states(self) -> dict[str, str]:
         return self.breakers
 
 
-class FakeRuntime:
+class FakeRuntime(RuntimeClient):
     """A node with an image store; pulls succeed unless told otherwise."""
 
     def __init__(self, *, store: bool = True) -> None:
-        self.store = store
+        self.store = FakeStore(self)
+        self.content = FakeContent(self)
+        self.has_store = store
         self.records: dict[str, ImageRecord] = {}
         self.pulls: list[cri_pb2.PullImageRequest] = []
         self.statuses: list[str] = []
@@ -150,7 +149,7 @@ class FakeRuntime:
         return {name for name in self.records if not name.startswith("sha256:")}
 
     async def image_status(self, image: str, *, timeout_s: float | None) -> ImageOnNode | None:
-        self._check()
+        self.check()
         self.statuses.append(image)
         await asyncio.sleep(0)
         reference = parse_reference(image)
@@ -169,23 +168,11 @@ class FakeRuntime:
         return ImageOnNode(image_id(digest), tags, digests)
 
     async def info(self, timeout_s: float | None) -> dict[str, str]:
-        self._check()
+        self.check()
         return {"config": json.dumps(self.config)}
 
     async def sandbox_image(self, timeout_s: float) -> str:
         return self.dumped_sandbox_image
-
-    async def ingests(self, *, timeout_s: float | None) -> list[Ingest]:
-        self._check()
-        if self.listed is None:
-            raise RuntimeCallError(StatusCode.UNIMPLEMENTED, "unknown service")
-        return self.listed
-
-    async def blob(self, digest: str, *, timeout_s: float | None) -> Blob | None:
-        return self.blobs.get(digest)
-
-    async def manifest(self, digest: str, *, timeout_s: float | None) -> bytes | None:
-        return self.manifests.get(digest)
 
     async def pull_image(
         self,
@@ -194,7 +181,7 @@ class FakeRuntime:
         timeout_s: float | None,
         metadata: tuple[tuple[str, str | bytes], ...] = (),
     ) -> bytes:
-        self._check()
+        self.check()
         self.metadata.append(metadata)
         parsed = cri_pb2.PullImageRequest.FromString(request)
         self.pulls.append(parsed)
@@ -216,46 +203,73 @@ class FakeRuntime:
         target = parse_reference(name).digest or self.digest
         return cri_pb2.PullImageResponse(image_ref=image_id(target)).SerializeToString()
 
-    async def store_supported(self, *, timeout_s: float | None) -> bool:
-        self._check()
-        return self.store
-
-    async def store_get(self, name: str, *, timeout_s: float | None) -> ImageRecord | None:
-        await self._store_call()
-        return self.records.get(name)
-
-    async def store_create(self, record: ImageRecord, *, timeout_s: float | None) -> bool:
-        await self._store_call()
-        if record.name in self.records:
-            return False
-        labels = {**record.labels, **self.labels_of_its_own.get(record.name, {})}
-        self.records[record.name] = replace(record, labels=labels, created_at=time.time())
-        return True
-
-    async def store_update(self, record: ImageRecord, *, timeout_s: float | None) -> None:
-        await self._store_call()
-        if record.name not in self.records:
-            raise RuntimeCallError(StatusCode.NOT_FOUND, record.name)
-        created_at = self.records[record.name].created_at
-        self.records[record.name] = replace(record, created_at=created_at)
-        self.on_update(record.name)
-
-    async def store_delete(self, name: str, *, timeout_s: float | None) -> bool:
-        await self._store_call()
-        self.deleted.append(name)
-        return self.records.pop(name, None) is not None
-
-    async def _store_call(self) -> None:
-        self._check()
-        await asyncio.sleep(0)
-        if self.store_fault is not None:
-            raise self.store_fault
-        if not self.store:
-            raise RuntimeCallError(StatusCode.UNIMPLEMENTED, "unknown service")
-
-    def _check(self) -> None:
+    def check(self) -> None:
         if self.down:
             raise RuntimeUnavailableError("the runtime is down")
+
+
+class FakeStore(ImageStore):
+    """The image store of a node."""
+
+    def __init__(self, node: FakeRuntime) -> None:
+        self._node = node
+
+    async def supported(self) -> bool:
+        self._node.check()
+        return self._node.has_store
+
+    async def get(self, name: str) -> ImageRecord | None:
+        await self._called()
+        return self._node.records.get(name)
+
+    async def create(self, record: ImageRecord) -> bool:
+        await self._called()
+        records = self._node.records
+        if record.name in records:
+            return False
+        labels = {**record.labels, **self._node.labels_of_its_own.get(record.name, {})}
+        records[record.name] = replace(record, labels=labels, created_at=time.time())
+        return True
+
+    async def update(self, record: ImageRecord) -> None:
+        await self._called()
+        records = self._node.records
+        if record.name not in records:
+            raise RuntimeCallError(StatusCode.NOT_FOUND, record.name)
+        records[record.name] = replace(record, created_at=records[record.name].created_at)
+        self._node.on_update(record.name)
+
+    async def delete(self, name: str) -> bool:
+        await self._called()
+        self._node.deleted.append(name)
+        return self._node.records.pop(name, None) is not None
+
+    async def _called(self) -> None:
+        self._node.check()
+        await asyncio.sleep(0)
+        if self._node.store_fault is not None:
+            raise self._node.store_fault
+        if not self._node.has_store:
+            raise RuntimeCallError(StatusCode.UNIMPLEMENTED, "unknown service")
+
+
+class FakeContent(ContentStore):
+    """The content store of a node."""
+
+    def __init__(self, node: FakeRuntime) -> None:
+        self._node = node
+
+    async def ingests(self) -> list[Ingest]:
+        self._node.check()
+        if self._node.listed is None:
+            raise RuntimeCallError(StatusCode.UNIMPLEMENTED, "unknown service")
+        return self._node.listed
+
+    async def blob(self, digest: str) -> Blob | None:
+        return self._node.blobs.get(digest)
+
+    async def manifest(self, digest: str) -> bytes | None:
+        return self._node.manifests.get(digest)
 
 
 def image_id(digest: str) -> str:

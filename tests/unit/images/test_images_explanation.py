@@ -6,7 +6,7 @@ import pytest
 
 from shimcore.config import Fallback
 from shimcore.errors import ReferenceSyntaxError
-from shimcore.images import explain, shared_names
+from shimcore.images.explanation import explain, shared_names
 from shimcore.registry.answers import Outcome
 from tests.unit.images.fakes import DIGEST, HUB, MIRROR, FakeRegistries, config_of
 

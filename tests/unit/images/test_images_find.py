@@ -8,7 +8,7 @@ from shimcore.config import Names
 from shimcore.heldcall import Forward
 from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
     CREATE,
     DIGEST,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shimcore.images.attempts import Attempt, Result
-from shimcore.images.history import PAUSE, Ending, History
+from shimcore.images.history import PAUSE, Ending, History, Record
 
 PULL, STATUS = "PullImage", "ImageStatus"
 
@@ -12,7 +12,7 @@ def test_numbers_go_on_and_a_question_begins_after_one() -> None:
     """Who follows asks for what is newer than the last that it has seen."""
     history = History()
     for tag in range(3):
-        history.note(PULL, f"web:{tag}", Ending.PULLED, 1.0)
+        history.note(Record(PULL, f"web:{tag}", Ending.PULLED, 1.0))
     assert [number for number, _ in history.since(0)] == [1, 2, 3]
     assert [record.image for _, record in history.since(2)] == ["web:2"]
     assert history.last == 3
@@ -22,23 +22,23 @@ def test_the_oldest_go_first() -> None:
     """Bounded in number."""
     history = History(records=2)
     for tag in range(5):
-        history.note(PULL, f"web:{tag}", Ending.PULLED, 1.0)
+        history.note(Record(PULL, f"web:{tag}", Ending.PULLED, 1.0))
     assert [record.image for _, record in history.since(0)] == ["web:3", "web:4"]
 
 
 def test_bounded_in_bytes() -> None:
     """Long reasons make fewer records."""
     history = History(limit_bytes=4096)
-    attempts = [Attempt(f"hub{number}", Result.FAILED, "x" * 200) for number in range(3)]
+    attempts = tuple(Attempt(f"hub{at}", Result.FAILED, "x" * 200) for at in range(3))
     for tag in range(50):
-        history.note(PULL, f"web:{tag}", Ending.FAILED, 1.0, attempts=attempts)
+        history.note(Record(PULL, f"web:{tag}", Ending.FAILED, 1.0, attempts=attempts))
     assert 1 <= len(history.since(0)) <= 3
 
 
 def test_texts_are_bounded_and_printable() -> None:
     """What a stranger writes is cut, on one line, without what steers a terminal."""
     history = History()
-    history.note(PULL, "x" * 5000, Ending.FAILED, 1.0, pod="a\x1b[2J", why="w" * 9999)
+    history.note(Record(PULL, "x" * 5000, Ending.FAILED, 1.0, pod="a\x1b[2J", reason="w" * 9999))
     ((_, record),) = history.since(0)
     assert len(record.image) <= 320
     assert record.pod == "a\\x1b[2J"
@@ -49,9 +49,9 @@ def test_absence_is_told_once_and_until_the_pull() -> None:
     """Each pull begins with it, and kubelet asks again and again."""
     history = History()
     for _ in range(3):
-        history.note(STATUS, "web:1", Ending.ABSENT, 0.1)
-    history.note(STATUS, "never:1", Ending.ABSENT, 0.1)
-    history.note(PULL, "web:1", Ending.PULLED, 1.0)
+        history.note(Record(STATUS, "web:1", Ending.ABSENT, 0.1))
+    history.note(Record(STATUS, "never:1", Ending.ABSENT, 0.1))
+    history.note(Record(PULL, "web:1", Ending.PULLED, 1.0))
     told = [(record.call, record.image) for _, record in history.since(0)]
     assert told == [(STATUS, "never:1"), (PULL, "web:1")]
 
@@ -59,13 +59,13 @@ def test_absence_is_told_once_and_until_the_pull() -> None:
 def test_the_last_failed_pull_is_forgotten_when_its_image_comes() -> None:
     """Another image's success, or a caller that goes away, changes nothing."""
     history = History()
-    history.note(PULL, "web:1", Ending.FAILED, 1.0, code=5)
-    history.note(PULL, "db:1", Ending.PULLED, 1.0)
-    history.note(PULL, "web:1", Ending.CANCELLED, 1.0)
+    history.note(Record(PULL, "web:1", Ending.FAILED, 1.0, code=5))
+    history.note(Record(PULL, "db:1", Ending.PULLED, 1.0))
+    history.note(Record(PULL, "web:1", Ending.CANCELLED, 1.0))
     assert _failed(history) == "web:1"
-    history.note(PULL, "web:1", Ending.PULLED, 1.0)
+    history.note(Record(PULL, "web:1", Ending.PULLED, 1.0))
     assert _failed(history) is None
-    history.note(PAUSE, "pause:3.9", Ending.FAILED, 1.0)
+    history.note(Record(PAUSE, "pause:3.9", Ending.FAILED, 1.0))
     assert _failed(history) == "pause:3.9"
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from shimcore.config import Credentials, Registry
+from shimcore.images.call import METHODS, Method, method_of
 from shimcore.images.credentials import auth_for, is_empty
-from shimcore.images.decision import METHODS, Method, method_of
 from shimcore.images.messages import ImageRequest, UnreadableRequestError
 from shimcore.pb import cri_pb2
 from shimcore.reference import Mirror, parse_reference
@@ -34,8 +34,8 @@ def registry(
 def test_ten_paths_are_opened() -> None:
     """Five methods of two CRI versions."""
     assert len(METHODS) == 10
-    assert method_of("/runtime.v1.RuntimeService/CreateContainer") == (Method.CREATE, "v1")
-    assert method_of("/runtime.v1alpha2.ImageService/PullImage") == (Method.PULL, "v1alpha2")
+    assert method_of("/runtime.v1.RuntimeService/CreateContainer") is Method.CREATE
+    assert method_of("/runtime.v1alpha2.ImageService/PullImage") is Method.PULL
 
 
 def test_rewritten_pull_keeps_everything_but_name_and_credentials() -> None:

@@ -14,7 +14,7 @@ from shimcore.images import namestore
 from shimcore.images.namestore import names_for
 from shimcore.reference import parse_reference
 from shimcore.registry.answers import Outcome
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
     DIGEST,
     HUB,
@@ -300,7 +300,8 @@ class TestGivenUp:
         bench.restart()
         bench.runtime.hanging.add(HUB)
         task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        while not bench.runtime.pulls:
+        written = Path(bench.journal)  # beside the pull
+        while not bench.runtime.pulls or not written.exists() or not written.read_text():
             await asyncio.sleep(0.01)
         bench.runtime.pulled(AT_HUB)
         bench.runtime.hanging.clear()

@@ -7,7 +7,7 @@ import pytest
 
 from shimcore.images import progress as progress_module
 from shimcore.images.progress import Ingests, Progress
-from shimcore.runtime import Blob, Ingest
+from shimcore.runtime.values import Blob, Ingest
 from tests.unit.images.fakes import DIGEST, FakeRuntime
 
 INDEX = DIGEST
@@ -66,7 +66,7 @@ async def looked(progress: Progress, clock: Time, seconds: float) -> None:
 async def test_bytes_of_the_images_own_blobs(clock: Time) -> None:
     """Through the index to its manifest; another image's blob does not count."""
     runtime = node()
-    progress = Progress(runtime, Ingests(runtime), INDEX)
+    progress = Progress(Ingests(runtime.content), INDEX)
     runtime.listed = [fetching(LAYER, 300, clock), fetching(OTHER, 7, clock)]
     runtime.blobs = {CONFIG: Blob(100, 1.0)}
     await looked(progress, clock, 1)
@@ -82,7 +82,7 @@ async def test_bytes_of_the_images_own_blobs(clock: Time) -> None:
 async def test_a_transfer_that_stands_still(clock: Time) -> None:
     """After its first bytes for `stallTimeout`; a step in between starts the time anew."""
     runtime = node()
-    progress = Progress(runtime, Ingests(runtime), INDEX)
+    progress = Progress(Ingests(runtime.content), INDEX)
     runtime.listed = [fetching(LAYER, 300, clock)]
     await looked(progress, clock, 1)
     await looked(progress, clock, 29)
@@ -98,7 +98,7 @@ async def test_a_transfer_that_stands_still(clock: Time) -> None:
 async def test_unpacking_is_no_stall(clock: Time) -> None:
     """All has come and nothing is listed any more, for however long."""
     runtime = node()
-    progress = Progress(runtime, Ingests(runtime), INDEX)
+    progress = Progress(Ingests(runtime.content), INDEX)
     runtime.listed = [fetching(LAYER, 300, clock)]
     await looked(progress, clock, 1)
     runtime.listed = []
@@ -110,7 +110,7 @@ async def test_unpacking_is_no_stall(clock: Time) -> None:
 async def test_before_the_first_byte(clock: Time) -> None:
     """A registry that pulls through is given two minutes, whether a blob is listed or not."""
     runtime = node()
-    progress = Progress(runtime, Ingests(runtime), INDEX)
+    progress = Progress(Ingests(runtime.content), INDEX)
     await looked(progress, clock, 100)
     runtime.listed = [fetching(LAYER, 0, clock)]
     await looked(progress, clock, 1)
@@ -125,7 +125,7 @@ async def test_a_leftover_is_no_stall(clock: Time) -> None:
     runtime = node()
     runtime.listed = [fetching(LAYER, 300, clock)]
     clock.now += 5
-    progress = Progress(runtime, Ingests(runtime), INDEX)
+    progress = Progress(Ingests(runtime.content), INDEX)
     await looked(progress, clock, 1)
     assert progress.bytes == 0
     await looked(progress, clock, 60)
@@ -135,7 +135,7 @@ async def test_a_leftover_is_no_stall(clock: Time) -> None:
 async def test_a_blob_that_another_pull_fetches_moves_with_that_one(clock: Time) -> None:
     """The list is of the whole node."""
     runtime = node()
-    progress = Progress(runtime, Ingests(runtime), INDEX)
+    progress = Progress(Ingests(runtime.content), INDEX)
     for offset in range(10):
         runtime.listed = [fetching(LAYER, offset * 50, clock)]
         await looked(progress, clock, 20)
@@ -145,7 +145,7 @@ async def test_a_blob_that_another_pull_fetches_moves_with_that_one(clock: Time)
 async def test_a_digest_that_is_not_known(clock: Time) -> None:
     """Whatever is fetched meanwhile counts: rather too patient than cut off."""
     runtime = node()
-    progress = Progress(runtime, Ingests(runtime), None)
+    progress = Progress(Ingests(runtime.content), None)
     runtime.listed = [fetching(OTHER, 5, clock)]
     await looked(progress, clock, 1)
     assert progress.bytes == 5
@@ -154,7 +154,7 @@ async def test_a_digest_that_is_not_known(clock: Time) -> None:
 async def test_a_runtime_without_a_content_store(clock: Time) -> None:
     """Nothing can be seen, and nothing is known to stand still for want of it."""
     runtime = FakeRuntime()
-    progress = Progress(runtime, Ingests(runtime), INDEX)
+    progress = Progress(Ingests(runtime.content), INDEX)
     await looked(progress, clock, 1)
     assert not progress.visible
 
@@ -178,7 +178,7 @@ async def test_a_manifest_that_a_stranger_wrote(manifest: bytes, clock: Time) ->
     gc.collect()  # what earlier tests left would fail to be finalized at the bottom of the stack
     runtime = node()
     runtime.manifests[INDEX] = manifest
-    progress = Progress(runtime, Ingests(runtime), INDEX)
+    progress = Progress(Ingests(runtime.content), INDEX)
     await looked(progress, clock, 1)
     assert progress.total <= progress_module.BLOBS_LIMIT
 
@@ -187,16 +187,16 @@ async def test_many_pulls_ask_once(clock: Time) -> None:
     """One question within half a second serves them all."""
     runtime = node()
     asked = 0
-    list_ingests = runtime.ingests
+    list_ingests = runtime.content.ingests
 
-    async def counted(*, timeout_s: float | None) -> list[Ingest]:
+    async def counted() -> list[Ingest]:
         nonlocal asked
         asked += 1
-        return await list_ingests(timeout_s=timeout_s)
+        return await list_ingests()
 
-    runtime.ingests = counted  # type: ignore[method-assign]
-    shared = Ingests(runtime)
-    for progress in [Progress(runtime, shared, INDEX) for _ in range(20)]:
+    runtime.content.ingests = counted  # type: ignore[method-assign]
+    shared = Ingests(runtime.content)
+    for progress in [Progress(shared, INDEX) for _ in range(20)]:
         await progress.look()
     assert asked == 1
     clock.now += 1

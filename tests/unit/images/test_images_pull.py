@@ -9,7 +9,7 @@ from shimcore.config import Fallback, Names
 from shimcore.heldcall import Answer, Forward, Refuse
 from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
-from shimcore.runtime import RuntimeCallError, StatusCode
+from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from tests.unit.images.fakes import (
     DIGEST,
     HUB,

@@ -13,7 +13,7 @@ from shimcore.heldcall import Forward
 from shimcore.images import sandbox
 from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
     HUB,
     REMOVE,

@@ -10,25 +10,22 @@ import pytest
 from shimcore.config import Fallback
 from shimcore.heldcall import Forward, Refuse
 from shimcore.images.attempts import Attempt, Result
-from shimcore.images.cache import ExpiringCache
-from shimcore.images.decision import Verdict
+from shimcore.images.call import Verdict, decision_line
 from shimcore.images.wording import (
     REASON_LIMIT,
     REASONS_LIMIT,
-    decision_line,
     failure,
     printable,
     reason,
     refusal,
 )
 from shimcore.registry.answers import Outcome
-from shimcore.runtime import StatusCode
+from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
     HUB,
     PULL,
     STATUS,
     Bench,
-    Clock,
     FakeRegistries,
     config_of,
     failed,
@@ -158,9 +155,9 @@ async def test_new_service_starts_fresh() -> None:
 
 
 def test_import_for_help_is_light() -> None:
-    """The package's values cost neither an HTTP nor a gRPC library."""
+    """What `resolve` explains costs neither an HTTP nor a gRPC library."""
     code = (
-        "import sys, shimcore.images as i; i.METHODS; i.explain;"
+        "import sys, shimcore.images.call, shimcore.images.explanation;"
         "sys.exit(any(m in sys.modules for m in ('httpx', 'grpc')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -207,25 +204,6 @@ class TestWording:
             'call=PullImage image="a\\" b=c" decision=refused(5) name=- registry=- '
         )
         assert line.endswith(' why="w h y" ms=1.5')
-
-
-class TestExpiringCache:
-    def test_time_to_live(self) -> None:
-        """Each entry has its own."""
-        clock = Clock()
-        cache: ExpiringCache[int] = ExpiringCache(10, clock)
-        cache.put("a", 1, 5)
-        cache.put("b", 2, 10)
-        cache.put("never", 3, 0)
-        clock.now += 5
-        assert (cache.get("a"), cache.get("b"), cache.get("never")) == (None, 2, None)
-        assert len(cache) == 1
-
-    def test_size_zero_keeps_nothing(self) -> None:
-        """Off is off."""
-        cache: ExpiringCache[int] = ExpiringCache(0, Clock())
-        cache.put("a", 1, 5)
-        assert cache.get("a") is None
 
 
 async def test_a_text_that_is_too_long_for_a_name_is_not_remembered() -> None:

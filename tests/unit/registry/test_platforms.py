@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from shimcore.registry.platforms import PLATFORMS_LIMIT, platforms_in
+from shimcore.registry.manifest import PLATFORMS_LIMIT, platforms_in
 
 AMD = {"platform": {"os": "linux", "architecture": "amd64"}}
 ARM = {"platform": {"os": "linux", "architecture": "arm", "variant": "v7"}}

@@ -7,8 +7,8 @@ import pytest
 
 from shimcore.errors import ShimError
 from shimcore.reference import parse_reference
-from shimcore.runtime import RuntimeVersion
 from shimcore.runtime.docker import DockerEngine
+from shimcore.runtime.values import RuntimeVersion
 
 AT_HUB = parse_reference("sealos.hub:5000/library/nginx:1.27")
 NGINX = parse_reference("nginx:1.27")

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.runtime import KNOWN_SOCKETS, SeveralRuntimesError, detect_socket, detection
+from shimcore.runtime import detection
+from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
+from shimcore.runtime.errors import SeveralRuntimesError
 from tests.support.scripted_runtime import ScriptedRuntime
 
 

@@ -7,7 +7,8 @@ import pytest
 from shimcore.demo.runtime_images import PulledImage
 from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
-from shimcore.runtime import Descriptor, ImageRecord, StatusCode
+from shimcore.runtime.errors import StatusCode
+from shimcore.runtime.values import Descriptor, ImageRecord
 from tests.support.registry_puller import login_for
 from tests.support.scripted_runtime import pull_out_of_thin_air
 from tests.support.standin_images import ScriptedTable

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.runtime.containerd import (
-    DEFAULT_FILE,
-    Release,
-    Verdict,
-    Wanted,
-    judge,
-    read_settings,
-    route,
-)
+from shimcore.runtime.containerd.release import Release
+from shimcore.runtime.containerd.route import Verdict, Wanted, judge, route
+from shimcore.runtime.containerd.settings import DEFAULT_FILE, read_settings
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from tests.support.tls import PrivateCA
 from tests.unit.systemd.machines import unpacked

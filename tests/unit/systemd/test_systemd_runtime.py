@@ -14,8 +14,9 @@ import yaml
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.config.model import KubernetesSource
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd import DEFAULT_FILE, Release, Verdict, Wanted, judge, route
-from shimcore.runtime.containerd.settings import read_settings
+from shimcore.runtime.containerd.release import Release
+from shimcore.runtime.containerd.route import Verdict, Wanted, judge, route
+from shimcore.runtime.containerd.settings import DEFAULT_FILE, read_settings
 from shimcore.systemd.changes import diff
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.root import Root
