@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from tests.e2e.conftest import refuse
 
 from . import systemd_tree
 from .bare_tree import BareMachine, bare_machine
+from .cri_client import CallError, CriClient
+from .process import wait_for
 from .systemd_tree import PROJECT, Done
 
 NAME = "image-cri-shim"
@@ -37,14 +41,9 @@ QUICK = ".cache/quick/dist"
 def built() -> Path:
     """The folder with the packages, built when they are not there.
 
-    With the Python that is published, if it has been compiled here already: it takes a quarter of
-    an hour. Else with this machine's, on whose own release the packages then run.
+    With this machine's Python, on whose own release they then run, and packed fast: those that are
+    published have tests of their own (make e2e-systems).
     """
-    compiled = subprocess.run(
-        [PROJECT / "packaging/python/build", "--cached"], capture_output=True, check=False
-    )
-    if compiled.returncode == 0:
-        return _make("dist", "dist", 900)
     return _make("dist-quick", QUICK, 900)
 
 
@@ -109,3 +108,46 @@ def wire_kubelet(machine: BareMachine) -> None:
     wired = shim(machine, "install-service", "--wire-kubelet", "--now")
     assert wired.returncode == 0, wired.stderr
     assert f"/run/{NAME}.sock" in machine.place(KUBELET_CONFIG).read_text(), wired.stdout
+
+
+@contextlib.contextmanager
+def without_bundle(machine: BareMachine) -> Iterator[None]:
+    """Meanwhile no process can load anything of the package's, as after its files were replaced."""
+    bundle = machine.place(f"/usr/lib/{NAME}")
+    bundle.rename(bundle.with_name("gone"))
+    try:
+        yield
+    finally:
+        bundle.with_name("gone").rename(bundle)
+
+
+def outlives_its_files(machine: BareMachine, upgrade: Callable[[], str]) -> None:
+    """After an upgrade in the middle of pulls the old process ends them, and itself, from memory.
+
+    They are its first ones: one goes well, one fails at every registry, of which one is https.
+    """
+    configure(machine, f"{HUB}registries:\n  - address: https://localhost:5443\n")
+    machine.systemctl("start", SERVICE)
+    old = main_pid(machine)
+    room = machine.place("/run/node")
+    (room / "hold").touch()
+    with (
+        CriClient(machine.place("/run/image-cri-shim.sock")) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        well, badly = (pool.submit(client.pull, image) for image in ("nginx", "absent:1"))
+        wait_for("the pulls", (room / "pulling").exists, 20)
+        assert "handed over" in upgrade()
+        assert main_pid(machine) != old
+        with without_bundle(machine):
+            (room / "hold").unlink()
+            assert well.result(60).startswith("sha256:")
+            error = badly.exception(60)
+            assert isinstance(error, CallError)
+            assert "127.0.0.1:5000: absent" in error.details
+            wait_for("its end", lambda: not machine.place(f"/proc/{old}").exists(), 20)
+            assert "absent:1" in (said := machine.journal(f"_PID={old}"))
+            assert "stopped" in said
+            for trouble in ("Traceback", "No module", "unexpected", "cannot import"):
+                assert trouble not in said, said
+    assert shim(machine, "status").returncode == 0
