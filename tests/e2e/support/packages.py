@@ -36,6 +36,8 @@ KUBELET = {
     ),
 }
 QUICK = ".cache/quick/dist"
+HELD_S = 240
+"""Longer than an upgrade takes, in the middle of which pulls are."""
 
 
 @cache
@@ -141,23 +143,21 @@ def outlives_its_files(machine: BareMachine, upgrade: Callable[[], str]) -> None
     old = main_pid(machine)
     room = machine.place("/run/node")
     (room / "hold").touch()
-    with (
-        CriClient(machine.place("/run/image-cri-shim.sock")) as client,
-        ThreadPoolExecutor(2) as pool,
-    ):
+    socket = machine.place(f"/run/{NAME}.sock")
+    with CriClient(socket, timeout_s=HELD_S) as client, ThreadPoolExecutor(2) as pool:
         well, badly = (pool.submit(client.pull, image) for image in ("nginx", "absent:1"))
         wait_for("the pulls", (room / "pulling").exists, 20)
         assert "handed over" in upgrade()
         assert main_pid(machine) != old
         with without_bundle(machine):
             (room / "hold").unlink()
-            assert well.result(60).startswith("sha256:")
-            error = badly.exception(60)
+            assert well.result(HELD_S).startswith("sha256:")
+            error = badly.exception(HELD_S)
             assert isinstance(error, CallError)
             assert "127.0.0.1:5000: absent" in error.details
-            wait_for("its end", lambda: not machine.place(f"/proc/{old}").exists(), 20)
+            wait_for("its end", lambda: not machine.place(f"/proc/{old}").exists(), HELD_S)
             assert "absent:1" in (said := machine.journal(f"_PID={old}"))
             assert "stopped" in said
             for trouble in ("Traceback", "No module", "unexpected", "cannot import"):
                 assert trouble not in said, said
-    assert shim(machine, "status").returncode == 0
+    wait_for("the new process", lambda: shim(machine, "status").returncode == 0, 60)
