@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := cli shimcore tests benchmarks packaging docs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist dist-quick docs image manifests
+.PHONY: help venv demo test e2e lint types completions completions-check check bench bench-quick fuzz soak dist dist-quick docs image manifests release
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -103,7 +103,10 @@ dist-quick: .cache/quick/dist/image-cri-shim-SHA256SUMS ## The same for tests: w
 image: dist/image-cri-shim-SHA256SUMS ## The same as an OCI image, in dist/ (needs umoci)
 	packaging/image dist/image-cri-shim-*-linux-*.tar.gz dist
 
-manifests: ## Render the chart to contrib/kubernetes/fleet (needs helm)
+manifests: ## Give the chart this version and render it to contrib/kubernetes/fleet (needs helm)
+	version=$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' shimcore/__init__.py) && \
+	sed -i -e "s/^version: .*/version: $$version/" -e "s/^appVersion: .*/appVersion: \"$$version\"/" \
+	contrib/helm/image-cri-shim/Chart.yaml
 	contrib/kubernetes/fleet/render
 
 release: ## Build, check and list all that is published of a version (see CONTRIBUTING.md)

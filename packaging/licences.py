@@ -103,31 +103,40 @@ def of_system(files: Iterable[str]) -> list[Foreign]:
 
 def debian_packages(files: Iterable[str]) -> dict[tuple[str, str], list[str]]:
     """The packages that own the files: name and version → file names."""
+    owners = _owners(files)
+    # One question for all: dpkg reads its books anew for each.
+    packages = sorted(set(owners.values()))
+    form = "--showformat=${binary:Package} ${Package} ${Version}\\n"
+    shown = _query("--show", form, *packages) if packages else ""
+    keys = {}
+    for line in shown.splitlines():
+        qualified, name, version = line.split()
+        keys[qualified] = keys[name] = (name, version)
     owned: dict[tuple[str, str], list[str]] = {}
-    for file in files:
-        package = _owner(file)
-        if package:
-            _, version = _query("--show", "--showformat=${Version}", package)
-            key = (package.partition(":")[0], version)
-            owned.setdefault(key, []).append(Path(file).name)
+    for file, package in owners.items():
+        owned.setdefault(keys[package], []).append(Path(file).name)
     return owned
 
 
-def _owner(file: str) -> str:
-    """The package's name, `:amd64` and the like included; empty when there is none."""
+def _owners(files: Iterable[str]) -> dict[str, str]:
+    """File → its package, `:amd64` and the like included; without those that no package has."""
     # Before /usr was merged dpkg knew these files without it, and may still.
-    for path in (file, file.removeprefix("/usr")):
-        found, said = _query("--search", path)
-        if found:
-            return said.partition(": ")[0]
-    return ""
+    asked = {path: file for file in files for path in (file, file.removeprefix("/usr"))}
+    if not asked:
+        return {}
+    found = [line.rpartition(": ") for line in _query("--search", *asked).splitlines()]
+    return {
+        asked[path]: packages.partition(",")[0]
+        for packages, _, path in found
+        if path in asked and not packages.startswith("diversion by ")
+    }
 
 
-def _query(*arguments: str) -> tuple[bool, str]:
-    done = subprocess.run(  # noqa: S603 - paths that PyInstaller found
-        ["/usr/bin/dpkg-query", *arguments], capture_output=True, text=True, check=False
-    )
-    return done.returncode == 0, done.stdout
+def _query(*arguments: str) -> str:
+    """What dpkg knows; nothing of what it does not."""
+    command = ["/usr/bin/dpkg-query", *arguments]
+    # The paths that PyInstaller found.
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
 
 
 def report(name: str, extras: Iterable[str], files: Iterable[str]) -> Iterator[str]:

@@ -214,7 +214,7 @@ _image_cri_shim() {
         pull) options="-f --file -l --list -j --jobs --jitter -o --output -h --help" ;;
         install-service) options="-f --file --now --wire-kubelet --wire-runtime --dry-run --root --command --force -h --help" ;;
         uninstall-service) options="-f --file --purge --dry-run --root --force -h --help" ;;
-        hand-over) options="-f --file --command --or-restart -h --help" ;;
+        hand-over) options="-f --file --command --or-restart --prepare -h --help" ;;
         demo) options="-h --help" ;;
         completions) options="-h --help" words="bash zsh fish" ;;
         help) options="-h --help" ;;

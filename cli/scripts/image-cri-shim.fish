@@ -64,6 +64,7 @@ complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve che
 complete -c image-cri-shim -n '__fish_seen_subcommand_from hand-over' -s f -l file -r -F -d 'Configuration file (default /etc/image-cri-shim.yaml)'
 complete -c image-cri-shim -n '__fish_seen_subcommand_from hand-over' -l command -r -F -d 'What is to serve, if not this command'
 complete -c image-cri-shim -n '__fish_seen_subcommand_from hand-over' -l or-restart -d 'Restart a service that cannot hand over'
+complete -c image-cri-shim -n '__fish_seen_subcommand_from hand-over' -l prepare -d 'Load what the running service still needs, before its files are replaced'
 complete -c image-cri-shim -n '__fish_seen_subcommand_from hand-over' -s h -l help -d 'Show help and exit'
 complete -c image-cri-shim -n 'not __fish_seen_subcommand_from serve resolve check-registry status history doctor pull install-service uninstall-service hand-over demo completions help version config switch fleet' -a demo -d 'Show the main job on a machine with nothing on it'
 complete -c image-cri-shim -n '__fish_seen_subcommand_from demo' -s h -l help -d 'Show help and exit'

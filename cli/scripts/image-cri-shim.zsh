@@ -121,6 +121,7 @@ _image_cri_shim() {
                         '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
                         --command'[What is to serve, if not this command]:file:_files' \
                         --or-restart'[Restart a service that cannot hand over]' \
+                        --prepare'[Load what the running service still needs, before its files are replaced]' \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
                         '*:argument:'
                     ;;

@@ -13,6 +13,8 @@ from shimcore.systemd.units import SERVICE
 # The new process has two minutes until the runtime has answered it, and then some.
 HANDED_OVER_S = 150.0
 RESTART_S = 90.0
+PREPARED_S = 30.0
+"""For some hundred modules, a second's work, on a node that is busy."""
 
 
 class RestartNeededError(AdminError):
@@ -21,6 +23,23 @@ class RestartNeededError(AdminError):
 
 class HandOverFailedError(AdminError):
     """The new process did not serve, and the one before goes on."""
+
+
+class UnpreparedError(AdminError):
+    """The process that runs may need files that an upgrade replaces."""
+
+
+def prepare(endpoint: Endpoint) -> str:
+    """Have the running process load what it may still need; what was done, as a line.
+
+    Raises UnpreparedError, UnknownCallError, AdminError.
+    """
+    if not is_there(endpoint):
+        return "nothing to prepare: no service runs"
+    answer = ask(endpoint.admin_socket, "Prepare", PREPARED_S)
+    if answer.failure:
+        raise UnpreparedError(answer.failure)
+    return f"{SERVICE} needs its files no more: {answer.modules} modules are loaded"
 
 
 @dataclass(frozen=True, slots=True)

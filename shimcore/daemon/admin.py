@@ -19,6 +19,7 @@ from shimcore.config import Config, masked
 from shimcore.config.provenance import values
 from shimcore.daemon import states
 from shimcore.daemon.handover import CannotHandOverError, HandOver, Successor
+from shimcore.daemon.preload import PreloadError, preload
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
 from shimcore.errors import ShimError
@@ -54,6 +55,7 @@ class AdminServer:
             "History": self._of_shim(self._history, admin_pb2.HistoryRequest),
             "Reload": self._of_shim(self._reload, admin_pb2.ReloadRequest),
             "ShowConfig": self._of_shim(self._show_config, admin_pb2.ShowConfigRequest),
+            "Prepare": _unary(self._prepare, admin_pb2.PrepareRequest),
             "HandOver": self._of_shim(self._handed_over, admin_pb2.HandOverRequest),
         }
         generic = grpc.method_handlers_generic_handler(SERVICE, handlers)
@@ -158,6 +160,13 @@ class AdminServer:
         answer = await asyncio.to_thread(_shown, shim.config)
         answer.config.CopyFrom(states.config_state(shim))
         return answer
+
+    async def _prepare(self, _request: Message, _context: Any) -> Message:
+        try:
+            # Python's import locks are held a file long; the calls of others go on meanwhile.
+            return admin_pb2.PrepareResponse(modules=await asyncio.to_thread(preload))
+        except PreloadError as error:
+            return admin_pb2.PrepareResponse(failure=str(error))
 
     async def _handed_over(self, _shim: Shim, request: Any) -> Message:
         if self._hand_over is None:  # it comes with the shim

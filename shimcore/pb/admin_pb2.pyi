@@ -256,6 +256,18 @@ class ConfigValue(_message.Message):
     origin: str
     def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
 
+class PrepareRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PrepareResponse(_message.Message):
+    __slots__ = ("modules", "failure")
+    MODULES_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    modules: int
+    failure: str
+    def __init__(self, modules: _Optional[int] = ..., failure: _Optional[str] = ...) -> None: ...
+
 class HandOverRequest(_message.Message):
     __slots__ = ("command",)
     COMMAND_FIELD_NUMBER: _ClassVar[int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -27,9 +28,11 @@ from tests.e2e.support.packages import (
     built,
     configure,
     main_pid,
+    outlives_its_files,
     shim,
     states,
     wire_kubelet,
+    without_bundle,
 )
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.systemd_tree import PROJECT, snapshot
@@ -141,8 +144,16 @@ def test_what_an_upgrade_leaves_alone(machine: BareMachine, older: Path, deb: Pa
     said = dpkg(machine, "--install", machine.put(deb))
     assert f"cannot use {CONFIG}; the old one runs on" in said
     assert (main_pid(machine), states(machine)[:2]) == (pid, ["disabled", "active"])
-    pulled = shim(machine, "pull", "nginx")  # its first: it imports what it had no use for so far
-    assert pulled.returncode == 0, pulled.stderr
+    # Its first pull, for which it had loaded nothing before the upgrade.
+    with without_bundle(machine), CriClient(machine.place(SHIM)) as client:
+        assert client.pull("nginx").startswith("sha256:")
+    assert shim(machine, "pull", "busybox").returncode == 0
+
+
+def test_an_old_process_outlives_its_files(machine: BareMachine, older: Path, deb: Path) -> None:
+    """What an upgrade interrupts ends in the old process, which needs nothing of its package's."""
+    dpkg(machine, "--install", machine.put(older))
+    outlives_its_files(machine, lambda: dpkg(machine, "--install", machine.put(deb)))
 
 
 def test_the_cluster_part_is_bundled(machine: BareMachine, deb: Path) -> None:
@@ -227,6 +238,34 @@ def test_every_missing_tool_is_named(tmp_path: Path) -> None:
     assert "needs dpkg-deb, objdump, rpmbuild, strip, xz, debootstrap" in line
     for package in ("binutils", "debootstrap", "dpkg", "rpm", "xz-utils"):
         assert f" {package}" in line.partition("apt-get install")[2]
+
+
+def test_a_python_of_older_sources_is_not_published(tmp_path: Path) -> None:
+    """Where it was compiled without what Debian has, building stops with what to do."""
+    folder = PROJECT / "packaging/python"
+    scripts = (folder / "build").read_bytes() + (folder / "compile").read_bytes()
+    name = f"{hashlib.sha256(scripts).hexdigest()[:16]}-{os.uname().machine}"
+    prefix = tmp_path / "image-cri-shim/python" / name
+    prefix.mkdir(parents=True)
+    (prefix / "packages").touch()
+    (prefix / "older").write_text("openssl 3.0.20, not 3.0.22\n")
+    settings = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    settings.pop("ALLOW_OLDER_SOURCES", None)
+
+    def build(**more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [folder / "build"],
+            env={**settings, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    refused = build()
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "openssl 3.0.20, not 3.0.22" in refused.stderr
+    assert "ALLOW_OLDER_SOURCES=1" in refused.stderr
+    assert build(ALLOW_OLDER_SOURCES="1").stdout == f"{prefix}\n"
 
 
 def test_what_the_package_needs(deb: Path, dist: Path) -> None:

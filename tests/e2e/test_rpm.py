@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.support import rpm
 from tests.e2e.support.bare_tree import BareMachine
+from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.packages import (
     CONFIG,
     HUB,
@@ -23,9 +24,11 @@ from tests.e2e.support.packages import (
     built,
     configure,
     main_pid,
+    outlives_its_files,
     shim,
     states,
     wire_kubelet,
+    without_bundle,
 )
 from tests.e2e.support.systemd_tree import PROJECT, snapshot
 
@@ -42,7 +45,7 @@ def package() -> Path:
 def older(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as one of an older version, which has a file that this one has not."""
     room = tmp_path_factory.mktemp("older")
-    parts = PROJECT / ".cache" / ("dist" if built().name == "dist" else "quick")
+    parts = built().parent
     bundle = room / NAME
     subprocess.run(["cp", "-R", "--link", parts / "bundle" / NAME, bundle], check=True)
     (bundle / "lib/older").touch()
@@ -120,7 +123,18 @@ def test_what_an_upgrade_leaves_alone(machine: BareMachine, older: Path, package
     said = rpm.manage(machine, "--upgrade", machine.put(package)).stdout
     assert f"cannot use {CONFIG}; the old one runs on" in said
     assert (main_pid(machine), states(machine)[:2]) == (pid, ["disabled", "active"])
-    assert shim(machine, "pull", "nginx").returncode == 0
+    # Its first pull, for which it had loaded nothing before the upgrade.
+    with without_bundle(machine), CriClient(machine.place(f"/run/{NAME}.sock")) as client:
+        assert client.pull("nginx").startswith("sha256:")
+
+
+def test_an_old_process_outlives_its_files(
+    machine: BareMachine, older: Path, package: Path
+) -> None:
+    """What an upgrade interrupts ends in the old process, which needs nothing of its package's."""
+    rpm.manage(machine, "--install", machine.put(older))
+    upgrade = machine.put(package)
+    outlives_its_files(machine, lambda: rpm.manage(machine, "--upgrade", upgrade).stdout)
 
 
 def test_erasing_gives_kubelet_its_runtime_back(machine: BareMachine, package: Path) -> None:

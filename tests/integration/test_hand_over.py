@@ -15,7 +15,7 @@ import grpc.aio
 import pytest
 
 from shimcore.client.admin import endpoint_of, status
-from shimcore.client.handover import HandedOver, HandOverFailedError, RunningService
+from shimcore.client.handover import HandedOver, HandOverFailedError, RunningService, prepare
 from shimcore.demo.runtime_images import PulledImage
 from shimcore.pb import cri_pb2
 from tests.support.activation import ActivatedService, alive, wait_gone
@@ -39,6 +39,17 @@ class SlowPuller(RegistryPuller):
         self.begun.set()
         await self.may_end.wait()
         return pulled
+
+
+# What it has not loaded when the file `closed` appears it never will.
+CLOSED = """
+import os, sys
+class Closed:
+    def find_spec(self, name, *_):
+        if os.path.exists("closed"):
+            raise ModuleNotFoundError(f"{name} is loaded too late", name=name)
+sys.meta_path.insert(0, Closed())
+"""
 
 
 class Node:
@@ -218,6 +229,43 @@ async def test_what_a_killed_predecessor_leaves_is_ended_by_its_successor(node: 
     async with asyncio.timeout(20):
         while (state / "pulls.journal").exists():
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_prepared_it_needs_no_file_any_more(tmp_path: Path, prepared: bool) -> None:
+    """The first pull after its files are gone goes well in a prepared process, and only there."""
+    runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=RegistryPuller(), record=False)
+    async with runtime, ScriptedRegistry() as hub:
+        hub.add_image("library/web", "v1")
+        service = ActivatedService(
+            tmp_path, runtime.socket_path, address=hub.address, fallback="deny"
+        )
+        service.command = service.make_command("closing", CLOSED)
+        node = Node(runtime, hub, service)
+        try:
+            await asyncio.to_thread(service.start)
+            if prepared:
+                said = await asyncio.to_thread(prepare, endpoint_of(str(service.file)))
+                assert "needs its files no more" in said
+            (tmp_path / "closed").touch()
+            async with _channel(service.socket) as channel:
+                if prepared:
+                    assert (await node.pull(channel, "web:v1")).startswith("sha256:")
+                else:
+                    with pytest.raises(grpc.aio.AioRpcError, match="unexpected error"):
+                        await node.pull(channel, "web:v1")
+            assert ("loaded too late" in service.log) != prepared
+        finally:
+            service.close()
+
+
+async def test_nothing_runs_that_could_be_prepared(tmp_path: Path) -> None:
+    """Said, and no error: an upgrade goes on."""
+    (tmp_path / "config.yaml").write_text(
+        f"address: http://127.0.0.1:9\nshim: {tmp_path}/shim.sock\nstateDir: {tmp_path}/state\n"
+    )
+    said = prepare(endpoint_of(str(tmp_path / "config.yaml")))
+    assert said == "nothing to prepare: no service runs"
 
 
 async def test_twice_in_a_row(node: Node) -> None:

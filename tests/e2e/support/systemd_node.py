@@ -1,7 +1,8 @@
 """Runs inside the booted tree: the stand-in runtime, and a hub with a login, sealos.hub:5000.
 
 Outside of it, in its network alone, it takes the tree's root directory as its argument.
-A pull takes as long as `/run/node/slow` says (seconds), after `/run/node/pulling` appeared.
+A pull takes as long as `/run/node/slow` says (seconds), after `/run/node/pulling` appeared; while
+there is `/run/node/hold` it does not begin.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ ROOM = ROOT / "run/node"
 
 class _SlowPuller(RegistryPuller):
     async def __call__(self, image: str, auth: cri_pb2.AuthConfig | None) -> PulledImage:
-        slow = ROOM / "slow"
+        slow, hold = ROOM / "slow", ROOM / "hold"
+        while hold.exists():
+            (ROOM / "pulling").touch()
+            await asyncio.sleep(0.05)
         if slow.exists():
             (ROOM / "pulling").touch()
             await asyncio.sleep(float(slow.read_text()))

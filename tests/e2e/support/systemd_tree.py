@@ -1,6 +1,6 @@
 """A Debian with the project installed, booted by its own systemd in namespaces of its own.
 
-debootstrap makes the tree once (`.cache/systemd-tree`); each boot writes to an overlay that
+debootstrap makes the tree once for all working trees; each boot writes to an overlay that
 exists in the namespaces alone, so nothing stays mounted when it ends. With a disk, what was
 written is there again at the next boot.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import importlib.util
 import os
@@ -23,7 +24,8 @@ from pathlib import Path
 
 from .process import Process, wait_for
 
-BASE = Path(".cache/systemd-tree/bookworm-2").absolute()
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+BASE = CACHE / "image-cri-shim-e2e/trees/bookworm-2"
 DOWNLOADS = BASE.parent / "downloads"
 PACKAGES = "systemd,systemd-sysv,python3,python3-venv,procps"
 MIRROR = "http://deb.debian.org/debian"
@@ -99,16 +101,24 @@ def base() -> Path:
 
 def unpacked(place: Path, packages: str, suite: str = "bookworm") -> Path:
     """`place` with the smallest Debian and these packages, made when it is not there yet."""
-    if not place.exists():
-        partial = place.with_name(f"{place.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        DOWNLOADS.mkdir(parents=True, exist_ok=True)
-        variant = ["--variant=minbase", f"--include={packages}", f"--cache-dir={DOWNLOADS}"]
-        with (place.parent / "debootstrap.log").open("wb") as log:
-            command = ["debootstrap", *variant, suite, str(partial), MIRROR]
-            subprocess.run(command, stdout=log, stderr=log, check=True)
-        partial.rename(place)
+    if place.exists():
+        return place
+    DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    with (place.parent / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who waits for another's finds it
+        if not place.exists():
+            _debootstrap(place, packages, suite)
     return place
+
+
+def _debootstrap(place: Path, packages: str, suite: str) -> None:
+    partial = place.with_name(f"{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    variant = ["--variant=minbase", f"--include={packages}", f"--cache-dir={DOWNLOADS}"]
+    with (place.parent / f"{place.name}.log").open("wb") as log:
+        command = ["debootstrap", *variant, suite, str(partial), MIRROR]
+        subprocess.run(command, stdout=log, stderr=log, check=True)
+    partial.rename(place)
 
 
 class Done(subprocess.CompletedProcess[str]):
