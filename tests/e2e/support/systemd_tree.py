@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .process import Process, wait_for
+from .process import Process, alone, wait_for
 
 BASE = Path(".cache/systemd-tree/bookworm-2").absolute()
 DOWNLOADS = BASE.parent / "downloads"
@@ -99,6 +99,11 @@ def base() -> Path:
 
 def unpacked(place: Path, packages: str, suite: str = "bookworm") -> Path:
     """`place` with the smallest Debian and these packages, made when it is not there yet."""
+    with alone(place):
+        return _unpacked(place, packages, suite)
+
+
+def _unpacked(place: Path, packages: str, suite: str) -> Path:
     if not place.exists():
         partial = place.with_name(f"{place.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
