@@ -23,10 +23,10 @@ demo: venv ## Show the main job on embedded parts
 	$(BIN)/image-cri-shim demo
 
 test: venv ## Unit, property and integration tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 e2e: venv ## Real containerd, registries, crictl and systemd (root, Debian)
-	$(BIN)/python -m pytest tests/e2e -m e2e
+	$(BIN)/python -m pytest tests/e2e -m e2e --numprocesses 3 --dist loadgroup
 
 e2e-apiserver: venv ## The cluster's part against a real kube-apiserver, built first (20 minutes)
 	tests/e2e/apiserver/build

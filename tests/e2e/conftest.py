@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.e2e.support.cri_client import CriClient, StoreRecord
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.registry import Registry
-from tests.e2e.support.report import FAULTS, NOTES, write_faults
+from tests.e2e.support.report import FAULTS, NOTES, Fault, write_faults
 from tests.e2e.support.shim import COMMAND, Shim
 
 COMPONENTS = ("runc", "docker-registry", "htpasswd", "crictl", "setpriv")
@@ -28,6 +28,40 @@ PUBLIC = ("docker.io", "quay.io")
 HUB_LOGIN = "hub-user:hub:pass"
 MIRROR_LOGIN = "mirror-user:mirror-pass"
 TOKEN_LOGIN = "token-user:token-pass"
+
+
+# With several workers (`make e2e`), tests that share nodes, trees or the machine's ports are one's.
+LANES = {
+    "test_package": "packages",
+    "test_rpm": "packages",
+    "test_image": "packages",
+    "test_critest": "critest",
+    "test_soak": "soak",
+    "test_h2spec": "protocol",
+    "test_differential": "protocol",
+    "test_foreign_calls": "protocol",
+    "test_kills": "endings",
+    "test_stalls": "endings",
+    "test_hand_over": "endings",
+}
+
+
+def lane(item: pytest.Item) -> str:
+    """Which tests have to be in one worker with this one."""
+    if item.path.parent.name == "stock":
+        return "stock"
+    if item.path.stem.startswith("test_systemd"):
+        return "systemd"
+    if own := LANES.get(item.path.stem):
+        return own
+    names = getattr(item, "callspec", None)
+    release = names.params.get("release") if names else None
+    return release.name if isinstance(release, Release) else item.path.stem
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Says which lane a test is of."""
+    item.add_marker(pytest.mark.xdist_group(lane(item)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -332,6 +366,22 @@ def shim(shims: Shims, hub_config: dict[str, Any]) -> Shim:
 def crictl(shim: Shim, via_crictl: Callable[[Shim], Crictl]) -> Crictl:
     """crictl on the usual shim."""
     return via_crictl(shim)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands over what it has to tell."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["faults"] = [astuple(fault) for fault in FAULTS]
+        output["notes"] = NOTES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes it; a worker that died has none."""
+    output = getattr(node, "workeroutput", {})
+    FAULTS.extend(Fault(*row) for row in output.get("faults", ()))
+    NOTES.extend(output.get("notes", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

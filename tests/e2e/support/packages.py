@@ -15,7 +15,7 @@ from tests.e2e.conftest import refuse
 from . import systemd_tree
 from .bare_tree import BareMachine, bare_machine
 from .cri_client import CallError, CriClient
-from .process import wait_for
+from .process import alone, wait_for
 from .systemd_tree import PROJECT, Done
 
 NAME = "image-cri-shim"
@@ -64,15 +64,16 @@ def _make(target: str, folder: str, timeout_s: float, **variables: str) -> Path:
     if lacking:
         refuse("needs " + ", ".join(lacking))
     command = ["make", target]
-    done = subprocess.run(
-        command,
-        cwd=PROJECT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    with alone(PROJECT / ".cache" / target):
+        done = subprocess.run(
+            command,
+            cwd=PROJECT,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     print(f"packages of `make {target}`")
     return PROJECT / folder

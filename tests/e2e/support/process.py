@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -36,6 +37,15 @@ def wait_for(what: str, ready: Callable[[], bool], timeout_s: float) -> float:
             raise NotReadyError(f"{what}: not within {timeout_s:g} s")
         time.sleep(POLL_S)
     return time.monotonic() - started
+
+
+@contextlib.contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Meanwhile no other process makes the same `place`: tests run in several."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def free_port(ip: str = "127.0.0.1") -> int:

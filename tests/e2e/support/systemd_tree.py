@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import functools
 import importlib.util
 import os
@@ -22,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .process import Process, wait_for
+from .process import Process, alone, wait_for
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 BASE = CACHE / "image-cri-shim-e2e/trees/bookworm-2"
@@ -104,8 +103,7 @@ def unpacked(place: Path, packages: str, suite: str = "bookworm") -> Path:
     if place.exists():
         return place
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
-    with (place.parent / "lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # who waits for another's finds it
+    with alone(place):  # who waits for another's finds it
         if not place.exists():
             _debootstrap(place, packages, suite)
     return place
