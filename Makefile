@@ -39,8 +39,12 @@ e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built fi
 e2e-systems: venv ## The published packages on Debian 11 and 12 (compiles a Python, 15 minutes)
 	$(BIN)/python -m pytest tests/e2e/test_systems.py -m systems
 
+# How long one pull takes under which the nodes are upgraded; 600 for the ten minutes.
+E2E_CLUSTER_PULL_S ?= 120
+
 e2e-cluster: venv ## A real cluster of three nodes, built first (half an hour)
 	tests/e2e/cluster/build
+	E2E_CLUSTER_PULL_S=$(E2E_CLUSTER_PULL_S) \
 	$(BIN)/python -m pytest -o faulthandler_timeout=1200 tests/e2e/cluster -m cluster
 
 # How many runs through the shim; which specs, as a regular expression of their names.

@@ -37,7 +37,8 @@ pytestmark = pytest.mark.cluster
 POINTS = 20
 # A kubelet that ends at its start is started again after 10 s.
 STEADY_S = 15.0
-PULL_S = 25.0
+# Longer than a hand-over may take; it is let go then.
+PULL_S = 600.0
 SHARED = "library/shared"
 
 
@@ -124,20 +125,19 @@ def test_one_image_is_pulled_by_both_processes(
     cluster.hub.push(image, SHARED, "1")
     with unpacked(node, fleet_images):
         assert switched(node, OLD, "before") == "healthy"
-        with (
-            cluster.hub.slow(image, SHARED, PULL_S),
-            load(cluster, "none", tmp_path, calls=False) as going,
-        ):
-            began = time.monotonic()
-            going.pull(node, f"{SHARED}:1")
-            time.sleep(1)
-            assert switched(node, NEW, "upgrade") == "healthy"
-            handed_s = time.monotonic() - began
-            going.pull(node, f"{SHARED}:1")
-            going.wait_for_pulls(PULL_S * 3)
+        began = time.monotonic()
+        with load(cluster, "none", tmp_path, calls=False) as going:
+            with cluster.hub.slow(image, SHARED, PULL_S):
+                going.pull(node, f"{SHARED}:1")
+                time.sleep(2)
+                assert switched(node, NEW, "upgrade", health_s=60) == "healthy"
+                handed_s = time.monotonic() - began
+                going.pull(node, f"{SHARED}:1")
+                time.sleep(5)
+                assert going.pulling == 2
+            going.wait_for_pulls(60)
             took_s = time.monotonic() - began
             assert "\n".join(going.stop()) == ""
-        assert handed_s < PULL_S < took_s
         NOTES.append(f"cluster: pulled by both: handed over {handed_s:.0f} s, both {took_s:.0f} s")
         assert _names(node) == {f"docker.io/{SHARED}:1"}
         node.crictl("rmi", f"{SHARED}:1")

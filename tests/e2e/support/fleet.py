@@ -90,7 +90,7 @@ class Fleet:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.labels()}\n{self.told()}") from error
 
-    def wait_until_healthy(self, version: str, timeout_s: float = 180) -> float:
+    def wait_until_healthy(self, version: str, timeout_s: float = 300) -> float:
         """Seconds until every node says that it is well with that version."""
         wanted = {node.name: f"{version}.healthy" for node in self.bed.nodes}
         return self.wait_for(f"{version} on all", lambda: self.labels() == wanted, timeout_s)

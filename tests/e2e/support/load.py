@@ -65,6 +65,11 @@ class Load:
         for pull in self._pulls:
             pull.wait(timeout_s)
 
+    @property
+    def pulling(self) -> int:
+        """How many of them are under way."""
+        return sum(pull.running for pull in self._pulls)
+
     def stop(self) -> list[str]:
         """Everything that failed: calls, pulls, and streams that ended before this."""
         failed = [each.tail(3) for each in (*self._streams, *self._calls) if not each.running]

@@ -100,7 +100,8 @@ class Recorder:
                 if pace.stalls_after is not None and at >= pace.stalls_after:
                     moving.wait(300)
                     return False
-                time.sleep(step / pace.bytes_s if pace.bytes_s else 0)
+                if pace.bytes_s:
+                    moving.wait(step / pace.bytes_s)
             part = body[at : at + step]
             wfile.write(part)
             self.sent[path] += len(part)

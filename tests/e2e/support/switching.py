@@ -17,7 +17,9 @@ BUNDLES = "/opt/image-cri-shim"
 _RUNS = {"active", "activating"}
 
 
-def ask(node: ClusterNode, version: str, revision: str, *, mode: str = "install") -> None:
+def ask(
+    node: ClusterNode, version: str, revision: str, *, mode: str = "install", health_s: int = 20
+) -> None:
     """Write the request, and have the node's systemd start the switch."""
     request = {
         "revision": revision,
@@ -26,7 +28,7 @@ def ask(node: ClusterNode, version: str, revision: str, *, mode: str = "install"
         "config": "address: http://sealos.hub:5000\nauth: admin:passw0rd\n",
         "wire_runtime": True,
         "wire_kubelet": True,
-        "health_s": 20,
+        "health_s": health_s,
         "at": "2026-01-01T00:00:00Z",
     }
     node.add(f"{ROOM}/request.json", json.dumps(request), 0o600)
@@ -37,7 +39,7 @@ def ask(node: ClusterNode, version: str, revision: str, *, mode: str = "install"
 def switched(node: ClusterNode, version: str, revision: str, **more: Any) -> str:
     """The phase in which such a switch ended."""
     ask(node, version, revision, **more)
-    wait_for("the switch", lambda: state(node).get("revision") == revision, 60)
+    wait_for("the switch", lambda: is_answered(node), 60)
     return str(ended(node)["phase"])
 
 
@@ -46,6 +48,12 @@ def state(node: ClusterNode) -> dict[str, Any]:
     place = node.place(f"{ROOM}/state.json")
     found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
     return found
+
+
+def is_answered(node: ClusterNode) -> bool:
+    """Whether the switch that was asked for last has said anything."""
+    asked = json.loads(node.place(f"{ROOM}/request.json").read_text())
+    return bool(state(node).get("revision") == asked["revision"])
 
 
 def is_at_work(node: ClusterNode) -> bool:
@@ -75,7 +83,11 @@ def asked_at(node: ClusterNode) -> float:
 
 def back_s(node: ClusterNode, is_as_before: Callable[[], bool], timeout_s: float = 120) -> float:
     """Seconds from the request until the switch is over and the node is as it was."""
-    wait_for("the node as it was", lambda: is_over(node) and is_as_before(), timeout_s)
+
+    def back() -> bool:
+        return is_answered(node) and is_over(node) and is_as_before()
+
+    wait_for("the node as it was", back, timeout_s)
     return time.time() - asked_at(node)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from .bed import Bed
 
 APP = {"app": "web"}
+ROLLED_S = 180
 
 
 def deployment(name: str, image: str, *, replicas: int = 3, policy: str = "") -> str:
@@ -52,12 +53,15 @@ def deployed(bed: Bed, name: str, image: str, **more: Any) -> Iterator[list[dict
     bed.plane.kubectl("apply", "-f", "-", given=deployment(name, image, **more))
     try:
         rolled = bed.plane.kubectl(
-            *("rollout", "status", f"deployment/{name}", "--timeout=90s"), check=False
+            *("rollout", "status", f"deployment/{name}", f"--timeout={ROLLED_S}s"),
+            check=False,
+            timeout_s=ROLLED_S + 30,
         )
         assert rolled.returncode == 0, rolled.stdout + explain(bed, name)
         yield bed.pods("-l", f"app={name}")
     finally:
-        bed.plane.kubectl("delete", "deployment", name, "--cascade=foreground", "--timeout=60s")
+        gone = ("--cascade=foreground", f"--timeout={ROLLED_S}s")
+        bed.plane.kubectl("delete", "deployment", name, *gone, timeout_s=ROLLED_S + 30)
 
 
 def explain(bed: Bed, name: str) -> str:
