@@ -148,11 +148,14 @@ def node(booted: StockNode) -> Iterator[StockNode]:
 @pytest.fixture(scope="module")
 def wired(booted: StockNode, readme: list[Step]) -> Iterator[StockNode]:
     """All that the README says to install is installed, for all tests of a module."""
+    crictl = "/etc/crictl.yaml"
+    booted.add(crictl, FILES[crictl])
     with put_back(booted):
         file, _, install, _ = readme
         file.carry_out(booted)
         booted.sh(install.commands[-1])
         yield booted
+    booted.place(crictl).unlink()
 
 
 @contextlib.contextmanager

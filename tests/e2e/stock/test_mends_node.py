@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.support import images, stock_node
 from tests.e2e.support.containerd import NEWEST
+from tests.e2e.support.kubeadm_layout import FILES
 from tests.e2e.support.network import Link
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.registry import Registry
@@ -24,7 +25,7 @@ SOCKET = "/run/image-cri-shim.sock"
 UNIT = f"/etc/systemd/system/{SERVICE}"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 FLAGS = "/var/lib/kubelet/kubeadm-flags.env"
-DROP_IN = "/etc/systemd/system/kubelet.service.d/99-somebody.conf"
+DROP_IN = "/usr/lib/systemd/system/kubelet.service.d/99-somebody.conf"
 CRICTL = "/etc/crictl.yaml"
 HOSTS = "/etc/hosts"
 REGISTRY = "registry http://sealos.hub:5000"
@@ -106,8 +107,8 @@ def test_kubelets_drop_in_wins(wired: StockNode) -> None:
 
 
 def test_crictl_elsewhere(wired: StockNode) -> None:
-    """It goes past the shim."""
-    with instead(wired, CRICTL, f"runtime-endpoint: {CONTAINERD}\n"):
+    """It goes past the shim, as before."""
+    with instead(wired, CRICTL, FILES[CRICTL]):
         mended(wired, "crictl")
 
 
@@ -191,9 +192,11 @@ def test_a_proxy_of_the_service(wired: StockNode) -> None:
     restart = f"systemctl daemon-reload && systemctl restart {SERVICE}"
     text = f"[Service]\nEnvironment=HTTP_PROXY={DEAD_PROXY} NO_PROXY=10.0.0.0/30\n"
     with instead(wired, f"{UNIT}.d/10-proxy.conf", text, restart):
-        wait_for("the shim's news", lambda: "down since" in status(wired), 60)
-        mended(wired, REGISTRY)
-        wired.sh(f"rm {UNIT}.d/no-proxy.conf")
+        try:
+            wait_for("the shim's news", lambda: "down since" in status(wired), 60)
+            mended(wired, REGISTRY)
+        finally:
+            wired.sh(f"rm -f {UNIT}.d/no-proxy.conf")
     wired.sh(f"rmdir {UNIT}.d")
 
 
