@@ -67,7 +67,7 @@ def test_gzip_inflates_to_16_mib_and_no_further() -> None:
         b"",
         b"not gzip",
         gzip.compress(b"hello", mtime=0)[:-3],
-        gzip.compress(b"one", mtime=0) + gzip.compress(b"two"),
+        gzip.compress(b"one", mtime=0) + gzip.compress(b"two", mtime=0),
         zlib.compress(b"zlib"),
     ],
 )
