@@ -147,7 +147,7 @@ def outlives_its_files(machine: BareMachine, upgrade: Callable[[], str]) -> None
     socket = machine.place(f"/run/{NAME}.sock")
     with CriClient(socket, timeout_s=HELD_S) as client, ThreadPoolExecutor(2) as pool:
         well, badly = (pool.submit(client.pull, image) for image in ("nginx", "absent:1"))
-        wait_for("the pulls", (room / "pulling").exists, 20)
+        wait_for("the pulls", (room / "pulling").exists, 60)
         assert "handed over" in upgrade()
         assert main_pid(machine) != old
         with without_bundle(machine):
