@@ -230,7 +230,7 @@ class ConnectionState:
 
     def release(self, stream: OpenedStream, why: str, code: int = GRPC_INVALID_ARGUMENT) -> None:
         """Send a held request on as it came. A strict one is refused, which `why` explains."""
-        if stream.phase is Phase.DECIDING:
+        if stream.phase is Phase.DECIDING and stream not in self.packed:  # nobody knows of those
             self.events.append(CallCancelled(stream.id))
         if not stream.strict:
             self.send(stream, bytes(stream.gathered))
@@ -376,7 +376,7 @@ class ConnectionState:
 
     def report(self, stream: OpenedStream, status: int, message: str = "") -> None:
         """Tell whoever decides on a call, or waits for its outcome, that it is over."""
-        if stream.phase is Phase.DECIDING:
+        if stream.phase is Phase.DECIDING and stream not in self.packed:  # nobody knows of those
             self.events.append(CallCancelled(stream.id))
         elif stream.awaited:
             stream.awaited = False

@@ -15,7 +15,7 @@ SEEDS = int(os.environ.get("RELAY_SEEDS", "120"))
 FIRST = int(os.environ.get("RELAY_SEED_FROM", "0"))
 BATCH = 10
 # Seeds that have found a defect once.
-FOUND = (10, 44, 78, 161, 1283, 1305, 1683, 3790, 11400)
+FOUND = (10, 44, 78, 161, 1283, 1305, 1683, 3790, 11400, 20005)
 
 
 @pytest.mark.parametrize("start", range(FIRST, FIRST + SEEDS, BATCH))
