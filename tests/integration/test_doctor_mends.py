@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from shimcore.demo.runtime_pull import RegistryPuller
 from tests.support import serving
 from tests.support.apiserver import StandInApi, standing_in
 from tests.support.doctor import PAUSE, USERS, name_runtime
 from tests.support.doctor_bench import Bench, benched
+from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess
