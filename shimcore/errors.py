@@ -10,7 +10,8 @@ ShimError
 ├── RegistryError          a registry that could not be asked, or that said no
 │   ├── UnreachableError, below it UntrustedError; UnauthorizedError
 │   (registry) ChallengeSyntaxError, ExcessiveAnswerError: become one
-├── RuntimeUnavailableError  the container runtime cannot be reached; below it SeveralRuntimesError
+├── RuntimeUnavailableError  the container runtime cannot be reached; below it
+│                          SeveralRuntimesError, NoCriError
 ├── RuntimeCallError       a gRPC status that the runtime answered
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
 │                          EndedError; RefusedError, below it ConflictError, MissingError;
@@ -18,9 +19,11 @@ ShimError
 ├── SocketInUseError       another process serves the shim's socket
 ├── FleetError             a roll-out cannot go on at a node; below it BundleError
 ├── NotSwitchedError       a node on which nothing was touched (switch)
-├── HandOverError          the successor does not serve (daemon); below it CannotHandOverError
+├── HandOverError          the successor does not serve (daemon); below it CannotHandOverError;
+│                          PreloadError
 ├── AdminError             the running shim could not be asked, or did not do it: StartingError,
-│                          UnknownCallError, RestartNeededError, HandOverFailedError
+│                          UnknownCallError, RestartNeededError, HandOverFailedError,
+│                          UnpreparedError
 ├── NamingError, StalledError, UnreadableRequestError   of an image call (images)
 ├── NotOursError, YamlTextError   a file that is not edited (systemd)
 ├── DemoError, StatusError   of the demo

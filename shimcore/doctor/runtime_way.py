@@ -14,7 +14,7 @@ from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import release_of
 from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import DEFAULT_FILE, RegistrySettings, read_settings
-from shimcore.runtime.peer import peer_of
+from shimcore.runtime.peer import containerd_file, peer_of
 from shimcore.systemd import record
 from shimcore.systemd.runtimes import crio, distributions, docker
 from shimcore.systemd.runtimes import node as node_of_runtime
@@ -151,7 +151,7 @@ def _mend(
 def _config_file(socket: str) -> str:
     """The file that the containerd behind the socket was started with."""
     peer = peer_of(socket)
-    named = node_of_runtime.named_file(peer.command) if peer is not None else ""
+    named = containerd_file(peer.command) if peer is not None else ""
     return named or DEFAULT_FILE
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 COMMAND_LIMIT_BYTES = 65_536
 
@@ -39,3 +41,14 @@ def peer_of(path: str) -> Peer | None:
     except OSError:
         words = []
     return Peer(pid[0], tuple(words))
+
+
+def containerd_file(command: Sequence[str]) -> str:
+    """What a containerd was told by `-c FILE`, `--config FILE` or `--config=FILE`; else ""."""
+    if not command or not os.path.basename(command[0]).startswith("containerd"):
+        return ""
+    for word, after in pairwise((*command, "")):
+        name, equals, value = word.partition("=")
+        if name in {"-c", "--config", "-config"}:
+            return value if equals else after
+    return ""

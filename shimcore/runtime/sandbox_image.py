@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shimcore.config.files import read_file
-from shimcore.runtime.peer import peer_of
+from shimcore.runtime.peer import containerd_file, peer_of
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 """containerd's whole configuration has some ten KiB."""
@@ -39,7 +39,7 @@ async def configured_sandbox_image(runtime_socket: str, timeout_s: float) -> str
         command = ["containerd"]
     if not command or os.path.basename(command[0]) != "containerd":
         return ""
-    file = _option(command) or CONFIG_FILE
+    file = containerd_file(command) or CONFIG_FILE
     program = command[0] if os.path.isabs(command[0]) else PROGRAM
     dumped = await _output([program, "--config", file, "config", "dump"], timeout_s)
     return sandbox_image_in(dumped) or sandbox_image_in(_text(file))
@@ -99,14 +99,4 @@ def sandbox_image_in(config: str) -> str:
             value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, str) and value:
             return value
-    return ""
-
-
-def _option(command: Sequence[str]) -> str:
-    """The value of `--config` on containerd's command line, or ""."""
-    for index, word in enumerate(command):
-        if word in {"-c", "--config"} and index + 1 < len(command):
-            return command[index + 1]
-        if word.startswith(("--config=", "-c=")):
-            return word.partition("=")[2]
     return ""

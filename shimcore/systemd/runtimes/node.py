@@ -8,13 +8,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from pathlib import Path
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import Release, release_in
 from shimcore.runtime.containerd.settings import DEFAULT_FILE
-from shimcore.runtime.peer import peer_of
+from shimcore.runtime.peer import containerd_file, peer_of
 from shimcore.systemd import unitfile
 from shimcore.systemd.root import Root
 
@@ -87,7 +86,7 @@ def unit_of(kind: Kind) -> str:
 def config_file(root: Root, kind: Kind, process: Running | None) -> str:
     """The configuration file that containerd is started with."""
     command = _command(root, kind, process)
-    if named := named_file(command):
+    if named := containerd_file(command):
         return named
     if kind is Kind.MICROK8S:
         return f"{MICROK8S_ARGUMENTS}/containerd.toml"
@@ -117,15 +116,6 @@ def _command(root: Root, kind: Kind, process: Running | None) -> Sequence[str]:
 
 def _is_containerd(process: Running) -> bool:
     return bool(process.command) and os.path.basename(process.command[0]).startswith("containerd")
-
-
-def named_file(command: Sequence[str]) -> str:
-    """The file of `-c FILE`, `--config FILE` or `--config=FILE`; "" for none."""
-    for word, after in pairwise((*command, "")):
-        name, equals, value = word.partition("=")
-        if name in {"-c", "--config", "-config"}:
-            return value if equals else after
-    return ""
 
 
 def _release_in(program: Path) -> Release | None:
