@@ -1,4 +1,4 @@
-"""A node with a real shim before a hub and a runtime, for the real `doctor`, run in this process.
+"""A node with a real shim before a hub and a runtime, for the real `doctor`.
 
 Its own folder stands for the files of the machine, and a script for `systemctl`: what is typed
 there reloads or restarts the shim. `date` and `kubectl` are noted, and change nothing themselves.
@@ -9,43 +9,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-from typer.main import get_command
-from typer.testing import CliRunner
-
-import shimcore.doctor
-from cli.app import app
 from shimcore.client import admin
-from shimcore.doctor import Node, node_of
 from shimcore.systemd.root import Root
 from tests.support.doctor import SHIM, WIRED
+from tests.support.doctor_process import doctor
 from tests.support.mending import Reader
 from tests.support.serving import ServeProcess
 
 COMMANDS = ("systemctl", "date", "kubectl", "image-cri-shim")
 SETTLED_S = 60.0
-_COMMAND = get_command(app)
 
 
 class Bench:
     """One shim; `folder` has all that it is made of."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, shim: ServeProcess) -> None:
+    def __init__(self, folder: Path, shim: ServeProcess) -> None:
         self.folder = folder
         self.shim = shim
         self.root = Root(folder / "root")
         self.noted: list[str] = []
+        self.behind_s = 0.0
+        """How far the clock is behind that doctor reads."""
         self.last: list[dict[str, str]] = []
 
         def restart() -> None:
@@ -58,12 +51,10 @@ class Bench:
         }
         """What comes of what is typed."""
         self._loop = asyncio.get_running_loop()
-        self._monkeypatch = monkeypatch
         (folder / "proc").mkdir()
         for path, text in WIRED.items():
             self.put(path, text.replace(SHIM, shim.socket))
         self._put_commands()
-        monkeypatch.setattr(shimcore.doctor, "node_of", self._node_of)
 
     def put(self, path: str, text: str) -> None:
         """A file of the node."""
@@ -154,27 +145,14 @@ class Bench:
             (bin_folder / name).chmod(0o755)
 
     def _run(self, words: list[str]) -> str:
-        log = logging.getLogger("shimcore")
-        handlers, propagate = list(log.handlers), log.propagate
-        try:
-            result = CliRunner().invoke(app, words, standalone_mode=False)
-        finally:
-            log.handlers[:], log.propagate = handlers, propagate
-        assert result.exception is None or isinstance(result.exception, SystemExit), result
-        return result.stdout
-
-    async def _node_of(self, file: str) -> Node:
-        return replace(await node_of(file), root=self.root, proc=self.folder / "proc")
+        return doctor(words, self.folder, self.behind_s)
 
 
 @contextlib.asynccontextmanager
 async def benched(shim: ServeProcess) -> AsyncIterator[Bench]:
     """Its node, once it serves; it ends with that."""
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            await asyncio.to_thread(shim.start)
-            # The same each time: a process has it made once.
-            patch.setattr("typer.testing._get_command", lambda _: _COMMAND)
-            yield Bench(shim.folder, patch, shim)
-        finally:
-            shim.kill()
+    try:
+        await asyncio.to_thread(shim.start)
+        yield Bench(shim.folder, shim)
+    finally:
+        shim.kill()
