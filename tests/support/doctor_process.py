@@ -76,7 +76,7 @@ def _answer(asked: dict[str, Any]) -> dict[str, str]:
         return replace(await real_node(file), root=Root(folder / "root"), proc=folder / "proc")
 
     with (
-        mock.patch("time.time", lambda: real_time() - asked["behind"]),
+        mock.patch("time.time", new=lambda: real_time() - asked["behind"]),
         mock.patch("shimcore.doctor.node_of", node_of),
         mock.patch.dict(os.environ, asked["env"], clear=True),
     ):
