@@ -164,7 +164,10 @@ class Agent:
 
     async def _do(self, step: Step, facts: Facts, health: Health | None) -> float:
         version = self._settings.bundle.version
-        await self._label(report.node_labels(facts.wanted.mode, version, facts.state, health))
+        unsaid = self._begun is not None and not self._has_said(facts.state)
+        await self._label(
+            report.node_labels(facts.wanted.mode, version, facts.state, health, begun=unsaid)
+        )
         match step:
             case Step.QUEUE:
                 return await self._line_up(facts)
@@ -215,6 +218,12 @@ class Agent:
         log.info("begins to switch: %s of revision %s", wanted.mode.value, run)
         try:
             await asyncio.to_thread(unpack, bundle, self._host.bundles)
+            # Before it begins: who goes away now is not passed over.
+            await self._label(
+                report.node_labels(wanted.mode, bundle.version, facts.state, None, begun=True)
+            )
+            if not await self._queue.confirm(wanted):  # unpacking has taken its time
+                return _SOON_S
             self._files.ask(self._request(run, wanted))
             await self._host.begin(bundle.version)
         except FleetError as error:
@@ -228,11 +237,14 @@ class Agent:
         """Halt for a switch that has ended and left no word."""
         if self._begun is None or facts.begun_s is None or facts.begun_s < _SILENT_S:
             return
-        said = facts.state is not None and facts.state.run == self._begun[0]
-        if not said and not await self._host.is_switching():
+        if not self._has_said(facts.state) and not await self._host.is_switching():
             self._begun = None
             why = "the switch has ended and said nothing: journalctl -u image-cri-shim-switch"
             await self._stop_all(failed_revision(facts), why)
+
+    def _has_said(self, state: State | None) -> bool:
+        """Whether the switch that was begun has written a word."""
+        return self._begun is not None and state is not None and state.run == self._begun[0]
 
     def _run_name(self, facts: Facts) -> str:
         """A name of its own for each request: what was answered is not asked again."""

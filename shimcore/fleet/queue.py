@@ -6,13 +6,16 @@ What is decided is in `slots`; here the facts for it are asked, no more of them 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from shimcore.cluster.errors import ConflictError
 from shimcore.fleet import slots
 from shimcore.fleet.records import Records
+from shimcore.fleet.report import is_in_mid_switch
 from shimcore.fleet.slots import ENOUGH_WELL, Claim
 from shimcore.fleet.switchfiles import SwitchFiles
 from shimcore.fleet.values import Held, Lease, Wanted
@@ -61,6 +64,12 @@ class Queue:
             log.warning("slot %d is %s's now", self.held.slot, lease.holder or "nobody")
             self._forget()
 
+    async def confirm(self, wanted: Wanted) -> bool:
+        """Whether the slot is this node's and nobody has halted: asked right before a switch."""
+        self._renewed = -math.inf
+        await self.renew()
+        return self.held is not None and await self._still_good(wanted)
+
     async def release(self) -> None:
         """Give the slot back."""
         if self.held is None:
@@ -85,8 +94,10 @@ class Queue:
                 self._say(f"waits: slot {slot} is {lease.holder}'s")
                 return False
             case Claim.HALT:
-                why = f"{lease.holder} went away in mid-switch, and is not Ready"
+                why = f"{lease.holder} went away in mid-switch, and has not come back"
                 await self.records.halt(wanted.revision, lease.holder, why)
+                with suppress(ConflictError):  # else it would halt the next revision, too
+                    await self.records.give_back(lease)
                 return False
             case Claim.TAKE:
                 pass
@@ -135,11 +146,11 @@ class Queue:
         return well
 
     async def _claim(self, lease: Lease, well: int) -> Claim:
-        ready = True
+        sound = True
         if lease.holder not in {"", self.node} and lease.expired(self.records.now):
             holder = await self.records.node(lease.holder)
-            ready = holder is not None and holder.ready
-        return slots.claim(lease, self.node, self.records.now, well=well, holder_ready=ready)
+            sound = holder is not None and holder.ready and not is_in_mid_switch(holder.labels)
+        return slots.claim(lease, self.node, self.records.now, well=well, holder_sound=sound)
 
     async def _take(self, lease: Lease) -> bool:
         try:

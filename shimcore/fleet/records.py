@@ -135,7 +135,7 @@ class Records:
         return await self._write(lease, spec)
 
     async def give_back(self, lease: Lease) -> None:
-        """Free the slot, which is this node's as `lease` has it."""
+        """Free the slot, whosever it is; ConflictError where it is not as `lease` has it."""
         await self._write(lease, {"holderIdentity": None, "renewTime": None, "acquireTime": None})
 
     async def _write(self, lease: Lease, spec: Object) -> Lease:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from shimcore.fleet.host import Health
@@ -16,16 +17,25 @@ from shimcore.fleet.records import (
     VERSION_LABEL,
 )
 from shimcore.fleet.values import Wanted
-from shimcore.switch.exchange import Mode, Phase, Revision, State
+from shimcore.switch.exchange import FAILED, Mode, Phase, Revision, State
 
 log = logging.getLogger("shimcore.fleet")
+
+SWITCHING = "switching"
 
 _LABEL_LIMIT = 63
 _MESSAGE_LIMIT = 4096  # of a termination message, by kubelet
 
 
-def state_label(mode: Mode, version: str, state: State | None, health: Health | None) -> str:
-    """The value of the node's label: a version and a word, `1.2.3.healthy`."""
+def state_label(
+    mode: Mode, version: str, state: State | None, health: Health | None, *, begun: bool = False
+) -> str:
+    """The value of the node's label: a version and a word, `1.2.3.healthy`.
+
+    `begun`: a switch is being started, or has been, and has said nothing yet.
+    """
+    if begun:
+        return label_value(f"{version}.{SWITCHING}")
     if state is None:
         return REMOVED if mode is Mode.REMOVE else "waiting"
     if state.phase is Phase.REMOVED:
@@ -34,17 +44,23 @@ def state_label(mode: Mode, version: str, state: State | None, health: Health | 
         return UNSUPPORTED
     if state.phase is Phase.HEALTHY and health is not None:
         return label_value(f"{state.version or version}.{health.value}")
-    word = "switching" if state.phase is Phase.RUNNING else state.phase.value
+    word = SWITCHING if state.phase is Phase.RUNNING else state.phase.value
     return label_value(f"{version}.{word}")
 
 
+def is_in_mid_switch(labels: Mapping[str, str]) -> bool:
+    """Whether a node's labels say that a switch was begun there and is not known to be well."""
+    word = labels.get(STATE_LABEL, "").rpartition(".")[2]
+    return word == SWITCHING or word in {phase.value for phase in FAILED}
+
+
 def node_labels(
-    mode: Mode, version: str, state: State | None, health: Health | None
+    mode: Mode, version: str, state: State | None, health: Health | None, *, begun: bool = False
 ) -> dict[str, str | None]:
     """The labels that say how the node is; not the one that says it is done."""
     serves = state.version if state is not None else None
     return {
-        STATE_LABEL: state_label(mode, version, state, health),
+        STATE_LABEL: state_label(mode, version, state, health, begun=begun),
         VERSION_LABEL: label_value(serves) if serves else None,
     }
 

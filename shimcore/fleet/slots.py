@@ -57,13 +57,16 @@ class Claim(Enum):
     """Its holder went away in mid-switch, and too few are well to say that it was by chance."""
 
 
-def claim(lease: Lease, node: str, now: datetime, *, well: int, holder_ready: bool) -> Claim:
-    """Whether `node` may take the slot; `holder_ready`: whether its holder is Ready."""
+def claim(lease: Lease, node: str, now: datetime, *, well: int, holder_sound: bool) -> Claim:
+    """Whether `node` may take the slot.
+
+    `holder_sound`: its holder is Ready, and was not in mid-switch when it was last heard of.
+    """
     if lease.holder in {"", node}:
         return Claim.TAKE
     if not lease.expired(now):
         return Claim.WAIT
-    if well >= ENOUGH_WELL or holder_ready:
+    if well >= ENOUGH_WELL or holder_sound:
         return Claim.TAKE
     return Claim.HALT
 

@@ -72,11 +72,14 @@ def _answer(asked: dict[str, Any]) -> dict[str, str]:
     real_time, real_node = time.time, shimcore.doctor.node_of
     folder = Path(asked["folder"])
 
+    def now_s() -> float:
+        return real_time() - float(asked["behind"])
+
     async def node_of(file: str) -> Node:
         return replace(await real_node(file), root=Root(folder / "root"), proc=folder / "proc")
 
     with (
-        mock.patch("time.time", new=lambda: real_time() - asked["behind"]),
+        mock.patch("time.time", now_s),
         mock.patch("shimcore.doctor.node_of", node_of),
         mock.patch.dict(os.environ, asked["env"], clear=True),
     ):

@@ -67,15 +67,15 @@ def test_control_planes_are_last(workers_left: bool, slots: int) -> None:
     st.integers(0, 5),
     st.booleans(),
 )
-def test_nobody_takes_what_another_holds(holder: str, age_s: int, well: int, ready: bool) -> None:
+def test_nobody_takes_what_another_holds(holder: str, age_s: int, well: int, sound: bool) -> None:
     """A lease that is in force is its holder's; one of a node that went away early is a halt."""
     lease = Lease(0, "1", holder, NOW - timedelta(seconds=age_s), LEASE_S)
-    found = claim(lease, "me", NOW, well=well, holder_ready=ready)
+    found = claim(lease, "me", NOW, well=well, holder_sound=sound)
     if holder != "other":
         assert found is Claim.TAKE
     elif age_s <= LEASE_S:
         assert found is Claim.WAIT
-    elif well < ENOUGH_WELL and not ready:
+    elif well < ENOUGH_WELL and not sound:
         assert found is Claim.HALT
     else:
         assert found is Claim.TAKE
