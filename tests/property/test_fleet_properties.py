@@ -63,10 +63,10 @@ class Rollout(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.runner = asyncio.Runner()
         # In memory where there is such a place: each step of a node is put on disk at once.
         place = "/dev/shm" if os.path.isdir("/dev/shm") else None
         self.folder = tempfile.TemporaryDirectory(dir=place)
+        self.runner = asyncio.Runner()
         self.api = FleetApi()
         self.api.prepare(wave=str(WAVE))
         self.revision = 1
@@ -171,8 +171,12 @@ class Rollout(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Left alone, it comes to an end: every node is well, or the revision is halted."""
-        if not hasattr(self, "api"):
+        if not hasattr(self, "runner"):
             return
+        with self.folder, self.runner:
+            self._come_to_an_end()
+
+    def _come_to_an_end(self) -> None:
         for number in range(6):
             self.a_pod_is_replaced(number)
         self.a_long_time_passes()
@@ -185,8 +189,6 @@ class Rollout(RuleBasedStateMachine):
                 break
         steps.PATIENCE_S = patience_s
         assert self._is_settled()
-        self.runner.close()
-        self.folder.cleanup()
 
     # -- helpers
 
