@@ -39,21 +39,28 @@ if "serve" in sys.argv:
     sys.exit("poisoned: does not start")
 """
     # It serves, and kubelet and the checks get the answers of a runtime that has nothing.
-    ANSWERS_WRONGLY = """\
+    ANSWERS_WRONGLY = '''\
 if "serve" in sys.argv:
     import subprocess
     from shimcore.relay.proxy_connection import ProxyConnection
 
     wrong = "/tmp/wrong.sock"
-    subprocess.Popen([sys.executable, "-m", "shimcore.demo.runtime", "--socket", wrong])
+    stand_in = """
+import asyncio, sys
+from shimcore.demo.runtime import StandInRuntime
+loop = asyncio.new_event_loop()
+loop.run_until_complete(StandInRuntime(sys.argv[1]).start())
+loop.run_forever()
+"""
+    subprocess.Popen([sys.executable, "-c", stand_in, wrong])
     made = ProxyConnection.__init__
 
-    def misled(self, relay):
+    def misled(self, relay, client):
         relay.upstream = lambda: wrong
-        made(self, relay)
+        made(self, relay, client)
 
     ProxyConnection.__init__ = misled
-"""
+'''
 
 
 _COMMAND = """\
