@@ -42,6 +42,12 @@ async def mend_of(node: Node, source: str, registry: Registry, report: PingRepor
     tls = report.tls
     if tls is not None and (mend := _certificate(tls)):
         return mend
+    if tls is not None and tls.wrong_name:
+        name = urlsplit(registry.address).hostname
+        return (
+            f"have a certificate issued that is for {name}, too; or, in {source}, write its address "
+            f"with a name that its certificate has{_then(node)}"
+        )
     if tls is not None and not tls.verified:
         return (
             "put the certificate of the authority that issued its own on this node, and "

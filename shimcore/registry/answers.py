@@ -69,7 +69,8 @@ class TlsReport:
     """The TLS session and the certificate that a registry presented.
 
     `days_left` is negative once the certificate has expired; `verified` is False when the chain
-    or the name was not checked or did not hold; `begins_in_days` is 0 once it is valid.
+    or the name was not checked or did not hold; `begins_in_days` is 0 once it is valid;
+    `wrong_name`: it is for other names than the registry's.
     """
 
     version: str
@@ -78,6 +79,7 @@ class TlsReport:
     days_left: int
     verified: bool
     begins_in_days: int = 0
+    wrong_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)

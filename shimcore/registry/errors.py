@@ -22,7 +22,7 @@ _PROXY_LOGIN = "407"
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 # OpenSSL's verification results (x509_vfy.h) that have their own remedy.
-_EXPIRED, _HOSTNAME_MISMATCH, _IP_MISMATCH = 10, 62, 64
+_EXPIRED, _OTHER_NAMES = 10, (62, 64)  # of the host, of the IP address
 _UNTRUSTED = {18, 19, 20, 21}
 
 
@@ -44,10 +44,14 @@ class UnreachableError(RegistryError):
 
 
 class UntrustedError(UnreachableError):
-    """The TLS handshake failed; the certificate may still be worth showing."""
+    """The TLS handshake failed; the certificate may still be worth showing.
 
-    def __init__(self, registry: str, reason: str) -> None:
+    `wrong_name`: it is for other names than the one that was asked for.
+    """
+
+    def __init__(self, registry: str, reason: str, *, wrong_name: bool = False) -> None:
         super().__init__(registry, reason, Fault.CONNECT)
+        self.wrong_name = wrong_name
 
 
 class UnauthorizedError(RegistryError):
@@ -72,7 +76,8 @@ def from_exception(
     chain = list(_causes(raised))
     for cause in chain:
         if isinstance(cause, ssl.SSLError):
-            return UntrustedError(registry, _tls_reason(origin, cause))
+            wrong_name = getattr(cause, "verify_code", None) in _OTHER_NAMES
+            return UntrustedError(registry, _tls_reason(origin, cause), wrong_name=wrong_name)
         if reason := _connect_reason(origin, cause):
             return UnreachableError(registry, reason, Fault.CONNECT)
     broken = [cause for cause in chain if isinstance(cause, OSError)]
@@ -147,7 +152,7 @@ def _verification_reason(cause: ssl.SSLCertVerificationError) -> str:
     message = one_line(cause.verify_message)
     if cause.verify_code == _EXPIRED:
         return "has expired; renew it"
-    if cause.verify_code in (_HOSTNAME_MISMATCH, _IP_MISMATCH):
+    if cause.verify_code in _OTHER_NAMES:
         return f"is for another name ({message.rstrip('.')})"
     if cause.verify_code in _UNTRUSTED:
         return f"is not trusted ({message}); name its CA in caFile"

@@ -62,6 +62,8 @@ class Pinger:
         report = replace(report, elapsed_s=self._clock() - started)
         if isinstance(self.failure, UntrustedError):
             tls = await self._look_unverified(ask)
+            if tls is not None:
+                tls = replace(tls, wrong_name=self.failure.wrong_name)
             report = replace(report, tls=tls, reachable=report.reachable or tls is not None)
         return report
 

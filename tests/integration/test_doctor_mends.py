@@ -114,13 +114,14 @@ async def test_https_for_http(node: Node) -> None:
     assert node.hub.address in typed[0]
 
 
-@pytest.mark.parametrize("how", ["http for https", "expired certificate"])
+@pytest.mark.parametrize("how", ["http for https", "expired certificate", "certificate of another"])
 async def test_tls(node: Node, tmp_path: Path, how: str) -> None:
     """Scheme and certificate of another registry."""
     authority = PrivateCA(tmp_path)
     good = authority.issue("127.0.0.1")
     bad = authority.issue("127.0.0.1", days_left=-365, begins_in=-400)
-    context = (bad if "expired" in how else good).context()
+    elses = authority.issue("hub.example")
+    context = {"h": good, "e": bad, "c": elses}[how[0]].context()
 
     def renew() -> None:
         context.load_cert_chain(good.cert_file, good.key_file)
@@ -132,7 +133,8 @@ async def test_tls(node: Node, tmp_path: Path, how: str) -> None:
         entry = {"address": address, "caFile": str(authority.ca_file)}
         node.bench.configure(registries=[entry])
         check = f"registry {address}"
-        await node.bench.mended(check, by_hand={"renew its certificate": renew})
+        acts = {"renew its certificate": renew, "have a certificate issued": renew}
+        await node.bench.mended(check, by_hand=acts)
 
 
 async def test_clock(node: Node) -> None:

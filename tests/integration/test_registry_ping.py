@@ -144,6 +144,7 @@ async def test_a_certificate_that_does_not_hold_is_refused_and_shown(
     assert report.tls is not None
     assert (report.tls.issuer, report.tls.verified) == ("O=Example, CN=Demo CA", False)
     assert report.tls.days_left == days_left - 1
+    assert report.tls.wrong_name is ("another name" in words)
     assert answer.outcome is Outcome.UNREACHABLE
     assert words in answer.detail
 
