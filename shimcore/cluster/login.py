@@ -7,6 +7,7 @@ import json
 import os
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from functools import partial
 
 import httpx
@@ -18,6 +19,8 @@ from shimcore.config.files import Files, UnreadableFileError
 COMMAND_S = 20.0
 """How long a command may take; those of clouds ask a server of theirs."""
 OUTPUT_LIMIT_BYTES = 1024 * 1024
+END_S = 2.0
+"""For a command that was killed to be gone."""
 
 _EXEC_GROUP = "client.authentication.k8s.io/"
 _EXEC_VERSIONS = {f"{_EXEC_GROUP}{version}" for version in ("v1alpha1", "v1beta1", "v1")}
@@ -115,7 +118,12 @@ async def _output(command: Command, name: str) -> bytes:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    # asyncio waits for a full pipe that nobody reads, too.
+                    while await process.stdout.read(65536):
+                        pass
+                    await process.wait()
     if status:
         raise ApiUnreachableError(f"the kubeconfig's {name} ended with status {status}")
     return bytes(output)

@@ -45,8 +45,8 @@ async def mend_of(node: Node, source: str, registry: Registry, report: PingRepor
     if tls is not None and tls.wrong_name:
         name = urlsplit(registry.address).hostname
         return (
-            f"have a certificate issued that is for {name}, too; or, in {source}, write its address "
-            f"with a name that its certificate has{_then(node)}"
+            f"have a certificate issued that is for {name}, too; or, in {source}, write its "
+            f"address with a name that its certificate has{_then(node)}"
         )
     if tls is not None and not tls.verified:
         return (

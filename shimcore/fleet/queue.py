@@ -68,7 +68,10 @@ class Queue:
         """Whether the slot is this node's and nobody has halted: asked right before a switch."""
         self._renewed = -math.inf
         await self.renew()
-        return self.held is not None and await self._still_good(wanted)
+        if self.held is None or not await self._still_good(wanted):
+            return False
+        self.files.hold(self.held)  # if the API server was away when it was taken
+        return True
 
     async def release(self) -> None:
         """Give the slot back."""

@@ -16,6 +16,9 @@ from shimcore.runtime.peer import containerd_file, peer_of
 OUTPUT_LIMIT_BYTES = 1 << 20
 """containerd's whole configuration has some ten KiB."""
 
+END_S = 2.0
+"""For what was killed to be gone; one that has left its group is not waited for."""
+
 CONFIG_FILE = "/etc/containerd/config.toml"
 PROGRAM = "/usr/bin/containerd"
 """Where containerd and its configuration are unless its command line says otherwise."""
@@ -65,8 +68,17 @@ async def _output(command: Sequence[str], timeout_s: float) -> str:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
-        await process.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await _end(process)
     return output.decode(errors="replace")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Return when it has ended. asyncio waits for a full pipe that nobody reads, too."""
+    while process.stdout is not None and await process.stdout.read(65_536):
+        pass
+    await process.wait()
 
 
 def _text(path: str) -> str:
