@@ -221,5 +221,4 @@ TestRollout.settings = settings(
     stateful_step_count=30,
     deadline=None,
     derandomize="CI" in os.environ,
-    database=None if "CI" in os.environ else settings.default.database,
 )
