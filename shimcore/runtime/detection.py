@@ -44,8 +44,9 @@ async def detect_socket(candidates: Sequence[str] = KNOWN_SOCKETS) -> str:
     """
     present = present_sockets(candidates)
     if not present:
+        places = ", ".join(dict.fromkeys(candidates))  # where /var/run is /run, some are the same
         raise RuntimeUnavailableError(
-            f"no container runtime found: there is no socket at {', '.join(candidates)};"
+            f"no container runtime found: there is no socket at {places};"
             " start the runtime, or set `cri:` in the configuration to its socket"
         )
     live = [path for path in present if _listened_on(path)] or present

@@ -141,3 +141,11 @@ def test_the_known_places_are_those_of_four_runtimes() -> None:
         "/var/run/cri-dockerd.sock",
         "/run/k3s/containerd/containerd.sock",
     }
+
+
+async def test_a_place_with_two_spellings_is_named_once(tmp_path: Path) -> None:
+    """In what is said where nothing is there."""
+    place = str(tmp_path / "runtime.sock")
+    with pytest.raises(RuntimeUnavailableError) as caught:
+        await detect_socket((place, place))
+    assert str(caught.value).count(place) == 1
