@@ -13,6 +13,9 @@ class Forward:
     message: bytes | None = field(repr=False)
 
 
+AS_IT_CAME = Forward(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The call ends here with status OK and the message that the runtime gave on the side."""
@@ -33,9 +36,6 @@ Decision = Forward | Answer | Refuse
 
 class HeldCall(Protocol):
     """Decides on one held call."""
-
-    def decide_now(self) -> Decision | None:
-        """The decision if nobody has to be asked for it."""
 
     async def decide(self) -> Decision:
         """The decision; the coroutine is cancelled with the call."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from shimcore.config import Config, Fallback
 from shimcore.heldcall import Decision, HeldCall
-from shimcore.images.call import METHODS
+from shimcore.images.call import METHODS, Method, method_of
 from shimcore.images.history import History
 from shimcore.images.journals import Journals
 from shimcore.images.names import Names
@@ -23,7 +23,8 @@ from shimcore.runtime.metadata import passed_along
 
 log = logging.getLogger("shimcore.daemon")
 
-_METHODS = {method.encode(): method for method in METHODS}
+# Paths as they come: each as a text, and whether it is a pull's.
+_METHODS = {path.encode(): (path, method_of(path) is Method.PULL) for path in METHODS}
 
 
 class Generation:
@@ -89,19 +90,24 @@ class Generations:
 
     def open(
         self, path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
-    ) -> HeldCall:
-        """A held call, decided by the generation in force when its decision begins."""
-        request = _Request(path.decode("ascii"), message, timeout_s, passed_along(metadata))
-        return _Held(self, request)
+    ) -> tuple[HeldCall, Decision | None]:
+        """A held call, and the decision on it where nobody has to be asked for it."""
+        request = _Request(_METHODS[path][0], message, timeout_s, passed_along(metadata))
+        call = self.current.images.open(*request)
+        decision = call.decide_now()
+        if decision is None:
+            return _Undecided(self, request, call), None
+        return call, decision
 
     def route(self, path: bytes) -> Route:
         """What becomes of a method's calls, under the configuration in force."""
-        method = _METHODS.get(path)
-        if method is None or not self.current.images.opens(method):
+        known = _METHODS.get(path)
+        if known is None:
             return Route.PASS
-        if method.endswith("/PullImage"):
+        method, pulls = known
+        if pulls:
             return Route.STRICT if self.strict() else Route.LONG
-        return Route.OPEN
+        return Route.OPEN if self.current.images.opens(method) else Route.PASS
 
     def strict(self) -> bool:
         """Whether a pull that is not understood is to be refused, never passed on."""
@@ -130,22 +136,16 @@ class _Request(NamedTuple):
     metadata: tuple[tuple[str, str | bytes], ...]
 
 
-class _Held:
-    """One held call between the relay, which knows frames, and the image side."""
+class _Undecided:
+    """A held call that is decided by the generation in force when its decision begins."""
 
     __slots__ = ("_call", "_generation", "_generations", "_request")
 
-    def __init__(self, generations: Generations, request: _Request) -> None:
+    def __init__(self, generations: Generations, request: _Request, call: HeldCall) -> None:
         self._generations = generations
         self._request: _Request | None = request
         self._generation = generations.current
-        self._call = self._generation.images.open(*request)
-
-    def decide_now(self) -> Decision | None:
-        decision = self._call.decide_now()
-        if decision is not None:
-            self._request = None
-        return decision
+        self._call = call
 
     async def decide(self) -> Decision:
         request, self._request = self._request, None  # it may be large, and the call long

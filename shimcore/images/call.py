@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import NamedTuple
 
-from shimcore.heldcall import Answer, Decision, Forward, Refuse
+from shimcore.heldcall import AS_IT_CAME, Answer, Decision, Forward, Refuse
 from shimcore.images.wording import NAME_LIMIT, WHY_LIMIT, log_line, printable
 from shimcore.runtime.errors import StatusCode
 
@@ -53,17 +53,13 @@ def method_of(path: str) -> Method:
     return _BY_PATH[path]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A decision and what the log says of it; `name` and `registry` are "" where there is none."""
 
     decision: Decision
     name: str
     registry: str
     why: str
-
-
-_AS_IT_CAME = Forward(None)
 
 
 class ImageCall(ABC):
@@ -103,7 +99,7 @@ class ImageCall(ABC):
             verdict = self._broken()
         if verdict is None:
             return None
-        if verdict.decision == _AS_IT_CAME and self._method is not Method.PULL:
+        if verdict.decision is AS_IT_CAME and self._method is not Method.PULL:
             return self._logged(verdict, logging.DEBUG)  # nothing was decided: it is simply there
         return self._logged(verdict)
 
@@ -112,7 +108,7 @@ class ImageCall(ABC):
         try:
             verdict = await self._ask()
         except asyncio.CancelledError:
-            self._logged(Verdict(_AS_IT_CAME, "", "", "the caller is gone"), decision="cancelled")
+            self._logged(Verdict(AS_IT_CAME, "", "", "the caller is gone"), decision="cancelled")
             raise
         except Exception:
             logger.exception("cannot decide %s %.320r", self._method, self._image)
@@ -131,7 +127,7 @@ class ImageCall(ABC):
         if self._denies:
             refused = Refuse(StatusCode.INTERNAL, "image-cri-shim failed; its log says how")
             return Verdict(refused, "", "", "internal error")
-        return Verdict(_AS_IT_CAME, self._image, "", "internal error")
+        return Verdict(AS_IT_CAME, self._image, "", "internal error")
 
     def _logged(
         self, verdict: Verdict, level: int = logging.INFO, decision: str | None = None

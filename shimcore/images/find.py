@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.heldcall import Forward
+from shimcore.heldcall import AS_IT_CAME, Forward
 from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.history import Ending, Record
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
@@ -46,9 +46,7 @@ class FindCall(ImageCall):
         self._context = context
         self._request = request
         self._images = images
-        limit_s = context.config.timeout_s
-        limit_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
-        self._deadline = asyncio.get_running_loop().time() + limit_s
+        self._timeout_s = timeout_s
         self._under: str | None = None  # the registry's name under which it was found
         self._removed: Callable[[], None] | None = None
 
@@ -60,14 +58,15 @@ class FindCall(ImageCall):
             self._removed = self._context.names.removal()
             if self._context.names.mending:
                 return None
-        if all(self._is_settled(candidates) for candidates in self._images):
-            return self._as_is("known under its own name")
-        return None
+        for candidates in self._images:
+            if not self._is_settled(candidates):
+                return None
+        return self._as_is("known under its own name")
 
     async def _ask(self) -> Verdict:
         """The verdict after asking the runtime, within the call's deadline."""
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout(self._left_s()):
                 if self._method is Method.REMOVE:
                     await self._until(self._context.names.mended())
                 return await self._names()
@@ -79,6 +78,13 @@ class FindCall(ImageCall):
             return self._as_is("the runtime did not answer in time")
         except RuntimeUnavailableError:
             return self._as_is("the runtime cannot be reached")
+
+    def _left_s(self) -> float:
+        """What is left of the call's time, which has run since it was opened."""
+        limit_s = self._context.config.timeout_s
+        if self._timeout_s is not None:
+            limit_s = min(self._timeout_s, limit_s)
+        return limit_s - (time.monotonic() - self._started)
 
     def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """Takes the runtime's answer as a hint for the next question."""
@@ -110,9 +116,10 @@ class FindCall(ImageCall):
         """Whether an image has no name but its own, or is known to be there under it."""
         if candidates is None or not candidates.ranked:
             return True
-        if self._method is Method.REMOVE or self._context.names.under_way(candidates.image):
+        image, context = candidates.image, self._context
+        if self._method is Method.REMOVE or not context.hints.is_own(image):
             return False
-        return self._context.hints.is_own(candidates.image)
+        return not context.names.under_way(image)
 
     async def _names(self) -> Verdict:
         names, found = [], []
@@ -189,4 +196,4 @@ class FindCall(ImageCall):
         return named
 
     def _as_is(self, why: str) -> Verdict:
-        return Verdict(Forward(None), self._request.image, "", why)
+        return Verdict(AS_IT_CAME, self._image, "", why)

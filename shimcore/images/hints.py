@@ -26,7 +26,8 @@ class Hints:
 
     def is_own(self, image: Reference) -> bool:
         """True when the image was last seen under the name that people write."""
-        return self.name(image) == str(image)
+        own = str(image)
+        return self._names.get(own) == own
 
     def seen(self, image: Reference, name: str) -> None:
         """Takes note of the name; `str(image)` is its own."""

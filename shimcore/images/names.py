@@ -179,6 +179,8 @@ class Names:
 
     def under_way(self, image: Reference) -> bool:
         """Whether an image's names are being changed right now."""
+        if not self._tasks:  # whoever changes names is one
+            return False
         lock = self._locks.get(str(image))
         return lock is not None and lock.locked()
 

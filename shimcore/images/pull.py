@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shimcore.config import Fallback
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.heldcall import Answer, Forward, Refuse
+from shimcore.heldcall import AS_IT_CAME, Answer, Forward, Refuse
 from shimcore.images.attempts import Attempt, Result, skipped
 from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.credentials import auth_for
@@ -161,7 +161,7 @@ class PullCall(ImageCall):
             refused = Refuse(StatusCode.NOT_FOUND, refusal(image, attempts))
             return self._failed(attempts, refused, _DENIED)
         self._over = self._context.names.asked_for(candidates.image)
-        decision, why = Forward(None), "no registry serves it"
+        decision, why = AS_IT_CAME, "no registry serves it"
         if candidates.source is not None:
             why = "names a configured registry"
             decision = Forward(

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import ReferenceSyntaxError, ShimError
-from shimcore.heldcall import Forward
+from shimcore.heldcall import AS_IT_CAME
 from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.candidates import candidates_of
 from shimcore.images.history import PAUSE, Ending, Record
@@ -183,7 +183,7 @@ class SandboxCall(ImageCall):
             self._pause.failed(message)
 
 
-_GOES_ON = Verdict(Forward(None), "", "", "")
+_GOES_ON = Verdict(AS_IT_CAME, "", "", "")
 
 
 def _needs_it(settings: Mapping[str, Any], handler: str) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from shimcore.config import Fallback
 from shimcore.errors import ReferenceSyntaxError
-from shimcore.heldcall import Forward, Refuse
+from shimcore.heldcall import AS_IT_CAME, Refuse
 from shimcore.images.call import ImageCall, Method, SettledCall, Verdict, method_of
 from shimcore.images.candidates import Candidates, candidates_of
 from shimcore.images.context import ImageContext
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 MEANINGS = 4096
 """Names of images whose candidates are remembered; a node has some hundreds."""
 
+QUESTIONS = 1024
+QUESTION_BYTES = 512
+"""ImageStatus requests that are remembered as read, and how long one may be: kubelet asks the same
+of an image each time."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Untouched:
@@ -43,6 +48,9 @@ class _Untouched:
 
     why: str
     is_name: bool
+
+
+_Meaning = Candidates | _Untouched
 
 
 class ImageService:
@@ -65,6 +73,7 @@ class ImageService:
         self._context = ImageContext(config, registries, runtime, names, history, clock)
         # The configuration of a service never changes, so neither does what a name means.
         self._means = lru_cache(maxsize=MEANINGS)(self._meaning)
+        self._question = lru_cache(maxsize=QUESTIONS)(partial(self._read, Method.STATUS))
 
     def opens(self, method: str) -> bool:
         """Whether calls of a method in METHODS are to be opened now."""
@@ -78,12 +87,15 @@ class ImageService:
         `timeout_s`: what is left of the caller's deadline. `metadata`: the caller's own.
         """
         kind = method_of(method)
-        denies = kind is Method.PULL and self._config.fallback is Fallback.DENY
         try:
-            request = ImageRequest(kind, message)
+            if kind is Method.STATUS and len(message) <= QUESTION_BYTES:
+                request, meant = self._question(message)
+            else:
+                request, meant = self._read(kind, message)
         except UnreadableRequestError as error:
+            denies = kind is Method.PULL and self._config.fallback is Fallback.DENY
             return SettledCall(kind, "", _unreadable(str(error), denies=denies))
-        return self._call(kind, request, timeout_s, metadata)
+        return self._call(kind, request, meant, timeout_s, metadata)
 
     async def explain(self, image: str, *, offline: bool) -> Resolution:
         """What a pull of `image` would become; see `shimcore.images.explanation`."""
@@ -113,24 +125,33 @@ class ImageService:
         """Returns when all names after finished pulls have been given."""
         await self._context.names.drain()
 
-    def _call(
-        self, kind: Method, request: ImageRequest, timeout_s: float | None, metadata: Metadata
-    ) -> ImageCall:
-        if kind is Method.SANDBOX:
-            return SandboxCall(self._context.pause, request, timeout_s)
-        meant = [
+    def _read(self, kind: Method, message: bytes) -> tuple[ImageRequest, list[_Meaning]]:
+        """A request, and what each image means that it names. Raises UnreadableRequestError."""
+        request = ImageRequest(kind, message)
+        return request, [
             self._means(image) if len(image) <= LONGEST_NAME else self._meaning(image)
             for image in request.images
         ]
+
+    def _call(
+        self,
+        kind: Method,
+        request: ImageRequest,
+        meant: list[_Meaning],
+        timeout_s: float | None,
+        metadata: Metadata,
+    ) -> ImageCall:
+        if kind is Method.SANDBOX:
+            return SandboxCall(self._context.pause, request, timeout_s)
         first = meant[0]
-        if kind is Method.PULL and isinstance(first, Candidates):
+        if isinstance(first, Candidates) and kind is Method.PULL:
             return PullCall(self._context, request, first, timeout_s, metadata)
         images = [each if isinstance(each, Candidates) else None for each in meant]
         if isinstance(first, Candidates) or kind is Method.REMOVE or any(images):
             return FindCall(self._context, kind, request, images, timeout_s)
         return SettledCall(kind, request.image, self._untouched(kind, request.image, first))
 
-    def _meaning(self, text: str) -> Candidates | _Untouched:
+    def _meaning(self, text: str) -> _Meaning:
         """Where an image may come from, or why its name is not for the shim."""
         try:
             image = parse(text)
@@ -148,7 +169,7 @@ class ImageService:
         denies = kind is Method.PULL and self._config.fallback is Fallback.DENY
         if denies and not meant.is_name:
             return _unreadable(f"{printable(image, NAME_LIMIT)}: {meant.why}", denies=True)
-        return Verdict(Forward(None), image, "", meant.why)
+        return Verdict(AS_IT_CAME, image, "", meant.why)
 
 
 def _unreadable(why: str, *, denies: bool) -> Verdict:
@@ -156,4 +177,4 @@ def _unreadable(why: str, *, denies: bool) -> Verdict:
     if denies:
         text = f"image-cri-shim: {why}; such a pull is refused (fallback: deny)"
         return Verdict(Refuse(StatusCode.INVALID_ARGUMENT, text), "", "", why)
-    return Verdict(Forward(None), "", "", why)
+    return Verdict(AS_IT_CAME, "", "", why)

@@ -37,10 +37,11 @@ class Account:
     def change(self, difference: int) -> None:
         """Take so much more, or give it back."""
         budget = self._budget
-        before = max(self.used - budget.share, 0)
-        self.used += difference
+        before, share = self.used, budget.share
+        self.used = now = before + difference
         budget.used += difference
-        budget.pooled += max(self.used - budget.share, 0) - before
+        if before > share or now > share:
+            budget.pooled += max(now - share, 0) - max(before - share, 0)
 
     def take(self, size: int) -> bool:
         """Take so much if there is so much."""

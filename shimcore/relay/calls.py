@@ -86,9 +86,10 @@ class Calls:
         if not account.take(size):
             log.warning("an image call is refused: too many bytes of others wait for their answers")
             return Refuse(GRPC_RESOURCE_EXHAUSTED, TOO_MUCH)
-        call = self._relay.open_call(ready.path, ready.message, ready.timeout_s, ready.metadata)
+        call, decision = self._relay.open_call(
+            ready.path, ready.message, ready.timeout_s, ready.metadata
+        )
         self._calls[ready.stream] = call, size, account
-        decision = call.decide_now()
         if decision is None:
             (self._pulls if ready.long else self._others).start(ready.stream, call)
         elif not isinstance(decision, Forward):
@@ -97,9 +98,10 @@ class Calls:
 
     def _forget(self, stream: int) -> HeldCall | None:
         """The call that is over; its message does not count any more."""
-        if stream not in self._calls:
+        known = self._calls.pop(stream, None)
+        if known is None:
             return None
-        call, size, account = self._calls.pop(stream)
+        call, size, account = known
         account.change(-size)
         return call
 

@@ -41,21 +41,22 @@ class BlockGatherer:
         """A HEADERS or PUSH_PROMISE frame opens a block; its flags count for the stream."""
         self.stream = stream
         self.flags = flags
+        if self.frames:
+            self.frames.clear()
         if self._size:
             self._fragments.clear()
-            self.frames.clear()
             self._size = 0
 
     def add(self, fragment: bytes, flags: int) -> bytes | None:
         """The whole block once END_HEADERS is there; raises FrameError when it is too long."""
+        self.goes_on = not flags & frames.END_HEADERS
+        if not (self.goes_on or self._size) and len(fragment) <= HEADER_BLOCK_BYTES:
+            return fragment  # as nearly all are
         self._size += max(len(fragment), FRAGMENT_BYTES)
         if self._size > HEADER_BLOCK_BYTES:
             raise FrameError(
                 frames.ENHANCE_YOUR_CALM, f"header block over {HEADER_BLOCK_BYTES} bytes"
             )
-        self.goes_on = not flags & frames.END_HEADERS
-        if flags & frames.END_HEADERS and not self._fragments:
-            return fragment
         self._fragments.append(fragment)
         if not flags & frames.END_HEADERS:
             return None

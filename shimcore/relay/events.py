@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Fields of a request that are the caller's own, in order.
 Metadata = tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CallReady:
+class CallReady(NamedTuple):
     """An opened call's request is whole and held until `forward`, `refuse` or `answer`.
 
     `message` is the content without its gRPC prefix, inflated; `timeout_s` is the
@@ -25,15 +24,13 @@ class CallReady:
     long: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CallCancelled:
+class CallCancelled(NamedTuple):
     """A held call needs no decision any more: cancelled, answered, released or refused unread."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(NamedTuple):
     """A forwarded call is over; `status` is its gRPC status, `message` the text of it.
 
     `empty`: the first message of the answer has no bytes.
@@ -45,16 +42,14 @@ class CallEnded:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class StreamBegan:
+class StreamBegan(NamedTuple):
     """Any call has begun. Told only where every call is watched (`Connection.watched`)."""
 
     stream: int
     path: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEnded:
+class StreamEnded(NamedTuple):
     """Any call is over, with its gRPC status. Told only where every call is watched."""
 
     stream: int
@@ -62,8 +57,7 @@ class StreamEnded:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """Something that an operator should read once."""
 
     text: str

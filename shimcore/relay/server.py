@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from shimcore.heldcall import HeldCall
+from shimcore.heldcall import Decision, HeldCall
 from shimcore.relay import limits
 from shimcore.relay.budget import Budget
 from shimcore.relay.clients import Client, Clients
@@ -38,14 +38,15 @@ class Observer(Protocol):
         """A call is over, with its gRPC status and how long it took."""
 
 
-OpenCall = Callable[[bytes, bytes, float | None, Metadata], HeldCall]
+OpenCall = Callable[[bytes, bytes, float | None, Metadata], tuple[HeldCall, Decision | None]]
 
 
 class Relay:
     """All connections of the shim: what they share, and how they end.
 
     `upstream` gives the runtime's socket path; `route` says which methods are opened, and
-    `open_call` makes a held call of (path, message, seconds left, metadata) of each.
+    `open_call` makes a held call of (path, message, seconds left, metadata) of each, with the
+    decision on it if there is one at once.
     `strict` says whether `route` calls any method strict now: connections that cannot be
     read are closed then.
     """

@@ -21,13 +21,10 @@ SIZES = (0, 80, 80, 3 << 20, 80)
 
 
 class Given:
-    """A held call whose answer is its request, turned round; every other one at once."""
+    """A held call that gets its answer a moment later."""
 
-    def __init__(self, message: bytes) -> None:
-        self._answer = Answer(message[::-1])
-
-    def decide_now(self) -> Answer | None:
-        return self._answer if len(self._answer.message) == 80 else None
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
 
     async def decide(self) -> Decision:
         await asyncio.sleep(0.01)
@@ -35,6 +32,12 @@ class Given:
 
     def finished(self, status: int, empty: bool, message: str) -> None:
         raise AssertionError("the call has not gone on")
+
+
+def given(message: bytes) -> tuple[HeldCall, Decision | None]:
+    """A call whose answer is its request, turned round; one of 80 bytes has it at once."""
+    answer = Answer(message[::-1])
+    return Given(answer), answer if len(message) == 80 else None
 
 
 @pytest.mark.parametrize("rude", [False, True], ids=["end", "reset"])
@@ -51,8 +54,8 @@ async def test_a_runtime_that_is_gone_before_its_answer(tmp_path: Path, rude: bo
 
     def open_call(
         path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
-    ) -> HeldCall:
-        return Given(message)
+    ) -> tuple[HeldCall, Decision | None]:
+        return given(message)
 
     runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
     relay = Relay(lambda: runtime, lambda path: Route.OPEN, open_call)
@@ -96,9 +99,9 @@ async def test_a_client_gets_its_answers(tmp_path: Path) -> None:
 
     def open_call(
         path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
-    ) -> HeldCall:
+    ) -> tuple[HeldCall, Decision | None]:
         told.append(metadata)
-        return Given(message)
+        return given(message)
 
     runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
     relay = Relay(

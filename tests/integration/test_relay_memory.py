@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.heldcall import Decision, Forward, HeldCall
+from shimcore.heldcall import AS_IT_CAME, Decision, HeldCall
 from shimcore.relay import frames
 from shimcore.relay.events import Metadata
 from shimcore.relay.messages import write_message
@@ -114,8 +114,8 @@ async def test_a_connection_that_is_over(tmp_path: Path, no_collections: None) -
 
     def open_call(
         path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
-    ) -> HeldCall:
-        return AsItCame()
+    ) -> tuple[HeldCall, Decision]:
+        return AsItCame(), AS_IT_CAME
 
     runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
     relay = Relay(
@@ -146,11 +146,8 @@ async def test_a_connection_that_is_over(tmp_path: Path, no_collections: None) -
 class AsItCame:
     """A held call that goes on at once."""
 
-    def decide_now(self) -> Forward:
-        return Forward(None)
-
     async def decide(self) -> Decision:
-        return Forward(None)
+        return AS_IT_CAME
 
     def finished(self, status: int, empty: bool, message: str) -> None:
         """Nothing is learnt from it."""

@@ -43,9 +43,6 @@ def test_who_is_within_its_share_is_not_over() -> None:
 class Waiting:
     """A held call that is never decided on."""
 
-    def decide_now(self) -> None:
-        return None
-
     async def decide(self) -> Decision:
         await asyncio.Event().wait()
         return Forward(None)
