@@ -16,6 +16,7 @@ from shimcore.errors import ShimError
 from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import CONFIG, VERSIONS, version_directory
 from shimcore.switch.preconditions import closed_system
+from shimcore.switch.undo import SWITCH_UNIT, starting
 from shimcore.systemd.command import NAME
 from shimcore.systemd.install import shim_socket
 from shimcore.systemd.kubelet_way import Way, kubelet_way
@@ -23,7 +24,6 @@ from shimcore.systemd.packaged import PLACES
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import BYPASS, SERVICE
 
-SWITCH_UNIT = "image-cri-shim-switch"
 COMMAND_S = 60.0
 _OUTPUT_LIMIT = 4096
 
@@ -129,15 +129,7 @@ class Host:
 
     async def begin(self, version: str) -> None:
         """Have the node's systemd start the switch, outside of this pod."""
-        done = await self._run(
-            "systemd-run",
-            f"--unit={SWITCH_UNIT}",
-            "--collect",
-            "--no-block",
-            f"{version_directory(version)}/{NAME}",
-            "switch",
-            "run",
-        )
+        done = await self._run(*starting(f"{version_directory(version)}/{NAME}"))
         # By name: of two pods that overlap, the second finds the switch of the first under way.
         if done.status and not await self.is_switching():
             said = " ".join(done.output.split())

@@ -16,6 +16,7 @@ from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 
+SWITCH_UNIT = "image-cri-shim-switch"
 UNDO_SERVICE = "image-cri-shim-undo.service"
 UNDO_AT_BOOT = "image-cri-shim-undo-boot.service"
 UNDO_TIMER = "image-cri-shim-undo.timer"
@@ -31,6 +32,20 @@ _STARTED_AFTER = (
 AGAIN, HALT, SETTLE = "again", "halt", "settle"
 HALT_DUE, KUBELET_DUE = "due halt", "due kubelet"
 """Noted after the lines that stand for what is to be done, which without them do nothing."""
+
+
+def starting(command: str) -> tuple[str, ...]:
+    """What has systemd start a switch, `command` being that of the bundle.
+
+    When its process has ended, however that came, what it has left is undone or cleared away at
+    once; where it was killed before the undo had its units, by the script itself.
+    """
+    undone = f"systemctl --no-block start {UNDO_SERVICE} || exec /bin/sh {UNDO}"
+    return (
+        *("systemd-run", f"--unit={SWITCH_UNIT}", "--collect", "--no-block"),
+        f"--property=ExecStopPost=-/bin/sh -c '[ ! -e {UNDO} ] || {undone}'",
+        *(command, "switch", "run"),
+    )
 
 
 def unit_again(then: str) -> str:

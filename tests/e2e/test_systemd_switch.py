@@ -15,6 +15,7 @@ from tests.e2e.conftest import refuse
 from tests.e2e.support import stock_node, systemd_tree
 from tests.e2e.support import switch_node as nodes
 from tests.e2e.support.containerd import DEBIAN
+from tests.e2e.support.process import wait_for
 from tests.e2e.support.switch_node import SwitchNode, switch_node
 from tests.e2e.support.systemd_tree import snapshot
 
@@ -26,6 +27,7 @@ OWN = (nodes.ROOM, "/var/lib/image-cri-shim/last-good.json", "/var/lib/image-cri
 DISK = ("etc", "opt", "usr/local", "var/lib/kubelet", "var/lib/image-cri-shim")
 BACK_S = 60
 UNDO = "image-cri-shim-undo.service"
+UNDO_SCRIPT = f"{nodes.ROOM}/undo"
 # It takes some seconds, most of which it waits for units.
 UNDO_KILLED_AFTER_S = (0.1, 0.4, 1.5, 4.0)
 OTHER = nodes.CONFIG_TEXT.replace("sealos.hub:5000", "sealos.hub:5001")
@@ -47,6 +49,7 @@ def machine(empty: Path) -> Iterator[SwitchNode]:
             nodes.unpack(booted, version)
         nodes.unpack(booted, "3.0.0", nodes.DOES_NOT_START)
         nodes.unpack(booted, "4.0.0", nodes.ANSWERS_WRONGLY)
+        nodes.unpack(booted, "5.0.0", nodes.IS_KILLED)
         nodes.ask(booted, "1.0.0")
         yield booted
 
@@ -96,6 +99,7 @@ def test_a_whole_life(machine: SwitchNode) -> None:
     _poisoned(machine, "4.0.0")
     assert processes(machine) == before
     _killed(machine)
+    _killed_at_once(machine)
     assert processes(machine) == before
 
     last, took_s = nodes.switched(machine, "2.0.0", mode="remove")
@@ -145,7 +149,7 @@ def _is_served(machine: SwitchNode, version: str) -> None:
 
 
 def _killed(machine: SwitchNode) -> None:
-    """At some steps: one that hangs is ended by the timer; for those that are killed we are."""
+    """At some steps: one that hangs is ended by the timer, one that is killed is undone at once."""
     before = files(machine)
     for number, step in enumerate(("hand over", "link", "units", "health")):
         nodes.ask(machine, "1.0.0", config=OTHER, health_s=8)
@@ -154,15 +158,27 @@ def _killed(machine: SwitchNode) -> None:
         nodes.start(machine, "1.0.0")
         nodes.reaches(machine, step)
         nodes.end_switch(machine, "KILL" if number else "STOP")
-        if number:
-            machine.run("systemctl", "start", "image-cri-shim-undo.service")
+        over = time.monotonic()
         ended = nodes.ended(machine)
         took_s = time.monotonic() - began
-        print(f"killed at {step}: {took_s:.1f} s, {ended['step']}: {ended['detail']}")
+        undone_s = time.monotonic() - over
+        print(f"killed at {step}: {took_s:.1f} s, undone {undone_s:.1f} s after")
         assert ended["phase"] == "undone"
         assert files(machine) == before
         assert took_s < BACK_S
         _is_served(machine, "2.0.0")
+
+
+def _killed_at_once(machine: SwitchNode) -> None:
+    """Before anything had changed: nothing is left, and what was last told stays."""
+    before, last = files(machine), nodes.state(machine)
+    nodes.ask(machine, "5.0.0")
+    nodes.start(machine, "5.0.0")
+    killed = machine.place("/opt/killed")
+    wait_for("its end", lambda: killed.exists() and not machine.place(UNDO_SCRIPT).exists(), 30)
+    assert nodes.ended(machine) == last
+    assert files(machine) == before
+    _is_served(machine, "2.0.0")
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +231,7 @@ def test_a_node_that_goes_down_in_the_midst(empty: Path, tmp_path: Path) -> None
         fresh = files(machine)
         nodes.start(machine, "1.0.0")
         nodes.reaches(machine, "health")
-        nodes.end_switch(machine)
+        nodes.end_switch(machine, "STOP")
         assert nodes.state(machine)["phase"] == "running", nodes.said(machine).stdout
         for path in DISK:
             copy(machine.place(path), disk / path)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from shimcore.switch.undo import starting
+
 from .containerd import DEBIAN
 from .kubeadm_layout import FILES
 from .network import Link
@@ -52,6 +54,24 @@ if "serve" in sys.argv:
     Generations.route = lambda self, path: (
         Route.STRICT if path.endswith(b"/ListContainers") else right(self, path)
     )
+from cli.main import run
+run()
+"""
+# Killed when the undo's script is written and nothing is there yet that would start it.
+IS_KILLED = """\
+#!{prefix}/bin/python3
+import os
+import signal
+import shimcore
+shimcore.__version__ = "{version}"
+from shimcore.switch import handle
+write = handle.write
+def killed(root, path, what):
+    write(root, path, what)
+    if path == handle.UNDO:
+        open("/opt/killed", "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+handle.write = killed
 from cli.main import run
 run()
 """
@@ -130,16 +150,12 @@ def ask(machine: Machine, version: str, **values: Any) -> None:
 
 def start(machine: Machine, version: str) -> None:
     """The pod's command."""
-    command = f"{VERSIONS}/{version}/image-cri-shim"
-    done = machine.run(
-        *("systemd-run", "--unit=image-cri-shim-switch", "--collect", "--no-block"),
-        *(command, "switch", "run"),
-    )
+    done = machine.run(*starting(f"{VERSIONS}/{version}/image-cri-shim"))
     assert done.returncode == 0, done.stderr
 
 
 def end_switch(machine: Machine, signal: str = "KILL") -> None:
-    """The whole unit at once, which is told nothing; STOP: it hangs."""
+    """The whole unit at once, which is told nothing; STOP: it hangs, and systemd sees no end."""
     machine.run("systemctl", "kill", f"--signal={signal}", "image-cri-shim-switch")
 
 

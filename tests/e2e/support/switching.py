@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from shimcore.switch.undo import starting
+
 from .cluster_node import KUBELET_CONFIG, ClusterNode
 from .process import seldom, wait_for
 
@@ -32,8 +34,7 @@ def ask(
         "at": "2026-01-01T00:00:00Z",
     }
     node.add(f"{ROOM}/request.json", json.dumps(request), 0o600)
-    command = [f"{BUNDLES}/{version}/image-cri-shim", "switch", "run"]
-    node.run("systemd-run", f"--unit={SWITCH}", "--collect", "--no-block", *command, check=True)
+    node.run(*starting(f"{BUNDLES}/{version}/image-cri-shim"), check=True)
 
 
 def switched(node: ClusterNode, version: str, revision: str, **more: Any) -> str:

@@ -99,12 +99,13 @@ def test_the_socket_of_the_nodes_file_counts(root: Path) -> None:
 
 
 async def test_the_switch_is_started_outside_of_the_pod(root: Path) -> None:
-    """By the node's systemd, without waiting, from the bundle's own command."""
+    """By the node's systemd, without waiting, from the bundle's own command; undone if it dies."""
     answers = Answers(Done(0, ""))
     await Host(root, answers.run).begin("1.2.3")
     (words,) = answers.asked
     assert words[:4] == ("systemd-run", "--unit=image-cri-shim-switch", "--collect", "--no-block")
-    assert words[4:] == ("/opt/image-cri-shim/1.2.3/image-cri-shim", "switch", "run")
+    assert words[4].startswith("--property=ExecStopPost=-/bin/sh -c ")
+    assert words[5:] == ("/opt/image-cri-shim/1.2.3/image-cri-shim", "switch", "run")
 
 
 async def test_a_switch_that_cannot_be_started(root: Path) -> None:
