@@ -125,6 +125,8 @@ def test_the_api_knows_every_key(name: str) -> None:
     """Each object is as the API's schema has it; those of a newer API are named here."""
     unknown = set()
     for tree in rendered(SETS[name]):
+        if tree["kind"] == "Job":
+            assert set(tree["spec"].pop("podFailurePolicy")) == {"rules"}
         schema = schema_of(tree)
         if schema is None:
             unknown.add(tree["kind"])
@@ -188,6 +190,22 @@ def test_rights_are_the_least() -> None:
     assert own["privileged"] is False
 
 
+def hooked(values: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = one(rendered(values), "Job", "image-cri-shim-remove")["spec"]["template"]
+    return pod
+
+
+def test_the_hook_keeps_off_dead_nodes() -> None:
+    """It tolerates control planes and what is named; the pods of nodes tolerate everything."""
+    every, named = {"operator": "Exists"}, {"key": "gpu", "operator": "Exists"}
+    values = {"tolerations": [every, named]}
+    control_planes = {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}
+    assert hooked(values)["spec"]["tolerations"] == [control_planes, named]
+    assert hooked({})["spec"]["tolerations"] == [control_planes]
+    pods = one(rendered(values), "DaemonSet", "image-cri-shim")["spec"]["template"]["spec"]
+    assert pods["tolerations"] == [every, named]
+
+
 def test_passwords_are_in_secrets_alone() -> None:
     """Wherever values may have one."""
     password = "pa55-zq81"
@@ -210,6 +228,11 @@ def test_passwords_are_in_secrets_alone() -> None:
         {"mode": "upgrade"},
         {"imag": {}},
         {"apiServer": {"port": 0}},
+        {"config": {"address": "http://h", "auth": {"username": "u", "password": 12345}}},
+        {"config": {"address": "http://h", "auth": 12345}},
+        {"config": {"address": "http://h", "registries": [{"auth": {"password": 1}}]}},
+        {"registriesSecret": {"sealos": {"auth": {"password": 1}}}},
+        {"registries": {"auth": {"username": 1}}},
     ],
 )
 def test_values_that_cannot_be_are_refused(values: dict[str, Any]) -> None:
