@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from shimcore.cluster.errors import ClusterError
-from shimcore.fleet import steps
+from shimcore.fleet import slots, steps
 from shimcore.fleet.agent import Agent
 from shimcore.fleet.host import Done
 from shimcore.fleet.slots import ENOUGH_WELL, LEASE_S, width
@@ -145,7 +145,8 @@ class Rollout(RuleBasedStateMachine):
             revision = self._switch(number).began[-1]["revision"].partition(".")[0]
             by_revision[revision] = by_revision.get(revision, 0) + 1
         for revision, count in by_revision.items():
-            assert count <= width(6, self._well(revision), WAVE)
+            enough = self._well(revision) >= ENOUGH_WELL
+            assert count <= width(6, WAVE, enough=enough)
 
     @invariant()
     def a_failure_is_the_last_of_its_slot(self) -> None:
@@ -181,13 +182,14 @@ class Rollout(RuleBasedStateMachine):
             self.a_pod_is_replaced(number)
         self.a_long_time_passes()
         patience_s, steps.PATIENCE_S = steps.PATIENCE_S, 0.0
+        still_s, slots.STILL_S = slots.STILL_S, 0.0
         for _ in range(60):
             for number in range(6):
                 self._turn(number)
                 self.a_switch_succeeds(number)
             if self._is_settled():
                 break
-        steps.PATIENCE_S = patience_s
+        steps.PATIENCE_S, slots.STILL_S = patience_s, still_s
         assert self._is_settled()
 
     # -- helpers
