@@ -67,10 +67,10 @@ class Queue:
         if self.held is None or time.monotonic() - self._renewed < slots.RENEW_S:
             return
         lease = await self.records.lease(self.held.slot)
-        if lease.holder == self.node:
+        if lease.holder in {self.node, ""}:  # one that somebody has cleared is still its holder's
             await self._take(lease)
         else:
-            log.warning("slot %d is %s's now", self.held.slot, lease.holder or "nobody")
+            log.warning("slot %d is %s's now", self.held.slot, lease.holder)
             self._forget()
 
     async def confirm(self, wanted: Wanted) -> bool:

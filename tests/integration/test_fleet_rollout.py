@@ -288,6 +288,22 @@ async def test_a_new_control_plane(api: FleetApi, tmp_path: Path) -> None:
         await until(lambda: healthy([late]))
 
 
+async def test_a_slot_that_was_cleared_is_taken_back(api: FleetApi, tmp_path: Path) -> None:
+    """As by `helm upgrade --force`: nobody else begins while its holder still switches."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        first.switch.takes_s = 60
+        working, waiting = first.agent(), second.agent()
+        while not first.switch.began:
+            await working._turn()
+        api.put(f"{LEASES}/image-cri-shim-slot-0", {"spec": {}})
+        working._queue._renewed -= slots.RENEW_S
+        await working._turn()
+        for _ in range(5):
+            await waiting._turn()
+        assert api.holders() == {0: "n1"}
+        assert second.switch.began == []
+
+
 async def test_clocks_of_api_servers_differ(api: FleetApi, tmp_path: Path) -> None:
     """A slot that its holder renews is not taken, whatever the time is said to be."""
     async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):

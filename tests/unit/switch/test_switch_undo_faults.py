@@ -10,7 +10,7 @@ import pytest
 
 from shimcore.errors import ShimError
 from shimcore.switch import health
-from shimcore.switch.exchange import Mode, State
+from shimcore.switch.exchange import CONFIG, Mode, State
 from shimcore.switch.undo import UNDO_SERVICE
 from shimcore.switch.work import Switch
 from tests.unit.switch.nodes import (
@@ -105,6 +105,19 @@ def test_a_shim_that_served_is_there_whatever_fails(tmp_path: Path) -> None:
     _failing(made, "mv", f"*{KUBELETS}")
     assert made.undo() == 1
     assert any(each.startswith("start image-cri-shim.socket") for each in told(made))
+
+
+def test_a_file_that_others_could_read(tmp_path: Path) -> None:
+    """What the fleet brings may have a password: root's alone. The undo gives the mode back."""
+    made = node(tmp_path)
+    place = made.root.host(CONFIG)
+    place.write_text("address: http://old.hub\n")
+    place.chmod(0o644)
+    before = made.files()
+    all_but_recorded(made, request("1.0.0"))
+    assert place.stat().st_mode & 0o777 == 0o600
+    made.undo()
+    assert made.files() == before
 
 
 def test_a_reason_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
