@@ -153,14 +153,23 @@ class Queue:
         return self.source.randrange(width)
 
     async def _claim(self, lease: Lease, *, enough: bool) -> Claim:
-        sound = True
+        by_chance = True
         if lease.holder not in {"", self.node} and lease.expired(self.records.now):
             if not self._stands_still(lease):
                 return Claim.WAIT
-            holder = await self.records.node(lease.holder)
-            sound = holder is not None and holder.ready and not is_in_mid_switch(holder.labels)
+            by_chance = await self._is_chance(lease.holder, enough=enough)
         self._sight = None
-        return slots.claim(lease, self.node, self.records.now, enough=enough, holder_sound=sound)
+        return slots.claim(lease, self.node, self.records.now, by_chance=by_chance)
+
+    async def _is_chance(self, name: str, *, enough: bool) -> bool:
+        """Whether it says nothing of the revision that a holder is heard of no more."""
+        holder = await self.records.node(name)
+        switching = holder is not None and is_in_mid_switch(holder.labels)
+        if holder is not None and holder.ready and not switching:
+            return True
+        if holder is None or not enough or not switching:
+            return enough
+        return await self.records.count_lost(holder) < slots.LOST
 
     def _stands_still(self, lease: Lease) -> bool:
         """Whether nobody has renewed it while this pod looked on."""

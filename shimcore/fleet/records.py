@@ -196,6 +196,11 @@ class Records:
         query = {"labelSelector": selector, "limit": str(ENOUGH_WELL)}
         return len(_items(await self._api.get("/api/v1/nodes", query, _METADATA)))
 
+    async def count_lost(self, node: Node) -> int:
+        """Of how many nothing is heard after the same label as this one's, itself included."""
+        alike = self.each(f"{STATE_LABEL}={node.labels[STATE_LABEL]}")
+        return len({node.name} | {each.name async for each in alike if not each.ready})
+
     async def first_worker_left(self, wanted: Wanted) -> str | None:
         """A worker that is alive and not yet well with what is wanted, if there is one."""
         return await self._first_left(f"!{CONTROL_PLANE},{_undone(wanted)}")

@@ -24,6 +24,8 @@ RENEW_S = 20.0
 STILL_S = 3 * RENEW_S
 """For so long one that is over has to be seen unchanged before another takes it: the clocks of a
 cluster's API servers may differ."""
+LOST = 2
+"""So many nodes that went away in mid-switch are no chance, however many are well."""
 DEAD_S = 300.0
 """A node that has not been Ready for so long holds up nobody."""
 
@@ -57,21 +59,19 @@ class Claim(Enum):
     TAKE = "take"
     WAIT = "wait"
     HALT = "halt"
-    """Its holder went away in mid-switch, and too few are well to say that it was by chance."""
+    """Its holder went away in mid-switch, which cannot be said to be chance."""
 
 
-def claim(lease: Lease, node: str, now: datetime, *, enough: bool, holder_sound: bool) -> Claim:
+def claim(lease: Lease, node: str, now: datetime, *, by_chance: bool) -> Claim:
     """Whether `node` may take the slot.
 
-    `holder_sound`: its holder is Ready, and was not in mid-switch when it was last heard of.
+    `by_chance`: that the holder is heard of no more says nothing of the revision.
     """
     if lease.holder in {"", node}:
         return Claim.TAKE
     if not lease.expired(now):
         return Claim.WAIT
-    if enough or holder_sound:
-        return Claim.TAKE
-    return Claim.HALT
+    return Claim.TAKE if by_chance else Claim.HALT
 
 
 def ask_again_s(nodes: int) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.fleet import agent, slots, steps
-from shimcore.fleet.records import CONTROL_PLANE
+from shimcore.fleet.records import CONTROL_PLANE, REVISION_LABEL, STATE_LABEL
 from shimcore.fleet.switchfiles import FOLDER
 from shimcore.switch.exchange import Revision
 from tests.integration.fleet_support import AtOnce, api, fast, fleet, healthy, until
@@ -158,6 +158,28 @@ async def test_a_holder_that_dies_early_halts(api: FleetApi, tmp_path: Path) -> 
         api.offset += timedelta(seconds=slots.LEASE_S + 1)
         await until(api.halted)
         assert second.switch.began == []
+
+
+@pytest.mark.parametrize("lost_before", [0, 1])
+async def test_a_holder_that_dies_late(api: FleetApi, tmp_path: Path, lost_before: int) -> None:
+    """When three are well, one that goes away in mid-switch is chance; a second one is not."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        for number in range(4):
+            api.add_node(f"well{number}", labels={REVISION_LABEL: "r1"})
+        for number in range(lost_before):
+            api.add_node(f"lost{number}", labels={STATE_LABEL: "1.0.0.switching"})
+            api.set_ready(f"lost{number}", False)
+        map_of = f"{MAPS}/image-cri-shim-rollout"
+        api.put(map_of, {"data": {"enough": "r1"}})
+        first.switch.outcome = lambda request: "silence"
+        first.start()
+        await until(lambda: first.switch.began)
+        await first.kill()
+        api.set_ready("n1", False)
+        api.offset += timedelta(seconds=slots.LEASE_S + 1)
+        second.start()
+        await until(lambda: api.halted() or second.switch.began)
+        assert bool(api.halted()) == bool(lost_before)
 
 
 async def test_wiring_that_is_lost_is_done_anew(api: FleetApi, tmp_path: Path) -> None:
