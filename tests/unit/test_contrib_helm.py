@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from shimcore import __version__
+from shimcore.config import parse_config
 from shimcore.fleet.records import read_wanted
 from shimcore.fleet.slots import WIDEST
 from shimcore.switch.exchange import Mode
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "contrib/helm/image-cri-shim"
 MANIFESTS = ROOT / "contrib/kubernetes/fleet"
 TOOLS = ROOT / ".ci/tools/helm"
-HUB = {"config": {"address": "http://sealos.hub:5000", "auth": {"username": "a", "password": "b"}}}
+HUB = {"config": {"address": "http://sealos.hub:5000", "auth": "a:b"}}
 SETS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "hub": HUB,
@@ -153,6 +154,19 @@ def test_pods_understand_the_wish(name: str) -> None:
         assert wanted.node_file_sum == ""
 
 
+def test_the_values_of_the_documentation() -> None:
+    """Nodes can use the file that they make."""
+    text = (ROOT / "docs/fleet.md").read_text()
+    documented = yaml.safe_load(text.partition("```yaml\n# values.yaml\n")[2].partition("```")[0])
+    commented = (
+        (CHART / "values.yaml").read_text().partition("#   config:")[2].partition("\nconfig:")
+    )
+    example = yaml.safe_load("config:" + commented[0].replace("\n#  ", "\n"))
+    for values in (documented, example):
+        secret = one(rendered(values), "Secret", "image-cri-shim-node")
+        parse_config(secret["stringData"]["image-cri-shim.yaml"], "/etc/image-cri-shim.yaml")
+
+
 def test_what_is_on_nodes_makes_the_revision() -> None:
     """Pace and place do not; a counter does, for who wants to try again."""
     base = wish(rendered(HUB))["revision"]
@@ -210,7 +224,7 @@ def test_passwords_are_in_secrets_alone() -> None:
     """Wherever values may have one."""
     password = "pa55-zq81"
     values = {
-        "config": {"address": "http://h:5000", "auth": {"username": "u", "password": password}},
+        "config": {"address": "http://h:5000", "auth": f"u:{password}"},
         "registriesSecret": {"sealos": {"auth": {"username": "u", "password": password}}},
     }
     holding = {t["kind"] for t in rendered(values) if password in json.dumps(t)}
@@ -228,9 +242,9 @@ def test_passwords_are_in_secrets_alone() -> None:
         {"mode": "upgrade"},
         {"imag": {}},
         {"apiServer": {"port": 0}},
-        {"config": {"address": "http://h", "auth": {"username": "u", "password": 12345}}},
+        {"config": {"address": "http://h", "auth": {"username": "u", "password": "p"}}},
         {"config": {"address": "http://h", "auth": 12345}},
-        {"config": {"address": "http://h", "registries": [{"auth": {"password": 1}}]}},
+        {"config": {"address": "http://h", "registries": [{"auth": 12345}]}},
         {"registriesSecret": {"sealos": {"auth": {"password": 1}}}},
         {"registries": {"auth": {"username": 1}}},
     ],
