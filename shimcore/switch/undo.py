@@ -60,7 +60,7 @@ def unit_texts(deadline_s: int) -> dict[str, str]:
     """The units, by name: they are on a node while a switch is under way."""
     return {
         UNDO_SERVICE: _SERVICE.format(undo=UNDO, timer=UNDO_TIMER),
-        UNDO_AT_BOOT: _AT_BOOT.format(undo=UNDO, room=ROOM, later=_STARTED_AFTER),
+        UNDO_AT_BOOT: _AT_BOOT.format(undo=UNDO, timer=UNDO_TIMER, room=ROOM, later=_STARTED_AFTER),
         UNDO_TIMER: _TIMER.format(service=UNDO_SERVICE, deadline=deadline_s),
     }
 
@@ -114,6 +114,7 @@ _AT_BOOT = """\
 Description=Undoes a switch of image-cri-shim during which the machine went down
 DefaultDependencies=no
 ConditionPathExists={undo}
+OnFailure={timer}
 RequiresMountsFor={room} /etc /opt
 After=local-fs.target
 Before=sysinit.target {later}

@@ -239,6 +239,8 @@ def test_passwords_are_in_secrets_alone() -> None:
         {"wave": 0},
         {"wave": 101},
         {"soak": "2"},
+        {"health": "4s"},
+        {"health": "121s"},
         {"mode": "upgrade"},
         {"imag": {}},
         {"apiServer": {"port": 0}},
