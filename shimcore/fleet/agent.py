@@ -329,7 +329,8 @@ class Agent:
         if facts.state is None:
             return
         if facts.state.phase is Phase.REMOVED and facts.wanted.mode is Mode.REMOVE:
-            self._files.remove()
+            if not self._files.is_clearing():
+                self._files.remove()
         elif facts.state.phase is Phase.HEALTHY and facts.recorded and self._may_sweep_old():
             keep = frozenset({self._settings.bundle.version, facts.state.version or ""})
             self._old_swept = True

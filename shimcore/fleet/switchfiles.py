@@ -17,7 +17,7 @@ from shimcore.switch.exchange import ROOM, Phase, Revision, State, SwitchRequest
 from shimcore.systemd.root import Root
 
 FOLDER = ROOM.removeprefix("/")
-_REQUEST, _STATE, _SLOT = "request.json", "state.json", "slot.json"
+_REQUEST, _STATE, _SLOT, _UNDO = "request.json", "state.json", "slot.json", "undo"
 _DETAIL_LIMIT = 700
 _UNREADABLE = State("", Phase.UNDONE)
 """For one that is damaged, or a later version's: of no revision, so that the node is switched."""
@@ -70,6 +70,10 @@ class SwitchFiles:
             (self._folder / _SLOT).unlink(missing_ok=True)
         except OSError as error:
             raise FleetError(f"{self._folder / _SLOT}: {error.strerror}") from error
+
+    def is_clearing(self) -> bool:
+        """Whether the switch, or the timer after it, has still to clear up behind itself."""
+        return (self._folder / _UNDO).exists()
 
     def remove(self) -> None:
         """Take the folder away: nothing of the shim is on the node any more."""

@@ -38,6 +38,21 @@ async def test_removal_is_paced_and_leaves_nothing(api: FleetApi, tmp_path: Path
             assert node.labels == {}
 
 
+async def test_a_removal_that_still_clears_up(api: FleetApi, tmp_path: Path) -> None:
+    """A switch that was killed at its end leaves that to its timer, whose script stays."""
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        node.start()
+        await until(lambda: healthy([node]))
+        undo = node.root / FOLDER / "undo"
+        undo.touch()
+        api.want("gone", mode="remove")
+        await until(lambda: node.labels == {"state": "removed", "revision": "gone"})
+        await until(lambda: api.holders() == {})
+        assert undo.exists()
+        undo.unlink()
+        await until(lambda: not undo.parent.exists())
+
+
 async def test_a_failed_removal_ends_the_wait(api: FleetApi, tmp_path: Path) -> None:
     """The hook fails, and the reason is its message; asked again it begins anew."""
     async with fleet(tmp_path, api, ["n1", "n2"]) as nodes:
