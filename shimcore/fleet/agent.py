@@ -15,13 +15,13 @@ from pathlib import Path
 
 from shimcore.cluster.errors import ClusterError
 from shimcore.fleet import report
-from shimcore.fleet.bundle import Bundle, old_are_unused, remove_all, remove_old, unpack
+from shimcore.fleet.bundle import Bundle, old_are_unused, remove_old, unpack
 from shimcore.fleet.host import Health, Host
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import REVISION_LABEL, Records, text_of
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.steps import Facts, Step, failed_revision, is_reached, next_step
-from shimcore.fleet.values import FleetError, Wanted
+from shimcore.fleet.values import FleetError, Rollout, Wanted
 from shimcore.switch.exchange import FAILED, Mode, Phase, Revision, State, SwitchRequest
 
 log = logging.getLogger("shimcore.fleet")
@@ -61,6 +61,7 @@ class Agent:
         self._recorded: Revision | None = None
         self._labels: dict[str, str | None] | None = None
         self._known_at = 0.0
+        self._known = Rollout()
         self._halted: frozenset[Revision] = frozenset()
         self._begun: tuple[str, float] | None = None
         self._well_since: float | None = None
@@ -98,7 +99,8 @@ class Agent:
         facts = await self._facts(wanted, state, health)
         step = next_step(facts)
         if step in _DECIDED_BY_HALTS:
-            self._halted = frozenset(each.revision for each in await self._records.halts())
+            self._known = await self._records.rollout()
+            self._halted = self._known.halted
             facts = replace(facts, halted=self._halted)
             step = next_step(facts)
         return await self._do(step, facts, health)
@@ -117,6 +119,7 @@ class Agent:
                 raise FleetError(f"the API server knows no node {self._settings.node}")
             self._labels, self._known_at = dict(node.labels), time.monotonic()
             self._recorded = Revision(node.labels.get(REVISION_LABEL, "")) or None
+            self._queue.control_plane = node.control_plane
 
     async def _facts(self, wanted: Wanted, state: State | None, health: Health | None) -> Facts:
         drifted = health is Health.UNWIRED
@@ -197,7 +200,8 @@ class Agent:
             await self._refuse_package(facts)
             return self._queue.pause_s()
         self._node_file(facts.wanted)
-        if await self._queue.try_once(facts.wanted, facts.state.run if facts.state else ""):
+        before = facts.state.run if facts.state else ""
+        if await self._queue.try_once(facts.wanted, self._known, before):
             return 0.0
         return self._queue.pause_s()
 
@@ -238,9 +242,9 @@ class Agent:
         if self._begun is None or facts.begun_s is None or facts.begun_s < _SILENT_S:
             return
         if not self._has_said(facts.state) and not await self._host.is_switching():
-            self._begun = None
             why = "the switch has ended and said nothing: journalctl -u image-cri-shim-switch"
             await self._stop_all(failed_revision(facts), why)
+            self._begun = None
 
     def _has_said(self, state: State | None) -> bool:
         """Whether the switch that was begun has written a word."""
@@ -286,6 +290,7 @@ class Agent:
             await self._label(report.node_labels(Mode.REMOVE, "", None, None))
         await self._label(report.done_label(revision))
         self._recorded = revision
+        await self._records.note_enough(revision)
         await self._tell_once(facts)
         await self._queue.release()
 
@@ -296,10 +301,10 @@ class Agent:
             reason = f"{state.phase.value} at {state.step or 'its beginning'}: {state.detail}"
         elif facts.begun_s is not None:
             reason = f"the switch has not ended after {facts.begun_s:.0f} s"
-            self._begun = None
         else:
             reason = "the node is not well after its switch"
         await self._stop_all(failed_revision(facts), reason)
+        self._begun = None
 
     async def _stop_all(self, revision: Revision, reason: str) -> None:
         await self._records.halt(revision, self._settings.node, reason)
@@ -320,16 +325,19 @@ class Agent:
         return self._queue.pause_s()
 
     async def _sweep(self, facts: Facts) -> None:
-        """Take old versions away, and after a removal everything."""
+        """Take old versions away, and after a removal what was said of it."""
         if facts.state is None:
             return
         if facts.state.phase is Phase.REMOVED and facts.wanted.mode is Mode.REMOVE:
-            await asyncio.to_thread(remove_all, self._host.bundles)
-            self._files.remove()
+            if not self._files.is_clearing():
+                self._files.remove()
         elif facts.state.phase is Phase.HEALTHY and facts.recorded and self._may_sweep_old():
             keep = frozenset({self._settings.bundle.version, facts.state.version or ""})
-            await asyncio.to_thread(remove_old, self._host.bundles, keep)
             self._old_swept = True
+            try:
+                await asyncio.to_thread(remove_old, self._host.bundles, keep)
+            except OSError as error:
+                log.warning("%s: %s; old versions stay", error.filename, error.strerror)
 
     def _may_sweep_old(self) -> bool:
         return not self._old_swept and old_are_unused(self._host.bundles)

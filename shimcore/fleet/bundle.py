@@ -114,17 +114,6 @@ def remove_old(place: Path, keep: frozenset[str]) -> list[str]:
     return [each.name for each in others[:-1]]
 
 
-def remove_all(place: Path) -> None:
-    """Take every version away, and the folder where nothing else is in it."""
-    for each in [*_versions(place), *place.glob(f"{_UNFINISHED}*")]:
-        _clear(each)
-    link = place / CURRENT
-    if link.is_symlink():
-        link.unlink()
-    if place.is_dir() and not any(place.iterdir()):
-        place.rmdir()
-
-
 def current(place: Path) -> str | None:
     """The version that the units run."""
     try:
@@ -135,7 +124,8 @@ def current(place: Path) -> str | None:
 
 def _versions(place: Path) -> list[Path]:
     """The folders that are a bundle."""
-    return [each.parent for each in place.glob(f"*/{NAME}") if each.parent.name != CURRENT]
+    found = (each.parent for each in place.glob(f"*/{NAME}"))
+    return [each for each in found if each.name != CURRENT and not each.name.startswith(".")]
 
 
 def _copy(source: Path, target: Path, sums: Mapping[str, str]) -> None:

@@ -16,14 +16,22 @@ from shimcore.cluster.errors import ConflictError
 from shimcore.fleet import slots
 from shimcore.fleet.records import Records
 from shimcore.fleet.report import is_in_mid_switch
-from shimcore.fleet.slots import ENOUGH_WELL, Claim
+from shimcore.fleet.slots import Claim
 from shimcore.fleet.switchfiles import SwitchFiles
-from shimcore.fleet.values import Held, Lease, Wanted
-from shimcore.switch.exchange import Revision
+from shimcore.fleet.values import Held, Lease, Rollout, Wanted
 
 log = logging.getLogger("shimcore.fleet")
 
 _COUNT_AGAIN_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A slot that is over by the clock, and since when it has been seen unchanged."""
+
+    slot: int
+    version: str
+    at: float
 
 
 @dataclass(slots=True)
@@ -36,10 +44,11 @@ class Queue:
     source: random.Random = field(default_factory=random.Random)
     held: Held | None = None
     nodes: int = 1
-    _control_plane: bool | None = None
+    control_plane: bool = False
+    """Whether the node is one; a new one gets its label after it has joined."""
     _renewed: float = 0.0
     _counted: float | None = None
-    _enough_for: Revision | None = None
+    _sight: Sight | None = None
     _said: str = ""
 
     async def recall(self) -> None:
@@ -58,10 +67,10 @@ class Queue:
         if self.held is None or time.monotonic() - self._renewed < slots.RENEW_S:
             return
         lease = await self.records.lease(self.held.slot)
-        if lease.holder == self.node:
+        if lease.holder in {self.node, ""}:  # one that somebody has cleared is still its holder's
             await self._take(lease)
         else:
-            log.warning("slot %d is %s's now", self.held.slot, lease.holder or "nobody")
+            log.warning("slot %d is %s's now", self.held.slot, lease.holder)
             self._forget()
 
     async def confirm(self, wanted: Wanted) -> bool:
@@ -82,17 +91,17 @@ class Queue:
             await self.records.give_back(lease)
         self._forget()
 
-    async def try_once(self, wanted: Wanted, before: str) -> bool:
+    async def try_once(self, wanted: Wanted, known: Rollout, before: str) -> bool:
         """Take a slot if one is free for this node; whether it has one now.
 
         `before` names the node's last run, so that its next pod can tell if there was one since.
         """
-        well = await self._well(wanted.revision)
-        slot = await self._candidate(wanted, well)
+        enough = known.enough == wanted.revision
+        slot = await self._candidate(wanted, enough=enough)
         if slot is None:
             return False
         lease = await self.records.lease(slot)
-        match await self._claim(lease, well):
+        match await self._claim(lease, enough=enough):
             case Claim.WAIT:
                 self._say(f"waits: slot {slot} is {lease.holder}'s")
                 return False
@@ -125,35 +134,53 @@ class Queue:
         """How long to wait before the API server is asked again; each node draws its own."""
         return slots.ask_again_s(self.nodes) * self.source.uniform(0.5, 1.5)
 
-    async def _candidate(self, wanted: Wanted, well: int) -> int | None:
-        if self._control_plane is None:
-            own = await self.records.node(self.node)
-            self._control_plane = own is not None and own.control_plane
-        left = await self.records.first_worker_left(wanted) if self._control_plane else None
+    async def _candidate(self, wanted: Wanted, *, enough: bool) -> int | None:
+        left = await self.records.first_worker_left(wanted) if self.control_plane else None
         if left is not None:
             self._say(f"waits: control planes are last, and {left} is not yet well")
         return slots.candidate(
-            control_plane=self._control_plane,
+            control_plane=self.control_plane,
             workers_left=left is not None,
-            width=slots.width(self.nodes, well, wanted.wave_percent),
-            pick=self.source.randrange,
+            width=slots.width(self.nodes, wanted.wave_percent, enough=enough),
+            pick=self._pick,
         )
 
-    async def _well(self, revision: Revision) -> int:
-        """How many are well with it; enough of them stay enough."""
-        if self._enough_for == revision:
-            return ENOUGH_WELL
-        well = await self.records.count_well(revision)
-        if well >= ENOUGH_WELL:
-            self._enough_for = revision
-        return well
+    def _pick(self, width: int) -> int:
+        """One that is watched, else any."""
+        watched = self._sight
+        if watched is not None and watched.slot < width:
+            return watched.slot
+        return self.source.randrange(width)
 
-    async def _claim(self, lease: Lease, well: int) -> Claim:
-        sound = True
+    async def _claim(self, lease: Lease, *, enough: bool) -> Claim:
+        by_chance = True
         if lease.holder not in {"", self.node} and lease.expired(self.records.now):
-            holder = await self.records.node(lease.holder)
-            sound = holder is not None and holder.ready and not is_in_mid_switch(holder.labels)
-        return slots.claim(lease, self.node, self.records.now, well=well, holder_sound=sound)
+            if not self._stands_still(lease):
+                return Claim.WAIT
+            by_chance = await self._is_chance(lease.holder, enough=enough)
+        self._sight = None
+        return slots.claim(lease, self.node, self.records.now, by_chance=by_chance)
+
+    async def _is_chance(self, name: str, *, enough: bool) -> bool:
+        """Whether it says nothing of the revision that a holder is heard of no more."""
+        holder = await self.records.node(name)
+        switching = holder is not None and is_in_mid_switch(holder.labels)
+        if holder is not None and holder.ready and not switching:
+            return True
+        if holder is None or not enough or not switching:
+            return enough
+        return await self.records.count_lost(holder) < slots.LOST
+
+    def _stands_still(self, lease: Lease) -> bool:
+        """Whether nobody has renewed it while this pod looked on."""
+        now, sight = time.monotonic(), self._sight
+        if sight is None or sight.slot != lease.slot:
+            self._sight = Sight(lease.slot, lease.version, now)
+            return False
+        if sight.version != lease.version:  # its holder lives
+            self._sight = None
+            return False
+        return now - sight.at >= slots.STILL_S
 
     async def _take(self, lease: Lease) -> bool:
         try:
@@ -166,12 +193,20 @@ class Queue:
     async def _still_good(self, wanted: Wanted) -> bool:
         """Look again, now that the slot is held: a halt is written before a slot comes free."""
         now = await self.records.wanted()
-        halts = await self.records.halts()
-        halted = any(each.revision == wanted.revision for each in halts)
-        if now.revision == wanted.revision and not halted:
+        halted = (await self.records.rollout()).halted
+        good = now.revision == wanted.revision and wanted.revision not in halted
+        if good and not await self._has_become_control_plane():
             return True
         await self.release()
         return False
+
+    async def _has_become_control_plane(self) -> bool:
+        """Whether the slot was taken for a worker, and the node is none by now."""
+        if self.control_plane:
+            return False
+        own = await self.records.node(self.node)
+        self.control_plane = own is not None and own.control_plane
+        return self.control_plane
 
     def _forget(self) -> None:
         self.held = None

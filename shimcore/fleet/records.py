@@ -1,8 +1,9 @@
 """What the API server keeps of a roll-out: the wish, halts, slots, nodes.
 
 Three kinds of objects carry it, all made by the chart so that nobody needs the right to make one:
-the ConfigMap `NAME-fleet` (the wish; only read here), the ConfigMap `NAME-rollout` (halts) and the
-Leases `NAME-slot-N`. What a node has become is in labels of the node itself.
+the ConfigMap `NAME-fleet` (the wish; only read here), the ConfigMap `NAME-rollout` (halts, and what
+enough nodes are well with) and the Leases `NAME-slot-N`. What a node has become is in labels of the
+node itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shimcore.cluster.server import Object
 from shimcore.config.durations import parse_duration
 from shimcore.fleet.api import Api
 from shimcore.fleet.slots import DEAD_S, ENOUGH_WELL, LEASE_S
-from shimcore.fleet.values import FleetError, Halt, Lease, Wanted
+from shimcore.fleet.values import FleetError, Halt, Lease, Rollout, Wanted
 from shimcore.switch.exchange import LONGEST_HEALTH_S, SHORTEST_HEALTH_S, Mode, Revision
 
 PREFIX = "image-cri-shim.io/"
@@ -89,31 +90,55 @@ class Records:
         data = {"mode": Mode.REMOVE.value, "revision": revision}
         await self._api.merge(f"{self._maps}/{self._name}-fleet", {"data": data})
 
-    # -- halts
+    # -- what is known of all nodes
+
+    async def rollout(self) -> Rollout:
+        """Halts, and the revision that enough nodes are well with."""
+        return _rollout(await self._api.get(self._shared))
 
     async def halts(self) -> tuple[Halt, ...]:
         """Those that are known, the newest first."""
-        return _halts(await self._api.get(self._rollout))
+        return (await self.rollout()).halts
 
     async def halt(self, revision: Revision, node: str, reason: str) -> None:
         """Have nobody begin the revision any more. The first reason stays."""
-        for _ in range(_TRIES):
-            found = await self._api.get(self._rollout)
-            known = _halts(found)
-            if any(each.revision == revision for each in known):
-                return
+
+        def add(known: Rollout) -> dict[str, str] | None:
+            if revision in known.halted:
+                return None
             new = Halt(revision, node, reason[:_REASON_LIMIT], text_of(self.now))
-            kept = [asdict(each) for each in (new, *known)][:_KEPT_HALTS]
-            body = {**found, "data": {**_data(found), "halts": json.dumps(kept, indent=1)}}
+            kept = [asdict(each) for each in (new, *known.halts)][:_KEPT_HALTS]
+            return {"halts": json.dumps(kept, indent=1)}
+
+        await self._share(add)
+
+    async def note_enough(self, revision: Revision) -> None:
+        """Tell all nodes if enough of them are well with the revision.
+
+        Whoever has become well asks. If those who wait did, API servers would read every node from
+        their store each time.
+        """
+        if (await self.rollout()).enough == revision:
+            return
+        if await self.count_well(revision) >= ENOUGH_WELL:
+            await self._share(lambda _: {"enough": revision})
+
+    async def _share(self, change: Callable[[Rollout], dict[str, str] | None]) -> None:
+        """Change some of the data; None leaves all of it."""
+        for _ in range(_TRIES):
+            found = await self._api.get(self._shared)
+            new = change(_rollout(found))
+            if new is None:
+                return
             try:
-                await self._api.put(self._rollout, body)
+                await self._api.put(self._shared, {**found, "data": {**_data(found), **new}})
             except ConflictError:
                 continue
             return
-        raise FleetError(f"{self._rollout}: it changes too often; the halt is not written")
+        raise FleetError(f"{self._shared}: it changes too often; nothing is written")
 
     @property
-    def _rollout(self) -> str:
+    def _shared(self) -> str:
         return f"{self._maps}/{self._name}-rollout"
 
     # -- slots
@@ -170,6 +195,11 @@ class Records:
         selector = f"{REVISION_LABEL}={revision},{STATE_LABEL}!={UNSUPPORTED}"
         query = {"labelSelector": selector, "limit": str(ENOUGH_WELL)}
         return len(_items(await self._api.get("/api/v1/nodes", query, _METADATA)))
+
+    async def count_lost(self, node: Node) -> int:
+        """Of how many nothing is heard after the same label as this one's, itself included."""
+        alike = self.each(f"{STATE_LABEL}={node.labels[STATE_LABEL]}")
+        return len({node.name} | {each.name async for each in alike if not each.ready})
 
     async def first_worker_left(self, wanted: Wanted) -> str | None:
         """A worker that is alive and not yet well with what is wanted, if there is one."""
@@ -258,10 +288,11 @@ def _undone(wanted: Wanted) -> str:
     return f"{wanted.selector},{left}" if wanted.selector else left
 
 
-def _halts(found: Object) -> tuple[Halt, ...]:
+def _rollout(found: Object) -> Rollout:
+    data = _data(found)
     try:
-        listed = json.loads(_data(found).get("halts", "[]"))
-        return tuple(
+        listed = json.loads(data.get("halts", "[]"))
+        halts = tuple(
             Halt(
                 Revision(str(one["revision"])), str(one["node"]), str(one["reason"]), str(one["at"])
             )
@@ -269,6 +300,7 @@ def _halts(found: Object) -> tuple[Halt, ...]:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise FleetError(f"the roll-out's ConfigMap: `halts` cannot be read ({error})") from error
+    return Rollout(halts, data.get("enough", ""))
 
 
 def _lease(slot: int, found: Object) -> Lease:

@@ -14,17 +14,20 @@ from pathlib import Path
 from shimcore.config.state import StateError, read_state, write_state
 from shimcore.fleet.values import FleetError, Held
 from shimcore.switch.exchange import ROOM, Phase, Revision, State, SwitchRequest
+from shimcore.systemd.root import Root
 
 FOLDER = ROOM.removeprefix("/")
-_REQUEST, _STATE, _SLOT = "request.json", "state.json", "slot.json"
+_REQUEST, _STATE, _SLOT, _UNDO = "request.json", "state.json", "slot.json", "undo"
 _DETAIL_LIMIT = 700
+_UNREADABLE = State("", Phase.UNDONE)
+"""For one that is damaged, or a later version's: of no revision, so that the node is switched."""
 
 
 class SwitchFiles:
     """Reads and writes them below the node's root. Methods raise FleetError."""
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / FOLDER
+        self._folder = Root(root).host(ROOM)
 
     def ask(self, request: SwitchRequest) -> None:
         """Put the request there, whole or not at all."""
@@ -43,8 +46,8 @@ class SwitchFiles:
                 step=str(tree.get("step") or ""),
                 detail=" ".join(str(tree.get("detail") or "").split())[:_DETAIL_LIMIT],
             )
-        except (KeyError, ValueError) as error:
-            raise FleetError(f"{self._folder / _STATE}: not a switch's state ({error})") from error
+        except (KeyError, ValueError):
+            return _UNREADABLE
 
     def held(self) -> Held | None:
         """The slot that a pod of this node took; the API server knows if it is still the node's."""
@@ -54,8 +57,8 @@ class SwitchFiles:
                 return None
             before = str(tree.get("before", ""))
             return Held(int(str(tree["slot"])), Revision(str(tree["revision"])), before)
-        except (KeyError, ValueError, TypeError) as error:
-            raise FleetError(f"{self._folder / _SLOT}: not a slot ({error})") from error
+        except (KeyError, ValueError):
+            return None  # damaged: the slot is over in its time, or the node takes it again
 
     def hold(self, held: Held) -> None:
         """Note the slot."""
@@ -67,6 +70,10 @@ class SwitchFiles:
             (self._folder / _SLOT).unlink(missing_ok=True)
         except OSError as error:
             raise FleetError(f"{self._folder / _SLOT}: {error.strerror}") from error
+
+    def is_clearing(self) -> bool:
+        """Whether the switch, or the timer after it, has still to clear up behind itself."""
+        return (self._folder / _UNDO).exists()
 
     def remove(self) -> None:
         """Take the folder away: nothing of the shim is on the node any more."""
@@ -81,14 +88,12 @@ class SwitchFiles:
             raise FleetError(str(error)) from error
 
     def _read(self, name: str) -> dict[str, object] | None:
+        """What a file holds; {} where that is no JSON object."""
         try:
             content = read_state(str(self._folder), name)
             tree = None if content is None else json.loads(content)
         except StateError as error:
             raise FleetError(str(error)) from error
         except (ValueError, RecursionError):
-            tree = ""
-        # Raised outside the handler: its error holds the text.
-        if tree is not None and not isinstance(tree, dict):
-            raise FleetError(f"{self._folder / name}: not a JSON object")
-        return tree
+            return {}
+        return tree if tree is None or isinstance(tree, dict) else {}

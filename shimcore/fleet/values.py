@@ -54,8 +54,8 @@ class Lease:
     duration_s: int = 0
 
     def expired(self, now: datetime) -> bool:
-        """Whether its holder has not renewed it in time."""
-        return self.renewed is None or now > self.renewed + timedelta(seconds=self.duration_s)
+        """Whether its holder has not renewed it in time; a time far ahead says nothing."""
+        return self.renewed is None or abs(now - self.renewed) > timedelta(seconds=self.duration_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +66,17 @@ class Halt:
     node: str
     reason: str
     at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What is known of all nodes: halts, the newest first, and what enough nodes are well with."""
+
+    halts: tuple[Halt, ...] = ()
+    enough: str = ""
+    """The revision that more than one node may begin at once."""
+
+    @property
+    def halted(self) -> frozenset[Revision]:
+        """The revisions that nobody begins any more."""
+        return frozenset(each.revision for each in self.halts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -111,10 +112,11 @@ def clearing() -> list[str]:
 
 def _undo(work: Switch, why: str) -> State:
     """Back to what was before; the script does it, as it would without this process."""
-    state = work.fails(why)
+    with contextlib.suppress(ShimError):  # on a full disk the reason is lost, not the node
+        work.fails(why)
     write(work.root, PROCESS, None)
     work.handle.pull(UNDO_S)
-    return state
+    return work.undone(why)
 
 
 def _version_now(root: Root) -> str | None:

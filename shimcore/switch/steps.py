@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shimcore.client import admin
 from shimcore.client.handover import HandOverFailedError, RunningService
@@ -143,9 +143,8 @@ def _configuration(work: Switch) -> bool:
     root, text = work.journaled, work.request.config
     if text is None:
         return False
-    now, content = read(root, CONFIG), text.encode()
-    entry = replace(now, content=content) if isinstance(now, File) else File(content, 0o600)
-    if entry == now:
+    now, entry = read(root, CONFIG), File(text.encode(), 0o600)
+    if isinstance(now, File) and now.content == entry.content:
         return False
     root.after_putting_back(CONFIG, AGAIN)
     kept = record.load(root) or Record()

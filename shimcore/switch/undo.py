@@ -75,7 +75,7 @@ def unit_texts(deadline_s: int) -> dict[str, str]:
     """The units, by name: they are on a node while a switch is under way."""
     return {
         UNDO_SERVICE: _SERVICE.format(undo=UNDO, timer=UNDO_TIMER),
-        UNDO_AT_BOOT: _AT_BOOT.format(undo=UNDO, room=ROOM, later=_STARTED_AFTER),
+        UNDO_AT_BOOT: _AT_BOOT.format(undo=UNDO, timer=UNDO_TIMER, room=ROOM, later=_STARTED_AFTER),
         UNDO_TIMER: _TIMER.format(service=UNDO_SERVICE, deadline=deadline_s),
     }
 
@@ -129,6 +129,7 @@ _AT_BOOT = """\
 Description=Undoes a switch of image-cri-shim during which the machine went down
 DefaultDependencies=no
 ConditionPathExists={undo}
+OnFailure={timer}
 RequiresMountsFor={room} /etc /opt
 After=local-fs.target
 Before=sysinit.target {later}
@@ -197,6 +198,19 @@ partials() {
   done
 }
 
+# copy KEPT NEW: where the disk is full, the kept one itself has a second name.
+copy() {
+  cp -a "$1" "$2" && { [ -L "$2" ] || sync "$2" 2>/dev/null || sync; } && return
+  rm -rf "$2"
+  cp -al "$1" "$2"
+}
+
+# as_it_was KEPT PLACE: immutable, or a mount of its own, it never was changed.
+as_it_was() {
+  [ -f "$2" ] && [ ! -L "$2" ] && [ ! "$2" -nt "$1" ] && [ ! "$2" -ot "$1" ] &&
+    [ "$(stat -c %s.%f.%u.%g "$1")" = "$(stat -c %s.%f.%u.%g "$2")" ]
+}
+
 # back NUMBER PLACE: what was at the place is there again.
 back() {
   [ -w "${2%/*}" ] || [ ! -d "${2%/*}" ] || return 0 # read-only: it could not be changed
@@ -204,9 +218,10 @@ back() {
   if [ -d "journal/$1.kept" ] && [ ! -L "journal/$1.kept" ]; then
     [ ! -d "$2" ] || return 0
   fi
-  new="${2%/*}/.${2##*/}@partial@undone"
-  cp -a "journal/$1.kept" "$new" && { [ -L "$new" ] || sync "$new" 2>/dev/null || sync; } &&
-    mv -f -T "$new" "$2" || { failed=yes; echo "<3>$2 is not as it was" >&2; }
+  kept="journal/$1.kept" new="${2%/*}/.${2##*/}@partial@undone"
+  if copy "$kept" "$new" && mv -f -T "$new" "$2"; then return 0; fi
+  rm -rf "$new"
+  as_it_was "$kept" "$2" || { failed=yes; echo "<3>$2 is not as it was" >&2; }
 }
 
 # gone PLACE: nothing was there. A directory in which somebody else has something stays.
@@ -237,7 +252,11 @@ kubelet() {
     systemctl --quiet is-active "$2" || tell "$@" || :
   done
 }
-halt() { [ "$boot" = boot ] || ! is_due halt || tell stop @bypass@ @socket@ @service@ || :; }
+# Not while kubelet's file may still lead to the shim.
+halt() {
+  [ "$boot" != boot ] && [ -z "$failed" ] && is_due halt || return 0
+  tell stop @bypass@ @socket@ @service@ || :
+}
 again() {
   [ "$boot" != boot ] && [ "$serving" = yes ] || return 0
   systemctl daemon-reload
@@ -256,15 +275,31 @@ settle() {
   fi
 }
 
+put_back() {
+  due=
+  for entry in $list; do . "./$entry"; done
+}
+
 undo() {
   end_switch
   [ "$(phase)" = running ] || return 0 # recorded as well in the last moment
-  list= due=
+  list=
   for each in journal/[0-9][0-9][0-9][0-9][0-9][0-9]; do
     [ ! -f "$each" ] || list="$each $list"
   done
-  for entry in $list; do . "./$entry"; done
-  [ -z "$failed" ] || exit 1
+  # Tried before, nobody is told anything again until all can be put back.
+  if [ -f tried ]; then
+    when=$boot boot=boot
+    put_back
+    boot=$when
+    [ -z "$failed" ] || exit 1
+  fi
+  put_back
+  if [ -n "$failed" ]; then
+    : >tried
+    [ "$serving" != yes ] || settle
+    exit 1
+  fi
   settle
   mv -f undone.json state.json
   sync . 2>/dev/null || sync
@@ -282,7 +317,7 @@ clear() {
   systemctl daemon-reload
   # That of a switch that was killed; one that goes on has it locked.
   ! command -v flock >/dev/null || [ ! -e "$lock" ] || flock -n "$lock" rm -f "$lock" || :
-  rm -f process handing undone.json undo .*@partial@*
+  rm -f process handing tried undone.json undo .*@partial@*
 }
 
 main() {

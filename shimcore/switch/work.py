@@ -133,7 +133,10 @@ class Switch:
         self.handle.allow(ANSWER_S)
         return cri_answers(runtime_socket)
 
-    def fails(self, why: str) -> State:
+    def undone(self, why: str) -> State:
+        """How it ends when it is undone now."""
+        return State(self.request.revision, Phase.UNDONE, self.serves, self.step_name, why)
+
+    def fails(self, why: str) -> None:
         """What the undo is to say, from now on. Raises ShimError."""
-        state = State(self.request.revision, Phase.UNDONE, self.serves, self.step_name, why)
-        return keep(self.root, state, UNDONE)
+        keep(self.root, self.undone(why), UNDONE)

@@ -5,94 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from shimcore.fleet import agent, removal, slots, steps
-from shimcore.fleet.records import Records
+from shimcore.fleet import agent, slots, steps
+from shimcore.fleet.records import CONTROL_PLANE, REVISION_LABEL, STATE_LABEL
 from shimcore.fleet.switchfiles import FOLDER
-from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import Revision
-from tests.support.fleetapi import MAPS, NAMESPACE, FleetApi
-from tests.support.fleetnode import DirectApi, FleetNode
+from tests.integration.fleet_support import AtOnce, api, fast, fleet, healthy, until
+from tests.support.fleetapi import LEASES, MAPS, NODES, FleetApi
 
-
-@pytest.fixture(autouse=True)
-def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node looks every few milliseconds."""
-    monkeypatch.setattr(slots, "_SHORTEST_S", 0.05)
-    monkeypatch.setattr(agent, "_SOON_S", 0.02)
-    monkeypatch.setattr(agent, "_SOAK_LOOK_S", 0.02)
-    monkeypatch.setattr(agent, "_RETRY_S", 0.05)
-
-
-@pytest.fixture
-def api() -> FleetApi:
-    started = FleetApi()
-    started.prepare()
-    return started
-
-
-class AtOnce:
-    """Counts how many nodes switch at the same time."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self.most = 0
-        self.order: list[str] = []
-
-    def of(self, name: str) -> Callable[[str], None]:
-        def note(what: str) -> None:
-            self.now += 1 if what == "began" else -1
-            self.most = max(self.most, self.now)
-            if what == "began":
-                self.order.append(name)
-
-        return note
-
-
-@asynccontextmanager
-async def fleet(
-    folder: Path, api: FleetApi, names: list[str], control_planes: int = 0
-) -> AsyncIterator[list[FleetNode]]:
-    """The nodes; what runs on them is ended."""
-    nodes = [
-        FleetNode(folder, name, api, control_plane=number < control_planes)
-        for number, name in enumerate(names)
-    ]
-    try:
-        yield nodes
-    finally:
-        for node in nodes:
-            await node.kill()
-            if node.switch.running is not None:
-                node.switch.running.cancel()
-
-
-@asynccontextmanager
-async def hook(api: FleetApi) -> AsyncIterator[Records]:
-    """What the pre-delete hook works with."""
-    client = DirectApi(api)
-    yield Records(client, NAMESPACE, "image-cri-shim")
-    await client.aclose()
-
-
-async def until(true: Callable[[], object], within_s: float = 60) -> None:
-    try:
-        async with asyncio.timeout(within_s):
-            while not true():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail("it does not come about")
-
-
-def healthy(nodes: list[FleetNode], revision: str = "r1", version: str = "1.0.0") -> bool:
-    wanted = {"state": f"{version}.healthy", "version": version, "revision": revision}
-    return all(node.labels == wanted for node in nodes)
+__all__ = ["api", "fast"]
 
 
 async def test_a_fleet_is_installed(api: FleetApi, tmp_path: Path) -> None:
@@ -235,6 +160,28 @@ async def test_a_holder_that_dies_early_halts(api: FleetApi, tmp_path: Path) -> 
         assert second.switch.began == []
 
 
+@pytest.mark.parametrize("lost_before", [0, 1])
+async def test_a_holder_that_dies_late(api: FleetApi, tmp_path: Path, lost_before: int) -> None:
+    """When three are well, one that goes away in mid-switch is chance; a second one is not."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        for number in range(4):
+            api.add_node(f"well{number}", labels={REVISION_LABEL: "r1"})
+        for number in range(lost_before):
+            api.add_node(f"lost{number}", labels={STATE_LABEL: "1.0.0.switching"})
+            api.set_ready(f"lost{number}", False)
+        map_of = f"{MAPS}/image-cri-shim-rollout"
+        api.put(map_of, {"data": {"enough": "r1"}})
+        first.switch.outcome = lambda request: "silence"
+        first.start()
+        await until(lambda: first.switch.began)
+        await first.kill()
+        api.set_ready("n1", False)
+        api.offset += timedelta(seconds=slots.LEASE_S + 1)
+        second.start()
+        await until(lambda: api.halted() or second.switch.began)
+        assert bool(api.halted()) == bool(lost_before)
+
+
 async def test_wiring_that_is_lost_is_done_anew(api: FleetApi, tmp_path: Path) -> None:
     """kubeadm writes kubelet's file as it was: the node takes a slot and switches again."""
     kubelet = "var/lib/kubelet/config.yaml"
@@ -281,43 +228,6 @@ async def test_an_old_version_stays_while_a_process_may_run_out_of_it(
         assert sorted(os.listdir(place)) == ["1.1.0", "1.2.0", "current"]
 
 
-async def test_removal_is_paced_and_leaves_nothing(api: FleetApi, tmp_path: Path) -> None:
-    """The hook returns when every node is as before: no folder, no label."""
-    seen = AtOnce()
-    async with fleet(tmp_path, api, ["cp", "n1", "n2"], 1) as nodes:
-        for node in nodes:
-            node.start()
-        await until(lambda: healthy(nodes))
-        for node in nodes:
-            node.switch.watching = seen.of(node.name)
-        async with asyncio.timeout(60), hook(api) as records:
-            await removal.wait(records, await removal.ask(records), look_s=0.05)
-        assert seen.most == 1
-        assert seen.order[-1] == "cp"
-        for node in nodes:
-            assert not (node.root / "opt/image-cri-shim").exists()
-            assert not (node.root / FOLDER).exists()
-            assert node.labels == {}
-
-
-async def test_a_failed_removal_ends_the_wait(api: FleetApi, tmp_path: Path) -> None:
-    """The hook fails, and the reason is its message; asked again it begins anew."""
-    async with fleet(tmp_path, api, ["n1", "n2"]) as nodes:
-        for node in nodes:
-            node.start()
-        await until(lambda: healthy(nodes))
-        for node in nodes:
-            node.switch.outcome = lambda request: "undone"
-        async with asyncio.timeout(60), hook(api) as records:
-            with pytest.raises(FleetError, match=r"halted: n.*as the test says"):
-                await removal.wait(records, await removal.ask(records), look_s=0.05)
-            assert sum(len(node.switch.began) for node in nodes) == 3
-            for node in nodes:
-                node.switch.outcome = lambda request: "removed"
-            api.offset += timedelta(seconds=2)
-            await removal.wait(records, await removal.ask(records), look_s=0.05)
-
-
 @pytest.mark.parametrize("system", ["talos", "bottlerocket", "no systemd"])
 async def test_where_it_does_not_belong(api: FleetApi, tmp_path: Path, system: str) -> None:
     """Nothing is touched, the node says so, and the pod is Ready."""
@@ -361,7 +271,7 @@ async def test_the_api_server_may_be_away(api: FleetApi, tmp_path: Path) -> None
 
 
 async def test_what_a_look_costs(api: FleetApi, tmp_path: Path) -> None:
-    """One request at rest; four while another node has the turn."""
+    """One request at rest; three while another node has the turn, none of them for the nodes."""
     async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
         first.start()
         await until(lambda: healthy([first]) and api.holders() == {})
@@ -379,4 +289,56 @@ async def test_what_a_look_costs(api: FleetApi, tmp_path: Path) -> None:
         await waiting._turn()
         api.asked.clear()
         await waiting._turn()
-        assert len(api.asked) == 4
+        assert len(api.asked) == 3
+        assert not [path for _, path in api.asked if path.startswith(NODES)]
+
+
+async def test_a_new_control_plane(api: FleetApi, tmp_path: Path) -> None:
+    """It is no worker by the time of its turn, though its label came after its pod."""
+    async with fleet(tmp_path, api, ["n1", "cp"]) as (worker, late):
+        worker.switch.takes_s = 0.5
+        waiting = late.agent()
+        await waiting._turn()  # before it has its label
+        api.put(f"{NODES}/cp", {"metadata": {"labels": {CONTROL_PLANE: ""}}})
+        api.set_ready("cp", True)
+        for _ in range(10):
+            await waiting._turn()
+        assert late.switch.began == []
+        worker.start()
+        await until(lambda: healthy([worker]))
+        late.start()
+        await until(lambda: healthy([late]))
+
+
+async def test_a_slot_that_was_cleared_is_taken_back(api: FleetApi, tmp_path: Path) -> None:
+    """As by `helm upgrade --force`: nobody else begins while its holder still switches."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        first.switch.takes_s = 60
+        working, waiting = first.agent(), second.agent()
+        while not first.switch.began:
+            await working._turn()
+        api.put(f"{LEASES}/image-cri-shim-slot-0", {"spec": {}})
+        working._queue._renewed -= slots.RENEW_S
+        await working._turn()
+        for _ in range(5):
+            await waiting._turn()
+        assert api.holders() == {0: "n1"}
+        assert second.switch.began == []
+
+
+async def test_clocks_of_api_servers_differ(api: FleetApi, tmp_path: Path) -> None:
+    """A slot that its holder renews is not taken, whatever the time is said to be."""
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        first.switch.takes_s = 60
+        first.start()
+        await until(lambda: first.switch.began)
+        waiting = second.agent()
+        for hours in (1, -1) * 10:
+            lease = api.objects[f"{LEASES}/image-cri-shim-slot-0"]
+            api.put(f"{LEASES}/image-cri-shim-slot-0", lease)  # as renewed
+            api.offset = timedelta(hours=hours)
+            await waiting._turn()
+            await asyncio.sleep(0.05)
+        assert second.switch.began == []
+        assert api.halted() == {}
+        assert api.holders() == {0: "n1"}

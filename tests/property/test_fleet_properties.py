@@ -9,12 +9,14 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from shimcore.cluster.errors import ClusterError
-from shimcore.fleet import steps
+from shimcore.fleet import api as client
+from shimcore.fleet import slots, steps
 from shimcore.fleet.agent import Agent
 from shimcore.fleet.host import Done
 from shimcore.fleet.slots import ENOUGH_WELL, LEASE_S, width
@@ -67,6 +69,9 @@ class Rollout(RuleBasedStateMachine):
         place = "/dev/shm" if os.path.isdir("/dev/shm") else None
         self.folder = tempfile.TemporaryDirectory(dir=place)
         self.runner = asyncio.Runner()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(client, "_FIRST_WAIT_S", 0.0)
+        self.patch.setattr(slots, "STILL_S", 0.0)
         self.api = FleetApi()
         self.api.prepare(wave=str(WAVE))
         self.revision = 1
@@ -103,17 +108,22 @@ class Rollout(RuleBasedStateMachine):
             revision = switch.began[-1]["revision"].partition(".")[0]
             self.failed.setdefault(revision, set()).add(self.nodes[number].name)
 
-    @rule(number=numbers, after=st.integers(1, 12))
-    def the_api_server_fails_once(self, number: int, after: int) -> None:
+    @rule(
+        number=numbers,
+        after=st.integers(1, 12),
+        code=st.sampled_from([403, 404, 409, 410, 500]),
+        lost=st.booleans(),
+    )
+    def the_api_server_fails_once(self, number: int, after: int, code: int, lost: bool) -> None:
         left = [after]
 
         def fault(method: str, path: str) -> int | None:
             left[0] -= 1
-            return 403 if left[0] == 0 else None
+            return code if left[0] == 0 else None
 
-        self.api.fault = fault
+        self.api.fault, self.api.lost = fault, lost
         self._turn(number)
-        self.api.fault = lambda method, path: None
+        self.api.fault, self.api.lost = lambda method, path: None, False
 
     @rule(number=numbers)
     def the_wiring_is_lost(self, number: int) -> None:
@@ -145,7 +155,8 @@ class Rollout(RuleBasedStateMachine):
             revision = self._switch(number).began[-1]["revision"].partition(".")[0]
             by_revision[revision] = by_revision.get(revision, 0) + 1
         for revision, count in by_revision.items():
-            assert count <= width(6, self._well(revision), WAVE)
+            enough = self._well(revision) >= ENOUGH_WELL
+            assert count <= width(6, WAVE, enough=enough)
 
     @invariant()
     def a_failure_is_the_last_of_its_slot(self) -> None:
@@ -173,21 +184,23 @@ class Rollout(RuleBasedStateMachine):
         """Left alone, it comes to an end: every node is well, or the revision is halted."""
         if not hasattr(self, "runner"):
             return
-        with self.folder, self.runner:
-            self._come_to_an_end()
+        try:
+            with self.folder, self.runner:
+                self._come_to_an_end()
+        finally:
+            self.patch.undo()
 
     def _come_to_an_end(self) -> None:
         for number in range(6):
             self.a_pod_is_replaced(number)
         self.a_long_time_passes()
-        patience_s, steps.PATIENCE_S = steps.PATIENCE_S, 0.0
+        self.patch.setattr(steps, "PATIENCE_S", 0.0)
         for _ in range(60):
             for number in range(6):
                 self._turn(number)
                 self.a_switch_succeeds(number)
             if self._is_settled():
                 break
-        steps.PATIENCE_S = patience_s
         assert self._is_settled()
 
     # -- helpers

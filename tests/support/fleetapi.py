@@ -38,6 +38,8 @@ class FleetApi:
         self.offset = timedelta()
         self.asked: list[tuple[str, str]] = []
         self.fault: Callable[[str, str], int | None] = lambda method, path: None
+        self.lost = False
+        """Whether a request with a fault is done, and only its answer is not."""
         self.lock = threading.RLock()
         self._version = 100
         self._server: ThreadingHTTPServer | None = None
@@ -155,15 +157,18 @@ class FleetApi:
             if headers.get("Authorization") != f"Bearer {TOKEN}":
                 return _status(401, "Unauthorized")
             fault = self.fault(method, split.path)
-            if fault is not None:
+            if fault is not None and not self.lost:
                 return _status(fault, "as told")
             body = json.loads(content) if content else {}
             if method == "POST":
                 name = f"{body['metadata']['generateName']}{len(self.objects)}"
-                return 201, self.put(f"{split.path}/{name}", body)
-            if split.path == NODES:
-                return self._list(query, metadata_only="as=Partial" in headers.get("Accept", ""))
-            return self._one(method, split.path, body)
+                answer = 201, self.put(f"{split.path}/{name}", body)
+            elif split.path == NODES:
+                only = "as=Partial" in headers.get("Accept", "")
+                answer = self._list(query, metadata_only=only)
+            else:
+                answer = self._one(method, split.path, body)
+            return answer if fault is None else _status(fault, "as told")
 
     def _one(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         stored = self.objects.get(path)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from shimcore.fleet.records import Records
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
 from shimcore.fleet.values import FleetError
-from shimcore.switch.exchange import Revision
+from shimcore.switch.exchange import VERSIONS, Revision
 from tests.support.fleetapi import NAMESPACE, TOKEN, FleetApi
 
 FILES = {"image-cri-shim": b"#!/bin/sh\n", "_internal/base.zip": b"library" * 100}
@@ -90,6 +91,8 @@ class ScriptedSwitch:
         outcome = self.outcome(request)
         if outcome == "healthy":
             self.service = "active"
+        elif outcome == "removed":
+            shutil.rmtree(self.root / VERSIONS.removeprefix("/"))
         self.watching("ended")
         if outcome != "silence":
             self.say(request, outcome)

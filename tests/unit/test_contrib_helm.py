@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from shimcore import __version__
+from shimcore.config import parse_config
 from shimcore.fleet.records import read_wanted
 from shimcore.fleet.slots import WIDEST
 from shimcore.switch.exchange import Mode
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "contrib/helm/image-cri-shim"
 MANIFESTS = ROOT / "contrib/kubernetes/fleet"
 TOOLS = ROOT / ".ci/tools/helm"
-HUB = {"config": {"address": "http://sealos.hub:5000", "auth": {"username": "a", "password": "b"}}}
+HUB = {"config": {"address": "http://sealos.hub:5000", "auth": "a:b"}}
 SETS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "hub": HUB,
@@ -125,6 +126,8 @@ def test_the_api_knows_every_key(name: str) -> None:
     """Each object is as the API's schema has it; those of a newer API are named here."""
     unknown = set()
     for tree in rendered(SETS[name]):
+        if tree["kind"] == "Job":
+            assert set(tree["spec"].pop("podFailurePolicy")) == {"rules"}
         schema = schema_of(tree)
         if schema is None:
             unknown.add(tree["kind"])
@@ -149,6 +152,19 @@ def test_pods_understand_the_wish(name: str) -> None:
         assert yaml.safe_load(text).items() >= values["config"].items()
     else:
         assert wanted.node_file_sum == ""
+
+
+def test_the_values_of_the_documentation() -> None:
+    """Nodes can use the file that they make."""
+    text = (ROOT / "docs/fleet.md").read_text()
+    documented = yaml.safe_load(text.partition("```yaml\n# values.yaml\n")[2].partition("```")[0])
+    commented = (
+        (CHART / "values.yaml").read_text().partition("#   config:")[2].partition("\nconfig:")
+    )
+    example = yaml.safe_load("config:" + commented[0].replace("\n#  ", "\n"))
+    for values in (documented, example):
+        secret = one(rendered(values), "Secret", "image-cri-shim-node")
+        parse_config(secret["stringData"]["image-cri-shim.yaml"], "/etc/image-cri-shim.yaml")
 
 
 def test_what_is_on_nodes_makes_the_revision() -> None:
@@ -188,11 +204,27 @@ def test_rights_are_the_least() -> None:
     assert own["privileged"] is False
 
 
+def hooked(values: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = one(rendered(values), "Job", "image-cri-shim-remove")["spec"]["template"]
+    return pod
+
+
+def test_the_hook_keeps_off_dead_nodes() -> None:
+    """It tolerates control planes and what is named; the pods of nodes tolerate everything."""
+    every, named = {"operator": "Exists"}, {"key": "gpu", "operator": "Exists"}
+    values = {"tolerations": [every, named]}
+    control_planes = {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}
+    assert hooked(values)["spec"]["tolerations"] == [control_planes, named]
+    assert hooked({})["spec"]["tolerations"] == [control_planes]
+    pods = one(rendered(values), "DaemonSet", "image-cri-shim")["spec"]["template"]["spec"]
+    assert pods["tolerations"] == [every, named]
+
+
 def test_passwords_are_in_secrets_alone() -> None:
     """Wherever values may have one."""
     password = "pa55-zq81"
     values = {
-        "config": {"address": "http://h:5000", "auth": {"username": "u", "password": password}},
+        "config": {"address": "http://h:5000", "auth": f"u:{password}"},
         "registriesSecret": {"sealos": {"auth": {"username": "u", "password": password}}},
     }
     holding = {t["kind"] for t in rendered(values) if password in json.dumps(t)}
@@ -207,9 +239,16 @@ def test_passwords_are_in_secrets_alone() -> None:
         {"wave": 0},
         {"wave": 101},
         {"soak": "2"},
+        {"health": "4s"},
+        {"health": "121s"},
         {"mode": "upgrade"},
         {"imag": {}},
         {"apiServer": {"port": 0}},
+        {"config": {"address": "http://h", "auth": {"username": "u", "password": "p"}}},
+        {"config": {"address": "http://h", "auth": 12345}},
+        {"config": {"address": "http://h", "registries": [{"auth": 12345}]}},
+        {"registriesSecret": {"sealos": {"auth": {"password": 1}}}},
+        {"registries": {"auth": {"username": 1}}},
     ],
 )
 def test_values_that_cannot_be_are_refused(values: dict[str, Any]) -> None:

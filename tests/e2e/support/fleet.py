@@ -95,12 +95,10 @@ class Fleet:
         wanted = {node.name: f"{version}.healthy" for node in self.bed.nodes}
         return self.wait_for(f"{version} on all", lambda: self.labels() == wanted, timeout_s)
 
-    def halted(self) -> Mapping[str, str]:
+    def halted(self) -> str:
         """What the roll-out's object holds of revisions that failed."""
-        found: dict[str, str] = self.bed.plane.get("-n", NAMESPACE, "configmap", ROLLOUT).get(
-            "data", {}
-        )
-        return found
+        found = self.bed.plane.get("-n", NAMESPACE, "configmap", ROLLOUT).get("data", {})
+        return str(found.get("halts", ""))
 
     def serving(self) -> dict[str, str]:
         """Each node → the version to which its link leads, empty without one."""

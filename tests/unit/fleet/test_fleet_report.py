@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from shimcore.fleet.host import Health
 from shimcore.fleet.report import is_ready, label_value, node_labels, state_label
+from shimcore.fleet.steps import is_reached
 from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
-from shimcore.fleet.values import FleetError, Held, Wanted
+from shimcore.fleet.values import Held, Wanted
 from shimcore.switch.exchange import Mode, Phase, Revision, State, SwitchRequest
 
 R1 = Revision("r1")
@@ -98,12 +99,27 @@ def test_a_state_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"revision": "r", "phase": "x"}', "\x00"])
 def test_a_state_that_is_none(tmp_path: Path, text: str) -> None:
-    """Is an error that names the file."""
+    """Is of no revision: the node is neither well nor without the shim. A slot like it is none."""
     path = tmp_path / FOLDER / "state.json"
     path.parent.mkdir(parents=True)
-    path.write_text(text)
-    with pytest.raises(FleetError, match=r"state\.json"):
-        SwitchFiles(tmp_path).state()
+    for each in (path, path.with_name("slot.json")):
+        each.write_text(text)
+    files = SwitchFiles(tmp_path)
+    state = files.state()
+    assert state is not None
+    assert state.revision == ""
+    for mode in Mode:
+        assert not is_reached(replace(WANTED, mode=mode), state)
+    assert files.held() is None
+
+
+def test_a_folder_behind_a_link(tmp_path: Path) -> None:
+    """It is the node's root in which the link leads somewhere, not the pod's."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "var/lib").mkdir(parents=True)
+    (tmp_path / "var/lib/image-cri-shim").symlink_to("/data")
+    SwitchFiles(tmp_path).hold(Held(3, R1, "r0"))
+    assert (tmp_path / "data/switch/slot.json").exists()
 
 
 def test_a_slot_is_passed_on(tmp_path: Path) -> None:

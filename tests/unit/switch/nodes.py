@@ -37,6 +37,9 @@ CONTAINERD = {
 }
 COMPLETIONS = {"/usr/local/share/fish/vendor_completions.d/image-cri-shim.fish": "# fish\n"}
 ASKED = ("systemctl", "sleep")
+OTHER = FILLED.replace("sealos.hub", "other.hub")
+ENDED = {"request.json", "state.json"}
+OURS = "image-cri-shim-bypass.service image-cri-shim.socket image-cri-shim.service"
 # Each notes itself, and the one whose turn it is kills the script instead.
 STUB = """\
 #!/bin/sh
@@ -204,3 +207,27 @@ def installed(directory: Path, *, tools: tuple[str, ...] = ASKED) -> Node:
     assert made.state()["phase"] == "healthy"
     assert CONFIG in made.files()
     return made
+
+
+def all_but_recorded(made: Node, asked: SwitchRequest) -> None:
+    """A switch that has done every step when the node goes down."""
+    switch(made, asked)
+    place = made.root.host(STATE)
+    text = place.read_text()
+    place.write_text(text.replace('"healthy"', '"running"').replace('"removed"', '"running"'))
+    assert made.state()["phase"] == "running"
+
+
+def told(made: Node) -> list[str]:
+    """What units were told, the undo's own aside."""
+    said = (note.removeprefix("systemctl ") for note in made.notes)
+    verbs = ("start", "stop", "restart", "reload")
+    return [each for each in said if each.split(" ")[0] in verbs and "undo" not in each]
+
+
+Made = Callable[..., Node]
+WAYS: dict[str, tuple[Made, SwitchRequest]] = {
+    "install": (node, request("1.0.0")),
+    "upgrade": (installed, request("2.0.0", config=OTHER)),
+    "remove": (installed, request("1.0.0", Mode.REMOVE)),
+}

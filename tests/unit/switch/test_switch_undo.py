@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from shimcore.switch.exchange import (
     CURRENT,
     HANDING,
     LOCK,
-    STATE,
     UNDO,
     Mode,
     SwitchRequest,
@@ -23,8 +22,12 @@ from shimcore.switch.exchange import (
 from tests.unit.switch.nodes import (
     ASKED,
     COMPLETIONS,
+    ENDED,
+    OURS,
+    WAYS,
     Killed,
     Node,
+    all_but_recorded,
     installed,
     killed_at,
     killed_at_command,
@@ -32,23 +35,16 @@ from tests.unit.switch.nodes import (
     request,
     switch,
     systemd,
+    told,
     well,
 )
 from tests.unit.systemd.machines import FILLED
 
 __all__ = ["well"]
 pytestmark = pytest.mark.usefixtures("well")
-ENDED = {"request.json", "state.json"}
-OTHER = FILLED.replace("sealos.hub", "other.hub")
 TOOLS = (*ASKED, "cp", "mv", "rm", "rmdir", "sync")
 # 1: at each point, which takes minutes.
 STRIDE = int(os.environ.get("SWITCH_STRIDE", "17"))
-Made = Callable[..., Node]
-WAYS: dict[str, tuple[Made, SwitchRequest]] = {
-    "install": (node, request("1.0.0")),
-    "upgrade": (installed, request("2.0.0", config=OTHER)),
-    "remove": (installed, request("1.0.0", Mode.REMOVE)),
-}
 
 
 def test_a_switch_that_is_well(tmp_path: Path) -> None:
@@ -120,7 +116,7 @@ def test_an_undo_that_is_killed_is_done_again(way: str, tmp_path: Path) -> None:
     while status:
         made = first.copy(tmp_path / str(turn))
         before = made.files()
-        _all_but_recorded(made, asked)
+        all_but_recorded(made, asked)
         status = made.undo(kill_at=turn)
         assert made.undo() == 0
         assert made.files() == before, turn
@@ -130,24 +126,12 @@ def test_an_undo_that_is_killed_is_done_again(way: str, tmp_path: Path) -> None:
     assert turn > 20
 
 
-def _all_but_recorded(made: Node, asked: SwitchRequest) -> None:
-    """A switch that has done every step when the node goes down."""
-    switch(made, asked)
-    place = made.root.host(STATE)
-    text = place.read_text()
-    place.write_text(text.replace('"healthy"', '"running"').replace('"removed"', '"running"'))
-    assert made.state()["phase"] == "running"
-
-
-OURS = "image-cri-shim-bypass.service image-cri-shim.socket image-cri-shim.service"
-
-
 def test_what_is_told_by_the_undo_of_an_install(tmp_path: Path) -> None:
     """The runtime, then kubelet, and the shim ends when kubelet has left it."""
     made = node(tmp_path)
-    _all_but_recorded(made, request("1.0.0"))
+    all_but_recorded(made, request("1.0.0"))
     made.undo()
-    assert _told(made)[:3] == [
+    assert told(made)[:3] == [
         "restart containerd.service",
         "restart kubelet.service",
         f"stop {OURS}",
@@ -166,19 +150,19 @@ echo "systemctl $*" >>"$NOTES"
 def test_a_kubelet_that_ends_with_its_runtimes_start(tmp_path: Path) -> None:
     """It is restarted at once, not left alone for the time of its unit."""
     made = node(tmp_path)
-    _all_but_recorded(made, request("1.0.0"))
+    all_but_recorded(made, request("1.0.0"))
     (made.tools / "systemctl").write_text(_DOWN_ONCE)
     made.undo()
-    assert [each for each in _told(made) if "kubelet" in each] == ["restart kubelet.service"] * 2
+    assert [each for each in told(made) if "kubelet" in each] == ["restart kubelet.service"] * 2
     assert made.state()["phase"] == "undone"
 
 
 def test_what_is_told_by_the_undo_of_a_removal(tmp_path: Path) -> None:
     """The shim is there, and the runtime knows the registries, before kubelet comes back."""
     made = installed(tmp_path)
-    _all_but_recorded(made, request("1.0.0", Mode.REMOVE))
+    all_but_recorded(made, request("1.0.0", Mode.REMOVE))
     made.undo()
-    assert _told(made)[:3] == [
+    assert told(made)[:3] == [
         "start image-cri-shim.socket image-cri-shim.service",
         "restart containerd.service",
         "restart kubelet.service",
@@ -192,24 +176,17 @@ def test_what_is_told_when_kubelet_was_not_reached(tmp_path: Path) -> None:
     with killed_at_command(control, "start image-cri-shim.socket"), pytest.raises(Killed):
         switch(made, request("1.0.0"), control)
     made.undo()
-    told = _told(made)
-    assert told[0] == "restart containerd.service"
-    assert f"stop {OURS}" in told
-    assert not [each for each in told if "kubelet" in each]
-
-
-def _told(made: Node) -> list[str]:
-    """What units were told, the undo's own aside."""
-    told = (note.removeprefix("systemctl ") for note in made.notes)
-    verbs = ("start", "stop", "restart", "reload")
-    return [each for each in told if each.split(" ")[0] in verbs and "undo" not in each]
+    said = told(made)
+    assert said[0] == "restart containerd.service"
+    assert f"stop {OURS}" in said
+    assert not [each for each in said if "kubelet" in each]
 
 
 @pytest.mark.parametrize("handing", [False, True])
 def test_an_upgrade_leaves_kubelet_and_the_runtime_alone(handing: bool, tmp_path: Path) -> None:
     """The shim alone is started anew, and only where it may have made way."""
     made = installed(tmp_path)
-    _all_but_recorded(made, request("2.0.0"))
+    all_but_recorded(made, request("2.0.0"))
     if handing:
         made.root.host(HANDING).touch()
     made.undo()
@@ -228,7 +205,7 @@ def test_what_the_service_has_made(tmp_path: Path) -> None:
     for made, asked in ((node, "1.0.0"), (installed, "2.0.0")):
         one = made(tmp_path / asked)
         before = one.files()
-        _all_but_recorded(one, request(asked))
+        all_but_recorded(one, request(asked))
         for path in locks:
             one.root.host(path).touch()
         one.undo()
@@ -241,7 +218,7 @@ def test_the_lock_of_a_switch_that_was_killed(tmp_path: Path) -> None:
     """It goes, unless another switch has it."""
     for held in (False, True):
         one = node(tmp_path / str(held))
-        _all_but_recorded(one, request("1.0.0"))
+        all_but_recorded(one, request("1.0.0"))
         place = one.root.host(LOCK)
         with place.open("w") as file:
             if held:
@@ -254,7 +231,7 @@ def test_at_boot_nothing_is_waited_for(tmp_path: Path) -> None:
     """What a boot starts by itself is not started before its turn."""
     made = installed(tmp_path)
     before = made.files()
-    _all_but_recorded(made, request("1.0.0", Mode.REMOVE))
+    all_but_recorded(made, request("1.0.0", Mode.REMOVE))
     assert made.undo("boot") == 0
     assert made.files() == before
     waiting = [each for each in made.notes if "daemon-reload" not in each]
@@ -287,7 +264,7 @@ def test_what_a_file_is_beside_its_bytes(tmp_path: Path) -> None:
         os.setxattr(place, "user.label", b"kubelet_t")
     except OSError:
         pytest.skip("this file system has no extended attributes")
-    _all_but_recorded(made, request("1.0.0"))
+    all_but_recorded(made, request("1.0.0"))
     made.undo()
     status = place.stat()
     assert (status.st_mode & 0o7777, status.st_mtime_ns) == (0o640, 1_000_000_007)
