@@ -178,6 +178,20 @@ async def test_a_pod_labels_its_own_node_alone(records: Records) -> None:
     await records.label("n1", {"image-cri-shim.io/state": None})
 
 
+async def test_the_hook_changes_labels_alone(cluster: Cluster, tmp_path: Path) -> None:
+    """Of every node, and nothing else of one."""
+    hook = Api(_account(cluster, tmp_path, "image-cri-shim-remove", {}))
+    records = Records(hook, "kube-system", "image-cri-shim")
+    for node in NODES:
+        await _patient(records.label, node, {"image-cri-shim.io/state": "removed"})
+        await records.label(node, {"image-cri-shim.io/state": None})
+    with pytest.raises(RefusedError, match="labels image-cri-shim"):
+        await records.label("n2", {"kubernetes.io/os": None})
+    with pytest.raises(RefusedError, match="labels image-cri-shim"):
+        await hook.merge("/api/v1/nodes/n2", {"spec": {"unschedulable": True}})
+    await hook.aclose()
+
+
 async def _refused(records: Records, node: str, labels: dict[str, str | None]) -> None:
     """The same, until the policy is in force."""
     for _ in range(50):
