@@ -1,3 +1,3 @@
 """The core that every command of image-cri-shim shares."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
