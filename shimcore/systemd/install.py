@@ -298,7 +298,7 @@ def _own(
             *(Change(path, Link(target)) for path, target in _ENABLED.items()),
         ]
     if config is None:
-        text = template(DEFAULT_SHIM, endpoint)
+        text = template(endpoint)
         changes.append(Change(request.config_file, File(text.encode(), 0o600)))
     completions = request.completions if package is None else {}  # the package has its own
     for path, text in completions.items():
