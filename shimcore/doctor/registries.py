@@ -87,7 +87,7 @@ async def _told_again(node: Node, told: dict[str, Any]) -> dict[str, Any]:
 def _service_mend(node: Node, registry: Registry) -> str:
     """What the service has that this process has not: a proxy, or news of before."""
     peer = peer_of(node.endpoint.admin_socket)
-    environ = None if peer is None else proxies.environment_of(peer.pid)
+    environ = None if peer is None else peer.environ
     if environ is not None and proxies.in_the_way(environ, registry):
         typed = proxies.service_without(environ, registry)
         return f"{typed}  # the service has a proxy, which does not reach it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from typing import TYPE_CHECKING
 
 from shimcore.doctor.finding import Finding, failed, passed
 from shimcore.doctor.node import Node
@@ -14,8 +15,12 @@ from shimcore.runtime.errors import (
     SeveralRuntimesError,
     StatusCode,
 )
+from shimcore.runtime.peer import peer_of
 from shimcore.systemd.runtimes.distributions import REGISTRIES, service_of
-from shimcore.systemd.runtimes.node import Kind, config_file, kind_of, running, unit_of
+from shimcore.systemd.runtimes.node import Kind, config_file, kind_of, unit_of
+
+if TYPE_CHECKING:
+    from shimcore.runtime.values import RuntimeVersion
 
 ANSWER_S = 5.0
 _UNITS = {Kind.CRIO: "crio", Kind.DOCKER: "cri-docker", Kind.K0S: "k0sworker"}
@@ -40,6 +45,14 @@ async def socket_of(node: Node) -> str:
     return node.runtime_socket or await detect_socket(known)
 
 
+async def version_at(path: str) -> RuntimeVersion:
+    """What the runtime at a socket says that it is. Raises ShimError."""
+    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
+
+    async with RuntimeClient(path) as client:
+        return await client.version(ANSWER_S)
+
+
 async def _asked(node: Node, path: str) -> Finding:
     from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
 
@@ -62,7 +75,7 @@ async def _asked(node: Node, path: str) -> Finding:
 
 def _enable(node: Node, path: str) -> str:
     """What gives the containerd behind a socket its CRI."""
-    file = config_file(node.root, kind_of(node.root, path), running(path))
+    file = config_file(node.root, kind_of(node.root, path), peer_of(path))
     named = " and ".join(f'"{each}"' for each in _disabled(node, file)) or '"cri"'
     return (
         f"in {file}, take {named} out of disabled_plugins; then systemctl restart "

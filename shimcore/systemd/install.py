@@ -11,6 +11,7 @@ from typing import Protocol
 
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS
+from shimcore.runtime.peer import peer_of
 from shimcore.systemd import kubelet, packaged, record, unitfile, units, wiring
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, pending, restart_kubelet
 from shimcore.systemd.entries import File, Link, read, write
@@ -348,7 +349,7 @@ def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:
         )
     told, notes = to_tell(root, request.config_file)
     kind = node.kind_of(root, runtime)
-    process = node.running(runtime) if runtime and root.is_machine else None
+    process = peer_of(runtime) if runtime and root.is_machine else None
     ours = record.written(root, changed=request.force)
     wired = wire_runtime(root, told, kind, lambda: containerd_on(root, kind, process), ours)
     return replace(wired, notes=[*notes, *wired.notes])

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.settings import read_settings
+from shimcore.runtime.peer import Peer
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import containerd, crio, distributions, docker, node
 from shimcore.systemd.runtimes.containerd import Containerd
-from shimcore.systemd.runtimes.node import Kind, Running
+from shimcore.systemd.runtimes.node import Kind
 from shimcore.systemd.runtimes.registries import Told
 
 ContainerdOf = Callable[[], Containerd | None]
@@ -57,13 +58,19 @@ def wire_runtime(
     return RuntimeWiring(changes, [note] if changes else [])
 
 
-def containerd_on(root: Root, kind: Kind, process: Running | None) -> Containerd | None:
+def containerd_on(root: Root, kind: Kind, process: Peer | None) -> Containerd | None:
     """How containerd is set up; None where there is none. Raises ShimError."""
-    path = node.config_file(root, kind, process)
     release = node.release(root, kind, process)
     if release is None:  # no program to look at: the file tells
+        path = node.config_file(root, kind, process)
         versions = read_settings(root, path, Release.V1).versions
         if not versions:
             return None
         release = Release.V2 if versions[path] > 2 else Release.V1
+    return containerd_of(root, kind, process, release)
+
+
+def containerd_of(root: Root, kind: Kind, process: Peer | None, release: Release) -> Containerd:
+    """How a containerd of this release is set up."""
+    path = node.config_file(root, kind, process)
     return Containerd(path, release, node.unit_of(kind), generated=kind is Kind.MICROK8S)
