@@ -32,7 +32,7 @@ UNIT_DROP_IN = f"/etc/systemd/system/{UNIT}.d/{DROP_IN}"
 KUBEADM_INSTANCE = "/var/lib/kubelet/instance-config.yaml"
 # In the command of a kubelet that minikube starts.
 _MINIKUBE = "/minikube/"
-_CRICTL_KEYS = ("runtime-endpoint", "image-endpoint")
+CRICTL_KEYS = ("runtime-endpoint", "image-endpoint")
 
 
 def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
@@ -42,7 +42,7 @@ def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
         *_flags(root, kubelet, endpoint),
         *_configuration(root, kubelet, endpoint),
         *_kubeadm(root, endpoint),
-        _keys(root, CRICTL, _CRICTL_KEYS, endpoint),
+        _keys(root, CRICTL, CRICTL_KEYS, endpoint),
     ]
 
 
@@ -101,17 +101,12 @@ def _configuration(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Chan
 
 
 def _kubeadm(root: Root, endpoint: str) -> Iterator[Change]:
-    text = root.text(KUBEADM_INSTANCE)
-    if text is not None and yamltext.get_keys(text, KEYS[:1])[KEYS[0]] is not None:
+    if root.keys(KUBEADM_INSTANCE, KEYS[:1])[KEYS[0]] is not None:
         yield _keys(root, KUBEADM_INSTANCE, KEYS[:1], endpoint)
 
 
 def _keys(root: Root, path: str, keys: tuple[str, ...], endpoint: str) -> Change:
-    try:
-        old = yamltext.get_keys(root.text(path) or "", keys)
-    except yamltext.YamlTextError as error:
-        raise ShimError(f"{path}: {error}") from error
-    return _edit(root, path, KeysEdit(endpoint, old))
+    return _edit(root, path, KeysEdit(endpoint, root.keys(path, keys)))
 
 
 def _edit(root: Root, path: str, edit: Edit) -> Change:
