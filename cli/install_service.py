@@ -139,7 +139,7 @@ def uninstall_service(
 @contextmanager
 def _addition_shown() -> Iterator[None]:
     """What is left to the operator to write: as text to copy, after the reason."""
-    from shimcore.systemd.runtimes.overlay import NotOursError  # noqa: PLC0415 - as above
+    from shimcore.systemd.overlay import NotOursError  # noqa: PLC0415 - as above
 
     try:
         yield

@@ -16,10 +16,10 @@ from shimcore.runtime.containerd.route import Reason, Verdict, judge, route
 from shimcore.runtime.containerd.settings import RegistrySettings, read_settings
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import record
+from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.runtimes import crio, distributions, docker
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import Kind, kind_of
-from shimcore.systemd.runtimes.overlay import NotOursError
 from shimcore.systemd.runtimes.registries import Told, told_of
 from shimcore.systemd.runtimes.wiring import containerd_of, wire_runtime
 

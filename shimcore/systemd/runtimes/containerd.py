@@ -12,14 +12,13 @@ from shimcore.runtime.containerd.hosts import DEFAULT_FOLDER, FILE, folders
 from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.route import Reason, Verdict, judge, route
 from shimcore.runtime.containerd.settings import Files, RegistrySettings, read_settings, section_of
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import tomltext
-from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
 
 CERTS = "/etc/containerd/certs.d"
-_HEADER = "# Written by image-cri-shim install-service.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ def wire(
 
     `ours` are the files that an installation wrote. Raises ShimError.
     """
-    overlay = Overlay(root)
+    overlay = Overlay(root, Part.RUNTIME)
     settings = _settings(overlay, containerd)
     missing = [each for each in told if not _fits(overlay, settings, each)]
     if not missing:
@@ -85,7 +84,7 @@ def _directory(overlay: Overlay, containerd: Containerd, settings: RegistrySetti
     if not settings.files:
         version = 2 if containerd.release.is_v1 else 3
         text = tomltext.table_text(registry_table(version), {"config_path": directory})
-        overlay.put(path, f"{_HEADER}version = {version}\n\n{text}", then)
+        overlay.put(path, f"{HEADER}version = {version}\n\n{text}", then)
         return directory
     path = settings.section_file or path
     table = registry_table(settings.versions[path])
@@ -127,7 +126,7 @@ def _write_hosts(
         if beside and not told.is_http:
             values["ca"] = [*beside, *([told.ca_file] if told.ca_file else [])]
     server = f"server = {tomltext.string(told.address)}\n\n"
-    overlay.put(path, _HEADER + server + tomltext.table_text(("host", told.address), values))
+    overlay.put(path, HEADER + server + tomltext.table_text(("host", told.address), values))
 
 
 def host_table(told: Told) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.route import certificates
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
 from shimcore.systemd.runtimes.tomltext import string
 
@@ -28,11 +28,10 @@ RELOAD = "reload crio.service"
 
 def wire(root: Root, told: Sequence[Told], ours: Collection[str]) -> list[Change]:
     """The changes after which CRI-O reaches the registries. Raises ShimError."""
-    overlay = Overlay(root)
+    overlay = Overlay(root, Part.RUNTIME)
     insecure = [each for each in told if each.is_insecure and not _is_insecure(root, each, ours)]
     if insecure:
-        text = "# Written by image-cri-shim install-service.\n"
-        overlay.put(OURS, text + "\n".join(_entry(each.host) for each in insecure), RELOAD)
+        overlay.put(OURS, HEADER + "\n".join(_entry(each.host) for each in insecure), RELOAD)
     for each in told:
         if each.ca_file:
             add_authority(overlay, (CERTS, DOCKER_CERTS), each)

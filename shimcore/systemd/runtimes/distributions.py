@@ -15,12 +15,12 @@ from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.route import Verdict, judge, route
 from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd import unitfile
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.entries import File
+from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.containerd import CERTS, host_table, registry_table
 from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
-from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
 from shimcore.systemd.runtimes.tomltext import string, table_text
 
@@ -68,8 +68,8 @@ def wire_rancher(
         return []
     if text is not None and path not in ours:
         raise NotOursError(f"{path} is somebody else's", _registries(missing))
-    overlay = Overlay(root)
-    overlay.put(path, "# Written by image-cri-shim install-service.\n" + _registries(told))
+    overlay = Overlay(root, Part.RUNTIME)
+    overlay.put(path, HEADER + _registries(told))
     return overlay.changes()
 
 
@@ -157,8 +157,8 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     files = [f"{folder}/config.yaml", *(f"{drop_ins}/{name}" for name in names)]
     wired = any(argument in (root.text(file) or "") for file in files)
     path = f"{drop_ins}/99-image-cri-shim.yaml"
-    text = f"# Written by image-cri-shim install-service.\nkubelet-arg+:\n  - {argument}\n"
-    change = Change(path, File(text.encode()), wiring=True, then=f"restart {service}.service")
+    text = f"{HEADER}kubelet-arg+:\n  - {argument}\n"
+    change = Change(path, File(text.encode()), part=Part.WIRING, then=f"restart {service}.service")
     advice = f"image-cri-shim install-service --wire-kubelet --now  # {path}; restarts {service}"
     return EmbeddedKubelet(wired, advice, change)
 

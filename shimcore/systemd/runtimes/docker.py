@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
 from shimcore.systemd import unitfile
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.edits import SpliceEdit
+from shimcore.systemd.overlay import NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
-from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
 from shimcore.systemd.runtimes.registries import Told
 
 DAEMON = "/etc/docker/daemon.json"
@@ -33,7 +33,7 @@ _FLAG = "--insecure-registry"
 
 def wire(root: Root, told: Sequence[Told], ours: Collection[str]) -> list[Change]:
     """The changes after which docker reaches the registries. Raises ShimError."""
-    overlay = Overlay(root)
+    overlay = Overlay(root, Part.RUNTIME)
     insecure = [each.host for each in told if each.is_insecure]
     _list(root, overlay, insecure, ours)
     for each in told:
