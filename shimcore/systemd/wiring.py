@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from shimcore.errors import ShimError
@@ -135,8 +134,7 @@ def _unit_drop_in(
 
 
 def _replaced(text: str, flag: str, endpoint: str) -> str:
-    pattern = rf"(?<![\w-]){re.escape(flag)}(=|\s+)[^\s\"'\\]*"
-    new = re.sub(pattern, lambda found: f"{flag}{found[1]}{endpoint}", text)
+    new = envfile.with_flag(text, flag, endpoint)
     if envfile.flag_value(new.replace('"', " ").replace("'", " ").split(), flag) != endpoint:
         raise ShimError(f"{UNIT}: {flag} cannot be found in its text; change it by hand")
     return new

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from shimcore.errors import ShimError
 from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change, Part
-from shimcore.systemd.edits import SpliceEdit
+from shimcore.systemd.edits import SpliceEdit, first_that_reads
 from shimcore.systemd.overlay import NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
@@ -86,12 +86,7 @@ def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:
         end = "," if tree else "\n"
         pieces.append(("{", f'{{\n  "{_KEY}": [{items}]{end}'))
     expected = {**tree, _KEY: [*hosts, *known]}
-    for old, new in pieces:
-        edit = SpliceEdit(((old, new),))
-        with contextlib.suppress(ValueError):
-            if not text.count(new) and json.loads(edit.apply(text)) == expected:
-                return edit
-    return None
+    return first_that_reads(text, (SpliceEdit((each,)) for each in pieces), expected, json.loads)
 
 
 def _listed(text: str | None) -> list[str]:

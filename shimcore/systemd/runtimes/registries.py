@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shimcore.cluster.starting import with_kept
+from shimcore.cluster.starting import Start, with_kept
 from shimcore.config import Registry
 from shimcore.config.load import attempt
 from shimcore.errors import ConfigError, ShimError
@@ -58,7 +58,7 @@ def to_tell(root: Root, config_file: str) -> tuple[list[Told], list[str]]:
     if isinstance(own, ConfigError):
         raise own
     folder = str(root.host(own.state_dir))
-    start = with_kept(config_file, own, folder=folder, contents=contents)
+    start = with_kept(config_file, Start(own, own), folder=folder, contents=contents)
     notes = list(start.faults)
     if own.kubernetes.enabled and not notes and start.kept is None:
         notes.append(_NOT_YET)
