@@ -12,7 +12,7 @@ from shimcore.doctor.node import Node
 from shimcore.doctor.runtime import socket_of, version_at
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import release_of
-from shimcore.runtime.containerd.route import Reason, Verdict, judge, route
+from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import RegistrySettings, read_settings
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import record
@@ -20,7 +20,7 @@ from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.runtimes import crio, distributions, docker
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import Kind, kind_of
-from shimcore.systemd.runtimes.registries import Told, told_of
+from shimcore.systemd.runtimes.registries import told_of
 from shimcore.systemd.runtimes.wiring import containerd_of, wire_runtime
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _containerd_way(
     try:
         told = told_of(root, registry)
         way = route(root, settings, registry.host)
-        verdict = judge(root, way, told.wanted)
+        verdict = judge(root, way, told)
     except ShimError as error:
         return failed(check, str(error), "mend that file, then restart the runtime")
     where = f" ({way.file})" if way.file else ""
@@ -120,7 +120,7 @@ def _containerd_way(
     return failed(check, why, _mend(root, kind, containerd, told))
 
 
-def _mend(root: Root, kind: Kind, containerd: Containerd, told: Told) -> str:
+def _mend(root: Root, kind: Kind, containerd: Containerd, told: Wanted) -> str:
     """The command that tells the runtime, or what is left to be written by hand."""
     restart = f"systemctl restart {containerd.unit}"
     if kind in distributions.REGISTRIES:

@@ -12,7 +12,7 @@ import yaml
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.hosts import FILE
 from shimcore.runtime.containerd.release import Release
-from shimcore.runtime.containerd.route import Verdict, judge, route
+from shimcore.runtime.containerd.route import Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change, Part
@@ -21,7 +21,6 @@ from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.containerd import CERTS, host_table, registry_table
 from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
-from shimcore.systemd.runtimes.registries import Told
 from shimcore.systemd.runtimes.tomltext import string, table_text
 
 # docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
@@ -57,7 +56,7 @@ class EmbeddedKubelet:
 
 
 def wire_rancher(
-    root: Root, kind: Kind, told: Sequence[Told], ours: Collection[str]
+    root: Root, kind: Kind, told: Sequence[Wanted], ours: Collection[str]
 ) -> list[Change]:
     """`registries.yaml` of k3s and RKE2, where nobody else has one. Raises ShimError."""
     path = REGISTRIES[kind]
@@ -91,7 +90,7 @@ def restart_of(root: Root, kind: Kind) -> str:
     return f"systemctl restart {service_of(root, kind)}"
 
 
-def check_k0s(root: Root, told: Sequence[Told]) -> None:
+def check_k0s(root: Root, told: Sequence[Wanted]) -> None:
     """k0s takes parts of containerd's configuration from a folder, and restarts containerd.
 
     Raises NotOursError until all that is needed is written.
@@ -113,12 +112,12 @@ def check_k0s(root: Root, told: Sequence[Told]) -> None:
     )
 
 
-def _is_told_k0s(root: Root, told: Told) -> bool:
+def _is_told_k0s(root: Root, told: Wanted) -> bool:
     for name in root.names(_K0S):
         if name.endswith(".toml"):
             settings = read_settings(root, f"{_K0S}/{name}", Release.V1)
             way = route(root, settings, told.host)
-            if judge(root, way, told.wanted) is Verdict.FITS:
+            if judge(root, way, told) is Verdict.FITS:
                 return True
     return False
 
@@ -186,7 +185,7 @@ def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
     return EmbeddedKubelet(wired, advice)
 
 
-def _registries(told: Iterable[Told]) -> str:
+def _registries(told: Iterable[Wanted]) -> str:
     mirrors = {each.host: {"endpoint": [each.address]} for each in told}
     tree: dict[str, Any] = {"mirrors": mirrors}
     if configs := {each.host: {"tls": tls} for each in told if (tls := _tls(each))}:
@@ -195,13 +194,13 @@ def _registries(told: Iterable[Told]) -> str:
     return text
 
 
-def _tls(told: Told) -> dict[str, Any]:
+def _tls(told: Wanted) -> dict[str, Any]:
     if told.ca_file:
         return {"ca_file": told.ca_file}
-    return {"insecure_skip_verify": True} if told.wanted.skip_verify else {}
+    return {"insecure_skip_verify": True} if told.skip_verify else {}
 
 
-def _has(tree: dict[str, Any], told: Told) -> bool:
+def _has(tree: dict[str, Any], told: Wanted) -> bool:
     """Whether somebody has written it already."""
     endpoints = _at(tree, "mirrors", told.host, "endpoint") or []
     if told.is_http:

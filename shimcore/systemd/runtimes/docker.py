@@ -16,13 +16,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
+from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.edits import SpliceEdit, first_that_reads
 from shimcore.systemd.overlay import NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
-from shimcore.systemd.runtimes.registries import Told
 
 DAEMON = "/etc/docker/daemon.json"
 UNIT = "docker.service"
@@ -31,7 +31,7 @@ _KEY = "insecure-registries"
 _FLAG = "--insecure-registry"
 
 
-def wire(root: Root, told: Sequence[Told], ours: Collection[str]) -> list[Change]:
+def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Change]:
     """The changes after which docker reaches the registries. Raises ShimError."""
     overlay = Overlay(root, Part.RUNTIME)
     insecure = [each.host for each in told if each.is_insecure]

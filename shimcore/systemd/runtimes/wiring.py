@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import Release
+from shimcore.runtime.containerd.route import Wanted
 from shimcore.runtime.containerd.settings import read_settings
 from shimcore.runtime.peer import Peer
 from shimcore.systemd.changes import Change
@@ -14,7 +15,6 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import containerd, crio, distributions, docker, node
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import Kind
-from shimcore.systemd.runtimes.registries import Told
 
 ContainerdOf = Callable[[], Containerd | None]
 
@@ -28,7 +28,11 @@ class RuntimeWiring:
 
 
 def wire_runtime(
-    root: Root, told: Sequence[Told], kind: Kind, containerd_of: ContainerdOf, ours: Collection[str]
+    root: Root,
+    told: Sequence[Wanted],
+    kind: Kind,
+    containerd_of: ContainerdOf,
+    ours: Collection[str],
 ) -> RuntimeWiring:
     """The changes for a runtime of this kind; `ours` are the files as an installation left them.
 
