@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,27 +64,27 @@ def history(
             _show(found, wanted, output)
 
 
+@dataclass(frozen=True, slots=True)
 class _Wanted:
     """Which calls are shown."""
 
-    def __init__(self, failed: bool, image: str, pod: str) -> None:
-        self._failed = failed
-        self._image = image
-        self._pod = pod
+    failed: bool
+    image: str
+    pod: str
 
     def calls(self, found: History) -> list[dict[str, Any]]:
         return [call for call in found.calls if self._has(call)]
 
     def pulls(self, found: History) -> list[dict[str, Any]]:
         """Those under way: none of them has failed, and what pod they are for is not known."""
-        if self._failed or self._pod:
+        if self.failed or self.pod:
             return []
-        return [pull for pull in found.pulls if self._image in pull["image"]]
+        return [pull for pull in found.pulls if self.image in pull["image"]]
 
     def _has(self, call: dict[str, Any]) -> bool:
-        if self._failed and call["outcome"] != "failed":
+        if self.failed and call["outcome"] != "failed":
             return False
-        return self._image in call["image"] and self._pod in (call["pod"] or "")
+        return self.image in call["image"] and self.pod in (call["pod"] or "")
 
 
 def _show(found: History, wanted: _Wanted, output: Output) -> None:

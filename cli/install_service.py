@@ -93,7 +93,7 @@ def install_service(
         else:
             if not plan:
                 print("everything is installed already")
-            ready = _nothing if force else partial(_examine, path)
+            ready = (lambda: None) if force else partial(_examine, path)
             running = _running_service(path, request.command) if now else None
             _say(install.install(plan, control, now=now, before_kubelet=ready, running=running))
         _conclude(plan, asked=now or wire_kubelet or wire_runtime, dry_run=dry_run)
@@ -187,10 +187,6 @@ def _running_service(path: str, command: str) -> RunningService:
     from shimcore.client.handover import RunningService  # noqa: PLC0415
 
     return RunningService(endpoint_of(path), command)
-
-
-def _nothing() -> None:
-    """With --force nothing is looked at."""
 
 
 def completion_files() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from shimcore.client import admin
@@ -34,13 +35,9 @@ async def look(node: Node) -> list[Finding]:
     if config is None:
         return []
     told = {one["address"]: one for one in node.facts.get("registries", ())}
-    client = RegistryClient(
-        config.registries, probe_timeout_s=min(config.probe_timeout_s, LONGEST_S)
-    )
-    try:
+    timeout_s = min(config.probe_timeout_s, LONGEST_S)
+    async with aclosing(RegistryClient(config.registries, probe_timeout_s=timeout_s)) as client:
         reports = await asyncio.gather(*(client.ping(one) for one in config.registries))
-    finally:
-        await client.aclose()
     pairs = zip(config.registries, reports, strict=True)
     return await asyncio.gather(
         *(_finding(node, config, one, report, told.get(one.address)) for one, report in pairs)

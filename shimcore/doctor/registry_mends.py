@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -115,9 +116,6 @@ async def _other_scheme(registry: Registry) -> str:
     scheme = "http" if registry.scheme == "https" else "https"
     address = f"{scheme}://{registry.address.partition('://')[2]}"
     asked = Registry.unconfigured(address, scheme, registry.host)
-    client = RegistryClient([asked], probe_timeout_s=ANSWER_S)
-    try:
+    async with aclosing(RegistryClient([asked], probe_timeout_s=ANSWER_S)) as client:
         report = await client.ping(replace(asked, insecure_skip_verify=scheme == "https"))
-    finally:
-        await client.aclose()
     return address if report.login != "unknown" else ""
