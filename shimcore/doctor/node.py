@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shimcore.client import admin
-from shimcore.client.admin import Condition, Endpoint
+from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.cluster.starting import Start, begin
+from shimcore.config import Config
 from shimcore.errors import AdminError, ConfigError, ShimError
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl, this_machine
-
-if TYPE_CHECKING:
-    from shimcore.client.admin import Status
-    from shimcore.config import Config
 
 
 @dataclass(frozen=True, slots=True)

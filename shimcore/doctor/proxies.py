@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from shimcore.config import Registry
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.systemd.units import SERVICE
-
-if TYPE_CHECKING:
-    from shimcore.config import Registry
 
 PORTS = {"http": 80, "https": 443}
 _FOLDER = f"/etc/systemd/system/{SERVICE}.d"

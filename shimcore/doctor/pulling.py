@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from shimcore.client import pull as client
-from shimcore.config import Fallback
+from shimcore.config import Config, Fallback
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.candidates import candidates_of
 from shimcore.reference import parse_reference
-
-if TYPE_CHECKING:
-    from shimcore.config import Config
 
 BOUND_S = 900.0
 """As `timeout`; an image of some GB takes minutes."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shimcore.client import admin
+from shimcore.config import Config, Registry
 from shimcore.doctor import proxies
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.registry_mends import mend_of
 from shimcore.errors import AdminError
+from shimcore.registry.answers import PingReport
 from shimcore.registry.client import RegistryClient
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd.units import SERVICE
-
-if TYPE_CHECKING:
-    from shimcore.config import Config, Registry
-    from shimcore.registry.answers import PingReport
 
 SOON_DAYS = 30
 """A certificate that ends sooner is warned about."""

@@ -10,17 +10,14 @@ import os
 import socket
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shimcore.config import Registry
 from shimcore.doctor import proxies
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime_way import WIRE
+from shimcore.registry.answers import PingReport, TlsReport
 from shimcore.registry.client import RegistryClient
-
-if TYPE_CHECKING:
-    from shimcore.registry.answers import PingReport, TlsReport
 
 ANSWER_S = 5.0
 """For an answer besides: the resolver's, or that of the other scheme."""

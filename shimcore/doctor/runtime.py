@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING
 
 from shimcore.doctor.finding import Finding, failed, passed
 from shimcore.doctor.node import Node
@@ -16,11 +15,9 @@ from shimcore.runtime.errors import (
     StatusCode,
 )
 from shimcore.runtime.peer import peer_of
+from shimcore.runtime.values import RuntimeVersion
 from shimcore.systemd.runtimes.distributions import REGISTRIES, service_of
 from shimcore.systemd.runtimes.node import Kind, config_file, kind_of, unit_of
-
-if TYPE_CHECKING:
-    from shimcore.runtime.values import RuntimeVersion
 
 ANSWER_S = 5.0
 _UNITS = {Kind.CRIO: "crio", Kind.DOCKER: "cri-docker", Kind.K0S: "k0sworker"}

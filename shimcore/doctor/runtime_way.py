@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from shimcore.config import Registry
 from shimcore.doctor import proxies
@@ -15,19 +15,15 @@ from shimcore.runtime.containerd.release import release_of
 from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import RegistrySettings, read_settings
 from shimcore.runtime.peer import peer_of
+from shimcore.runtime.values import RuntimeVersion
 from shimcore.systemd import record
 from shimcore.systemd.overlay import NotOursError
+from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import crio, distributions, docker
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import Kind, kind_of
 from shimcore.systemd.runtimes.registries import told_of
 from shimcore.systemd.runtimes.wiring import containerd_of, wire_runtime
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from shimcore.runtime.values import RuntimeVersion
-    from shimcore.systemd.root import Root
 
 WIRE = "image-cri-shim install-service --wire-runtime --now"
 _WIRES = {"docker": docker.wire, "cri-o": crio.wire}
