@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.files import Contents, Files, UnreadableFileError
 from shimcore.config.last_good import recall_good
 from shimcore.config.load import attempt
 from shimcore.config.model import Config
@@ -38,7 +38,8 @@ class Start:
 def begin(path: str) -> Start:
     """All that counts. Raises ConfigError where neither the file nor a copy of it can be used."""
     start = own_start(path)
-    return with_kept(path, start, contents=start.contents if start.file_error else None)
+    held = start.contents if start.file_error else {}
+    return with_kept(path, start, contents=held.get)
 
 
 def own_start(path: str) -> Start:
@@ -49,7 +50,7 @@ def own_start(path: str) -> Start:
     good, faults = recall_good(path)
     if good is None:
         raise _and(tried.outcome, faults)
-    again = attempt(path, kept=good.contents)
+    again = attempt(path, kept=good.contents.get)
     if isinstance(again.outcome, ConfigError):
         reasons = (f"the last good configuration is none: {one}" for one in again.outcome.faults)
         raise _and(tried.outcome, tuple(reasons))
@@ -59,11 +60,11 @@ def own_start(path: str) -> Start:
 
 
 def with_kept(
-    path: str, start: Start, *, folder: str = "", contents: Mapping[str, bytes] | None = None
+    path: str, start: Start, *, folder: str = "", contents: Contents = lambda _: None
 ) -> Start:
     """`start`, loaded from `path`, with the copy of the cluster's part over it, if usable.
 
-    `contents` is what the files hold, or held; `folder` where the copy is, on another root.
+    `contents` has what the files hold, or held; `folder` where the copy is, on another root.
     """
     own = start.own
     if not own.kubernetes.enabled:

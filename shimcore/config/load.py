@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from shimcore.config.building import build
 from shimcore.config.document import read_marked_document
-from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.files import Contents, Files, UnreadableFileError
 from shimcore.config.marks import Marks, located
 from shimcore.config.model import Config, FileStamp
 from shimcore.config.overlay import Overlay
@@ -45,10 +45,8 @@ class Attempt:
     contents: Mapping[str, bytes] = field(repr=False)
 
 
-def attempt(
-    path: str, overlay: Overlay | None = None, kept: Mapping[str, bytes] | None = None
-) -> Attempt:
-    """Load `path`; the files in `kept` hold what they held when they were kept."""
+def attempt(path: str, overlay: Overlay | None = None, kept: Contents = lambda _: None) -> Attempt:
+    """Load `path`; the files that `kept` knows hold what they held when they were kept."""
     files = Files(os.path.dirname(path), kept)
     outcome: Config | ConfigError
     try:

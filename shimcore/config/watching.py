@@ -92,7 +92,7 @@ class Watcher:
             self._note(tried)
         elif self.good and self._is_bad():
             self.file_is_good = False
-            outcome = attempt(self._path, cluster, self.good).outcome
+            outcome = attempt(self._path, cluster, self.good.get).outcome
         if isinstance(outcome, ConfigError):
             raise outcome
         self._cluster, self._offered = cluster, None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from shimcore.cluster.starting import Start, with_kept
 from shimcore.config import Registry
 from shimcore.config.load import attempt
@@ -20,7 +22,7 @@ def to_tell(root: Root, config_file: str) -> tuple[list[Wanted], list[str]]:
 
     In order of priority; with them what the operator should know. Raises ShimError.
     """
-    contents = None if root.is_machine else _Contents(root)
+    contents = partial(_contents, root)
     own = attempt(config_file, kept=contents).outcome
     if isinstance(own, ConfigError):
         raise own
@@ -41,21 +43,11 @@ def told_of(root: Root, registry: Registry) -> Wanted:
     return Wanted(registry.scheme, registry.host, ca, skip, registry.address, ca_file)
 
 
-class _Contents(dict[str, bytes]):
-    """The files of an unpacked image, each read when it is asked for."""
-
-    def __init__(self, root: Root) -> None:
-        super().__init__()
-        self._root = root
-
-    def __missing__(self, path: str) -> bytes:
-        text = self._root.text(path)
-        if text is None:
-            raise ShimError(f"{path}: no such file in {self._root.directory}")
-        return text.encode()
-
-    def __contains__(self, path: object) -> bool:
-        return True
-
-    def __bool__(self) -> bool:
-        return True
+def _contents(root: Root, path: str) -> bytes | None:
+    """What a file of an unpacked image holds; on the machine it is read as any other."""
+    if root.is_machine:
+        return None
+    text = root.text(path)
+    if text is None:
+        raise ShimError(f"{path}: no such file in {root.directory}")
+    return text.encode()
