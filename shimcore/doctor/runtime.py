@@ -16,11 +16,9 @@ from shimcore.runtime.errors import (
 )
 from shimcore.runtime.peer import peer_of
 from shimcore.runtime.values import RuntimeVersion
-from shimcore.systemd.runtimes.distributions import REGISTRIES, service_of
-from shimcore.systemd.runtimes.node import Kind, config_file, kind_of, unit_of
+from shimcore.systemd.runtimes.node import config_file, kind_of, service_of
 
 ANSWER_S = 5.0
-_UNITS = {Kind.CRIO: "crio", Kind.DOCKER: "cri-docker", Kind.K0S: "k0sworker"}
 
 
 async def look(node: Node) -> list[Finding]:
@@ -104,10 +102,6 @@ async def _elsewhere(node: Node, path: str) -> str:
 
 def _start(node: Node, path: str | None) -> str:
     """The command that starts the runtime whose socket, or whose files, are there."""
-    kind = kind_of(node.root, path)
-    if kind in REGISTRIES:
-        unit = service_of(node.root, kind)
-    else:
-        unit = _UNITS.get(kind) or unit_of(kind).removesuffix(".service")
+    unit = service_of(node.root, kind_of(node.root, path))
     runs = node.control is not None and node.control.is_active(f"{unit}.service")
     return f"systemctl {'restart' if runs else 'start'} {unit}  # journalctl -u {unit} is its log"

@@ -20,7 +20,7 @@ from shimcore.systemd.entries import File
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.containerd import CERTS, host_table, registry_table
-from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
+from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind, has_unit, service_of
 from shimcore.systemd.runtimes.tomltext import string, table_text
 
 # docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
@@ -28,8 +28,6 @@ REGISTRIES = {
     Kind.K3S: "/etc/rancher/k3s/registries.yaml",
     Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
 }
-# The services of each: on a server, on an agent.
-_SERVICES = {Kind.K3S: ("k3s", "k3s-agent"), Kind.RKE2: ("rke2-server", "rke2-agent")}
 _K0S = "/etc/k0s/containerd.d"
 
 
@@ -70,19 +68,6 @@ def wire_rancher(
     overlay = Overlay(root, Part.RUNTIME)
     overlay.put(path, HEADER + _registries(told))
     return overlay.changes()
-
-
-def service_of(root: Root, kind: Kind) -> str:
-    """The service of k3s or RKE2 on this node: an agent's where there is no server's."""
-    server, agent = _SERVICES[kind]
-    return agent if _has_unit(root, agent) and not _has_unit(root, server) else server
-
-
-def _has_unit(root: Root, service: str) -> bool:
-    try:
-        return unitfile.read_service(root, f"{service}.service") is not None
-    except ShimError:
-        return True  # one that cannot be read
 
 
 def restart_of(root: Root, kind: Kind) -> str:
@@ -175,7 +160,7 @@ def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
     With `--cri-socket` it starts no containerd (docs.k0sproject.io, Runtime).
     """
     services = ("k0sworker", "k0scontroller")
-    service = next((each for each in services if _has_unit(root, each)), services[0])
+    service = next((each for each in services if has_unit(root, each)), services[0])
     unit = unitfile.read_service(root, f"{service}.service")
     wired = unit is not None and argument in unit.exec_start
     advice = (

@@ -40,9 +40,15 @@ _SIGNS = (
     ("cri-dockerd", "/usr/bin/cri-dockerd", Kind.DOCKER),
     ("dockershim", "/usr/local/bin/cri-dockerd", Kind.DOCKER),
 )
-_UNITS = {
-    Kind.CONTAINERD: "containerd.service",
-    Kind.MICROK8S: "snap.microk8s.daemon-containerd.service",
+# The service of each; of k3s and RKE2 on a server, on an agent.
+_SERVICES = {
+    Kind.CONTAINERD: ("containerd",),
+    Kind.CRIO: ("crio",),
+    Kind.DOCKER: ("cri-docker",),
+    Kind.K3S: ("k3s", "k3s-agent"),
+    Kind.RKE2: ("rke2-server", "rke2-agent"),
+    Kind.MICROK8S: ("snap.microk8s.daemon-containerd",),
+    Kind.K0S: ("k0sworker",),
 }
 _PROGRAMS = ("/usr/bin/containerd", "/usr/local/bin/containerd", "/bin/containerd")
 
@@ -63,7 +69,23 @@ def kind_of(root: Root, runtime_socket: str | None) -> Kind:
 
 def unit_of(kind: Kind) -> str:
     """The unit of a containerd."""
-    return _UNITS.get(kind, _UNITS[Kind.CONTAINERD])
+    named = kind if kind is Kind.MICROK8S else Kind.CONTAINERD
+    return f"{_SERVICES[named][0]}.service"
+
+
+def service_of(root: Root, kind: Kind) -> str:
+    """The runtime's service on this node: an agent's where there is no server's."""
+    server, *agents = _SERVICES[kind]
+    there = [agent for agent in agents if has_unit(root, agent)]
+    return there[0] if there and not has_unit(root, server) else server
+
+
+def has_unit(root: Root, service: str) -> bool:
+    """Whether there is such a service."""
+    try:
+        return unitfile.read_service(root, f"{service}.service") is not None
+    except ShimError:
+        return True  # one that cannot be read
 
 
 def config_file(root: Root, kind: Kind, process: Peer | None) -> str:
