@@ -10,8 +10,8 @@ from shimcore.cluster.documents import DATA_KEY, Kind, read_cluster_document
 from shimcore.cluster.errors import ApiUnreachableError, not_installed
 from shimcore.cluster.kubeconfig import read_kubeconfig
 from shimcore.config.document import Tree, read_document
-from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.load import load
+from shimcore.config.files import Files
+from shimcore.config.load import load, text_of
 from shimcore.config.model import Config
 from shimcore.errors import ConfigError, ConfigFault
 
@@ -21,10 +21,7 @@ def checked(path: str) -> tuple[str, ...]:
 
     A manifest is checked for what it holds under `registries.yaml`.
     """
-    try:
-        tree, faults = read_document(Files(os.path.dirname(path)).read_text(path))
-    except UnreadableFileError as error:
-        raise ConfigError(path, (ConfigFault("", str(error)),)) from None
+    tree, faults = read_document(text_of(path, Files(os.path.dirname(path))))
     kind = tree.get("kind") if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or kind not in set(Kind):
         config = load(path)

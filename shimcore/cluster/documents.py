@@ -158,11 +158,11 @@ class _Translation:
         self.lone_logins: list[LoneLogin] = []
 
     def local(self, tree: Mapping[str, Tree]) -> dict[str, Tree]:
-        local = {key.name: tree[key.name] for key in CLUSTER_KEYS if _is_taken(key, tree)}
+        taken = [key.name for key in CLUSTER_KEYS if _is_taken(key, tree)]
         cache = _mapping(tree.get("cache"))
         registries = tree.get("registries")
         return {
-            **{name: self._clamped(name, value) for name, value in local.items()},
+            **{name: self._clamped(name, tree[name]) for name in taken},
             **self._hub(tree),
             "cache": {key: self._clamped(f"cache.{key}", value) for key, value in cache.items()},
             "registries": [
@@ -179,7 +179,7 @@ class _Translation:
         sealos = _mapping(tree.get("sealos"))
         for name in ("address", "auth"):
             if not is_empty(sealos.get(name)) and not is_empty(tree.get(name)):
-                self._reader.fault(name, f"sealos.{name} is given as well; one of them only")
+                self._reader.faults.note(name, f"sealos.{name} is given as well; one of them only")
         path = "auth" if is_empty(sealos.get("auth")) else "sealos.auth"
         address = sealos.get("address") or tree.get("address")
         return self._with_login(address, sealos.get("auth") or tree.get("auth"), path)
@@ -204,7 +204,7 @@ class _Translation:
             return _text(login) or None
         user, password = (_text(login.get(name)).strip() for name in ("username", "password"))
         if ":" in user:
-            self._reader.fault(f"{path}.username", "a user name has no colon")
+            self._reader.faults.note(f"{path}.username", "a user name has no colon")
         return f"{user}:{password}" if user or password else None
 
 

@@ -109,7 +109,7 @@ class _Building:
         if values["address"] is None:
             if not any(fault.path == "address" for fault in self._reader.faults):
                 reason = "is required: the hub's address, for example http://sealos.hub:5000"
-                self._reader.fault("address", reason)
+                self._reader.faults.note("address", reason)
             return None
         options = values["hub"] | {
             "address": values["address"],
@@ -148,7 +148,7 @@ class _Building:
                 options["auth"], password_file, docker_config, address.host, self._files
             )
         except CredentialsFaultError as fault:
-            self._reader.fault(at(fault.key), self._login_fault(fault, options))
+            self._reader.faults.note(at(fault.key), self._login_fault(fault, options))
         if login.source == "auth" and variable_hint(options["auth"]):
             self._notices.append(
                 f"{at('auth')}: taken as it stands{variable_hint(options['auth'])}"
@@ -217,7 +217,7 @@ class _Building:
     def _no_empty_list(self, path: str) -> None:
         """None of the items could be used, which is a fault already, or none is there."""
         if not any(fault.path.startswith(path) for fault in self._reader.faults):
-            self._reader.fault(path, "the list is empty; leave the key out for the default")
+            self._reader.faults.note(path, "the list is empty; leave the key out for the default")
 
     def _ca_file(self, path: str | None, key_path: str) -> str | None:
         if path is None:
@@ -226,10 +226,10 @@ class _Building:
         try:
             content = self._files.read_bytes(resolved)
         except UnreadableFileError as error:
-            self._reader.fault(key_path, f"{resolved}: {error}")
+            self._reader.faults.note(key_path, f"{resolved}: {error}")
             return resolved
         if not _holds_certificates(content):
-            self._reader.fault(key_path, f"{resolved}: no PEM certificates in it")
+            self._reader.faults.note(key_path, f"{resolved}: no PEM certificates in it")
         return resolved
 
     def _check_duplicates(self, hub: Registry | None, registries: list[Registry]) -> None:
@@ -239,15 +239,15 @@ class _Building:
             first = seen.setdefault(_host_key(registry), path)
             if first != path:
                 reason = f"the same registry as in {first}; each host is given once"
-                self._reader.fault(path, reason)
+                self._reader.faults.note(path, reason)
 
     def _sockets(self, values: Values) -> tuple[str, str]:
         shim: str = values["shim"]
         admin: str = values["admin"] or f"{shim}.admin"
         if values["cri"] == shim:
-            self._reader.fault("cri", "the runtime's socket and the shim's are the same")
+            self._reader.faults.note("cri", "the runtime's socket and the shim's are the same")
         if admin in {shim, values["cri"]}:
-            self._reader.fault("admin", "the admin socket needs a path of its own")
+            self._reader.faults.note("admin", "the admin socket needs a path of its own")
         return shim, admin
 
     def _cache(self, values: Values) -> CacheSettings:

@@ -50,13 +50,14 @@ def attempt(path: str, overlay: Overlay | None = None, kept: Contents = lambda _
     files = Files(os.path.dirname(path), kept)
     outcome: Config | ConfigError
     try:
-        outcome = _parse(_read(path, files), path, files, overlay)
+        outcome = _parse(text_of(path, files), path, files, overlay)
     except ConfigError as error:
         outcome = error
     return Attempt(outcome, files.stamps(), files.contents)
 
 
-def _read(path: str, files: Files) -> str:
+def text_of(path: str, files: Files) -> str:
+    """What a configuration file holds. Raises ConfigError."""
     try:
         return files.read_text(path)
     except UnreadableFileError as error:
