@@ -22,10 +22,7 @@ def load(path: str | os.PathLike[str], overlay: Overlay | None = None) -> Config
 
     What `overlay` says is merged over it, in memory.
     """
-    loaded = attempt(os.fspath(path), overlay).outcome
-    if isinstance(loaded, ConfigError):
-        raise loaded
-    return loaded
+    return attempt(os.fspath(path), overlay).config
 
 
 def parse_config(text: str, source: str) -> Config:
@@ -43,6 +40,13 @@ class Attempt:
     outcome: Config | ConfigError
     stamps: tuple[FileStamp, ...]
     contents: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def config(self) -> Config:
+        """The configuration. Raises ConfigError where there is none."""
+        if isinstance(self.outcome, ConfigError):
+            raise self.outcome
+        return self.outcome
 
 
 def attempt(path: str, overlay: Overlay | None = None, kept: Contents = lambda _: None) -> Attempt:

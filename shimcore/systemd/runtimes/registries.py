@@ -7,7 +7,7 @@ from functools import partial
 from shimcore.cluster.starting import Start, with_kept
 from shimcore.config import Registry
 from shimcore.config.load import attempt
-from shimcore.errors import ConfigError, ShimError
+from shimcore.errors import ShimError
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd.root import Root
 
@@ -23,9 +23,7 @@ def to_tell(root: Root, config_file: str) -> tuple[list[Wanted], list[str]]:
     In order of priority; with them what the operator should know. Raises ShimError.
     """
     contents = partial(_contents, root)
-    own = attempt(config_file, kept=contents).outcome
-    if isinstance(own, ConfigError):
-        raise own
+    own = attempt(config_file, kept=contents).config
     folder = str(root.host(own.state_dir))
     start = with_kept(config_file, Start(own, own), folder=folder, contents=contents)
     notes = list(start.faults)
