@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shimcore.config.document import Tree
+from shimcore.config.document import Tree, list_of, mapping_of
 from shimcore.config.model import Config, Fallback, LoneLogin
 from shimcore.config.overlay import Merged
 from shimcore.config.provenance import leaves
@@ -107,21 +107,19 @@ class _Values:
         self.origins[name] = layer.origin
 
     def _cache(self, layer: Layer) -> None:
-        above, below = layer.tree.get("cache"), self.tree.get("cache")
-        if not isinstance(above, dict):
-            return
+        above = mapping_of(layer.tree.get("cache"))
         given = {key: value for key, value in above.items() if not is_empty(value)}
-        self.tree["cache"] = {**(below if isinstance(below, dict) else {}), **given}
+        self.tree["cache"] = {**mapping_of(self.tree.get("cache")), **given}
         self.origins.update({f"cache.{key}": layer.origin for key in given})
 
     def _exclude(self, layer: Layer) -> None:
-        above, below = layer.tree.get("exclude"), self.tree.get("exclude")
-        if not isinstance(above, list) or not above:
+        above = list_of(layer.tree.get("exclude"))
+        if not above:
             return
         if self._file_denies:
             self._notes.note(layer.origin, "exclude", _LETS_OUT)
             return
-        texts = [*(below if isinstance(below, list) else []), *above]
+        texts = [*list_of(self.tree.get("exclude")), *above]
         all_of_them: list[Tree] = list(
             dict.fromkeys(text for text in texts if isinstance(text, str))
         )
@@ -289,11 +287,10 @@ class _Registries:
 def _entries(tree: Mapping[str, Tree], origin: str, options: Tree) -> list[_Entry]:
     """The hub, if it has an address, then the registries that have one."""
     at_top = {name: tree.get(name) for name in ("address", "auth")}
-    hub = _entry({**(options if isinstance(options, dict) else {}), **at_top}, origin, "")
-    listed = tree.get("registries")
+    hub = _entry({**mapping_of(options), **at_top}, origin, "")
     further = (
         _entry(one, origin, f"registries[{number}]")
-        for number, one in enumerate(listed if isinstance(listed, list) else [])
+        for number, one in enumerate(list_of(tree.get("registries")))
         if isinstance(one, dict)
     )
     return [entry for entry in (hub, *further) if entry is not None]

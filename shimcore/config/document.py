@@ -82,6 +82,16 @@ def read_marked_document(text: str) -> tuple[Tree, list[ConfigFault], Marks]:
         return None, [ConfigFault("", str(error))], {}
 
 
+def mapping_of(tree: Tree) -> dict[str, Tree]:
+    """The tree if it is a mapping, else an empty one."""
+    return tree if isinstance(tree, dict) else {}
+
+
+def list_of(tree: Tree) -> list[Tree]:
+    """The tree if it is a list, else an empty one."""
+    return tree if isinstance(tree, list) else []
+
+
 def joined(path: str, key: str) -> str:
     """The dotted path of a key; what is not a plain word is not repeated (it may be a secret)."""
     shown = key if _PLAIN_KEY.fullmatch(key) else "(a key that is not a plain word)"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from shimcore.config.building import build
-from shimcore.config.document import read_marked_document
+from shimcore.config.document import mapping_of, read_marked_document
 from shimcore.config.files import Contents, Files, UnreadableFileError
 from shimcore.config.marks import Marks, located
 from shimcore.config.model import Config, FileStamp
@@ -75,7 +75,7 @@ def _parse(text: str, source: str, files: Files, overlay: Overlay | None) -> Con
     if tree is not None and not isinstance(tree, dict):
         reason = "keys and values expected, such as: address: http://sealos.hub:5000"
         raise ConfigError(source, (ConfigFault("", reason),))
-    given = tree or {}
+    given = mapping_of(tree)
     try:
         own = build(given, source, files, faults, dict.fromkeys(leaves(given, ""), source))
     except ConfigError as error:
