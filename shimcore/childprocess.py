@@ -17,10 +17,10 @@ _PIECE_BYTES = 65_536
 
 async def output_of(
     words: Sequence[str],
+    environment: Mapping[str, str] | None = None,
     *,
     limit_bytes: int,
     timeout_s: float,
-    environment: Mapping[str, str] | None = None,
 ) -> tuple[bytes, int | None]:
     """What it prints, and its exit status; None for that where it prints more than the limit.
 

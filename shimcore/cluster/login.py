@@ -81,10 +81,7 @@ async def token_of(command: Command) -> str:
     environment = {**os.environ, **dict(command.environment), "KUBERNETES_EXEC_INFO": info}
     try:
         output, status = await output_of(
-            command.words,
-            limit_bytes=OUTPUT_LIMIT_BYTES,
-            timeout_s=COMMAND_S,
-            environment=environment,
+            command.words, environment, limit_bytes=OUTPUT_LIMIT_BYTES, timeout_s=COMMAND_S
         )
     except TimeoutError:
         raise ApiUnreachableError(
