@@ -12,7 +12,7 @@ import typer
 from cli import exits, render
 from cli.defaults import DEFAULT_FILE
 from cli.options import FileOption, Output, OutputOption, named_file, started
-from cli.render import BAD, GOOD, WARN, Cell, Column, Table
+from cli.render import BAD, GOOD, WARN, Cell, Column, Columns, table_of
 from shimcore.errors import ShimError
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ LONGEST_SHOWN = 80
 
 _LOGIN_STYLES = {"accepted": GOOD, "refused": BAD}
 
-_COLUMNS = (
-    Column("REGISTRY"),
-    Column("OK"),
-    Column("REACHABLE"),
-    Column("AUTH"),
-    Column("LOGIN"),
-    Column("TIME", right=True),
-    Column("TLS", below=True),
-    Column("DETAIL", below=True),
-)
+_COLUMNS: Columns[tuple[Registry, PingReport]] = {
+    Column("REGISTRY"): lambda pair: Cell(pair[0].address),
+    Column("OK"): lambda pair: Cell("ok", GOOD) if pair[1].ok else Cell("FAIL", BAD),
+    Column("REACHABLE"): lambda pair: Cell("yes") if pair[1].reachable else Cell("no", BAD),
+    Column("AUTH"): lambda pair: Cell(pair[1].auth_scheme),
+    Column("LOGIN"): lambda pair: Cell(pair[1].login, _LOGIN_STYLES.get(pair[1].login, "")),
+    Column("TIME", right=True): lambda pair: Cell(render.duration(pair[1].elapsed_s * 1000)),
+    Column("TLS", below=True): lambda pair: _tls(pair[0], pair[1].tls),
+    Column("DETAIL", below=True): lambda pair: Cell(pair[1].detail, "" if pair[1].ok else BAD),
+}
 
 
 def check_registry(
@@ -65,7 +65,7 @@ def check_registry(
     for registry, report in pairs:
         _warn_of_end(registry, report)
     if pairs or output is not Output.TABLE:
-        render.show(output, [_plain(*each) for each in pairs], lambda: [_table(pairs)])
+        render.show(output, [_plain(*each) for each in pairs], lambda: [table_of(_COLUMNS, pairs)])
     well = valid and all(report.ok for report in reports)
     raise typer.Exit(exits.OK if well else exits.FAILED)
 
@@ -161,23 +161,6 @@ def _plain(registry: Registry, report: PingReport) -> dict[str, Any]:
         "elapsed_ms": round(report.elapsed_s * 1000, 1),
         "detail": report.detail,
     }
-
-
-def _table(pairs: Sequence[tuple[Registry, PingReport]]) -> Table:
-    return Table(_COLUMNS, tuple(_row(*each) for each in pairs))
-
-
-def _row(registry: Registry, report: PingReport) -> tuple[Cell, ...]:
-    return (
-        Cell(registry.address),
-        Cell("ok", GOOD) if report.ok else Cell("FAIL", BAD),
-        Cell("yes") if report.reachable else Cell("no", BAD),
-        Cell(report.auth_scheme),
-        Cell(report.login, _LOGIN_STYLES.get(report.login, "")),
-        Cell(render.duration(report.elapsed_s * 1000)),
-        _tls(registry, report.tls),
-        Cell(report.detail, "" if report.ok else BAD),
-    )
 
 
 def _tls(registry: Registry, tls: TlsReport | None) -> Cell:

@@ -11,15 +11,19 @@ import typer
 from cli import exits, render
 from cli.help_pages import command_group
 from cli.options import FileOption, Output, OutputOption, chosen_file, named_file, started
-from cli.render import DIM, WARN, Block, Cell, Column, Facts, Table
+from cli.render import DIM, WARN, Block, Cell, Column, Columns, Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shimcore.client.admin import Shown
     from shimcore.config.provenance import Value
 
-_COLUMNS = (Column("KEY"), Column("VALUE"), Column("FROM", below=True))
+_COLUMNS: Columns[Value] = {
+    Column("KEY"): lambda value: Cell(value.key),
+    Column("VALUE"): lambda value: Cell(value.text),
+    Column("FROM", below=True): lambda value: Cell(
+        value.origin, DIM if value.origin == "default" else ""
+    ),
+}
 
 
 def show(
@@ -154,19 +158,7 @@ def _blocks(shown: Shown, *, running: bool) -> list[Block]:
         pairs += [
             ("", Cell(kubernetes[name], WARN)) for name in ("detail", "error") if kubernetes[name]
         ]
-    return [Facts(heading, tuple(pairs)), _table(shown.values)]
-
-
-def _table(values: Sequence[Value]) -> Table:
-    rows = tuple(
-        (
-            Cell(value.key),
-            Cell(value.text),
-            Cell(value.origin, DIM if value.origin == "default" else ""),
-        )
-        for value in values
-    )
-    return Table(_COLUMNS, rows)
+    return [Facts(heading, tuple(pairs)), render.table_of(_COLUMNS, shown.values)]
 
 
 group = command_group(

@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING
 import typer
 
 from cli import exits, render
-from cli.render import GOOD, Cell, Column, Facts, Table
+from cli.render import GOOD, Cell, Column, Columns, Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shimcore.demo.show import Pull
 
 # Where the package `cli` is, installed or not.
 _HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-_COLUMNS = (
-    Column("ASKED"),
-    Column("PULLED AS"),
-    Column("REGISTRY"),
-    Column("TIME", right=True),
-)
+_COLUMNS: Columns[Pull] = {
+    Column("ASKED"): lambda pull: Cell(pull.asked),
+    Column("PULLED AS"): lambda pull: Cell(pull.pulled_as, GOOD),
+    Column("REGISTRY"): lambda pull: Cell(pull.registry),
+    Column("TIME", right=True): lambda pull: Cell(render.duration(pull.elapsed_s * 1000)),
+}
 
 
 def demo() -> None:
@@ -45,7 +43,7 @@ def demo() -> None:
         except asyncio.CancelledError:
             raise typer.Exit(exits.TERMINATED) from None
     print()
-    render.print_blocks([_table(pulls)])
+    render.print_blocks([render.table_of(_COLUMNS, pulls)])
 
 
 async def _play() -> tuple[Pull, ...]:
@@ -71,16 +69,3 @@ def _own_command() -> list[str]:
 def _say(did: str, saw: str) -> None:
     render.print_blocks([Facts(did, (("", Cell(saw, GOOD)),))])
     sys.stdout.flush()
-
-
-def _table(pulls: Sequence[Pull]) -> Table:
-    rows = (
-        (
-            Cell(pull.asked),
-            Cell(pull.pulled_as, GOOD),
-            Cell(pull.registry),
-            Cell(render.duration(pull.elapsed_s * 1000)),
-        )
-        for pull in pulls
-    )
-    return Table(_COLUMNS, tuple(rows))

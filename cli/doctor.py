@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from cli import exits, render
 from cli.options import FileOption, Output, OutputOption, chosen_file
-from cli.render import BAD, DIM, GOOD, WARN, Cell, Column, Table
+from cli.render import BAD, DIM, GOOD, WARN, Cell, Column, Columns
 
 if TYPE_CHECKING:
     from shimcore.doctor import Finding
@@ -34,12 +33,15 @@ COMMANDS = (
 """A mend that begins with one of them is typed as it stands."""
 
 _STYLES = {"PASS": GOOD, "WARN": WARN, "FAIL": BAD}
-_COLUMNS = (
-    Column("RESULT"),
-    Column("CHECK"),
-    Column("DETAIL", below=True),
-    Column("MEND", below=True),
-)
+
+_COLUMNS: Columns[Finding] = {
+    Column("RESULT"): lambda finding: Cell(finding.result.value, _style(finding)),
+    Column("CHECK"): lambda finding: Cell(finding.check),
+    Column("DETAIL", below=True): lambda finding: Cell(
+        finding.detail, "" if finding.result.value == "PASS" else _style(finding)
+    ),
+    Column("MEND", below=True): lambda finding: _mend(finding.mend),
+}
 
 
 def doctor(
@@ -63,7 +65,7 @@ def doctor(
         for finding in found:
             print(_lines(finding))
     else:
-        render.show(output, value, lambda: [_table(found)])
+        render.show(output, value, lambda: [render.table_of(_COLUMNS, found)])
     failed = any(finding.result.value == "FAIL" for finding in found)
     raise typer.Exit(exits.FAILED if failed else exits.OK)
 
@@ -85,18 +87,8 @@ def _lines(finding: Finding) -> str:
     return line + (f"\n      mend: {mend}" if mend else "")
 
 
-def _table(found: Sequence[Finding]) -> Table:
-    return Table(_COLUMNS, tuple(_row(finding) for finding in found))
-
-
-def _row(finding: Finding) -> tuple[Cell, ...]:
-    style = _STYLES[finding.result.value]
-    return (
-        Cell(finding.result.value, style),
-        Cell(finding.check),
-        Cell(finding.detail, "" if finding.result.value == "PASS" else style),
-        _mend(finding.mend),
-    )
+def _style(finding: Finding) -> str:
+    return _STYLES[finding.result.value]
 
 
 def _mend(mend: str) -> Cell:

@@ -9,6 +9,7 @@ import typer
 
 from cli import exits
 from cli.options import FileOption, chosen_file
+from shimcore.errors import ShimError
 
 
 def hand_over(
@@ -42,7 +43,6 @@ def hand_over(
     with exits.reported(bad_config=exits.FAILED):
         from shimcore.client import handover  # noqa: PLC0415 - a fast --help
         from shimcore.client.admin import endpoint_of  # noqa: PLC0415
-        from shimcore.errors import ShimError  # noqa: PLC0415
         from shimcore.systemd.command import command_path  # noqa: PLC0415
         from shimcore.systemd.root import Root  # noqa: PLC0415
         from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415

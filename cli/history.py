@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,8 @@ import typer
 
 from cli import exits, render
 from cli.options import FileOption, Output, OutputOption, chosen_file
-from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Table
-from cli.under_way import pulls_table
+from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Columns
+from cli.under_way import PULLS
 
 if TYPE_CHECKING:
     from shimcore.client.admin import Endpoint, History
@@ -63,27 +64,27 @@ def history(
             _show(found, wanted, output)
 
 
+@dataclass(frozen=True, slots=True)
 class _Wanted:
     """Which calls are shown."""
 
-    def __init__(self, failed: bool, image: str, pod: str) -> None:
-        self._failed = failed
-        self._image = image
-        self._pod = pod
+    failed: bool
+    image: str
+    pod: str
 
     def calls(self, found: History) -> list[dict[str, Any]]:
         return [call for call in found.calls if self._has(call)]
 
     def pulls(self, found: History) -> list[dict[str, Any]]:
         """Those under way: none of them has failed, and what pod they are for is not known."""
-        if self._failed or self._pod:
+        if self.failed or self.pod:
             return []
-        return [pull for pull in found.pulls if self._image in pull["image"]]
+        return [pull for pull in found.pulls if self.image in pull["image"]]
 
     def _has(self, call: dict[str, Any]) -> bool:
-        if self._failed and call["outcome"] != "failed":
+        if self.failed and call["outcome"] != "failed":
             return False
-        return self._image in call["image"] and self._pod in (call["pod"] or "")
+        return self.image in call["image"] and self.pod in (call["pod"] or "")
 
 
 def _show(found: History, wanted: _Wanted, output: Output) -> None:
@@ -97,9 +98,9 @@ def _show(found: History, wanted: _Wanted, output: Output) -> None:
 
 def _blocks(calls: list[dict[str, Any]], pulls: list[dict[str, Any]]) -> Iterator[Block]:
     if calls:
-        yield Table(_COLUMNS, tuple(_row(call) for call in calls))
+        yield render.table_of(_COLUMNS, calls)
     if pulls:
-        yield pulls_table(pulls)
+        yield render.table_of(PULLS, pulls)
 
 
 def _follow(endpoint: Endpoint, found: History, wanted: _Wanted, output: Output) -> None:
@@ -125,36 +126,14 @@ def _print(calls: list[dict[str, Any]], output: Output) -> None:
             print("---")
             render.show(output, call, list)
         else:
-            print("  ".join(cell.text for cell in _row(call) if cell.text))
+            texts = (cell(call).text for cell in _COLUMNS.values())
+            print("  ".join(filter(None, texts)))
     sys.stdout.flush()
 
 
-_COLUMNS = (
-    Column("TIME"),
-    Column("OUTCOME"),
-    Column("IMAGE", below=True),
-    Column("POD", below=True),
-    Column("FROM", below=True),
-    Column("BYTES", below=True),
-    Column("TOOK", below=True),
-    Column("WHY", below=True),
-)
-
-
-def _row(call: dict[str, Any]) -> tuple[Cell, ...]:
-    outcome = call["outcome"]
-    if call["call"] != "PullImage":
-        outcome = f"{call['call']} {outcome}"
-    return (
-        Cell(_clock(call["time"])),
-        Cell(outcome, _STYLES.get(call["outcome"], "")),
-        Cell(call["image"]),
-        Cell(call["pod"] or ""),
-        Cell(call["registry"] or ""),
-        Cell(render.amount(call["bytes"], None) if call["bytes"] else ""),
-        Cell(render.duration(call["seconds"] * 1000)),
-        Cell(_why(call), BAD if call["outcome"] == "failed" else ""),
-    )
+def _outcome(call: dict[str, Any]) -> Cell:
+    kind = "" if call["call"] == "PullImage" else f"{call['call']} "
+    return Cell(f"{kind}{call['outcome']}", _STYLES.get(call["outcome"], ""))
 
 
 def _clock(text: str) -> str:
@@ -176,3 +155,19 @@ def _reason(attempt: dict[str, Any]) -> str:
     if attempt["seconds"]:
         text += f", {render.duration(attempt['seconds'] * 1000)}"
     return f"{text}: {attempt['detail']}" if attempt["detail"] else text
+
+
+_COLUMNS: Columns[dict[str, Any]] = {
+    Column("TIME"): lambda call: Cell(_clock(call["time"])),
+    Column("OUTCOME"): _outcome,
+    Column("IMAGE", below=True): lambda call: Cell(call["image"]),
+    Column("POD", below=True): lambda call: Cell(call["pod"] or ""),
+    Column("FROM", below=True): lambda call: Cell(call["registry"] or ""),
+    Column("BYTES", below=True): lambda call: Cell(
+        render.amount(call["bytes"], None) if call["bytes"] else ""
+    ),
+    Column("TOOK", below=True): lambda call: Cell(render.duration(call["seconds"] * 1000)),
+    Column("WHY", below=True): lambda call: Cell(
+        _why(call), BAD if call["outcome"] == "failed" else ""
+    ),
+}

@@ -14,6 +14,7 @@ import typer
 from cli import exits
 from cli.completions import PROGRAM, Shell, script
 from cli.options import FileOption, chosen_file
+from shimcore.errors import ShimError
 
 if TYPE_CHECKING:
     from shimcore.client.handover import RunningService
@@ -92,7 +93,7 @@ def install_service(
         else:
             if not plan:
                 print("everything is installed already")
-            ready = _nothing if force else partial(_examine, path)
+            ready = (lambda: None) if force else partial(_examine, path)
             running = _running_service(path, request.command) if now else None
             _say(install.install(plan, control, now=now, before_kubelet=ready, running=running))
         _conclude(plan, asked=now or wire_kubelet or wire_runtime, dry_run=dry_run)
@@ -139,7 +140,7 @@ def uninstall_service(
 @contextmanager
 def _addition_shown() -> Iterator[None]:
     """What is left to the operator to write: as text to copy, after the reason."""
-    from shimcore.systemd.runtimes.overlay import NotOursError  # noqa: PLC0415 - as above
+    from shimcore.systemd.overlay import NotOursError  # noqa: PLC0415 - as above
 
     try:
         yield
@@ -150,8 +151,7 @@ def _addition_shown() -> Iterator[None]:
 
 
 def _root(directory: str) -> Root:
-    from shimcore.errors import ShimError  # noqa: PLC0415 - as above
-    from shimcore.systemd.root import Root  # noqa: PLC0415
+    from shimcore.systemd.root import Root  # noqa: PLC0415 - as above
 
     if not os.path.isdir(directory):
         raise ShimError(f"--root: {directory} is not a directory")
@@ -160,8 +160,7 @@ def _root(directory: str) -> Root:
 
 def _control(root: Root) -> ServiceControl | None:
     """systemd of this machine; None for an unpacked image. Raises ShimError."""
-    from shimcore.errors import ShimError  # noqa: PLC0415 - as above
-    from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415
+    from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415 - as above
 
     if not root.is_machine:
         return None
@@ -175,7 +174,6 @@ def _examine(path: str) -> None:
     """Raises ShimError while something fails without which a kubelet here has no images."""
     from cli.waiting import answer_of  # noqa: PLC0415 - as above
     from shimcore.doctor.run import stands_before_kubelet  # noqa: PLC0415
-    from shimcore.errors import ShimError  # noqa: PLC0415
 
     found = answer_of(stands_before_kubelet(path), "looking at the node")
     for finding in found:
@@ -191,10 +189,6 @@ def _running_service(path: str, command: str) -> RunningService:
     return RunningService(endpoint_of(path), command)
 
 
-def _nothing() -> None:
-    """With --force nothing is looked at."""
-
-
 def completion_files() -> dict[str, str]:
     """The completion scripts of an installation: path → text."""
     share = "/usr/local/share"
@@ -208,7 +202,6 @@ def completion_files() -> dict[str, str]:
 def _check_configuration(path: str) -> None:
     """Raises ShimError for a configuration that the service could not start with."""
     from shimcore.config import load  # noqa: PLC0415 - as above
-    from shimcore.errors import ShimError  # noqa: PLC0415
     from shimcore.systemd.install import unreadable  # noqa: PLC0415
 
     config = load(path)
@@ -219,8 +212,6 @@ def _check_configuration(path: str) -> None:
 
 
 def _conclude(plan: Plan, *, asked: bool, dry_run: bool) -> None:
-    from shimcore.errors import ShimError  # noqa: PLC0415 - as above
-
     for note in plan.notes:
         exits.say(note)
     if plan.filled or dry_run:

@@ -53,10 +53,11 @@ def chosen_file(context: typer.Context, file: str | None) -> str:
 def started(path: str) -> Config:
     """What a shim that started now would have: the file, the node's copy of the cluster's part
     over it. Raises ConfigError."""
-    from shimcore.cluster.starting import with_kept  # noqa: PLC0415
-    from shimcore.config import load  # noqa: PLC0415 - a fast --help
+    from shimcore.cluster.starting import Start, with_kept  # noqa: PLC0415 - a fast --help
+    from shimcore.config import load  # noqa: PLC0415
 
-    start = with_kept(path, load(path))
+    own = load(path)
+    start = with_kept(path, Start(own, own))
     for fault in start.faults:
         exits.say(fault)
     return start.config

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from cli.options import Output
 
@@ -65,6 +65,16 @@ class Facts:
 
 Block = Table | Facts
 Line = tuple[Cell, ...]
+
+T = TypeVar("T")
+Columns = Mapping[Column, Callable[[T], Cell]]
+"""The columns of a table, and what each has of an item."""
+
+
+def table_of(columns: Columns[T], items: Iterable[T]) -> Table:
+    """A row for each item."""
+    rows = (tuple(cell(item) for cell in columns.values()) for item in items)
+    return Table(tuple(columns), tuple(rows))
 
 
 def show(output: Output, value: Any, blocks: Callable[[], Sequence[Block]]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from cli import exits, render
 from cli.options import FileOption, Output, OutputOption, chosen_file, started
-from cli.render import BAD, DIM, GOOD, WARN, Block, Cell, Column, Facts, Table
+from cli.render import BAD, DIM, GOOD, WARN, Block, Cell, Column, Columns, Facts
 from shimcore.errors import ReferenceSyntaxError
 
 if TYPE_CHECKING:
@@ -21,15 +21,19 @@ if TYPE_CHECKING:
 _WORST_LAST = (exits.OK, exits.NONE_HAS_IT, exits.FAILED)
 _STYLES = {"found": GOOD, "absent": WARN, "skipped": DIM}
 
-_COLUMNS = (
-    Column("REGISTRY"),
-    Column("OUTCOME"),
-    Column("PRIORITY", right=True),
-    Column("TIME", right=True),
-    Column("NAME THERE", below=True),
-    Column("DIGEST", below=True),
-    Column("WHY", below=True),
-)
+_COLUMNS: Columns[CandidateReport] = {
+    Column("REGISTRY"): lambda one: Cell(one.registry),
+    Column("OUTCOME"): lambda one: Cell(str(one.outcome), _STYLES.get(one.outcome, BAD)),
+    Column("PRIORITY", right=True): lambda one: Cell(str(one.priority)),
+    Column("TIME", right=True): lambda one: Cell(
+        "" if one.outcome == "skipped" else render.duration(one.elapsed_ms)
+    ),
+    Column("NAME THERE", below=True): lambda one: Cell(one.reference),
+    Column("DIGEST", below=True): lambda one: Cell(one.digest or "", DIM),
+    Column("WHY", below=True): lambda one: Cell(
+        one.detail, DIM if one.outcome == "skipped" else ""
+    ),
+}
 
 
 def resolve(
@@ -136,8 +140,9 @@ def _status(resolution: Resolution, *, offline: bool) -> int:
 def _blocks(resolution: Resolution, presence: Presence, offline: bool) -> list[Block]:
     pairs = [*_facts(resolution, offline), *_present(presence)]
     facts = Facts(resolution.image, tuple(pairs))
-    rows = tuple(_row(each) for each in resolution.candidates)
-    return [facts, Table(_COLUMNS, rows)] if rows else [facts]
+    if not resolution.candidates:
+        return [facts]
+    return [facts, render.table_of(_COLUMNS, resolution.candidates)]
 
 
 def _facts(resolution: Resolution, offline: bool) -> list[tuple[str, Cell]]:
@@ -181,16 +186,3 @@ def _why_none(resolution: Resolution) -> str:
     if outcomes == {"absent"}:
         return "no registry has it"
     return "not found, but not every registry could tell"
-
-
-def _row(candidate: CandidateReport) -> tuple[Cell, ...]:
-    skipped = candidate.outcome == "skipped"
-    return (
-        Cell(candidate.registry),
-        Cell(str(candidate.outcome), _STYLES.get(candidate.outcome, BAD)),
-        Cell(str(candidate.priority)),
-        Cell("" if skipped else render.duration(candidate.elapsed_ms)),
-        Cell(candidate.reference),
-        Cell(candidate.digest or "", DIM),
-        Cell(candidate.detail, DIM if skipped else ""),
-    )

@@ -12,8 +12,8 @@ import typer
 
 from cli import exits, render
 from cli.options import FileOption, Output, OutputOption, chosen_file
-from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Facts, Table
-from cli.under_way import ago, pulls_table
+from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Columns, Facts
+from cli.under_way import PULLS, ago
 
 if TYPE_CHECKING:
     from shimcore.client.admin import Status
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 WATCH_INTERVAL_S = 2.0
 
 _KUBELET_STYLES = {"wired": GOOD, "not wired": BAD, "no kubelet": "", "unknown": WARN}
+
+_REGISTRIES: Columns[dict[str, Any]] = {
+    Column("REGISTRY"): lambda one: Cell(one["address"]),
+    Column("STATE", below=True): lambda one: Cell(_state(one), GOOD if one["usable"] else BAD),
+    Column("REASON", below=True): lambda one: Cell("" if one["usable"] else one["reason"] or ""),
+}
 
 
 def status(
@@ -115,9 +121,9 @@ def _blocks(found: Status) -> list[Block]:
         pairs += _failed_pull(facts["last_failed_pull"])
     blocks: list[Block] = [Facts("image-cri-shim", tuple(pairs))]
     if facts["registries"]:
-        blocks.append(_registries(facts["registries"]))
+        blocks.append(render.table_of(_REGISTRIES, facts["registries"]))
     if facts["pulls"]:
-        blocks.append(pulls_table(facts["pulls"]))
+        blocks.append(render.table_of(PULLS, facts["pulls"]))
     return blocks
 
 
@@ -172,19 +178,6 @@ def _kubernetes(state: dict[str, Any]) -> Cell:
 
 def _images(count: int) -> str:
     return f"{count} image" if count == 1 else f"{count:,} images"
-
-
-def _registries(registries: list[dict[str, Any]]) -> Table:
-    rows = tuple(
-        (
-            Cell(one["address"]),
-            Cell(_state(one), GOOD if one["usable"] else BAD),
-            Cell("" if one["usable"] else one["reason"] or ""),
-        )
-        for one in registries
-    )
-    columns = (Column("REGISTRY"), Column("STATE", below=True), Column("REASON", below=True))
-    return Table(columns, rows)
 
 
 def _state(registry: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from cli.help_pages import command_group
 from cli.install_service import completion_files
 from cli.options import Output, OutputOption
 from cli.render import BAD, GOOD, WARN, Cell, Facts
+from shimcore.errors import ShimError
 
 _STYLES = {"healthy": GOOD, "removed": GOOD, "running": WARN}
 
@@ -23,8 +24,7 @@ def run() -> None:
     to be run by systemd, outside of every pod. Exit status: 0 done; 1 undone or refused.
     """
     with exits.reported(bad_config=exits.FAILED):
-        from shimcore.errors import ShimError  # noqa: PLC0415 - a fast --help
-        from shimcore.switch import run as running  # noqa: PLC0415
+        from shimcore.switch import run as running  # noqa: PLC0415 - a fast --help
         from shimcore.switch.exchange import Phase  # noqa: PLC0415
 
         if os.geteuid() != 0:
@@ -49,8 +49,7 @@ def status(
     Exit status: 0; 1 where there was none.
     """
     with exits.reported(bad_config=exits.FAILED):
-        from shimcore.errors import ShimError  # noqa: PLC0415 - as above
-        from shimcore.switch.exchange import look  # noqa: PLC0415
+        from shimcore.switch.exchange import look  # noqa: PLC0415 - as above
         from shimcore.systemd.root import Root  # noqa: PLC0415
 
         found = look(Root(root))

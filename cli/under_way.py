@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cli import render
-from cli.render import Cell, Column, Table
+from cli.render import Cell, Column, Columns
 
 if TYPE_CHECKING:
     from shimcore.client.pull import Step
@@ -18,21 +17,15 @@ def ago(time: str) -> str:
     return _age((datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
 
 
-def pulls_table(pulls: Sequence[dict[str, Any]]) -> Table:
-    """Pulls under way, as they are in the JSON."""
-    rows = tuple(
-        (
-            Cell(one["image"]),
-            Cell(one["registry"] or "-"),
-            Cell(
-                render.so_far(one["bytes"], one["total_bytes"], one["layers"], one["total_layers"])
-            ),
-            Cell(ago(one["started_at"])),
-        )
-        for one in pulls
-    )
-    columns = (Column("PULLING", below=True), Column("FROM"), Column("SO FAR"), Column("FOR"))
-    return Table(columns, rows)
+PULLS: Columns[dict[str, Any]] = {
+    Column("PULLING", below=True): lambda one: Cell(one["image"]),
+    Column("FROM"): lambda one: Cell(one["registry"] or "-"),
+    Column("SO FAR"): lambda one: Cell(
+        render.so_far(one["bytes"], one["total_bytes"], one["layers"], one["total_layers"])
+    ),
+    Column("FOR"): lambda one: Cell(ago(one["started_at"])),
+}
+"""Pulls under way, as they are in the JSON."""
 
 
 def _age(seconds: float) -> str:

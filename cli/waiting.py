@@ -61,8 +61,6 @@ async def registry_client(
     from shimcore.registry.client import RegistryClient  # noqa: PLC0415
 
     await anyio.lowlevel.checkpoint()  # loads its asyncio side
-    client = RegistryClient(registries, probe_timeout_s=probe_timeout_s)
-    try:
+    made = RegistryClient(registries, probe_timeout_s=probe_timeout_s)
+    async with contextlib.aclosing(made) as client:
         yield client
-    finally:
-        await client.aclose()

@@ -22,7 +22,6 @@ from shimcore.systemd.units import (
 )
 
 COMMAND = "/usr/bin/image-cri-shim"
-SHIM = "/var/run/image-cri-shim.sock"
 
 
 def write(folder: Path) -> None:
@@ -31,7 +30,7 @@ def write(folder: Path) -> None:
     for name, text in ((SERVICE, service_text(settings)), (SOCKET, socket_text(settings))):
         (folder / "units" / name).write_text(waiting(text, settings.config_file))
     (folder / "units" / BYPASS).write_text(bypass_text())
-    (folder / "image-cri-shim.yaml").write_text(template(SHIM, None))
+    (folder / "image-cri-shim.yaml").write_text(template(None))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from shimcore.cluster.documents import DATA_KEY, Kind, read_cluster_document
 from shimcore.cluster.errors import ApiUnreachableError, not_installed
 from shimcore.cluster.kubeconfig import read_kubeconfig
-from shimcore.config.document import Tree, read_document
-from shimcore.config.files import Files, UnreadableFileError
-from shimcore.config.load import load
+from shimcore.config.document import Tree, mapping_of, read_document
+from shimcore.config.files import Files
+from shimcore.config.load import load, text_of
 from shimcore.config.model import Config
 from shimcore.errors import ConfigError, ConfigFault
 
@@ -21,10 +21,7 @@ def checked(path: str) -> tuple[str, ...]:
 
     A manifest is checked for what it holds under `registries.yaml`.
     """
-    try:
-        tree, faults = read_document(Files(os.path.dirname(path)).read_text(path))
-    except UnreadableFileError as error:
-        raise ConfigError(path, (ConfigFault("", str(error)),)) from None
+    tree, faults = read_document(text_of(path, Files(os.path.dirname(path))))
     kind = tree.get("kind") if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or kind not in set(Kind):
         config = load(path)
@@ -60,8 +57,7 @@ def _content(manifest: dict[str, Tree], path: str) -> str:
     """The document in the manifest; a Secret's may be in `data` or in `stringData`."""
     is_secret = manifest.get("kind") == Kind.SECRET
     for name in ("stringData", "data") if is_secret else ("data",):
-        held = manifest.get(name)
-        text = held.get(DATA_KEY) if isinstance(held, dict) else None
+        text = mapping_of(manifest.get(name)).get(DATA_KEY)
         if isinstance(text, str):
             return _decoded(text, path) if is_secret and name == "data" else text
     where = "stringData" if is_secret else "data"

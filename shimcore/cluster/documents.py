@@ -20,7 +20,7 @@ from enum import StrEnum
 
 from shimcore.cluster.keys import CLUSTER_KEYS, CLUSTER_REGISTRY_KEYS
 from shimcore.cluster.merging import Ignored, Layer, merged
-from shimcore.config.document import Tree, read_document
+from shimcore.config.document import Tree, list_of, mapping_of, read_document
 from shimcore.config.keys import Key
 from shimcore.config.keys import Kind as KeyKind
 from shimcore.config.model import Config, KubernetesSource, LoneLogin
@@ -136,7 +136,7 @@ def read_cluster_document(text: str, origin: str) -> Layer:
         faults = [ConfigFault("", "keys and values expected, such as: version: v1")]
     reader = Reader(clamps=True)
     reader.faults.add(faults)
-    given = tree if isinstance(tree, dict) else {}
+    given = mapping_of(tree)
     reader.mapping(given, CLUSTER_KEYS, "")
     translation = _Translation(reader, origin)
     local = {} if reader.faults else translation.local(given)
@@ -158,16 +158,15 @@ class _Translation:
         self.lone_logins: list[LoneLogin] = []
 
     def local(self, tree: Mapping[str, Tree]) -> dict[str, Tree]:
-        local = {key.name: tree[key.name] for key in CLUSTER_KEYS if _is_taken(key, tree)}
-        cache = _mapping(tree.get("cache"))
-        registries = tree.get("registries")
+        taken = [key.name for key in CLUSTER_KEYS if _is_taken(key, tree)]
+        cache = mapping_of(tree.get("cache"))
         return {
-            **{name: self._clamped(name, value) for name, value in local.items()},
+            **{name: self._clamped(name, tree[name]) for name in taken},
             **self._hub(tree),
             "cache": {key: self._clamped(f"cache.{key}", value) for key, value in cache.items()},
             "registries": [
-                self._registry(_mapping(entry), f"registries[{number}]")
-                for number, entry in enumerate(registries if isinstance(registries, list) else [])
+                self._registry(mapping_of(entry), f"registries[{number}]")
+                for number, entry in enumerate(list_of(tree.get("registries")))
             ],
         }
 
@@ -176,10 +175,10 @@ class _Translation:
 
     def _hub(self, tree: Mapping[str, Tree]) -> dict[str, Tree]:
         """The hub, in the Go shim's place or in the file's; not in both."""
-        sealos = _mapping(tree.get("sealos"))
+        sealos = mapping_of(tree.get("sealos"))
         for name in ("address", "auth"):
             if not is_empty(sealos.get(name)) and not is_empty(tree.get(name)):
-                self._reader.fault(name, f"sealos.{name} is given as well; one of them only")
+                self._reader.faults.note(name, f"sealos.{name} is given as well; one of them only")
         path = "auth" if is_empty(sealos.get("auth")) else "sealos.auth"
         address = sealos.get("address") or tree.get("address")
         return self._with_login(address, sealos.get("auth") or tree.get("auth"), path)
@@ -204,17 +203,13 @@ class _Translation:
             return _text(login) or None
         user, password = (_text(login.get(name)).strip() for name in ("username", "password"))
         if ":" in user:
-            self._reader.fault(f"{path}.username", "a user name has no colon")
+            self._reader.faults.note(f"{path}.username", "a user name has no colon")
         return f"{user}:{password}" if user or password else None
 
 
 def _is_taken(key: Key, tree: Mapping[str, Tree]) -> bool:
     """Whether a key is given that counts, and is written in the file as it is here."""
     return key.name in tree and key.kind not in _WRITTEN_OTHERWISE
-
-
-def _mapping(tree: Tree) -> dict[str, Tree]:
-    return tree if isinstance(tree, dict) else {}
 
 
 def _text(tree: Tree) -> str:

@@ -84,10 +84,8 @@ def read_kubeconfig(path: str) -> Kubeconfig:
 
 def _current(tree: Any, files: Files) -> Kubeconfig:
     """The context that is the current one. Raises UnreadableFileError and _MISREAD."""
-    clusters, contexts = (
-        _by_name(tree["clusters"], "cluster"),
-        _by_name(tree["contexts"], "context"),
-    )
+    clusters = _by_name(tree["clusters"], "cluster")
+    contexts = _by_name(tree["contexts"], "context")
     users = _by_name(tree.get("users") or [], "user")
     name = tree.get("current-context")
     if not name or name not in contexts:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import suppress
 from functools import partial
 
 import httpx
 
+from shimcore.childprocess import output_of
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import Command, Kubeconfig
 from shimcore.config.files import Files, UnreadableFileError
@@ -19,8 +17,6 @@ from shimcore.config.files import Files, UnreadableFileError
 COMMAND_S = 20.0
 """How long a command may take; those of clouds ask a server of theirs."""
 OUTPUT_LIMIT_BYTES = 1024 * 1024
-END_S = 2.0
-"""For a command that was killed to be gone."""
 
 _EXEC_GROUP = "client.authentication.k8s.io/"
 _EXEC_VERSIONS = {f"{_EXEC_GROUP}{version}" for version in ("v1alpha1", "v1beta1", "v1")}
@@ -80,16 +76,27 @@ async def token_of(command: Command) -> str:
     name = os.path.basename(command.words[0])
     if command.api_version not in _EXEC_VERSIONS:
         raise ApiUnreachableError(f"the kubeconfig's {name}: an API version that is not known here")
-    output = b""
+    asked = {"kind": "ExecCredential", "apiVersion": command.api_version}
+    info = json.dumps({**asked, "spec": {"interactive": False}})
+    environment = {**os.environ, **dict(command.environment), "KUBERNETES_EXEC_INFO": info}
     try:
-        async with asyncio.timeout(COMMAND_S):
-            output = await _output(command, name)
+        output, status = await output_of(
+            command.words, environment, limit_bytes=OUTPUT_LIMIT_BYTES, timeout_s=COMMAND_S
+        )
     except TimeoutError:
         raise ApiUnreachableError(
             f"the kubeconfig's {name} has not ended in {COMMAND_S:.0f} s"
         ) from None
     except OSError as error:
         raise ApiUnreachableError(f"the kubeconfig's {name}: {error.strerror}") from None
+    if status is None:
+        raise ApiUnreachableError(f"the kubeconfig's {name} prints too much")
+    if status:
+        raise ApiUnreachableError(f"the kubeconfig's {name} ended with status {status}")
+    return _token_of(output, name)
+
+
+def _token_of(output: bytes, name: str) -> str:
     try:
         token = json.loads(output)["status"]["token"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -97,33 +104,3 @@ async def token_of(command: Command) -> str:
     if not token or not isinstance(token, str):
         raise ApiUnreachableError(f"the kubeconfig's {name} prints no token")
     return token
-
-
-async def _output(command: Command, name: str) -> bytes:
-    """What it prints, as far as it is read. Raises OSError and ApiUnreachableError."""
-    asked = {"kind": "ExecCredential", "apiVersion": command.api_version}
-    info = json.dumps({**asked, "spec": {"interactive": False}})
-    environment = {**os.environ, **dict(command.environment), "KUBERNETES_EXEC_INFO": info}
-    process = await asyncio.create_subprocess_exec(
-        *command.words, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
-    )
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    output = bytearray()
-    try:
-        while piece := await process.stdout.read(65536):
-            output += piece
-            if len(output) > OUTPUT_LIMIT_BYTES:
-                raise ApiUnreachableError(f"the kubeconfig's {name} prints too much")
-        status = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(END_S):
-                    # asyncio waits for a full pipe that nobody reads, too.
-                    while await process.stdout.read(65536):
-                        pass
-                    await process.wait()
-    if status:
-        raise ApiUnreachableError(f"the kubeconfig's {name} ended with status {status}")
-    return bytes(output)

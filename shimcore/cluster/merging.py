@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shimcore.config.document import Tree
+from shimcore.config.document import Tree, list_of, mapping_of
 from shimcore.config.model import Config, Fallback, LoneLogin
 from shimcore.config.overlay import Merged
 from shimcore.config.provenance import leaves
@@ -107,21 +107,19 @@ class _Values:
         self.origins[name] = layer.origin
 
     def _cache(self, layer: Layer) -> None:
-        above, below = layer.tree.get("cache"), self.tree.get("cache")
-        if not isinstance(above, dict):
-            return
+        above = mapping_of(layer.tree.get("cache"))
         given = {key: value for key, value in above.items() if not is_empty(value)}
-        self.tree["cache"] = {**(below if isinstance(below, dict) else {}), **given}
+        self.tree["cache"] = {**mapping_of(self.tree.get("cache")), **given}
         self.origins.update({f"cache.{key}": layer.origin for key in given})
 
     def _exclude(self, layer: Layer) -> None:
-        above, below = layer.tree.get("exclude"), self.tree.get("exclude")
-        if not isinstance(above, list) or not above:
+        above = list_of(layer.tree.get("exclude"))
+        if not above:
             return
         if self._file_denies:
             self._notes.note(layer.origin, "exclude", _LETS_OUT)
             return
-        texts = [*(below if isinstance(below, list) else []), *above]
+        texts = [*list_of(self.tree.get("exclude")), *above]
         all_of_them: list[Tree] = list(
             dict.fromkeys(text for text in texts if isinstance(text, str))
         )
@@ -147,6 +145,11 @@ class _Entry:
     path: str
     """Key path in its document; empty for the hub."""
 
+    @property
+    def is_hub(self) -> bool:
+        """Whether it is its document's hub."""
+        return not self.path
+
     def fill(self, below: _Given) -> None:
         """Take what is not given yet."""
         self.given = {**below, **self.given}
@@ -161,12 +164,16 @@ class _Registries:
         self._own = own
         self._notes = notes
         self._notices: list[str] = []
-        self._file_hub, self._file_entries = _entries(tree, own.source, tree.get("hub"))
-        self._below = {one.address.place: one.given for one in self._file_entries}
-        if self._file_hub is not None:
-            self._below[self._file_hub.address.place] = self._file_hub.given
+        self._file = _entries(tree, own.source, tree.get("hub"))
+        self._below = {one.address.place: one.given for one in self._file}
         self._above = [self._allowed(layer) for layer in layers]
-        self._logins = self._all_logins()
+        # By address, the login that is beside it: the last document's that has one.
+        self._logins = {
+            one.address.place: login
+            for document in (self._file, *self._above)
+            for one in document
+            if (login := _login(one.given))
+        }
         self._domains = {
             place_of(one.scheme, one.host): one.mirror.domains for one in own.registries
         }
@@ -182,35 +189,23 @@ class _Registries:
             _put(above, tree, "", origins)
             tree["hub"] = _put(options, {}, "hub.", origins)
         listed: list[Tree] = []
-        for entry in self._joined() or self._file_entries:
+        for entry in self._joined() or [one for one in self._file if not one.is_hub]:
             self._complete(entry)
             listed.append(_put(entry.given, {}, f"registries[{len(listed)}].", origins))
         tree["registries"] = listed
         return Merged(tree, origins, tuple(self._notices))
 
-    def _allowed(self, layer: Layer) -> tuple[_Entry | None, list[_Entry]]:
+    def _allowed(self, layer: Layer) -> list[_Entry]:
         """A document's hub and registries, those that the file lets it name."""
-        hub, entries = _entries(layer.tree, layer.origin, None)
-        if hub is not None and not self._is_allowed(hub, layer):
-            hub = None
-        return hub, [entry for entry in entries if self._is_allowed(entry, layer)]
+        entries = _entries(layer.tree, layer.origin, None)
+        return [entry for entry in entries if self._is_allowed(entry, layer)]
 
     def _is_allowed(self, entry: _Entry, layer: Layer) -> bool:
         if self._own.kubernetes.hosts.first((entry.address.plain_host,)) is not None:
             return True
-        path = f"{entry.path}.address" if entry.path else "address"
+        path = "address" if entry.is_hub else f"{entry.path}.address"
         self._notes.note(layer.origin, path, _NOT_ALLOWED)
         return False
-
-    def _all_logins(self) -> dict[str, _Given]:
-        """By address, the login that is beside it: the last document's that has one."""
-        logins = {}
-        for hub, entries in ((self._file_hub, self._file_entries), *self._above):
-            for one in (hub, *entries):
-                login = {} if one is None else _login(one.given)
-                if one is not None and login:
-                    logins[one.address.place] = login
-        return logins
 
     def _complete(self, entry: _Entry) -> None:
         """Add what the file says of the same address, and the login that counts for it."""
@@ -219,19 +214,19 @@ class _Registries:
         entry.given = {**options, **self._logins.get(entry.address.place, {})}
 
     def _hub(self) -> _Entry | None:
-        named = [hub for hub, _ in self._above if hub is not None]
-        hub = named[-1] if named else self._file_hub
-        if hub is None:
+        hubs = [one for document in (self._file, *self._above) for one in document if one.is_hub]
+        if not hubs:
             return None
-        self._note_loss(hub)
+        hub = hubs[-1]
+        if self._file and self._file[0].is_hub:
+            self._note_loss(self._file[0], hub)
         self._complete(hub)
         hub.given.pop("priority", None)
         return hub
 
-    def _note_loss(self, hub: _Entry) -> None:
-        """Say what the file has for its hub and another one does not get."""
-        before = self._file_hub
-        if before is None or before.address.place == hub.address.place:
+    def _note_loss(self, before: _Entry, hub: _Entry) -> None:
+        """Say what the file has for its hub, `before`, and another one does not get."""
+        if before.address.place == hub.address.place:
             return
         lost = [key if key == "auth" else f"hub.{key}" for key in before.given if key != "address"]
         if lost:
@@ -249,9 +244,11 @@ class _Registries:
         """
         joined: list[_Entry] = []
         by_host: dict[str, _Entry] = {}
-        for _, entries in reversed(self._above):
+        for document in reversed(self._above):
             new: dict[str, _Entry] = {}
-            for entry in entries:
+            for entry in document:
+                if entry.is_hub:
+                    continue
                 self._narrow(entry)
                 upper = by_host.get(entry.address.plain_host)
                 if upper is None:
@@ -287,19 +284,16 @@ class _Registries:
         return not own_only or normalised_host(pattern) == normalised_host(registry.host)
 
 
-def _entries(
-    tree: Mapping[str, Tree], origin: str, options: Tree
-) -> tuple[_Entry | None, list[_Entry]]:
-    """The hub, if it has an address, and the registries that have one."""
+def _entries(tree: Mapping[str, Tree], origin: str, options: Tree) -> list[_Entry]:
+    """The hub, if it has an address, then the registries that have one."""
     at_top = {name: tree.get(name) for name in ("address", "auth")}
-    hub = _entry({**(options if isinstance(options, dict) else {}), **at_top}, origin, "")
-    listed = tree.get("registries")
-    entries = (
+    hub = _entry({**mapping_of(options), **at_top}, origin, "")
+    further = (
         _entry(one, origin, f"registries[{number}]")
-        for number, one in enumerate(listed if isinstance(listed, list) else [])
+        for number, one in enumerate(list_of(tree.get("registries")))
         if isinstance(one, dict)
     )
-    return hub, [entry for entry in entries if entry is not None]
+    return [entry for entry in (hub, *further) if entry is not None]
 
 
 def _entry(tree: Mapping[str, Tree], origin: str, path: str) -> _Entry | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.files import Contents, Files, UnreadableFileError
 from shimcore.config.last_good import recall_good
 from shimcore.config.load import attempt
 from shimcore.config.model import Config
@@ -23,7 +23,7 @@ class Start:
     own: Config
     """Without the cluster's part."""
     config: Config
-    contents: Mapping[str, bytes] = field(repr=False)
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """What the files hold, or held, that it was read from."""
     kept: Kept | None = None
     """The copy of the cluster's part that is in it."""
@@ -38,7 +38,8 @@ class Start:
 def begin(path: str) -> Start:
     """All that counts. Raises ConfigError where neither the file nor a copy of it can be used."""
     start = own_start(path)
-    return _with_kept(path, start, start.contents if start.file_error else None)
+    held = start.contents if start.file_error else {}
+    return with_kept(path, start, contents=held.get)
 
 
 def own_start(path: str) -> Start:
@@ -49,7 +50,7 @@ def own_start(path: str) -> Start:
     good, faults = recall_good(path)
     if good is None:
         raise _and(tried.outcome, faults)
-    again = attempt(path, kept=good.contents)
+    again = attempt(path, kept=good.contents.get)
     if isinstance(again.outcome, ConfigError):
         reasons = (f"the last good configuration is none: {one}" for one in again.outcome.faults)
         raise _and(tried.outcome, tuple(reasons))
@@ -59,18 +60,12 @@ def own_start(path: str) -> Start:
 
 
 def with_kept(
-    path: str, config: Config, *, folder: str = "", contents: Mapping[str, bytes] | None = None
+    path: str, start: Start, *, folder: str = "", contents: Contents = lambda _: None
 ) -> Start:
-    """`config`, loaded from `path`, with the copy of the cluster's part over it, if usable.
+    """`start`, loaded from `path`, with the copy of the cluster's part over it, if usable.
 
-    `folder` is where the copy is, and `contents` what the files hold, on another root.
+    `contents` has what the files hold, or held; `folder` where the copy is, on another root.
     """
-    return _with_kept(path, Start(config, config, {}), contents, folder)
-
-
-def _with_kept(
-    path: str, start: Start, good: Mapping[str, bytes] | None, folder: str = ""
-) -> Start:
     own = start.own
     if not own.kubernetes.enabled:
         return start
@@ -84,7 +79,7 @@ def _with_kept(
         return replace(start, faults=(str(error),))
     if kept is None or not kept.part.documents:
         return replace(start, kept=kept)
-    outcome = attempt(path, kept.part, good).outcome
+    outcome = attempt(path, kept.part, contents).outcome
     if isinstance(outcome, Config):
         return replace(start, config=replace(outcome, files=own.files), kept=kept)
     faults = (f"the kept copy is not used: {outcome.source}: {one}" for one in outcome.faults)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from shimcore.config.credentials import CredentialsFaultError, Login, find_login
 from shimcore.config.document import Tree, joined
@@ -36,6 +35,10 @@ _AS_READ = {Kind.BOOLEAN, Kind.DURATION, Kind.IMAGE, Kind.LISTEN, Kind.CHOICE}
 """Kinds of keys at the top whose values stand in the model as they are read."""
 _ON_FAILURE = {Fallback.ALLOW: OnFailure.BYPASS, Fallback.DENY: OnFailure.CLOSED}
 _ENVIRONMENT = "environment (KUBECONFIG)"
+_HUB = "hub"
+"""The key path of the hub's options."""
+_AT_TOP = {"auth": "auth", "priority": "offlinePriority"}
+"""Those of them that are keys at the top."""
 
 
 def build(
@@ -82,7 +85,7 @@ class _Building:
         if self._reader.faults or hub is None:
             raise ConfigError(self._source, tuple(self._reader.faults))
         values["onFailure"] = values["onFailure"] or _ON_FAILURE[values["fallback"]]
-        every = [hub, *(registry for _, registry in registries)]
+        every = [hub, *registries]
         every.sort(key=lambda registry: (-registry.priority, not registry.is_hub, registry.host))
         return Config(
             source=self._source,
@@ -106,24 +109,22 @@ class _Building:
         if values["address"] is None:
             if not any(fault.path == "address" for fault in self._reader.faults):
                 reason = "is required: the hub's address, for example http://sealos.hub:5000"
-                self._reader.fault("address", reason)
+                self._reader.faults.note("address", reason)
             return None
         options = values["hub"] | {
             "address": values["address"],
             "auth": values["auth"],
             "priority": values["offlinePriority"],
         }
-        paths = {"auth": "auth", "priority": "offlinePriority"}
-        return self._registry(options, "hub", stall_s, is_hub=True, paths=paths)
+        return self._registry(options, _HUB, stall_s)
 
-    def _registries(self, entries: list[Values], stall_s: float) -> list[tuple[str, Registry]]:
-        """Each registry with its key path; an empty address is skipped, as the Go shim does."""
+    def _registries(self, entries: list[Values], stall_s: float) -> list[Registry]:
+        """An empty address is skipped, as the Go shim does."""
         built = []
         for index, options in enumerate(entries):
             path = f"registries[{index}]"
             if options["address"] is not None:
-                registry = self._registry(options, path, stall_s, is_hub=False, paths={})
-                built.append((path, registry))
+                built.append(self._registry(options, path, stall_s))
             elif options["auth"] or options["passwordFile"] or options["dockerConfig"]:
                 login = LoneLogin(self._source, path)
                 self._lone_logins.append(login)
@@ -132,17 +133,11 @@ class _Building:
                 self._notices.append(f"{path} has no address and is not used")
         return built
 
-    def _registry(
-        self,
-        options: dict[str, Any],
-        path: str,
-        stall_s: float,
-        *,
-        is_hub: bool,
-        paths: dict[str, str],
-    ) -> Registry:
+    def _registry(self, options: Values, path: str, stall_s: float) -> Registry:
+        is_hub = path == _HUB
+
         def at(key: str) -> str:
-            return paths.get(key) or joined(path, key)
+            return _AT_TOP[key] if is_hub and key in _AT_TOP else joined(path, key)
 
         address: Address = options["address"]
         password_file = self._resolved(options["passwordFile"])
@@ -153,7 +148,7 @@ class _Building:
                 options["auth"], password_file, docker_config, address.host, self._files
             )
         except CredentialsFaultError as fault:
-            self._reader.fault(at(fault.key), self._login_fault(fault, options))
+            self._reader.faults.note(at(fault.key), self._login_fault(fault, options))
         if login.source == "auth" and variable_hint(options["auth"]):
             self._notices.append(
                 f"{at('auth')}: taken as it stands{variable_hint(options['auth'])}"
@@ -211,7 +206,7 @@ class _Building:
             self._notices.append(f"{path}: {value} is outside {limits}; {clamped} is used")
         return clamped
 
-    def _domains(self, options: dict[str, Any], path: str) -> frozenset[str] | None:
+    def _domains(self, options: Values, path: str) -> frozenset[str] | None:
         domains: tuple[str, ...] | None = options["domains"]
         if domains is None:
             return None
@@ -222,7 +217,7 @@ class _Building:
     def _no_empty_list(self, path: str) -> None:
         """None of the items could be used, which is a fault already, or none is there."""
         if not any(fault.path.startswith(path) for fault in self._reader.faults):
-            self._reader.fault(path, "the list is empty; leave the key out for the default")
+            self._reader.faults.note(path, "the list is empty; leave the key out for the default")
 
     def _ca_file(self, path: str | None, key_path: str) -> str | None:
         if path is None:
@@ -231,30 +226,28 @@ class _Building:
         try:
             content = self._files.read_bytes(resolved)
         except UnreadableFileError as error:
-            self._reader.fault(key_path, f"{resolved}: {error}")
+            self._reader.faults.note(key_path, f"{resolved}: {error}")
             return resolved
         if not _holds_certificates(content):
-            self._reader.fault(key_path, f"{resolved}: no PEM certificates in it")
+            self._reader.faults.note(key_path, f"{resolved}: no PEM certificates in it")
         return resolved
 
-    def _check_duplicates(
-        self, hub: Registry | None, registries: list[tuple[str, Registry]]
-    ) -> None:
+    def _check_duplicates(self, hub: Registry | None, registries: list[Registry]) -> None:
         seen = {_host_key(hub): "address"} if hub else {}
-        for path, registry in registries:
-            key = _host_key(registry)
-            if key in seen:
-                reason = f"the same registry as in {seen[key]}; each host is given once"
-                self._reader.fault(f"{path}.address", reason)
-            seen.setdefault(key, f"{path}.address")
+        for registry in registries:
+            path = f"{registry.key}.address"
+            first = seen.setdefault(_host_key(registry), path)
+            if first != path:
+                reason = f"the same registry as in {first}; each host is given once"
+                self._reader.faults.note(path, reason)
 
     def _sockets(self, values: Values) -> tuple[str, str]:
         shim: str = values["shim"]
         admin: str = values["admin"] or f"{shim}.admin"
         if values["cri"] == shim:
-            self._reader.fault("cri", "the runtime's socket and the shim's are the same")
+            self._reader.faults.note("cri", "the runtime's socket and the shim's are the same")
         if admin in {shim, values["cri"]}:
-            self._reader.fault("admin", "the admin socket needs a path of its own")
+            self._reader.faults.note("admin", "the admin socket needs a path of its own")
         return shim, admin
 
     def _cache(self, values: Values) -> CacheSettings:

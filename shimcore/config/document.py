@@ -82,6 +82,16 @@ def read_marked_document(text: str) -> tuple[Tree, list[ConfigFault], Marks]:
         return None, [ConfigFault("", str(error))], {}
 
 
+def mapping_of(tree: Tree) -> dict[str, Tree]:
+    """The tree if it is a mapping, else an empty one."""
+    return tree if isinstance(tree, dict) else {}
+
+
+def list_of(tree: Tree) -> list[Tree]:
+    """The tree if it is a list, else an empty one."""
+    return tree if isinstance(tree, list) else []
+
+
 def joined(path: str, key: str) -> str:
     """The dotted path of a key; what is not a plain word is not repeated (it may be a secret)."""
     shown = key if _PLAIN_KEY.fullmatch(key) else "(a key that is not a plain word)"
@@ -169,7 +179,7 @@ class _Reading:
         if id(node) in self._done:
             return self._done[id(node)]
         if id(node) in self._open:
-            self._fault(path, "an anchor that contains itself")
+            self.faults.note(path, "an anchor that contains itself")
             return None
         self._open.add(id(node))
         value = self._value(node, path)
@@ -179,7 +189,7 @@ class _Reading:
 
     def _value(self, node: yaml.Node, path: str) -> Tree:
         if not node.tag.startswith(_STANDARD_TAG):
-            self._fault(path, "YAML tags of your own are not known here")
+            self.faults.note(path, "YAML tags of your own are not known here")
             return None
         if isinstance(node, yaml.SequenceNode):
             return [self._item(item, f"{path}[{i}]") for i, item in enumerate(node.value)]
@@ -196,7 +206,7 @@ class _Reading:
         if _is_plain(node) and text in _NULLS:
             return None
         if any("\ud800" <= character <= "\udfff" for character in text):
-            self._fault(path, "half a character (a surrogate) is not text")
+            self.faults.note(path, "half a character (a surrogate) is not text")
             return None
         return text
 
@@ -206,7 +216,7 @@ class _Reading:
         merged: dict[str, Tree] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._fault(path, "a key has to be text")
+                self.faults.note(path, "a key has to be text")
                 continue
             key = key_node.value
             line = key_node.start_mark.line + 1
@@ -214,7 +224,7 @@ class _Reading:
                 self._merge(merged, self.tree(value_node, path), path)
             elif key in own:
                 reason = f"given twice, on lines {lines[key]} and {line}"
-                self._fault(joined(path, key), reason)
+                self.faults.note(joined(path, key), reason)
             else:
                 place = joined(path, key)
                 self.marks.setdefault(place, mark_of(key_node, value_node, self._text))
@@ -227,10 +237,7 @@ class _Reading:
         sources = value if isinstance(value, list) else [value]
         for source in sources:
             if not isinstance(source, dict):
-                self._fault(path, "<< merges mappings only")
+                self.faults.note(path, "<< merges mappings only")
                 return
             for key, item in source.items():
                 merged.setdefault(key, item)
-
-    def _fault(self, path: str, reason: str) -> None:
-        self.faults.note(path, reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable
 from hashlib import blake2b
 
 from shimcore.config.model import FileStamp
@@ -24,6 +24,10 @@ _NOT_REGULAR = "not a regular file"
 _READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
+Contents = Callable[[str], bytes | None]
+"""What the file at a path holds, or held; None: to be read."""
+
+
 class UnreadableFileError(ShimError):
     """A file that cannot be used; its text is a reason without the path."""
 
@@ -31,12 +35,12 @@ class UnreadableFileError(ShimError):
 class Files:
     """Reads files below `base`, and keeps what each one held, and a stamp of it.
 
-    Of the files in `kept`, that is what they hold, whatever they hold now.
+    Of the files that `kept` knows, that is what they hold, whatever they hold now.
     """
 
-    def __init__(self, base: str, kept: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, base: str, kept: Contents = lambda _: None) -> None:
         self._base = base
-        self._kept = kept or {}
+        self._kept = kept
         self._stamps: dict[str, str] = {}
         self._modes: dict[str, int] = {}
         self.contents: dict[str, bytes] = {}
@@ -47,8 +51,9 @@ class Files:
 
     def read_bytes(self, path: str) -> bytes:
         """What the file holds. Raises UnreadableFileError."""
-        if path in self._kept:
-            return self._kept[path]
+        held = self._kept(path)
+        if held is not None:
+            return held
         try:
             content, mode = read_file(path)
         except OSError as error:

@@ -14,7 +14,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from shimcore.config.document import read_document
+from shimcore.config.document import mapping_of, read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.keys import TOP_KEYS
 from shimcore.config.state import StateError, read_state, write_state
@@ -92,7 +92,7 @@ def _folders(path: str) -> Iterator[str]:
     except UnreadableFileError:
         text = ""
     tree, _ = read_document(text)
-    named = tree.get("stateDir") if isinstance(tree, dict) else None
+    named = mapping_of(tree).get("stateDir")
     line = _FOLDER_LINE.search(text)
     for folder in (named, line and line[1], _DEFAULT_FOLDER):
         if isinstance(folder, str) and folder.strip():

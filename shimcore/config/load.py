@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from shimcore.config.building import build
-from shimcore.config.document import read_marked_document
-from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.document import mapping_of, read_marked_document
+from shimcore.config.files import Contents, Files, UnreadableFileError
 from shimcore.config.marks import Marks, located
 from shimcore.config.model import Config, FileStamp
 from shimcore.config.overlay import Overlay
@@ -22,10 +22,7 @@ def load(path: str | os.PathLike[str], overlay: Overlay | None = None) -> Config
 
     What `overlay` says is merged over it, in memory.
     """
-    loaded = attempt(os.fspath(path), overlay).outcome
-    if isinstance(loaded, ConfigError):
-        raise loaded
-    return loaded
+    return attempt(os.fspath(path), overlay).config
 
 
 def parse_config(text: str, source: str) -> Config:
@@ -44,21 +41,27 @@ class Attempt:
     stamps: tuple[FileStamp, ...]
     contents: Mapping[str, bytes] = field(repr=False)
 
+    @property
+    def config(self) -> Config:
+        """The configuration. Raises ConfigError where there is none."""
+        if isinstance(self.outcome, ConfigError):
+            raise self.outcome
+        return self.outcome
 
-def attempt(
-    path: str, overlay: Overlay | None = None, kept: Mapping[str, bytes] | None = None
-) -> Attempt:
-    """Load `path`; the files in `kept` hold what they held when they were kept."""
+
+def attempt(path: str, overlay: Overlay | None = None, kept: Contents = lambda _: None) -> Attempt:
+    """Load `path`; the files that `kept` knows hold what they held when they were kept."""
     files = Files(os.path.dirname(path), kept)
     outcome: Config | ConfigError
     try:
-        outcome = _parse(_read(path, files), path, files, overlay)
+        outcome = _parse(text_of(path, files), path, files, overlay)
     except ConfigError as error:
         outcome = error
     return Attempt(outcome, files.stamps(), files.contents)
 
 
-def _read(path: str, files: Files) -> str:
+def text_of(path: str, files: Files) -> str:
+    """What a configuration file holds. Raises ConfigError."""
     try:
         return files.read_text(path)
     except UnreadableFileError as error:
@@ -72,7 +75,7 @@ def _parse(text: str, source: str, files: Files, overlay: Overlay | None) -> Con
     if tree is not None and not isinstance(tree, dict):
         reason = "keys and values expected, such as: address: http://sealos.hub:5000"
         raise ConfigError(source, (ConfigFault("", reason),))
-    given = tree or {}
+    given = mapping_of(tree)
     try:
         own = build(given, source, files, faults, dict.fromkeys(leaves(given, ""), source))
     except ConfigError as error:

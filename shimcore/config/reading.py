@@ -38,17 +38,13 @@ class Reader:
         """By key path, the bound in place of what is given."""
         self._clamps = clamps
 
-    def fault(self, path: str, reason: str) -> None:
-        """Note one fault."""
-        self.faults.note(path, reason)
-
     def mapping(self, tree: Tree, keys: Sequence[Key], path: str) -> Values:
         """A value for every key; those absent, null or refused have their default."""
         given: dict[str, Tree] = {}
         if isinstance(tree, dict):
             given = tree
         elif tree is not None:
-            self.fault(path, f"keys and values expected, not {_form(tree)}")
+            self.faults.note(path, f"keys and values expected, not {_form(tree)}")
         known = {key.name for key in keys}
         for name in given:
             if name not in known:
@@ -57,14 +53,14 @@ class Reader:
 
     def _unknown(self, name: str, known: set[str], path: str) -> None:
         if self.faults.full:
-            self.fault("", "")  # it is counted only, and looking for a near key takes time
+            self.faults.note("", "")  # it is counted only, and looking for a near key takes time
             return
         from difflib import get_close_matches  # noqa: PLC0415 - for a fault only
 
         by_lower = {candidate.lower(): candidate for candidate in known}
         near = get_close_matches(name.lower()[:64], by_lower, n=1, cutoff=0.6)
         hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
-        self.fault(joined(path, name), f"unknown key{hint}")
+        self.faults.note(joined(path, name), f"unknown key{hint}")
 
     def _value(self, key: Key, tree: Tree, parent: str) -> object:
         path = joined(parent, key.name)
@@ -106,14 +102,14 @@ class Reader:
         texts = []
         for index, item in enumerate(self._list(key, tree, path)):
             if not isinstance(item, str) or not item:
-                self.fault(f"{path}[{index}]", f"text expected, not {_form(item)}")
+                self.faults.note(f"{path}[{index}]", f"text expected, not {_form(item)}")
                 continue
             try:
                 texts.append(ITEMS[key.kind](item))
             except ValueError as error:
-                self.fault(f"{path}[{index}]", str(error))
+                self.faults.note(f"{path}[{index}]", str(error))
         if sum(map(len, texts)) > TEXTS_LIMIT:
-            self.fault(path, f"more than {TEXTS_LIMIT // 1024} KiB of patterns")
+            self.faults.note(path, f"more than {TEXTS_LIMIT // 1024} KiB of patterns")
             return ()
         return tuple(texts)
 
@@ -123,16 +119,16 @@ class Reader:
         if isinstance(tree, list):
             if len(tree) <= key.limit:
                 return tree
-            self.fault(path, f"at most {key.limit} of them, not {len(tree)}")
+            self.faults.note(path, f"at most {key.limit} of them, not {len(tree)}")
             return []
-        self.fault(path, f"a list expected, not {_form(tree)}")
+        self.faults.note(path, f"a list expected, not {_form(tree)}")
         return []
 
     def _scalar(self, key: Key, tree: Tree, path: str) -> object:
         default = None if key.default is None else _read(key, key.default)
         if isinstance(tree, list | dict):
             form = "user:password expected, as one text" if key.kind is Kind.SECRET else _TEXT
-            self.fault(path, f"{form}, not {_form(tree)}")
+            self.faults.note(path, f"{form}, not {_form(tree)}")
             return default
         # Empty text is the default too: the Go shim writes `cri: ""` for what is not set.
         if tree is None or not tree.strip():
@@ -140,14 +136,14 @@ class Reader:
         try:
             value = _read(key, tree if key.kind is Kind.SECRET else tree.strip())
         except ValueError as error:
-            self.fault(path, f"{error}{variable_hint(tree)}")
+            self.faults.note(path, f"{error}{variable_hint(tree)}")
             return default
         if isinstance(value, float) and value:
             return self._within(key, value, path)
         if value != 0 or isinstance(value, bool) or key.zero == "value":
             return value
         if key.zero == "fault":
-            self.fault(path, "has to be more than 0")
+            self.faults.note(path, "has to be more than 0")
         return default
 
     def _within(self, key: Key, seconds: float, path: str) -> float:
@@ -162,7 +158,7 @@ class Reader:
             return seconds
         limits = f"between {least} and {most}"
         if not self._clamps:
-            self.fault(path, f"{limits}, not {format_duration(seconds)}")
+            self.faults.note(path, f"{limits}, not {format_duration(seconds)}")
         else:
             self.notices.append(
                 f"{path}: {format_duration(seconds)} is not {limits}; {bound} is used"

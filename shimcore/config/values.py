@@ -113,7 +113,7 @@ def socket(text: str) -> str:
         raise ValueError(f"only unix sockets are served, not {shown(text)}")
     if not path.startswith("/"):
         raise ValueError(f"an absolute path expected (unix:///run/x.sock), not {shown(text)}")
-    path = _clean_path(path)
+    path = path_text(path)
     if len(path.encode()) > SOCKET_PATH_LIMIT_BYTES:
         raise ValueError(f"a socket's path has at most {SOCKET_PATH_LIMIT_BYTES} bytes")
     return path
@@ -121,10 +121,6 @@ def socket(text: str) -> str:
 
 def path_text(text: str) -> str:
     """A file's path."""
-    return _clean_path(text)
-
-
-def _clean_path(text: str) -> str:
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
         raise ValueError("a path cannot have control characters")
     return text
@@ -207,9 +203,7 @@ def listen(text: str) -> str:
     host, _, port = text.rpartition(":")
     if _PORT.fullmatch(port) and int(port) > PORT_LIMIT:
         raise ValueError(f"a port out of range, 1 to {PORT_LIMIT} (0 for any), in {shown(text)}")
-    if not _PORT.fullmatch(port):
-        raise ValueError(f"host:port, :port or a port expected, not {shown(text)}")
-    if not _LISTEN_HOST.fullmatch(host):
+    if not _PORT.fullmatch(port) or not _LISTEN_HOST.fullmatch(host):
         raise ValueError(f"host:port, :port or a port expected, not {shown(text)}")
     return f"{host or '127.0.0.1'}:{port}"
 

@@ -57,10 +57,7 @@ class Watcher:
             if isinstance(tried.outcome, Config):
                 self._cluster, self._offered = self._offered, None
                 return tried.outcome
-        outcome = self._attempt(self._cluster).outcome
-        if isinstance(outcome, ConfigError):
-            raise outcome
-        return outcome
+        return self._attempt(self._cluster).config
 
     def _attempt(self, cluster: Overlay | None) -> Attempt:
         tried = attempt(self._path, cluster)
@@ -86,17 +83,15 @@ class Watcher:
         """
         self._offered = cluster
         tried = attempt(self._path, cluster)
-        outcome = tried.outcome
-        if isinstance(outcome, Config):
+        if isinstance(tried.outcome, Config):
             self._stamps = tried.stamps
             self._note(tried)
         elif self.good and self._is_bad():
             self.file_is_good = False
-            outcome = attempt(self._path, cluster, self.good).outcome
-        if isinstance(outcome, ConfigError):
-            raise outcome
+            tried = attempt(self._path, cluster, self.good.get)
+        config = tried.config
         self._cluster, self._offered = cluster, None
-        return outcome
+        return config
 
     def _is_bad(self) -> bool:
         """Whether the file cannot be used even by itself."""

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from shimcore.config import Fallback
+from shimcore.config import Config, Fallback
 from shimcore.config.model import Names
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.registry_mends import SET_CLOCK
 from shimcore.systemd.install import unreadable
-
-if TYPE_CHECKING:
-    from shimcore.config import Config
 
 DAY_S = 86_400.0
 FULL_BYTES = 64 << 20

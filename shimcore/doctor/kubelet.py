@@ -8,12 +8,10 @@ from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.errors import ShimError
 from shimcore.systemd.kubelet_way import Way, kubelet_way, same_socket
-from shimcore.systemd.wiring import CRICTL
-from shimcore.systemd.yamltext import YamlTextError, get_keys
+from shimcore.systemd.wiring import CRICTL, CRICTL_KEYS
 
 _WIRE = "image-cri-shim install-service --wire-kubelet --now"
 _PAST = "its pulls go past the shim"
-_KEYS = ("runtime-endpoint", "image-endpoint")
 
 
 async def look(node: Node) -> list[Finding]:
@@ -44,10 +42,9 @@ def _kubelet(node: Node) -> Finding:
 
 def _crictl(node: Node) -> Finding:
     try:
-        text = node.root.text(CRICTL)
-        named = {} if text is None else get_keys(text, _KEYS)
-    except (ShimError, YamlTextError) as error:
-        return warned("crictl", f"{CRICTL}: {error}", f"mend {CRICTL}")
+        named = node.root.keys(CRICTL, CRICTL_KEYS)
+    except ShimError as error:
+        return warned("crictl", str(error), f"mend {CRICTL}")
     elsewhere = [
         f"{key}: {value}"
         for key, value in named.items()
@@ -56,6 +53,6 @@ def _crictl(node: Node) -> Finding:
     if elsewhere:
         why = f"{CRICTL} has {', '.join(elsewhere)}: what crictl pulls goes past the shim"
         return warned("crictl", why, _WIRE)
-    if text is None:
+    if not node.root.exists(CRICTL):
         return passed("crictl", f"there is no {CRICTL}")
     return passed("crictl", f"{CRICTL} leads to the shim")

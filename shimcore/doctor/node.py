@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shimcore.client import admin
-from shimcore.client.admin import Condition, Endpoint
+from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.cluster.starting import Start, begin
-from shimcore.errors import AdminError, ConfigError
+from shimcore.config import Config
+from shimcore.errors import AdminError, ConfigError, ShimError
 from shimcore.systemd.root import Root
-
-if TYPE_CHECKING:
-    from shimcore.client.admin import Status
-    from shimcore.config import Config
-    from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.systemctl import ServiceControl, this_machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +84,6 @@ async def node_of(file: str) -> Node:
 
 
 def _control() -> ServiceControl | None:
-    from shimcore.errors import ShimError  # noqa: PLC0415 - for this alone
-    from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415
-
     try:
         return this_machine()
     except ShimError:

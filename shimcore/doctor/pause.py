@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 
 from shimcore.config import Config, Fallback, Registry
 from shimcore.doctor.finding import Finding, failed, passed, warned
@@ -46,8 +47,8 @@ async def look(node: Node) -> list[Finding]:
 
 async def _sought(node: Node, config: Config, image: Reference, name: str) -> Finding:
     """Whether a registry has it, or else the runtime gets it by itself."""
-    client = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
-    try:
+    made = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
+    async with aclosing(made) as client:
         resolution = await explain(name, config, client)
         for candidate in resolution.candidates:
             if candidate.outcome == Outcome.FOUND:
@@ -58,8 +59,6 @@ async def _sought(node: Node, config: Config, image: Reference, name: str) -> Fi
         if config.fallback is Fallback.DENY or source_registry(image, config.registries):
             return failed(CHECK, why, mend)
         return await _by_itself(node, client, image, why, mend)
-    finally:
-        await client.aclose()
 
 
 async def _by_itself(

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from shimcore.config import Registry
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.systemd.units import SERVICE
-
-if TYPE_CHECKING:
-    from shimcore.config import Registry
 
 PORTS = {"http": 80, "https": 443}
 _FOLDER = f"/etc/systemd/system/{SERVICE}.d"
@@ -32,16 +28,6 @@ def exception(environ: Mapping[str, str], registry: Registry) -> str:
     there = environ.get(name, "").strip(", ")
     host = urlsplit(registry.address).hostname or registry.host
     return f"{name}={there},{host}" if there else f"{name}={host}"
-
-
-def environment_of(pid: int) -> dict[str, str] | None:
-    """What a process was started with; None where that cannot be seen."""
-    try:
-        given = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return None
-    pairs = (each.partition("=") for each in given.decode(errors="replace").split("\0"))
-    return {name: value for name, _, value in pairs if name}
 
 
 def service_without(environ: Mapping[str, str], registry: Registry) -> str:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from shimcore.client import pull as client
-from shimcore.config import Fallback
-from shimcore.doctor.check import Check
+from shimcore.config import Config, Fallback
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.candidates import candidates_of
 from shimcore.reference import parse_reference
-
-if TYPE_CHECKING:
-    from shimcore.config import Config
 
 BOUND_S = 900.0
 """As `timeout`; an image of some GB takes minutes."""
@@ -33,26 +28,16 @@ _MENDS = (
 _SEE = "image-cri-shim history --failed  # has each registry's reason"
 
 
-def check_of(image: str) -> Check:
-    """The check that pulls this image."""
-
-    async def look(node: Node) -> list[Finding]:
-        return await _look(node, image)
-
-    return Check(f"pull {image}", look)
-
-
-async def _look(node: Node, image: str) -> list[Finding]:
+async def look(node: Node, image: str) -> list[Finding]:
+    """What comes of it, after what keeps the image from being looked for."""
     check = f"pull {image}"
     try:
         name = parse_reference(image)
     except ReferenceSyntaxError as error:
         return [failed(check, str(error), "name an image, such as nginx:1.27")]
-    found = (
-        []
-        if node.config is None
-        else await asyncio.to_thread(_candidates, node, node.config, image)
-    )
+    found = []
+    if node.config is not None:
+        found = await asyncio.to_thread(_candidates, node, node.config, image)
     names, _ = client.wanted([str(name) if "@" in image else image])
     try:
         (step,) = await client.pull(

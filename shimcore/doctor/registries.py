@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing
+from typing import Any
 
 from shimcore.client import admin
+from shimcore.config import Config, Registry
 from shimcore.doctor import proxies
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.registry_mends import mend_of
 from shimcore.errors import AdminError
+from shimcore.registry.answers import PingReport
 from shimcore.registry.client import RegistryClient
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd.units import SERVICE
-
-if TYPE_CHECKING:
-    from shimcore.config import Config, Registry
-    from shimcore.registry.answers import PingReport
 
 SOON_DAYS = 30
 """A certificate that ends sooner is warned about."""
@@ -34,13 +33,9 @@ async def look(node: Node) -> list[Finding]:
     if config is None:
         return []
     told = {one["address"]: one for one in node.facts.get("registries", ())}
-    client = RegistryClient(
-        config.registries, probe_timeout_s=min(config.probe_timeout_s, LONGEST_S)
-    )
-    try:
+    timeout_s = min(config.probe_timeout_s, LONGEST_S)
+    async with aclosing(RegistryClient(config.registries, probe_timeout_s=timeout_s)) as client:
         reports = await asyncio.gather(*(client.ping(one) for one in config.registries))
-    finally:
-        await client.aclose()
     pairs = zip(config.registries, reports, strict=True)
     return await asyncio.gather(
         *(_finding(node, config, one, report, told.get(one.address)) for one, report in pairs)
@@ -87,7 +82,7 @@ async def _told_again(node: Node, told: dict[str, Any]) -> dict[str, Any]:
 def _service_mend(node: Node, registry: Registry) -> str:
     """What the service has that this process has not: a proxy, or news of before."""
     peer = peer_of(node.endpoint.admin_socket)
-    environ = None if peer is None else proxies.environment_of(peer.pid)
+    environ = None if peer is None else peer.environ
     if environ is not None and proxies.in_the_way(environ, registry):
         typed = proxies.service_without(environ, registry)
         return f"{typed}  # the service has a proxy, which does not reach it"

@@ -8,18 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shimcore.config import Registry
 from shimcore.doctor import proxies
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime_way import WIRE
+from shimcore.registry.answers import PingReport, TlsReport
 from shimcore.registry.client import RegistryClient
-
-if TYPE_CHECKING:
-    from shimcore.registry.answers import PingReport, TlsReport
 
 ANSWER_S = 5.0
 """For an answer besides: the resolver's, or that of the other scheme."""
@@ -115,9 +113,6 @@ async def _other_scheme(registry: Registry) -> str:
     scheme = "http" if registry.scheme == "https" else "https"
     address = f"{scheme}://{registry.address.partition('://')[2]}"
     asked = Registry.unconfigured(address, scheme, registry.host)
-    client = RegistryClient([asked], probe_timeout_s=ANSWER_S)
-    try:
+    async with aclosing(RegistryClient([asked], probe_timeout_s=ANSWER_S)) as client:
         report = await client.ping(replace(asked, insecure_skip_verify=scheme == "https"))
-    finally:
-        await client.aclose()
     return address if report.login != "unknown" else ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from shimcore.doctor import (
     cluster,
@@ -16,12 +18,19 @@ from shimcore.doctor import (
     runtime_way,
     service,
 )
-from shimcore.doctor.check import Check
 from shimcore.doctor.finding import Finding, Result, failed
 from shimcore.doctor.node import Node, node_of
 
 BOUND_S = 20.0
 """Of a check; the longest questions in one have bounds of some seconds each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A group of findings that are made together."""
+
+    name: str
+    look: Callable[[Node], Awaitable[list[Finding]]]
 
 
 ALL: tuple[Check, ...] = (
@@ -46,7 +55,8 @@ async def examine(
     groups = await asyncio.gather(*(_bounded(check, node, bound_s) for check in checks))
     found = [finding for group in groups for finding in group]
     if pull:
-        found += await _bounded(pulling.check_of(pull), node, pulling.BOUND_S)
+        check = Check(f"pull {pull}", partial(pulling.look, image=pull))
+        found += await _bounded(check, node, pulling.BOUND_S)
     return found
 
 

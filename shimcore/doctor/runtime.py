@@ -14,11 +14,11 @@ from shimcore.runtime.errors import (
     SeveralRuntimesError,
     StatusCode,
 )
-from shimcore.systemd.runtimes.distributions import REGISTRIES, service_of
-from shimcore.systemd.runtimes.node import Kind, config_file, kind_of, running, unit_of
+from shimcore.runtime.peer import peer_of
+from shimcore.runtime.values import RuntimeVersion
+from shimcore.systemd.runtimes.node import config_file, kind_of, service_of
 
 ANSWER_S = 5.0
-_UNITS = {Kind.CRIO: "crio", Kind.DOCKER: "cri-docker", Kind.K0S: "k0sworker"}
 
 
 async def look(node: Node) -> list[Finding]:
@@ -38,6 +38,14 @@ async def socket_of(node: Node) -> str:
     """The runtime's socket. Raises RuntimeUnavailableError."""
     known = [str(node.root.host(path)) for path in KNOWN_SOCKETS]
     return node.runtime_socket or await detect_socket(known)
+
+
+async def version_at(path: str) -> RuntimeVersion:
+    """What the runtime at a socket says that it is. Raises ShimError."""
+    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
+
+    async with RuntimeClient(path) as client:
+        return await client.version(ANSWER_S)
 
 
 async def _asked(node: Node, path: str) -> Finding:
@@ -62,7 +70,7 @@ async def _asked(node: Node, path: str) -> Finding:
 
 def _enable(node: Node, path: str) -> str:
     """What gives the containerd behind a socket its CRI."""
-    file = config_file(node.root, kind_of(node.root, path), running(path))
+    file = config_file(node.root, kind_of(node.root, path), peer_of(path))
     named = " and ".join(f'"{each}"' for each in _disabled(node, file)) or '"cri"'
     return (
         f"in {file}, take {named} out of disabled_plugins; then systemctl restart "
@@ -94,10 +102,6 @@ async def _elsewhere(node: Node, path: str) -> str:
 
 def _start(node: Node, path: str | None) -> str:
     """The command that starts the runtime whose socket, or whose files, are there."""
-    kind = kind_of(node.root, path)
-    if kind in REGISTRIES:
-        unit = service_of(node.root, kind)
-    else:
-        unit = _UNITS.get(kind) or unit_of(kind).removesuffix(".service")
+    unit = service_of(node.root, kind_of(node.root, path))
     runs = node.control is not None and node.control.is_active(f"{unit}.service")
     return f"systemctl {'restart' if runs else 'start'} {unit}  # journalctl -u {unit} is its log"

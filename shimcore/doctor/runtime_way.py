@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from shimcore.config import Registry
 from shimcore.doctor import proxies
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
-from shimcore.doctor.runtime import ANSWER_S, socket_of
+from shimcore.doctor.runtime import socket_of, version_at
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import release_of
 from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
-from shimcore.runtime.containerd.settings import DEFAULT_FILE, RegistrySettings, read_settings
-from shimcore.runtime.peer import containerd_file, peer_of
+from shimcore.runtime.containerd.settings import RegistrySettings, read_settings
+from shimcore.runtime.peer import peer_of
+from shimcore.runtime.values import RuntimeVersion
 from shimcore.systemd import record
+from shimcore.systemd.overlay import NotOursError
+from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import crio, distributions, docker
-from shimcore.systemd.runtimes import node as node_of_runtime
 from shimcore.systemd.runtimes.containerd import Containerd
-from shimcore.systemd.runtimes.node import Kind
-from shimcore.systemd.runtimes.overlay import NotOursError
+from shimcore.systemd.runtimes.node import Kind, kind_of
 from shimcore.systemd.runtimes.registries import told_of
-from shimcore.systemd.runtimes.wiring import wire_runtime
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.wiring import containerd_of, wire_runtime
 
 WIRE = "image-cri-shim install-service --wire-runtime --now"
 _WIRES = {"docker": docker.wire, "cri-o": crio.wire}
@@ -36,30 +32,21 @@ _RELOAD = {"docker": "systemctl reload docker", "cri-o": "systemctl reload crio"
 
 async def look(node: Node) -> list[Finding]:
     """A finding for each registry; none where the runtime does not say what it is."""
-    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
-
     if node.config is None:
         return []
     try:
         socket = await socket_of(node)
-        async with RuntimeClient(socket) as client:
-            version = await client.version(ANSWER_S)
+        version = await version_at(socket)
     except ShimError:
         return []  # told as the runtime's
-    registries = node.config.registries
-    if version.name == "containerd":
-        return await asyncio.to_thread(_containerd, node.root, socket, version.version, registries)
-    return await asyncio.to_thread(_others, node.root, version.name, registries)
+    return await asyncio.to_thread(_ways, node.root, socket, version, node.config.registries)
 
 
 async def way_of_its_own(node: Node, host: str) -> str:
     """Why the runtime may reach a host that this process does not; "" where nothing says so."""
-    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
-
     try:
         socket = await socket_of(node)
-        async with RuntimeClient(socket) as client:
-            version = await client.version(ANSWER_S)
+        version = await version_at(socket)
     except ShimError as error:
         return str(error)
     if version.name != "containerd":
@@ -67,8 +54,8 @@ async def way_of_its_own(node: Node, host: str) -> str:
     if _has_proxy(socket, host):
         return "containerd has a proxy"
     try:
-        settings = read_settings(node.root, _config_file(socket), release_of(version.version))
-        way = route(node.root, settings, host)
+        _, containerd = _containerd(node.root, socket, version)
+        way = route(node.root, _settings(node.root, containerd), host)
     except ShimError as error:
         return str(error)
     if way.reason in {Reason.HOSTS_FILE, Reason.INLINE, Reason.CERTIFICATES}:
@@ -79,36 +66,45 @@ async def way_of_its_own(node: Node, host: str) -> str:
 def _has_proxy(socket: str, host: str) -> bool:
     """Whether the process behind the socket was given one for https to the host."""
     peer = peer_of(socket)
-    environ = {} if peer is None else proxies.environment_of(peer.pid)
+    environ = {} if peer is None else peer.environ
     if environ is None:
         return True  # it cannot be seen
     return proxies.in_the_way(environ, Registry.unconfigured(f"https://{host}", "https", host))
 
 
-def _containerd(
-    root: Root, socket: str, version: str, registries: Sequence[Registry]
+def _containerd(root: Root, socket: str, version: RuntimeVersion) -> tuple[Kind, Containerd]:
+    """How the containerd behind the socket is set up."""
+    kind = kind_of(root, socket)
+    return kind, containerd_of(root, kind, peer_of(socket), release_of(version.version))
+
+
+def _settings(root: Root, containerd: Containerd) -> RegistrySettings:
+    return read_settings(root, containerd.config_file, containerd.release)
+
+
+def _ways(
+    root: Root, socket: str, version: RuntimeVersion, registries: Sequence[Registry]
 ) -> list[Finding]:
-    file = _config_file(socket)
+    if version.name != "containerd":
+        return [_other_way(root, version.name, registry) for registry in registries]
+    kind, containerd = _containerd(root, socket, version)
     try:
-        settings = read_settings(root, file, release_of(version))
+        settings = _settings(root, containerd)
     except ShimError as error:
+        file = containerd.config_file
         return [failed("containerd's configuration", f"{file}: {error}", f"mend {file}")]
-    return [containerd_way(root, settings, registry, file, socket) for registry in registries]
+    return [_containerd_way(root, kind, containerd, settings, each) for each in registries]
 
 
-def containerd_way(
-    root: Root,
-    settings: RegistrySettings,
-    registry: Registry,
-    file: str = DEFAULT_FILE,
-    socket: str = "",
+def _containerd_way(
+    root: Root, kind: Kind, containerd: Containerd, settings: RegistrySettings, registry: Registry
 ) -> Finding:
     """Whether containerd reaches the registry in the way that the shim does."""
     check = f"containerd's way to {registry.host}"
     try:
-        wanted = _wanted(root, registry)
+        told = told_of(root, registry)
         way = route(root, settings, registry.host)
-        verdict = judge(root, way, wanted)
+        verdict = judge(root, way, told)
     except ShimError as error:
         return failed(check, str(error), "mend that file, then restart the runtime")
     where = f" ({way.file})" if way.file else ""
@@ -117,27 +113,16 @@ def containerd_way(
         return passed(check, f"{urls}{where}")
     fault = f": {way.fault}" if way.fault else ""
     why = f"{verdict.value}, because of {way.reason.value}{where}{fault}"
-    return failed(check, why, _mend(root, socket, settings, registry, file))
+    return failed(check, why, _mend(root, kind, containerd, told))
 
 
-def _wanted(root: Root, registry: Registry) -> Wanted:
-    authority = (root.text(registry.ca_file) or "") if registry.ca_file else ""
-    return Wanted(registry.scheme, registry.host, authority, registry.insecure_skip_verify)
-
-
-def _mend(
-    root: Root, socket: str, settings: RegistrySettings, registry: Registry, file: str
-) -> str:
+def _mend(root: Root, kind: Kind, containerd: Containerd, told: Wanted) -> str:
     """The command that tells the runtime, or what is left to be written by hand."""
-    kind = node_of_runtime.kind_of(root, socket)
-    generated = kind is Kind.MICROK8S
-    found = Containerd(file, settings.release, node_of_runtime.unit_of(kind), generated)
-    restart = f"systemctl restart {found.unit}"
+    restart = f"systemctl restart {containerd.unit}"
     if kind in distributions.REGISTRIES:
         restart = distributions.restart_of(root, kind)
     try:
-        ours = record.written(root)
-        wired = wire_runtime(root, [told_of(root, registry)], kind, lambda: found, ours)
+        wired = wire_runtime(root, [told], kind, lambda: containerd, record.written(root))
     except NotOursError as error:
         said = f"{error.reason}; add what follows by hand, then {restart}"
         return f"{said}\n{error.addition}".rstrip()
@@ -148,18 +133,7 @@ def _mend(
     return f"{WIRE} && {restart}" if wired.changes else f"{restart}  # it reads its files then"
 
 
-def _config_file(socket: str) -> str:
-    """The file that the containerd behind the socket was started with."""
-    peer = peer_of(socket)
-    named = containerd_file(peer.command) if peer is not None else ""
-    return named or DEFAULT_FILE
-
-
-def _others(root: Root, runtime: str, registries: Sequence[Registry]) -> list[Finding]:
-    return [other_way(root, runtime, registry) for registry in registries]
-
-
-def other_way(root: Root, runtime: str, registry: Registry) -> Finding:
+def _other_way(root: Root, runtime: str, registry: Registry) -> Finding:
     """Whether docker or CRI-O is told what it needs; of other runtimes, what to check."""
     check = f"the runtime's way to {registry.host}"
     try:

@@ -8,6 +8,7 @@ import os
 from shimcore.client.admin import Condition
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
+from shimcore.doctor.runtime import version_at
 from shimcore.errors import ShimError
 from shimcore.runtime.errors import RuntimeCallError
 from shimcore.runtime.peer import peer_of
@@ -15,7 +16,6 @@ from shimcore.systemd import record
 from shimcore.systemd.unitfile import read_service
 from shimcore.systemd.units import SERVICE, SOCKET
 
-VERSION_S = 5.0
 _LOG = f"journalctl -u {SERVICE}  # says why; then systemctl restart {SERVICE}"
 _START = f"systemctl start {SERVICE}  # if it does not: journalctl -u {SERVICE} says why"
 
@@ -84,8 +84,6 @@ def _bind(node: Node) -> str:
 
 async def _answers(node: Node) -> Finding:
     """Whether CRI comes through the socket, and from the shim."""
-    from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
-
     check, path = "socket", node.endpoint.shim_socket
     ours, theirs = peer_of(node.endpoint.admin_socket), peer_of(path)
     # 1: systemd, whose socket the service has.
@@ -93,8 +91,7 @@ async def _answers(node: Node) -> Finding:
         why = f"{path} is served by another process than the shim ({theirs.pid}: {theirs.name})"
         return failed(check, why, f"kill {theirs.pid} && {_bind(node)}")
     try:
-        async with RuntimeClient(path) as client:
-            version = await client.version(VERSION_S)
+        version = await version_at(path)
     except RuntimeCallError as error:
         return failed(check, f"{path}: {error}", "mend the runtime, which is told below")
     except ShimError as error:

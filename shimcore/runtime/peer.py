@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 COMMAND_LIMIT_BYTES = 65_536
 
@@ -23,6 +24,26 @@ class Peer:
     def name(self) -> str:
         """The program's name."""
         return os.path.basename(self.command[0]) if self.command else "unknown"
+
+    @property
+    def is_containerd(self) -> bool:
+        """Whether it is a containerd."""
+        return _is_containerd(self.command)
+
+    @property
+    def program(self) -> Path:
+        """Where its program can be read."""
+        return Path(f"/proc/{self.pid}/exe")
+
+    @property
+    def environ(self) -> dict[str, str] | None:
+        """What it was started with; None where that cannot be seen."""
+        try:
+            given = Path(f"/proc/{self.pid}/environ").read_bytes()
+        except OSError:
+            return None
+        pairs = (each.partition("=") for each in given.decode(errors="replace").split("\0"))
+        return {name: value for name, _, value in pairs if name}
 
 
 def peer_of(path: str) -> Peer | None:
@@ -45,10 +66,14 @@ def peer_of(path: str) -> Peer | None:
 
 def containerd_file(command: Sequence[str]) -> str:
     """What a containerd was told by `-c FILE`, `--config FILE` or `--config=FILE`; else ""."""
-    if not command or not os.path.basename(command[0]).startswith("containerd"):
+    if not _is_containerd(command):
         return ""
     for word, after in pairwise((*command, "")):
         name, equals, value = word.partition("=")
         if name in {"-c", "--config", "-config"}:
             return value if equals else after
     return ""
+
+
+def _is_containerd(command: Sequence[str]) -> bool:
+    return bool(command) and os.path.basename(command[0]).startswith("containerd")

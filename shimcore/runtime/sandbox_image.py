@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import signal
 import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from shimcore.childprocess import output_of
 from shimcore.config.files import read_file
 from shimcore.runtime.peer import containerd_file, peer_of
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 """containerd's whole configuration has some ten KiB."""
-
-END_S = 2.0
-"""For what was killed to be gone; one that has left its group is not waited for."""
 
 CONFIG_FILE = "/etc/containerd/config.toml"
 PROGRAM = "/usr/bin/containerd"
@@ -51,34 +46,10 @@ async def configured_sandbox_image(runtime_socket: str, timeout_s: float) -> str
 async def _output(command: Sequence[str], timeout_s: float) -> str:
     """What a command writes, bounded in time and bytes; "" when it cannot be run."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError:
+        output, _ = await output_of(command, limit_bytes=OUTPUT_LIMIT_BYTES, timeout_s=timeout_s)
+    except (OSError, TimeoutError):
         return ""
-    try:
-        async with asyncio.timeout(timeout_s):
-            output = await _read(process)
-    except TimeoutError:
-        return ""
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(END_S):
-                await _end(process)
     return output.decode(errors="replace")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Return when it has ended. asyncio waits for a full pipe that nobody reads, too."""
-    while process.stdout is not None and await process.stdout.read(65_536):
-        pass
-    await process.wait()
 
 
 def _text(path: str) -> str:
@@ -86,17 +57,6 @@ def _text(path: str) -> str:
         return read_file(path)[0].decode(errors="replace")
     except OSError:
         return ""
-
-
-async def _read(process: asyncio.subprocess.Process) -> bytes:
-    """All that it writes, up to the limit."""
-    output = b""
-    while process.stdout is not None and len(output) < OUTPUT_LIMIT_BYTES:
-        part = await process.stdout.read(65_536)
-        if not part:
-            break
-        output += part
-    return output
 
 
 def sandbox_image_in(config: str) -> str:

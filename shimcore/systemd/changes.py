@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from shimcore.systemd import kubelet
 from shimcore.systemd.edits import Edit
@@ -13,22 +14,30 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 
 
+class Part(Enum):
+    """What of an installation a change is for."""
+
+    OWN = auto()
+    """The service itself."""
+    WIRING = auto()
+    """Kubelet and crictl, which are pointed at the shim."""
+    RUNTIME = auto()
+    """The runtime, which is told how to reach the registries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What is to be at a path; `entry` None: nothing.
 
-    `edit` is there where the file belongs to somebody else and only a part of it changes;
-    `wiring` where kubelet or crictl is pointed at the shim; `runtime` where the runtime is told
-    how to reach the registries.
+    `edit` is there where the file belongs to somebody else and only a part of it changes.
     """
 
     path: str
     entry: Entry | None
     edit: Edit | None = None
-    wiring: bool = False
+    part: Part = Part.OWN
     optional: bool = False
     """The installation is whole without it; its text interests nobody."""
-    runtime: bool = False
     then: str = ""
     """What makes the runtime, or a distribution's kubelet, read the file: `restart UNIT`.
 
@@ -47,17 +56,20 @@ class Changes:
     @property
     def wiring(self) -> list[Change]:
         """The changes to kubelet's and crictl's files."""
-        return [change for change in self.changes if change.wiring]
+        return self._of(Part.WIRING)
 
     @property
     def for_runtime(self) -> list[Change]:
         """The changes to what the runtime is told of registries."""
-        return [change for change in self.changes if change.runtime]
+        return self._of(Part.RUNTIME)
 
     @property
     def own(self) -> list[Change]:
         """The changes to the service's own files."""
-        return [change for change in self.changes if not change.wiring and not change.runtime]
+        return self._of(Part.OWN)
+
+    def _of(self, part: Part) -> list[Change]:
+        return [change for change in self.changes if change.part is part]
 
 
 def pending(root: Root, changes: Iterable[Change]) -> list[Change]:

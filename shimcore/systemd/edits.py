@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -102,6 +103,22 @@ class SpliceEdit:
     def texts(self) -> list[object]:
         """What has to be texts when it was read."""
         return [text for piece in self.pieces for text in piece]
+
+
+def first_that_reads(
+    text: str, edits: Iterable[SpliceEdit], expected: object, read: Callable[[str], object]
+) -> SpliceEdit | None:
+    """The first edit after which the text reads as it should; None where none does it.
+
+    `read` raises ValueError for what cannot be read.
+    """
+    for edit in edits:
+        if any(text.count(new) for _, new in edit.pieces):
+            continue  # it could not be told from what is there
+        with contextlib.suppress(ValueError):
+            if read(edit.apply(text)) == expected:
+                return edit
+    return None
 
 
 Edit = KeysEdit | FlagsEdit | SpliceEdit

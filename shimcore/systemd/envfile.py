@@ -65,6 +65,11 @@ def flag_value(arguments: list[str], flag: str) -> str | None:
     return found
 
 
+def with_flag(text: str, flag: str, value: str) -> str:
+    """A text of flags with the value of one that is there changed."""
+    return re.sub(_flag_pattern(flag), lambda found: f"{flag}{found['joint']}{value}", text)
+
+
 def set_flag(text: str, variable: str, flag: str, value: str | None) -> str:
     """The text with the flag changed, added to the variable, or taken out (None).
 
@@ -96,7 +101,7 @@ def _edited(text: str, variable: str, flag: str, value: str | None) -> str:
     if value is None:
         raw = re.sub(rf"[ \t]*{_flag_pattern(flag)}", "", raw)
     elif flag_value(last.value.split(), flag) is not None:
-        raw = re.sub(_flag_pattern(flag), lambda found: f"{flag}{found['joint']}{value}", raw)
+        raw = with_flag(raw, flag, value)
     else:
         raw = _appended(raw, f"{flag}={value}")
     return text[: last.start] + raw + text[last.end :]

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS
+from shimcore.runtime.peer import peer_of
 from shimcore.systemd import kubelet, packaged, record, unitfile, units, wiring
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, pending, restart_kubelet
 from shimcore.systemd.entries import File, Link, read, write
@@ -29,7 +30,6 @@ from shimcore.systemd.runtimes.rereading import (
 from shimcore.systemd.runtimes.wiring import RuntimeWiring, containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings, template
-from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 UNITS = "/etc/systemd/system"
 DEFAULT_SHIM = "/var/run/image-cri-shim.sock"
@@ -97,38 +97,35 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     """What `install-service` would do. Changes nothing. Raises ShimError."""
     root = request.root
     notes: list[str] = []
-    text = root.text(request.config_file)
-    try:
-        values = get_keys(text or "", _KEYS)
-    except YamlTextError as error:
-        raise ShimError(f"{request.config_file}: {error}") from error
+    values = root.keys(request.config_file, _KEYS)
+    is_new = root.text(request.config_file) is None
     filled = bool(values["address"])
     settings = _settings(request, values)
+    shim = settings.shim_socket
     wired: list[Change] = []
     endpoint = None
-    shim = values["shim"] or DEFAULT_SHIM
-    inside = _embedded(root, _path("shim", shim)) if request.wire_kubelet else None
+    inside = _embedded(root, shim) if request.wire_kubelet else None
     if inside is not None:
         wired = inside.changes() if filled or request.preview else []
     elif request.wire_kubelet:
         found = kubelet.find(root, running_kubelet)
         endpoint = _runtime_of(found, shim)
         if filled or request.preview:
-            wired = wiring.wire(root, found, _path("shim", shim))
-        if endpoint and text is not None and not values["cri"] and _others(root, endpoint):
+            wired = wiring.wire(root, found, shim)
+        if endpoint and not is_new and not values["cri"] and _others(root, endpoint):
             notes.append(f"kubelet used {endpoint}, others are there: set `cri: {endpoint}`")
-    elif text is None:
+    elif is_new:
         endpoint = _known_endpoint(root, running_kubelet)
     runtime = runtime_socket(root, values["cri"] or endpoint)
     told = RuntimeWiring()
     if request.wire_runtime and filled:
         told = _tell_runtime(request, runtime)
         notes += told.notes
-    changes = _own(request, settings, text, endpoint)
+    changes = _own(request, settings, template(endpoint) if is_new else None)
     changes = pending(root, [*changes, *told.changes, *wired])
     _refuse_changed_by_hand(request, changes)
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
-    stale = request.wire_kubelet and kubelet_way(root, _path("shim", shim)).stale
+    stale = request.wire_kubelet and kubelet_way(root, shim).stale
     return Plan(root, changes, notes, request.config_file, filled, bypass, runtime, stale)
 
 
@@ -174,7 +171,7 @@ def install(
 
 def shim_socket(root: Root, config_file: str) -> str:
     """The path of the shim's socket, as the configuration has it. Raises ShimError."""
-    return _path("shim", get_keys(root.text(config_file) or "", ("shim",))["shim"] or DEFAULT_SHIM)
+    return _path("shim", root.keys(config_file, ("shim",))["shim"] or DEFAULT_SHIM)
 
 
 def unreadable(paths: Iterable[str]) -> list[str]:
@@ -279,9 +276,8 @@ def _path(key: str, value: str) -> str:
     return path
 
 
-def _own(
-    request: Request, settings: UnitSettings, config: str | None, endpoint: str | None
-) -> list[Change]:
+def _own(request: Request, settings: UnitSettings, config: str | None) -> list[Change]:
+    """The service's own files, with `config` its configuration."""
     texts = {
         SERVICE: units.service_text(settings),
         SOCKET: units.socket_text(settings),
@@ -297,9 +293,8 @@ def _own(
             *(Change(f"{UNITS}/{name}", File(text.encode())) for name, text in texts.items()),
             *(Change(path, Link(target)) for path, target in _ENABLED.items()),
         ]
-    if config is None:
-        text = template(DEFAULT_SHIM, endpoint)
-        changes.append(Change(request.config_file, File(text.encode(), 0o600)))
+    if config is not None:
+        changes.append(Change(request.config_file, File(config.encode(), 0o600)))
     completions = request.completions if package is None else {}  # the package has its own
     for path, text in completions.items():
         changes.append(Change(path, File(text.encode()), optional=True))
@@ -348,7 +343,7 @@ def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:
         )
     told, notes = to_tell(root, request.config_file)
     kind = node.kind_of(root, runtime)
-    process = node.running(runtime) if runtime and root.is_machine else None
+    process = peer_of(runtime) if runtime and root.is_machine else None
     ours = record.written(root, changed=request.force)
     wired = wire_runtime(root, told, kind, lambda: containerd_on(root, kind, process), ours)
     return replace(wired, notes=[*notes, *wired.notes])
@@ -368,7 +363,7 @@ def _runtime_of(found: kubelet.Kubelet, shim: str) -> str | None:
     """The endpoint that kubelet has, unless that is the shim's own already."""
     if not found.endpoint:
         return None
-    same = units.modern(_path("endpoint", found.endpoint)) == units.modern(_path("shim", shim))
+    same = units.modern(_path("endpoint", found.endpoint)) == units.modern(shim)
     return None if same else found.endpoint
 
 

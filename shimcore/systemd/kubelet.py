@@ -14,7 +14,6 @@ from shimcore.errors import ShimError
 from shimcore.systemd import envfile, unitfile
 from shimcore.systemd.root import Root
 from shimcore.systemd.unitfile import ServiceUnit
-from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 UNIT = "kubelet.service"
 EXTRA_ARGS = "KUBELET_EXTRA_ARGS"
@@ -182,10 +181,7 @@ def _endpoint(
             return flag.value
     found = None
     for path in config_files(root, config, config_dir):
-        try:
-            found = get_keys(root.text(path) or "", (RUNTIME_KEY,))[RUNTIME_KEY] or found
-        except YamlTextError as error:
-            raise ShimError(f"{path}: {error}") from error
+        found = root.keys(path, (RUNTIME_KEY,))[RUNTIME_KEY] or found
     return found
 
 

@@ -19,7 +19,6 @@ from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import modern
 from shimcore.systemd.unixpeers import connected_paths
-from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 _HOSTS = ("k3s", "k3s-server", "k3s-agent", "kubelite")
 """Programs that have kubelet inside: those of k3s, and of MicroK8s."""
@@ -135,10 +134,7 @@ def _image_endpoint(root: Root, found: Kubelet) -> str | None:
     named = found.value(IMAGE_FLAG)
     if named is not None or found.value(kubelet.RUNTIME_FLAG) is not None or found.config is None:
         return named
-    try:
-        return get_keys(root.text(found.config) or "", (IMAGE_KEY,))[IMAGE_KEY]
-    except YamlTextError as error:
-        raise ShimError(f"{found.config}: {error}") from error
+    return root.keys(found.config, (IMAGE_KEY,))[IMAGE_KEY]
 
 
 def _is_stale(root: Root, found: Kubelet, process: Path) -> bool:

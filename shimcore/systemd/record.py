@@ -14,7 +14,7 @@ from typing import Any
 
 from shimcore.errors import ShimError
 from shimcore.systemd import edits
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import (
     Entry,
@@ -52,8 +52,8 @@ class Recorded:
             "before": fingerprint(back.entry),
             "after": self.after,
             "edit": None if back.edit is None else edits.as_json(back.edit),
-            "wiring": back.wiring,
-            "runtime": back.runtime,
+            "wiring": back.part is Part.WIRING,
+            "runtime": back.part is Part.RUNTIME,
             "then": back.then,
         }
 
@@ -156,9 +156,9 @@ def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
     if isinstance(before, Link):
         _texts([before.target])
     (then,) = _texts([each.get("then", "")])  # an older version has none
-    wiring, runtime = each["wiring"] is True, each.get("runtime") is True
-    back = Change(path, before, edit, wiring=wiring, runtime=runtime, then=then)
-    return Recorded(back, each["after"])
+    part = Part.RUNTIME if each.get("runtime") is True else Part.OWN
+    part = Part.WIRING if each["wiring"] is True else part
+    return Recorded(Change(path, before, edit, part, then=then), each["after"])
 
 
 def _texts(values: list[Any]) -> list[str]:

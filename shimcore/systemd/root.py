@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from shimcore.errors import ShimError
+from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 # Linux gives up after as many (path_resolution(7)).
 _MOST_LINKS = 40
@@ -71,6 +72,17 @@ class Root:
             raise ShimError(f"{path}: not UTF-8 text") from error
         except OSError as error:
             raise ShimError(f"{path}: {error.strerror}") from error
+
+    def keys(self, path: str, keys: tuple[str, ...]) -> dict[str, str | None]:
+        """The scalar values of top-level keys of a YAML file; None for all when it is not there.
+
+        Raises ShimError for what cannot be read.
+        """
+        text = self.text(path)
+        try:
+            return get_keys(text or "", keys)
+        except YamlTextError as error:
+            raise ShimError(f"{path}: {error}") from error
 
     def names(self, path: str) -> Iterator[str]:
         """The names in a directory, sorted; none when it is not there."""

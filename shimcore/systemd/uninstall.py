@@ -24,7 +24,6 @@ from shimcore.systemd.runtimes.rereading import (
 )
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, STATE_DIR
-from shimcore.systemd.yamltext import YamlTextError, get_keys
 
 # What the shim keeps for itself; the copies of configurations have passwords.
 _JOURNALS = ("pulls.journal", "pulls.journal.2", "pulls.journal.3", "pulls.journal.4")
@@ -144,8 +143,8 @@ def _runtime(root: Root, config_file: str) -> str | None:
     if isinstance(link, Link):
         return link.target
     try:
-        return runtime_socket(root, get_keys(root.text(config_file) or "", ("cri",))["cri"])
-    except (ShimError, YamlTextError):
+        return runtime_socket(root, root.keys(config_file, ("cri",))["cri"])
+    except ShimError:
         return None
 
 

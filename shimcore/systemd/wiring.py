@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable
 
 from shimcore.errors import ShimError
 from shimcore.systemd import envfile, yamltext
-from shimcore.systemd.changes import Change
-from shimcore.systemd.edits import Edit, FlagsEdit, KeysEdit
-from shimcore.systemd.entries import File, read
+from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.edits import FlagsEdit, KeysEdit
 from shimcore.systemd.kubelet import (
     EXTRA_ARGS,
     FLAGS,
@@ -21,6 +18,7 @@ from shimcore.systemd.kubelet import (
     Kubelet,
     Origin,
 )
+from shimcore.systemd.overlay import HEADER, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.unitfile import ServiceUnit, drop_ins
 
@@ -32,21 +30,22 @@ UNIT_DROP_IN = f"/etc/systemd/system/{UNIT}.d/{DROP_IN}"
 KUBEADM_INSTANCE = "/var/lib/kubelet/instance-config.yaml"
 # In the command of a kubelet that minikube starts.
 _MINIKUBE = "/minikube/"
-_CRICTL_KEYS = ("runtime-endpoint", "image-endpoint")
+CRICTL_KEYS = ("runtime-endpoint", "image-endpoint")
 
 
 def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
     """The changes that point kubelet and crictl at the shim's socket. Raises ShimError."""
     endpoint = f"unix://{shim_socket}"
-    return [
-        *_flags(root, kubelet, endpoint),
-        *_configuration(root, kubelet, endpoint),
-        *_kubeadm(root, endpoint),
-        _keys(root, CRICTL, _CRICTL_KEYS, endpoint),
-    ]
+    overlay = Overlay(root, Part.WIRING)
+    _flags(root, overlay, kubelet, endpoint)
+    _configuration(root, overlay, kubelet, endpoint)
+    if root.keys(KUBEADM_INSTANCE, KEYS[:1])[KEYS[0]] is not None:
+        _keys(root, overlay, KUBEADM_INSTANCE, KEYS[:1], endpoint)
+    _keys(root, overlay, CRICTL, CRICTL_KEYS, endpoint)
+    return overlay.changes()
 
 
-def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
+def _flags(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> None:
     """A flag wins over every file, so each that is there has to change."""
     # What a kubelet without any configuration file still needs.
     bare = not kubelet.config and not kubelet.config_dir and kubelet.value(RUNTIME_FLAG) is None
@@ -73,7 +72,7 @@ def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
             f"{RUNTIME_FLAG}={endpoint} where it is started"
         )
     for (path, variable), old in edited.items():
-        yield _edit(root, path, FlagsEdit(endpoint, old, variable))
+        overlay.edit(path, FlagsEdit(endpoint, old, variable))
     changed = [flag for flag in in_unit if flag.value != endpoint]
     if kubelet.unit is not None and (changed or adds):
         if _MINIKUBE in kubelet.unit.exec_start:
@@ -81,49 +80,25 @@ def _flags(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
                 "minikube writes kubelet's unit anew at each start, with its version in it; wire "
                 f"it by: minikube start --extra-config=kubelet.{RUNTIME_FLAG[2:]}={endpoint}"
             )
-        yield _unit_drop_in(root, kubelet.unit, changed, adds, endpoint)
+        name = _last(path.rpartition("/")[2] for path in drop_ins(root, UNIT))
+        text = _unit_drop_in(kubelet.unit, changed, adds, endpoint)
+        overlay.put(f"{UNIT_DROP_IN.rpartition('/')[0]}/{name}", text)
 
 
-def _configuration(root: Root, kubelet: Kubelet, endpoint: str) -> Iterator[Change]:
+def _configuration(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> None:
     if kubelet.config_dir:
         values = "".join(f"{key}: {yamltext.scalar(endpoint)}\n" for key in KEYS)
-        text = (
-            "# Written by image-cri-shim install-service.\n"
-            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n" + values
-        )
+        kind = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
         folder = kubelet.config_dir.rstrip("/")
-        path = f"{folder}/{_last(root.names(folder))}"
-        yield Change(path, File(text.encode()), wiring=True)
+        overlay.put(f"{folder}/{_last(root.names(folder))}", HEADER + kind + values)
     elif kubelet.config:
         if not root.exists(kubelet.config):
             raise ShimError(f"{kubelet.config}: kubelet is started with it, but it is not there")
-        yield _keys(root, kubelet.config, KEYS, endpoint)
+        _keys(root, overlay, kubelet.config, KEYS, endpoint)
 
 
-def _kubeadm(root: Root, endpoint: str) -> Iterator[Change]:
-    text = root.text(KUBEADM_INSTANCE)
-    if text is not None and yamltext.get_keys(text, KEYS[:1])[KEYS[0]] is not None:
-        yield _keys(root, KUBEADM_INSTANCE, KEYS[:1], endpoint)
-
-
-def _keys(root: Root, path: str, keys: tuple[str, ...], endpoint: str) -> Change:
-    try:
-        old = yamltext.get_keys(root.text(path) or "", keys)
-    except yamltext.YamlTextError as error:
-        raise ShimError(f"{path}: {error}") from error
-    return _edit(root, path, KeysEdit(endpoint, old))
-
-
-def _edit(root: Root, path: str, edit: Edit) -> Change:
-    """The change that makes the edit, on the file that the path leads to."""
-    path = root.real(path)
-    try:
-        content = edit.apply(root.text(path) or "").encode()
-    except ShimError as error:
-        raise ShimError(f"{path}: {error}") from error
-    now = read(root, path)
-    entry = replace(now, content=content) if isinstance(now, File) else File(content)
-    return Change(path, entry, edit=edit, wiring=True)
+def _keys(root: Root, overlay: Overlay, path: str, keys: tuple[str, ...], endpoint: str) -> None:
+    overlay.edit(path, KeysEdit(endpoint, root.keys(path, keys)))
 
 
 def _last(names: Iterable[str]) -> str:
@@ -134,8 +109,8 @@ def _last(names: Iterable[str]) -> str:
 
 
 def _unit_drop_in(
-    root: Root, unit: ServiceUnit, flags: list[Flag], adds: tuple[str, ...], endpoint: str
-) -> Change:
+    unit: ServiceUnit, flags: list[Flag], adds: tuple[str, ...], endpoint: str
+) -> str:
     """A drop-in of kubelet's unit with the unit's own settings, the flags in them changed."""
     command = unit.exec_start
     lines = []
@@ -152,18 +127,14 @@ def _unit_drop_in(
         lines.append(f'Environment="{name}={escaped}"')
     if command != unit.exec_start:
         lines += ["ExecStart=", f"ExecStart={command}"]
-    text = (
+    return (
         "# Written by image-cri-shim install-service: kubelet's own settings with the shim's\n"
         f"# socket in {' and '.join(FLAGS)}.\n[Service]\n" + "\n".join(lines) + "\n"
     )
-    name = _last(path.rpartition("/")[2] for path in drop_ins(root, UNIT))
-    path = f"{UNIT_DROP_IN.rpartition('/')[0]}/{name}"
-    return Change(path, File(text.encode()), wiring=True)
 
 
 def _replaced(text: str, flag: str, endpoint: str) -> str:
-    pattern = rf"(?<![\w-]){re.escape(flag)}(=|\s+)[^\s\"'\\]*"
-    new = re.sub(pattern, lambda found: f"{flag}{found[1]}{endpoint}", text)
+    new = envfile.with_flag(text, flag, endpoint)
     if envfile.flag_value(new.replace('"', " ").replace("'", " ").split(), flag) != endpoint:
         raise ShimError(f"{UNIT}: {flag} cannot be found in its text; change it by hand")
     return new

@@ -43,7 +43,7 @@ def documents(data: bytes) -> None:
 
 def check(file: str, config_map: str, secret: str) -> Config | None:
     """The merged configuration, with the rules seen to hold; None where it was refused."""
-    kept = {PATH: file.encode()}
+    kept = {PATH: file.encode()}.get
     source = KubernetesSource(enabled=True)
     own = attempt(PATH, None, kept).outcome
     assert isinstance(own, Config)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.doctor import _table
-from cli.render import _lines
+from cli.doctor import _COLUMNS
+from cli.render import _lines, table_of
 from shimcore.doctor.finding import failed
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal
 from tests.support.registry_puller import RegistryPuller
@@ -88,7 +88,7 @@ async def test_screens(shim: ServeProcess, columns: int) -> None:
 def test_what_is_to_be_added_can_be_copied(columns: int) -> None:
     """Its lines are as they go into the file, whatever the width."""
     finding = failed("way", "somebody's", 'a file of "x"; add by hand\n[a]\n  b = "c"\n')
-    laid_out = _lines([_table([finding])], columns, "-")
+    laid_out = _lines([table_of(_COLUMNS, [finding])], columns, "-")
     lines = ["".join(cell.text for cell in line).strip() for line in laid_out]
     assert lines[-2:] == ["[a]", 'b = "c"']
     assert not any("x0a" in line for line in lines)

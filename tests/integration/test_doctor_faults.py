@@ -14,7 +14,7 @@ import pytest
 
 from shimcore.client.admin import Condition
 from shimcore.doctor import Finding, Result, cluster, examine
-from shimcore.doctor.check import Check
+from shimcore.doctor.run import Check
 from shimcore.runtime.errors import StatusCode
 from tests.support.doctor import CONTAINERD, SHIM, USERS, World, world
 from tests.support.mending import read_mend

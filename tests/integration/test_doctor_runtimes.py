@@ -13,7 +13,6 @@ from shimcore.doctor.finding import Finding, Result
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import docker
-from shimcore.systemd.runtimes.registries import Told
 from tests.support.doctor import world
 
 WAY = "the runtime's way to sealos.hub:5000"
@@ -77,7 +76,7 @@ def test_a_network_of_docker_covers_its_addresses(tmp_path: Path, host: str, nee
     file = tmp_path / DOCKER_FILE.lstrip("/")
     file.parent.mkdir(parents=True)
     file.write_text('{"insecure-registries": ["10.1.0.0/16"]}')
-    told = Told(Wanted("http", host, "", False), f"http://{host}")
+    told = Wanted("http", host, address=f"http://{host}")
     assert bool(docker.wire(Root(tmp_path), [told], ())) is needed
 
 

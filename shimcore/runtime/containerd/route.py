@@ -69,11 +69,25 @@ class Wanted:
     ca: str = ""
     """Text of its own authorities (PEM); "" for the system's."""
     skip_verify: bool = False
+    address: str = ""
+    """Its URL, where a runtime is to be told of it."""
+    ca_file: str = ""
+    """Where its authorities are; "" for none of its own."""
 
     @property
-    def needs_entry(self) -> bool:
-        """Whether containerd's defaults do not do."""
-        return self.scheme == "http" or bool(self.ca) or self.skip_verify
+    def needs_setting(self) -> bool:
+        """Whether a runtime that nobody told anything does not reach it."""
+        return (self.is_insecure or bool(self.ca)) and not is_loopback(self.host)
+
+    @property
+    def is_http(self) -> bool:
+        """Whether it speaks plain http."""
+        return self.scheme == "http"
+
+    @property
+    def is_insecure(self) -> bool:
+        """Whether a runtime that has one word for both has to take anything."""
+        return self.is_http or self.skip_verify
 
 
 def route(files: Files, settings: RegistrySettings, host: str) -> Route:

@@ -10,16 +10,14 @@ from typing import Any
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.hosts import DEFAULT_FOLDER, FILE, folders
 from shimcore.runtime.containerd.release import Release
-from shimcore.runtime.containerd.route import Reason, Verdict, judge, route
+from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import Files, RegistrySettings, read_settings, section_of
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import tomltext
-from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
-from shimcore.systemd.runtimes.registries import Told
 
 CERTS = "/etc/containerd/certs.d"
-_HEADER = "# Written by image-cri-shim install-service.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +32,13 @@ class Containerd:
 
 
 def wire(
-    root: Root, containerd: Containerd, told: Sequence[Told], ours: Collection[str]
+    root: Root, containerd: Containerd, told: Sequence[Wanted], ours: Collection[str]
 ) -> list[Change]:
     """The changes after which containerd reaches the registries as they are configured.
 
     `ours` are the files that an installation wrote. Raises ShimError.
     """
-    overlay = Overlay(root)
+    overlay = Overlay(root, Part.RUNTIME)
     settings = _settings(overlay, containerd)
     missing = [each for each in told if not _fits(overlay, settings, each)]
     if not missing:
@@ -62,7 +60,7 @@ def wire(
         if not _fits(overlay, after, each):
             raise ShimError(
                 f"{containerd.config_file}: after every change containerd still would not reach "
-                f"{each.address}: {judge(overlay, route(overlay, after, each.host), each.wanted)}"
+                f"{each.address}: {judge(overlay, route(overlay, after, each.host), each)}"
             )
     return overlay.changes()
 
@@ -71,8 +69,8 @@ def _settings(files: Files, containerd: Containerd) -> RegistrySettings:
     return read_settings(files, containerd.config_file, containerd.release)
 
 
-def _fits(files: Files, settings: RegistrySettings, told: Told) -> bool:
-    return judge(files, route(files, settings, told.host), told.wanted) is Verdict.FITS
+def _fits(files: Files, settings: RegistrySettings, told: Wanted) -> bool:
+    return judge(files, route(files, settings, told.host), told) is Verdict.FITS
 
 
 def _directory(overlay: Overlay, containerd: Containerd, settings: RegistrySettings) -> str:
@@ -85,7 +83,7 @@ def _directory(overlay: Overlay, containerd: Containerd, settings: RegistrySetti
     if not settings.files:
         version = 2 if containerd.release.is_v1 else 3
         text = tomltext.table_text(registry_table(version), {"config_path": directory})
-        overlay.put(path, f"{_HEADER}version = {version}\n\n{text}", then)
+        overlay.put(path, f"{HEADER}version = {version}\n\n{text}", then)
         return directory
     path = settings.section_file or path
     table = registry_table(settings.versions[path])
@@ -103,7 +101,7 @@ def _write_hosts(
     overlay: Overlay,
     settings: RegistrySettings,
     directory: str,
-    told: Told,
+    told: Wanted,
     ours: Collection[str],
 ) -> None:
     known = [each for each in folders(directory, told.host) if not each.endswith(DEFAULT_FOLDER)]
@@ -127,25 +125,25 @@ def _write_hosts(
         if beside and not told.is_http:
             values["ca"] = [*beside, *([told.ca_file] if told.ca_file else [])]
     server = f"server = {tomltext.string(told.address)}\n\n"
-    overlay.put(path, _HEADER + server + tomltext.table_text(("host", told.address), values))
+    overlay.put(path, HEADER + server + tomltext.table_text(("host", told.address), values))
 
 
-def host_table(told: Told) -> str:
+def host_table(told: Wanted) -> str:
     """The table of a registry in a `hosts.toml`."""
     return tomltext.table_text(("host", told.address), _values(told))
 
 
-def _values(told: Told) -> dict[str, Any]:
+def _values(told: Wanted) -> dict[str, Any]:
     values: dict[str, Any] = {"capabilities": ["pull", "resolve"]}
     if told.ca_file:
         values["ca"] = told.ca_file
-    if told.wanted.skip_verify:
+    if told.skip_verify:
         values["skip_verify"] = True
     return values
 
 
 def _extend(
-    overlay: Overlay, containerd: Containerd, settings: RegistrySettings, told: Told
+    overlay: Overlay, containerd: Containerd, settings: RegistrySettings, told: Wanted
 ) -> None:
     """The registry in the form of the others: `mirrors`, and `configs.*.tls` (1.x and 2.0)."""
     path = settings.section_file if containerd.release.is_v1 else settings.inline_files[-1]
@@ -155,7 +153,7 @@ def _extend(
         tables[(*table, "mirrors", told.host)] = {"endpoint": [told.address]}
     if told.ca_file:
         tables[(*table, "configs", told.host, "tls")] = {"ca_file": told.ca_file}
-    elif told.wanted.skip_verify:
+    elif told.skip_verify:
         tables[(*table, "configs", told.host, "tls")] = {"insecure_skip_verify": True}
     addition = "\n".join(tomltext.table_text(name, values) for name, values in tables.items())
     reason = f"{path}: registries are described in it, so config_path cannot be set"

@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd.route import certificates
-from shimcore.systemd.changes import Change
+from shimcore.runtime.containerd.route import Wanted, certificates
+from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
-from shimcore.systemd.runtimes.registries import Told
 from shimcore.systemd.runtimes.tomltext import string
 
 MAIN = "/etc/containers/registries.conf"
@@ -26,20 +25,19 @@ CA_FILE = "image-cri-shim.crt"
 RELOAD = "reload crio.service"
 
 
-def wire(root: Root, told: Sequence[Told], ours: Collection[str]) -> list[Change]:
+def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Change]:
     """The changes after which CRI-O reaches the registries. Raises ShimError."""
-    overlay = Overlay(root)
+    overlay = Overlay(root, Part.RUNTIME)
     insecure = [each for each in told if each.is_insecure and not _is_insecure(root, each, ours)]
     if insecure:
-        text = "# Written by image-cri-shim install-service.\n"
-        overlay.put(OURS, text + "\n".join(_entry(each.host) for each in insecure), RELOAD)
+        overlay.put(OURS, HEADER + "\n".join(_entry(each.host) for each in insecure), RELOAD)
     for each in told:
         if each.ca_file:
             add_authority(overlay, (CERTS, DOCKER_CERTS), each)
     return overlay.changes()
 
 
-def add_authority(overlay: Overlay, directories: Sequence[str], told: Told) -> None:
+def add_authority(overlay: Overlay, directories: Sequence[str], told: Wanted) -> None:
     """The registry's authorities in its folder, every `.crt` of which counts."""
     known = [
         overlay.text(f"{directory}/{told.host}/{name}") or ""
@@ -47,15 +45,15 @@ def add_authority(overlay: Overlay, directories: Sequence[str], told: Told) -> N
         for name in overlay.names(f"{directory}/{told.host}")
         if name.endswith(".crt")
     ]
-    if certificates(told.wanted.ca) - certificates("".join(known)):
-        overlay.put(f"{directories[0]}/{told.host}/{CA_FILE}", told.wanted.ca)
+    if certificates(told.ca) - certificates("".join(known)):
+        overlay.put(f"{directories[0]}/{told.host}/{CA_FILE}", told.ca)
 
 
 def _entry(host: str) -> str:
     return f"[[registry]]\nlocation = {string(host)}\ninsecure = true\n"
 
 
-def _is_insecure(root: Root, told: Told, ours: Collection[str]) -> bool:
+def _is_insecure(root: Root, told: Wanted, ours: Collection[str]) -> bool:
     """Whether somebody else's file says so already. Raises ShimError where it says otherwise."""
     for path, tree in _others(root, ours):
         old = tree.get("registries")

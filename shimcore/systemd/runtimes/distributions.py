@@ -12,16 +12,15 @@ import yaml
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.hosts import FILE
 from shimcore.runtime.containerd.release import Release
-from shimcore.runtime.containerd.route import Verdict, judge, route
+from shimcore.runtime.containerd.route import Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd import unitfile
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.entries import File
+from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.containerd import CERTS, host_table, registry_table
-from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind
-from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
-from shimcore.systemd.runtimes.registries import Told
+from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind, has_unit, service_of
 from shimcore.systemd.runtimes.tomltext import string, table_text
 
 # docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
@@ -29,8 +28,6 @@ REGISTRIES = {
     Kind.K3S: "/etc/rancher/k3s/registries.yaml",
     Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
 }
-# The services of each: on a server, on an agent.
-_SERVICES = {Kind.K3S: ("k3s", "k3s-agent"), Kind.RKE2: ("rke2-server", "rke2-agent")}
 _K0S = "/etc/k0s/containerd.d"
 
 
@@ -57,7 +54,7 @@ class EmbeddedKubelet:
 
 
 def wire_rancher(
-    root: Root, kind: Kind, told: Sequence[Told], ours: Collection[str]
+    root: Root, kind: Kind, told: Sequence[Wanted], ours: Collection[str]
 ) -> list[Change]:
     """`registries.yaml` of k3s and RKE2, where nobody else has one. Raises ShimError."""
     path = REGISTRIES[kind]
@@ -68,22 +65,9 @@ def wire_rancher(
         return []
     if text is not None and path not in ours:
         raise NotOursError(f"{path} is somebody else's", _registries(missing))
-    overlay = Overlay(root)
-    overlay.put(path, "# Written by image-cri-shim install-service.\n" + _registries(told))
+    overlay = Overlay(root, Part.RUNTIME)
+    overlay.put(path, HEADER + _registries(told))
     return overlay.changes()
-
-
-def service_of(root: Root, kind: Kind) -> str:
-    """The service of k3s or RKE2 on this node: an agent's where there is no server's."""
-    server, agent = _SERVICES[kind]
-    return agent if _has_unit(root, agent) and not _has_unit(root, server) else server
-
-
-def _has_unit(root: Root, service: str) -> bool:
-    try:
-        return unitfile.read_service(root, f"{service}.service") is not None
-    except ShimError:
-        return True  # one that cannot be read
 
 
 def restart_of(root: Root, kind: Kind) -> str:
@@ -91,7 +75,7 @@ def restart_of(root: Root, kind: Kind) -> str:
     return f"systemctl restart {service_of(root, kind)}"
 
 
-def check_k0s(root: Root, told: Sequence[Told]) -> None:
+def check_k0s(root: Root, told: Sequence[Wanted]) -> None:
     """k0s takes parts of containerd's configuration from a folder, and restarts containerd.
 
     Raises NotOursError until all that is needed is written.
@@ -113,12 +97,12 @@ def check_k0s(root: Root, told: Sequence[Told]) -> None:
     )
 
 
-def _is_told_k0s(root: Root, told: Told) -> bool:
+def _is_told_k0s(root: Root, told: Wanted) -> bool:
     for name in root.names(_K0S):
         if name.endswith(".toml"):
             settings = read_settings(root, f"{_K0S}/{name}", Release.V1)
             way = route(root, settings, told.host)
-            if judge(root, way, told.wanted) is Verdict.FITS:
+            if judge(root, way, told) is Verdict.FITS:
                 return True
     return False
 
@@ -157,8 +141,8 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     files = [f"{folder}/config.yaml", *(f"{drop_ins}/{name}" for name in names)]
     wired = any(argument in (root.text(file) or "") for file in files)
     path = f"{drop_ins}/99-image-cri-shim.yaml"
-    text = f"# Written by image-cri-shim install-service.\nkubelet-arg+:\n  - {argument}\n"
-    change = Change(path, File(text.encode()), wiring=True, then=f"restart {service}.service")
+    text = f"{HEADER}kubelet-arg+:\n  - {argument}\n"
+    change = Change(path, File(text.encode()), part=Part.WIRING, then=f"restart {service}.service")
     advice = f"image-cri-shim install-service --wire-kubelet --now  # {path}; restarts {service}"
     return EmbeddedKubelet(wired, advice, change)
 
@@ -176,7 +160,7 @@ def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
     With `--cri-socket` it starts no containerd (docs.k0sproject.io, Runtime).
     """
     services = ("k0sworker", "k0scontroller")
-    service = next((each for each in services if _has_unit(root, each)), services[0])
+    service = next((each for each in services if has_unit(root, each)), services[0])
     unit = unitfile.read_service(root, f"{service}.service")
     wired = unit is not None and argument in unit.exec_start
     advice = (
@@ -186,7 +170,7 @@ def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
     return EmbeddedKubelet(wired, advice)
 
 
-def _registries(told: Iterable[Told]) -> str:
+def _registries(told: Iterable[Wanted]) -> str:
     mirrors = {each.host: {"endpoint": [each.address]} for each in told}
     tree: dict[str, Any] = {"mirrors": mirrors}
     if configs := {each.host: {"tls": tls} for each in told if (tls := _tls(each))}:
@@ -195,13 +179,13 @@ def _registries(told: Iterable[Told]) -> str:
     return text
 
 
-def _tls(told: Told) -> dict[str, Any]:
+def _tls(told: Wanted) -> dict[str, Any]:
     if told.ca_file:
         return {"ca_file": told.ca_file}
-    return {"insecure_skip_verify": True} if told.wanted.skip_verify else {}
+    return {"insecure_skip_verify": True} if told.skip_verify else {}
 
 
-def _has(tree: dict[str, Any], told: Told) -> bool:
+def _has(tree: dict[str, Any], told: Wanted) -> bool:
     """Whether somebody has written it already."""
     endpoints = _at(tree, "mirrors", told.host, "endpoint") or []
     if told.is_http:

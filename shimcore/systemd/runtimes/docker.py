@@ -16,13 +16,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
+from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import unitfile
-from shimcore.systemd.changes import Change
-from shimcore.systemd.edits import SpliceEdit
+from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.edits import SpliceEdit, first_that_reads
+from shimcore.systemd.overlay import NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
-from shimcore.systemd.runtimes.overlay import NotOursError, Overlay
-from shimcore.systemd.runtimes.registries import Told
 
 DAEMON = "/etc/docker/daemon.json"
 UNIT = "docker.service"
@@ -31,9 +31,9 @@ _KEY = "insecure-registries"
 _FLAG = "--insecure-registry"
 
 
-def wire(root: Root, told: Sequence[Told], ours: Collection[str]) -> list[Change]:
+def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Change]:
     """The changes after which docker reaches the registries. Raises ShimError."""
-    overlay = Overlay(root)
+    overlay = Overlay(root, Part.RUNTIME)
     insecure = [each.host for each in told if each.is_insecure]
     _list(root, overlay, insecure, ours)
     for each in told:
@@ -86,12 +86,7 @@ def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:
         end = "," if tree else "\n"
         pieces.append(("{", f'{{\n  "{_KEY}": [{items}]{end}'))
     expected = {**tree, _KEY: [*hosts, *known]}
-    for old, new in pieces:
-        edit = SpliceEdit(((old, new),))
-        with contextlib.suppress(ValueError):
-            if not text.count(new) and json.loads(edit.apply(text)) == expected:
-                return edit
-    return None
+    return first_that_reads(text, (SpliceEdit((each,)) for each in pieces), expected, json.loads)
 
 
 def _listed(text: str | None) -> list[str]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import Release, release_in
 from shimcore.runtime.containerd.settings import DEFAULT_FILE
-from shimcore.runtime.peer import containerd_file, peer_of
+from shimcore.runtime.peer import Peer, containerd_file
 from shimcore.systemd import unitfile
 from shimcore.systemd.root import Root
 
@@ -42,26 +40,17 @@ _SIGNS = (
     ("cri-dockerd", "/usr/bin/cri-dockerd", Kind.DOCKER),
     ("dockershim", "/usr/local/bin/cri-dockerd", Kind.DOCKER),
 )
-_UNITS = {
-    Kind.CONTAINERD: "containerd.service",
-    Kind.MICROK8S: "snap.microk8s.daemon-containerd.service",
+# The service of each; of k3s and RKE2 on a server, on an agent.
+_SERVICES = {
+    Kind.CONTAINERD: ("containerd",),
+    Kind.CRIO: ("crio",),
+    Kind.DOCKER: ("cri-docker",),
+    Kind.K3S: ("k3s", "k3s-agent"),
+    Kind.RKE2: ("rke2-server", "rke2-agent"),
+    Kind.MICROK8S: ("snap.microk8s.daemon-containerd",),
+    Kind.K0S: ("k0sworker",),
 }
 _PROGRAMS = ("/usr/bin/containerd", "/usr/local/bin/containerd", "/bin/containerd")
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """The process behind the runtime's socket."""
-
-    command: tuple[str, ...]
-    program: str
-    """Where its program can be read."""
-
-
-def running(runtime_socket: str) -> Running | None:
-    """The process that listens on a unix socket (unix(7), SO_PEERCRED); None for none."""
-    peer = peer_of(runtime_socket)
-    return None if peer is None else Running(peer.command, f"/proc/{peer.pid}/exe")
 
 
 def kind_of(root: Root, runtime_socket: str | None) -> Kind:
@@ -80,12 +69,28 @@ def kind_of(root: Root, runtime_socket: str | None) -> Kind:
 
 def unit_of(kind: Kind) -> str:
     """The unit of a containerd."""
-    return _UNITS.get(kind, _UNITS[Kind.CONTAINERD])
+    named = kind if kind is Kind.MICROK8S else Kind.CONTAINERD
+    return f"{_SERVICES[named][0]}.service"
 
 
-def config_file(root: Root, kind: Kind, process: Running | None) -> str:
+def service_of(root: Root, kind: Kind) -> str:
+    """The runtime's service on this node: an agent's where there is no server's."""
+    server, *agents = _SERVICES[kind]
+    there = [agent for agent in agents if has_unit(root, agent)]
+    return there[0] if there and not has_unit(root, server) else server
+
+
+def has_unit(root: Root, service: str) -> bool:
+    """Whether there is such a service."""
+    try:
+        return unitfile.read_service(root, f"{service}.service") is not None
+    except ShimError:
+        return True  # one that cannot be read
+
+
+def config_file(root: Root, kind: Kind, process: Peer | None) -> str:
     """The configuration file that containerd is started with."""
-    command = _command(root, kind, process)
+    command = _unit_command(root, kind) if process is None else process.command
     if named := containerd_file(command):
         return named
     if kind is Kind.MICROK8S:
@@ -93,29 +98,23 @@ def config_file(root: Root, kind: Kind, process: Running | None) -> str:
     return DEFAULT_FILE
 
 
-def release(root: Root, kind: Kind, process: Running | None) -> Release | None:
+def release(root: Root, kind: Kind, process: Peer | None) -> Release | None:
     """The release of containerd by its program; None where there is none to be read."""
-    if process is not None and _is_containerd(process):
-        return _release_in(Path(process.program))
-    for path in (*_command(root, kind, None)[:1], *_PROGRAMS):
+    if process is not None and process.is_containerd:
+        return _release_in(process.program)
+    for path in (*_unit_command(root, kind)[:1], *_PROGRAMS):
         if path.startswith("/") and root.exists(path):
             return _release_in(root.host(path))
     return None
 
 
-def _command(root: Root, kind: Kind, process: Running | None) -> Sequence[str]:
-    """How it was started, or is going to be."""
-    if process is not None:
-        return process.command if _is_containerd(process) else ()
+def _unit_command(root: Root, kind: Kind) -> Sequence[str]:
+    """How its unit starts it."""
     try:
         unit = unitfile.read_service(root, unit_of(kind))
     except ShimError:
         return ()
     return unit.arguments(unit.environment) if unit is not None else ()
-
-
-def _is_containerd(process: Running) -> bool:
-    return bool(process.command) and os.path.basename(process.command[0]).startswith("containerd")
 
 
 def _release_in(program: Path) -> Release | None:

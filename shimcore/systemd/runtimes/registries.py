@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
-from shimcore.cluster.starting import with_kept
+from shimcore.cluster.starting import Start, with_kept
 from shimcore.config import Registry
 from shimcore.config.load import attempt
-from shimcore.errors import ConfigError, ShimError
-from shimcore.runtime.containerd.route import Wanted, is_loopback
+from shimcore.errors import ShimError
+from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd.root import Root
 
 _NOT_YET = (
@@ -17,78 +17,35 @@ _NOT_YET = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A registry, and what a runtime has to know of it."""
-
-    wanted: Wanted
-    address: str
-    """Its URL."""
-    ca_file: str = ""
-    """Where its authorities are; "" for none of its own."""
-
-    @property
-    def needs_setting(self) -> bool:
-        """Whether a runtime that nobody told anything does not reach it."""
-        return self.wanted.needs_entry and not is_loopback(self.host)
-
-    @property
-    def host(self) -> str:
-        """As it stands in names of images."""
-        return self.wanted.host
-
-    @property
-    def is_http(self) -> bool:
-        """Whether it speaks plain http."""
-        return self.wanted.scheme == "http"
-
-    @property
-    def is_insecure(self) -> bool:
-        """Whether a runtime that has one word for both has to take anything."""
-        return self.is_http or self.wanted.skip_verify
-
-
-def to_tell(root: Root, config_file: str) -> tuple[list[Told], list[str]]:
+def to_tell(root: Root, config_file: str) -> tuple[list[Wanted], list[str]]:
     """Those of the configuration file and of the cluster's part, as far as the node knows it.
 
     In order of priority; with them what the operator should know. Raises ShimError.
     """
-    contents = None if root.is_machine else _Contents(root)
-    own = attempt(config_file, kept=contents).outcome
-    if isinstance(own, ConfigError):
-        raise own
+    contents = partial(_contents, root)
+    own = attempt(config_file, kept=contents).config
     folder = str(root.host(own.state_dir))
-    start = with_kept(config_file, own, folder=folder, contents=contents)
+    start = with_kept(config_file, Start(own, own), folder=folder, contents=contents)
     notes = list(start.faults)
     if own.kubernetes.enabled and not notes and start.kept is None:
         notes.append(_NOT_YET)
     return [told_of(root, registry) for registry in start.config.registries], notes
 
 
-def told_of(root: Root, registry: Registry) -> Told:
+def told_of(root: Root, registry: Registry) -> Wanted:
     """What a runtime has to know of the registry. Raises ShimError."""
     https = registry.scheme == "https"
     ca_file = registry.ca_file or "" if https and not registry.insecure_skip_verify else ""
     ca = root.text(ca_file) or "" if ca_file else ""
     skip = https and registry.insecure_skip_verify
-    return Told(Wanted(registry.scheme, registry.host, ca, skip), registry.address, ca_file)
+    return Wanted(registry.scheme, registry.host, ca, skip, registry.address, ca_file)
 
 
-class _Contents(dict[str, bytes]):
-    """The files of an unpacked image, each read when it is asked for."""
-
-    def __init__(self, root: Root) -> None:
-        super().__init__()
-        self._root = root
-
-    def __missing__(self, path: str) -> bytes:
-        text = self._root.text(path)
-        if text is None:
-            raise ShimError(f"{path}: no such file in {self._root.directory}")
-        return text.encode()
-
-    def __contains__(self, path: object) -> bool:
-        return True
-
-    def __bool__(self) -> bool:
-        return True
+def _contents(root: Root, path: str) -> bytes | None:
+    """What a file of an unpacked image holds; on the machine it is read as any other."""
+    if root.is_machine:
+        return None
+    text = root.text(path)
+    if text is None:
+        raise ShimError(f"{path}: no such file in {root.directory}")
+    return text.encode()

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shimcore.systemd.edits import SpliceEdit
+from shimcore.systemd.edits import SpliceEdit, first_that_reads
 
 # By it an added line is told from the same line of somebody else's.
 MARK = "# image-cri-shim"
@@ -27,10 +27,8 @@ def set_value(text: str, table: tuple[str, ...], key: str, value: str) -> Splice
     """
     expected = _with(tomllib.loads(text), table, {key: value})
     line = f"{key} = {string(value)} {MARK}"
-    for edit in (*_replaced(text, key, line), *_added(text, table, line)):
-        if _reads(text, edit, expected):
-            return edit
-    return None
+    edits = (*_replaced(text, key, line), *_added(text, table, line))
+    return first_that_reads(text, edits, expected, tomllib.loads)
 
 
 def add_table(text: str, table: tuple[str, ...], values: Mapping[str, Any]) -> SpliceEdit | None:
@@ -38,7 +36,7 @@ def add_table(text: str, table: tuple[str, ...], values: Mapping[str, Any]) -> S
     expected = _with(tomllib.loads(text), table, values)
     lines = "".join(f"  {key} = {_value(value)}\n" for key, value in values.items())
     edit = SpliceEdit((("", f"{_gap(text)}[{_name(table)}] {MARK}\n{lines}"),))
-    return edit if _reads(text, edit, expected) else None
+    return first_that_reads(text, [edit], expected, tomllib.loads)
 
 
 def table_text(table: tuple[str, ...], values: Mapping[str, Any]) -> str:
@@ -63,15 +61,6 @@ def _added(text: str, table: tuple[str, ...], line: str) -> Iterator[SpliceEdit]
     for found in re.finditer(r"^([ \t]*)\[[^\[\]\n]*\][^\n]*\n", text, re.MULTILINE):
         yield SpliceEdit(((found[0], f"{found[0]}{found[1]}  {line}\n"),))
     yield SpliceEdit((("", f"{_gap(text)}[{_name(table)}]\n  {line}\n"),))
-
-
-def _reads(text: str, edit: SpliceEdit, expected: Mapping[str, Any]) -> bool:
-    if any(text.count(new) for _, new in edit.pieces):
-        return False
-    try:
-        return tomllib.loads(edit.apply(text)) == expected
-    except tomllib.TOMLDecodeError:
-        return False
 
 
 def _with(tree: Mapping[str, Any], table: tuple[str, ...], values: Mapping[str, Any]) -> Any:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import Release
+from shimcore.runtime.containerd.route import Wanted
 from shimcore.runtime.containerd.settings import read_settings
+from shimcore.runtime.peer import Peer
 from shimcore.systemd.changes import Change
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import containerd, crio, distributions, docker, node
 from shimcore.systemd.runtimes.containerd import Containerd
-from shimcore.systemd.runtimes.node import Kind, Running
-from shimcore.systemd.runtimes.registries import Told
+from shimcore.systemd.runtimes.node import Kind
 
 ContainerdOf = Callable[[], Containerd | None]
 
@@ -27,7 +28,11 @@ class RuntimeWiring:
 
 
 def wire_runtime(
-    root: Root, told: Sequence[Told], kind: Kind, containerd_of: ContainerdOf, ours: Collection[str]
+    root: Root,
+    told: Sequence[Wanted],
+    kind: Kind,
+    containerd_of: ContainerdOf,
+    ours: Collection[str],
 ) -> RuntimeWiring:
     """The changes for a runtime of this kind; `ours` are the files as an installation left them.
 
@@ -57,13 +62,19 @@ def wire_runtime(
     return RuntimeWiring(changes, [note] if changes else [])
 
 
-def containerd_on(root: Root, kind: Kind, process: Running | None) -> Containerd | None:
+def containerd_on(root: Root, kind: Kind, process: Peer | None) -> Containerd | None:
     """How containerd is set up; None where there is none. Raises ShimError."""
-    path = node.config_file(root, kind, process)
     release = node.release(root, kind, process)
     if release is None:  # no program to look at: the file tells
+        path = node.config_file(root, kind, process)
         versions = read_settings(root, path, Release.V1).versions
         if not versions:
             return None
         release = Release.V2 if versions[path] > 2 else Release.V1
+    return containerd_of(root, kind, process, release)
+
+
+def containerd_of(root: Root, kind: Kind, process: Peer | None, release: Release) -> Containerd:
+    """How a containerd of this release is set up."""
+    path = node.config_file(root, kind, process)
     return Containerd(path, release, node.unit_of(kind), generated=kind is Kind.MICROK8S)

@@ -19,8 +19,8 @@ from shimcore.runtime.containerd.route import Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import DEFAULT_FILE, read_settings
 from shimcore.systemd.changes import diff
 from shimcore.systemd.install import install, plan
+from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.overlay import NotOursError
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.support.tls import PrivateCA

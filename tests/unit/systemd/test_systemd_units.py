@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from shimcore.errors import ShimError
 from shimcore.relay import limits
+from shimcore.systemd.bypass import FAILURES, SIGN
 from shimcore.systemd.units import (
     BYPASS,
+    BYPASS_LINK,
     SERVICE,
     SOCKET,
     UnitSettings,
@@ -29,6 +31,14 @@ CONTRIB = Path(__file__).parents[3] / "contrib" / "systemd"
 def test_contrib_has_the_units_that_are_installed(name: str, text: str) -> None:
     """`contrib/systemd` holds the very texts of the default settings."""
     assert (CONTRIB / name).read_text() == text
+
+
+def test_what_the_code_names_is_what_the_units_name() -> None:
+    """The link, the sign and the count of failures are where the code looks for them."""
+    assert f"[ -L {BYPASS_LINK} ]" in service_text()
+    assert f"{FAILURES}\n" in service_text()
+    assert f"ConditionPathIsSymbolicLink={BYPASS_LINK}\n" in bypass_text()
+    assert f"RuntimeDirectory={PurePosixPath(SIGN).name}\n" in bypass_text()
 
 
 def test_the_socket_is_the_one_of_the_configuration() -> None:

@@ -262,3 +262,14 @@ def test_a_running_kubelet_is_found(tmp_path: Path) -> None:
         (tmp_path / pid).mkdir()
         (tmp_path / pid / "cmdline").write_bytes(words.encode() + b"\0")
     assert kubelet.running_command_line(tmp_path) == ["/opt/bin/kubelet", "--v=2"]
+
+
+@pytest.mark.parametrize(
+    "path", [kubelet.KUBEADM_CONFIG, CRICTL, "/var/lib/kubelet/instance-config.yaml"]
+)
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, path: str) -> None:
+    """Once, whichever of them it is."""
+    root = unpacked(tmp_path, {**KUBEADM, path: "a: [\n"})
+    with pytest.raises(ShimError) as caught:
+        wire(root, kubelet.find(root), SOCKET)
+    assert str(caught.value).count(path) == 1

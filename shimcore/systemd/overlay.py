@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from shimcore.errors import ShimError
-from shimcore.systemd.changes import Change
-from shimcore.systemd.edits import SpliceEdit
+from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import File, read
 from shimcore.systemd.root import Root
+
+HEADER = "# Written by image-cri-shim install-service.\n"
+"""The first line of a whole file."""
 
 
 class NotOursError(ShimError):
@@ -22,12 +25,13 @@ class NotOursError(ShimError):
 
 
 class Overlay:
-    """A root with changes over it; each change of a file is made on the one before."""
+    """A root with changes over it, of one part; each change of a file is made on the one before."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, part: Part) -> None:
         self._root = root
+        self._part = part
         self._texts: dict[str, str] = {}
-        self._edits: dict[str, SpliceEdit] = {}
+        self._edits: dict[str, Edit] = {}
         self._thens: dict[str, str] = {}
 
     def text(self, path: str) -> str | None:
@@ -48,14 +52,17 @@ class Overlay:
         )
 
     def put(self, path: str, text: str, then: str = "") -> None:
-        """A whole file of our own; `then` makes the runtime read it."""
+        """A whole file of our own; `then` has it read (`Change.then`)."""
         self._texts[path] = text
         self._thens[path] = then
 
-    def edit(self, path: str, edit: SpliceEdit, then: str = "") -> None:
-        """A part of somebody else's file."""
+    def edit(self, path: str, edit: Edit, then: str = "") -> None:
+        """A part of somebody else's file, which is made where there is none. Raises ShimError."""
         known = self._edits.get(path)
-        self._texts[path] = edit.apply(self.text(path) or "")
+        try:
+            self._texts[path] = edit.apply(self.text(path) or "")
+        except ShimError as error:
+            raise ShimError(f"{self._root.real(path)}: {error}") from error
         self._edits[path] = edit if known is None else edit.joined(known)
         self._thens[path] = then
 
@@ -64,12 +71,11 @@ class Overlay:
         return [self._change(path, then) for path, then in self._thens.items()]
 
     def _change(self, given: str, then: str) -> Change:
-        path = self._root.real(given)
-        content = self._texts[given].encode()
         edit = self._edits.get(given)
-        if edit is None:
-            return Change(path, File(content), runtime=True, then=then)
-        now = read(self._root, path)
-        if not isinstance(now, File):
-            raise ShimError(f"{path}: no file that can be changed")
-        return Change(path, replace(now, content=content), edit=edit, runtime=True, then=then)
+        # A drop-in of kubelet's keeps the name of the directory that kubelet was given.
+        by_name = edit is None and self._part is Part.WIRING
+        path = given if by_name else self._root.real(given)
+        now = read(self._root, path) if edit else None
+        content = self._texts[given].encode()
+        entry = replace(now, content=content) if isinstance(now, File) else File(content)
+        return Change(path, entry, edit, self._part, then=then)
