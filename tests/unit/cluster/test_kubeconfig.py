@@ -160,7 +160,7 @@ async def test_a_command_that_fails(
 ) -> None:
     """Its name and what it did are said, and nothing that it printed; it is not left running."""
     if "sleep" in text:
-        monkeypatch.setattr(login, "COMMAND_S", 0.3)
+        monkeypatch.setattr(login, "COMMAND_S", 3.0)
     path = script(tmp_path, f"echo $$ > {tmp_path}/pid\n{text}")
     async with asyncio.timeout(20):
         with pytest.raises(ApiUnreachableError, match=f"get-token {word}") as caught:
