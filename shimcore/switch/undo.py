@@ -38,12 +38,14 @@ def starting(command: str) -> tuple[str, ...]:
     """What has systemd start a switch, `command` being that of the bundle.
 
     When its process has ended, however that came, what it has left is undone or cleared away at
-    once; where it was killed before the undo had its units, by the script itself.
+    once; where it was killed before the undo had its units, by the script itself. On a machine that
+    goes down the next boot does it.
     """
+    left = f"[ ! -e {UNDO} ] || systemctl is-system-running | grep -qx stopping"
     undone = f"systemctl --no-block start {UNDO_SERVICE} || exec /bin/sh {UNDO}"
     return (
         *("systemd-run", f"--unit={SWITCH_UNIT}", "--collect", "--no-block"),
-        f"--property=ExecStopPost=-/bin/sh -c '[ ! -e {UNDO} ] || {undone}'",
+        f"--property=ExecStopPost=-/bin/sh -c '{left} || {undone}'",
         *(command, "switch", "run"),
     )
 
