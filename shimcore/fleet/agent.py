@@ -7,7 +7,6 @@ node's next pod goes on with it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -32,6 +31,8 @@ _RETRY_S = 10.0
 _SILENT_S = 15.0
 """How long after its beginning a switch is to have said something."""
 _KNOW_AGAIN_S = 600.0
+_REVISION_FILE = "revision"
+"""Beside the node's file in the chart's Secret: of which revision it is."""
 _DECIDED_BY_HALTS = frozenset({Step.QUEUE, Step.BEGIN, Step.HALTED})
 
 
@@ -271,13 +272,14 @@ class Agent:
 
     def _node_file(self, wanted: Wanted) -> str | None:
         """What the node's file is to be; None leaves it as it is."""
-        if not wanted.node_file_sum or wanted.mode is Mode.REMOVE:
+        if not wanted.has_node_file or wanted.mode is Mode.REMOVE:
             return None
         path = self._settings.node_file
         try:
-            content = path.read_bytes()
-            if hashlib.sha256(content.rstrip(b"\n")).hexdigest() == wanted.node_file_sum:
-                return content.decode()
+            now = path.resolve(strict=True)  # kubelet replaces both files at once, by a link
+            content = now.read_text()
+            if now.with_name(_REVISION_FILE).read_text().strip() == wanted.revision:
+                return content
         except (OSError, UnicodeDecodeError) as error:
             raise FleetError(f"{path}: {error}") from error
         raise FleetError(f"{path}: not yet the file of revision {wanted.revision}")

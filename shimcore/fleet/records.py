@@ -267,7 +267,7 @@ def read_wanted(data: Mapping[str, str]) -> Wanted:
         wire_runtime=read("wireRuntime", _truth, "true"),
         wire_kubelet=read("wireKubelet", _truth, "true"),
         selector=data.get("nodeSelector", ""),
-        node_file_sum=data.get("nodeFileSum", ""),
+        has_node_file=read("nodeFile", _truth, "false"),
     )
 
 

@@ -30,8 +30,8 @@ class Wanted:
     wire_kubelet: bool
     selector: str = ""
     """Of the nodes on which pods run, as a label selector."""
-    node_file_sum: str = ""
-    """SHA-256 of the node's file without line breaks at its end; empty: each node keeps its own."""
+    has_node_file: bool = False
+    """Whether the chart has the nodes' file; else each node keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ async def test_a_fleet_is_installed_and_removed(
     with cluster.client(cluster.admin) as client:
         path = f"{SYSTEM}/configmaps/image-cri-shim-fleet"
         wish = client.get(path).json()
-        del wish["data"]["nodeFileSum"]
+        del wish["data"]["nodeFile"]
         wish["data"]["soak"] = "0s"
         assert client.put(path, json=wish).is_success
         stand_in = FleetApi()

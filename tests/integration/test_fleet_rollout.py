@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from datetime import timedelta
@@ -69,6 +70,27 @@ async def test_a_bad_release_stops_at_one_node(api: FleetApi, tmp_path: Path, ou
             await node.kill()
             node.start("r2", "1.0.1")
         await until(lambda: healthy(nodes, "r2", "1.0.1"))
+
+
+async def test_the_nodes_file_comes_with_its_revision(api: FleetApi, tmp_path: Path) -> None:
+    """No slot is taken while kubelet shows the file of another; then the switch is given it."""
+    api.want("r1", nodeFile="true")
+    async with fleet(tmp_path, api, ["n1"]) as (node,):
+        shown = [node.folder / name for name in ("..old", "..new")]
+        for folder, revision in zip(shown, ("r0", "r1"), strict=True):
+            folder.mkdir()
+            (folder / "image-cri-shim.yaml").write_text(f"address: {revision}\n")
+            (folder / "revision").write_text(revision)
+        node.node_file.symlink_to(shown[0] / "image-cri-shim.yaml")
+        node.start()
+        await asyncio.sleep(0.5)
+        assert not node.switch.began
+        assert not api.holders()
+        node.node_file.unlink()
+        node.node_file.symlink_to(shown[1] / "image-cri-shim.yaml")
+        await until(lambda: healthy([node]))
+        request = json.loads((node.root / FOLDER / "request.json").read_text())
+        assert request["config"] == "address: r1\n"
 
 
 async def test_a_pod_of_an_old_revision_begins_nothing(api: FleetApi, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import shutil
@@ -147,11 +146,21 @@ def test_pods_understand_the_wish(name: str) -> None:
     environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
     assert environment["FLEET_REVISION"] == wanted.revision
     if "config" in values:
-        text = one(trees, "Secret", "image-cri-shim-node")["stringData"]["image-cri-shim.yaml"]
-        assert hashlib.sha256(text.rstrip("\n").encode()).hexdigest() == wanted.node_file_sum
-        assert yaml.safe_load(text).items() >= values["config"].items()
+        secret = one(trees, "Secret", "image-cri-shim-node")["stringData"]
+        assert (wanted.has_node_file, secret["revision"]) == (True, wanted.revision)
+        assert yaml.safe_load(secret["image-cri-shim.yaml"]).items() >= values["config"].items()
     else:
-        assert wanted.node_file_sum == ""
+        assert not wanted.has_node_file
+
+
+def test_a_revision_hides_what_it_is_of() -> None:
+    """Another password is another revision, which is no plain digest of a text that has it."""
+    config = {"address": "http://hub:5000", "auth": "admin:one"}
+    first, second = (
+        wish(rendered({"config": config | {"auth": f"admin:{word}"}})) for word in ("one", "two")
+    )
+    assert first["revision"] != second["revision"]
+    assert "derivePassword" in (CHART / "templates/_helpers.tpl").read_text()
 
 
 def test_the_values_of_the_documentation() -> None:
@@ -284,5 +293,6 @@ def test_the_overlay_of_the_readme(tmp_path: Path) -> None:
     pod = one(trees, "DaemonSet", "image-cri-shim")["spec"]["template"]["spec"]
     environment = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
     assert environment["FLEET_REVISION"] == wanted.revision == "hub-2"
-    file = one(trees, "Secret", "image-cri-shim-node")["stringData"]["image-cri-shim.yaml"]
-    assert file.strip() == "address: http://my.hub:5000"
+    secret = one(trees, "Secret", "image-cri-shim-node")["stringData"]
+    assert secret["image-cri-shim.yaml"].strip() == "address: http://my.hub:5000"
+    assert (wanted.has_node_file, secret["revision"]) == (True, "hub-2")

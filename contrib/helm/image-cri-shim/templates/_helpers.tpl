@@ -25,9 +25,13 @@ app.kubernetes.io/version: {{ include "shim.tag" . | quote }}
 {{- if or .Values.registries .Values.registriesSecret }}true{{ end }}
 {{- end }}
 
-{{/* Names what is to be on the nodes: what switches a node is in it, and how fast is not. */}}
+{{/*
+Names what is to be on the nodes: what switches a node is in it, and how fast is not. Everybody may read
+it, on each node, and the file has a password: it goes through scrypt, which makes guessing slow.
+*/}}
 {{- define "shim.revision" -}}
-{{- $what := dict "image" (include "shim.image" .) "config" (include "shim.config" .) "mode" .Values.mode "runtime" .Values.wireRuntime "kubelet" .Values.wireKubelet "retry" (toString .Values.retry) }}
+{{- $config := derivePassword 1 "maximum" (include "shim.config" .) "image-cri-shim" "revision" }}
+{{- $what := dict "image" (include "shim.image" .) "config" $config "mode" .Values.mode "runtime" .Values.wireRuntime "kubelet" .Values.wireKubelet "retry" (toString .Values.retry) }}
 {{- toJson $what | sha256sum | trunc 12 }}
 {{- end }}
 
