@@ -935,6 +935,30 @@ MUTATIONS = (
         "",
     ),
     _m(
+        "a compressed message waits for the end of its stream",
+        STREAMS,
+        "and (stream.ended or not stream.strict):",
+        "and (stream.ended or not (stream.strict or stream.gathered[0])):",
+    ),
+    _m(
+        "a known call is let go untold while another is inflated",
+        STREAMS,
+        "stream not in self.packed:  # nobody knows of those\n"
+        "            self.events.append(CallCancelled(stream.id))\n"
+        "        if not",
+        "not self.packed:\n"
+        "            self.events.append(CallCancelled(stream.id))\n"
+        "        if not",
+    ),
+    _m(
+        "a known call ends untold while another is inflated",
+        STREAMS,
+        "stream not in self.packed:  # nobody knows of those\n"
+        "            self.events.append(CallCancelled(stream.id))\n"
+        "        elif",
+        "not self.packed:\n            self.events.append(CallCancelled(stream.id))\n        elif",
+    ),
+    _m(
         "a call that is over goes on inflating",
         STREAMS,
         "if stream.phase is not Phase.DECIDING or self.opened.get(stream.id) is not stream:",

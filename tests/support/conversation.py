@@ -19,7 +19,7 @@ from h2.settings import SettingCodes
 from shimcore.heldcall import Forward
 from shimcore.relay.connection import Connection
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady, Notice
-from shimcore.relay.limits import SLICE_FRAMES
+from shimcore.relay.limits import INFLATED_BYTES, SLICE_FRAMES
 from shimcore.relay.messages import write_message
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import ALL_FRAMES
@@ -49,6 +49,7 @@ class Call:
     client_done: bool = False  # END_STREAM or RST_STREAM has gone out
     client_reset: bool = False
     decision: str = ""  # "forward", "refuse", "answer", "cancelled"
+    untold: bool = False  # let go while its message was still being inflated
     expected: bytes | None = None  # the request that upstream has to get; None: `body`
     refusal: tuple[int, bytes] | None = None
     answer: bytes = b""  # the DATA that the shim answers with
@@ -73,11 +74,13 @@ class Call:
 class Conversation:
     """Two endpoints, the core between them, and a scheduler that is a random generator.
 
-    `knows`: the share of calls that are decided on at once; None for any.
+    `knows`: the share of calls that are decided on at once; None for any. `swells`: that of
+    compressed messages that inflate to more than is inflated at once.
     """
 
-    def __init__(self, seed: int, knows: float | None = None) -> None:
+    def __init__(self, seed: int, knows: float | None = None, swells: float = 0.5) -> None:
         self.known = random.Random(~seed)
+        self.swells = swells
         self.knows = self.known.choice([0, 0.5, 1]) if knows is None else knows
         self.random = random.Random(seed)
         choose = self.random.choice
@@ -149,11 +152,18 @@ class Conversation:
         """A few frames at a time, and what has happened is seen in between, as by the shell."""
         more = self.core.from_client(data, self.at_once)
         while more or self.core.inflating:
+            self.note_untold()
             self.relay_out()
             if self.core.inflating:
                 self.core.inflate()
             else:
                 more = self.core.more_from_client(self.at_once)
+
+    def note_untold(self) -> None:
+        """A call that has gone on while its message is inflated is forgotten at the next piece."""
+        for opened in self.core.inflating:
+            if not opened.holding:
+                self.calls[opened.id].untold = True
 
     def feed_upstream(self, data: bytes) -> None:
         """Likewise."""
@@ -237,9 +247,10 @@ class Conversation:
         return True
 
     def rewritten(self, message: bytes) -> bytes:
-        length = self.random.choice([0, 1, len(message) // 2, len(message) + 1, len(message) + 50])
+        size = len(message) if self.large else min(len(message), 1500)
+        length = self.random.choice([0, 1, size // 2, size + 1, size + 50])
         if self.random.random() < 0.1:
-            length = len(message) + self.random.randint(1000, 70_000 if self.large else 3000)
+            length = size + self.random.randint(1000, 70_000 if self.large else 3000)
         return self.random.randbytes(length)
 
     def refuse(self, call: Call) -> bool:
@@ -296,7 +307,10 @@ class Conversation:
         message: bytes | None = rng.randbytes(size)
         assert message is not None
         body = write_message(message)
+        swells = compressed and self.known.random() < self.swells
         if compressed:
+            if swells:
+                message = bytes(self.known.randint(INFLATED_BYTES, 4 * INFLATED_BYTES))
             packed = gzip.compress(message)
             body = b"\1" + len(packed).to_bytes(4, "big") + packed
         first_bytes = len(body)
@@ -311,6 +325,8 @@ class Conversation:
             message, body = None, body[: rng.randint(0, max(0, len(body) - 1))]
         path = OPENED if opened else PLAIN
         call = Call(stream, opened, body, kind >= 0.2, message, rng.random() < 0.08, None)
+        if swells:  # it may be let go before it is read
+            call.trailers = call.trailers or self.known.random() < 0.5
         if not self.calm and rng.random() < 0.15:
             call.resets_after = rng.randint(0, len(body))
         call.first_bytes = first_bytes
