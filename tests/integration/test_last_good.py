@@ -15,27 +15,19 @@ import pytest
 
 from shimcore.config.last_good import FILE_NAME
 from shimcore.runtime.client import RuntimeClient
-from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import COMMAND, ServeProcess, wait_for
 
 PASSWORD = "pa55-w0rd-zx81"
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[str]:
-    started = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
-    await started.start()
-    yield str(tmp_path / "runtime.sock")
-    await started.stop()
-
-
-@pytest.fixture
-async def shim(tmp_path: Path, runtime: str) -> AsyncIterator[ServeProcess]:
+async def shim(tmp_path: Path, runtime: ScriptedRuntime) -> AsyncIterator[ServeProcess]:
     """One that was started and stopped again, with a login in a file of its own."""
     (tmp_path / "pass").write_text(f"admin:{PASSWORD}\n")
     (tmp_path / "pass").chmod(0o600)
     hub = {"passwordFile": str(tmp_path / "pass")}
-    process = ServeProcess(tmp_path, runtime, hub=hub, reloadInterval="100ms")
+    process = ServeProcess(tmp_path, runtime.socket_path, hub=hub, reloadInterval="100ms")
     await asyncio.to_thread(process.start)
     await asyncio.to_thread(wait_for, _kept(process).exists, 10, lambda: process.log)
     assert await asyncio.to_thread(process.stop) == 0
@@ -159,10 +151,10 @@ async def test_a_changed_configuration_is_kept(shim: ServeProcess) -> None:
     await asyncio.to_thread(wait_for, changed, 10, lambda: shim.log)
 
 
-async def test_a_folder_that_cannot_be_written(tmp_path: Path, runtime: str) -> None:
+async def test_a_folder_that_cannot_be_written(tmp_path: Path, runtime: ScriptedRuntime) -> None:
     """A warning, once for each configuration; the shim serves."""
     (tmp_path / "state").write_text("in the way")
-    shim = ServeProcess(tmp_path, runtime)
+    shim = ServeProcess(tmp_path, runtime.socket_path)
     try:
         await asyncio.to_thread(shim.start)
         await asyncio.to_thread(shim.wait_log, "the configuration cannot be kept")

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from tests.support.conversation import Conversation
+from tests.support.conversation.play import Conversation
 
 SEEDS = int(os.environ.get("RELAY_SEEDS", "120"))
 FIRST = int(os.environ.get("RELAY_SEED_FROM", "0"))

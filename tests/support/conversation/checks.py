@@ -8,7 +8,8 @@ from shimcore.relay.events import CallEnded
 
 if TYPE_CHECKING:
     from shimcore.relay.sendqueue import SendQueue
-    from tests.support.conversation import Call, Conversation
+    from tests.support.conversation.play import Conversation
+    from tests.support.conversation.state import Call
 
 
 def check_outcome(call: Call, event: CallEnded) -> None:
