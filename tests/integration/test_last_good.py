@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from shimcore.config.last_good import FILE_NAME
 from shimcore.runtime.client import RuntimeClient
 from tests.support.scripted_runtime import ScriptedRuntime
-from tests.support.serving import COMMAND, ServeProcess, wait_for
+from tests.support.serving import ServeProcess, wait_for
 
 PASSWORD = "pa55-w0rd-zx81"
 
@@ -39,19 +38,8 @@ def _kept(shim: ServeProcess) -> Path:
     return shim.folder / "state" / FILE_NAME
 
 
-async def _command(shim: ServeProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(
-        subprocess.run,
-        [*COMMAND, "-f", str(shim.file), *words],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
 async def _config_state(shim: ServeProcess) -> tuple[int, dict[str, Any]]:
-    done = await _command(shim, "status", "-o", "json")
+    done = await shim.run_command("status", "-o", "json")
     assert PASSWORD not in done.stdout + done.stderr
     state: dict[str, Any] = json.loads(done.stdout)["config"]
     return done.returncode, state
@@ -89,10 +77,10 @@ async def test_a_bad_file_at_the_start(shim: ServeProcess, how: str) -> None:
     assert status == 1
     assert state["valid"] is False
     assert state["error"]
-    shown = await _command(shim, "config", "show", "-o", "json")
+    shown = await shim.run_command("config", "show", "-o", "json")
     assert "passwordFile" in shown.stdout
     for words in (["serve", "--dry-run"], ["config", "check"]):
-        assert (await _command(shim, *words)).returncode == 78
+        assert (await shim.run_command(*words)).returncode == 78
 
     shim.signal(signal.SIGHUP)  # still bad: nothing changes
     (shim.folder / "pass").write_text(f"admin:{PASSWORD}\n")

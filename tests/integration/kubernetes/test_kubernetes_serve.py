@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from shimcore.cluster.documents import FILE_NAME
 from shimcore.runtime.client import RuntimeClient
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
-from tests.support.serving import COMMAND, ServeProcess, serving
+from tests.support.serving import ServeProcess, serving
 
 PASSWORD = "pa55-w0rd-zx81"
 SECRET = f"""
@@ -36,19 +35,8 @@ def _kubernetes(api: StandInApi, tmp_path: Path) -> dict[str, str]:
     return {"kubeconfig": str(api.kubeconfig(tmp_path / "kubeconfig"))}
 
 
-async def _command(shim: ServeProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(
-        subprocess.run,
-        [*COMMAND, "-f", str(shim.file), *words],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
 async def _shown(shim: ServeProcess) -> dict[str, Any]:
-    done = await _command(shim, "config", "show", "-o", "json")
+    done = await shim.run_command("config", "show", "-o", "json")
     assert done.returncode == 0, done.stderr
     _has_no_secret(done.stdout + done.stderr)
     tree: dict[str, Any] = json.loads(done.stdout)
@@ -56,8 +44,8 @@ async def _shown(shim: ServeProcess) -> dict[str, Any]:
 
 
 async def _status(shim: ServeProcess) -> tuple[dict[str, Any], str]:
-    done = await _command(shim, "status", "-o", "json")
-    table = await _command(shim, "status")
+    done = await shim.run_command("status", "-o", "json")
+    table = await shim.run_command("status")
     _has_no_secret(done.stdout + done.stderr + table.stdout + table.stderr)
     tree: dict[str, Any] = json.loads(done.stdout)["config"]
     return tree, table.stdout
@@ -152,12 +140,12 @@ async def test_the_api_server_is_away_at_the_start(
         assert "copy" in table
         assert await asyncio.to_thread(shim.stop) == 0
         _has_no_secret(shim.log)
-    done = await _command(shim, "config", "show")
+    done = await shim.run_command("config", "show")
     assert done.returncode == 0
     assert "no shim is running" in done.stderr
     assert SECRET_NAME in done.stdout
     _has_no_secret(done.stdout + done.stderr)
-    done = await _command(shim, "resolve", "--offline", "nginx", "-o", "json")
+    done = await shim.run_command("resolve", "--offline", "nginx", "-o", "json")
     assert "127.0.0.1:8" in done.stdout
     _has_no_secret(done.stdout + done.stderr)
 
@@ -188,12 +176,12 @@ async def test_a_login_that_stands_alone(
     ) as shim:
         await _log(shim, "sealos.auth has no address beside it and is not used")
         assert "auth" not in _origins(await _shown(shim))
-        done = await _command(shim, "status")
+        done = await shim.run_command("status")
         assert done.returncode == 1
         assert f"{SECRET_NAME}: sealos.auth has no address" in " ".join(done.stdout.split())
         api.put("Secret", f"sealos: {{address: 'http://127.0.0.1:7', {alone[9:]}")
         await _log(shim, f"reloaded from {shim.file} and {SECRET_NAME}")
-        done = await _command(shim, "status")
+        done = await shim.run_command("status")
         assert "sealos.auth" not in done.stdout + done.stderr
         assert _origins(await _shown(shim))["auth"] == ("admin:***", SECRET_NAME)
         _has_no_secret(shim.log)
