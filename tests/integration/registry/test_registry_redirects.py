@@ -140,6 +140,6 @@ async def test_a_redirect_to_a_name_that_is_none(
     challenged = await ask(client, configured(other.address, credentials=LOGIN))
     for answer in (redirected, challenged):
         assert answer.outcome is Outcome.UNREACHABLE
-        assert host.partition("@")[2] or host in answer.detail
+        assert (host.partition("@")[2] or host) in answer.detail
         assert "S3cr3t" not in answer.detail
     assert caplog.records == []
