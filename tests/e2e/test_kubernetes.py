@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import yaml
 
 from tests.e2e.support.kubernetes import Cluster, Login, missing
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
-from tests.support.serving import COMMAND, ServeProcess, serving
+from tests.support.serving import ServeProcess, serving
 
 pytestmark = [
     pytest.mark.apiserver,
@@ -64,14 +63,7 @@ def _object(kind: str, text: str) -> dict[str, object]:
 
 
 async def _command(shim: ServeProcess, *words: str) -> Any:
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [*COMMAND, "-f", str(shim.file), *words, "-o", "json"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = await shim.run_command(*words, "-o", "json")
     assert PASSWORD not in done.stdout + done.stderr
     return json.loads(done.stdout)
 

@@ -16,15 +16,15 @@ from shimcore.client.admin import Condition
 from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.run import Check
 from shimcore.runtime.errors import StatusCode
-from tests.support.doctor import CONTAINERD, SHIM, USERS, World, world
+from tests.support.doctor import CONTAINERD, KUBELET, USERS, World, world
 from tests.support.mending import read_mend
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+
 FAIL, WARN = Result.FAIL, Result.WARN
 PULL = "ImageService/PullImage"
-KUBELET = "/var/lib/kubelet/config.yaml"
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,11 @@ def _named(*hosts_toml: str, version: str = "1.6.20") -> Callable[[World], None]
 
 
 WAY = "containerd's way to sealos.hub:5000"
+
 WIRE = "image-cri-shim install-service --wire-runtime --now"
+
 REGISTRY = "registry "
+
 FAULTS = (
     Fault(
         "hub down", _nothing, REGISTRY, "refused", "curl", keys={"address": "http://127.0.0.1:9"}
@@ -347,73 +350,6 @@ async def test_tls_faults(tmp_path: Path, how: str) -> None:
     }
     assert finding.result is FAIL
     assert mend[how] in finding.mend
-
-
-def _hosts_toml(node: World) -> None:
-    config = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n'
-    node.put("/etc/containerd/config.toml", f'{config}config_path = "/etc/certs.d"\n')
-    node.put(f"/etc/certs.d/{node.hub.host}/hosts.toml", f'[host."{node.hub.address}"]\n')
-
-
-def _mirrors(node: World) -> None:
-    table = f'[plugins."io.containerd.grpc.v1.cri".registry.mirrors."{node.hub.host}"]\n'
-    text = f'version = 2\n{table}endpoint = ["{node.hub.address}"]\n'
-    node.put("/etc/containerd/config.toml", text)
-
-
-def _distribution(
-    directory: str, program: str, *arguments: str, **files: str
-) -> Callable[[World], None]:
-    """A node of a distribution whose kubelet is wired, and whose containerd is told."""
-
-    def make(node: World) -> None:
-        (node.root.directory / KUBELET.lstrip("/")).unlink()
-        node.put(f"{directory}/x", "")
-        for text in files.values():
-            path, _, content = text.partition(": ")
-            node.put(path, content)
-        node.kubelet(*arguments, program=program)
-
-    return make
-
-
-ARGUMENT = f"image-service-endpoint=unix://{SHIM}"
-RANCHER = f"/etc/rancher/{{}}/config.yaml.d/9.yaml: kubelet-arg+: [{ARGUMENT}]\n"
-
-HEALTHY: dict[str, Callable[[World], object]] = {
-    "kubeadm": lambda node: node.kubelet(),
-    "kubelet by flag": lambda node: node.kubelet(f"--container-runtime-endpoint=unix://{SHIM}"),
-    "no kubelet": lambda node: (node.root.directory / KUBELET.lstrip("/")).unlink(),
-    "containerd 2.4": lambda node: node.name("containerd", "2.4.2"),
-    "Docker with cri-dockerd": lambda node: node.name("docker", "27.1.0"),
-    "CRI-O": lambda node: node.name("cri-o", "1.30.0"),
-    "another runtime": lambda node: node.name("stand-in", "1"),
-    "deny": lambda node: node.keys.update(fallback="deny"),
-    "hosts.toml": _hosts_toml,
-    "mirrors in config.toml": _mirrors,
-    "k3s": _distribution(
-        "/var/lib/rancher/k3s", "/usr/local/bin/k3s server", wired=RANCHER.format("k3s")
-    ),
-    "RKE2": _distribution("/var/lib/rancher/rke2", "kubelet", f"--{ARGUMENT}"),
-    "MicroK8s": _distribution(
-        "/var/snap/microk8s/current/args",
-        "/snap/microk8s/1/kubelite",
-        wired=f"/var/snap/microk8s/current/args/kubelet: --{ARGUMENT}\n",
-    ),
-    "k0s": _distribution("/var/lib/k0s", "/var/lib/k0s/bin/kubelet", f"--{ARGUMENT}"),
-    "watched cluster": lambda node: node.kubernetes("watching"),
-}
-
-
-@pytest.mark.parametrize("layout", HEALTHY)
-async def test_a_healthy_layout_has_no_failure(tmp_path: Path, layout: str) -> None:
-    """What is well is not called broken."""
-    async with world(tmp_path) as node:
-        HEALTHY[layout](node)
-        found = await node.examined()
-    assert [one for one in found if one.result is FAIL] == []
-    (pause,) = [one for one in found if one.check == "pause image"]
-    assert pause.result is Result.PASS
 
 
 async def test_a_check_that_breaks_or_hangs_fails_alone(tmp_path: Path) -> None:

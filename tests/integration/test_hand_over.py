@@ -19,6 +19,7 @@ from shimcore.client.handover import HandedOver, HandOverFailedError, RunningSer
 from shimcore.demo.runtime_images import PulledImage
 from shimcore.pb import cri_pb2
 from tests.support.activation import ActivatedService, alive, wait_gone
+from tests.support.calling import open_channel
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -103,11 +104,6 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
             service.close()
 
 
-def _channel(path: str) -> grpc.aio.Channel:
-    own = (("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1))
-    return grpc.aio.insecure_channel(f"unix:{path}", options=own)
-
-
 class Load:
     """Small calls, one after the other, on one connection until it is ended."""
 
@@ -120,7 +116,7 @@ class Load:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        async with _channel(self._path) as channel:
+        async with open_channel(self._path) as channel:
             call: Any = channel.unary_unary("/x.Unknown/Echo")
             while not self._ended:
                 began = loop.time()
@@ -157,7 +153,7 @@ async def test_nothing_fails_and_what_runs_ends_where_it_began(node: Node) -> No
     name alone, and the old process ends with its last call."""
     service = node.service
     old, inode = service.main_pid, service.inode
-    async with _channel(service.socket) as channel, load(service.socket):
+    async with open_channel(service.socket) as channel, load(service.socket):
         pulling = asyncio.ensure_future(node.pull(channel, "web:v1"))
         chat: Any = channel.stream_stream("/x.Unknown/Chat")()
         await chat.write(b"before")
@@ -217,7 +213,7 @@ async def test_what_a_killed_predecessor_leaves_is_ended_by_its_successor(node: 
     """kill -9 in the middle of its last pull: the name that the pull brings later is made right."""
     service = node.service
     old = service.main_pid
-    async with _channel(service.socket) as channel:
+    async with open_channel(service.socket) as channel:
         pulling = asyncio.ensure_future(node.pull(channel, "web:v2"))
         await asyncio.wait_for(node.puller.begun.wait(), 20)
         await node.hand_over()
@@ -248,7 +244,7 @@ async def test_prepared_it_needs_no_file_any_more(tmp_path: Path, prepared: bool
                 said = await asyncio.to_thread(prepare, endpoint_of(str(service.file)))
                 assert "needs its files no more" in said
             (tmp_path / "closed").touch()
-            async with _channel(service.socket) as channel:
+            async with open_channel(service.socket) as channel:
                 if prepared:
                     assert (await node.pull(channel, "web:v1")).startswith("sha256:")
                 else:
@@ -276,7 +272,7 @@ async def test_twice_in_a_row(node: Node) -> None:
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(load(service.socket))
         for number in (1, 2, 3):
-            channel = await stack.enter_async_context(_channel(service.socket))
+            channel = await stack.enter_async_context(open_channel(service.socket))
             node.puller.begun.clear()
             pulls.append(asyncio.ensure_future(node.pull(channel, f"web:v{number}")))
             await asyncio.wait_for(node.puller.begun.wait(), 20)

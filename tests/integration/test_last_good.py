@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,19 @@ import pytest
 
 from shimcore.config.last_good import FILE_NAME
 from shimcore.runtime.client import RuntimeClient
-from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
-from tests.support.serving import COMMAND, ServeProcess, wait_for
+from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.serving import ServeProcess, wait_for
 
 PASSWORD = "pa55-w0rd-zx81"
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[str]:
-    started = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
-    await started.start()
-    yield str(tmp_path / "runtime.sock")
-    await started.stop()
-
-
-@pytest.fixture
-async def shim(tmp_path: Path, runtime: str) -> AsyncIterator[ServeProcess]:
+async def shim(tmp_path: Path, runtime: ScriptedRuntime) -> AsyncIterator[ServeProcess]:
     """One that was started and stopped again, with a login in a file of its own."""
     (tmp_path / "pass").write_text(f"admin:{PASSWORD}\n")
     (tmp_path / "pass").chmod(0o600)
     hub = {"passwordFile": str(tmp_path / "pass")}
-    process = ServeProcess(tmp_path, runtime, hub=hub, reloadInterval="100ms")
+    process = ServeProcess(tmp_path, runtime.socket_path, hub=hub, reloadInterval="100ms")
     await asyncio.to_thread(process.start)
     await asyncio.to_thread(wait_for, _kept(process).exists, 10, lambda: process.log)
     assert await asyncio.to_thread(process.stop) == 0
@@ -47,19 +38,8 @@ def _kept(shim: ServeProcess) -> Path:
     return shim.folder / "state" / FILE_NAME
 
 
-async def _command(shim: ServeProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(
-        subprocess.run,
-        [*COMMAND, "-f", str(shim.file), *words],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
 async def _config_state(shim: ServeProcess) -> tuple[int, dict[str, Any]]:
-    done = await _command(shim, "status", "-o", "json")
+    done = await shim.run_command("status", "-o", "json")
     assert PASSWORD not in done.stdout + done.stderr
     state: dict[str, Any] = json.loads(done.stdout)["config"]
     return done.returncode, state
@@ -97,10 +77,10 @@ async def test_a_bad_file_at_the_start(shim: ServeProcess, how: str) -> None:
     assert status == 1
     assert state["valid"] is False
     assert state["error"]
-    shown = await _command(shim, "config", "show", "-o", "json")
+    shown = await shim.run_command("config", "show", "-o", "json")
     assert "passwordFile" in shown.stdout
     for words in (["serve", "--dry-run"], ["config", "check"]):
-        assert (await _command(shim, *words)).returncode == 78
+        assert (await shim.run_command(*words)).returncode == 78
 
     shim.signal(signal.SIGHUP)  # still bad: nothing changes
     (shim.folder / "pass").write_text(f"admin:{PASSWORD}\n")
@@ -159,10 +139,10 @@ async def test_a_changed_configuration_is_kept(shim: ServeProcess) -> None:
     await asyncio.to_thread(wait_for, changed, 10, lambda: shim.log)
 
 
-async def test_a_folder_that_cannot_be_written(tmp_path: Path, runtime: str) -> None:
+async def test_a_folder_that_cannot_be_written(tmp_path: Path, runtime: ScriptedRuntime) -> None:
     """A warning, once for each configuration; the shim serves."""
     (tmp_path / "state").write_text("in the way")
-    shim = ServeProcess(tmp_path, runtime)
+    shim = ServeProcess(tmp_path, runtime.socket_path)
     try:
         await asyncio.to_thread(shim.start)
         await asyncio.to_thread(shim.wait_log, "the configuration cannot be kept")

@@ -17,7 +17,7 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shimcore.pb import cri_pb2
+from tests.support.cri import pull_request
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -106,13 +106,9 @@ async def _drive(channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
         await missing(b"")
     pull: Any = channel.unary_unary(PULL)
-    await pull(_pull_request("secretive:v1"))
+    await pull(pull_request("secretive:v1"))
     with pytest.raises(grpc.aio.AioRpcError):
-        await pull(_pull_request("secretive:none"))
-
-
-def _pull_request(image: str) -> bytes:
-    return cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image)).SerializeToString()
+        await pull(pull_request("secretive:none"))
 
 
 async def _reload(shim: ServeProcess) -> None:
@@ -239,7 +235,7 @@ async def test_scraping_without_a_pause(runtime: ScriptedRuntime, tmp_path: Path
         pull: Any = channel.unary_unary(PULL)
         for number in range(300):
             with contextlib.suppress(grpc.aio.AioRpcError):
-                await pull(_pull_request(f"none:{number}"), timeout=10)
+                await pull(pull_request(f"none:{number}"), timeout=10)
             began = time.monotonic()
             await version(b"", timeout=10)
             took.append(time.monotonic() - began)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,28 +17,12 @@ from shimcore.pb import cri_pb2
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.values import Descriptor, ImageRecord, RuntimeVersion
-from tests.support.cri import remove_image
-from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
+from tests.support.cri import pull_request, remove_image
+from tests.support.scripted_runtime import ScriptedRuntime
 
 T_S = 15.0
 
 HUB_NGINX = "sealos.hub:5000/library/nginx:latest"
-
-
-@pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
-    async with ScriptedRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
-        yield runtime
-
-
-@pytest.fixture
-async def client(runtime: ScriptedRuntime) -> AsyncIterator[RuntimeClient]:
-    async with RuntimeClient(runtime.socket_path) as client:
-        yield client
-
-
-def pull_request(image: str) -> bytes:
-    return cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image)).SerializeToString()
 
 
 async def eventually(holds: Callable[[], bool]) -> None:

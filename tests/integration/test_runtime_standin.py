@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -15,15 +14,9 @@ from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
-from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
+from tests.support.scripted_runtime import ScriptedRuntime
 
 V1 = "/runtime.v1."
-
-
-@pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
-    async with ScriptedRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
-        yield runtime
 
 
 @pytest.fixture

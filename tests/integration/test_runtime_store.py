@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from shimcore.pb import cri_pb2
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.values import Descriptor, ImageRecord
-from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
+from tests.support.scripted_runtime import ScriptedRuntime
 
 T_S = 15.0
 
@@ -22,18 +21,6 @@ NGINX = "docker.io/library/nginx:latest"
 RECORD = ImageRecord(
     NGINX, {"io.cri-containerd.image": "managed"}, Descriptor("type", "sha256:00", 3, {"a": "b"})
 )
-
-
-@pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
-    async with ScriptedRuntime(str(tmp_path / "r.sock"), puller=pull_out_of_thin_air) as runtime:
-        yield runtime
-
-
-@pytest.fixture
-async def client(runtime: ScriptedRuntime) -> AsyncIterator[RuntimeClient]:
-    async with RuntimeClient(runtime.socket_path) as client:
-        yield client
 
 
 async def test_a_record_comes_back_as_it_went(client: RuntimeClient) -> None:

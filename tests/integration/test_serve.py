@@ -1,4 +1,4 @@
-"""`serve` as a process: its sockets, signals, reload, and what happens when a side goes."""
+"""`serve` as a process: what passes, reload, and what happens when the runtime goes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-import stat
-import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,214 +17,24 @@ import pytest
 from shimcore.client import admin
 from shimcore.client.admin import Condition, Endpoint, endpoint_of, status
 from shimcore.pb import cri_pb2
-from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
-from tests.support.serving import COMMAND, ServeProcess, serving
-
-IMAGES = "/runtime.v1.ImageService/"
-RUNTIME = "/runtime.v1.RuntimeService/"
-
-
-@pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
-    """A stand-in runtime that pulls anything."""
-    started = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
-    await started.start()
-    yield started
-    await started.stop()
-
-
-def _channel(path: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(
-        f"unix:{path}",
-        options=(
-            ("grpc.default_authority", "localhost"),
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 500),
-        ),
-    )
-
-
-async def _call(
-    channel: grpc.aio.Channel, path: str, request: bytes, timeout_s: float = 10
-) -> bytes:
-    call: Any = channel.unary_unary(path)
-    answer: bytes = await call(request, timeout=timeout_s)
-    return answer
-
-
-def _status_request(image: str) -> bytes:
-    return cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=image)).SerializeToString()
-
-
-def _pull_request(image: str) -> bytes:
-    return cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image)).SerializeToString()
+from tests.support.calling import IMAGES, RUNTIME, open_channel, unary
+from tests.support.cri import status_request
+from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.serving import ServeProcess, serving
 
 
 async def test_foreign_calls_pass_with_metadata_trailers_and_details(
     runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
     """A service that no proto of ours names works, unary and streaming, errors included."""
-    async with serving(tmp_path, runtime.socket_path) as shim, _channel(shim.socket) as channel:
-        assert await _call(channel, "/x.Unknown/Echo", b"\x00anything") == b"\x00anything"
+    async with serving(tmp_path, runtime.socket_path) as shim, open_channel(shim.socket) as channel:
+        assert await unary(channel, "/x.Unknown/Echo", b"\x00anything") == b"\x00anything"
         stream: Any = channel.unary_stream("/x.Unknown/Stream")
         call = stream(b"", metadata=(("count", "25"),))
         assert len([message async for message in call]) == 25
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await _call(channel, "/x.Unknown/Missing", b"")
+            await unary(channel, "/x.Unknown/Missing", b"")
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-async def test_sigterm_ends_with_status_0_and_leaves_no_socket(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """After SIGTERM the exit status is 0 and both sockets are gone."""
-    async with serving(tmp_path, runtime.socket_path) as shim:
-        assert await asyncio.to_thread(shim.stop) == 0
-        assert not os.path.exists(shim.socket)
-        assert not os.path.exists(f"{shim.socket}.admin")
-
-
-async def test_a_running_pull_ends_before_the_shim_does(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """SIGTERM during a pull: the pull is answered, and then the shim exits with 0."""
-    begun = asyncio.Event()
-
-    async def slow(*_: object) -> Any:
-        begun.set()
-        await asyncio.sleep(1.5)
-        return cri_pb2.PullImageResponse(image_ref="sha256:slow").SerializeToString()
-
-    runtime.overrides["ImageService/PullImage"] = slow
-    async with serving(tmp_path, runtime.socket_path) as shim:
-        async with _channel(shim.socket) as channel:
-            pull = asyncio.ensure_future(_call(channel, f"{IMAGES}PullImage", _pull_request("a/b")))
-            await asyncio.wait_for(begun.wait(), 10)
-            shim.signal(signal.SIGTERM)
-            answer = cri_pb2.PullImageResponse.FromString(await pull)
-            assert answer.image_ref == "sha256:slow"
-        assert await asyncio.to_thread(shim.wait) == 0
-
-
-async def test_a_client_that_has_just_connected_is_told_of_the_end(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """Whoever was accepted hears the server's SETTINGS and a GOAWAY before the connection ends."""
-    async with serving(tmp_path, runtime.socket_path) as shim:
-        clients = [socket.socket(socket.AF_UNIX) for _ in range(20)]
-        for client in clients:
-            client.connect(shim.socket)
-        shim.signal(signal.SIGTERM)
-        for client in clients:
-            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
-        for client in clients:
-            assert {4, 7} <= set(await asyncio.to_thread(_frame_types, client))
-        assert await asyncio.to_thread(shim.wait) == 0
-
-
-def _frame_types(client: socket.socket) -> list[int]:
-    """Of all frames until the end of the connection, which is closed."""
-    with client:
-        client.settimeout(10)
-        told = b"".join(iter(lambda: client.recv(65_536), b""))
-    types = []
-    while told:
-        types.append(told[3])
-        told = told[9 + int.from_bytes(told[:3], "big") :]
-    return types
-
-
-async def test_new_connections_are_refused_while_draining(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """While a running call keeps the shim from exiting, nobody new gets in."""
-    begun = asyncio.Event()
-
-    async def slow(*_: object) -> Any:
-        begun.set()
-        await asyncio.sleep(1.5)
-        return b""
-
-    runtime.overrides["RuntimeService/Version"] = slow
-    async with (
-        serving(tmp_path, runtime.socket_path, force=True) as shim,
-        _channel(shim.socket) as channel,
-    ):
-        call = asyncio.ensure_future(_call(channel, f"{RUNTIME}Version", b""))
-        await asyncio.wait_for(begun.wait(), 10)
-        shim.signal(signal.SIGTERM)
-        await asyncio.to_thread(shim.wait_log, "draining")
-        await asyncio.sleep(0.1)
-        with (
-            socket.socket(socket.AF_UNIX) as late,
-            pytest.raises(OSError, match=r"refused|No such file"),
-        ):
-            late.connect(shim.socket)
-        await call
-
-
-async def test_the_socket_takes_the_runtimes_access_but_never_more_than_0660(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """Mode follows the runtime's socket; others get nothing."""
-    os.chmod(runtime.socket_path, 0o777)
-    async with serving(tmp_path, runtime.socket_path) as shim:
-        assert stat.S_IMODE(os.stat(shim.socket).st_mode) == 0o660
-        assert stat.S_IMODE(os.stat(f"{shim.socket}.admin").st_mode) == 0o600
-
-
-async def test_a_second_shim_does_not_steal_the_socket(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """The second one ends with status 1 and one line; the first one goes on serving."""
-    async with serving(tmp_path, runtime.socket_path) as shim:
-        second = await asyncio.to_thread(
-            subprocess.run,
-            [*COMMAND, "-f", str(shim.file), "serve"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        assert second.returncode == 1
-        assert second.stderr.count("\n") == 1
-        assert shim.socket in second.stderr
-        async with _channel(shim.socket) as channel:
-            assert await _call(channel, "/x.Unknown/Echo", b"still") == b"still"
-
-
-async def test_a_socket_of_another_program_is_not_stolen(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """A live socket that holds no lock of ours is refused as well."""
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(tmp_path / "shim.sock"))
-        other.listen()
-        async with serving(tmp_path, runtime.socket_path, wait=False) as shim:
-            assert await asyncio.to_thread(shim.wait) == 1
-            assert "another process serves it" in shim.log
-            assert os.path.exists(shim.socket)
-
-
-async def test_a_stale_socket_file_is_replaced(runtime: ScriptedRuntime, tmp_path: Path) -> None:
-    """After kill -9 the next start serves at once."""
-    async with serving(tmp_path, runtime.socket_path) as shim:
-        shim.kill()
-        assert os.path.exists(shim.socket)
-        await asyncio.to_thread(shim.start)
-        async with _channel(shim.socket) as channel:
-            assert await _call(channel, "/x.Unknown/Echo", b"again") == b"again"
-
-
-async def test_a_file_in_the_sockets_place_is_left_alone(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """What is no socket is never removed."""
-    (tmp_path / "shim.sock").write_text("precious")
-    async with serving(tmp_path, runtime.socket_path, wait=False) as shim:
-        assert await asyncio.to_thread(shim.wait) == 1
-    assert (tmp_path / "shim.sock").read_text() == "precious"
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -235,11 +43,11 @@ async def test_runtime_gone_and_back(runtime: ScriptedRuntime, tmp_path: Path, l
     shim = ServeProcess(tmp_path, runtime.socket_path)
     await asyncio.to_thread(shim.start, env={"IMAGE_CRI_SHIM_LOOP": loop})
     try:
-        async with _channel(shim.socket) as channel:
-            assert await _call(channel, "/x.Unknown/Echo", b"1") == b"1"
+        async with open_channel(shim.socket) as channel:
+            assert await unary(channel, "/x.Unknown/Echo", b"1") == b"1"
             await runtime.stop()
             with pytest.raises(grpc.aio.AioRpcError) as gone:
-                await _call(channel, "/x.Unknown/Echo", b"2")
+                await unary(channel, "/x.Unknown/Echo", b"2")
             assert gone.value.code() is grpc.StatusCode.UNAVAILABLE
             await runtime.start()
             call: Any = channel.unary_unary("/x.Unknown/Echo")
@@ -251,9 +59,9 @@ async def test_runtime_gone_and_back(runtime: ScriptedRuntime, tmp_path: Path, l
 async def test_force_serves_unavailable_until_the_runtime_is_up(tmp_path: Path) -> None:
     """`force: true` listens at once; the status names the runtime's socket and what to do."""
     path = str(tmp_path / "runtime.sock")
-    async with serving(tmp_path, path, force=True) as shim, _channel(shim.socket) as channel:
+    async with serving(tmp_path, path, force=True) as shim, open_channel(shim.socket) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as away:
-            await _call(channel, f"{RUNTIME}Version", b"")
+            await unary(channel, f"{RUNTIME}Version", b"")
         assert away.value.code() is grpc.StatusCode.UNAVAILABLE
         assert path in (away.value.details() or "")
         later = ScriptedRuntime(path)
@@ -313,30 +121,12 @@ async def test_no_secret_in_the_log(runtime: ScriptedRuntime, tmp_path: Path) ->
             image=cri_pb2.ImageSpec(image="nginx"),
             auth=cri_pb2.AuthConfig(username="me", password="caller-s3cret"),
         )
-        async with _channel(shim.socket) as channel:
-            await _call(channel, f"{IMAGES}PullImage", request.SerializeToString())
+        async with open_channel(shim.socket) as channel:
+            await unary(channel, f"{IMAGES}PullImage", request.SerializeToString())
         shim.write_config(auth="admin:other-s3cret")
         await asyncio.to_thread(shim.wait_log, "configuration reloaded")
         assert "call=PullImage" in shim.log
         assert "s3cret" not in shim.log
-
-
-async def test_kill_dash_nine_of_the_shim_under_a_client(
-    runtime: ScriptedRuntime, tmp_path: Path
-) -> None:
-    """The client's next call works on the shim that comes after."""
-    async with serving(tmp_path, runtime.socket_path) as shim, _channel(shim.socket) as channel:
-        assert await _call(channel, "/x.Unknown/Echo", b"1") == b"1"
-        shim.kill()
-        with pytest.raises(grpc.aio.AioRpcError) as gone:
-            await _call(channel, "/x.Unknown/Echo", b"2", 1)
-        assert gone.value.code() in {
-            grpc.StatusCode.UNAVAILABLE,
-            grpc.StatusCode.DEADLINE_EXCEEDED,
-        }
-        await asyncio.to_thread(shim.start)
-        call: Any = channel.unary_unary("/x.Unknown/Echo")
-        assert await call(b"3", timeout=10, wait_for_ready=True) == b"3"
 
 
 async def test_a_cancelled_call_ends_the_work_on_the_side(
@@ -354,9 +144,9 @@ async def test_a_cancelled_call_ends_the_work_on_the_side(
 
     async with serving(tmp_path, runtime.socket_path) as shim:
         runtime.overrides["ImageService/ImageStatus"] = hang
-        async with _channel(shim.socket) as channel:
+        async with open_channel(shim.socket) as channel:
             call = asyncio.ensure_future(
-                _call(channel, f"{IMAGES}ImageStatus", _status_request("nginx"))
+                unary(channel, f"{IMAGES}ImageStatus", status_request("nginx"))
             )
             await asyncio.wait_for(asked.wait(), 10)
             call.cancel()
@@ -380,8 +170,8 @@ async def test_descriptors_return_to_where_they_were(
     async with serving(tmp_path, runtime.socket_path) as shim:
         assert shim.process is not None
         pid = shim.process.pid
-        async with _channel(shim.socket) as channel:
-            await _call(channel, "/x.Unknown/Echo", b"warm")
+        async with open_channel(shim.socket) as channel:
+            await unary(channel, "/x.Unknown/Echo", b"warm")
         await asyncio.sleep(0.5)
         before = _descriptors(pid)
         for number in range(200):
@@ -399,8 +189,8 @@ async def test_a_reader_that_does_not_read_costs_bounded_memory(
     """A stream of 600 MB for a client that reads nothing does not grow the shim."""
     async with serving(tmp_path, runtime.socket_path) as shim:
         assert shim.process is not None
-        async with _channel(shim.socket) as channel:
-            await _call(channel, "/x.Unknown/Echo", b"warm")
+        async with open_channel(shim.socket) as channel:
+            await unary(channel, "/x.Unknown/Echo", b"warm")
             before = _resident_kib(shim.process.pid)
             stream: Any = channel.unary_stream("/x.Unknown/Stream")
             call = stream(b"x" * 60_000, metadata=(("count", "10000"),))

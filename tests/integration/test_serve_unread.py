@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import grpc.aio
 import pytest
 
 from shimcore.pb import cri_pb2
-from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import COMMAND, ServeProcess, wait_for
 
 PULL = "/runtime.v1.ImageService/PullImage"
@@ -69,15 +69,6 @@ class Unread:
     def close(self) -> None:
         self.shim.kill()
         os.close(self._reader)
-
-
-@pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
-    """A stand-in runtime that pulls anything."""
-    async with ScriptedRuntime(
-        str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air
-    ) as started:
-        yield started
 
 
 @pytest.fixture(params=["pipe", "socket"])

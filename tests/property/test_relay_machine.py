@@ -15,9 +15,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shimcore.relay import frames
 from shimcore.relay.events import CallCancelled, CallEnded, CallReady
 from shimcore.relay.streams import GRANT_BELOW_BYTES
-from tests.support.wire import OTHER, PULL, RESPONSE, TRAILERS, Frame, Wire, message, setting
-
-WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
+from tests.support.wire import (
+    OTHER,
+    PULL,
+    RESPONSE,
+    TRAILERS,
+    WINDOW,
+    Frame,
+    Wire,
+    message,
+    setting,
+)
 
 
 @dataclass

@@ -15,3 +15,13 @@ async def remove_image(socket: str, image: str) -> None:
         await channel.call(path, request.SerializeToString(), timeout_s=5)
     finally:
         await channel.aclose()
+
+
+def pull_request(image: str) -> bytes:
+    """A PullImageRequest as kubelet sends it, without a pod."""
+    return cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=image)).SerializeToString()
+
+
+def status_request(image: str) -> bytes:
+    """An ImageStatusRequest."""
+    return cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image=image)).SerializeToString()

@@ -27,11 +27,12 @@ USERS = {"admin": "hub-s3cret"}
 PAUSE = "127.0.0.1:9/pause:3.9"
 SHIM = "/run/image-cri-shim.sock"
 CONTAINERD = "/run/containerd/containerd.sock"
+KUBELET = "/var/lib/kubelet/config.yaml"
 WIRED = {
     "/etc/systemd/system/image-cri-shim.service": "[Service]\nExecStart=/usr/bin/shim serve\n",
     "/usr/bin/shim": "",
     "/etc/crictl.yaml": f"runtime-endpoint: unix://{SHIM}\nimage-endpoint: unix://{SHIM}\n",
-    "/var/lib/kubelet/config.yaml": f"containerRuntimeEndpoint: unix://{SHIM}\n",
+    KUBELET: f"containerRuntimeEndpoint: unix://{SHIM}\n",
 }
 
 
@@ -94,7 +95,7 @@ class World:
         folder.mkdir(exist_ok=True)
         words = [program, *arguments]
         if program == "/usr/bin/kubelet":
-            words.insert(1, "--config=/var/lib/kubelet/config.yaml")
+            words.insert(1, f"--config={KUBELET}")
         (folder / "cmdline").write_text("\0".join(words) + "\0")
 
     def fails(self, method: str, code: StatusCode, text: str) -> None:

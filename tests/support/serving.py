@@ -62,6 +62,17 @@ class ServeProcess:
         if wait:
             wait_for(self.accepts, START_S, lambda: f"the shim does not serve:\n{self.log}")
 
+    async def run_command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Another command with the same configuration, to its end."""
+        return await asyncio.to_thread(
+            subprocess.run,
+            [*COMMAND, "-f", str(self.file), *words],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
     def accepts(self) -> bool:
         """Whether somebody listens at the socket."""
         assert self.process is not None

@@ -20,6 +20,9 @@ OTHER = b"/runtime/Status"
 Headers = list[tuple[bytes, bytes]]
 RESPONSE: Headers = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 TRAILERS: Headers = [(b"grpc-status", b"0"), (b"grpc-message", b"")]
+WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
+DEFAULT = frames.DEFAULT_WINDOW
+CANCEL = frames.CANCEL.to_bytes(4, "big")  # the payload of such an RST_STREAM
 
 
 class Frame(NamedTuple):

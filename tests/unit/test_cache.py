@@ -5,19 +5,10 @@ from __future__ import annotations
 from shimcore.cache import ExpiringCache
 from shimcore.registry.challenge import Challenge
 from shimcore.registry.token import CACHE_LIMIT, CACHE_LIMIT_BYTES, Token, kept_bytes, token_key
+from tests.support.clock import Clock
 
 TOKENS = ExpiringCache[tuple[str, str, str], str]
 CHALLENGE = Challenge("bearer", (("realm", "http://hub/token"), ("service", "hub")))
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def tokens(clock: Clock | None = None) -> TOKENS:

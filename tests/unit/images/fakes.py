@@ -25,6 +25,7 @@ from shimcore.runtime.content import ContentStore
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.store import ImageStore
 from shimcore.runtime.values import Blob, Descriptor, ImageOnNode, ImageRecord, Ingest
+from tests.support.clock import Clock
 
 PULL = "/runtime.v1.ImageService/PullImage"
 STATUS = "/runtime.v1.ImageService/ImageStatus"
@@ -54,16 +55,6 @@ def config_of(text: str = THREE, **changes: object) -> Config:
 def candidates(image: str, config: Config) -> Candidates:
     """Candidates of an image's text."""
     return candidates_of(parse_reference(image), config)
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

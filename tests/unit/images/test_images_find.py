@@ -13,7 +13,6 @@ from tests.unit.images.fakes import (
     CREATE,
     DIGEST,
     HUB,
-    MIRROR,
     PULL,
     REMOVE,
     STATUS,
@@ -27,10 +26,7 @@ from tests.unit.images.fakes import (
     remove_request,
     status_request,
 )
-
-NGINX = "docker.io/library/nginx:latest"
-AT_HUB = f"{HUB}/library/nginx:latest"
-AT_MIRROR = f"{MIRROR}/library/nginx:latest"
+from tests.unit.images.nginx import AT_HUB, AT_MIRROR, NGINX
 
 
 def bench_with(*names: str, mode: Names = Names.BOTH, store: bool = True) -> Bench:

@@ -9,7 +9,8 @@ import pytest
 from shimcore.images.candidates import Candidates
 from shimcore.images.resolver import BRIEF_TTL_S, Resolver
 from shimcore.registry.answers import Outcome
-from tests.unit.images.fakes import HUB, MIRROR, Clock, FakeRegistries, candidates, config_of
+from tests.support.clock import Clock
+from tests.unit.images.fakes import HUB, MIRROR, FakeRegistries, candidates, config_of
 
 LAST = "last.local:5000"
 

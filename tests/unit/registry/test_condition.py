@@ -8,19 +8,7 @@ from shimcore.registry.answers import RegistryState
 from shimcore.registry.condition import Condition
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError
 from shimcore.registry.health import Breaker, State
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.support.clock import Clock
 
 
 @pytest.fixture

@@ -6,19 +6,7 @@ import pytest
 
 from shimcore.registry.errors import Fault
 from shimcore.registry.health import LONGEST_PERIOD_S, Breaker, State
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.support.clock import Clock
 
 
 @pytest.fixture

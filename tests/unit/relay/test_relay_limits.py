@@ -10,7 +10,7 @@ from shimcore.errors import FrameError
 from shimcore.relay import frames
 from shimcore.relay.budget import Budget
 from shimcore.relay.connection import Connection, held_budget
-from shimcore.relay.events import CallReady, Notice
+from shimcore.relay.events import CallCancelled, CallReady, Notice
 from shimcore.relay.limits import (
     CONNECTION_LIMIT_BYTES,
     CONNECTION_METADATA_BYTES,
@@ -124,10 +124,11 @@ def packed(size: int) -> bytes:
     return b"\x01" + len(body).to_bytes(4, "big") + body
 
 
-def ask_packed(core: Connection, stream: int, size: int) -> None:
-    """The client makes a call of such a message."""
+def ask_packed(core: Connection, stream: int, size: int, *, end: bool = True) -> None:
+    """The client makes a call of such a message, and may leave its own side open."""
     core.from_client(headers(stream, OPENED, {"grpc-encoding": "gzip"}))
-    core.from_client(frames.frame(frames.DATA, frames.END_STREAM, stream, packed(size)))
+    flags = frames.END_STREAM if end else 0
+    core.from_client(frames.frame(frames.DATA, flags, stream, packed(size)))
 
 
 def test_a_message_inflates_a_piece_at_a_time() -> None:
@@ -166,6 +167,27 @@ def test_a_message_that_nobody_waits_for_inflates_no_further() -> None:
     ask_packed(core, 5, 10 * INFLATED_BYTES)
     core.close()
     assert (bool(core.inflating), budget.used) == (False, 0)
+
+
+@pytest.mark.parametrize("of_client", [True, False], ids=["trailers", "an early answer"])
+def test_only_a_call_that_was_told_of_is_cancelled(of_client: bool) -> None:
+    """Of two that end undecided, nobody knows the one whose message is still inflated."""
+    core = connection()
+    ask_packed(core, 1, 1000, end=False)
+    ask_packed(core, 3, 10 * INFLATED_BYTES, end=False)
+    (ready,) = core.take_events()
+    assert isinstance(ready, CallReady)
+    for stream in (1, 3):
+        if of_client:
+            block, feed = literal("x-end", "1"), core.from_client
+        else:
+            block, feed = b"\x88" + literal("grpc-status", "13"), core.from_upstream
+        flags = frames.END_HEADERS | frames.END_STREAM
+        feed(frames.frame(frames.HEADERS, flags, stream, block))
+    assert core.take_events() == [CallCancelled(ready.stream)]
+    core.inflate()
+    assert not core.inflating
+    assert not core.take_events()
 
 
 @pytest.mark.parametrize("size", [MESSAGE_BYTES + 1, 200_000])

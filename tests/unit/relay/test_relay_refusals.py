@@ -5,9 +5,8 @@ from __future__ import annotations
 from shimcore.relay import frames
 from shimcore.relay.events import CallCancelled
 from shimcore.relay.limits import REFUSED_STREAMS
-from tests.support.wire import RESPONSE, TRAILERS, Frame, Wire, credit, message, setting
+from tests.support.wire import CANCEL, RESPONSE, TRAILERS, Frame, Wire, credit, message, setting
 
-CANCEL = frames.CANCEL.to_bytes(4, "big")
 TABLE = frames.SETTINGS_HEADER_TABLE_SIZE
 
 

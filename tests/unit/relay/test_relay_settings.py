@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from shimcore.relay import frames
 from shimcore.relay.settings import AnnouncedSettings
-from tests.support.wire import setting
+from tests.support.wire import WINDOW, setting
 
-WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
 TABLE = frames.SETTINGS_HEADER_TABLE_SIZE
 
 

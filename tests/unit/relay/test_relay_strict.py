@@ -11,9 +11,19 @@ from shimcore.relay import frames
 from shimcore.relay.events import CallCancelled, CallReady, Notice
 from shimcore.relay.limits import CONNECTION_HELD_BYTES, MESSAGE_BYTES
 from shimcore.relay.route import Route
-from tests.support.wire import OTHER, PULL, RESPONSE, TRAILERS, Frame, Wire, body, message, request
+from tests.support.wire import (
+    CANCEL,
+    OTHER,
+    PULL,
+    RESPONSE,
+    TRAILERS,
+    Frame,
+    Wire,
+    body,
+    message,
+    request,
+)
 
-CANCEL = frames.CANCEL.to_bytes(4, "big")
 WHOLE = message(b"image")
 
 

@@ -4,110 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-import yaml
 
 from shimcore.cluster import api as kubernetes_api
 from shimcore.cluster import server as cluster_server
 from shimcore.cluster.api import Api
-from shimcore.cluster.documents import ClusterPart, Kind
+from shimcore.cluster.documents import Kind
 from shimcore.cluster.errors import ApiUnreachableError, GoneError, RefusedError
-from shimcore.cluster.pace import Pace
-from shimcore.cluster.watch import Condition, Follower
+from shimcore.cluster.watch import Condition
 from shimcore.config.model import KubernetesSource
-from tests.support.apiserver import TOKEN, StandInApi, standing_in
-from tests.support.tls import PrivateCA
+from tests.integration.kubernetes.following import PASSWORD, followed
+from tests.support.apiserver import StandInApi, standing_in
 
-PASSWORD = "pa55-w0rd-zx81"
 DOCUMENT = f"sealos: {{auth: {{username: a, password: {PASSWORD}}}}}"
-
-
-class QuickPace(Pace):
-    """The same order of things in fractions of a second."""
-
-    def start(self, *, known: bool) -> float:
-        return 0.0
-
-    def watch(self) -> float:
-        return 60.0
-
-    def spread(self) -> float:
-        return 0.02
-
-    def retry(self, failures: int) -> float:
-        return 0.05
-
-    def refused(self, refusals: int) -> float:
-        return 0.05
-
-
-class Followed:
-    """A follower at work, and what it told."""
-
-    def __init__(self, source: KubernetesSource) -> None:
-        self.told: list[ClusterPart] = []
-        self.follower = Follower(source, None, self._tell, pace=QuickPace(), sleep=_short)
-
-    async def _tell(self, part: ClusterPart) -> None:
-        self.told.append(part)
-
-    @property
-    def condition(self) -> Condition:
-        return self.follower.status.condition
-
-    def text(self, kind: Kind) -> str:
-        """What was told last of a kind; empty when it is not there."""
-        document = self.told[-1].documents.get(kind) if self.told else None
-        return document.text if document else ""
-
-    async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not done():
-                await asyncio.sleep(0.01)
-
-
-async def _short(seconds: float) -> None:
-    await asyncio.sleep(min(seconds, 0.05))
-
-
-@asynccontextmanager
-async def followed(source: KubernetesSource) -> AsyncIterator[Followed]:
-    one = Followed(source)
-    task = asyncio.ensure_future(one.follower.run())
-    try:
-        yield one
-    finally:
-        assert not task.done(), task.exception()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[StandInApi]:
-    async with standing_in() as started:
-        yield started
-
-
-@pytest.fixture
-def source(server: StandInApi, tmp_path: Path) -> KubernetesSource:
-    return KubernetesSource(True, str(server.kubeconfig(tmp_path / "kubeconfig")))
-
-
-@pytest.fixture(autouse=True)
-def no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> object:
-    """Whatever happens, neither the password nor the token is in any record."""
-    caplog.set_level(logging.DEBUG)
-    yield
-    assert PASSWORD not in caplog.text
-    assert TOKEN not in caplog.text
-    assert PASSWORD.encode().hex() not in caplog.text
 
 
 async def test_change_delete_and_change_again(server: StandInApi, source: KubernetesSource) -> None:
@@ -330,90 +241,3 @@ async def test_what_each_status_means(server: StandInApi, source: KubernetesSour
             await api.list(Kind.SECRET, fresh=True)
     finally:
         await api.aclose()
-
-
-async def test_tls_is_verified(tmp_path: Path) -> None:
-    """With the kubeconfig's authority it is reached; with another it is not, and that is said."""
-    ca = PrivateCA(tmp_path)
-    (tmp_path / "other").mkdir()
-    other = PrivateCA(tmp_path / "other")
-    async with standing_in(tls=ca.issue("127.0.0.1").context()) as server:
-        path = tmp_path / "kubeconfig"
-        server.kubeconfig(path, ca_file=other.ca_file)
-        async with followed(KubernetesSource(True, str(path))) as one:
-            await one.until(lambda: one.condition is Condition.AWAY)
-            assert "TLS" in one.follower.status.detail
-            server.kubeconfig(path, ca_file=ca.ca_file)
-            await one.until(lambda: one.condition is Condition.WATCHING)
-
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (None, "no such file"),
-        ("", "not a kubeconfig"),
-        (f"a: [{PASSWORD}", "not YAML"),
-        (f"users: [{PASSWORD}]", "not a kubeconfig"),
-        ("clusters: []\ncontexts: []\nusers: []\n", "no current context"),
-        (
-            "current-context: c\nclusters: [{name: k, cluster: {server: 'https://x'}}]\n"
-            "contexts: [{name: c, context: {cluster: k, user: u}}]\n"
-            f"users: [{{name: u, user: {{client-certificate-data: {PASSWORD}, "
-            f"client-key-data: {PASSWORD}}}}}]",
-            "cannot be used",
-        ),
-    ],
-)
-async def test_a_bad_kubeconfig(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str | None, word: str
-) -> None:
-    """It is said what is wrong, with nothing of its content; it may be mended later."""
-    path = tmp_path / "kubeconfig"
-    if content is not None:
-        path.write_text(content)
-    async with followed(KubernetesSource(True, str(path))) as one:
-        await one.until(lambda: one.condition is Condition.AWAY)
-        assert word in one.follower.status.detail
-        assert PASSWORD not in one.follower.status.detail
-
-
-@pytest.mark.parametrize("which", ["kubeconfig", "client-key", "certificate-authority"])
-async def test_a_fifo_where_a_file_was(
-    source: KubernetesSource, tmp_path: Path, which: str
-) -> None:
-    """Nobody waits for a writer."""
-    os.mkfifo(tmp_path / "fifo")
-    path = Path(source.kubeconfig)
-    if which == "kubeconfig":
-        path = tmp_path / "fifo"
-    else:
-        tree = yaml.safe_load(path.read_text())
-        kind, name = ("users", "user") if which == "client-key" else ("clusters", "cluster")
-        tree[kind][0][name][which] = str(tmp_path / "fifo")
-        path.write_text(yaml.safe_dump(tree))
-    async with followed(KubernetesSource(True, str(path))) as one:
-        await one.until(lambda: one.condition is Condition.AWAY)
-        assert "not a regular file" in one.follower.status.detail
-
-
-async def test_without_the_packages(
-    source: KubernetesSource, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is said what to install; nothing else happens."""
-    monkeypatch.delitem(sys.modules, "shimcore.cluster.api")
-    monkeypatch.setitem(sys.modules, "h2", None)
-    async with followed(source) as one:
-        await one.until(lambda: one.condition is Condition.NOT_INSTALLED)
-    assert "h2 is not installed: install image-cri-shim[kubernetes]" in caplog.text
-
-
-@pytest.mark.parametrize("raw", [b"\xff\xfe: 1", b"\x00"])
-async def test_a_secret_that_is_no_text(
-    server: StandInApi, source: KubernetesSource, raw: bytes
-) -> None:
-    """It reaches the reader of the document, which refuses it."""
-    server.put("Secret", raw)
-    async with followed(source) as one:
-        await one.until(lambda: bool(one.text(Kind.SECRET)))
-        with pytest.raises(Exception, match="not YAML"):
-            one.told[-1].layers()

@@ -8,7 +8,8 @@ from shimcore.relay.events import CallEnded
 
 if TYPE_CHECKING:
     from shimcore.relay.sendqueue import SendQueue
-    from tests.support.conversation import Call, Conversation
+    from tests.support.conversation.play import Conversation
+    from tests.support.conversation.state import Call
 
 
 def check_outcome(call: Call, event: CallEnded) -> None:
@@ -132,9 +133,10 @@ def check_call(call: Call) -> None:
         assert call.response_ended
         assert call.headers_in == call.headers_out
         assert call.data_in == call.data_out
-    # Trailers let a compressed message go that is still being inflated: nobody is told of it.
-    untold = call.trailers and call.body[:1] == b"\1"
-    if call.opened and call.unary and call.request_ended and not answered_early and not untold:
+    if call.untold:
+        assert call.body[:1] == b"\1"
+        assert not call.decision, "told of a call that had gone on before its message was read"
+    elif call.opened and call.unary and call.request_ended and not answered_early:
         assert call.decision in {"forward", "cancelled"}
 
 

@@ -7,7 +7,6 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
@@ -23,18 +22,6 @@ from tests.support.tls import PrivateCA
 
 USERS = {LOGIN.username: LOGIN.password}
 WRONG = Credentials("admin", "wrong")
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[RegistryClient]:
-    client = RegistryClient([], probe_timeout_s=10.0)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def ca(tmp_path: Path) -> PrivateCA:
-    return PrivateCA(tmp_path)
 
 
 @pytest.mark.parametrize(

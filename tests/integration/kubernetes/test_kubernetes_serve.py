@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from shimcore.cluster.documents import FILE_NAME
 from shimcore.runtime.client import RuntimeClient
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
-from tests.support.serving import COMMAND, ServeProcess, serving
+from tests.support.serving import ServeProcess, serving
 
 PASSWORD = "pa55-w0rd-zx81"
 SECRET = f"""
@@ -24,14 +23,6 @@ sealos: {{address: "http://127.0.0.1:9", auth: {{username: admin, password: {PAS
 registries: [{{address: 127.0.0.1:8, auth: {{username: robot, password: {PASSWORD}-2}}}}]
 """
 SECRET_NAME = "Secret kube-system/image-cri-shim"
-
-
-@pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[str]:
-    started = ScriptedRuntime(str(tmp_path / "runtime.sock"), puller=pull_out_of_thin_air)
-    await started.start()
-    yield str(tmp_path / "runtime.sock")
-    await started.stop()
 
 
 @pytest.fixture
@@ -44,19 +35,8 @@ def _kubernetes(api: StandInApi, tmp_path: Path) -> dict[str, str]:
     return {"kubeconfig": str(api.kubeconfig(tmp_path / "kubeconfig"))}
 
 
-async def _command(shim: ServeProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(
-        subprocess.run,
-        [*COMMAND, "-f", str(shim.file), *words],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
 async def _shown(shim: ServeProcess) -> dict[str, Any]:
-    done = await _command(shim, "config", "show", "-o", "json")
+    done = await shim.run_command("config", "show", "-o", "json")
     assert done.returncode == 0, done.stderr
     _has_no_secret(done.stdout + done.stderr)
     tree: dict[str, Any] = json.loads(done.stdout)
@@ -64,8 +44,8 @@ async def _shown(shim: ServeProcess) -> dict[str, Any]:
 
 
 async def _status(shim: ServeProcess) -> tuple[dict[str, Any], str]:
-    done = await _command(shim, "status", "-o", "json")
-    table = await _command(shim, "status")
+    done = await shim.run_command("status", "-o", "json")
+    table = await shim.run_command("status")
     _has_no_secret(done.stdout + done.stderr + table.stdout + table.stderr)
     tree: dict[str, Any] = json.loads(done.stdout)["config"]
     return tree, table.stdout
@@ -84,10 +64,14 @@ async def _log(shim: ServeProcess, text: str) -> None:
     await asyncio.to_thread(shim.wait_log, text)
 
 
-async def test_change_bad_change_and_delete(tmp_path: Path, runtime: str, api: StandInApi) -> None:
+async def test_change_bad_change_and_delete(
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
+) -> None:
     """What the cluster says counts, is kept and is shown with its origin; what is bad does not."""
     kubernetes = _kubernetes(api, tmp_path)
-    async with serving(tmp_path, runtime, kubernetes=kubernetes, auth="a:file-pass") as shim:
+    async with serving(
+        tmp_path, runtime.socket_path, kubernetes=kubernetes, auth="a:file-pass"
+    ) as shim:
         await _log(shim, "watching ConfigMap and Secret kube-system/image-cri-shim")
         api.put("Secret", SECRET)
         api.put("ConfigMap", "timeout: 7m\nregistries: [{address: 127.0.0.1:7, priority: 900}]")
@@ -134,11 +118,11 @@ async def test_change_bad_change_and_delete(tmp_path: Path, runtime: str, api: S
 
 
 async def test_the_api_server_is_away_at_the_start(
-    tmp_path: Path, runtime: str, api: StandInApi
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
 ) -> None:
     """A node that boots has what was known last, says so, and serves at once."""
     kubernetes = _kubernetes(api, tmp_path)
-    async with serving(tmp_path, runtime, kubernetes=kubernetes) as shim:
+    async with serving(tmp_path, runtime.socket_path, kubernetes=kubernetes) as shim:
         await _log(shim, "watching")
         api.put("Secret", SECRET + "timeout: 7m")
         await _log(shim, SECRET_NAME)
@@ -148,7 +132,7 @@ async def test_the_api_server_is_away_at_the_start(
         assert await asyncio.to_thread(shim.stop) == 0
 
     await api.stop()
-    async with serving(tmp_path, runtime, kubernetes=kubernetes) as shim:
+    async with serving(tmp_path, runtime.socket_path, kubernetes=kubernetes) as shim:
         origins = _origins(await _shown(shim))
         assert origins["timeout"] == ("7m", SECRET_NAME)
         state, table = await _status(shim)
@@ -156,51 +140,55 @@ async def test_the_api_server_is_away_at_the_start(
         assert "copy" in table
         assert await asyncio.to_thread(shim.stop) == 0
         _has_no_secret(shim.log)
-    done = await _command(shim, "config", "show")
+    done = await shim.run_command("config", "show")
     assert done.returncode == 0
     assert "no shim is running" in done.stderr
     assert SECRET_NAME in done.stdout
     _has_no_secret(done.stdout + done.stderr)
-    done = await _command(shim, "resolve", "--offline", "nginx", "-o", "json")
+    done = await shim.run_command("resolve", "--offline", "nginx", "-o", "json")
     assert "127.0.0.1:8" in done.stdout
     _has_no_secret(done.stdout + done.stderr)
 
 
 async def test_a_state_folder_that_cannot_be_written(
-    tmp_path: Path, runtime: str, api: StandInApi
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
 ) -> None:
     """It is a warning; the configuration counts all the same."""
     (tmp_path / "state").write_text("in the way")
     kubernetes = _kubernetes(api, tmp_path)
-    async with serving(tmp_path, runtime, kubernetes=kubernetes) as shim:
+    async with serving(tmp_path, runtime.socket_path, kubernetes=kubernetes) as shim:
         api.put("ConfigMap", "timeout: 7m")
         await _log(shim, "the cluster's part cannot be kept")
         assert _origins(await _shown(shim))["timeout"][0] == "7m"
         assert "WARNING" in shim.log
 
 
-async def test_a_login_that_stands_alone(tmp_path: Path, runtime: str, api: StandInApi) -> None:
+async def test_a_login_that_stands_alone(
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
+) -> None:
     """The attack: the Secret's login has no address, the ConfigMap names another hub. It is not
     used, and status says so until both stand together."""
     alone = f"sealos: {{auth: {{username: admin, password: {PASSWORD}}}}}"
     api.put("ConfigMap", "sealos: {address: 'http://127.0.0.1:7'}")
     api.put("Secret", alone)
-    async with serving(tmp_path, runtime, kubernetes=_kubernetes(api, tmp_path)) as shim:
+    async with serving(
+        tmp_path, runtime.socket_path, kubernetes=_kubernetes(api, tmp_path)
+    ) as shim:
         await _log(shim, "sealos.auth has no address beside it and is not used")
         assert "auth" not in _origins(await _shown(shim))
-        done = await _command(shim, "status")
+        done = await shim.run_command("status")
         assert done.returncode == 1
         assert f"{SECRET_NAME}: sealos.auth has no address" in " ".join(done.stdout.split())
         api.put("Secret", f"sealos: {{address: 'http://127.0.0.1:7', {alone[9:]}")
         await _log(shim, f"reloaded from {shim.file} and {SECRET_NAME}")
-        done = await _command(shim, "status")
+        done = await shim.run_command("status")
         assert "sealos.auth" not in done.stdout + done.stderr
         assert _origins(await _shown(shim))["auth"] == ("admin:***", SECRET_NAME)
         _has_no_secret(shim.log)
 
 
 async def test_what_the_cluster_cannot_do_to_the_next_boot(
-    tmp_path: Path, runtime: str, api: StandInApi
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
 ) -> None:
     """The attack: `timeout: 1ms` was kept, and the next start waited so long for the runtime."""
     kubernetes = _kubernetes(api, tmp_path)
@@ -232,7 +220,7 @@ async def test_what_the_cluster_cannot_do_to_the_next_boot(
 
 
 async def test_a_heavy_document_is_read_beside_the_calls(
-    tmp_path: Path, runtime: str, api: StandInApi
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
 ) -> None:
     """Half a megabyte, a second of reading: no call waits for it, before it was 20 s."""
     heavy = "registries:\n" + "".join(
@@ -240,7 +228,9 @@ async def test_a_heavy_document_is_read_beside_the_calls(
         for n in range(256)
     )
     heavy += "exclude:\n" + "".join(f"- '*a*{n}*b'\n" for n in range(1024))
-    async with serving(tmp_path, runtime, kubernetes=_kubernetes(api, tmp_path)) as shim:
+    async with serving(
+        tmp_path, runtime.socket_path, kubernetes=_kubernetes(api, tmp_path)
+    ) as shim:
         await _log(shim, "watching")
         client = RuntimeClient(shim.socket)
         await client.version(10)
@@ -257,10 +247,10 @@ async def test_a_heavy_document_is_read_beside_the_calls(
         await client.aclose()
 
 
-async def test_nothing_of_it_without_a_kubeconfig(tmp_path: Path, runtime: str) -> None:
+async def test_nothing_of_it_without_a_kubeconfig(tmp_path: Path, runtime: ScriptedRuntime) -> None:
     """Not enabled, its packages are not even loaded."""
     env = {"KUBECONFIG": ""}
-    shim = ServeProcess(tmp_path, runtime)
+    shim = ServeProcess(tmp_path, runtime.socket_path)
     try:
         await asyncio.to_thread(shim.start, env=env)
         assert shim.process is not None
@@ -273,11 +263,11 @@ async def test_nothing_of_it_without_a_kubeconfig(tmp_path: Path, runtime: str) 
 
 
 async def test_kubeconfig_from_the_environment(
-    tmp_path: Path, runtime: str, api: StandInApi
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
 ) -> None:
     """KUBECONFIG switches it on."""
     api.put("ConfigMap", "timeout: 7m")
-    shim = ServeProcess(tmp_path, runtime)
+    shim = ServeProcess(tmp_path, runtime.socket_path)
     try:
         path = str(api.kubeconfig(tmp_path / "kubeconfig"))
         await asyncio.to_thread(shim.start, env={"KUBECONFIG": path})
@@ -287,22 +277,28 @@ async def test_kubeconfig_from_the_environment(
         shim.kill()
 
 
-async def test_a_kept_copy_that_is_spoiled(tmp_path: Path, runtime: str, api: StandInApi) -> None:
+async def test_a_kept_copy_that_is_spoiled(
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
+) -> None:
     """It is said and not used; the shim serves."""
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / FILE_NAME).write_text(f'{{"documents": "{PASSWORD}')
-    async with serving(tmp_path, runtime, kubernetes=_kubernetes(api, tmp_path)) as shim:
+    async with serving(
+        tmp_path, runtime.socket_path, kubernetes=_kubernetes(api, tmp_path)
+    ) as shim:
         assert "not a copy that was kept here" in shim.log
         _has_no_secret(shim.log)
 
 
 async def test_the_section_changes_while_it_runs(
-    tmp_path: Path, runtime: str, api: StandInApi
+    tmp_path: Path, runtime: ScriptedRuntime, api: StandInApi
 ) -> None:
     """Switched off, nothing of the cluster counts any more; switched on again, all of it does."""
     api.put("ConfigMap", "timeout: 7m")
     kubernetes: dict[str, Any] = _kubernetes(api, tmp_path)
-    async with serving(tmp_path, runtime, kubernetes=kubernetes, reloadInterval="200ms") as shim:
+    async with serving(
+        tmp_path, runtime.socket_path, kubernetes=kubernetes, reloadInterval="200ms"
+    ) as shim:
         await _log(shim, "and ConfigMap")
         shim.write_config(kubernetes={**kubernetes, "enabled": False})
         await _log(shim, f"configuration reloaded from {shim.file}\n")

@@ -1,0 +1,77 @@
+"""The socket of `serve`: its access, and whose place it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+from tests.support.calling import open_channel, unary
+from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.serving import COMMAND, serving
+
+
+async def test_the_socket_takes_the_runtimes_access_but_never_more_than_0660(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
+    """Mode follows the runtime's socket; others get nothing."""
+    os.chmod(runtime.socket_path, 0o777)
+    async with serving(tmp_path, runtime.socket_path) as shim:
+        assert stat.S_IMODE(os.stat(shim.socket).st_mode) == 0o660
+        assert stat.S_IMODE(os.stat(f"{shim.socket}.admin").st_mode) == 0o600
+
+
+async def test_a_second_shim_does_not_steal_the_socket(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
+    """The second one ends with status 1 and one line; the first one goes on serving."""
+    async with serving(tmp_path, runtime.socket_path) as shim:
+        second = await asyncio.to_thread(
+            subprocess.run,
+            [*COMMAND, "-f", str(shim.file), "serve"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert second.stderr.count("\n") == 1
+        assert shim.socket in second.stderr
+        async with open_channel(shim.socket) as channel:
+            assert await unary(channel, "/x.Unknown/Echo", b"still") == b"still"
+
+
+async def test_a_socket_of_another_program_is_not_stolen(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
+    """A live socket that holds no lock of ours is refused as well."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "shim.sock"))
+        other.listen()
+        async with serving(tmp_path, runtime.socket_path, wait=False) as shim:
+            assert await asyncio.to_thread(shim.wait) == 1
+            assert "another process serves it" in shim.log
+            assert os.path.exists(shim.socket)
+
+
+async def test_a_stale_socket_file_is_replaced(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+    """After kill -9 the next start serves at once."""
+    async with serving(tmp_path, runtime.socket_path) as shim:
+        shim.kill()
+        assert os.path.exists(shim.socket)
+        await asyncio.to_thread(shim.start)
+        async with open_channel(shim.socket) as channel:
+            assert await unary(channel, "/x.Unknown/Echo", b"again") == b"again"
+
+
+async def test_a_file_in_the_sockets_place_is_left_alone(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
+    """What is no socket is never removed."""
+    (tmp_path / "shim.sock").write_text("precious")
+    async with serving(tmp_path, runtime.socket_path, wait=False) as shim:
+        assert await asyncio.to_thread(shim.wait) == 1
+    assert (tmp_path / "shim.sock").read_text() == "precious"

@@ -1,0 +1,111 @@
+"""Rules of header blocks, and of where the relay may say something of its own."""
+
+from __future__ import annotations
+
+from tests.mutation.entry import CLIENT, Mutation
+
+MUTATIONS: tuple[Mutation, ...] = (
+    # know each stream's method
+    Mutation(
+        "a block that is not of an opened call is not decoded",
+        CLIENT,
+        "        stream = self._block.stream\n        if stream > state.last_stream:",
+        "        stream = self._block.stream\n        if False:",
+    ),
+    Mutation(
+        "padding of HEADERS is read as its block",
+        "frames.py",
+        "    start, end = unpadded(data, start, end, flags)\n    if flags & PRIORITY_FLAG:",
+        "    if flags & PRIORITY_FLAG:",
+    ),
+    Mutation(
+        "priority is read as the block", "frames.py", "        start += 5\n", "        start += 0\n"
+    ),
+    Mutation(
+        "CONTINUATION is not part of the block",
+        "direction.py",
+        '        block = b"".join(self._fragments)',
+        "        block = self._fragments[0]",
+    ),
+    Mutation(
+        "late trailers open a stream anew",
+        CLIENT,
+        "if stream > state.last_stream:",
+        "if stream not in state.live:",
+    ),
+    # PINGs
+    Mutation(
+        "the client's PINGs go on",
+        CLIENT,
+        "        table[frames.PING] = self.on_ping\n",
+        "",
+    ),
+    Mutation(
+        "the client's ACKs of PINGs are taken for PINGs",
+        CLIENT,
+        "if stream or flags & frames.ACK or end - start != frames.PING_BYTES:",
+        "if stream or end - start != frames.PING_BYTES:",
+    ),
+    Mutation(
+        "a PING of another length is answered",
+        CLIENT,
+        "if stream or flags & frames.ACK or end - start != frames.PING_BYTES:",
+        "if stream or flags & frames.ACK:",
+    ),
+    Mutation(
+        "a PING of a stream is answered",
+        CLIENT,
+        "if stream or flags & frames.ACK or end - start != frames.PING_BYTES:",
+        "if flags & frames.ACK or end - start != frames.PING_BYTES:",
+    ),
+    # interleaving
+    Mutation(
+        "own frames go out inside of a frame",
+        "scanner.py",
+        "return not (self._left or self.in_block or self._locked or self._feeding)",
+        "return not (self.in_block or self._locked or self._feeding)",
+    ),
+    Mutation(
+        "own frames go out inside of a header block",
+        "scanner.py",
+        "return not (self._left or self.in_block or self._locked or self._feeding)",
+        "return not (self._left or self._locked or self._feeding)",
+    ),
+    Mutation(
+        "own frames go out before the server's SETTINGS",
+        "connection.py",
+        "Scanner(self._upstream_to_client.handlers(), locked=True)",
+        "Scanner(self._upstream_to_client.handlers())",
+    ),
+    Mutation(
+        "header blocks overtake each other",
+        "sendqueue.py",
+        "if self._order[0] != stream or",
+        "if",
+    ),
+    Mutation(
+        "a chunk in which nothing is taken is copied",
+        "scanner.py",
+        "        if start == 0:\n            self.out.append(data)",
+        "        if start == 0:\n            self.out.append(bytes(memoryview(data)))",
+    ),
+    # HPACK
+    Mutation(
+        "a size update does not evict",
+        "headers.py",
+        "        self._changed()\n        self._evict()",
+        "        self._changed()",
+    ),
+    Mutation(
+        "a remembered block outlives a change of the table",
+        "headers.py",
+        "        if self._remembered:\n            self._remembered.clear()",
+        "        pass",
+    ),
+    Mutation(
+        "an entry larger than the table stays out and leaves the others",
+        "headers.py",
+        "            self._entries.clear()\n            self._size = 0\n            return",
+        "            return",
+    ),
+)

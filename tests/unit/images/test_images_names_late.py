@@ -1,0 +1,169 @@
+"""Names given after the pull was given up, the shim killed, or the image removed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shimcore.config import Names
+from shimcore.heldcall import Forward
+from shimcore.images import names as names_module
+from shimcore.registry.answers import Outcome
+from tests.unit.images.fakes import (
+    HUB,
+    OTHER_DIGEST,
+    PULL,
+    REMOVE,
+    pull_request,
+    remove_request,
+)
+from tests.unit.images.nginx import AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST, bench_of
+
+
+class TestGivenUp:
+    """A pull that was cancelled may have ended well in the runtime all the same."""
+
+    @pytest.fixture(autouse=True)
+    def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(names_module, "LATE_S", (0.01, 0.05))
+
+    async def test_its_names_are_seen_to(self) -> None:
+        """The image gets its own name, and the hub's goes."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.01)
+        bench.runtime.pulled(AT_HUB)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(10):
+            while bench.runtime.names() != {NGINX, NGINX_DIGEST}:
+                await asyncio.sleep(0.01)
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+
+    async def test_a_killed_shim_leaves_it_to_the_next(self, tmp_path: Path) -> None:
+        """The journal has it: what came before the kill is named and cleared by the new one."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.journal = str(tmp_path / "state" / "pulls.journal")
+        bench.restart()
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # its journal is written beside it
+        bench.runtime.pulled(AT_HUB)
+        bench.restart()  # the old one never gets to its end
+        await bench.names.recover(Names.ORIGINAL)
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+        assert bench.names._journal.unfinished() == []
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_or_to_the_retried_pull(self, tmp_path: Path) -> None:
+        """kubelet comes first: its pull takes the older one's names for its own."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.journal = str(tmp_path / "pulls.journal")
+        bench.restart()
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        written = Path(bench.journal)  # beside the pull
+        while not bench.runtime.pulls or not written.exists() or not written.read_text():
+            await asyncio.sleep(0.01)
+        bench.runtime.pulled(AT_HUB)
+        bench.runtime.hanging.clear()
+        bench.restart()
+        bench.names._journal.load()
+        await bench.pull("nginx")
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_shim_killed_between_pull_and_naming() -> None:
+    """A new shim, with all registries down, mends it at the next question."""
+    bench = bench_of(Names.BOTH)
+    call = bench.service.open(PULL, pull_request("nginx"), None)
+    await call.decide()
+    for name in (NGINX, NGINX_DIGEST):
+        bench.runtime.records.pop(name, None)
+    bench.registries.default = Outcome.UNREACHABLE
+    bench.registries.outcomes.clear()
+    bench.restart()
+    assert await bench.status("nginx") == "nginx"
+    assert bench.runtime.names() == {NGINX, NGINX_DIGEST, AT_HUB, HUB_DIGEST}
+
+
+async def test_shim_killed_between_the_two_names() -> None:
+    """The digest's name was given, the one that people write was not: that is what is mended."""
+    bench = bench_of(Names.BOTH)
+    await bench.pull("nginx")
+    del bench.runtime.records[NGINX]
+    bench.restart()
+    assert await bench.status("nginx") == "nginx"
+
+
+async def test_mending_never_moves_a_name() -> None:
+    """A question may add a name, not lead one elsewhere."""
+    bench = bench_of(Names.BOTH)
+    bench.runtime.pulled(AT_HUB, OTHER_DIGEST)
+    bench.runtime.records[NGINX_DIGEST] = replace(bench.runtime.records[AT_HUB], name=NGINX_DIGEST)
+    updated: list[str] = []
+    bench.runtime.on_update = updated.append
+    await bench.status("nginx")
+    assert updated == []
+
+
+class TestRemoval:
+    """An image that is being named after a pull that was given up, and removed meanwhile."""
+
+    async def test_it_does_not_come_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The removal waits for the naming, and no other begins until it is over."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.pulled(AT_HUB)
+        bench.runtime.hidden = {NGINX: 3}
+        asked = asyncio.create_task(bench.status("nginx"))
+        while not bench.names.mending:
+            await asyncio.sleep(0)
+        call = bench.service.open(REMOVE, remove_request("nginx"), None)
+        decision = call.decide_now() or await call.decide()
+        assert isinstance(decision, Forward)
+        assert len(bench.names._mends) == 0
+        bench.runtime.records.clear()
+        call.finished(0, True, "")
+        await asked
+        await bench.names.drain()
+        assert bench.runtime.names() == set()
+
+    @pytest.mark.parametrize("image", ["nginx", "sha256:" + "1" * 64])
+    async def test_nothing_is_named_while_something_is_removed(self, image: str) -> None:
+        """By name or by ID; after it, it is again."""
+        bench = bench_of(Names.ORIGINAL)
+        call = bench.service.open(REMOVE, remove_request(image), None)
+        assert isinstance(call.decide_now() or await call.decide(), Forward)
+        bench.runtime.pulled(AT_HUB)
+        assert await bench.status("nginx") == AT_HUB
+        assert NGINX not in bench.runtime.names()
+        call.finished(0, True, "")
+        bench.names._failed_at.clear()
+        assert await bench.status("nginx") == "nginx"
+
+    async def test_a_removal_whose_caller_is_gone_is_over(self) -> None:
+        """It holds nothing up."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.hidden = {NGINX: 10_000}
+        bench.runtime.pulled(AT_HUB)
+        asked = asyncio.create_task(bench.status("nginx"))
+        await asyncio.sleep(0.05)  # in the middle of it
+        call = bench.service.open(REMOVE, remove_request("nginx"), None)
+        assert call.decide_now() is None
+        task = asyncio.create_task(call.decide())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not bench.names._removing()
+        bench.runtime.hidden.clear()
+        await asked

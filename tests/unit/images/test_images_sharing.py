@@ -1,0 +1,110 @@
+"""Pulls that are one, and callers who wait for them, go away or are late."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shimcore.config import Names
+from shimcore.heldcall import Answer, Refuse
+from shimcore.pb import cri_pb2
+from shimcore.runtime.errors import StatusCode
+from tests.unit.images.fakes import (
+    DIGEST,
+    HUB,
+    PULL,
+    Bench,
+    answered,
+    config_of,
+    failed,
+    image_id,
+    pull_request,
+    pulled_as,
+)
+from tests.unit.images.nginx import AT_HUB, CALLERS, both, for_pod
+
+
+class TestSharing:
+    async def test_equal_pulls_are_one(self) -> None:
+        """Ten callers with equal requests make one pull; one that goes ends only its own wait."""
+        bench = Bench(registries=both())
+        bench.runtime.pull_s = 0.05
+        tasks = [asyncio.create_task(bench.decide(PULL, pull_request("nginx"))) for _ in range(10)]
+        await asyncio.sleep(0.02)
+        tasks[0].cancel()
+        decisions = await asyncio.gather(*tasks[1:])
+        assert {answered(decision) for decision in decisions} == {image_id(DIGEST)}
+        assert pulled_as(bench) == [AT_HUB]
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[0]
+        await bench.service.drain()
+
+    async def test_the_sandboxs_metadata_makes_no_difference(self) -> None:
+        """Pods differ in it, and in annotations that are nothing to the runtime."""
+        bench = Bench(registries=both())
+        bench.runtime.pull_s = 0.02
+        requests = [for_pod(f"pod-{i}", {"team": str(i)}) for i in range(5)]
+        await asyncio.gather(*(bench.decide(PULL, request) for request in requests))
+        assert pulled_as(bench) == [AT_HUB]
+        await bench.service.drain()
+
+    async def test_another_snapshotter_is_another_pull(self) -> None:
+        """A runtime handler, or its old annotation, unpacks elsewhere."""
+        bench = Bench(registries=both())
+        bench.runtime.pull_s = 0.02
+        handler = cri_pb2.PullImageRequest.FromString(pull_request("nginx"))
+        handler.image.runtime_handler = "kata"
+        requests = [
+            pull_request("nginx"),
+            handler.SerializeToString(),
+            for_pod("p", {"io.containerd.cri.runtime-handler": "kata"}),
+        ]
+        await asyncio.gather(*(bench.decide(PULL, request) for request in requests))
+        assert pulled_as(bench) == [AT_HUB] * 3
+        await bench.service.drain()
+
+    async def test_two_tenants(self) -> None:
+        """A private image at its own registry goes to the pod with the login, not to the other."""
+        bench = Bench()
+        bench.runtime.pull_s = 0.02
+
+        async def registry(request: cri_pb2.PullImageRequest) -> None:
+            if request.auth.password != "callers-own-secret":
+                raise failed("401 Unauthorized", StatusCode.UNAUTHENTICATED)
+
+        bench.runtime.pull_steps["docker.io"] = registry
+        asked = [pull_request("team/private"), pull_request("team/private", **CALLERS)]
+        nobody, owner = await asyncio.gather(*(bench.decide(PULL, one) for one in asked))
+        assert isinstance(nobody, Refuse)
+        assert nobody.code == StatusCode.UNAUTHENTICATED
+        assert isinstance(owner, Answer)
+
+    async def test_each_callers_deadline_is_its_own(self) -> None:
+        """One is over, and says what was being done; the other gets the image."""
+        bench = Bench(registries=both())
+        bench.runtime.pull_s = 0.1
+        patient = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        hasty = await bench.decide(PULL, pull_request("nginx"), 0.02)
+        assert isinstance(hasty, Refuse)
+        assert hasty.code == StatusCode.DEADLINE_EXCEEDED
+        assert answered(await patient) == image_id(DIGEST)
+        assert pulled_as(bench) == [AT_HUB]
+        await bench.service.drain()
+
+
+async def test_cancelled_caller_ends_work_on_the_side_at_once() -> None:
+    """The pull in the runtime is cancelled, and nothing is left running but the look after it."""
+    bench = Bench(registries=both(), config=config_of(names=Names.BOTH))
+    bench.runtime.hanging.add(HUB)
+    task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+    async with asyncio.timeout(5):
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(1):
+        while asyncio.all_tasks() != {asyncio.current_task()}:
+            await asyncio.sleep(0.001)
+    assert bench.runtime.cancelled == [AT_HUB]

@@ -1,0 +1,109 @@
+"""What somebody has changed since the installation is kept, and said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimcore.errors import ShimError
+from shimcore.systemd.install import plan
+from shimcore.systemd.record import RECORD
+from shimcore.systemd.uninstall import plan_removal
+from shimcore.systemd.units import SERVICE
+from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, edit, undo
+from tests.unit.systemd.machines import (
+    CONFIG,
+    KUBEADM,
+    SHIM,
+    request,
+    tree,
+    unpacked,
+)
+
+
+class TestChangedByHand:
+    def test_a_unit_is_not_overwritten(self, tmp_path: Path) -> None:
+        """Installing again names it, and changes nothing without --force."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        edit(root, SERVICE_FILE, "WatchdogSec=30", "WatchdogSec=60")
+        with pytest.raises(ShimError, match=SERVICE):
+            plan(request(root))
+        do(request(root, force=True))
+        assert "WatchdogSec=30" in (root.text(SERVICE_FILE) or "")
+
+    def test_a_unit_is_not_thrown_away(self, tmp_path: Path) -> None:
+        """Nor by uninstalling; with --force what was there before comes back."""
+        root = unpacked(tmp_path, READY)
+        before = tree(root)
+        do(request(root))
+        edit(root, SERVICE_FILE, "WatchdogSec=30", "WatchdogSec=60")
+        after = tree(root)
+        with pytest.raises(ShimError, match=SERVICE):
+            undo(root)
+        assert tree(root) == after
+        undo(root, force=True)
+        assert tree(root) == before
+
+    def test_the_rest_of_kubelets_configuration_stays_changed(self, tmp_path: Path) -> None:
+        """Only the endpoints go back to what they were."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        edit(root, KUBELET_CONFIG, "10.96.0.10", "10.96.0.99")
+        notes = undo(root)
+        assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG].replace("0.10", "0.99")
+        assert any("only our part" in note for note in notes)
+
+    def test_kubeadm_has_written_it_anew(self, tmp_path: Path) -> None:
+        """The new text gets the endpoints again, and is what uninstalling leads back to."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        new = KUBEADM[KUBELET_CONFIG] + "maxPods: 99\n"
+        root.host(KUBELET_CONFIG).write_text(new)
+        do(request(root))
+        assert SHIM in (root.text(KUBELET_CONFIG) or "")
+        undo(root)
+        assert root.text(KUBELET_CONFIG) == new
+
+    def test_a_file_that_is_gone_stays_gone(self, tmp_path: Path) -> None:
+        """`kubeadm reset` removed kubelet's configuration: it is not brought back."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        root.host(KUBELET_CONFIG).unlink()
+        undo(root)
+        assert not root.exists(KUBELET_CONFIG)
+
+    def test_a_damaged_original_is_said(self, tmp_path: Path) -> None:
+        """Nothing is restored from a backup that is not what was taken."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        for original in root.host("/var/lib/image-cri-shim/originals").iterdir():
+            original.write_text("else")
+        with pytest.raises(ShimError, match="missing or damaged"):
+            undo(root)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "{}",
+            "[]",
+            '{"version": 9}',
+            "[" * 100_000,
+            '{"version": 1, "was_active": true, "directories": [5], "files": []}',
+            '{"version": 1, "was_active": true, "directories": [], "files": {"a": 1}}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": 5, '
+            '"before": null, "after": null, "edit": null, "wiring": false}]}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
+            '"before": {"link": 7}, "after": null, "edit": null, "wiring": false}]}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
+            '"before": null, "after": null, "edit": {"kind": "keys", "ours": "x", "old": [5]}, '
+            '"wiring": false}]}',
+        ],
+    )
+    def test_a_broken_record_is_said(self, tmp_path: Path, text: str) -> None:
+        """And nothing is guessed."""
+        root = unpacked(tmp_path, {RECORD: text})
+        with pytest.raises(ShimError, match=RECORD):
+            plan_removal(root, CONFIG)

@@ -1,0 +1,145 @@
+"""What systemd is asked while the shim is installed and removed, and in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimcore.errors import ShimError
+from shimcore.systemd.install import Request, install, plan
+from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
+from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, undo
+from tests.unit.systemd.machines import (
+    CONFIG,
+    KUBEADM,
+    NotedSystemd,
+    request,
+    unpacked,
+)
+
+
+class RunningShim:
+    """A shim of another version, or of this one, and what it was asked."""
+
+    def __init__(self, other: bool) -> None:
+        self.asked: list[str] = []
+        self._other = other
+
+    def is_other_version(self) -> bool:
+        return self._other
+
+    def hand_over_or_restart(self, control: ServiceControl) -> str:
+        del control
+        self.asked.append("hand over")
+        return "handed over"
+
+
+HAND_OVERS = [
+    (True, False, ["hand over"]),
+    (False, True, ["hand over"]),
+    (False, False, []),
+]
+
+
+class TestSystemd:
+    def test_the_first_start(self, tmp_path: Path) -> None:
+        """The socket before the service, both before kubelet."""
+        control = NotedSystemd({"kubelet.service"})
+        do(request(unpacked(tmp_path, READY)), control, now=True)
+        assert control.asked == [
+            "daemon-reload",
+            f"stop {SOCKET} {SERVICE} {BYPASS}",
+            f"start {SOCKET}",
+            f"start {SERVICE}",
+            "daemon-reload",
+            "restart kubelet.service",
+        ]
+
+    def test_without_now_nothing_is_started(self, tmp_path: Path) -> None:
+        """What is left to do is said."""
+        control = NotedSystemd({"kubelet.service"})
+        _, lines = do(request(unpacked(tmp_path, READY)), control)
+        assert set(control.asked) == {"daemon-reload"}
+        assert "restart kubelet.service" in lines[-1]
+
+    def test_the_second_start_touches_nothing_that_runs(self, tmp_path: Path) -> None:
+        """A service that runs is not restarted, kubelet neither."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd({"kubelet.service"})
+        do(request(root), control, now=True)
+        control.asked.clear()
+        do(request(root), control, now=True)
+        assert control.asked == [f"start {SERVICE}"]
+
+    def test_a_new_service_text_restarts_the_service_alone(self, tmp_path: Path) -> None:
+        """The socket stays, so that kubelet's connections wait."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd()
+        do(request(root, wire=False), control, now=True)
+        control.asked.clear()
+        wanted = request(root, wire=False)
+        moved = Request(root, CONFIG, "/opt/bin/image-cri-shim", wanted.completions)
+        do(moved, control, now=True)
+        assert control.asked == ["daemon-reload", f"restart {SERVICE}"]
+
+    @pytest.mark.parametrize(("other", "moves", "asked"), HAND_OVERS)
+    def test_a_service_that_runs_hands_over(
+        self, tmp_path: Path, other: bool, moves: bool, asked: list[str]
+    ) -> None:
+        """Where it is of another version or its unit changes; else it is left alone."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd()
+        do(request(root, wire=False), control, now=True)
+        control.asked.clear()
+        command = "/opt/bin/image-cri-shim" if moves else request(root).command
+        wanted = Request(root, CONFIG, command, request(root, wire=False).completions)
+        running = RunningShim(other)
+        list(install(plan(wanted), control, now=True, running=running))
+        assert [one for one in control.asked if one != "daemon-reload"] == []
+        assert running.asked == asked
+
+    def test_a_shim_that_does_not_start_leaves_kubelet_alone(self, tmp_path: Path) -> None:
+        """kubelet's files are as they were."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd({"kubelet.service"}, fails=f"start {SERVICE}")
+        with pytest.raises(ShimError):
+            do(request(root), control, now=True)
+        assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG]
+
+    def test_what_fails_before_kubelet_leaves_it_alone(self, tmp_path: Path) -> None:
+        """It is looked at after the start, and before the first of kubelet's files changes."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd({"kubelet.service"})
+
+        def stands() -> None:
+            assert control.is_active(SERVICE)
+            raise ShimError("kubelet is as it was")
+
+        with pytest.raises(ShimError, match="as it was"):
+            list(install(plan(request(root)), control, now=True, before_kubelet=stands))
+        assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG]
+        assert "restart kubelet.service" not in control.asked
+
+    def test_the_way_back(self, tmp_path: Path) -> None:
+        """kubelet first, then the shim ends."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd({"kubelet.service"})
+        do(request(root), control, now=True)
+        control.asked.clear()
+        undo(root, control)
+        assert control.asked == [
+            "daemon-reload",
+            "restart kubelet.service",
+            f"stop {SOCKET} {SERVICE} {BYPASS}",
+            "daemon-reload",
+        ]
+
+    def test_the_service_of_before_runs_again(self, tmp_path: Path) -> None:
+        """A Go shim of the same name that ran before it was replaced."""
+        root = unpacked(tmp_path, {**READY, SERVICE_FILE: "[Service]\nExecStart=/usr/bin/old\n"})
+        control = NotedSystemd({SERVICE})
+        do(request(root), control, now=True)
+        undo(root, control)
+        assert control.asked[-1] == f"start {SERVICE}"
