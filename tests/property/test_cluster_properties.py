@@ -60,7 +60,7 @@ documents = some(
 ).map(json.dumps)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from([PLAIN, STRICT]), documents, documents | st.just(FIXED_SECRET))
 def test_they_only_tighten(file: str, config_map: str, secret: str) -> None:
     """No login, certificate, name or host gets further by them than by the file."""

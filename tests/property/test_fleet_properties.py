@@ -232,6 +232,5 @@ TestRollout = Rollout.TestCase
 TestRollout.settings = settings(
     max_examples=5,
     stateful_step_count=30,
-    deadline=None,
     derandomize="CI" in os.environ,
 )

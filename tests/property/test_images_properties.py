@@ -4,7 +4,7 @@ import asyncio
 import string
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shimcore.config import CacheSettings, Config, Credentials, Fallback, Names, Registry
@@ -119,7 +119,6 @@ def test_public_registry_is_asked_for_its_own_images_only(image: Reference, conf
 outcomes = st.sampled_from([each for each in Outcome if each is not Outcome.SKIPPED])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(outcomes, st.integers(0, 3)), min_size=1, max_size=5), st.data())
 def test_best_found_by_priority_is_chosen(
     answers: list[tuple[Outcome, int]], data: st.DataObject
@@ -149,7 +148,6 @@ def test_best_found_by_priority_is_chosen(
     assert following == next((at for at in found if at not in tried), None)
 
 
-@settings(deadline=None)
 @given(references(), configs(), st.data())
 def test_credentials_go_only_where_they_belong(
     image: Reference, config: Config, data: st.DataObject

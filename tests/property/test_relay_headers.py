@@ -10,7 +10,7 @@ import random
 
 import hpack
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shimcore.relay.headers import HeaderDecodeError, HeaderDecoder
@@ -55,7 +55,6 @@ class Both:
         return True
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 @example(b"\x0f\x2f\x00")  # a name index with a continued integer
 @example(b"\x7f\x00\x00")
@@ -71,7 +70,6 @@ def test_any_bytes(block: bytes) -> None:
     Both().agree(block)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(fields, st.booleans(), st.sampled_from([None, 0, 50, 300, 4096, 8192]))))
 def test_blocks_of_an_encoder(
     blocks: list[tuple[list[tuple[bytes, bytes]], bool, int | None]],
@@ -115,7 +113,6 @@ _PIECES = (
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(_PIECES), max_size=12).map(b"".join), max_size=6))
 def test_blocks_of_likely_pieces(blocks: list[bytes]) -> None:
     """Every representation with every index, in any order."""

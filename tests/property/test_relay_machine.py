@@ -369,5 +369,5 @@ class RelayMachine(RuleBasedStateMachine):
         assert not self.awaiting
 
 
-RelayMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+RelayMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 TestRelayMachine = RelayMachine.TestCase

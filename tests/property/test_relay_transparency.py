@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shimcore.errors import FrameError
@@ -38,7 +38,6 @@ def chunks(data: bytes, sizes: list[int]) -> list[bytes]:
     return cut
 
 
-@settings(deadline=None)
 @given(st.lists(clients_frames, max_size=12), st.lists(odd_frames, max_size=12), cuts)
 def test_any_frames_without_an_opened_call_pass_verbatim(
     request: list[bytes], response: list[bytes], sizes: list[int]
@@ -59,7 +58,6 @@ def test_any_frames_without_an_opened_call_pass_verbatim(
     assert core.requests.held == 0
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), cuts)
 def test_anything_instead_of_a_preface_passes_verbatim(data: bytes, sizes: list[int]) -> None:
     """Whatever the client speaks, in whatever pieces."""
@@ -70,7 +68,6 @@ def test_anything_instead_of_a_preface_passes_verbatim(data: bytes, sizes: list[
     assert data.startswith(out) if data.startswith(frames.PREFACE) else out == data
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.binary(max_size=400), cuts)
 def test_garbage_after_the_handshake_never_breaks_the_core(
     request: bytes, response: bytes, sizes: list[int]

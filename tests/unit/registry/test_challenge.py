@@ -6,7 +6,7 @@ import string
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shimcore.registry.challenge import (
@@ -113,7 +113,6 @@ def test_an_error_points_at_the_place(header: str, position: int) -> None:
     assert caught.value.position == position
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(WITH_PARAMETERS, WITH_TOKEN68), max_size=4))
 def test_printed_challenges_read_back(challenges: list[Challenge]) -> None:
     """parse(print(x)) is x, as one field and as several."""
@@ -122,7 +121,6 @@ def test_printed_challenges_read_back(challenges: list[Challenge]) -> None:
     assert parse_challenges([", ".join(printed)]) == tuple(challenges)
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), st.text('Basic realm=",\\ \t=/', max_size=40)))
 def test_any_text_parses_or_raises_its_own_error(header: str) -> None:
     """No text raises anything else, and every challenge read has a scheme."""

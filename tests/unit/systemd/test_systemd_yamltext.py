@@ -126,7 +126,7 @@ def _parsed(text: str) -> dict[str, Any]:
     return yaml.load(text, Loader=yaml.BaseLoader) or {}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(_documents())
 def test_only_these_keys_change(text: str) -> None:
     """Read again, the rest is what it was; the comments are all there; twice is once."""
@@ -138,7 +138,7 @@ def test_only_these_keys_change(text: str) -> None:
     assert set_keys(new, dict.fromkeys(KEYS, ENDPOINT)) == new
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(_documents())
 def test_taking_it_back_gives_the_old_content(text: str) -> None:
     """Values that were there come back; keys that were not are gone or empty."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shimcore.registry.http.certificate import parse_certificate
@@ -36,7 +36,6 @@ def test_expired_is_negative(der: bytes) -> None:
     assert certificate.days_left(late) == -1
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_certificate_or_a_value_error(data: bytes) -> None:
     """Nothing but ValueError comes out of bytes that are no certificate."""
@@ -47,7 +46,6 @@ def test_any_bytes_are_a_certificate_or_a_value_error(data: bytes) -> None:
     pytest.fail("these bytes are too short for a certificate")
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_certificate_raises_value_error_or_reads(der: bytes, data: st.DataObject) -> None:
     """One changed byte anywhere is read or refused."""
