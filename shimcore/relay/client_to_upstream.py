@@ -128,6 +128,12 @@ class ClientToUpstream(Direction):
     def on_headers(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.2. Every block is decoded, since each may change the decoder's table."""
         state = self._state
+        if stream > state.last_stream:
+            fields = self._known(data, start, end, flags)
+            if fields is not None:
+                self._new_stream(stream, flags, fields)
+                self._refuse_unread()
+                return PASS
         if self._decoding:
             return self._decode()
         if end > len(data):
@@ -160,10 +166,14 @@ class ClientToUpstream(Direction):
             self._kept_block_whole()
         else:
             state.to_upstream.in_block = False
-        if self._refuse_now is not None:  # behind its HEADERS
-            state.release(*self._refuse_now)
-            self._refuse_now = None
+        self._refuse_unread()
         return TAKE if self._keep_block else PASS
+
+    def _refuse_unread(self) -> None:
+        """End a call that cannot be read, behind its HEADERS."""
+        if self._refuse_now is not None:
+            self._state.release(*self._refuse_now)
+            self._refuse_now = None
 
     def _kept_block_whole(self) -> None:
         """Send a kept block in its turn.
@@ -185,13 +195,13 @@ class ClientToUpstream(Direction):
         state = self._state
         stream = self._block.stream
         if stream > state.last_stream:
-            self._new_stream(stream, fields)
+            self._new_stream(stream, self._block.flags, fields)
         elif self._block.flags & frames.END_STREAM:
             opened = state.opened.get(stream)
             if opened is not None:
                 opened.ended = True
 
-    def _new_stream(self, stream: int, fields: list[Field]) -> None:
+    def _new_stream(self, stream: int, flags: int, fields: list[Field]) -> None:
         state = self._state
         state.last_stream = stream
         path = b""
@@ -205,7 +215,7 @@ class ClientToUpstream(Direction):
         state.client.began()
         if state.watched:
             state.events.append(StreamBegan(stream, path))
-        ends = bool(self._block.flags & frames.END_STREAM)
+        ends = bool(flags & frames.END_STREAM)
         state.count(path)
         route = state.route(path)
         if route is not Route.PASS or state.strict():

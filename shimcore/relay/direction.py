@@ -22,6 +22,7 @@ from shimcore.relay.windows import Ledger
 
 PASS, TAKE, WHOLE, AGAIN = Verdict.PASS, Verdict.TAKE, Verdict.WHOLE, Verdict.AGAIN
 _WINDOW = frames.SETTINGS_INITIAL_WINDOW_SIZE
+_IN_PARTS = frames.END_HEADERS | frames.PADDED | frames.PRIORITY_FLAG
 
 
 class BlockGatherer:
@@ -180,6 +181,17 @@ class Direction(ABC):
         if stream != self._block.stream or not self._block.goes_on:
             return PASS  # a protocol error, which the other end answers
         return self._fragment(data, start, end, flags, data[start:end])
+
+    def _known(self, data: bytes, start: int, end: int, flags: int) -> list[Field] | None:
+        """The fields of a plain HEADERS frame whose whole block is known, as most are.
+
+        None where there is more to do than to look at them: also while anything waits.
+        """
+        if flags & _IN_PARTS != frames.END_HEADERS or end > len(data) or self._ledger.held:
+            return None
+        if self._decoding or self._block.goes_on or self._state.lost:
+            return None
+        return self.decoder.known(data[start:end])
 
     @staticmethod
     def _part_of_block(size: int) -> Verdict:

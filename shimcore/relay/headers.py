@@ -120,7 +120,8 @@ class HeaderDecoder:
 
     `allowed_bytes` is the largest table that the block's reader has announced
     (SETTINGS_HEADER_TABLE_SIZE); `changes` counts what has altered the table, so that a
-    caller can tell whether a block did.
+    caller can tell whether a block did. `known` gives the fields of a block that needs no
+    decoding: it came before as it is, and means the same. None of any other.
     """
 
     __slots__ = (
@@ -131,6 +132,7 @@ class HeaderDecoder:
         "_size",
         "allowed_bytes",
         "changes",
+        "known",
         "max_bytes",
     )
 
@@ -139,6 +141,7 @@ class HeaderDecoder:
         self._size = 0
         self._limit_bytes = limit_bytes
         self._remembered: dict[bytes, list[Field]] = {}
+        self.known = self._remembered.get
         self._begun = _NOTHING
         self.max_bytes = DEFAULT_TABLE_BYTES
         self.allowed_bytes = DEFAULT_TABLE_BYTES
@@ -156,7 +159,7 @@ class HeaderDecoder:
 
     def begin(self, block: bytes) -> list[Field] | None:
         """The same, if that costs little; else None, and `go_on` is to be called for it."""
-        known = self._remembered.get(block)
+        known = self.known(block)
         if known is not None:
             return known
         self._begun = _Begun(block, self.changes)

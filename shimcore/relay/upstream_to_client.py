@@ -110,7 +110,11 @@ class UpstreamToClient(Direction):
 
     def on_headers(self, data: bytes, start: int, end: int, flags: int, stream: int) -> Verdict:
         """§6.2. Response headers, or the trailers with the call's status."""
-        return self._open_block(data, start, end, flags, stream, 0)
+        fields = self._known(data, start, end, flags)
+        if fields is None or self._is_late(stream):
+            return self._open_block(data, start, end, flags, stream, 0)
+        self._look_at(stream, flags, fields)
+        return PASS
 
     def on_push_promise(
         self, data: bytes, start: int, end: int, flags: int, stream: int
@@ -147,7 +151,7 @@ class UpstreamToClient(Direction):
 
     def _block_whole(self, fields: list[Field]) -> Verdict:
         late = self._keep_block and self._is_late(self._block.stream)
-        self._look_at(fields)
+        self._look_at(self._block.stream, self._block.flags, fields)
         if not self._keep_block:
             self._state.to_client.in_block = False
             return PASS
@@ -158,15 +162,14 @@ class UpstreamToClient(Direction):
 
     def _is_late(self, stream: int) -> bool:
         """Whether the shim has answered a call, so that the client must not see more of it."""
-        opened = self._state.opened.get(stream)
-        return stream in self._state.refused or (opened is not None and opened.answering)
-
-    def _look_at(self, fields: list[Field]) -> None:
         state = self._state
-        stream = self._block.stream
-        ends = bool(self._block.flags & frames.END_STREAM)
         opened = state.opened.get(stream)
-        if not ends:
+        return stream in state.refused or (opened is not None and opened.answering)
+
+    def _look_at(self, stream: int, flags: int, fields: list[Field]) -> None:
+        state = self._state
+        opened = state.opened.get(stream)
+        if not flags & frames.END_STREAM:
             if opened is not None and not _informational(fields):
                 opened.answered = True
             return

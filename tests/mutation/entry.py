@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CLIENT, UPSTREAM, STREAMS = "client_to_upstream.py", "upstream_to_client.py", "streams.py"
-ANSWERS = "answers.py"
+ANSWERS, DIRECTION = "answers.py", "direction.py"
 
 
 @dataclass(frozen=True, slots=True)

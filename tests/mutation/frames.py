@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutation.entry import CLIENT, Mutation
+from tests.mutation.entry import CLIENT, DIRECTION, UPSTREAM, Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
     # know each stream's method
@@ -30,8 +30,44 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "late trailers open a stream anew",
         CLIENT,
-        "if stream > state.last_stream:",
-        "if stream not in state.live:",
+        "if stream > state.last_stream:\n            self._new",
+        "if stream not in state.live:\n            self._new",
+    ),
+    Mutation(
+        "known late trailers open a stream anew",
+        CLIENT,
+        "if stream > state.last_stream:\n            fields",
+        "if stream not in state.live:\n            fields",
+    ),
+    Mutation(
+        "a known block overtakes what waits",
+        DIRECTION,
+        "or end > len(data) or self._ledger.held:",
+        "or end > len(data):",
+    ),
+    Mutation(
+        "a known block with padding is taken for a plain one",
+        DIRECTION,
+        "_IN_PARTS = frames.END_HEADERS | frames.PADDED | frames.PRIORITY_FLAG",
+        "_IN_PARTS = frames.END_HEADERS",
+    ),
+    Mutation(
+        "a part of a block is taken for a known one",
+        DIRECTION,
+        "if flags & _IN_PARTS != frames.END_HEADERS or",
+        "if",
+    ),
+    Mutation(
+        "a known block of a call that was answered here goes on",
+        UPSTREAM,
+        "if fields is None or self._is_late(stream):",
+        "if fields is None:",
+    ),
+    Mutation(
+        "a known block of a call that cannot be read is not refused",
+        CLIENT,
+        "self._new_stream(stream, flags, fields)\n                self._refuse_unread()",
+        "self._new_stream(stream, flags, fields)",
     ),
     # PINGs
     Mutation(
