@@ -70,7 +70,12 @@ def _copy() -> Iterator[Path]:
             shutil.copytree(
                 ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for part in ("pyproject.toml", "tests/__init__.py", "tests/unit/__init__.py"):
+        for part in (
+            "pyproject.toml",
+            "tests/__init__.py",
+            "tests/conftest.py",
+            "tests/unit/__init__.py",
+        ):
             shutil.copy(ROOT / part, folder / part)
         yield folder
 
