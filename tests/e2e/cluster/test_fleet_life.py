@@ -69,8 +69,12 @@ def test_a_reboot_while_api_server_and_hub_are_away(rolled_out: Fleet) -> None:
             bed.wait_until_ready()
         rolled_out.wait_until_healthy(OLD)
         name = bed.nodes[0].name
-        there = [p for p in bed.pods("-l", "app=web") if p["spec"]["nodeName"] == name]
-        assert list(restarts(there).values()) == [1]
+
+        def again() -> bool:
+            there = [p for p in bed.pods("-l", "app=web") if p["spec"]["nodeName"] == name]
+            return list(restarts(there).values()) == [1]
+
+        rolled_out.wait_for("its pod, started again", again)
 
 
 def test_a_drain(rolled_out: Fleet) -> None:
