@@ -80,8 +80,8 @@ def test_an_undo_with_every_step_done(
 ) -> None:
     """Kubelet is started once by it and stays; no container restarts.
 
-    A kubelet that looks at its runtime while that starts again says that the node is not Ready, until
-    it looks the next time.
+    A kubelet that looks at its runtime while that starts again says that the node is not Ready,
+    until it looks the next time.
     """
     node = cluster.nodes[number]
     preload(cluster, tmp_path)
