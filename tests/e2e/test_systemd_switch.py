@@ -45,8 +45,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def machine(empty: Path) -> Iterator[SwitchNode]:
     """A node with every version unpacked, on which nothing was switched yet."""
     with switch_node(empty) as booted:
-        for version in ("1.0.0", "2.0.0"):
-            nodes.unpack(booted, version)
+        nodes.unpack(booted, "1.0.0", nodes.IS_HELD)
+        nodes.unpack(booted, "2.0.0")
         nodes.unpack(booted, "3.0.0", nodes.DOES_NOT_START)
         nodes.unpack(booted, "4.0.0", nodes.ANSWERS_WRONGLY)
         nodes.unpack(booted, "5.0.0", nodes.IS_KILLED)
@@ -154,6 +154,7 @@ def _killed(machine: SwitchNode) -> None:
     for number, step in enumerate(("hand over", "link", "units", "health")):
         nodes.ask(machine, "1.0.0", config=OTHER, health_s=8)
         machine.place(f"{nodes.ROOM}/state.json").unlink()
+        nodes.hold(machine, step)
         began = time.monotonic()
         nodes.start(machine, "1.0.0")
         nodes.reaches(machine, step)
@@ -185,7 +186,7 @@ def _killed_at_once(machine: SwitchNode) -> None:
 def first(empty: Path) -> Iterator[SwitchNode]:
     """A node with one version unpacked."""
     with switch_node(empty) as booted:
-        nodes.unpack(booted, "1.0.0")
+        nodes.unpack(booted, "1.0.0", nodes.IS_HELD)
         yield booted
 
 
@@ -200,6 +201,7 @@ def test_an_undo_that_is_killed(first: SwitchNode, mode: str) -> None:
     for number, after_s in enumerate(UNDO_KILLED_AFTER_S):
         nodes.ask(first, "1.0.0", mode=mode, health_s=8)
         first.place(f"{nodes.ROOM}/state.json").unlink(missing_ok=True)
+        nodes.hold(first, "health")
         nodes.start(first, "1.0.0")
         nodes.reaches(first, "health")
         nodes.end_switch(first)

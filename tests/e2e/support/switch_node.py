@@ -76,6 +76,25 @@ from cli.main import run
 run()
 """
 
+# Goes no further than the step that the node names, so that what is done to it there is in time.
+IS_HELD = """\
+#!{prefix}/bin/python3
+import time
+import shimcore
+shimcore.__version__ = "{version}"
+from pathlib import Path
+from shimcore.switch.work import Switch
+step = Switch.step
+def held(work, name):
+    step(work, name)
+    while name == Path("{at}").read_text():
+        time.sleep(0.1)
+Switch.step = held
+from cli.main import run
+run()
+"""
+HELD_AT = "/opt/held-at"
+
 
 class SwitchNode(StockNode):
     """A stock containerd, a kubelet that asks all the time, and Python for the versions."""
@@ -129,7 +148,7 @@ def prepare(machine: Machine) -> None:
 
 def unpack(machine: Machine, version: str, text: str = GOOD) -> None:
     """A version, as the fleet's pod lays it down."""
-    script = text.format(prefix=PREFIX, version=version)
+    script = text.format(prefix=PREFIX, version=version, at=HELD_AT)
     machine.add(f"{VERSIONS}/{version}/image-cri-shim", script, 0o755)
 
 
@@ -157,6 +176,11 @@ def start(machine: Machine, version: str) -> None:
 def end_switch(machine: Machine, signal: str = "KILL") -> None:
     """The whole unit at once, which is told nothing; STOP: it hangs, and systemd sees no end."""
     machine.run("systemctl", "kill", f"--signal={signal}", "image-cri-shim-switch")
+
+
+def hold(machine: Machine, step: str) -> None:
+    """Where a version that is held goes no further; "" is nowhere."""
+    machine.add(HELD_AT, step)
 
 
 def reaches(machine: Machine, step: str, timeout_s: float = 40) -> None:
@@ -190,6 +214,7 @@ def ended(machine: Machine, timeout_s: float = 60) -> dict[str, Any]:
 
 def switched(machine: Machine, version: str, **values: Any) -> tuple[dict[str, Any], float]:
     """How a whole switch ended, and the seconds that it took."""
+    hold(machine, "")
     ask(machine, version, **values)
     machine.place(f"{ROOM}/state.json").unlink(missing_ok=True)
     began = time.monotonic()
