@@ -332,6 +332,7 @@ class ClientToUpstream(Direction):
             return PASS
         if end > len(data):
             return WHOLE
-        ack = frames.frame(frames.PING, frames.ACK, 0, data[start:end])
-        self._state.to_client.inject(ack)
+        state = self._state
+        state.last_ack = frames.frame(frames.PING, frames.ACK, 0, data[start:end])
+        state.to_client.inject(state.last_ack)
         return TAKE

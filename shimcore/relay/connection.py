@@ -153,6 +153,12 @@ class Connection:
         taken, self._to_client.out = self._to_client.out, []
         return taken
 
+    @property
+    def only_an_ack(self) -> bool:
+        """Whether all that there is for the client is one answer to its PING, and a call runs."""
+        out, state = self._to_client.out, self._state
+        return len(out) == 1 and out[0] is state.last_ack and bool(state.live)
+
     def take_to_upstream(self) -> list[bytes]:
         """Chunks for the runtime, in order."""
         taken, self._to_upstream.out = self._to_upstream.out, []

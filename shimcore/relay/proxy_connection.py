@@ -28,6 +28,8 @@ log = logging.getLogger("shimcore.relay")
 LINGER_S = 10.0
 # How long a client that has been told that upstream is away has to go.
 AWAY_S = 1.0
+# How long the answer to a PING may wait for a call's, to go out with it.
+ACK_S = 0.005
 # Streams that end only when their client does; a drain does not wait for them.
 ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch")
 # How long an unfinished request may hold memory that others need.
@@ -59,6 +61,7 @@ class ProxyConnection:
         self._answering = False  # it causes answers and does not take them
         self._backpressured = False  # too much of what it has caused waits in the core
         self._paused: asyncio.TimerHandle | None = None  # it may not give up calls until then
+        self._ack_due: asyncio.TimerHandle | None = None
         self._asked = False  # for a turn to go on with what is not gone through
         self._blocked_since: float | None = None
 
@@ -228,9 +231,13 @@ class ProxyConnection:
         if core.events:
             self._calls.act()
         # Only now, so that a call decided at once costs each side one write.
+        ack_waits = False
         if chunks := core.take_to_upstream():
             self.upstream.write(chunks)
-        if chunks := self._server.take_to_client():
+            ack_waits = of_client and core.only_an_ack
+        if ack_waits:
+            self._wait_with_ack()
+        elif chunks := self._server.take_to_client():
             self.client.write(chunks)
             if of_client and self.client.full and not self._answering:
                 self._answering = True  # a client that does not take what it causes is not read
@@ -246,6 +253,19 @@ class ProxyConnection:
             self._bear()
         if self.state is not State.RELAYING:
             self._pump_further()
+
+    def _wait_with_ack(self) -> None:
+        """Answer a PING with what upstream says to the call beside it, or soon: one write less.
+
+        grpc-go sends one with its next request after each answer (RFC 9113 §6.7 asks for no more
+        than priority); an answer of its own would wake it once more for nothing.
+        """
+        if self._ack_due is None:
+            self._ack_due = asyncio.get_running_loop().call_later(ACK_S, self._ack)
+
+    def _ack(self) -> None:
+        self._ack_due = None
+        self._pump()
 
     def _pump_further(self) -> None:
         """What there is to do beside relaying."""
@@ -360,7 +380,7 @@ class ProxyConnection:
         self._from_upstream.clear()
         if self._connecting is not None:
             self._connecting.cancel()
-        for timer in (self._deadline, self._paused):
+        for timer in (self._deadline, self._paused, self._ack_due):
             if timer is not None:
                 timer.cancel()
         self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.abort)

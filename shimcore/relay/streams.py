@@ -82,6 +82,7 @@ class ConnectionState:
         self.client = client  # which may have other connections
         self.watched = False  # every call's beginning and end becomes an event
         self.last_stream = 0  # the newest stream that the client has opened
+        self.last_ack = b""  # the newest answer to a PING of the client's
         self.lost = False  # a header table is lost: nothing is opened any more
         self.memory_blocked = False  # credit for held bytes was withheld for want of memory
         self.account_held = Account(budget)  # of held bytes, and of those they inflate to

@@ -94,6 +94,30 @@ MUTATIONS: tuple[Mutation, ...] = (
         "if stream or flags & frames.ACK or end - start != frames.PING_BYTES:",
         "if flags & frames.ACK or end - start != frames.PING_BYTES:",
     ),
+    Mutation(
+        "an answer to a PING that waits for a call's is forgotten",
+        "proxy_connection.py",
+        "call_later(ACK_S, self._ack)",
+        "call_later(60, self._ack)",
+    ),
+    Mutation(
+        "an answer to a PING waits where no call runs",
+        "connection.py",
+        "out[0] is state.last_ack and bool(state.live)",
+        "out[0] is state.last_ack",
+    ),
+    Mutation(
+        "whatever there is for the client waits like the answer to a PING",
+        "connection.py",
+        "return len(out) == 1 and out[0] is state.last_ack and",
+        "return len(out) == 1 and",
+    ),
+    Mutation(
+        "several answers to PINGs wait",
+        "connection.py",
+        "return len(out) == 1 and out[0] is state.last_ack",
+        "return len(out) >= 1 and out[-1] is state.last_ack",
+    ),
     # interleaving
     Mutation(
         "own frames go out inside of a frame",
