@@ -92,11 +92,11 @@ class Generations:
         self, path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
     ) -> tuple[HeldCall, Decision | None]:
         """A held call, and the decision on it where nobody has to be asked for it."""
-        request = _Request(_METHODS[path][0], message, timeout_s, passed_along(metadata))
-        call = self.current.images.open(*request)
+        method, along = _METHODS[path][0], passed_along(metadata)
+        call = self.current.images.open(method, message, timeout_s, along)
         decision = call.decide_now()
         if decision is None:
-            return _Undecided(self, request, call), None
+            return _Undecided(self, _Request(method, message, timeout_s, along), call), None
         return call, decision
 
     def route(self, path: bytes) -> Route:
