@@ -45,6 +45,13 @@ async def process(path: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await running.communicate()
 
 
+async def lost(client: RuntimeClient) -> None:
+    """Until grpc knows that a connection has ended: long before a true runtime is back."""
+    async with asyncio.timeout(T_S):
+        while client._channel._line.connected:
+            await asyncio.sleep(0.001)
+
+
 async def test_the_next_call_after_a_restart_works_at_once(path: str) -> None:
     """However long the runtime was away, and however often it was asked meanwhile."""
     async with RuntimeClient(path) as client:
@@ -66,6 +73,7 @@ async def test_a_restart_that_nobody_saw_is_no_error(path: str) -> None:
         for _ in range(3):
             async with ScriptedRuntime(path):
                 await client.version(T_S)
+            await lost(client)
 
 
 async def test_a_killed_runtime_ends_its_calls_as_unavailable(path: str) -> None:
@@ -98,6 +106,7 @@ async def test_what_was_learned_is_forgotten_with_the_connection(path: str) -> N
         async with ScriptedRuntime(path, versions=["runtime.v1alpha2"], image_store=False):
             assert (await client.version(T_S)).api_version == "v1alpha2"
             assert await client.store.supported() is False
+        await lost(client)
         async with ScriptedRuntime(path) as runtime:
             assert (await client.version(T_S)).api_version == "v1"
             assert await client.store.supported() is True
