@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.processes import Process
-from benchmarks.programs import BUILT, program
+from benchmarks.programs import BUILT, COMPILED, program
 
 DELAY_MS = 20
 _CONFIG = """\
@@ -44,10 +44,10 @@ class Variant:
 DIRECT = Variant("direct", "direct")
 SPLICE = Variant("splice", "byte splice")
 SHIM = Variant("shim", "shim", answers_pulls=True, long_run=True)
-SHIM_ASYNCIO = Variant("shim-asyncio", "shim, asyncio", answers_pulls=True)
+SHIM_PURE = Variant("shim-pure", "shim, not compiled", answers_pulls=True)
 GRPCIO = Variant("grpcio", "grpcio proxy")
 GO = Variant("go", "Go proxy", answers_pulls=True, long_run=True)
-VARIANTS = (DIRECT, SPLICE, SHIM, SHIM_ASYNCIO, GRPCIO, GO)
+VARIANTS = (DIRECT, SPLICE, SHIM, SHIM_PURE, GRPCIO, GO)
 
 
 @dataclass(slots=True)
@@ -131,8 +131,8 @@ def _environment(variant: Variant) -> dict[str, str]:
     """
     env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     env["PYTHONPYCACHEPREFIX"] = str(BUILT / "pycache")
-    if variant is SHIM_ASYNCIO:
-        env["IMAGE_CRI_SHIM_LOOP"] = "asyncio"
+    if variant is SHIM:
+        env["PYTHONPATH"] = str(COMPILED)
     return env
 
 

@@ -1,13 +1,16 @@
-"""The compiled programs of the benchmarks."""
+"""The compiled programs of the benchmarks, and the shim as the packages have it."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-BUILT = FOLDER.parent / ".cache" / "bench"
+PROJECT = FOLDER.parent
+BUILT = PROJECT / ".cache" / "bench"
+COMPILED = BUILT / "compiled"
 
 
 class NoCompilerError(Exception):
@@ -15,7 +18,7 @@ class NoCompilerError(Exception):
 
 
 def build() -> None:
-    """Compile them into .cache/bench. Raises NoCompilerError, CalledProcessError."""
+    """Compile them into .cache/bench. Raises NoCompilerError, CalledProcessError (no gcc, say)."""
     go = shutil.which("go")
     if go is None:
         raise NoCompilerError(
@@ -24,6 +27,10 @@ def build() -> None:
         )
     BUILT.mkdir(parents=True, exist_ok=True)
     subprocess.run([go, "build", "-o", f"{BUILT}/", "./..."], cwd=FOLDER, check=True)
+    for package in ("cli", "shimcore"):
+        shutil.copytree(PROJECT / package, COMPILED / package, dirs_exist_ok=True)
+    native = PROJECT / "packaging/native.py"
+    subprocess.run([sys.executable, "-P", native, COMPILED], check=True)
 
 
 def program(name: str) -> str:

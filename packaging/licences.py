@@ -21,8 +21,12 @@ from packaging.requirements import Requirement
 
 RULE = "=" * 78
 NAMES = ("licen", "copying", "notice", "authors")
-BUILD = {"pyinstaller": "GPL-2.0-or-later, with the exception that lets its loader be bundled"}
-"""What is in a bundle without being required: PyInstaller's start program and import code."""
+BUILD = {
+    "mypy": "MIT; mypyc's part PSF-2.0, too",
+    "pyinstaller": "GPL-2.0-or-later, with the exception that lets its loader be bundled",
+}
+"""What is in a bundle without being required: mypyc's runtime; PyInstaller's start program and
+import code."""
 
 
 def required(name: str, extras: Iterable[str]) -> dict[str, Distribution]:
@@ -142,7 +146,7 @@ def _query(*arguments: str) -> str:
 def report(name: str, extras: Iterable[str], files: Iterable[str]) -> Iterator[str]:
     """The whole list, a line or a text at a time."""
     packages = required(name, extras) | {each: distribution(each) for each in BUILD}
-    outside = [each for each in files if "site-packages" not in each]
+    outside = [each for each in files if "site-packages" not in each and "/native/" not in each]
     foreign = [*of_python(Path(sys.base_prefix)), *of_system(outside)]
     foreign.sort(key=lambda each: each.title)
     yield f"{name} {distribution(name).version} is under the Apache License 2.0. Bundled with it:\n"

@@ -35,7 +35,7 @@ class _Untracked:
 
 @dataclass(slots=True)
 class _Data:
-    payload: memoryview
+    payload: bytes | memoryview  # the latter: mypyc cannot compile it alone
     end_stream: bool
     ledger: Ledger | None
     untracked: _Untracked | None
