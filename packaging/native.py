@@ -29,13 +29,18 @@ def core() -> list[str]:
 
 def compile_into(folder: Path) -> None:
     """Raises SystemExit where a module is not typed well enough, or the compiler fails."""
-    # What the core gets its types from is not all installed with types here.
-    options = ["--config-file=", "--ignore-missing-imports"]
-    extensions = mypycify(
-        [*options, *core()], target_dir=str(folder / "c"), debug_level="0", group_name="shimcore"
-    )
+    c = str(folder / "c")
+    # Not all that the core knows by its type is installed with types here, nor has every Python
+    # SQLite, where mypy keeps what it has read.
+    options = [
+        "--config-file=",
+        "--ignore-missing-imports",
+        "--no-sqlite-cache",
+        f"--cache-dir={c}",
+    ]
+    extensions = mypycify([*options, *core()], target_dir=c, debug_level="0", group_name="shimcore")
     command = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
-    command.build_lib, command.build_temp = str(folder), str(folder / "c")
+    command.build_lib, command.build_temp = str(folder), c
     command.ensure_finalized()
     command.run()
 
