@@ -62,7 +62,7 @@ lint: venv ## Style
 types: venv ## Strict types
 	$(BIN)/mypy
 
-bench: $(VENV)/bench ## Speed and memory beside other proxies (needs Go; a quarter of an hour)
+bench: $(VENV)/bench ## Speed and memory beside other proxies (needs Go and gcc; a quarter of an hour)
 	$(BIN)/python -m benchmarks.run
 
 bench-quick: $(VENV)/bench ## The same in two minutes, with fewer cases
