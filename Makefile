@@ -65,7 +65,7 @@ types: venv ## Strict types
 bench: $(VENV)/bench ## Speed and memory beside other proxies (needs Go and gcc; a quarter of an hour)
 	$(BIN)/python -m benchmarks.run
 
-bench-quick: $(VENV)/bench ## The same in two minutes, with fewer cases
+bench-quick: $(VENV)/bench ## The same in three minutes, with fewer cases
 	$(BIN)/python -m benchmarks.run --quick
 
 # For the picture alone.

@@ -27,8 +27,10 @@ def build() -> None:
         )
     BUILT.mkdir(parents=True, exist_ok=True)
     subprocess.run([go, "build", "-o", f"{BUILT}/", "./..."], cwd=FOLDER, check=True)
+    # Anew: the library of a module that is compiled no more would come before its source.
+    shutil.rmtree(COMPILED, ignore_errors=True)
     for package in ("cli", "shimcore"):
-        shutil.copytree(PROJECT / package, COMPILED / package, dirs_exist_ok=True)
+        shutil.copytree(PROJECT / package, COMPILED / package)
     native = PROJECT / "packaging/native.py"
     subprocess.run([sys.executable, "-P", native, COMPILED], check=True)
 

@@ -27,13 +27,13 @@ RESULTS = programs.FOLDER / "results"
 def main() -> int:
     """Run and return the exit status: 1 where it cannot be measured."""
     parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under two minutes, fewer cases")
+    parser.add_argument("--quick", action="store_true", help="three minutes, fewer cases")
     parser.add_argument("--json", type=Path, default=RESULTS / "bench.json", metavar="FILE")
     parser.add_argument("--png", type=Path, default=RESULTS / "bench.png", metavar="FILE")
     asked = parser.parse_args()
     say = _Progress()
     try:
-        say("building the Go programs")
+        say("compiling the programs and the relay's core")
         programs.build()
         found = run(QUICK if asked.quick else FULL, say)
     except (programs.NoCompilerError, subprocess.CalledProcessError, RuntimeError) as error:

@@ -146,7 +146,7 @@ def _query(*arguments: str) -> str:
 def report(name: str, extras: Iterable[str], files: Iterable[str]) -> Iterator[str]:
     """The whole list, a line or a text at a time."""
     packages = required(name, extras) | {each: distribution(each) for each in BUILD}
-    outside = [each for each in files if "site-packages" not in each and "/native/" not in each]
+    outside = [each for each in files if "site-packages" not in each]
     foreign = [*of_python(Path(sys.base_prefix)), *of_system(outside)]
     foreign.sort(key=lambda each: each.title)
     yield f"{name} {distribution(name).version} is under the Apache License 2.0. Bundled with it:\n"

@@ -36,6 +36,7 @@ def _python(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(tree)},
         capture_output=True,
         text=True,
+        timeout=600,
         check=False,
     )
 
