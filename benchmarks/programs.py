@@ -18,7 +18,7 @@ class NoCompilerError(Exception):
 
 
 def build() -> None:
-    """Compile them into .cache/bench. Raises NoCompilerError, CalledProcessError (no gcc, say)."""
+    """Compile the programs into .cache/bench. Raises NoCompilerError, CalledProcessError."""
     go = shutil.which("go")
     if go is None:
         raise NoCompilerError(
@@ -27,6 +27,10 @@ def build() -> None:
         )
     BUILT.mkdir(parents=True, exist_ok=True)
     subprocess.run([go, "build", "-o", f"{BUILT}/", "./..."], cwd=FOLDER, check=True)
+
+
+def compile_shim() -> None:
+    """Its sources and libraries, in COMPILED. Raises CalledProcessError (no gcc, say)."""
     # Anew: the library of a module that is compiled no more would come before its source.
     shutil.rmtree(COMPILED, ignore_errors=True)
     for package in ("cli", "shimcore"):

@@ -35,6 +35,7 @@ def main() -> int:
     try:
         say("compiling the programs and the relay's core")
         programs.build()
+        programs.compile_shim()
         found = run(QUICK if asked.quick else FULL, say)
     except (programs.NoCompilerError, subprocess.CalledProcessError, RuntimeError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)

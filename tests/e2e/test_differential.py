@@ -25,7 +25,7 @@ from tests.e2e.support import wire
 from tests.e2e.support.containerd import Containerd
 from tests.e2e.support.cri_client import same
 from tests.e2e.support.crictl import Crictl
-from tests.e2e.support.process import Process, unix_answers, wait_for
+from tests.e2e.support.process import Process, alone, unix_answers, wait_for
 from tests.e2e.support.shim import Shim
 from tests.e2e.support.tap import (
     Conversation,
@@ -200,7 +200,8 @@ def before_go(shims: Shims, hub_config: dict[str, Any]) -> Iterator[Wires]:
     """Before the benchmarks' runtime: another server of grpc-go, with large answers."""
     if shutil.which("go") is None:
         refuse("needs Go")
-    programs.build()
+    with alone(programs.BUILT):
+        programs.build()
     socket = shims.directory / "go.sock"
     log = shims.directory / "go.log"
     process = Process("runtime", [programs.program("runtime"), socket], log)
