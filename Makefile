@@ -36,6 +36,10 @@ e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built fi
 	tests/e2e/kubelet/build
 	$(BIN)/python -m pytest tests/e2e/test_kubelet.py -m kubelet
 
+e2e-runtimes: venv ## CRI-O, and docker with cri-dockerd, on nodes of their own; built first (5 minutes)
+	tests/e2e/stock/build
+	$(BIN)/python -m pytest tests/e2e/stock/test_other_runtimes.py -m runtimes
+
 e2e-systems: venv ## The published packages on Debian 11 and 12 (compiles a Python, 15 minutes)
 	$(BIN)/python -m pytest tests/e2e/test_systems.py -m systems
 

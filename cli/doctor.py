@@ -21,6 +21,7 @@ COMMANDS = (
     "journalctl ",
     "skopeo ",
     "kubectl ",
+    "printf ",
     "crictl ",
     "chmod ",
     "chown ",

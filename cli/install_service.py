@@ -14,7 +14,7 @@ import typer
 from cli import exits
 from cli.completions import PROGRAM, Shell, script
 from cli.options import FileOption, chosen_file
-from shimcore.errors import ShimError
+from shimcore.errors import RuntimeUnavailableError, ShimError
 
 if TYPE_CHECKING:
     from shimcore.client.handover import RunningService
@@ -87,7 +87,7 @@ def install_service(
         kubelets = kubelet.running_command_line() if place.is_machine else None
         plan = install.plan(request, kubelets)
         if plan.filled and place.is_machine:
-            _check_configuration(path)
+            _check_configuration(path, plan.notes)
         if dry_run:
             _show(place, plan.changes)
         else:
@@ -199,9 +199,15 @@ def completion_files() -> dict[str, str]:
     }
 
 
-def _check_configuration(path: str) -> None:
-    """Raises ShimError for a configuration that the service could not start with."""
-    from shimcore.config import load  # noqa: PLC0415 - as above
+def _check_configuration(path: str, notes: list[str]) -> None:
+    """Raises ShimError for a configuration that the service could not start with.
+
+    `notes` are said before one that does not name the runtime, which may be what they name.
+    """
+    from cli.waiting import answer_of  # noqa: PLC0415 - as above
+    from shimcore.config import load  # noqa: PLC0415
+    from shimcore.runtime.detection import detect_socket  # noqa: PLC0415
+    from shimcore.runtime.errors import SeveralRuntimesError  # noqa: PLC0415
     from shimcore.systemd.install import unreadable  # noqa: PLC0415
 
     config = load(path)
@@ -209,6 +215,15 @@ def _check_configuration(path: str) -> None:
         exits.say(f"{path}: {notice}")
     if foreign := unreadable(each.path for each in config.files):
         raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
+    if config.runtime_socket is None and not config.force:
+        try:
+            answer_of(detect_socket(), "looking for the runtime")
+        except SeveralRuntimesError:
+            for note in notes:
+                exits.say(note)
+            raise
+        except RuntimeUnavailableError:
+            pass  # it may come later
 
 
 def _conclude(plan: Plan, *, asked: bool, dry_run: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from shimcore.config import Config, Fallback, Registry
 from shimcore.doctor.finding import Finding, failed, passed, warned
@@ -16,7 +17,11 @@ from shimcore.images.explanation import explain
 from shimcore.reference import Reference, Unmapped, is_docker_hub, parse_reference, rewrite
 from shimcore.registry.answers import Outcome
 from shimcore.registry.client import RegistryClient
+from shimcore.runtime import docker
 from shimcore.runtime.containerd.route import DOCKER_HUB_SERVER, is_loopback
+
+if TYPE_CHECKING:
+    from shimcore.runtime.client import RuntimeClient
 
 CHECK = "pause image"
 _NO_NAME = "set sandboxImage to the pause image that the runtime is configured with"
@@ -31,34 +36,47 @@ async def look(node: Node) -> list[Finding]:
         return []
     try:
         async with RuntimeClient(await socket_of(node)) as client:
-            name = config.sandbox_image or _told(await client.info(ANSWER_S))
-            name = name or await client.sandbox_image(ANSWER_S)
-            if not name:
-                return [warned(CHECK, "its name is not known", _NO_NAME)]
-            image = parse_reference(name)
-            if await client.image_status(name, timeout_s=ANSWER_S) is not None:
-                return [passed(CHECK, f"{name} is on the node")]
+            return [await _looked_for(node, config, client)]
     except ReferenceSyntaxError as error:
         return [failed(CHECK, str(error), _NO_NAME)]
     except ShimError:
         return []
-    return [await _sought(node, config, image, name)]
 
 
-async def _sought(node: Node, config: Config, image: Reference, name: str) -> Finding:
-    """Whether a registry has it, or else the runtime gets it by itself."""
+async def _looked_for(node: Node, config: Config, client: RuntimeClient) -> Finding:
+    """Whether the runtime finds it. Raises ReferenceSyntaxError, and ShimError as the runtime's."""
+    name = config.sandbox_image or _told(await client.info(ANSWER_S))
+    name = name or await client.sandbox_image(ANSWER_S)
+    if not name:
+        return warned(CHECK, "its name is not known", _NO_NAME)
+    image = parse_reference(name)
+    if await client.image_status(name, timeout_s=ANSWER_S) is not None:
+        return passed(CHECK, f"{name} is on the node")
+    found, on_registry = await _sought(node, config, image, name)
+    if on_registry in {"", str(image)} or await client.store.supported():
+        return found
+    runtime = (await client.version(ANSWER_S)).name
+    if runtime == docker.RUNTIME_NAME:
+        return found  # its engine gives names
+    why = f"{name} is not on the node; {on_registry} is no name that {runtime} looks for"
+    return failed(CHECK, why, _tell(runtime, on_registry))
+
+
+async def _sought(node: Node, config: Config, image: Reference, name: str) -> tuple[Finding, str]:
+    """Whether a registry has it, or else the runtime gets it by itself; its name there, or ""."""
     made = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
     async with aclosing(made) as client:
         resolution = await explain(name, config, client)
         for candidate in resolution.candidates:
             if candidate.outcome == Outcome.FOUND:
-                return passed(CHECK, f"{name} is not on the node yet; {candidate.registry} has it")
+                there = f"{name} is not on the node yet; {candidate.registry} has it"
+                return passed(CHECK, there), candidate.reference
         said = "; ".join(f"{one.registry} {one.outcome}" for one in resolution.candidates)
         why = f"{name} is not on the node, and no registry has it ({said or 'none asked'})"
         mend = _mend(config, image, name)
         if config.fallback is Fallback.DENY or source_registry(image, config.registries):
-            return failed(CHECK, why, mend)
-        return await _by_itself(node, client, image, why, mend)
+            return failed(CHECK, why, mend), ""
+        return await _by_itself(node, client, image, why, mend), ""
 
 
 async def _by_itself(
@@ -94,6 +112,16 @@ def _mend(config: Config, image: Reference, name: str) -> str:
         "  # where both are reached; or name one that the hub has in the runtime's own "
         "configuration (containerd: sandbox_image, from 2.0 pinned_images.sandbox)"
     )
+
+
+def _tell(runtime: str, name: str) -> str:
+    """What has a runtime use that name of the pause image, as it can give none to an image."""
+    if runtime != "cri-o":
+        return f"name {name} as the pause image in {runtime}'s own configuration"
+    setting = f"""[crio.image]\\npause_image = "{name}"\\n"""
+    file = "/etc/crio/crio.conf.d/50-pause.conf"
+    put = f"printf '{setting}' | install -D -m 644 /dev/stdin {file}"
+    return f"{put} && systemctl reload crio"
 
 
 def _told(info: dict[str, str]) -> str:

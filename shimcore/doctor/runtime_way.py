@@ -144,7 +144,7 @@ def _other_way(root: Root, runtime: str, registry: Registry) -> Finding:
         if wire is None:
             why = f"{runtime} may not reach it as the shim does"
             return warned(check, why, f"see that {runtime} reaches {registry.address}")
-        missing = [change.path for change in wire(root, [told], record.written(root))]
+        missing = [change.path for change in wire(root, [told], ours=())]
     except NotOursError as error:
         mend = f"add what follows by hand, then {_RELOAD[runtime]}\n{error.addition}"
         return failed(check, error.reason, mend.rstrip())

@@ -14,10 +14,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shimcore.config import Names
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.heldcall import AS_IT_CAME
 from shimcore.images.call import ImageCall, Method, Verdict
-from shimcore.images.candidates import candidates_of
+from shimcore.images.candidates import Candidates, candidates_of
 from shimcore.images.history import PAUSE, Ending, Record
 from shimcore.images.messages import ImageRequest
 from shimcore.images.transaction import Pulled, Transaction
@@ -103,6 +104,7 @@ class PauseImage:
             logger.exception("looking for the pause image failed")
             why = "internal error"
         if why:
+            self._settings = None  # what is told next may be what mends it
             left_s = self._context.config.negative_cache_ttl_s
             self._left_alone_until = time.monotonic() + left_s
             logger.warning("pause image: %s; pods' sandboxes go on without it", why)
@@ -118,15 +120,29 @@ class PauseImage:
             image = parse_reference(name)
         except ReferenceSyntaxError as error:
             return str(error)
-        runtime = self._context.runtime
-        if await runtime.image_status(name, timeout_s=ASK_LIMIT_S) is not None:
+        if await self._is_there(name):
             return ""
         candidates = candidates_of(image, self._context.config)
         if not candidates.ranked and candidates.source is None:
             return f"{name} is not on the node, and no registry serves it"
+        return await self._pull(name, candidates)
+
+    async def _is_there(self, name: str) -> bool:
+        found = await self._context.runtime.image_status(name, timeout_s=ASK_LIMIT_S)
+        return found is not None
+
+    async def _pull(self, name: str, candidates: Candidates) -> str:
+        """Why the runtime does not find it after a pull; "" when it does."""
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
         call = ImageRequest(Method.PULL, request.SerializeToString())
-        pull = Transaction(self._context, call, candidates, original=candidates.source is not None)
+        names = self._context.config.names
+        pull = Transaction(
+            self._context,
+            call,
+            candidates,
+            original=candidates.source is not None,
+            names=Names.BOTH if names is Names.REGISTRY else names,  # the runtime looks for its own
+        )
         started = time.monotonic()
         ended = await pull.run()
         seconds = time.monotonic() - started
@@ -134,7 +150,12 @@ class PauseImage:
         if isinstance(ended, Pulled):
             self._context.history.note(record(ending=Ending.PULLED, registry=ended.host))
             logger.info("pause image %s: pulled as %s", name, ended.name)
-            return ""
+            if await self._is_there(name):
+                return ""
+            return (
+                f"{ended.name} is on the node, but the runtime looks for {name}, and has no way to"
+                " give that name: `image-cri-shim doctor` says how to tell it the other"
+            )
         why = "" if ended.error is None else ended.error.details
         self._context.history.note(record(ending=Ending.FAILED, reason=why))
         return f"{name}: {listed(pull.attempts)}"

@@ -22,6 +22,7 @@ from shimcore.runtime.messages import parsed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shimcore.config import Names as Mode
     from shimcore.config import Registry
     from shimcore.images.candidates import Candidate, Candidates
     from shimcore.images.context import ImageContext
@@ -80,7 +81,8 @@ class Transaction:
     """A pull of one image with one caller's credentials; several callers may wait for it.
 
     `attempts` are its registries so far, in order; `candidates` has those that it may try.
-    `original`: whether its own name may be pulled when no registry has it.
+    `original`: whether its own name may be pulled when no registry has it. `names`: which the image
+    is to have, where that is not the configuration's to say.
     """
 
     def __init__(
@@ -91,8 +93,10 @@ class Transaction:
         metadata: Metadata = (),
         *,
         original: bool,
+        names: Mode | None = None,
     ) -> None:
         self._context = context
+        self._mode = names or context.config.names
         self._request = request
         self._candidates = candidates
         self._metadata = metadata
@@ -247,7 +251,7 @@ class Transaction:
         """A pull, and after it the names."""
         context, image = self._context, self._candidates.image
         registry, reference = candidate.registry, candidate.reference
-        pulling = Pulling(image, reference, context.config.names, partial(self._answer, message))
+        pulling = Pulling(image, reference, self._mode, partial(self._answer, message))
         async with context.names.pulling(pulling):
             response = await self._watched(
                 message, registry.host, progress, registry.stall_timeout_s, may_leave

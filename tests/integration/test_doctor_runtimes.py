@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from shimcore.config.model import KubernetesSource
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
 from shimcore.runtime.containerd.route import Wanted
+from shimcore.systemd import record
+from shimcore.systemd.changes import Change
+from shimcore.systemd.entries import write
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes import docker
+from shimcore.systemd.runtimes import crio, docker
 from tests.support.doctor import world
 
 WAY = "the runtime's way to sealos.hub:5000"
@@ -63,6 +67,27 @@ async def test_a_runtime_that_is_told_passes(
 ) -> None:
     """The file that it needs is seen, whoever wrote it."""
     assert (await way(tmp_path, runtime, path, text)).result is Result.PASS
+
+
+@pytest.mark.parametrize(("runtime", "wire"), [("docker", docker.wire), ("cri-o", crio.wire)])
+async def test_what_an_installation_wrote_is_known(
+    tmp_path: Path, runtime: str, wire: Callable[..., list[Change]]
+) -> None:
+    """The files of --wire-runtime, which belong to the installation, tell of both hubs."""
+    hubs = ["sealos.hub:5000", "b.hub:5000"]
+    told = [Wanted("http", host, address=f"http://{host}") for host in hubs]
+    async with world(tmp_path) as node:
+        node.name(runtime, "1.30.0")
+        node.keys["address"] = "http://sealos.hub:5000"
+        node.keys["registries"] = [{"address": "http://b.hub:5000"}]
+        installation = record.Record()
+        for change in wire(node.root, told, ()):
+            installation.add(node.root, change)
+            write(node.root, change.path, change.entry)
+        installation.save(node.root)
+        found = await node.examined()
+    ways = {each.check: each.result for each in found if "'s way to " in each.check}
+    assert ways == {f"the runtime's way to {host}": Result.PASS for host in hubs}
 
 
 async def test_another_runtime_is_warned_of(tmp_path: Path) -> None:
@@ -143,3 +168,27 @@ async def test_a_pause_image_that_the_runtime_may_have_another_way_to(tmp_path: 
     found = await pause_of(tmp_path, {"sandboxImage": "127.0.0.1:8/pause:9.9"}, files)
     assert found.result is Result.WARN
     assert "containerd has settings for it" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("runtime", "result"), [("cri-o", Result.FAIL), ("docker", Result.PASS), ("other", Result.FAIL)]
+)
+async def test_a_pause_image_on_a_runtime_that_names_no_image(
+    tmp_path: Path, runtime: str, result: Result
+) -> None:
+    """From the hub it comes under the hub's name, which the runtime has to be told of."""
+    async with world(tmp_path, image_store=False) as node:
+        node.name(runtime, "1.34.0")
+        node.hub.add_image("pause", "9.9")
+        node.keys["sandboxImage"] = "127.0.0.1:9/pause:9.9"
+        (before,) = [each for each in await node.examined() if each.check == "pause image"]
+        node.keys["sandboxImage"] = f"{node.hub.host}/pause:9.9"
+        node.file.unlink()
+        (after,) = [each for each in await node.examined() if each.check == "pause image"]
+    assert before.result is result
+    assert after.result is Result.PASS
+    if runtime == "cri-o":
+        assert f'pause_image = "{node.hub.host}/pause:9.9"' in before.mend
+        assert before.mend.endswith("/etc/crio/crio.conf.d/50-pause.conf && systemctl reload crio")
+    elif result is Result.FAIL:
+        assert before.mend.startswith(f"name {node.hub.host}/pause:9.9 as the pause image in")

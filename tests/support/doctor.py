@@ -151,10 +151,10 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
+async def world(folder: Path, *, image_store: bool = True) -> AsyncIterator[World]:
     """A healthy node: a hub with a login, which has the pause image and `web:v1`."""
     (folder / "root").mkdir()
-    runtime = ScriptedRuntime(os.path.join(folder, "r.sock"))
+    runtime = ScriptedRuntime(os.path.join(folder, "r.sock"), image_store=image_store)
     async with ScriptedRegistry(users=USERS, auth="basic") as hub, runtime:
         hub.add_image("pause", "3.9")
         hub.add_image("library/web", "v1")

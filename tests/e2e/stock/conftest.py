@@ -17,7 +17,7 @@ from tests.e2e.support.kubeadm_layout import FILES, KUBELET
 from tests.e2e.support.network import Link
 from tests.e2e.support.registry import Registry
 from tests.e2e.support.steps import Step, steps
-from tests.e2e.support.stock_node import PAUSES, StockNode
+from tests.e2e.support.stock_node import CONTAINERD, PAUSES, StockNode
 from tests.e2e.support.systemd_tree import snapshot
 
 README = ("README.md", "From nothing to a wired kubelet in five minutes")
@@ -114,17 +114,22 @@ def booted(
     installed: Path,
 ) -> Iterator[StockNode]:
     """The node: containerd as it comes, a kubelet as kubeadm leaves it, the README's first step."""
-    with stock_node.stock_node(stock, link, wheelhouse) as node:
-        node.add("/usr/local/bin/kubelet", KUBELET, 0o755)
-        for path, text in FILES.items():
-            if "crictl" not in path:
-                node.add(path, text)
-        node.systemctl("daemon-reload")
-        node.systemctl("enable", "--now", "kubelet.service")
-        assert harbor.certificate is not None
-        node.add("/etc/image-cri-shim/ca.pem", harbor.certificate.ca.read_text())
-        install(node, installed)
+    with stock_node.serving(StockNode(stock, link, wheelhouse)) as node:
+        furnish(node, harbor, installed)
         yield node
+
+
+def furnish(node: StockNode, harbor: Registry, installed: Path) -> None:
+    """A kubelet as kubeadm leaves it, harbor's authority, and the README's first step."""
+    node.add("/usr/local/bin/kubelet", KUBELET, 0o755)
+    for path, text in FILES.items():
+        if "crictl" not in path:
+            node.add(path, text.replace(CONTAINERD, node.endpoint))
+    node.systemctl("daemon-reload")
+    node.systemctl("enable", "--now", "kubelet.service")
+    assert harbor.certificate is not None
+    node.add("/etc/image-cri-shim/ca.pem", harbor.certificate.ca.read_text())
+    install(node, installed)
 
 
 def install(node: StockNode, installed: Path) -> None:

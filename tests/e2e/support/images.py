@@ -126,8 +126,9 @@ def busybox(marker: str = "", *, user: str = "", command: Sequence[str] = ("sh",
 
 
 def pause() -> Image:
-    """A pod sandbox's image: it only sleeps."""
-    return build([_busybox_files()], Entrypoint=["/bin/sleep", "2147483647"])
+    """A pod sandbox's image: it only sleeps, by the command that CRI-O expects."""
+    command = Entry("pause", b"#!/bin/sh\nexec sleep 2147483647\n", 0o755)
+    return build([[*_busybox_files(), command]], Entrypoint=["/pause"], Env=["PATH=/bin"])
 
 
 def small(marker: str, size_bytes: int = 0) -> Image:

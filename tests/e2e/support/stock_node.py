@@ -1,4 +1,4 @@
-"""A Debian with a stock containerd, runc and crictl, whose registries have names.
+"""A Debian with a stock runtime (containerd), runc and crictl, whose registries have names.
 
 The project is not on it: packages for `pip install` are, in place of PyPI.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .containerd import DEBIAN, NEWEST, Release
 from .network import Link
@@ -31,6 +31,7 @@ CONFIGS = {DEBIAN: Path(CONTAINERD_CONFIG)}
 # Tag of registry.k8s.io/pause, by default.
 PAUSES = {DEBIAN: "3.6", NEWEST: "3.10.2"}
 RUNC = "/usr/sbin/runc"
+N = TypeVar("N", bound="StockNode")
 # Without CAP_SYS_RESOURCE nothing can be shielded from the OOM killer, and in namespaces of its own
 # a machine has no cgroup controllers: what is asked of both is left out.
 RUNC_HERE = f"""\
@@ -72,6 +73,8 @@ class StockNode(Machine):
 
     # The last part of its own address on the link.
     number = 2
+    endpoint = CONTAINERD
+    units: tuple[str, ...] = ("containerd.service",)
 
     def __init__(self, release: Release, link: Link, wheelhouse: Path) -> None:
         self.release = release
@@ -94,13 +97,17 @@ class StockNode(Machine):
         """containerd as its release comes, runc and crictl."""
         for name in ("containerd", "containerd-shim-runc-v2", "ctr"):
             self._copy(self.release.programs / name, "/usr/bin")
-        self._copy(Path(RUNC), "/usr/sbin")
-        self.add("/usr/local/sbin/runc", RUNC_HERE, 0o755)
-        self._copy(Path(shutil.which("crictl") or ""), "/usr/local/bin")
+        self._install_tools()
         self.add("/usr/lib/systemd/system/containerd.service", DEBIAN_UNIT.read_text())
         if self.release in CONFIGS:
             self.add(CONTAINERD_CONFIG, CONFIGS[self.release].read_text())
         (self.unpacked / "var/lib/containerd").mkdir(parents=True)
+
+    def _install_tools(self) -> None:
+        """runc, as it can run here, and crictl."""
+        self._copy(Path(RUNC), "/usr/sbin")
+        self.add("/usr/local/sbin/runc", RUNC_HERE, 0o755)
+        self._copy(Path(shutil.which("crictl") or ""), "/usr/local/bin")
 
     def _copy(self, program: Path, directory: str) -> None:
         place = self.unpacked / directory.lstrip("/")
@@ -139,7 +146,7 @@ class StockNode(Machine):
     def clear(self) -> None:
         """Remove every pod and every image."""
         for words in (("rmp", "--all", "--force"), ("rmi", "--all")):
-            self.crictl(*words, endpoint=CONTAINERD)
+            self.crictl(*words, endpoint=self.endpoint)
 
     @property
     def has_config(self) -> bool:
@@ -163,8 +170,8 @@ class StockNode(Machine):
         return found
 
     def wait_for_runtime(self) -> None:
-        """Until its containerd answers over CRI."""
-        wait_for("CRI", lambda: self.crictl("version", endpoint=CONTAINERD).returncode == 0, 30)
+        """Until its runtime answers over CRI."""
+        wait_for("CRI", lambda: self.crictl("version", endpoint=self.endpoint).returncode == 0, 30)
 
     @property
     def ip(self) -> str:
@@ -195,13 +202,12 @@ class StockNode(Machine):
 
 
 @contextlib.contextmanager
-def stock_node(release: Release, link: Link, wheelhouse: Path) -> Iterator[StockNode]:
-    """A booted one whose containerd serves."""
-    machine = StockNode(release, link, wheelhouse)
+def serving(machine: N) -> Iterator[N]:
+    """The same, booted, whose runtime serves."""
     try:
         machine.boot()
         machine.plug()
-        machine.systemctl("enable", "--now", "containerd.service")
+        machine.systemctl("enable", "--now", *machine.units)
         machine.wait_for_runtime()
         yield machine
     finally:

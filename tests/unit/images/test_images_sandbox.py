@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from shimcore.config import Fallback
+from shimcore.config import Fallback, Names
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Forward
 from shimcore.images import sandbox
@@ -58,6 +58,26 @@ async def test_the_pause_image_is_there_before_the_sandbox() -> None:
     assert pulled_as(bench) == [AT_HUB]
     assert {name for name in bench.runtime.names() if "@" not in name} == {PAUSE}
     assert not bench.service.opens(RUN)
+
+
+async def test_its_own_name_whatever_names_say() -> None:
+    """The runtime looks for it by that, also where images are to have the registry's alone."""
+    bench = blank(names=Names.REGISTRY)
+    await run(bench)
+    assert {name for name in bench.runtime.names() if "@" not in name} == {PAUSE, AT_HUB}
+    assert not bench.service.opens(RUN)
+
+
+async def test_a_runtime_that_can_name_no_image(caplog: pytest.LogCaptureFixture) -> None:
+    """What was pulled is not what it looks for: that is said, and no pull follows at once."""
+    bench = blank()
+    bench.runtime.has_store = False
+    with caplog.at_level(logging.WARNING, logger="shimcore.images"):
+        await run(bench)
+        await run(bench)
+    assert pulled_as(bench) == [AT_HUB]
+    said = f"{AT_HUB} is on the node, but the runtime looks for {PAUSE}"
+    assert [record.getMessage() for record in caplog.records if said in record.getMessage()]
 
 
 async def test_one_that_is_there_is_not_pulled() -> None:

@@ -9,6 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
+from shimcore.runtime import detection
+from shimcore.runtime.errors import SeveralRuntimesError
+from shimcore.systemd import install
 from tests.unit.systemd.machines import CONFIG, FILLED, KUBEADM, SHIM, tree, unpacked
 
 IMAGE = {**KUBEADM, "/usr/local/bin/image-cri-shim": "#!/bin/sh\n"}
@@ -81,3 +84,23 @@ def test_a_machine_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
         status, text = run(command)
         assert (status, text.count("\n")) == (1, 1)
         assert "systemd does not run this machine" in text
+
+
+def test_several_runtimes_are_refused_before_anything_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service could not start; a configuration that names one is looked at no further."""
+    sockets = ("/run/containerd/containerd.sock", "/run/cri-dockerd.sock")
+
+    async def several() -> str:
+        raise SeveralRuntimesError(sockets)
+
+    monkeypatch.setattr(detection, "detect_socket", several)
+    monkeypatch.setattr(install, "_HIDDEN", ("/hidden/",))  # not where this test writes
+    file = tmp_path / "shim.yaml"
+    for more, wanted in (("", 1), (f"cri: {sockets[1]}\n", 0)):
+        file.touch(0o600)
+        file.write_text(FILLED + more)
+        status, text = run("install-service", "--dry-run", "--file", file, "--command", "/bin/true")
+        assert status == wanted
+        assert ("set `cri:` in the configuration" in text) == bool(wanted)

@@ -1,0 +1,168 @@
+"""CRI-O, and Docker with cri-dockerd: the README's steps, and what differs from containerd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import refuse
+from tests.e2e.stock.conftest import LOGIN, differing, furnish, put_back, state
+from tests.e2e.support import images, stock_node, systemd_tree
+from tests.e2e.support.containerd import DEBIAN
+from tests.e2e.support.network import Link
+from tests.e2e.support.other_nodes import OTHERS, CrioNode, OtherNode
+from tests.e2e.support.process import wait_for
+from tests.e2e.support.registry import Registry
+from tests.e2e.support.steps import Step, steps
+from tests.support.mending import Reader
+
+pytestmark = pytest.mark.runtimes
+
+CONFIG = "/etc/image-cri-shim.yaml"
+SERVICE = "image-cri-shim.service"
+HUB = f"{stock_node.HUB}:{stock_node.HUB_PORT}"
+APP = "harbor.example.com/team/app:1"
+
+
+@pytest.fixture(scope="session", params=OTHERS, ids=[each.name for each in OTHERS])
+def other(
+    request: pytest.FixtureRequest,
+    link: Link,
+    wheelhouse: Path,
+    stocked_hub: Registry,
+    harbor: Registry,
+    installed: Path,
+) -> Iterator[OtherNode]:
+    """A node with this runtime and the project installed by the README's first step."""
+    kind: type[OtherNode] = request.param
+    missing = [*systemd_tree.missing(), *stock_node.missing(DEBIAN), *kind.missing()]
+    if missing:
+        refuse(f"needs {', '.join(missing)} (tests/e2e/stock/build)")
+    stocked_hub.push(images.pause(), "pause", "3.10")
+    with stock_node.serving(kind(link, wheelhouse)) as node:
+        furnish(node, harbor, installed)
+        yield node
+
+
+@pytest.fixture
+def node(other: OtherNode) -> Iterator[OtherNode]:
+    """The same before every test."""
+    with put_back(other):
+        yield other
+        other.forget_mends()
+
+
+@pytest.fixture
+def wired(node: OtherNode, readme: list[Step]) -> OtherNode:
+    """With all of the README's steps behind it, and what stood in their way."""
+    file, _, install, _ = readme
+    file.carry_out(node)
+    wire(node, install.commands[-1])
+    return node
+
+
+def wire(node: OtherNode, command: str) -> None:
+    """The README's command. What it says to be in the way is done as it says, once, and no more."""
+    done = node.sh(command, check=False)
+    assert done.returncode == 1, done.stdout
+    if isinstance(node, CrioNode):
+        assert "kubelet is as it was" in done.stderr
+        (fault,) = [each for each in node.doctor() if each["check"] == "pause image"]
+        assert fault["result"] == "FAIL"
+        Reader(node.sh, node.place).follow(fault)
+    else:
+        assert "set `cri: unix:///var/run/cri-dockerd.sock`" in done.stderr
+        assert not node.place(f"/etc/systemd/system/{SERVICE}").exists()
+        text = node.place(CONFIG).read_text()
+        node.add(CONFIG, f"{text}cri: unix:///var/run/cri-dockerd.sock\n", 0o600)
+    node.sh(command)
+
+
+def names(node: OtherNode, endpoint: str = stock_node.SHIM) -> set[str]:
+    """All tags on the node."""
+    listed = json.loads(node.crictl("images", "-o", "json", endpoint=endpoint).stdout)
+    return {tag for image in listed["images"] for tag in image["repoTags"]}
+
+
+def test_from_the_readme_to_a_running_pod_and_back(node: OtherNode, readme: list[Step]) -> None:
+    """A pod of the hub's image, and another registry's beside it; both outlive the way back."""
+    file, ask, install, look = readme
+    file.carry_out(node)
+    before = state(node)
+    ask.carry_out(node)
+    command = install.commands[-1]
+    wire(node, command)
+    installed = state(node)
+    assert "installed already" in node.sh(command).stdout
+    assert differing(state(node), installed) == set()
+    look.carry_out(node)
+    assert {each["result"] for each in node.doctor()} == {"PASS"}
+    first = node.start_pod("first", "nginx:latest")
+
+    for step in steps("docs/install.md", "Another registry"):
+        step.carry_out(node)
+    node.sh(f"crictl pull {APP}")
+    second = node.start_pod("second", APP)
+    assert node.running() == {first, second}
+
+    file.carry_out(node)
+    node.sh("image-cri-shim uninstall-service")
+    assert node.running(node.endpoint) == {first, second}
+    node.clear()
+    node.forget_mends()
+    assert differing(state(node), before) == set()
+
+
+@pytest.mark.parametrize("form", [":latest", "@DIGEST", ":latest@DIGEST"])
+def test_a_pull(form: str, wired: OtherNode, stocked_hub: Registry) -> None:
+    """By tag, by digest and by both, it is found as it was asked for and goes as it came.
+
+    docker has a tag's image under its own name, too; CRI-O under the hub's alone.
+    """
+    digest = images.busybox("nginx").digest
+    asked = f"nginx{form.replace('DIGEST', digest)}"
+    before = names(wired)
+    assert wired.crictl("inspecti", "--quiet", asked).returncode != 0
+    wired.sh(f"crictl pull {asked}")
+    own = {"nginx:latest"} if form == ":latest" and not isinstance(wired, CrioNode) else set()
+    wanted = own | ({f"{HUB}/library/nginx:latest"} if form == ":latest" else set())
+    assert names(wired) - before == wanted
+    found = json.loads(wired.sh(f"crictl inspecti {asked}").stdout)["status"]
+    # By a name cri-dockerd says that it has removed the image, and has not; kubelet gives IDs.
+    wired.sh(f"crictl rmi {asked if isinstance(wired, CrioNode) else found['id']}")
+    assert wired.crictl("inspecti", "--quiet", asked).returncode != 0
+    assert names(wired) == before
+
+
+def test_a_pod_under_never(wired: OtherNode, stocked_hub: Registry) -> None:
+    """An image that is there under the hub's name alone runs with the hub down."""
+    wired.sh(f"crictl -r {wired.endpoint} pull --creds {LOGIN} {HUB}/library/nginx:latest")
+    wired.sh("crictl pull registry.k8s.io/pause:3.10")
+    stocked_hub.stop()
+    try:
+        container = wired.start_pod("never", "nginx:latest")
+        assert wired.running() == {container}
+        assert wired.sh(f"crictl exec -s {container} cat /marker").stdout.strip() == "nginx"
+        assert wired.sh(f"crictl exec {container} echo streamed").stdout.strip() == "streamed"
+    finally:
+        stocked_hub.serve()
+
+
+def test_an_absent_image(wired: OtherNode) -> None:
+    """The runtime's own words, and behind them what every registry said."""
+    done = wired.crictl("pull", "team/nobody:1")
+    assert done.returncode != 0
+    assert f"image-cri-shim: {HUB}: absent" in done.stderr
+    assert "passw0rd" not in wired.journal()
+
+
+def test_the_runtime_restarts(wired: OtherNode) -> None:
+    """Its next calls are answered, and pulled as before."""
+    wired.sh("crictl pull nginx:latest && crictl rmi nginx:latest")
+    wired.systemctl("restart", *wired.units)
+    wait_for("the shim", lambda: wired.crictl("version").returncode == 0, 20)
+    wired.sh("crictl pull nginx:latest")
+    wired.sh("crictl inspecti nginx:latest")

@@ -1,0 +1,97 @@
+"""The stock node with CRI-O, or with Docker and cri-dockerd, as their packages leave them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .containerd import DEBIAN
+from .network import Link
+from .stock_node import StockNode
+from .systemd_tree import BASE, CACHE, PACKAGES, unpacked
+
+# What tests/e2e/stock/build builds.
+BUILT = CACHE / "image-cri-shim-e2e/runtimes"
+PLUGINS = Path("/usr/lib/cni")
+NETWORK = '{"cniVersion": "0.4.0", "name": "node", "plugins": [{"type": "loopback"}]}'
+UNITS = "/usr/lib/systemd/system"
+
+
+class OtherNode(StockNode):
+    """One whose runtime is not containerd."""
+
+    name = ""
+    programs: tuple[str, ...] = ()
+    pause_image = "registry.k8s.io/pause:3.10"
+    # Debian packages beside those of every tree.
+    more = ""
+    # Where the runtime keeps its images: no overlay can be laid over an overlay.
+    store = ""
+
+    def __init__(self, link: Link, wheelhouse: Path) -> None:
+        super().__init__(DEBIAN, link, wheelhouse)
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """Its programs that tests/e2e/stock/build has not built."""
+        return [name for name in cls.programs if not (BUILT / name).exists()]
+
+    @property
+    def pause(self) -> str:
+        return self.pause_image
+
+    def forget_mends(self) -> None:
+        """What was written by hand on the node goes."""
+
+    def _base(self) -> Path:
+        return unpacked(BASE.with_name(f"{self.name}-1"), f"{PACKAGES},{self.more}")
+
+    def _install_runtime(self) -> None:
+        self._install_tools()
+        for name in self.programs:
+            unit = name.endswith((".service", ".socket"))
+            self._copy(BUILT / name, UNITS if unit else "/usr/bin")
+        self._copy(PLUGINS / "loopback", "/opt/cni/bin")
+        self.add("/etc/cni/net.d/10-node.conflist", NETWORK)
+        self.add("/etc/fstab", f"tmpfs {self.store} tmpfs defaults 0 0\n")
+
+
+class CrioNode(OtherNode):
+    """CRI-O with the files that its package brings."""
+
+    name = "crio"
+    endpoint = "unix:///var/run/crio/crio.sock"
+    units = ("crio.service",)
+    programs = ("crio", "pinns", "crio.service")
+    more = "conmon,libgpgme11,iptables"
+    store = "/var/lib/containers"
+
+    def forget_mends(self) -> None:
+        self.sh("rm -f /etc/crio/crio.conf.d/50-pause.conf && systemctl reload crio")
+
+    def _install_runtime(self) -> None:
+        super()._install_runtime()
+        # conmon's own, made when the first container starts.
+        self.add("/etc/tmpfiles.d/crun.conf", "d /run/crun 0700 root root\n")
+        unit = (BUILT / "crio.service").read_text().replace("/usr/local/bin/crio", "/usr/bin/crio")
+        self.add(f"{UNITS}/crio.service", unit)
+        self.add("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
+        self.add("/etc/containers/registries.conf", 'unqualified-search-registries = ["docker.io"]')
+        self.add(
+            "/etc/crio/crio.conf.d/10-crio.conf",
+            '[crio]\nstorage_driver = "vfs"\n\n[crio.runtime]\ndefault_runtime = "runc"\n\n'
+            '[crio.runtime.runtimes.runc]\nruntime_path = "/usr/local/sbin/runc"\n',
+        )
+
+
+class DockerNode(OtherNode):
+    """Debian's docker and cri-dockerd."""
+
+    name = "docker"
+    endpoint = "unix:///var/run/cri-dockerd.sock"
+    units = ("docker.service", "cri-docker.socket", "cri-docker.service")
+    programs = ("cri-dockerd", "cri-docker.service", "cri-docker.socket")
+    more = "docker.io,iptables"
+    store = "/var/lib/docker"
+
+
+OTHERS = (CrioNode, DockerNode)
