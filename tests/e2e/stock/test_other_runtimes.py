@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e.conftest import refuse
 from tests.e2e.stock.conftest import LOGIN, differing, furnish, put_back, state
 from tests.e2e.support import images, stock_node, systemd_tree
 from tests.e2e.support.containerd import DEBIAN
+from tests.e2e.support.kubelet import BINARY, SETTINGS, containers, pod, waits
 from tests.e2e.support.network import Link
 from tests.e2e.support.other_nodes import OTHERS, CrioNode, OtherNode
 from tests.e2e.support.process import wait_for
@@ -166,3 +172,80 @@ def test_the_runtime_restarts(wired: OtherNode) -> None:
     wait_for("the shim", lambda: wired.crictl("version").returncode == 0, 20)
     wired.sh("crictl pull nginx:latest")
     wired.sh("crictl inspecti nginx:latest")
+
+
+KUBELET_FILE = "/root/kubelet.yaml"
+MANIFESTS = "/root/manifests"
+STATUSES = """\
+import json, urllib.request
+pods = json.load(urllib.request.urlopen("http://127.0.0.1:10255/pods"))["items"] or []
+print(json.dumps({pod["metadata"]["name"]: pod["status"] for pod in pods}))
+"""
+
+
+@contextlib.contextmanager
+def kubelet(node: OtherNode) -> Iterator[None]:
+    """A real one on the shim's socket, with static pods and no API server."""
+    settings = {
+        **SETTINGS,
+        "containerRuntimeEndpoint": stock_node.SHIM,
+        "staticPodPath": MANIFESTS,
+        "fileCheckFrequency": "1s",
+        "readOnlyPort": 10255,
+        "authentication": {"webhook": {"enabled": False}, "anonymous": {"enabled": True}},
+        "authorization": {"mode": "AlwaysAllow"},
+    }
+    node.add(KUBELET_FILE, yaml.safe_dump(settings))
+    node.add("/root/statuses.py", STATUSES)
+    node.place(MANIFESTS).mkdir()
+    shutil.copy(BINARY, node.place("/root/kubelet"))
+    # The OOM watcher wants this device.
+    node.sh("test -e /dev/kmsg || mknod -m 666 /dev/kmsg c 1 3")
+    node.sh(
+        f"systemd-run --quiet --unit=real-kubelet /root/kubelet --config={KUBELET_FILE}"
+        " --root-dir=/root/kubelet-root --cert-dir=/root/pki --hostname-override=node"
+    )
+    try:
+        yield
+    finally:
+        node.sh("systemctl stop real-kubelet")
+        mine = ("/root/kubelet-root", "/var/lib/kubelet/device-plugins", "/var/log/pods")
+        node.sh(f"rm -rf {MANIFESTS} {' '.join(mine)} /var/log/containers")
+
+
+@pytest.mark.skipif(not BINARY.exists(), reason=f"needs {BINARY} (tests/e2e/kubelet/build)")
+def test_a_real_kubelet(wired: OtherNode) -> None:
+    """Pods of each policy run from the hub alone, on a node that had no image; one says why not."""
+    digest = images.busybox("nginx").digest
+    wanted = {
+        "if-not-present": pod("if-not-present", "nginx:latest"),
+        "always": pod("always", "nginx", policy="Always"),
+        "pinned": pod("pinned", f"nginx@{digest}"),
+        "absent": pod("absent", "team/nobody:1"),
+    }
+
+    def run(name: str, one: dict[str, Any]) -> None:
+        one["spec"]["hostNetwork"] = True
+        wired.add(f"{MANIFESTS}/{name}.json", json.dumps(one))
+
+    def statuses() -> dict[str, dict[str, Any]]:
+        told = wired.sh("python3 /root/statuses.py", check=False)
+        found: dict[str, dict[str, Any]] = json.loads(told.stdout) if told.stdout else {}
+        return {name.removesuffix("-node"): status for name, status in found.items()}
+
+    def runs(name: str) -> bool:
+        found = containers(statuses().get(name, {}))
+        return bool(found) and "running" in found[0]["state"]
+
+    with kubelet(wired):
+        for name, one in wanted.items():
+            run(name, one)
+        for name in ("if-not-present", "always", "pinned"):
+            wait_for(f"{name}: {statuses()}", partial(runs, name), 90)
+        wait_for("a reason", lambda: "message" in waits(statuses()["absent"]), 60)
+        run("never", pod("never", "docker.io/library/nginx:latest", policy="Never"))
+        wait_for("never", lambda: runs("never"), 60)
+        said = waits(statuses()["absent"])["message"]
+        wired.sh(f"rm {MANIFESTS}/*")
+        wait_for("no pod", lambda: statuses() == {}, 60)
+    assert f"image-cri-shim: {HUB}: absent" in said
