@@ -15,6 +15,7 @@ from tests.e2e.support.authority import issue_certificate
 from tests.e2e.support.containerd import RELEASES, Release
 from tests.e2e.support.kubeadm_layout import FILES, KUBELET
 from tests.e2e.support.network import Link
+from tests.e2e.support.process import wait_for
 from tests.e2e.support.registry import Registry
 from tests.e2e.support.steps import Step, steps
 from tests.e2e.support.stock_node import CONTAINERD, PAUSES, StockNode
@@ -22,6 +23,9 @@ from tests.e2e.support.systemd_tree import snapshot
 
 README = ("README.md", "From nothing to a wired kubelet in five minutes")
 LOGIN = "admin:passw0rd"
+SERVICE = "image-cri-shim.service"
+BYPASS = "image-cri-shim-bypass.service"
+PYTHON = "/opt/image-cri-shim/bin/python3"
 PLACES = ("/etc", "/usr/local", "/usr/lib/systemd", "/var/lib/kubelet")
 
 
@@ -189,3 +193,21 @@ def state(node: StockNode) -> dict[str, object]:
 def differing(after: dict[str, object], before: dict[str, object]) -> set[str]:
     """What has come, gone or changed: short enough to be read where a test fails."""
     return {each for each in after.keys() | before.keys() if after.get(each) != before.get(each)}
+
+
+def assert_pods_start_without_the_shim(node: StockNode, image: str = "nginx:latest") -> None:
+    """Its interpreter goes and comes back: pods of an image that is there start all the while."""
+    first = node.start_pod("first", image)
+    python = node.place(PYTHON)
+    gone = python.with_name("python3.gone")
+    python.rename(gone)
+    node.sh(f"systemctl kill --signal=KILL {SERVICE}")
+    wait_for("the bypass", lambda: node.shows(BYPASS, "ActiveState") == "active", 60)
+    second = node.start_pod("second", image)
+    assert node.running() == {first, second}
+    gone.rename(python)
+    node.sh(f"systemctl restart {SERVICE}")
+    wait_for("the shim", lambda: node.shows(SERVICE, "ActiveState") == "active", 60)
+    wait_for("no bypass", lambda: node.shows(BYPASS, "ActiveState") == "inactive", 10)
+    third = node.start_pod("third", image)
+    assert node.running() == {first, second, third}

@@ -14,7 +14,15 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import refuse
-from tests.e2e.stock.conftest import LOGIN, differing, furnish, put_back, state
+from tests.e2e.stock.conftest import (
+    LOGIN,
+    SERVICE,
+    assert_pods_start_without_the_shim,
+    differing,
+    furnish,
+    put_back,
+    state,
+)
 from tests.e2e.support import images, stock_node, systemd_tree
 from tests.e2e.support.containerd import DEBIAN
 from tests.e2e.support.kubelet import BINARY, SETTINGS, containers, pod, waits
@@ -28,7 +36,6 @@ from tests.support.mending import Reader
 pytestmark = pytest.mark.runtimes
 
 CONFIG = "/etc/image-cri-shim.yaml"
-SERVICE = "image-cri-shim.service"
 HUB = f"{stock_node.HUB}:{stock_node.HUB_PORT}"
 APP = "harbor.example.com/team/app:1"
 
@@ -172,6 +179,13 @@ def test_the_runtime_restarts(wired: OtherNode) -> None:
     wait_for("the shim", lambda: wired.crictl("version").returncode == 0, 20)
     wired.sh("crictl pull nginx:latest")
     wired.sh("crictl inspecti nginx:latest")
+
+
+def test_pods_start_while_the_shim_cannot(wired: OtherNode) -> None:
+    """Past it, what is there under the name that a pod has; on CRI-O that is the hub's alone."""
+    wired.sh("crictl pull nginx:latest")
+    name = f"{HUB}/library/nginx:latest" if isinstance(wired, CrioNode) else "nginx:latest"
+    assert_pods_start_without_the_shim(wired, name)
 
 
 KUBELET_FILE = "/root/kubelet.yaml"

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.stock.conftest import differing, state
-from tests.e2e.support.process import wait_for
+from tests.e2e.stock.conftest import assert_pods_start_without_the_shim, differing, state
 from tests.e2e.support.steps import Step, steps
 from tests.e2e.support.stock_node import CONTAINERD, StockNode
 
 pytestmark = pytest.mark.e2e
 
-SERVICE = "image-cri-shim.service"
-BYPASS = "image-cri-shim-bypass.service"
-PYTHON = "/opt/image-cri-shim/bin/python3"
 APP = "harbor.example.com/team/app:1"
 
 
@@ -83,17 +79,4 @@ def steps_for(node: StockNode) -> list[Step]:
 def test_pods_start_while_the_shim_cannot(node: StockNode, readme: list[Step]) -> None:
     """Its interpreter is deleted: images that are there start past it, then through it."""
     type_all(node, readme)
-    first = node.start_pod("first", "nginx:latest")
-    python = node.place(PYTHON)
-    gone = python.with_name("python3.gone")
-    python.rename(gone)
-    node.sh(f"systemctl kill --signal=KILL {SERVICE}")
-    wait_for("the bypass", lambda: node.shows(BYPASS, "ActiveState") == "active", 60)
-    second = node.start_pod("second", "nginx:latest")
-    assert node.running() == {first, second}
-    gone.rename(python)
-    node.sh(f"systemctl restart {SERVICE}")
-    wait_for("the shim", lambda: node.shows(SERVICE, "ActiveState") == "active", 60)
-    wait_for("no bypass", lambda: node.shows(BYPASS, "ActiveState") == "inactive", 10)
-    third = node.start_pod("third", "nginx:latest")
-    assert node.running() == {first, second, third}
+    assert_pods_start_without_the_shim(node)
