@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
+from collections.abc import Sequence
 
 from shimcore.doctor.finding import Finding, failed, passed
 from shimcore.doctor.node import Node
@@ -16,6 +18,7 @@ from shimcore.runtime.errors import (
 )
 from shimcore.runtime.peer import peer_of
 from shimcore.runtime.values import RuntimeVersion
+from shimcore.systemd.kubelet_way import kubelet_way, same_socket
 from shimcore.systemd.runtimes.node import config_file, kind_of, service_of
 
 ANSWER_S = 5.0
@@ -26,7 +29,7 @@ async def look(node: Node) -> list[Finding]:
     try:
         path = await socket_of(node)
     except SeveralRuntimesError as error:
-        return [failed("runtime", str(error), "set `cri:` to the socket that kubelet shall use")]
+        return [failed("runtime", str(error), await asyncio.to_thread(_which, node, error.sockets))]
     except NoCriError as error:
         return [failed("runtime", str(error), _enable(node, error.sockets[0]))]
     except RuntimeUnavailableError as error:
@@ -66,6 +69,17 @@ async def _asked(node: Node, path: str) -> Finding:
     if not ready:
         return failed(check, f"{named} is not ready: {why}", "see the runtime's log")
     return passed(check, f"{named} is ready, CRI {version.api_version}")
+
+
+def _which(node: Node, sockets: Sequence[str]) -> str:
+    """What names one of several runtimes: kubelet's, where that can be seen."""
+    root = node.root
+    endpoint = kubelet_way(root, node.endpoint.shim_socket, node.proc).endpoint
+    there = [path for path in KNOWN_SOCKETS if str(root.host(path)) in sockets]
+    used = [path for path in there if endpoint and same_socket(root, endpoint, path)]
+    if node.config is None or not used:
+        return "set `cri:` to the socket that kubelet shall use"
+    return f"in {node.config.source}, write the runtime's socket (cri: {used[0]}){node.reload}"
 
 
 def _enable(node: Node, path: str) -> str:

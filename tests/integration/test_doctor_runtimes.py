@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from shimcore.systemd.changes import Change
 from shimcore.systemd.entries import write
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import crio, docker
-from tests.support.doctor import world
+from tests.support.doctor import CONTAINERD, KUBELET, world
+from tests.support.scripted_runtime import ScriptedRuntime
 
 WAY = "the runtime's way to sealos.hub:5000"
+DOCKER_SOCKET = "/run/cri-dockerd.sock"
 DOCKER_FILE = "/etc/docker/daemon.json"
 CRIO_FILE = "/etc/containers/registries.conf.d/x.conf"
 INSECURE = '[[registry]]\nlocation = "sealos.hub:5000"\ninsecure = '
@@ -192,3 +195,23 @@ async def test_a_pause_image_on_a_runtime_that_names_no_image(
         assert before.mend.endswith("/etc/crio/crio.conf.d/50-pause.conf && systemctl reload crio")
     elif result is Result.FAIL:
         assert before.mend.startswith(f"name {node.hub.host}/pause:9.9 as the pause image in")
+
+
+@pytest.mark.parametrize("used", [DOCKER_SOCKET, ""])
+async def test_several_runtimes(tmp_path: Path, used: str) -> None:
+    """The mend names the one that kubelet uses, where it uses one of them."""
+    async with contextlib.AsyncExitStack() as stack:
+        node = await stack.enter_async_context(world(tmp_path))
+        del node.keys["cri"]
+        for path in (CONTAINERD, DOCKER_SOCKET):
+            place = node.root.host(path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            await stack.enter_async_context(ScriptedRuntime(str(place)))
+        if used:
+            node.put(KUBELET, f"containerRuntimeEndpoint: unix://{used}\n")
+        found = await node.examined()
+    (one,) = [each for each in found if each.check == "runtime"]
+    assert one.result is Result.FAIL
+    assert one.detail.startswith("more than one container runtime is here")
+    written = f"in {node.file}, write the runtime's socket (cri: {used}); then systemctl "
+    assert one.mend.startswith(written if used else "set `cri:` to the socket")

@@ -83,14 +83,13 @@ def wire(node: OtherNode, command: str) -> None:
     assert done.returncode == 1, done.stdout
     if isinstance(node, CrioNode):
         assert "kubelet is as it was" in done.stderr
-        (fault,) = [each for each in node.doctor() if each["check"] == "pause image"]
-        assert fault["result"] == "FAIL"
-        Reader(node.sh, node.place).follow(fault)
     else:
         assert "set `cri: unix:///var/run/cri-dockerd.sock`" in done.stderr
         assert not node.place(f"/etc/systemd/system/{SERVICE}").exists()
-        text = node.place(CONFIG).read_text()
-        node.add(CONFIG, f"{text}cri: unix:///var/run/cri-dockerd.sock\n", 0o600)
+    check = "pause image" if isinstance(node, CrioNode) else "runtime"
+    (fault,) = [each for each in node.doctor() if each["check"] == check]
+    assert fault["result"] == "FAIL"
+    Reader(node.sh, node.place).follow(fault)
     node.sh(command)
 
 
