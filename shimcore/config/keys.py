@@ -362,8 +362,8 @@ TOP_KEYS = (
         "names",
         Kind.CHOICE,
         "the names that an image has after a pull through a registry: its original one, and the "
-        "registry's that this pull brought go; both; or the registry's only (the pause image has its "
-        "own, too). On cri-dockerd original is as both, on CRI-O everything is as registry",
+        "registry's that this pull brought go; both; or the registry's only (the pause image has "
+        "its own, too). On cri-dockerd original is as both, on CRI-O everything is as registry",
         default=Names.ORIGINAL,
         choices=Names,
     ),

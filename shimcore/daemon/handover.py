@@ -43,6 +43,10 @@ ABLE_S = 120.0
 SERVING_S = 10.0
 """How long nobody may accept clients: they wait in the socket that systemd holds."""
 
+HEARD_S = 0.2
+"""For systemd to take the successor for the main process. A signal to stop that comes here until
+then was meant for the service: it ends the successor, too, which nobody else would."""
+
 STARTED_S = 10.0
 """For the shell in the middle."""
 
@@ -117,7 +121,7 @@ async def hand_over(
     """Start `command` as the successor, and return once it serves in this process's place.
 
     `come_back` undoes that the front was left. Raises HandOverError, and this process serves as
-    before.
+    before; so it does where this is cancelled, at any moment until it returns.
     """
     if front.socket is None:
         raise CannotHandOverError("systemd does not hold its socket")
@@ -130,9 +134,6 @@ async def hand_over(
         except BaseException:
             _end(pid)
             raise
-        notify(f"MAINPID={pid}")
-        with contextlib.suppress(HandOverError):  # it serves, whatever it can still hear
-            await talk.say(f"{MAIN} {os.environ.pop('NOTIFY_SOCKET', '')}")
     finally:
         talk.close()
     return Successor(pid, version)
@@ -145,10 +146,14 @@ async def _leave_to(
         await front.leave()
         await talk.say(GO)
         await talk.hear(SERVING, SERVING_S)
+        notify(f"MAINPID={pid}")
+        await asyncio.sleep(HEARD_S)
     except BaseException:
         _end(pid)  # before this process is back: each socket has one owner
         await come_back()
         raise
+    with contextlib.suppress(HandOverError):  # it serves, whatever it can still hear
+        await talk.say(f"{MAIN} {os.environ.pop('NOTIFY_SOCKET', '')}")
 
 
 async def _start(command: str, listening: socket.socket) -> Conversation:

@@ -186,9 +186,12 @@ async def _serve_on(
         _refuse_hand_over(shim, front, turn)
         async with turn:
             try:
-                successor = await handover.hand_over(
+                handing = handover.hand_over(
                     command, front, lambda: front.come_back(shim, hand_over)
                 )
+                successor = await _until_stopped(handing, signals.stop)
+                if successor is None:
+                    raise CannotHandOverError("the service is being stopped")
             except HandOverError:
                 raise
             except ShimError:  # nobody serves the socket: a start will
@@ -218,7 +221,8 @@ async def _serve_on(
     finally:
         for task in upkeeping:
             task.cancel()
-        front.stop_accepting()
+        async with turn:  # one that is stopped in the middle of it has its sockets back
+            front.stop_accepting()
         if signals.retire.is_set():
             await _finish(shim, signals.stop)
         if signals.stop.is_set() or not signals.retire.is_set():

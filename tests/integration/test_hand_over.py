@@ -17,6 +17,7 @@ import pytest
 from shimcore.client.admin import endpoint_of, status
 from shimcore.client.handover import HandedOver, HandOverFailedError, RunningService, prepare
 from shimcore.demo.runtime_images import PulledImage
+from shimcore.errors import AdminError
 from shimcore.pb import cri_pb2
 from tests.support.activation import ActivatedService, alive, wait_gone
 from tests.support.calling import open_channel
@@ -286,3 +287,36 @@ async def test_twice_in_a_row(node: Node) -> None:
     for pid in pids[:2]:
         await asyncio.to_thread(wait_gone, pid, 20)
     assert alive(pids[2])
+
+
+def running(command: str) -> list[int]:
+    """The processes that run a command."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if command.encode() in place.read_bytes().split(b"\0"):
+                found.append(int(place.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("stops_after_s", [0.05, 0.7])
+async def test_a_stop_ends_a_hand_over(node: Node, stops_after_s: float) -> None:
+    """systemd ends its main process and no other: a successor that served would be nobody's."""
+    service, old = node.service, node.service.main_pid
+    slow = service.make_command("slow", "import time; time.sleep(1)")
+    async with open_channel(service.socket) as channel:
+        pulling = asyncio.ensure_future(node.pull(channel, "web:v3"))
+        await asyncio.wait_for(node.puller.begun.wait(), 20)
+        handing = asyncio.ensure_future(node.hand_over(slow))
+        await asyncio.sleep(stops_after_s)
+        os.kill(old, signal.SIGTERM)
+        await asyncio.sleep(3)  # within the time for what runs
+        assert alive(old)
+        assert [pid for pid in running(slow) if alive(pid)] == []
+        node.puller.may_end.set()
+        assert (await pulling).startswith("sha256:")
+        with pytest.raises(AdminError):
+            await handing
+    await asyncio.to_thread(wait_gone, old, 20)
+    assert service.main_pid == old
+    assert not Path(f"{service.socket}.admin").exists()
