@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,10 +199,12 @@ async def test_a_pause_image_on_a_runtime_that_names_no_image(
 
 
 @pytest.mark.parametrize("used", [DOCKER_SOCKET, ""])
-async def test_several_runtimes(tmp_path: Path, used: str) -> None:
+async def test_several_runtimes(used: str) -> None:
     """The mend names the one that kubelet uses, where it uses one of them."""
     async with contextlib.AsyncExitStack() as stack:
-        node = await stack.enter_async_context(world(tmp_path))
+        # A socket's path has 107 bytes at the most.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="d-"))
+        node = await stack.enter_async_context(world(Path(folder)))
         del node.keys["cri"]
         for path in (CONTAINERD, DOCKER_SOCKET):
             place = node.root.host(path)
