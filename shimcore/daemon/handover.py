@@ -147,13 +147,14 @@ async def _leave_to(
         await talk.say(GO)
         await talk.hear(SERVING, SERVING_S)
         notify(f"MAINPID={pid}")
+        address = os.environ.pop("NOTIFY_SOCKET", "")  # systemd hears its main process alone
         await asyncio.sleep(HEARD_S)
     except BaseException:
         _end(pid)  # before this process is back: each socket has one owner
         await come_back()
         raise
     with contextlib.suppress(HandOverError):  # it serves, whatever it can still hear
-        await talk.say(f"{MAIN} {os.environ.pop('NOTIFY_SOCKET', '')}")
+        await talk.say(f"{MAIN} {address}")
 
 
 async def _start(command: str, listening: socket.socket) -> Conversation:
