@@ -21,7 +21,6 @@ class OtherNode(StockNode):
 
     name = ""
     programs: tuple[str, ...] = ()
-    pause_image = "registry.k8s.io/pause:3.10"
     # Debian packages beside those of every tree.
     more = ""
     # Where the runtime keeps its images: no overlay can be laid over an overlay.
@@ -37,7 +36,7 @@ class OtherNode(StockNode):
 
     @property
     def pause(self) -> str:
-        return self.pause_image
+        return "registry.k8s.io/pause:3.10"
 
     def forget_mends(self) -> None:
         """What was written by hand on the node goes."""
