@@ -36,7 +36,7 @@ e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built fi
 	tests/e2e/kubelet/build
 	$(BIN)/python -m pytest tests/e2e/test_kubelet.py -m kubelet
 
-e2e-runtimes: venv ## CRI-O, and docker with cri-dockerd, on nodes of their own; built first (5 minutes)
+e2e-runtimes: venv ## CRI-O, and docker 20 and 29 with cri-dockerd, on nodes of their own; built first (10 minutes)
 	tests/e2e/stock/build
 	$(BIN)/python -m pytest tests/e2e/stock/test_other_runtimes.py -m runtimes
 

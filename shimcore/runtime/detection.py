@@ -42,16 +42,14 @@ async def detect_socket(candidates: Sequence[str] = KNOWN_SOCKETS) -> str:
     what a stopped runtime leaves behind. Raises RuntimeUnavailableError when there is none, and
     its subclasses NoCriError and SeveralRuntimesError when none has CRI, or more than one.
     """
-    present = present_sockets(candidates)
-    if not present:
+    live = live_sockets(candidates)
+    if not live:
         places = ", ".join(dict.fromkeys(candidates))  # where /var/run is /run, some are the same
         raise RuntimeUnavailableError(
             f"no container runtime found: there is no socket at {places};"
             " start the runtime, or set `cri:` in the configuration to its socket"
         )
-    live = [path for path in present if _listened_on(path)] or present
-    denials = await asyncio.gather(*(has_no_cri(path) for path in live))
-    left = [path for path, denied in zip(live, denials, strict=True) if not denied]
+    left = await with_cri(live)
     if not left:
         raise NoCriError(tuple(live))
     if len(left) > 1:
@@ -59,9 +57,16 @@ async def detect_socket(candidates: Sequence[str] = KNOWN_SOCKETS) -> str:
     return left[0]
 
 
-def present_sockets(candidates: Sequence[str] = KNOWN_SOCKETS) -> list[str]:
-    """Those of `candidates` that are sockets, each once."""
-    return _distinct([path for path in candidates if _is_socket(path)])
+def live_sockets(candidates: Sequence[str] = KNOWN_SOCKETS) -> list[str]:
+    """Those of `candidates` that are sockets and listened on, each once; unless none is, all."""
+    present = _distinct([path for path in candidates if _is_socket(path)])
+    return [path for path in present if _listened_on(path)] or present
+
+
+async def with_cri(paths: Sequence[str]) -> list[str]:
+    """Those of `paths` whose program has not answered that it knows no CRI."""
+    denials = await asyncio.gather(*(has_no_cri(path) for path in paths))
+    return [path for path, denied in zip(paths, denials, strict=True) if not denied]
 
 
 async def has_no_cri(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from shimcore.errors import ShimError
-from shimcore.runtime.detection import KNOWN_SOCKETS
+from shimcore.runtime.detection import KNOWN_SOCKETS, live_sockets, with_cri
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import kubelet, packaged, record, unitfile, units, wiring
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, pending, restart_kubelet
@@ -314,11 +315,18 @@ def runtime_socket(root: Root, named: str | None) -> str | None:
 
 
 def _sockets(root: Root) -> dict[str, str]:
-    """The known sockets that are there, each once: where it really is → its path."""
+    """The runtimes' sockets that are there, each once: where it really is → its path.
+
+    On this machine those alone that may have CRI: Docker's containerd comes with that disabled.
+    """
+    if root.is_machine:
+        there = live_sockets(KNOWN_SOCKETS)
+        there = asyncio.run(with_cri(there)) if len(there) > 1 else there
+    else:
+        there = [path for path in KNOWN_SOCKETS if root.exists(path)]
     found: dict[str, str] = {}
-    for path in KNOWN_SOCKETS:
-        if root.exists(path):
-            found.setdefault(root.real(path), path)
+    for path in there:
+        found.setdefault(root.real(path), path)
     return found
 
 

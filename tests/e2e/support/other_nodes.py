@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .containerd import DEBIAN
+from .containerd import DEBIAN, NEWEST
 from .network import Link
-from .stock_node import StockNode
+from .stock_node import CONTAINERD_CONFIG, DEBIAN_UNIT, StockNode
 from .systemd_tree import BASE, CACHE, PACKAGES, unpacked
 
 # What tests/e2e/stock/build builds.
@@ -25,6 +25,8 @@ class OtherNode(StockNode):
     more = ""
     # Where the runtime keeps its images: no overlay can be laid over an overlay.
     store = ""
+    # The doctor's check that stops the README's command, and what the command says then.
+    stops, saying = "", ""
 
     def __init__(self, link: Link, wheelhouse: Path) -> None:
         super().__init__(DEBIAN, link, wheelhouse)
@@ -32,7 +34,7 @@ class OtherNode(StockNode):
     @classmethod
     def missing(cls) -> list[str]:
         """Its programs that tests/e2e/stock/build has not built."""
-        return [name for name in cls.programs if not (BUILT / name).exists()]
+        return [name for name in cls.programs if not (BUILT / cls.name / name).exists()]
 
     @property
     def pause(self) -> str:
@@ -48,7 +50,7 @@ class OtherNode(StockNode):
         self._install_tools()
         for name in self.programs:
             unit = name.endswith((".service", ".socket"))
-            self._copy(BUILT / name, UNITS if unit else "/usr/bin")
+            self._copy(BUILT / self.name / name, UNITS if unit else "/usr/bin")
         self._copy(PLUGINS / "loopback", "/opt/cni/bin")
         self.add("/etc/cni/net.d/10-node.conflist", NETWORK)
         self.add("/etc/fstab", f"tmpfs {self.store} tmpfs defaults 0 0\n")
@@ -63,6 +65,7 @@ class CrioNode(OtherNode):
     programs = ("crio", "pinns", "crio.service")
     more = "conmon,libgpgme11,iptables"
     store = "/var/lib/containers"
+    stops, saying = "pause image", "kubelet is as it was"
 
     def forget_mends(self) -> None:
         self.sh("rm -f /etc/crio/crio.conf.d/50-pause.conf && systemctl reload crio")
@@ -71,7 +74,11 @@ class CrioNode(OtherNode):
         super()._install_runtime()
         # conmon's own, made when the first container starts.
         self.add("/etc/tmpfiles.d/crun.conf", "d /run/crun 0700 root root\n")
-        unit = (BUILT / "crio.service").read_text().replace("/usr/local/bin/crio", "/usr/bin/crio")
+        unit = (
+            (BUILT / self.name / "crio.service")
+            .read_text()
+            .replace("/usr/local/bin/crio", "/usr/bin/crio")
+        )
         self.add(f"{UNITS}/crio.service", unit)
         self.add("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
         self.add("/etc/containers/registries.conf", 'unqualified-search-registries = ["docker.io"]')
@@ -91,6 +98,28 @@ class DockerNode(OtherNode):
     programs = ("cri-dockerd", "cri-docker.service", "cri-docker.socket")
     more = "docker.io,iptables"
     store = "/var/lib/docker"
+    # The containerd of docker's package answers as well.
+    stops, saying = "runtime", f"set `cri: {endpoint}`"
 
 
-OTHERS = (CrioNode, DockerNode)
+class NewDockerNode(OtherNode):
+    """Docker's own packages, and cri-dockerd; images are in containerd's store."""
+
+    name = "docker-29"
+    endpoint = DockerNode.endpoint
+    units = ("containerd.service", *DockerNode.units)
+    programs = (*DockerNode.programs, "dockerd", "docker-proxy", "docker.service", "docker.socket")
+    more = "iptables"
+    store = "/var/lib/docker"
+
+    def _install_runtime(self) -> None:
+        super()._install_runtime()
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr"):
+            self._copy(NEWEST.programs / name, "/usr/bin")
+        self.add(f"{UNITS}/containerd.service", DEBIAN_UNIT.read_text())
+        self.add(CONTAINERD_CONFIG, 'disabled_plugins = ["cri"]\n')
+        self.add("/usr/lib/sysusers.d/docker.conf", "g docker -\n")
+        (self.unpacked / "var/lib/containerd").mkdir(parents=True)
+
+
+OTHERS = (CrioNode, DockerNode, NewDockerNode)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -14,11 +16,19 @@ V2 = (
     'version = 3\n[plugins."io.containerd.cri.v1.images".pinned_images]\nsandbox = "r/pause:3.10"\n'
 )
 V1 = 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nsandbox_image = "r/pause:3.6"\n'
+CRIO = '[crio]\nroot = "/r"\n[crio.image]\npause_image = "r/pause:3.5"\n'
 
 
 @pytest.mark.parametrize(
     ("text", "image"),
-    [(V2, "r/pause:3.10"), (V1, "r/pause:3.6"), ("", ""), ("x = [", ""), ("plugins = 3", "")],
+    [
+        (CRIO, "r/pause:3.5"),
+        (V2, "r/pause:3.10"),
+        (V1, "r/pause:3.6"),
+        ("", ""),
+        ("x = [", ""),
+        ("plugins = 3", ""),
+    ],
 )
 def test_both_versions_of_the_configuration(text: str, image: str) -> None:
     """And what is none."""
@@ -55,6 +65,35 @@ async def test_the_file_is_read_where_the_dump_gives_nothing(
     file.write_text(V1)
     usual(monkeypatch, program(tmp_path / "containerd", script), file)
     assert await configured_sandbox_image("/nowhere/containerd.sock", 0.5) == "r/pause:3.6"
+
+
+@pytest.mark.parametrize(
+    ("answer", "image"),
+    [
+        (f"HTTP/1.1 200 OK\r\nContent-Length: {len(CRIO)}\r\n\r\n{CRIO}", "r/pause:3.5"),
+        (f"HTTP/1.1 404 Not Found\r\nContent-Length: {len(CRIO)}\r\n\r\n{CRIO}", ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1100000\r\n\r\n" + CRIO + "#" * 1_100_000, ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n" + CRIO, ""),
+        ("no HTTP at all\r\n\r\n", ""),
+    ],
+    ids=["told", "not told", "floods", "hangs", "speaks something else"],
+)
+async def test_crio_is_asked(answer: str, image: str, tmp_path: Path) -> None:
+    """Over the socket that CRI goes over."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer.encode())
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    socket = tmp_path / "crio.sock"
+    async with await asyncio.start_unix_server(serve, str(socket)):
+        with mock.patch.object(sandbox_image, "peer_of", return_value=None):
+            assert await configured_sandbox_image(str(socket), 0.5) == image
+    assert asked[0].startswith(b"GET /config HTTP/1.1\r\n")
 
 
 async def test_another_runtime_is_not_taken_for_containerd(

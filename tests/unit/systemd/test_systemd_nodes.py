@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 
 from shimcore.errors import ShimError
+from shimcore.systemd import install as installation
 from shimcore.systemd.command import command_path
-from shimcore.systemd.install import install, plan
+from shimcore.systemd.install import install, plan, runtime_socket
 from shimcore.systemd.root import Root
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import (
@@ -22,6 +25,7 @@ from shimcore.systemd.units import (
     socket_text,
     waiting,
 )
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.unit.systemd.machines import (
     CONFIG,
     CONTAINERD,
@@ -214,6 +218,18 @@ class TestSeveralRuntimes:
         (tmp_path / "var/run").symlink_to("/run")
         wired = plan(request(root, wire=False, runtime=True)).for_runtime
         assert [each.then for each in wired] == ["reload crio.service"]
+
+    @pytest.mark.parametrize("versions", [(), ("runtime.v1",)], ids=["no CRI", "CRI"])
+    async def test_one_without_cri_is_none(
+        self, versions: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On this machine, where it can be asked: Docker's containerd has its CRI disabled."""
+        with tempfile.TemporaryDirectory() as folder:
+            containerd, docker = f"{folder}/containerd.sock", f"{folder}/docker.sock"
+            monkeypatch.setattr(installation, "KNOWN_SOCKETS", (containerd, docker))
+            async with ScriptedRuntime(docker), ScriptedRuntime(containerd, versions=versions):
+                found = await asyncio.to_thread(runtime_socket, Root("/"), None)
+        assert found == (None if versions else docker)
 
 
 @pytest.mark.parametrize(
