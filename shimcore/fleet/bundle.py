@@ -123,9 +123,8 @@ def current(place: Path) -> str | None:
 
 
 def _versions(place: Path) -> list[Path]:
-    """The folders that are a bundle."""
-    found = (each.parent for each in place.glob(f"*/{NAME}"))
-    return [each for each in found if each.name != CURRENT and not each.name.startswith(".")]
+    """The folders that are a bundle: the names of versions begin with a digit."""
+    return [each.parent for each in place.glob(f"[0-9]*/{NAME}")]
 
 
 def _copy(source: Path, target: Path, sums: Mapping[str, str]) -> None:

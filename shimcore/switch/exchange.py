@@ -21,6 +21,7 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.units import STATE_DIR
 
 VERSIONS = "/opt/image-cri-shim"
+"""With a directory for each version. An environment of pip's may lie there as well."""
 CURRENT = f"{VERSIONS}/current"
 """The link that the units go by; it leads to the directory of one version."""
 COMMAND = f"{CURRENT}/image-cri-shim"
@@ -43,7 +44,7 @@ LOCK = "/run/image-cri-shim-switch.lock"
 MOST_BYTES = 1 << 20
 SHORTEST_HEALTH_S, LONGEST_HEALTH_S = 5, 120
 """A node whose runtime is away is NotReady after half a minute."""
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,127}")
+_VERSION = re.compile(r"[0-9][A-Za-z0-9.+~_-]{0,127}")
 _REVISION = re.compile(r"[A-Za-z0-9._+-]{1,128}")
 
 Revision = NewType("Revision", str)

@@ -307,8 +307,14 @@ undo() {
   sync . 2>/dev/null || sync
 }
 
+# What the fleet has unpacked. An environment of pip's may lie beside it.
+forget_versions() {
+  rm -rf "$versions"/[0-9]* "$versions"/.unfinished-* "$versions/current"
+  rmdir "$versions" 2>/dev/null || :
+}
+
 clear() {
-  [ "$(phase)" != removed ] || rm -rf "$versions"
+  [ "$(phase)" != removed ] || forget_versions
   rm -rf journal
   [ "$boot" = boot ] || systemctl stop @timer@ 2>/dev/null || :
   for own in @units@; do

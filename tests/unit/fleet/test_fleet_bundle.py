@@ -72,17 +72,20 @@ def test_sums_that_are_none(tmp_path: Path, line: str) -> None:
 
 
 def test_old_versions_go_but_the_one_before(tmp_path: Path) -> None:
-    """And the one that the units run; what is no bundle stays."""
+    """And the one that the units run; what is no bundle stays, nor an environment of pip's."""
     place = tmp_path / "opt"
     for age, version in enumerate(("1.3.0", "1.2.0", "1.1.0", "1.0.0")):
         unpack(make_bundle(tmp_path, version), place)
         os.utime(place / version, (1e9 - age * 100, 1e9 - age * 100))
     (place / "notes").mkdir()
+    (place / "bin").mkdir()
+    (place / "bin/image-cri-shim").touch()
+    os.utime(place / "bin", (1, 1))
     (place / "current").symlink_to("1.0.0")
     shutil.copytree(place / "1.1.0", place / ".unfinished-1.4.0")
     assert current(place) == "1.0.0"
     assert remove_old(place, frozenset({"1.3.0"})) == ["1.1.0"]
-    left = [".unfinished-1.4.0", "1.0.0", "1.2.0", "1.3.0", "current", "notes"]
+    left = [".unfinished-1.4.0", "1.0.0", "1.2.0", "1.3.0", "bin", "current", "notes"]
     assert sorted(os.listdir(place)) == left
 
 

@@ -16,6 +16,7 @@ from shimcore.switch.exchange import (
     HANDING,
     LOCK,
     UNDO,
+    VERSIONS,
     Mode,
     SwitchRequest,
 )
@@ -38,7 +39,7 @@ from tests.unit.switch.nodes import (
     told,
     well,
 )
-from tests.unit.systemd.machines import FILLED
+from tests.unit.systemd.machines import FILLED, unpacked
 
 __all__ = ["well"]
 pytestmark = pytest.mark.usefixtures("well")
@@ -65,6 +66,17 @@ def test_a_removal_leaves_what_was_there_before(tmp_path: Path) -> None:
     assert made.undo() == 0
     assert made.files() == {path: what for path, what in fresh.items() if "/opt/image" not in path}
     assert (made.own_files(), made.state()["version"]) == ({"state.json"}, None)
+
+
+def test_a_removal_leaves_an_environment_of_pips(tmp_path: Path) -> None:
+    """The one that the README's first step makes in the same folder."""
+    made = installed(tmp_path)
+    theirs = {f"{VERSIONS}/bin/image-cri-shim": "", f"{VERSIONS}/pyvenv.cfg": ""}
+    unpacked(made.root.directory, theirs | {f"{VERSIONS}/.unfinished-3.0.0/image-cri-shim": ""})
+    assert switch(made, request("1.0.0", Mode.REMOVE)).phase == "removed"
+    assert made.undo() == 0
+    left = {path for path in made.files() if path.startswith(f"{VERSIONS}/")}
+    assert left == {*theirs, f"{VERSIONS}/bin"}
 
 
 @pytest.mark.parametrize("way", WAYS)
