@@ -16,6 +16,7 @@ import yaml
 from tests.e2e.conftest import refuse
 from tests.e2e.stock.conftest import (
     LOGIN,
+    PYTHON,
     SERVICE,
     assert_pods_start_without_the_shim,
     differing,
@@ -23,7 +24,7 @@ from tests.e2e.stock.conftest import (
     put_back,
     state,
 )
-from tests.e2e.support import images, stock_node, systemd_tree
+from tests.e2e.support import images, packages, stock_node, switch_node, systemd_tree
 from tests.e2e.support.containerd import DEBIAN
 from tests.e2e.support.kubelet import BINARY, SETTINGS, containers, pod, waits
 from tests.e2e.support.network import Link
@@ -35,7 +36,7 @@ from tests.support.mending import Reader
 
 pytestmark = pytest.mark.runtimes
 
-CONFIG = "/etc/image-cri-shim.yaml"
+COMMAND = "/usr/local/bin/image-cri-shim"
 HUB = f"{stock_node.HUB}:{stock_node.HUB_PORT}"
 APP = "harbor.example.com/team/app:1"
 
@@ -84,8 +85,8 @@ def wire(node: OtherNode, command: str) -> None:
     if not node.stops:
         return
     assert node.saying in done.stderr
-    written = node.place(f"/etc/systemd/system/{SERVICE}").exists()
-    assert written == (node.stops != "runtime")
+    if node.stops == "runtime":  # then nothing is written
+        assert not node.place(f"/etc/systemd/system/{SERVICE}").exists()
     (fault,) = [each for each in node.doctor() if each["check"] == node.stops]
     assert fault["result"] == "FAIL"
     Reader(node.sh, node.place).follow(fault)
@@ -185,6 +186,64 @@ def test_pods_start_while_the_shim_cannot(wired: OtherNode) -> None:
     wired.sh("crictl pull nginx:latest")
     name = f"{HUB}/library/nginx:latest" if isinstance(wired, CrioNode) else "nginx:latest"
     assert_pods_start_without_the_shim(wired, name)
+
+
+def test_a_package(node: OtherNode, readme: list[Step]) -> None:
+    """In place of pip's: put to use, upgraded without a gap, and gone with all that it wrote."""
+    package = "/root/image-cri-shim.deb"
+    shutil.copy(next(packages.built().glob("*.deb")), node.place(package))
+    before = state(node)
+    node.sh(f"rm {COMMAND} && dpkg -i {package}")
+    file, _, install, _ = readme
+    file.carry_out(node)
+    wire(node, install.commands[-1])
+    assert "installed already" in node.sh(install.commands[-1]).stdout
+    node.sh("crictl pull nginx:latest")
+    container = node.start_pod("first", "nginx:latest")
+    assert "handed over" in node.sh(f"dpkg -i {package}").stdout
+    node.sh("crictl pull nginx:latest")
+    assert {each["result"] for each in node.doctor()} == {"PASS"}
+    assert node.running() == {container}
+    node.sh("dpkg --purge image-cri-shim")
+    assert node.running(node.endpoint) == {container}
+    node.clear()
+    node.sh(f"ln -s {PYTHON.rpartition('/')[0]}/image-cri-shim {COMMAND}")
+    node.forget_mends()
+    assert differing(state(node), before) == set()
+
+
+def test_the_switch_of_a_fleet(node: OtherNode, stocked_hub: Registry) -> None:
+    """Installed, upgraded and removed by the node itself; pip's environment beside it stays."""
+    own = PYTHON.removesuffix("/bin/python3")
+    before = state(node)
+    kubelet = node.place("/usr/local/bin/kubelet")
+    waits, mode = kubelet.read_bytes(), kubelet.stat().st_mode
+    kubelet.write_text(f'#!/bin/sh\nexec {PYTHON} /opt/kubelet.py "$@"\n')
+    asks = Path(switch_node.__file__).with_name("switch_kubelet.py")
+    shutil.copy(asks, node.place("/opt/kubelet.py"))
+    node.sh("systemctl restart kubelet")
+    for version in ("1.0.0", "2.0.0"):
+        switch_node.unpack(node, version, switch_node.GOOD.replace("{prefix}", own))
+    config = f"address: http://{HUB}\nauth: {LOGIN}\ncri: {node.endpoint}\n"
+    node.name_pause()
+    try:
+        for version in ("1.0.0", "2.0.0"):
+            ended, _ = switch_node.switched(node, version, config=config)
+            assert ended["phase"] == "healthy", ended
+            node.sh("crictl pull nginx:latest")
+            container = node.start_pod(f"by-{version[0]}", "nginx:latest")
+        assert "handed over" in switch_node.said(node).stdout
+        ended, _ = switch_node.switched(node, "2.0.0", mode="remove", revision="away")
+        assert ended["phase"] == "removed", ended
+        assert container in node.running(node.endpoint)
+    finally:
+        node.forget_mends()
+        kubelet.write_bytes(waits)
+        kubelet.chmod(mode)
+        node.sh("systemctl restart kubelet")
+    node.clear()
+    node.sh(f"rm -r {switch_node.ROOM.rpartition('/')[0]}")
+    assert differing(state(node), before) == set()
 
 
 KUBELET_FILE = "/root/kubelet.yaml"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .containerd import DEBIAN, NEWEST
 from .network import Link
-from .stock_node import CONTAINERD_CONFIG, DEBIAN_UNIT, StockNode
+from .stock_node import CONTAINERD_CONFIG, DEBIAN_UNIT, HUB, HUB_PORT, StockNode
 from .systemd_tree import BASE, CACHE, PACKAGES, unpacked
 
 # What tests/e2e/stock/build builds.
@@ -40,6 +40,9 @@ class OtherNode(StockNode):
     def pause(self) -> str:
         return "registry.k8s.io/pause:3.10"
 
+    def name_pause(self) -> None:
+        """By hand: it looks for the pause image under the hub's name, if no other is to be had."""
+
     def forget_mends(self) -> None:
         """What was written by hand on the node goes."""
 
@@ -66,6 +69,11 @@ class CrioNode(OtherNode):
     more = "conmon,libgpgme11,iptables"
     store = "/var/lib/containers"
     stops, saying = "pause image", "kubelet is as it was"
+
+    def name_pause(self) -> None:
+        name = f"{HUB}:{HUB_PORT}/{self.pause.partition('/')[2]}"
+        self.add("/etc/crio/crio.conf.d/50-pause.conf", f'[crio.image]\npause_image = "{name}"\n')
+        self.sh("systemctl reload crio")
 
     def forget_mends(self) -> None:
         self.sh("rm -f /etc/crio/crio.conf.d/50-pause.conf && systemctl reload crio")
