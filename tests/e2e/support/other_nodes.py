@@ -10,7 +10,7 @@ from .stock_node import CONTAINERD_CONFIG, DEBIAN_UNIT, HUB, HUB_PORT, StockNode
 from .systemd_tree import BASE, CACHE, PACKAGES, unpacked
 
 # What tests/e2e/stock/build builds.
-BUILT = CACHE / "image-cri-shim-e2e/runtimes"
+BUILT = CACHE / "image-cri-shim-e2e/runtimes-2"
 PLUGINS = Path("/usr/lib/cni")
 NETWORK = '{"cniVersion": "0.4.0", "name": "node", "plugins": [{"type": "loopback"}]}'
 UNITS = "/usr/lib/systemd/system"
@@ -82,12 +82,8 @@ class CrioNode(OtherNode):
         super()._install_runtime()
         # conmon's own, made when the first container starts.
         self.add("/etc/tmpfiles.d/crun.conf", "d /run/crun 0700 root root\n")
-        unit = (
-            (BUILT / self.name / "crio.service")
-            .read_text()
-            .replace("/usr/local/bin/crio", "/usr/bin/crio")
-        )
-        self.add(f"{UNITS}/crio.service", unit)
+        unit = (BUILT / self.name / "crio.service").read_text()
+        self.add(f"{UNITS}/crio.service", unit.replace("/usr/local/bin/crio", "/usr/bin/crio"))
         self.add("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
         self.add("/etc/containers/registries.conf", 'unqualified-search-registries = ["docker.io"]')
         self.add(
