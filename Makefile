@@ -41,7 +41,7 @@ e2e-runtimes: venv ## CRI-O, and docker 20 and 29 with cri-dockerd, on nodes of 
 	$(BIN)/python -m pytest tests/e2e/stock/test_other_runtimes.py -m runtimes
 
 e2e-systems: venv ## The published packages on Debian 11 and 12 (compiles a Python, 15 minutes)
-	$(BIN)/python -m pytest tests/e2e/test_systems.py -m systems
+	$(BIN)/python -m pytest -o faulthandler_timeout=7200 tests/e2e/test_systems.py -m systems
 
 # How long one pull takes under which the nodes are upgraded; 600 for the ten minutes.
 E2E_CLUSTER_PULL_S ?= 120
