@@ -229,6 +229,10 @@ def _check_configuration(path: str, notes: list[str]) -> None:
 def _conclude(plan: Plan, *, asked: bool, dry_run: bool) -> None:
     for note in plan.notes:
         exits.say(note)
+    if plan.by_hand and dry_run:
+        exits.say(f"kubelet is wired by hand here: {plan.by_hand}")
+    elif plan.by_hand:
+        raise ShimError(f"kubelet is to be wired by hand now: {plan.by_hand}")
     if plan.filled or dry_run:
         return
     if asked:

@@ -261,8 +261,8 @@ TOP_KEYS = (
     Key(
         "cri",
         Kind.SOCKET,
-        "the runtime's socket; looked for when absent: containerd, CRI-O, cri-dockerd, k3s. More "
-        "than one is an error that lists them",
+        "the runtime's socket; looked for when absent: containerd, CRI-O, cri-dockerd, k3s, "
+        "RKE2, k0s, MicroK8s. More than one is an error that lists them",
         example="/run/containerd/containerd.sock",
         absent="detected",
         held="runtime_socket",

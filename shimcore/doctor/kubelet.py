@@ -7,7 +7,7 @@ import asyncio
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.errors import ShimError
-from shimcore.systemd.kubelet_way import Way, kubelet_way, same_socket
+from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way, same_socket
 from shimcore.systemd.wiring import CRICTL, CRICTL_KEYS
 
 _WIRE = "image-cri-shim install-service --wire-kubelet --now"
@@ -34,9 +34,16 @@ def _kubelet(node: Node) -> Finding:
         why = f"{running} uses {found.endpoint}: {_PAST}"
         mend = found.detail or f"{_WIRE}  # kubeadm may have rewritten its files"
         return failed("kubelet", why, mend)
+    return _wired(found, running)
+
+
+def _wired(found: KubeletWay, running: str) -> Finding:
     if found.stale:
         why = "its files have changed since the running kubelet began, and it may not use them"
-        return warned("kubelet", why, "systemctl restart kubelet")
+        return warned("kubelet", why, found.detail)
+    if found.images_alone:
+        why = f"{running} uses {found.endpoint} for images alone: nobody brings the pause image"
+        return warned("kubelet", why, _WIRE)
     return passed("kubelet", f"{running} uses {found.endpoint}")
 
 

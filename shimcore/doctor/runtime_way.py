@@ -19,7 +19,7 @@ from shimcore.runtime.values import RuntimeVersion
 from shimcore.systemd import record
 from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes import crio, distributions, docker
+from shimcore.systemd.runtimes import crio, docker
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import Kind, kind_of
 from shimcore.systemd.runtimes.registries import told_of
@@ -119,8 +119,6 @@ def _containerd_way(
 def _mend(root: Root, kind: Kind, containerd: Containerd, told: Wanted) -> str:
     """The command that tells the runtime, or what is left to be written by hand."""
     restart = f"systemctl restart {containerd.unit}"
-    if kind in distributions.REGISTRIES:
-        restart = distributions.restart_of(root, kind)
     try:
         wired = wire_runtime(root, [told], kind, lambda: containerd, record.written(root))
     except NotOursError as error:
@@ -128,9 +126,7 @@ def _mend(root: Root, kind: Kind, containerd: Containerd, told: Wanted) -> str:
         return f"{said}\n{error.addition}".rstrip()
     except ShimError as error:
         return f"{error}; then {restart}"
-    if kind not in distributions.REGISTRIES:
-        return WIRE
-    return f"{WIRE} && {restart}" if wired.changes else f"{restart}  # it reads its files then"
+    return WIRE if wired.changes else f"{restart}  # it reads its files then"
 
 
 def _other_way(root: Root, runtime: str, registry: Registry) -> Finding:

@@ -23,8 +23,13 @@ KNOWN_SOCKETS: tuple[str, ...] = (
     "/run/cri-dockerd.sock",
     "/var/run/cri-dockerd.sock",
     "/run/k3s/containerd/containerd.sock",
+    "/run/k0s/containerd.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
 )
-"""Where containerd, CRI-O, cri-dockerd and k3s listen unless told otherwise."""
+"""Where containerd, CRI-O and cri-dockerd listen unless told otherwise, and the containerd of k3s
+
+and RKE2, of k0s, and of MicroK8s.
+"""
 
 CONNECT_TIMEOUT_S = 0.5
 """A local socket accepts or refuses at once; only a full backlog makes it wait."""

@@ -113,7 +113,7 @@ def _vitals(wanted: Wanted) -> Vitals | str:
 def _kubelets_calls(wanted: Wanted, control: ServiceControl, then: Vitals, now: Vitals) -> str:
     """Why kubelet is not well with the shim, as far as it is to use it."""
     way = kubelet_way(Root(), admin.endpoint_of(wanted.file).shim_socket)
-    # One inside another program asks for images alone, and seldom.
+    # One inside another program has no unit of its own.
     if way.way is not Way.WIRED or not control.is_active(KUBELET):
         return ""
     if _count(now) <= _count(then):

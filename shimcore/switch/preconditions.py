@@ -7,7 +7,7 @@ import os
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, ShimError
 from shimcore.switch.exchange import COMMAND, CONFIG, Mode, Phase, SwitchRequest, version_directory
-from shimcore.systemd.install import UNITS, shim_socket, unreadable
+from shimcore.systemd.install import UNITS, unreadable
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
@@ -56,7 +56,10 @@ def check(root: Root, request: SwitchRequest) -> None:
         raise NotSwitchedError(why, Phase.UNSUPPORTED)
     try:
         _check_units(root)
-        _check_install(root, request) if request.mode is Mode.INSTALL else _check_removal(root)
+        if request.mode is Mode.INSTALL:
+            _check_install(root, request)
+        else:
+            plan_removal(root, CONFIG, purge=True)
     except ConfigError as error:
         said = "; ".join(str(fault) for fault in error.faults)
         raise NotSwitchedError(f"{CONFIG}: {said}") from error
@@ -85,13 +88,9 @@ def _check_install(root: Root, request: SwitchRequest) -> None:
     named = [each.path for each in config.files if each.path != str(root.host(CONFIG))]
     if foreign := unreadable(named):
         raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
-
-
-def _check_removal(root: Root) -> None:
-    removal = plan_removal(root, CONFIG, purge=True)
-    inside = embedded_kubelet(root, shim_socket(root, CONFIG))
-    if inside is not None and inside.wired and not removal.wiring:
+    inside = embedded_kubelet(root, config.shim_socket) if request.wire_kubelet else None
+    if inside is not None and not inside.wired and inside.change is None:
         raise ShimError(
-            "the kubelet of this distribution uses the shim's socket: take "
-            "image-service-endpoint out of its configuration and restart it first"
+            "kubelet is wired by hand here: leave that out (wireKubelet: false), then "
+            f"{inside.advice}"
         )

@@ -17,14 +17,14 @@ from shimcore.switch.undo import HALT, KUBELET_DUE, kubelet_again, unit_again
 from shimcore.systemd.changes import Change, kubelet_unit
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.rereading import cri_answers
+from shimcore.systemd.runtimes.rereading import ANSWER_TIMEOUT_S, cri_answers
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import SERVICE, SOCKET
 
 STEP_S = 20.0
 """For a step that has no bound of its own."""
-ANSWER_S = 40.0
-"""For a runtime that was restarted to answer (`shimcore.systemd.runtimes.rereading`)."""
+ANSWER_S = ANSWER_TIMEOUT_S + 10
+"""For a runtime that was restarted to answer."""
 UNIT_S = 40.0
 """For a unit of the runtime, or a shim that nobody uses yet, to stop and start."""
 

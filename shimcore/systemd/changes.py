@@ -77,12 +77,11 @@ def pending(root: Root, changes: Iterable[Change]) -> list[Change]:
     return [change for change in changes if read(root, change.path) != change.entry]
 
 
-def restart_kubelet(control: ServiceControl, wiring: Iterable[Change], way: str) -> str:
-    """Have a kubelet that runs read its changed files; what was done. Raises ShimError.
+def restart_kubelet(control: ServiceControl, unit: str, way: str) -> str:
+    """Have a kubelet that runs in `unit` read its changed files; what was done. Raises ShimError.
 
     `way`: whom it uses then.
     """
-    unit = kubelet_unit(wiring)
     if not control.is_active(unit):
         return f"kubelet will use the {way} when it is started"
     control.run("restart", unit)

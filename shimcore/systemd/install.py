@@ -13,14 +13,14 @@ from typing import Protocol
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, live_sockets, with_cri
 from shimcore.runtime.peer import peer_of
-from shimcore.systemd import kubelet, packaged, record, unitfile, units, wiring
+from shimcore.systemd import kubelet, packaged, record, units, wiring
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, pending, restart_kubelet
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.kubelet_way import kubelet_way
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import node
-from shimcore.systemd.runtimes.distributions import EmbeddedKubelet, embedded_kubelet
+from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.runtimes.registries import to_tell
 from shimcore.systemd.runtimes.rereading import (
     Answers,
@@ -83,11 +83,13 @@ class Plan(Changes):
     """Whether the socket may lead past a shim that does not start."""
     runtime: str | None
     """Where it leads then, as far as that is known."""
-    kubelet_is_stale: bool = False
-    """Whether the kubelet that runs has not read yet that its files point at the shim."""
+    stale_kubelet: str = ""
+    """The unit of a kubelet that runs and has not read yet that its files point at the shim."""
+    by_hand: str = ""
+    """What the operator has to do for kubelet to use the shim; "" for nothing."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes) or self.kubelet_is_stale
+        return bool(self.changes or self.stale_kubelet)
 
     def concerns(self, *names: str) -> bool:
         """Whether one of these units changes."""
@@ -105,9 +107,12 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     shim = settings.shim_socket
     wired: list[Change] = []
     endpoint = None
-    inside = _embedded(root, shim) if request.wire_kubelet else None
+    by_hand = ""
+    inside = embedded_kubelet(root, shim) if request.wire_kubelet else None
     if inside is not None:
-        wired = inside.changes() if filled or request.preview else []
+        if not inside.wired and (filled or request.preview):
+            wired = [inside.change] if inside.change is not None else []
+            by_hand = "" if wired else inside.advice
     elif request.wire_kubelet:
         found = kubelet.find(root, running_kubelet)
         endpoint = _runtime_of(found, shim)
@@ -126,8 +131,8 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     changes = pending(root, [*changes, *told.changes, *wired])
     _refuse_changed_by_hand(request, changes)
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
-    stale = request.wire_kubelet and kubelet_way(root, shim).stale
-    return Plan(root, changes, notes, request.config_file, filled, bypass, runtime, stale)
+    stale = _stale_kubelet(root, shim) if request.wire_kubelet else ""
+    return Plan(root, changes, notes, request.config_file, filled, bypass, runtime, stale, by_hand)
 
 
 def install(
@@ -161,13 +166,13 @@ def install(
     yield from _to_runtime(plan, kept, control, answers, now=now)
     if start and control is not None:
         yield _start(control, socket_changes, service_changes, running)
-        if plan.wiring or plan.kubelet_is_stale:
+        if plan.wiring or plan.stale_kubelet or plan.by_hand:
             before_kubelet()
     yield from _apply(plan, kept, plan.wiring)
     if control is not None and plan.wiring:
         control.run("daemon-reload")
-    if control is not None and (plan.wiring or plan.kubelet_is_stale):
-        yield _kubelet(control, plan.wiring, now=now)
+    if control is not None and (plan.wiring or plan.stale_kubelet):
+        yield _kubelet(control, plan.stale_kubelet or kubelet_unit(plan.wiring), now=now)
 
 
 def shim_socket(root: Root, config_file: str) -> str:
@@ -244,11 +249,10 @@ def _start(
     return f"{SERVICE} runs"
 
 
-def _kubelet(control: ServiceControl, wiring: Sequence[Change], *, now: bool) -> str:
-    unit = kubelet_unit(wiring)
+def _kubelet(control: ServiceControl, unit: str, *, now: bool) -> str:
     if not now and control.is_active(unit):
         return f"kubelet uses the shim after: systemctl start {SERVICE} && systemctl restart {unit}"
-    return restart_kubelet(control, wiring, "shim")
+    return restart_kubelet(control, unit, "shim")
 
 
 def _settings(request: Request, values: Mapping[str, str | None]) -> UnitSettings:
@@ -335,11 +339,11 @@ def _others(root: Root, endpoint: str) -> bool:
     return bool(set(_sockets(root)) - {root.real(_path("endpoint", endpoint))})
 
 
-def _embedded(root: Root, shim: str) -> EmbeddedKubelet | None:
-    """A distribution's kubelet, unless there is one with a unit of its own. Raises ShimError."""
-    if unitfile.read_service(root, kubelet.UNIT) is not None:
-        return None
-    return embedded_kubelet(root, shim)
+def _stale_kubelet(root: Root, shim: str) -> str:
+    """The unit of one that has to be started again to use the shim; "" where there is none."""
+    way = kubelet_way(root, shim)
+    command, _, unit = way.detail.rpartition(" ")
+    return f"{unit}.service" if way.stale and command == "systemctl restart" else ""
 
 
 def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:

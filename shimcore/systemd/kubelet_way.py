@@ -6,11 +6,14 @@ has an answer, too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS
@@ -20,8 +23,14 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.units import modern
 from shimcore.systemd.unixpeers import connected_paths
 
+if TYPE_CHECKING:
+    from shimcore.systemd.runtimes.distributions import EmbeddedKubelet
+
 _HOSTS = ("k3s", "k3s-server", "k3s-agent", "kubelite")
 """Programs that have kubelet inside: those of k3s, and of MicroK8s."""
+
+_Program = tuple[int, list[str]]
+"""The number and the command line of one that runs."""
 
 DEFAULT_ENDPOINT = "unix:///run/containerd/containerd.sock"
 """Where kubelet goes when nothing tells it (KubeletConfiguration, containerRuntimeEndpoint)."""
@@ -41,7 +50,8 @@ class KubeletWay:
     """Kubelet's endpoint for images, None where it is not known, and what it means.
 
     `stale`: its files have changed since the process began, which has not read them; where its
-    connections can be seen, only if they do not lead to the shim.
+    connections can be seen, only if they do not lead to the shim. `detail` then has the command
+    that has it read them. `images_alone`: its pods' sandboxes are asked for elsewhere.
     """
 
     way: Way
@@ -49,14 +59,18 @@ class KubeletWay:
     running: bool = False
     stale: bool = False
     detail: str = ""
+    images_alone: bool = False
 
 
 def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> KubeletWay:
     """Where the kubelet of `root` goes; `proc` is looked in on the machine itself alone."""
     looks = root.is_machine or proc != Path("/proc")
     process = _process(proc, "kubelet") if looks else None
-    if looks and process is None and (inside := _process(proc, *_HOSTS)) is not None:
-        return _inside(root, shim_socket, inside[1])
+    if process is None:
+        host = _process(proc, *_HOSTS) if looks else None
+        inside = _embedded(root, shim_socket)
+        if host is not None or inside is not None:
+            return _inside(root, shim_socket, proc, host, inside)
     try:
         found = kubelet.of_process(root, process[1]) if process else kubelet.find(root)
         named = _image_endpoint(root, found) or found.endpoint
@@ -68,23 +82,39 @@ def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> Kub
         return KubeletWay(Way.NO_KUBELET, detail=why)
     endpoint = named or DEFAULT_ENDPOINT
     way = Way.WIRED if same_socket(root, endpoint, shim_socket) else Way.NOT_WIRED
-    if process is None or not _is_stale(root, found, proc / str(process[0])):
-        return KubeletWay(way, endpoint, process is not None)
-    return _as_connected(root, shim_socket, proc / str(process[0]), KubeletWay(way, endpoint, True))
+    whole = same_socket(root, found.endpoint or DEFAULT_ENDPOINT, shim_socket)
+    told = KubeletWay(
+        way, endpoint, process is not None, images_alone=way is Way.WIRED and not whole
+    )
+    if process is None:
+        return told
+    if way is Way.NOT_WIRED and (inside := _embedded(root, shim_socket)) is not None:
+        detail = inside.restart if inside.wired else inside.advice
+        return replace(told, stale=inside.wired, detail=detail)
+    return _read(root, shim_socket, proc / str(process[0]), _files(root, found), told)
 
 
-def _as_connected(root: Root, shim_socket: str, process: Path, told: KubeletWay) -> KubeletWay:
-    """What its files of before come to, by the connections that the process has."""
+def _read(
+    root: Root,
+    shim_socket: str,
+    process: Path,
+    files: Sequence[str],
+    told: KubeletWay,
+    restart: str = "systemctl restart kubelet",
+) -> KubeletWay:
+    """What its files say, or if they are younger than it, where the process is connected to."""
+    if not _is_stale(root, files, process):
+        return told
     paths = connected_paths(process)
     if paths is None:
-        return replace(told, stale=True)
+        return replace(told, stale=True, detail=restart)
     if any(same_socket(root, path, shim_socket) for path in paths):
         return replace(told, way=Way.WIRED, endpoint=f"unix://{shim_socket}")
     if told.way is Way.NOT_WIRED:
         return told
     older = next((path for path in KNOWN_SOCKETS if path in paths), None)
     endpoint = f"unix://{older}" if older else None
-    return KubeletWay(Way.NOT_WIRED, endpoint, True, True, "systemctl restart kubelet")
+    return KubeletWay(Way.NOT_WIRED, endpoint, True, True, restart)
 
 
 def same_socket(root: Root, endpoint: str, path: str) -> bool:
@@ -99,26 +129,36 @@ def _real(root: Root, endpoint: str) -> str:
     return root.real(modern(path))
 
 
-def _inside(root: Root, shim_socket: str, command: list[str]) -> KubeletWay:
+def _inside(
+    root: Root, shim_socket: str, proc: Path, host: _Program | None, inside: EmbeddedKubelet | None
+) -> KubeletWay:
     """That of a program with kubelet inside: by its own flags, or its distribution's file."""
-    from shimcore.systemd.runtimes.distributions import (  # noqa: PLC0415 - on such nodes only
-        embedded_kubelet,
-    )
-
     endpoint = f"unix://{shim_socket}"
-    if any(f"{IMAGE_FLAG.lstrip('-')}={endpoint}" in word for word in command):
-        return KubeletWay(Way.WIRED, endpoint, running=True)
-    found = embedded_kubelet(root, shim_socket)
-    name = command[0].rpartition("/")[2]
-    if found is None:
+    flag = f"{kubelet.RUNTIME_FLAG.lstrip('-')}={endpoint}"
+    running = host is not None
+    name = "its distribution" if host is None else host[1][0].rpartition("/")[2]
+    if host is not None and any(flag in word for word in host[1]):
+        return KubeletWay(Way.WIRED, endpoint, running)
+    if inside is None:
         why = f"{name} has kubelet inside, and its distribution is not known"
-        return KubeletWay(Way.UNKNOWN, running=True, detail=why)
-    if found.wired:
-        return KubeletWay(Way.WIRED, endpoint, running=True)
-    return KubeletWay(Way.NOT_WIRED, f"the runtime of {name}", running=True, detail=found.advice)
+        return KubeletWay(Way.UNKNOWN, running=running, detail=why)
+    if not inside.wired:
+        return KubeletWay(Way.NOT_WIRED, f"the runtime of {name}", running, detail=inside.advice)
+    told = KubeletWay(Way.WIRED, endpoint, running)
+    if host is None:
+        return told
+    return _read(root, shim_socket, proc / str(host[0]), inside.files, told, inside.restart)
 
 
-def _process(proc: Path, *names: str) -> tuple[int, list[str]] | None:
+def _embedded(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
+    from shimcore.systemd.runtimes import distributions  # noqa: PLC0415 - seldom wanted
+
+    with contextlib.suppress(ShimError):
+        return distributions.embedded_kubelet(root, shim_socket)
+    return None
+
+
+def _process(proc: Path, *names: str) -> _Program | None:
     try:
         return kubelet.running_process(proc, names)
     except OSError:
@@ -137,13 +177,13 @@ def _image_endpoint(root: Root, found: Kubelet) -> str | None:
     return root.keys(found.config, (IMAGE_KEY,))[IMAGE_KEY]
 
 
-def _is_stale(root: Root, found: Kubelet, process: Path) -> bool:
-    """Whether a file of it is younger than the process (proc(5): field 22 of stat, in ticks)."""
+def _is_stale(root: Root, files: Sequence[str], process: Path) -> bool:
+    """Whether one of them is younger than the process (proc(5): field 22 of stat, in ticks)."""
     try:
         began_s = int((process / "stat").read_text().rpartition(")")[2].split()[19])
         uptime_s = float((process.parent / "uptime").read_text().split()[0])
         age_s = uptime_s - began_s / os.sysconf("SC_CLK_TCK")
-        changed_s = max(root.host(path).stat().st_mtime for path in _files(root, found))
+        changed_s = max(root.host(each).stat().st_mtime for each in files if root.exists(each))
     except (OSError, ValueError, IndexError, ShimError):
         return False
     return changed_s > time.time() - age_s + 1
@@ -153,5 +193,4 @@ def _files(root: Root, found: Kubelet) -> list[str]:
     """Those that hold its endpoint."""
     if found.value(kubelet.RUNTIME_FLAG) is not None:
         return []
-    paths = kubelet.config_files(root, found.config, found.config_dir)
-    return [path for path in paths if root.exists(path)]
+    return kubelet.config_files(root, found.config, found.config_dir)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from shimcore.errors import ShimError
 from shimcore.systemd import record
 from shimcore.systemd.bypass import FAILURES
-from shimcore.systemd.changes import Change, Changes, restart_kubelet
+from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read, write
-from shimcore.systemd.install import UNITS, runtime_socket
+from shimcore.systemd.install import UNITS, runtime_socket, shim_socket
+from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
@@ -53,7 +54,8 @@ def plan_removal(
     """What `uninstall-service` would do. Changes nothing.
 
     A configuration that was written and filled in stays unless `purge`. Raises ShimError,
-    without `force` also for other files that were changed by hand.
+    without `force` also for other files that were changed by hand, and for a kubelet that was
+    pointed here so.
     """
     known = record.load(root)
     removal = Removal(root, [], [], known, _runtime(root, config_file))
@@ -82,7 +84,19 @@ def plan_removal(
             f"changed by hand since they were installed: {', '.join(by_hand)}; "
             "--force puts back what was there before the installation"
         )
+    if not force and not removal.wiring:
+        _refuse_a_wired_kubelet(root, shim_socket(root, config_file))
     return removal
+
+
+def _refuse_a_wired_kubelet(root: Root, shim: str) -> None:
+    """One that was pointed here by hand would be left without a runtime."""
+    way = kubelet_way(root, shim)
+    if way.way is Way.WIRED:
+        raise ShimError(
+            f"kubelet was pointed at {way.endpoint} by hand: take that out where it stands (its "
+            "container-runtime-endpoint) and restart it first; --force removes the shim as it is"
+        )
 
 
 def uninstall(
@@ -103,7 +117,7 @@ def uninstall(
     yield from _apply(root, wired)
     if control is not None and wired:
         control.run("daemon-reload")
-        yield restart_kubelet(control, wired, "runtime")
+        yield restart_kubelet(control, kubelet_unit(wired), "runtime")
     if control is not None:
         there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
         if there:

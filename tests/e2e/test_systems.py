@@ -46,7 +46,7 @@ def package(pattern: str) -> Path:
 
 def test_the_packages_ask_for_no_later_glibc() -> None:
     """2.31: Debian 11, Ubuntu 20.04; RHEL 9 has 2.34."""
-    command = ["dpkg-deb", "--field", package("*.deb"), "Depends"]
+    command = ["dpkg-deb", "--field", str(package("*.deb")), "Depends"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     asked = re.match(r"libc6 \(>= 2\.(\d+)\),", done.stdout)
     assert asked is not None, done.stdout

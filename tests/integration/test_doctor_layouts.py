@@ -41,7 +41,7 @@ def _distribution(
     return make
 
 
-ARGUMENT = f"image-service-endpoint=unix://{SHIM}"
+ARGUMENT = f"container-runtime-endpoint=unix://{SHIM}"
 
 RANCHER = f"/etc/rancher/{{}}/config.yaml.d/9.yaml: kubelet-arg+: [{ARGUMENT}]\n"
 

@@ -128,11 +128,6 @@ def _write_hosts(
     overlay.put(path, HEADER + server + tomltext.table_text(("host", told.address), values))
 
 
-def host_table(told: Wanted) -> str:
-    """The table of a registry in a `hosts.toml`."""
-    return tomltext.table_text(("host", told.address), _values(told))
-
-
 def _values(told: Wanted) -> dict[str, Any]:
     values: dict[str, Any] = {"capabilities": ["pull", "resolve"]}
     if told.ca_file:

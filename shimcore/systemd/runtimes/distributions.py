@@ -10,18 +10,18 @@ from typing import Any
 import yaml
 
 from shimcore.errors import ShimError
-from shimcore.runtime.containerd.hosts import FILE
 from shimcore.runtime.containerd.release import Release
-from shimcore.runtime.containerd.route import Verdict, Wanted, judge, route
+from shimcore.runtime.containerd.route import Wanted
 from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.entries import File
+from shimcore.systemd.kubelet import RUNTIME_FLAG, UNIT
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.containerd import CERTS, host_table, registry_table
+from shimcore.systemd.runtimes import containerd
+from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind, has_unit, service_of
-from shimcore.systemd.runtimes.tomltext import string, table_text
 
 # docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
 REGISTRIES = {
@@ -29,13 +29,14 @@ REGISTRIES = {
     Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
 }
 _K0S = "/etc/k0s/containerd.d"
+_K0S_ARGUMENTS = "--kubelet-extra-args"
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedKubelet:
-    """A kubelet without a unit of its own. Only its image service is pointed at the shim:
+    """A kubelet without a unit of its own. It alone is pointed at the shim, by an argument:
 
-    with another runtime endpoint these distributions start no containerd.
+    told of another runtime in their own settings, these distributions start no containerd.
     """
 
     wired: bool
@@ -43,14 +44,10 @@ class EmbeddedKubelet:
     """The command that wires it, or what to set by hand."""
     change: Change | None = None
     """What wires it; None where that is left to the operator."""
-
-    def changes(self) -> list[Change]:
-        """What points it at the shim. Raises ShimError where that is left to the operator."""
-        if self.wired:
-            return []
-        if self.change is None:
-            raise ShimError(f"kubelet is wired by hand here: {self.advice}")
-        return [self.change]
+    files: tuple[str, ...] = ()
+    """Those that hold its arguments, where the process does not show them."""
+    restart: str = ""
+    """The command after which it has read them."""
 
 
 def wire_rancher(
@@ -66,50 +63,39 @@ def wire_rancher(
     if text is not None and path not in ours:
         raise NotOursError(f"{path} is somebody else's", _registries(missing))
     overlay = Overlay(root, Part.RUNTIME)
-    overlay.put(path, HEADER + _registries(told))
+    then = f"restart {service_of(root, kind)}.service"  # it reads the file when it starts
+    overlay.put(path, HEADER + _registries(told), then)
     return overlay.changes()
 
 
-def restart_of(root: Root, kind: Kind) -> str:
-    """The command after which it has read its files."""
-    return f"systemctl restart {service_of(root, kind)}"
+def wire_k0s(
+    root: Root, release: Release, told: Sequence[Wanted], ours: Collection[str]
+) -> list[Change]:
+    """k0s takes parts of containerd's configuration from a folder (docs.k0sproject.io, Runtime).
 
-
-def check_k0s(root: Root, told: Sequence[Wanted]) -> None:
-    """k0s takes parts of containerd's configuration from a folder, and restarts containerd.
-
-    Raises NotOursError until all that is needed is written.
+    It goes into the part that says where registries are described, else into one of our own.
+    Raises ShimError.
     """
-    if all(_is_told_k0s(root, each) for each in told):
-        return
-    hosts = "\n".join(
-        f"{CERTS}/{each.host}/{FILE}:\nserver = {string(each.address)}\n{host_table(each)}"
-        for each in told
-    )
-    part, newer = (
-        f"version = {version}\n" + table_text(registry_table(version), {"config_path": CERTS})
-        for version in (2, 3)
-    )
-    raise NotOursError(
-        "k0s writes containerd's configuration itself, and is not changed",
-        f"{_K0S}/image-cri-shim.toml (containerd 1.x):\n{part}\n"
-        f"or (containerd 2.x):\n{newer}\n{hosts}",
-    )
+    parts = [f"{_K0S}/{name}" for name in root.names(_K0S) if name.endswith(".toml")]
+    found = (path for path in parts if _tells_of_registries(root, path, release))
+    path = next(found, f"{_K0S}/image-cri-shim.toml")
+    unit = f"{service_of(root, Kind.K0S)}.service"
+    return containerd.wire(root, Containerd(path, release, unit), told, ours)
 
 
-def _is_told_k0s(root: Root, told: Wanted) -> bool:
-    for name in root.names(_K0S):
-        if name.endswith(".toml"):
-            settings = read_settings(root, f"{_K0S}/{name}", Release.V1)
-            way = route(root, settings, told.host)
-            if judge(root, way, told) is Verdict.FITS:
-                return True
-    return False
+def _tells_of_registries(root: Root, path: str, release: Release) -> bool:
+    settings = read_settings(root, path, release)
+    return bool(settings.given_config_path) or settings.is_inline
 
 
 def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
-    """The kubelet of a distribution; None where there is none. Raises ShimError."""
-    argument = f"image-service-endpoint=unix://{shim_socket}"
+    """The kubelet of a distribution; None where there is none, or it has a unit of its own.
+
+    Raises ShimError.
+    """
+    if has_unit(root, UNIT.removesuffix(".service")):
+        return None
+    argument = f"{RUNTIME_FLAG.lstrip('-')}=unix://{shim_socket}"
     for directory, of_kind in (
         ("/var/lib/rancher/k3s", partial(_of_rancher, kind=Kind.K3S)),
         ("/var/lib/rancher/rke2", partial(_of_rancher, kind=Kind.RKE2)),
@@ -144,14 +130,15 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     text = f"{HEADER}kubelet-arg+:\n  - {argument}\n"
     change = Change(path, File(text.encode()), part=Part.WIRING, then=f"restart {service}.service")
     advice = f"image-cri-shim install-service --wire-kubelet --now  # {path}; restarts {service}"
-    return EmbeddedKubelet(wired, advice, change)
+    return EmbeddedKubelet(wired, advice, change, tuple(files), f"systemctl restart {service}")
 
 
 def _of_microk8s(root: Root, argument: str) -> EmbeddedKubelet:
     file = f"{MICROK8S_ARGUMENTS}/kubelet"
     wired = argument in (root.text(file) or "")
-    advice = f"echo --{argument} >>{file} && snap restart microk8s.daemon-kubelite"
-    return EmbeddedKubelet(wired, advice)
+    restart = "snap restart microk8s.daemon-kubelite"
+    advice = f"echo --{argument} >>{file} && {restart}"
+    return EmbeddedKubelet(wired, advice, files=(file,), restart=restart)
 
 
 def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
@@ -159,15 +146,15 @@ def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
 
     With `--cri-socket` it starts no containerd (docs.k0sproject.io, Runtime).
     """
-    services = ("k0sworker", "k0scontroller")
-    service = next((each for each in services if has_unit(root, each)), services[0])
+    service = service_of(root, Kind.K0S)
     unit = unitfile.read_service(root, f"{service}.service")
     wired = unit is not None and argument in unit.exec_start
-    advice = (
-        f'add --kubelet-extra-args="--{argument}" to ExecStart of {service} '
-        f"(systemctl edit --full {service}), then systemctl restart {service}"
-    )
-    return EmbeddedKubelet(wired, advice)
+    restart = f"systemctl restart {service}"
+    what = f'--kubelet-extra-args="--{argument}" to ExecStart'
+    if unit is not None and _K0S_ARGUMENTS in unit.exec_start:  # the last one counts
+        what = f"--{argument} to {_K0S_ARGUMENTS} in ExecStart"
+    advice = f"add {what} of {service} (systemctl edit --full {service}), then {restart}"
+    return EmbeddedKubelet(wired, advice, restart=restart)
 
 
 def _registries(told: Iterable[Wanted]) -> str:

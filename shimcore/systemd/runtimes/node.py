@@ -40,7 +40,8 @@ _SIGNS = (
     ("cri-dockerd", "/usr/bin/cri-dockerd", Kind.DOCKER),
     ("dockershim", "/usr/local/bin/cri-dockerd", Kind.DOCKER),
 )
-# The service of each; of k3s and RKE2 on a server, on an agent.
+# The service of each; of k3s and RKE2 on a server, on an agent; of k0s on a worker, on a controller
+# that is one, too.
 _SERVICES = {
     Kind.CONTAINERD: ("containerd",),
     Kind.CRIO: ("crio",),
@@ -48,9 +49,14 @@ _SERVICES = {
     Kind.K3S: ("k3s", "k3s-agent"),
     Kind.RKE2: ("rke2-server", "rke2-agent"),
     Kind.MICROK8S: ("snap.microk8s.daemon-containerd",),
-    Kind.K0S: ("k0sworker",),
+    Kind.K0S: ("k0sworker", "k0scontroller"),
 }
-_PROGRAMS = ("/usr/bin/containerd", "/usr/local/bin/containerd", "/bin/containerd")
+_PROGRAMS = (
+    "/usr/bin/containerd",
+    "/usr/local/bin/containerd",
+    "/bin/containerd",
+    "/var/lib/k0s/bin/containerd",
+)
 
 
 def kind_of(root: Root, runtime_socket: str | None) -> Kind:
@@ -67,17 +73,11 @@ def kind_of(root: Root, runtime_socket: str | None) -> Kind:
     return Kind.CONTAINERD
 
 
-def unit_of(kind: Kind) -> str:
-    """The unit of a containerd."""
-    named = kind if kind is Kind.MICROK8S else Kind.CONTAINERD
-    return f"{_SERVICES[named][0]}.service"
-
-
 def service_of(root: Root, kind: Kind) -> str:
-    """The runtime's service on this node: an agent's where there is no server's."""
-    server, *agents = _SERVICES[kind]
-    there = [agent for agent in agents if has_unit(root, agent)]
-    return there[0] if there and not has_unit(root, server) else server
+    """The runtime's service on this node: the second of its kind where there is no first."""
+    first, *others = _SERVICES[kind]
+    there = [other for other in others if has_unit(root, other)]
+    return there[0] if there and not has_unit(root, first) else first
 
 
 def has_unit(root: Root, service: str) -> bool:
@@ -109,9 +109,10 @@ def release(root: Root, kind: Kind, process: Peer | None) -> Release | None:
 
 
 def _unit_command(root: Root, kind: Kind) -> Sequence[str]:
-    """How its unit starts it."""
+    """How its unit starts it, where it has one of its own."""
+    named = kind if kind is Kind.MICROK8S else Kind.CONTAINERD
     try:
-        unit = unitfile.read_service(root, unit_of(kind))
+        unit = unitfile.read_service(root, f"{_SERVICES[named][0]}.service")
     except ShimError:
         return ()
     return unit.arguments(unit.environment) if unit is not None else ()

@@ -11,7 +11,7 @@ from shimcore.systemd.entries import Entry, write
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 
-ANSWER_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 60.0
 """How long a restarted runtime has for its first answer over CRI."""
 
 Answers = Callable[[str], bool]
@@ -47,7 +47,7 @@ def reread(control: ServiceControl, changes: Sequence[Change], *, now: bool) -> 
             yield f"{unit} reads its new configuration after: systemctl {then}"
         else:
             control.run(verb, unit)
-            yield f"{unit} {verb}ed: it knows the registries"
+            yield f"{unit} {verb}ed: it has read its files"
 
 
 def to_restart(control: ServiceControl, changes: Sequence[Change]) -> list[str]:

@@ -55,11 +55,10 @@ def wire_runtime(
     if kind is Kind.DOCKER:
         return RuntimeWiring(docker.wire(root, unknown, ours))
     if kind is Kind.K0S:
-        distributions.check_k0s(root, unknown)
-        return RuntimeWiring()
-    changes = distributions.wire_rancher(root, kind, unknown, ours)
-    note = f"registries.yaml is read at the start: {distributions.restart_of(root, kind)}"
-    return RuntimeWiring(changes, [note] if changes else [])
+        found = containerd_of()
+        release = Release.V1 if found is None else found.release
+        return RuntimeWiring(distributions.wire_k0s(root, release, unknown, ours))
+    return RuntimeWiring(distributions.wire_rancher(root, kind, unknown, ours))
 
 
 def containerd_on(root: Root, kind: Kind, process: Peer | None) -> Containerd | None:
@@ -77,4 +76,5 @@ def containerd_on(root: Root, kind: Kind, process: Peer | None) -> Containerd | 
 def containerd_of(root: Root, kind: Kind, process: Peer | None, release: Release) -> Containerd:
     """How a containerd of this release is set up."""
     path = node.config_file(root, kind, process)
-    return Containerd(path, release, node.unit_of(kind), generated=kind is Kind.MICROK8S)
+    unit = f"{node.service_of(root, kind)}.service"
+    return Containerd(path, release, unit, generated=kind is Kind.MICROK8S)

@@ -131,8 +131,8 @@ async def test_a_plain_file_is_no_socket(sockets: Sockets, tmp_path: Path) -> No
         await detect_socket([sockets.path("containerd.sock")])
 
 
-def test_the_known_places_are_those_of_four_runtimes() -> None:
-    """containerd, CRI-O, cri-dockerd and k3s are looked for."""
+def test_the_known_places() -> None:
+    """containerd, CRI-O, cri-dockerd, and the containerd of each distribution are looked for."""
     assert set(KNOWN_SOCKETS) == {
         "/run/containerd/containerd.sock",
         "/run/crio/crio.sock",
@@ -140,6 +140,8 @@ def test_the_known_places_are_those_of_four_runtimes() -> None:
         "/run/cri-dockerd.sock",
         "/var/run/cri-dockerd.sock",
         "/run/k3s/containerd/containerd.sock",
+        "/run/k0s/containerd.sock",
+        "/var/snap/microk8s/common/run/containerd.sock",
     }
 
 

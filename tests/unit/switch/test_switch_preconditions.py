@@ -17,6 +17,7 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.units import SERVICE
 from tests.unit.switch.nodes import node, request
 from tests.unit.systemd.machines import FILLED, unpacked
+from tests.unit.systemd.wired import do
 
 SYSTEMD = {"/run/systemd/system/x": ""}
 
@@ -96,16 +97,28 @@ def test_the_node_s_own_configuration(tmp_path: Path) -> None:
     assert "adress" in refused(root, None)
 
 
+def test_a_kubelet_that_is_wired_by_hand(tmp_path: Path) -> None:
+    """Said before anything is touched; without wiring it the node is switched."""
+    root = node(tmp_path).root
+    unpacked(root.directory, {"/var/lib/k0s/x": ""})
+    root.host("/usr/lib/systemd/system/kubelet.service").unlink()
+    assert "to ExecStart of k0sworker" in refused(root)
+    check(root, replace(request("1.0.0"), wire_kubelet=False))
+
+
 def test_a_kubelet_that_its_distribution_wires(tmp_path: Path) -> None:
     """A removal would leave it without images."""
     root = node(tmp_path).root
-    flag = "image-service-endpoint=unix:///var/run/image-cri-shim.sock"
+    flag = "container-runtime-endpoint=unix:///var/run/image-cri-shim.sock"
     unpacked(
         root.directory,
         {
             "/var/lib/rancher/k3s/x": "",
             "/etc/rancher/k3s/config.yaml": f"kubelet-arg: [{flag}]\n",
+            CONFIG: FILLED,
         },
     )
-    with pytest.raises(NotSwitchedError, match="image-service-endpoint"):
+    root.host("/usr/lib/systemd/system/kubelet.service").unlink()
+    do(root)
+    with pytest.raises(NotSwitchedError, match="container-runtime-endpoint"):
         check(root, replace(request("1.0.0"), mode=Mode.REMOVE))

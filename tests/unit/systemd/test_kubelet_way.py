@@ -131,10 +131,10 @@ MICROK8S = "/var/snap/microk8s/current/args/kubelet"
     ("program", "file", "text", "way"),
     [
         ("/usr/local/bin/k3s server", RANCHER, "", Way.NOT_WIRED),
-        ("/usr/local/bin/k3s agent", RANCHER, f"- image-service-endpoint={SHIM}\n", Way.WIRED),
+        ("/usr/local/bin/k3s agent", RANCHER, f"- container-runtime-endpoint={SHIM}\n", Way.WIRED),
         ("k3s-agent", RANCHER, "token: x\n", Way.NOT_WIRED),
         ("/snap/microk8s/1/kubelite", MICROK8S, "", Way.NOT_WIRED),
-        ("/snap/microk8s/1/kubelite", MICROK8S, f"--image-service-endpoint={SHIM}", Way.WIRED),
+        ("/snap/microk8s/1/kubelite", MICROK8S, f"--container-runtime-endpoint={SHIM}", Way.WIRED),
         ("/usr/local/bin/k3s server", "/etc/other", "", Way.UNKNOWN),
     ],
 )
@@ -153,10 +153,56 @@ def test_a_program_with_kubelet_inside(
         assert said in found.detail
 
 
+@pytest.mark.parametrize(
+    ("images", "sandboxes", "alone"), [(SHIM, CONTAINERD, True), (SHIM, SHIM, False)]
+)
+def test_one_that_asks_for_images_alone(
+    tmp_path: Path, images: str, sandboxes: str, alone: bool
+) -> None:
+    """Its sandboxes go past the shim."""
+    root = unpacked(tmp_path / "root", {})
+    flags = (f"--image-service-endpoint={images}", f"--container-runtime-endpoint={sandboxes}")
+    found = kubelet_way(root, PATH, _process(tmp_path, *flags))
+    assert (found.way, found.images_alone) == (Way.WIRED, alone)
+
+
+def test_a_distribution_that_does_not_run(tmp_path: Path) -> None:
+    """Its files count."""
+    there = {"/var/lib/rancher/k3s/x": ""}
+    unwired = kubelet_way(unpacked(tmp_path / "1", there), PATH)
+    assert (unwired.way, unwired.running) == (Way.NOT_WIRED, False)
+    told = {RANCHER: f"kubelet-arg: [container-runtime-endpoint={SHIM}]\n"}
+    wired = kubelet_way(unpacked(tmp_path / "2", there | told), PATH)
+    assert (wired.way, wired.running) == (Way.WIRED, False)
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "directory", "file"),
+    [
+        ("/usr/local/bin/k3s server", (), "/var/lib/rancher/k3s", RANCHER),
+        (
+            "/var/lib/rancher/rke2/bin/kubelet",
+            (f"--container-runtime-endpoint={CONTAINERD}",),
+            "/var/lib/rancher/rke2",
+            "/etc/rancher/rke2/config.yaml",
+        ),
+    ],
+)
+def test_a_distribution_that_has_not_read_its_files(
+    tmp_path: Path, program: str, flags: tuple[str, ...], directory: str, file: str
+) -> None:
+    """They say that it is wired; the process goes elsewhere until it is started again."""
+    argument = f"kubelet-arg: [container-runtime-endpoint={SHIM}]\n"
+    root = unpacked(tmp_path / "root", {f"{directory}/x": "", file: argument})
+    found = kubelet_way(root, PATH, _process(tmp_path, *flags, program=program, age_s=100))
+    assert found.stale
+    assert found.detail == f"systemctl restart {'rke2-server' if 'rke2' in file else 'k3s'}"
+
+
 def test_its_own_flag_is_enough(tmp_path: Path) -> None:
     """k3s takes kubelet's arguments on its command line, too."""
     root = unpacked(tmp_path / "root", {"/var/lib/rancher/k3s/x": ""})
-    flag = f"--kubelet-arg=image-service-endpoint={SHIM}"
+    flag = f"--kubelet-arg=container-runtime-endpoint={SHIM}"
     proc = _process(tmp_path, "server", flag, program="/usr/local/bin/k3s")
     assert kubelet_way(root, PATH, proc).way is Way.WIRED
 

@@ -284,7 +284,7 @@ class TestContainerd:
         """Its files are as they were, it is started again, and the service is not started."""
         root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
         control = NotedSystemd({UNIT})
-        with pytest.raises(ShimError, match="did not answer over CRI within 30 s"):
+        with pytest.raises(ShimError, match="did not answer over CRI within 60 s"):
             do(root, control, answers=False)
         assert root.text(DEFAULT_FILE) == DEBIAN
         assert not root.exists(HOSTS)

@@ -94,7 +94,7 @@ class TestPackage:
         assert "/run/other.sock" in (root.text(f"/etc/systemd/system/{SOCKET}") or "")
 
 
-ARGUMENT = f"image-service-endpoint={SHIM}"
+ARGUMENT = f"container-runtime-endpoint={SHIM}"
 MICROK8S = "/var/snap/microk8s/current/args"
 
 
@@ -152,13 +152,47 @@ class TestKubeletElsewhere:
         ],
     )
     def test_by_hand(self, tmp_path: Path, directory: str, file: str, text: str, said: str) -> None:
-        """What to set is said, and where; once it is set, the rest goes on."""
+        """What to set is said once everything else is done and the node was looked at."""
         root = unpacked(tmp_path, {CONFIG: FILLED, f"{directory}/x": "", file: text})
-        with pytest.raises(ShimError, match="by hand") as refused:
-            plan(request(root))
-        assert said in str(refused.value)
+        planned = plan(request(root))
+        assert said in planned.by_hand
+        assert planned.wiring == []
+        control = NotedSystemd()
+        looked: list[str] = []
+        list(
+            install(planned, control, now=True, before_kubelet=lambda: looked.extend(control.asked))
+        )
+        assert f"start {SERVICE}" in looked
         root.host(file).write_text(f'{text} --kubelet-extra-args="--{ARGUMENT}"\n')
-        assert plan(request(root)).own
+        assert not plan(request(root))
+        assert plan(request(root)).by_hand == ""
+
+    def test_one_that_was_wired_by_hand_is_not_left_behind(self, tmp_path: Path) -> None:
+        """Without the shim it would have no runtime; --force takes it away all the same."""
+        command = f"/usr/local/bin/k0s worker --kubelet-extra-args=--{ARGUMENT}"
+        unit = {"/etc/systemd/system/k0sworker.service": f"[Service]\nExecStart={command}\n"}
+        for number, files in enumerate(
+            (
+                {"/var/lib/k0s/x": "", **unit},
+                {"/var/lib/kubelet/config.yaml": f"containerRuntimeEndpoint: {SHIM}\n"},
+            )
+        ):
+            root = unpacked(tmp_path / str(number), {CONFIG: FILLED, **files})
+            do(root, wire=False)
+            installed = tree(root)
+            with pytest.raises(ShimError, match="by hand"):
+                plan_removal(root, CONFIG)
+            assert tree(root) == installed
+            list(uninstall(plan_removal(root, CONFIG, force=True), None))
+            assert not root.exists(f"/etc/systemd/system/{SERVICE}")
+
+    def test_arguments_that_are_there_already(self, tmp_path: Path) -> None:
+        """Of two the last one counts, so it goes among them."""
+        command = "/usr/local/bin/k0s worker --kubelet-extra-args=--v=2"
+        unit = {"/etc/systemd/system/k0sworker.service": f"[Service]\nExecStart={command}\n"}
+        root = unpacked(tmp_path, {CONFIG: FILLED, "/var/lib/k0s/x": "", **unit})
+        said = f"add --{ARGUMENT} to --kubelet-extra-args in ExecStart of k0sworker "
+        assert said in plan(request(root)).by_hand
 
     def test_minikube(self, tmp_path: Path) -> None:
         """Its ExecStart has kubelet's version in it, and is not copied."""
@@ -181,7 +215,7 @@ def test_a_kubelet_that_has_not_read_its_files(tmp_path: Path) -> None:
     control.asked.clear()
     again = plan(request(root))
     assert not again
-    again.kubelet_is_stale = True
+    again.stale_kubelet = "kubelet.service"
     assert again
     looked: list[str] = []
     list(install(again, control, now=True, before_kubelet=lambda: looked.extend(control.asked)))

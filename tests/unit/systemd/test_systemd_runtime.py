@@ -12,7 +12,7 @@ import yaml
 
 from shimcore.systemd.install import plan
 from shimcore.systemd.overlay import NotOursError
-from tests.unit.systemd.machines import NotedSystemd, request, tree, unpacked
+from tests.unit.systemd.machines import NotedSystemd, request, tree
 from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
 
 CRIO = {"/etc/crio/crio.conf": ""}
@@ -116,14 +116,15 @@ class TestDocker:
 class TestDistributions:
     @pytest.mark.parametrize("name", ["k3s", "rke2"])
     def test_registries_yaml(self, tmp_path: Path, ca: str, name: str) -> None:
-        """Written where there is none; it is read at the start, which is said."""
+        """Written where there is none; it is read at the start, which comes at once."""
         config = f"{PLAIN}registries:\n- {{address: 'https://s.example', caFile: /s.pem}}\n"
         files = {f"/var/lib/rancher/{name}/x": "", "/s.pem": ca}
         root = node(tmp_path, files, config)
         before = tree(root)
-        planned = plan(request(root, wire=False, runtime=True))
-        assert any(f"systemctl restart {name}" in note for note in planned.notes)
-        do(root)
+        unit = {"k3s": "k3s.service", "rke2": "rke2-server.service"}[name]
+        control = NotedSystemd({unit})
+        assert f"{unit} restarted: it has read its files" in do(root, control)
+        assert f"restart {unit}" in control.asked
         assert yaml.safe_load(root.text(f"/etc/rancher/{name}/registries.yaml") or "") == {
             "mirrors": {
                 HUB: {"endpoint": [f"http://{HUB}"]},
@@ -160,14 +161,35 @@ class TestDistributions:
         with pytest.raises(NotOursError, match="by hand"):
             do(root)
 
-    def test_k0s(self, tmp_path: Path) -> None:
-        """Named, with the files to write; when they are there the rest goes on."""
-        root = node(tmp_path, {"/var/lib/k0s/x": ""})
-        with pytest.raises(NotOursError, match="k0s") as refused:
-            do(root)
-        assert "/etc/k0s/containerd.d/image-cri-shim.toml" in refused.value.addition
-        assert f'[host."http://{HUB}"]' in refused.value.addition
-        parts = refused.value.addition.partition(f"{HOSTS}:\n")
-        part = parts[0].split("\n", 1)[1].partition("\n\n")[0]
-        unpacked(tmp_path, {"/etc/k0s/containerd.d/image-cri-shim.toml": part, HOSTS: parts[2]})
-        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
+    @pytest.mark.parametrize("unit", ["k0sworker", "k0scontroller"])
+    def test_k0s(self, tmp_path: Path, unit: str) -> None:
+        """A part of containerd's configuration is its own; k0s reads it at its start."""
+        there = {f"/etc/systemd/system/{unit}.service": "[Service]\nExecStart=/usr/bin/k0s x\n"}
+        root = node(tmp_path, {"/var/lib/k0s/x": "", **there})
+        before = tree(root)
+        control = NotedSystemd({f"{unit}.service"})
+        do(root, control)
+        assert f"restart {unit}.service" in control.asked
+        part = tomllib.loads(root.text("/etc/k0s/containerd.d/image-cri-shim.toml") or "")
+        registry = {"config_path": "/etc/containerd/certs.d"}
+        plugins = {"io.containerd.grpc.v1.cri": {"registry": registry}}
+        assert part == {"version": 2, "plugins": plugins}
+        assert tomllib.loads(root.text(HOSTS) or "")["host"].keys() == {f"http://{HUB}"}
+        after = tree(root)
+        do(root)
+        assert tree(root) == after
+        undo(root)
+        assert tree(root) == before
+
+    def test_a_part_of_k0s_that_tells_of_registries(self, tmp_path: Path) -> None:
+        """What it says counts: a second place would take its place."""
+        part = (
+            'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n'
+            'config_path = "/etc/theirs"\n'
+        )
+        path = "/etc/k0s/containerd.d/registries.toml"
+        root = node(tmp_path, {"/var/lib/k0s/x": "", path: part})
+        do(root)
+        assert root.text(path) == part
+        assert root.exists(f"/etc/theirs/{HUB}/hosts.toml")
+        assert list(root.names("/etc/k0s/containerd.d")) == ["registries.toml"]
