@@ -7,8 +7,9 @@ import asyncio
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.errors import ShimError
+from shimcore.systemd.changes import CRICTL
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way, same_socket
-from shimcore.systemd.wiring import CRICTL, CRICTL_KEYS
+from shimcore.systemd.wiring import CRICTL_KEYS
 
 _WIRE = "image-cri-shim install-service --wire-kubelet --now"
 _PAST = "its pulls go past the shim"

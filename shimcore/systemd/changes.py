@@ -13,6 +13,8 @@ from shimcore.systemd.entries import Entry, File, Link, read
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 
+CRICTL = "/etc/crictl.yaml"
+
 
 class Part(Enum):
     """What of an installation a change is for."""
@@ -57,6 +59,11 @@ class Changes:
     def wiring(self) -> list[Change]:
         """The changes to kubelet's and crictl's files."""
         return self._of(Part.WIRING)
+
+    @property
+    def for_kubelet(self) -> list[Change]:
+        """Those of them after which kubelet has to be started again."""
+        return [change for change in self.wiring if change.path != CRICTL]
 
     @property
     def for_runtime(self) -> list[Change]:

@@ -113,6 +113,8 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
         if not inside.wired and (filled or request.preview):
             wired = [inside.change] if inside.change is not None else []
             by_hand = "" if wired else inside.advice
+        if filled or request.preview:
+            wired += wiring.wire_crictl(root, shim)
     elif request.wire_kubelet:
         found = kubelet.find(root, running_kubelet)
         endpoint = _runtime_of(found, shim)
@@ -166,12 +168,12 @@ def install(
     yield from _to_runtime(plan, kept, control, answers, now=now)
     if start and control is not None:
         yield _start(control, socket_changes, service_changes, running)
-        if plan.wiring or plan.stale_kubelet or plan.by_hand:
+        if plan.for_kubelet or plan.stale_kubelet or plan.by_hand:
             before_kubelet()
     yield from _apply(plan, kept, plan.wiring)
     if control is not None and plan.wiring:
         control.run("daemon-reload")
-    if control is not None and (plan.wiring or plan.stale_kubelet):
+    if control is not None and (plan.for_kubelet or plan.stale_kubelet):
         yield _kubelet(control, plan.stale_kubelet or kubelet_unit(plan.wiring), now=now)
 
 

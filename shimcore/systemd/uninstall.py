@@ -84,7 +84,7 @@ def plan_removal(
             f"changed by hand since they were installed: {', '.join(by_hand)}; "
             "--force puts back what was there before the installation"
         )
-    if not force and not removal.wiring:
+    if not force and not removal.for_kubelet:
         _refuse_a_wired_kubelet(root, shim_socket(root, config_file))
     return removal
 
@@ -112,12 +112,12 @@ def uninstall(
     root, known = removal.root, removal.record
     if known is None:
         return
-    wired, locks = removal.wiring, _locks(root)
+    of_kubelet, locks = removal.for_kubelet, _locks(root)
     yield from _from_runtime(removal, control, answers)
-    yield from _apply(root, wired)
-    if control is not None and wired:
+    yield from _apply(root, removal.wiring)
+    if control is not None and of_kubelet:
         control.run("daemon-reload")
-        yield restart_kubelet(control, kubelet_unit(wired), "runtime")
+        yield restart_kubelet(control, kubelet_unit(of_kubelet), "runtime")
     if control is not None:
         there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
         if there:

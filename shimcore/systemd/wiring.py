@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from shimcore.errors import ShimError
 from shimcore.systemd import envfile, yamltext
-from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.changes import CRICTL, Change, Part
 from shimcore.systemd.edits import FlagsEdit, KeysEdit
 from shimcore.systemd.kubelet import (
     EXTRA_ARGS,
@@ -22,7 +22,6 @@ from shimcore.systemd.overlay import HEADER, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.unitfile import ServiceUnit, drop_ins
 
-CRICTL = "/etc/crictl.yaml"
 DROP_IN = "99-image-cri-shim.conf"
 _OURS = ".image-cri-shim.conf"
 UNIT_DROP_IN = f"/etc/systemd/system/{UNIT}.d/{DROP_IN}"
@@ -41,7 +40,13 @@ def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
     _configuration(root, overlay, kubelet, endpoint)
     if root.keys(KUBEADM_INSTANCE, KEYS[:1])[KEYS[0]] is not None:
         _keys(root, overlay, KUBEADM_INSTANCE, KEYS[:1], endpoint)
-    _keys(root, overlay, CRICTL, CRICTL_KEYS, endpoint)
+    return [*overlay.changes(), *wire_crictl(root, shim_socket)]
+
+
+def wire_crictl(root: Root, shim_socket: str) -> list[Change]:
+    """The change that points crictl there. Raises ShimError."""
+    overlay = Overlay(root, Part.WIRING)
+    _keys(root, overlay, CRICTL, CRICTL_KEYS, f"unix://{shim_socket}")
     return overlay.changes()
 
 

@@ -23,8 +23,6 @@ class OtherNode(StockNode):
     programs: tuple[str, ...] = ()
     # Debian packages beside those of every tree.
     more = ""
-    # Where the runtime keeps its images: no overlay can be laid over an overlay.
-    store = ""
     # The doctor's check that stops the README's command, and what the command says then.
     stops, saying = "", ""
 
@@ -56,7 +54,6 @@ class OtherNode(StockNode):
             self._copy(BUILT / self.name / name, UNITS if unit else "/usr/bin")
         self._copy(PLUGINS / "loopback", "/opt/cni/bin")
         self.add("/etc/cni/net.d/10-node.conflist", NETWORK)
-        self.add("/etc/fstab", f"tmpfs {self.store} tmpfs defaults 0 0\n")
 
 
 class CrioNode(OtherNode):
@@ -67,7 +64,6 @@ class CrioNode(OtherNode):
     units = ("crio.service",)
     programs = ("crio", "pinns", "crio.service")
     more = "conmon,libgpgme11,iptables"
-    store = "/var/lib/containers"
     stops, saying = "pause image", "kubelet is as it was"
 
     def name_pause(self) -> None:
@@ -101,7 +97,6 @@ class DockerNode(OtherNode):
     units = ("docker.service", "cri-docker.socket", "cri-docker.service")
     programs = ("cri-dockerd", "cri-docker.service", "cri-docker.socket")
     more = "docker.io,iptables"
-    store = "/var/lib/docker"
     # The containerd of docker's package answers as well.
     stops, saying = "runtime", f"set `cri: {endpoint}`"
 
@@ -114,7 +109,6 @@ class NewDockerNode(OtherNode):
     units = ("containerd.service", *DockerNode.units)
     programs = (*DockerNode.programs, "dockerd", "docker-proxy", "docker.service", "docker.socket")
     more = "iptables"
-    store = "/var/lib/docker"
 
     def _install_runtime(self) -> None:
         super()._install_runtime()

@@ -78,6 +78,10 @@ class StockNode(Machine):
     number = 2
     endpoint = CONTAINERD
     units: tuple[str, ...] = ("containerd.service",)
+    # Where containerd keeps its images: no overlay can be laid over an overlay.
+    store = "/var/lib/containerd"
+    # How long its runtime may take to answer.
+    answers_s = 30
 
     def __init__(self, release: Release, link: Link, wheelhouse: Path) -> None:
         self.release = release
@@ -90,8 +94,7 @@ class StockNode(Machine):
 
     def _install(self) -> None:
         self._install_runtime()
-        # No overlay can be laid over an overlay.
-        self.add("/etc/fstab", "tmpfs /var/lib/containerd tmpfs defaults 0 0\n")
+        self.add("/etc/fstab", f"tmpfs {self.store} tmpfs defaults 0 0\n")
         self.add("/etc/hosts", f"127.0.0.1 localhost\n{self._link.ip} {HUB} {HARBOR}\n")
         shutil.copytree(self._wheelhouse, self.unpacked / "srv/wheels")
         self.add("/etc/pip.conf", "[install]\nno-index = true\nfind-links = /srv/wheels\n")
@@ -174,7 +177,11 @@ class StockNode(Machine):
 
     def wait_for_runtime(self) -> None:
         """Until its runtime answers over CRI."""
-        wait_for("CRI", lambda: self.crictl("version", endpoint=self.endpoint).returncode == 0, 30)
+        wait_for(
+            "CRI",
+            lambda: self.crictl("version", endpoint=self.endpoint).returncode == 0,
+            self.answers_s,
+        )
 
     @property
     def ip(self) -> str:

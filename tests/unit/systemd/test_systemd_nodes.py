@@ -156,7 +156,7 @@ class TestKubeletElsewhere:
         root = unpacked(tmp_path, {CONFIG: FILLED, f"{directory}/x": "", file: text})
         planned = plan(request(root))
         assert said in planned.by_hand
-        assert planned.wiring == []
+        assert planned.for_kubelet == []
         control = NotedSystemd()
         looked: list[str] = []
         list(
