@@ -171,7 +171,7 @@ def test_the_switch_of_a_fleet(node: DistributionNode, stocked_hub: Registry) ->
     if node.by_hand:
         ended, _ = switch_node.switched(node, "1.0.0", config=config)
         assert ended["phase"] == "refused", ended
-        assert "wireKubelet: false" in ended["reason"]
+        assert "wireKubelet: false" in ended["detail"], ended
     else:
         for version in ("1.0.0", "2.0.0"):
             ended, _ = switch_node.switched(node, version, config=config)

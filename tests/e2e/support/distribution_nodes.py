@@ -59,7 +59,9 @@ class DistributionNode(OtherNode):
         """The way back."""
 
     def ready(self) -> bool:
-        """Whether its kubelet has said that it is well."""
+        """Whether its runtime answers, and its kubelet has said that it is well."""
+        if self.crictl("version", endpoint=self.endpoint).returncode:
+            return False
         done = self.sh(f"{self.kubectl} get nodes", check=False)
         return any(line.split()[1:2] == ["Ready"] for line in done.stdout.splitlines())
 
