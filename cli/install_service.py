@@ -96,7 +96,7 @@ def install_service(
             ready = (lambda: None) if force else partial(_examine, path)
             running = _running_service(path, request.command) if now else None
             _say(install.install(plan, control, now=now, before_kubelet=ready, running=running))
-        _conclude(plan, asked=now or wire_kubelet or wire_runtime, dry_run=dry_run)
+        _conclude(plan, now=now, asked=now or wire_kubelet or wire_runtime, dry_run=dry_run)
 
 
 def uninstall_service(
@@ -226,13 +226,13 @@ def _check_configuration(path: str, notes: list[str]) -> None:
             pass  # it may come later
 
 
-def _conclude(plan: Plan, *, asked: bool, dry_run: bool) -> None:
+def _conclude(plan: Plan, *, now: bool, asked: bool, dry_run: bool) -> None:
     for note in plan.notes:
         exits.say(note)
-    if plan.by_hand and dry_run:
-        exits.say(f"kubelet is wired by hand here: {plan.by_hand}")
-    elif plan.by_hand:
+    if plan.by_hand and now and not dry_run:
         raise ShimError(f"kubelet is to be wired by hand now: {plan.by_hand}")
+    if plan.by_hand:
+        exits.say(f"kubelet is wired by hand here, once the service runs: {plan.by_hand}")
     if plan.filled or dry_run:
         return
     if asked:

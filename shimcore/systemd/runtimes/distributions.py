@@ -113,14 +113,15 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     RKE2 reads its files as k3s does (docs.rke2.io/install/configuration).
     """
     service = service_of(root, kind)
+    restart = f"systemctl restart {service}"
     unit = unitfile.read_service(root, f"{service}.service")
     if unit is not None and "--kubelet-arg" in unit.exec_start:
         # On the command line they take the place of those in files.
         advice = (
             f"add --kubelet-arg={argument} to ExecStart of {service} "
-            f"(systemctl edit --full {service}), then systemctl restart {service}"
+            f"(systemctl edit --full {service}), then {restart}"
         )
-        return EmbeddedKubelet(argument in unit.exec_start, advice)
+        return EmbeddedKubelet(argument in unit.exec_start, advice, restart=restart)
     folder = f"/etc/rancher/{kind.lower()}"
     drop_ins = f"{folder}/config.yaml.d"
     names = [name for name in root.names(drop_ins) if name.endswith((".yaml", ".yml"))]
@@ -130,7 +131,7 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     text = f"{HEADER}kubelet-arg+:\n  - {argument}\n"
     change = Change(path, File(text.encode()), part=Part.WIRING, then=f"restart {service}.service")
     advice = f"image-cri-shim install-service --wire-kubelet --now  # {path}; restarts {service}"
-    return EmbeddedKubelet(wired, advice, change, tuple(files), f"systemctl restart {service}")
+    return EmbeddedKubelet(wired, advice, change, tuple(files), restart)
 
 
 def _of_microk8s(root: Root, argument: str) -> EmbeddedKubelet:

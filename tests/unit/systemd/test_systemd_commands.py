@@ -44,6 +44,22 @@ def test_an_image_there_and_back(tmp_path: Path) -> None:
     assert run("uninstall-service", "--root", directory) == (0, "nothing is installed\n")
 
 
+def test_what_is_left_to_the_operator_comes_last(tmp_path: Path) -> None:
+    """Everything else is done; it is said each time until it is done, and never without a hub."""
+    worker = "[Service]\nExecStart=/usr/local/bin/k0s worker\n"
+    more = {"/var/lib/k0s/x": "", "/etc/systemd/system/k0sworker.service": worker}
+    directory = image(tmp_path, **{CONFIG: FILLED}, **more)
+    (directory / "usr/lib/systemd/system/kubelet.service").unlink()
+    arguments = ("install-service", "--root", directory, "--wire-kubelet")
+    said = "kubelet is wired by hand here, once the service runs: add --kubelet-extra-args="
+    status, text = run(*arguments)
+    assert (status, said in text) == (0, True)
+    assert "wrote /etc/systemd/system/image-cri-shim.service" in text
+    assert (directory / "etc/systemd/system/k0sworker.service").read_text() == worker
+    status, text = run(*arguments, "--now")
+    assert (status, "kubelet is to be wired by hand now" in text) == (1, True)
+
+
 def test_a_dry_run_shows_and_changes_nothing(tmp_path: Path) -> None:
     """Kubelet's part is shown even where the configuration is still to be filled in."""
     directory = image(tmp_path)
