@@ -16,7 +16,7 @@ from shimcore.client.admin import Condition
 from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.run import Check
 from shimcore.runtime.errors import StatusCode
-from tests.support.doctor import CONTAINERD, KUBELET, USERS, World, world
+from tests.support.doctor import CONTAINERD, KUBELET, SHIM, USERS, World, world
 from tests.support.mending import read_mend
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
@@ -139,6 +139,16 @@ FAULTS = (
         "kubelet",
         "running kubelet",
         "--wire-kubelet",
+    ),
+    Fault(
+        "kubelet's images alone",
+        lambda node: node.kubelet(
+            f"--container-runtime-endpoint={CONTAINERD}", f"--image-service-endpoint=unix://{SHIM}"
+        ),
+        "kubelet",
+        "nobody brings the pause image",
+        "--wire-kubelet",
+        WARN,
     ),
     Fault(
         "crictl elsewhere",
