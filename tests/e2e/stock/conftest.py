@@ -138,7 +138,7 @@ def furnish(node: StockNode, harbor: Registry, installed: Path) -> None:
 
 def install(node: StockNode, installed: Path) -> None:
     """By the README's first step, whose last command is typed on every node."""
-    there = node.place("/opt")
+    there = node.place("/opt/image-cri-shim")
     if installed.exists():
         shutil.copytree(installed, there, symlinks=True, dirs_exist_ok=True)
         node.sh(steps(*README)[0].commands[-1])

@@ -11,8 +11,7 @@ import pytest
 
 from tests.e2e.conftest import refuse
 from tests.e2e.stock.conftest import BYPASS, LOGIN, PYTHON, SERVICE, differing, install
-from tests.e2e.support import images, stock_node, switch_node, systemd_tree
-from tests.e2e.support.containerd import DEBIAN
+from tests.e2e.support import images, stock_node, switch_node
 from tests.e2e.support.distribution_nodes import DISTRIBUTIONS, DistributionNode
 from tests.e2e.support.kubelet import containers, pod, waits
 from tests.e2e.support.network import Link
@@ -33,13 +32,11 @@ def node(
     link: Link,
     wheelhouse: Path,
     stocked_hub: Registry,
-    harbor: Registry,
     installed: Path,
 ) -> Iterator[DistributionNode]:
     """One with no image, on which the README's first step is done."""
     kind: type[DistributionNode] = request.param
-    missing = [*systemd_tree.missing(), *stock_node.missing(DEBIAN), *kind.missing()]
-    if missing:
+    if missing := kind.missing():
         refuse(f"needs {', '.join(missing)} (tests/e2e/stock/build k3s k0s)")
     for name, tag in (("rancher/mirrored-pause", "3.6"), ("pause", "3.10")):
         stocked_hub.push(images.pause(), name, tag)

@@ -24,8 +24,7 @@ from tests.e2e.stock.conftest import (
     put_back,
     state,
 )
-from tests.e2e.support import images, packages, stock_node, switch_node, systemd_tree
-from tests.e2e.support.containerd import DEBIAN
+from tests.e2e.support import images, packages, stock_node, switch_node
 from tests.e2e.support.kubelet import BINARY, SETTINGS, containers, pod, waits
 from tests.e2e.support.network import Link
 from tests.e2e.support.other_nodes import OTHERS, CrioNode, OtherNode
@@ -52,8 +51,7 @@ def other(
 ) -> Iterator[OtherNode]:
     """A node with this runtime and the project installed by the README's first step."""
     kind: type[OtherNode] = request.param
-    missing = [*systemd_tree.missing(), *stock_node.missing(DEBIAN), *kind.missing()]
-    if missing:
+    if missing := kind.missing():
         refuse(f"needs {', '.join(missing)} (tests/e2e/stock/build)")
     stocked_hub.push(images.pause(), "pause", "3.10")
     with stock_node.serving(kind(link, wheelhouse)) as node:

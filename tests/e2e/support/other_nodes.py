@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import stock_node, systemd_tree
 from .containerd import DEBIAN, NEWEST
 from .network import Link
 from .stock_node import CONTAINERD_CONFIG, DEBIAN_UNIT, HUB, HUB_PORT, StockNode
@@ -31,8 +32,9 @@ class OtherNode(StockNode):
 
     @classmethod
     def missing(cls) -> list[str]:
-        """Its programs that tests/e2e/stock/build has not built."""
-        return [name for name in cls.programs if not (BUILT / cls.name / name).exists()]
+        """What this machine lacks for one, such as what `tests/e2e/stock/build NAME` builds."""
+        unbuilt = [name for name in cls.programs if not (BUILT / cls.name / name).exists()]
+        return [*systemd_tree.missing(), *stock_node.missing(DEBIAN), *unbuilt]
 
     @property
     def pause(self) -> str:
