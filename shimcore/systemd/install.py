@@ -133,7 +133,8 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     changes = pending(root, [*changes, *told.changes, *wired])
     _refuse_changed_by_hand(request, changes)
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
-    stale = _stale_kubelet(root, shim) if request.wire_kubelet else ""
+    way = kubelet_way(root, shim) if request.wire_kubelet else None
+    stale = way.unit if way is not None and way.stale else ""
     return Plan(root, changes, notes, request.config_file, filled, bypass, runtime, stale, by_hand)
 
 
@@ -339,13 +340,6 @@ def _sockets(root: Root) -> dict[str, str]:
 def _others(root: Root, endpoint: str) -> bool:
     """Whether a runtime's socket is there that is not kubelet's."""
     return bool(set(_sockets(root)) - {root.real(_path("endpoint", endpoint))})
-
-
-def _stale_kubelet(root: Root, shim: str) -> str:
-    """The unit of one that has to be started again to use the shim; "" where there is none."""
-    way = kubelet_way(root, shim)
-    command, _, unit = way.detail.rpartition(" ")
-    return f"{unit}.service" if way.stale and command == "systemctl restart" else ""
 
 
 def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:

@@ -51,7 +51,8 @@ class KubeletWay:
 
     `stale`: its files have changed since the process began, which has not read them; where its
     connections can be seen, only if they do not lead to the shim. `detail` then has the command
-    that has it read them. `images_alone`: its pods' sandboxes are asked for elsewhere.
+    that has it read them, and `unit` what starts it. `images_alone`: its pods' sandboxes are asked
+    for elsewhere.
     """
 
     way: Way
@@ -60,6 +61,7 @@ class KubeletWay:
     stale: bool = False
     detail: str = ""
     images_alone: bool = False
+    unit: str = kubelet.UNIT
 
 
 def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> KubeletWay:
@@ -89,8 +91,7 @@ def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> Kub
     if process is None:
         return told
     if way is Way.NOT_WIRED and (inside := _embedded(root, shim_socket)) is not None:
-        detail = inside.restart if inside.wired else inside.advice
-        return replace(told, stale=inside.wired, detail=detail)
+        return _unread(told, inside.unit) if inside.wired else replace(told, detail=inside.advice)
     return _read(root, shim_socket, proc / str(process[0]), _files(root, found), told)
 
 
@@ -100,21 +101,27 @@ def _read(
     process: Path,
     files: Sequence[str],
     told: KubeletWay,
-    restart: str = "systemctl restart kubelet",
+    unit: str = kubelet.UNIT,
 ) -> KubeletWay:
     """What its files say, or if they are younger than it, where the process is connected to."""
     if not _is_stale(root, files, process):
         return told
     paths = connected_paths(process)
     if paths is None:
-        return replace(told, stale=True, detail=restart)
+        return _unread(told, unit)
     if any(same_socket(root, path, shim_socket) for path in paths):
         return replace(told, way=Way.WIRED, endpoint=f"unix://{shim_socket}")
     if told.way is Way.NOT_WIRED:
         return told
     older = next((path for path in KNOWN_SOCKETS if path in paths), None)
     endpoint = f"unix://{older}" if older else None
-    return KubeletWay(Way.NOT_WIRED, endpoint, True, True, restart)
+    return _unread(KubeletWay(Way.NOT_WIRED, endpoint, running=True), unit)
+
+
+def _unread(told: KubeletWay, unit: str) -> KubeletWay:
+    """The same of one that has to be started again."""
+    command = f"systemctl restart {unit.removesuffix('.service')}"
+    return replace(told, stale=True, detail=command, unit=unit)
 
 
 def same_socket(root: Root, endpoint: str, path: str) -> bool:
@@ -147,7 +154,7 @@ def _inside(
     told = KubeletWay(Way.WIRED, endpoint, running)
     if host is None:
         return told
-    return _read(root, shim_socket, proc / str(host[0]), inside.files, told, inside.restart)
+    return _read(root, shim_socket, proc / str(host[0]), inside.files, told, inside.unit)
 
 
 def _embedded(root: Root, shim_socket: str) -> EmbeddedKubelet | None:

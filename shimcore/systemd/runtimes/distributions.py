@@ -39,6 +39,8 @@ class EmbeddedKubelet:
     told of another runtime in their own settings, these distributions start no containerd.
     """
 
+    unit: str
+    """What starts it: restarted, it has read its files."""
     wired: bool
     advice: str
     """The command that wires it, or what to set by hand."""
@@ -46,8 +48,6 @@ class EmbeddedKubelet:
     """What wires it; None where that is left to the operator."""
     files: tuple[str, ...] = ()
     """Those that hold its arguments, where the process does not show them."""
-    restart: str = ""
-    """The command after which it has read them."""
 
 
 def wire_rancher(
@@ -113,15 +113,15 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     RKE2 reads its files as k3s does (docs.rke2.io/install/configuration).
     """
     service = service_of(root, kind)
-    restart = f"systemctl restart {service}"
-    unit = unitfile.read_service(root, f"{service}.service")
-    if unit is not None and "--kubelet-arg" in unit.exec_start:
+    unit = f"{service}.service"
+    found = unitfile.read_service(root, unit)
+    if found is not None and "--kubelet-arg" in found.exec_start:
         # On the command line they take the place of those in files.
         advice = (
             f"add --kubelet-arg={argument} to ExecStart of {service} "
-            f"(systemctl edit --full {service}), then {restart}"
+            f"(systemctl edit --full {service}), then systemctl restart {service}"
         )
-        return EmbeddedKubelet(argument in unit.exec_start, advice, restart=restart)
+        return EmbeddedKubelet(unit, argument in found.exec_start, advice)
     folder = f"/etc/rancher/{kind.lower()}"
     drop_ins = f"{folder}/config.yaml.d"
     names = [name for name in root.names(drop_ins) if name.endswith((".yaml", ".yml"))]
@@ -129,17 +129,16 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     wired = any(argument in (root.text(file) or "") for file in files)
     path = f"{drop_ins}/99-image-cri-shim.yaml"
     text = f"{HEADER}kubelet-arg+:\n  - {argument}\n"
-    change = Change(path, File(text.encode()), part=Part.WIRING, then=f"restart {service}.service")
+    change = Change(path, File(text.encode()), part=Part.WIRING, then=f"restart {unit}")
     advice = f"image-cri-shim install-service --wire-kubelet --now  # {path}; restarts {service}"
-    return EmbeddedKubelet(wired, advice, change, tuple(files), restart)
+    return EmbeddedKubelet(unit, wired, advice, change, tuple(files))
 
 
 def _of_microk8s(root: Root, argument: str) -> EmbeddedKubelet:
     file = f"{MICROK8S_ARGUMENTS}/kubelet"
     wired = argument in (root.text(file) or "")
-    restart = "snap restart microk8s.daemon-kubelite"
-    advice = f"echo --{argument} >>{file} && {restart}"
-    return EmbeddedKubelet(wired, advice, files=(file,), restart=restart)
+    advice = f"echo --{argument} >>{file} && snap restart microk8s.daemon-kubelite"
+    return EmbeddedKubelet("snap.microk8s.daemon-kubelite.service", wired, advice, files=(file,))
 
 
 def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
@@ -148,14 +147,17 @@ def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
     With `--cri-socket` it starts no containerd (docs.k0sproject.io, Runtime).
     """
     service = service_of(root, Kind.K0S)
-    unit = unitfile.read_service(root, f"{service}.service")
-    wired = unit is not None and argument in unit.exec_start
-    restart = f"systemctl restart {service}"
+    unit = f"{service}.service"
+    found = unitfile.read_service(root, unit)
+    wired = found is not None and argument in found.exec_start
     what = f'--kubelet-extra-args="--{argument}" to ExecStart'
-    if unit is not None and _K0S_ARGUMENTS in unit.exec_start:  # the last one counts
+    if found is not None and _K0S_ARGUMENTS in found.exec_start:  # the last one counts
         what = f"--{argument} to {_K0S_ARGUMENTS} in ExecStart"
-    advice = f"add {what} of {service} (systemctl edit --full {service}), then {restart}"
-    return EmbeddedKubelet(wired, advice, restart=restart)
+    advice = (
+        f"add {what} of {service} (systemctl edit --full {service}), "
+        f"then systemctl restart {service}"
+    )
+    return EmbeddedKubelet(unit, wired, advice)
 
 
 def _registries(told: Iterable[Wanted]) -> str:
