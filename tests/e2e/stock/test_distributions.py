@@ -17,12 +17,13 @@ from tests.e2e.support.kubelet import containers, pod, waits
 from tests.e2e.support.network import Link
 from tests.e2e.support.process import wait_for
 from tests.e2e.support.registry import Registry
-from tests.e2e.support.steps import Step
+from tests.e2e.support.steps import Step, steps
 from tests.e2e.support.systemd_tree import snapshot
 
 pytestmark = pytest.mark.distributions
 
 HUB = f"{stock_node.HUB}:{stock_node.HUB_PORT}"
+APP = "harbor.example.com/team/app:1"
 START_S = 240
 
 
@@ -32,6 +33,7 @@ def node(
     link: Link,
     wheelhouse: Path,
     stocked_hub: Registry,
+    harbor: Registry,
     installed: Path,
 ) -> Iterator[DistributionNode]:
     """One with no image, on which the README's first step is done."""
@@ -41,6 +43,8 @@ def node(
     for name, tag in (("rancher/mirrored-pause", "3.6"), ("pause", "3.10")):
         stocked_hub.push(images.pause(), name, tag)
     with stock_node.serving(kind(link, wheelhouse)) as booted:
+        assert harbor.certificate is not None
+        booted.add("/etc/image-cri-shim/ca.pem", harbor.certificate.ca.read_text())
         install(booted, installed)
         wait_for("a node", booted.ready, START_S)
         yield booted
@@ -123,8 +127,12 @@ def test_from_the_readme_to_running_pods_and_back(
     assert f"image-cri-shim: {HUB}: absent" in waits(node.status("absent"))["message"]
     node.sh(f"{node.kubectl} delete pod absent --force")
 
+    for step in steps("docs/install.md", "Another registry"):
+        step.carry_out(node)
+    wait_for("a node", node.ready, START_S)
+    run(node, pod("private", APP))
     running = node.running(node.endpoint)
-    assert len(running) == 4
+    assert len(running) == 5
     unwire(node)
     wait_for("a node", node.ready, START_S)
     assert node.running(node.endpoint) == running
