@@ -36,13 +36,17 @@ e2e-kubelet: venv ## A real kubelet on a blank node, with kubeadm, both built fi
 	tests/e2e/kubelet/build
 	$(BIN)/python -m pytest tests/e2e/test_kubelet.py -m kubelet
 
-e2e-runtimes: venv ## CRI-O, and docker 20 and 29 with cri-dockerd, on nodes of their own; built first (10 minutes)
-	tests/e2e/stock/build docker docker-29 crio
+e2e-runtimes: venv ## CRI-O 1.27 and 1.34, docker 20 and 29 with cri-dockerd, on nodes; built first (15 minutes)
+	tests/e2e/stock/build docker docker-29 crio crio-27
 	$(BIN)/python -m pytest tests/e2e/stock/test_other_runtimes.py -m runtimes
 
 e2e-distributions: venv ## k3s and k0s, whose kubelet is inside; built first (20 minutes)
 	tests/e2e/stock/build k3s k0s
 	$(BIN)/python -m pytest tests/e2e/stock/test_distributions.py -m distributions
+
+e2e-registries: venv ## distribution 3, Gitea and Pulp as the hub; built first (10 minutes)
+	tests/e2e/stock/build distribution gitea pulp
+	$(BIN)/python -m pytest tests/e2e/stock/test_other_registries.py -m registries
 
 e2e-systems: venv ## The published packages on Debian 11 and 12 (compiles a Python, 15 minutes)
 	$(BIN)/python -m pytest -o faulthandler_timeout=7200 tests/e2e/test_systems.py -m systems

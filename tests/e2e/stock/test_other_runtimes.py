@@ -53,8 +53,8 @@ def other(
     kind: type[OtherNode] = request.param
     if missing := kind.missing():
         refuse(f"needs {', '.join(missing)} (tests/e2e/stock/build)")
-    stocked_hub.push(images.pause(), "pause", "3.10")
     with stock_node.serving(kind(link, wheelhouse)) as node:
+        stocked_hub.push(images.pause(), "pause", node.pause.rpartition(":")[2])
         furnish(node, harbor, installed)
         yield node
 
@@ -151,7 +151,7 @@ def test_a_pull(form: str, wired: OtherNode, stocked_hub: Registry) -> None:
 def test_a_pod_under_never(wired: OtherNode, stocked_hub: Registry) -> None:
     """An image that is there under the hub's name alone runs with the hub down."""
     wired.sh(f"crictl -r {wired.endpoint} pull --creds {LOGIN} {HUB}/library/nginx:latest")
-    wired.sh("crictl pull registry.k8s.io/pause:3.10")
+    wired.sh(f"crictl pull {wired.pause}")
     stocked_hub.stop()
     try:
         container = wired.start_pod("never", "nginx:latest")

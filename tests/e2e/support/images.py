@@ -157,8 +157,12 @@ def docker_archive(image: Image, name: str, path: Path) -> Path:
 class Pusher:
     """Uploads images to one registry over its HTTP API (distribution-spec, “Pushing”)."""
 
-    def __init__(self, address: str, authorization: str = "", ca: Path | None = None) -> None:
-        headers = {"Authorization": authorization} if authorization else {}
+    def __init__(
+        self, address: str, authorization: str = "", ca: Path | None = None, host: str = ""
+    ) -> None:
+        """`host`: what the registry takes itself for, where that is not in the address."""
+        told = {"Authorization": authorization, "Host": host}
+        headers = {name: value for name, value in told.items() if value}
         verify = ssl.create_default_context(cafile=ca) if ca else True
         self._http = httpx.Client(
             base_url=address, headers=headers, verify=verify, timeout=30, trust_env=False
@@ -197,6 +201,6 @@ class Pusher:
             return
         upload = self._http.post(f"/v2/{repository}/blobs/uploads/")
         assert upload.status_code == 202, f"{repository}: {upload.status_code} {upload.text}"
-        place = httpx.URL(upload.headers["Location"])
-        answer = self._http.put(place.copy_merge_params({"digest": blob.digest}), content=blob.data)
+        place = httpx.URL(upload.headers["Location"]).copy_merge_params({"digest": blob.digest})
+        answer = self._http.put(place.raw_path.decode(), content=blob.data)
         assert answer.status_code == 201, f"{repository}: {answer.status_code} {answer.text}"

@@ -78,8 +78,9 @@ class CrioNode(OtherNode):
 
     def _install_runtime(self) -> None:
         super()._install_runtime()
-        # conmon's own, made when the first container starts.
-        self.add("/etc/tmpfiles.d/crun.conf", "d /run/crun 0700 root root\n")
+        # conmon's and runc's own, made when the first container starts.
+        folders = "".join(f"d /run/{name} 0700 root root\n" for name in ("crun", "runc"))
+        self.add("/etc/tmpfiles.d/containers.conf", folders)
         unit = (BUILT / self.name / "crio.service").read_text()
         self.add(f"{UNITS}/crio.service", unit.replace("/usr/local/bin/crio", "/usr/bin/crio"))
         self.add("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
@@ -89,6 +90,16 @@ class CrioNode(OtherNode):
             '[crio]\nstorage_driver = "vfs"\n\n[crio.runtime]\ndefault_runtime = "runc"\n\n'
             '[crio.runtime.runtimes.runc]\nruntime_path = "/usr/local/sbin/runc"\n',
         )
+
+
+class OldCrioNode(CrioNode):
+    """CRI-O 1.27, of OpenShift 4.14."""
+
+    name = "crio-27"
+
+    @property
+    def pause(self) -> str:
+        return "registry.k8s.io/pause:3.9"
 
 
 class DockerNode(OtherNode):
@@ -122,4 +133,4 @@ class NewDockerNode(OtherNode):
         (self.unpacked / "var/lib/containerd").mkdir(parents=True)
 
 
-OTHERS = (CrioNode, DockerNode, NewDockerNode)
+OTHERS = (CrioNode, OldCrioNode, DockerNode, NewDockerNode)
