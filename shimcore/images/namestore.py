@@ -75,29 +75,31 @@ async def shown(runtime: RuntimeClient, name: Reference) -> ImageOnNode | None:
 
 
 async def put(store: ImageStore, record: ImageRecord, *, moves: bool) -> None:
-    """Makes the name point at the record's target; a name that is there moves if it may."""
+    """Makes the name point at the record's target; a name that is there moves if it may.
+
+    A new one has no label: those are the runtime's to give. containerd 1.x passes over a name that
+    has them, so that a pause image which came with them would not be pinned.
+    """
     there = await store.get(record.name)
     if there is None:
-        if await store.create(record):
+        if await store.create(replace(record, labels={})):
             return
         there = await store.get(record.name)
-    if not moves or (there is not None and points_alike(there, record)):
-        return
-    labels = {**there.labels, **record.labels} if there is not None else record.labels
-    await store.update(replace(record, labels=labels))
+    if moves and there is not None and there.target.digest != record.target.digest:
+        await store.update(replace(record, labels=there.labels))
 
 
 async def label_alike(store: ImageStore, own: Sequence[str]) -> None:
     """The digest's name gets the labels that the runtime has given to the name people write.
 
-    containerd 2.x marks pinned images (`io.cri-containerd.pinned`) when it learns of their
+    From 1.7 on, containerd marks pinned images (`io.cri-containerd.pinned`) when it learns of their
     name; its own pulls mark the digest's name, too.
     """
     *digested, written = await asyncio.gather(*map(store.get, own))
     for record in digested:
-        if record is None or written is None or points_alike(record, written):
+        if record is None or written is None or record.target.digest != written.target.digest:
             continue
-        if record.target.digest == written.target.digest:
+        if not written.labels.items() <= record.labels.items():
             await store.update(replace(record, labels={**record.labels, **written.labels}))
 
 
@@ -149,11 +151,3 @@ def shows(
         return False
     names = {*shown.repo_tags, *shown.repo_digests}
     return names.issuperset(own) and names.isdisjoint(gone)
-
-
-def points_alike(there: ImageRecord, wanted: ImageRecord) -> bool:
-    """Whether a name leads where it should, with all the labels that it should have."""
-    return (
-        there.target.digest == wanted.target.digest
-        and wanted.labels.items() <= there.labels.items()
-    )

@@ -121,7 +121,7 @@ class FakeRuntime(RuntimeClient):
         self.config: dict[str, object] = {}
         self.dumped_sandbox_image = ""
         self.labels_of_its_own: dict[str, dict[str, str]] = {}
-        """Name → labels that the runtime adds when it learns of the name."""
+        """Name → labels that the runtime gives, beside MANAGED, to a name that has not that one."""
         self.on_update: Callable[[str], None] = lambda name: None
 
     def pulled(self, name: str, digest: str | None = None) -> None:
@@ -218,8 +218,7 @@ class FakeStore(ImageStore):
         records = self._node.records
         if record.name in records:
             return False
-        labels = {**record.labels, **self._node.labels_of_its_own.get(record.name, {})}
-        records[record.name] = replace(record, labels=labels, created_at=time.time())
+        records[record.name] = replace(self._labelled(record), created_at=time.time())
         return True
 
     async def update(self, record: ImageRecord) -> None:
@@ -227,13 +226,21 @@ class FakeStore(ImageStore):
         records = self._node.records
         if record.name not in records:
             raise RuntimeCallError(StatusCode.NOT_FOUND, record.name)
-        records[record.name] = replace(record, created_at=records[record.name].created_at)
+        created_at = records[record.name].created_at
+        records[record.name] = replace(self._labelled(record), created_at=created_at)
         self._node.on_update(record.name)
 
     async def delete(self, name: str) -> bool:
         await self._called()
         self._node.deleted.append(name)
         return self._node.records.pop(name, None) is not None
+
+    def _labelled(self, record: ImageRecord) -> ImageRecord:
+        """As containerd 1.7 does it, which passes over what is managed."""
+        if MANAGED.items() <= record.labels.items():
+            return record
+        own = self._node.labels_of_its_own.get(record.name, {})
+        return replace(record, labels={**record.labels, **MANAGED, **own})
 
     async def _called(self) -> None:
         self._node.check()
