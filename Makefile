@@ -40,6 +40,10 @@ e2e-runtimes: venv ## CRI-O 1.27 and 1.34, docker 20 and 29 with cri-dockerd, on
 	tests/e2e/stock/build docker docker-29 crio crio-27
 	$(BIN)/python -m pytest tests/e2e/stock/test_other_runtimes.py -m runtimes
 
+e2e-containerd: venv ## What is tried on containerd 1.6 and 2.4, on 1.7, 2.0 and 2.1; built first (10 minutes)
+	tests/e2e/stock/build containerd-1.7 containerd-2.0 containerd-2.1
+	E2E_BETWEEN=1 $(BIN)/python -m pytest tests/e2e -m "e2e and releases" --numprocesses 3 --dist loadgroup
+
 e2e-distributions: venv ## k3s and k0s, whose kubelet is inside; built first (20 minutes)
 	tests/e2e/stock/build k3s k0s
 	$(BIN)/python -m pytest tests/e2e/stock/test_distributions.py -m distributions

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import HUB_LOGIN
-from tests.e2e.support.containerd import DEBIAN, Containerd, Release
+from tests.e2e.support.containerd import Containerd, Release
 from tests.e2e.support.crictl import Crictl
 from tests.e2e.support.packages import built
 from tests.e2e.support.recorder import Recorder
@@ -59,7 +59,7 @@ def test_a_node_has_it_by_hand(
     node.ctr(*pinned)
     images = direct.json("images")["images"]
     (found,) = [each for each in images if image in each["repoTags"]]
-    assert found["pinned"] == (release is not DEBIAN)
+    assert found["pinned"] == release.pins
     node.ctr("images", "rm", image)
 
 

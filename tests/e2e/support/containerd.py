@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .process import Process, command_lines, descendants, mounts_below, unix_answers
+from .systemd_tree import BUILT
 
 # Where .ci/install puts what is built for these tests and is on nobody's PATH.
 LIBRARY = Path("/usr/local/lib/image-cri-shim-e2e")
@@ -78,12 +79,22 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release of containerd: its programs, its configuration, the CRI that it speaks."""
+    """One release of containerd: its programs, its version, the CRI that it speaks."""
 
     name: str
     programs: Path
-    config: str
-    cri_versions: tuple[str, ...]
+    version: tuple[int, int]
+    cri_versions: tuple[str, ...] = ("v1",)
+
+    @property
+    def config(self) -> str:
+        """A template of its configuration."""
+        return CONFIG_VERSION_3 if self.version >= (2, 0) else CONFIG_VERSION_2
+
+    @property
+    def pins(self) -> bool:
+        """Whether it marks the pause image, so that nobody collects it."""
+        return self.version >= (1, 7)
 
     def missing(self) -> list[str]:
         """Its programs that are not there."""
@@ -91,10 +102,16 @@ class Release:
         return [str(self.programs / name) for name in names if not (self.programs / name).exists()]
 
 
-DEBIAN = Release("debian", Path("/usr/bin"), CONFIG_VERSION_2, ("v1", "v1alpha2"))
+DEBIAN = Release("debian", Path("/usr/bin"), (1, 6), ("v1", "v1alpha2"))
 # The newest, at the version in .ci/tools/containerd/go.mod.
-NEWEST = Release("newest", LIBRARY / "containerd", CONFIG_VERSION_3, ("v1",))
-RELEASES = (DEBIAN, NEWEST)
+NEWEST = Release("newest", LIBRARY / "containerd", (2, 4))
+# What tests/e2e/stock/build makes of those between.
+BETWEEN = tuple(
+    Release(f"{major}.{minor}", BUILT / f"containerd-{major}.{minor}", (major, minor))
+    for major, minor in ((1, 7), (2, 0), (2, 1))
+)
+# `make e2e-containerd` has the others.
+RELEASES = BETWEEN if "E2E_BETWEEN" in os.environ else (DEBIAN, NEWEST)
 
 # Pods of the tests use the node's network; this makes the CRI plugin report NetworkReady.
 CNI = """\

@@ -7,9 +7,10 @@ import subprocess
 from typing import Any
 
 from .containerd import DEBIAN
-from .other_nodes import BUILT, PLUGINS, UNITS, OtherNode
+from .other_nodes import PLUGINS, UNITS, OtherNode
 from .process import wait_for
 from .stock_node import RUNC_HERE
+from .systemd_tree import BUILT
 
 # What a kubelet needs in namespaces without cgroup controllers (`support.kubelet.SETTINGS`).
 ARGUMENTS = ("cgroups-per-qos=false", "enforce-node-allocatable=", "oom-score-adj=0")

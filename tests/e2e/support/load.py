@@ -8,7 +8,6 @@ from pathlib import Path
 
 from .bed import Bed
 from .cluster_node import ClusterNode
-from .containerd import NEWEST
 from .process import Process
 from .stock_node import SHIM
 
@@ -53,7 +52,7 @@ class Load:
         self._add(self._streams, "watch", watch)
         for node in bed.nodes:
             self._add(self._calls, f"calls on {node.name}", _on(node, "sh", "-c", CALLS))
-            if events and node.release is NEWEST:  # containerd 1.6 has no events
+            if events and node.release.version >= (1, 7):  # 1.6 has no events
                 self._add(self._streams, "events", _crictl(node, "events"))
 
     def pull(self, node: ClusterNode, image: str) -> None:

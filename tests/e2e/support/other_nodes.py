@@ -8,10 +8,8 @@ from . import stock_node, systemd_tree
 from .containerd import DEBIAN, NEWEST
 from .network import Link
 from .stock_node import CONTAINERD_CONFIG, DEBIAN_UNIT, HUB, HUB_PORT, StockNode
-from .systemd_tree import BASE, CACHE, PACKAGES, unpacked
+from .systemd_tree import BASE, BUILT, PACKAGES, unpacked
 
-# What tests/e2e/stock/build builds.
-BUILT = CACHE / "image-cri-shim-e2e/runtimes-2"
 PLUGINS = Path("/usr/lib/cni")
 NETWORK = '{"cniVersion": "0.4.0", "name": "node", "plugins": [{"type": "loopback"}]}'
 UNITS = "/usr/lib/systemd/system"

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 
 from .images import Pusher
-from .other_nodes import BUILT
 from .process import Process, free_port, tcp_answers
 from .registry import Registry
+from .systemd_tree import BUILT
 
 USER, PASSWORD = "robot", "s3cret:word"
 LOGIN = f"{USER}:{PASSWORD}"

@@ -24,6 +24,8 @@ from pathlib import Path
 from .process import Process, alone, wait_for
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+# What tests/e2e/stock/build builds.
+BUILT = CACHE / "image-cri-shim-e2e/runtimes-2"
 BASE = CACHE / "image-cri-shim-e2e/trees/bookworm-2"
 DOWNLOADS = BASE.parent / "downloads"
 PACKAGES = "systemd,systemd-sysv,python3,python3-venv,procps"
