@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,9 +140,14 @@ def fails_as_without_the_shim(shim: Shim, blank: Containerd, logs: Path) -> floa
     first, first_s = refused(shim.socket, logs)
     second, second_s = refused(shim.socket, logs)
     for error in (first, second):
-        assert (error.code, error.details) == (direct.code, direct.details)
+        assert (error.code, _without_id(error)) == (direct.code, _without_id(direct))
     assert second_s < direct_s + 1
     return first_s
+
+
+def _without_id(error: CallError) -> str:
+    """What was said, but which sandbox it was, which containerd 2.0 and 2.1 tell."""
+    return re.sub("[0-9a-f]{64}", "ID", error.details)
 
 
 @pytest.fixture
@@ -213,7 +219,10 @@ def test_the_words_of_a_sandbox_that_failed(
     if release.version < (2, 0):
         pytest.skip("containerd 1.x tells it in its Status")
     silent = Containerd(
-        room / "silent", sandbox_image=PAUSE, release=release, called="another-runtime"
+        room / f"silent-{release.name}",
+        sandbox_image=PAUSE,
+        release=release,
+        called="another-runtime",
     )
     silent.route("registry.k8s.io", internet.address)
     silent.serve()

