@@ -89,7 +89,13 @@ class Release:
     @property
     def config(self) -> str:
         """A template of its configuration."""
-        return CONFIG_VERSION_3 if self.version >= (2, 0) else CONFIG_VERSION_2
+        if self.version < (2, 0):
+            return CONFIG_VERSION_2
+        if self.version < (2, 1):
+            return CONFIG_VERSION_3.replace(
+                'bin_dirs = ["/usr/lib/cni"]', 'bin_dir = "/usr/lib/cni"'
+            )
+        return CONFIG_VERSION_3
 
     @property
     def pins(self) -> bool:
