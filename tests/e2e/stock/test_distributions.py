@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,11 @@ APP = "harbor.example.com/team/app:1"
 START_S = 240
 
 
-@pytest.fixture(scope="module", params=DISTRIBUTIONS, ids=[each.name for each in DISTRIBUTIONS])
+@pytest.fixture(
+    scope="module",
+    params=DISTRIBUTIONS,
+    ids=[each.units[0].partition(".")[0] for each in DISTRIBUTIONS],
+)
 def node(
     request: pytest.FixtureRequest,
     link: Link,
@@ -42,12 +47,29 @@ def node(
         refuse(f"needs {', '.join(missing)} (tests/e2e/stock/build k3s k0s)")
     for name, tag in (("rancher/mirrored-pause", "3.6"), ("pause", "3.10")):
         stocked_hub.push(images.pause(), name, tag)
-    with stock_node.serving(kind(link, wheelhouse)) as booted:
+    with contextlib.ExitStack() as stack:
+        made = kind(link, wheelhouse)
+        if kind.joins is not None:
+            made.control = stack.enter_context(controlling(kind.joins(link, wheelhouse)))
+        booted = stack.enter_context(stock_node.serving(made))
         assert harbor.certificate is not None
         booted.add("/etc/image-cri-shim/ca.pem", harbor.certificate.ca.read_text())
         install(booted, installed)
         wait_for("a node", booted.ready, START_S)
         yield booted
+
+
+@contextlib.contextmanager
+def controlling(machine: DistributionNode) -> Iterator[DistributionNode]:
+    """The same, booted, whose API server serves."""
+    try:
+        machine.boot()
+        machine.plug()
+        machine.systemctl("enable", "--now", *machine.units, timeout_s=START_S)
+        wait_for("the API server", machine.serves, START_S)
+        yield machine
+    finally:
+        machine.close()
 
 
 def state(node: DistributionNode) -> dict[str, object]:
@@ -125,7 +147,7 @@ def test_from_the_readme_to_running_pods_and_back(
     node.apply(absent)
     wait_for("a reason", lambda: "message" in waits(node.status("absent")), 60)
     assert f"image-cri-shim: {HUB}: absent" in waits(node.status("absent"))["message"]
-    node.sh(f"{node.kubectl} delete pod absent --force")
+    node.kube("delete pod absent --force")
 
     for step in steps("docs/install.md", "Another registry"):
         step.carry_out(node)
@@ -136,7 +158,7 @@ def test_from_the_readme_to_running_pods_and_back(
     unwire(node)
     wait_for("a node", node.ready, START_S)
     assert node.running(node.endpoint) == running
-    node.sh(f"{node.kubectl} delete pods --all --force", timeout_s=120)
+    node.kube("delete pods --all --force")
     node.sh("rm /etc/image-cri-shim.yaml")
     assert differing(state(node), before) == set()
 
@@ -162,7 +184,7 @@ def test_a_pod_starts_while_the_shim_cannot(node: DistributionNode, readme: list
     run(node, pod("third", "nginx:latest"))
     assert runs(node, "first")
     assert runs(node, "second")
-    node.sh(f"{node.kubectl} delete pods --all --force", timeout_s=120)
+    node.kube("delete pods --all --force")
     unwire(node)
 
 
@@ -188,6 +210,6 @@ def test_the_switch_of_a_fleet(node: DistributionNode, stocked_hub: Registry) ->
         assert ended["phase"] == "removed", ended
         wait_for("a node", node.ready, START_S)
         assert len(node.running(node.endpoint)) == 2
-        node.sh(f"{node.kubectl} delete pods --all --force", timeout_s=120)
+        node.kube("delete pods --all --force")
     node.sh(f"rm -r {switch_node.ROOM.rpartition('/')[0]}")
     assert differing(state(node), before) == set()
