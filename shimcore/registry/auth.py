@@ -1,8 +1,8 @@
 """Logging in to one registry: answers its challenges and remembers which one it makes.
 
-The first question goes without credentials; its 401 says how to authenticate, and from then on
-questions are authenticated from the start. Credentials answer only a challenge that came from the
-registry's own origin.
+The first question goes without credentials; its 401 says how to authenticate, and once that was
+taken questions are authenticated from the start. Credentials answer only a challenge that came from
+the registry's own origin.
 """
 
 from __future__ import annotations
@@ -79,28 +79,48 @@ class Authenticator:
         grant = await self._remembered(ask)
         answer = await self._send_with(ask, grant)
         if answer.status == _UNAUTHORIZED:
-            challenge = self._read(answer)
-            if grant is None or not grant.fresh or _differ(grant.challenge, challenge):
-                if grant is not None:
-                    self._tokens.drop(token_key(grant.challenge, ask.scope))
-                grant = await self._grant(challenge, ask)
-                answer = await self._send_with(ask, grant)
+            grant, answer = await self._log_in(ask, grant, answer)
+        if grant is not None and answer.status != _UNAUTHORIZED:
+            self._challenge = _needed(grant.challenge)
         if answer.status in (_UNAUTHORIZED, _FORBIDDEN):
             raise self._refusal(answer, grant)
         return answer
+
+    async def _log_in(
+        self, ask: Ask, refused: _Grant | None, answer: Answer
+    ) -> tuple[_Grant | None, Answer]:
+        """Answer the challenge of a 401, unless that was just done; what then came, and for what.
+
+        Harbor asks whoever has sent a token, and may not read, for a password, and at times for
+        nothing: its 401 is about the repository, and the token that it gave is what was refused.
+        """
+        if refused is not None:
+            self._tokens.drop(token_key(refused.challenge, ask.scope))
+        silent = not answer.headers.get("WWW-Authenticate")
+        challenge = refused.challenge if refused is not None and silent else self._read(answer)
+        if refused is not None and refused.fresh and not _differ(refused.challenge, challenge):
+            return refused, answer
+        grant = await self._grant(challenge, ask)
+        answer = await self._send_with(ask, grant)
+        by_token = refused is not None and refused.challenge.scheme == "bearer"
+        if by_token and grant.challenge.scheme == "basic" and answer.status == _UNAUTHORIZED:
+            return refused, answer
+        return grant, answer
 
     async def _remembered(self, ask: Ask) -> _Grant | None:
         """Return what answers the challenge made before, if any.
 
         If that cannot be had any more, the challenge is forgotten: the registry may by now ask
-        for something else.
+        for something else. A token realm's fault may be with this scope alone: it is asked without.
         """
         if self._challenge is None:
             return None
         try:
             return await self._grant(self._challenge, ask)
-        except RegistryError:
+        except RegistryError as error:
             self._challenge = None
+            if isinstance(error, UnreachableError) and error.fault is Fault.ANSWERED:
+                return None
             raise
 
     async def _send_with(self, ask: Ask, grant: _Grant | None) -> Answer:
@@ -119,13 +139,10 @@ class Authenticator:
         return choose_challenge(self._registry, answer)
 
     async def _grant(self, challenge: Challenge, ask: Ask) -> _Grant:
-        """Return the Authorization that answers a challenge, and remember the challenge."""
+        """Return the Authorization that answers a challenge."""
         if challenge.scheme == "basic":
-            grant = _Grant(challenge, self._basic(), fresh=True)
-        else:
-            grant = await self._bearer(challenge, ask)
-        self._challenge = _needed(challenge)
-        return grant
+            return _Grant(challenge, self._basic(), fresh=True)
+        return await self._bearer(challenge, ask)
 
     async def _bearer(self, challenge: Challenge, ask: Ask) -> _Grant:
         realm = check_realm(self._registry, self._home, challenge)
@@ -157,7 +174,9 @@ class Authenticator:
         elif self._credentials is None:
             reason = f"answers {answer.status}, and no login is configured"
         elif answer.status == _FORBIDDEN:
-            reason = "the login may not read this (403)"
+            reason = "the login may not read this, or has expired (403)"
+        elif grant is not None and grant.challenge.scheme == "bearer":
+            reason = "the login may not read this, or there is no such repository (401)"
         else:
             reason = "the login was refused (401)"
         certain = (
@@ -167,7 +186,7 @@ class Authenticator:
             and grant is not None
             and grant.challenge.scheme == "basic"
         )
-        return UnauthorizedError(self._registry, reason, certain=certain)
+        return UnauthorizedError(self._registry, reason + answer.through, certain=certain)
 
 
 def _needed(challenge: Challenge) -> Challenge:

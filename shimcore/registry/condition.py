@@ -33,6 +33,12 @@ class Condition:
         self._served = True
         self._enter(RegistryState.IN_USE)
 
+    def answered(self) -> None:
+        """Note an answer that the login had no part in: what is known of that stays."""
+        self._answer()
+        if self._state is not self._refusal:
+            self._enter(RegistryState.IN_USE)
+
     def refused(self, error: UnauthorizedError) -> None:
         """Note that a login was refused, or is missing.
 

@@ -85,6 +85,8 @@ class Endpoint:
             self._condition.refused(pinger.failure)
         elif pinger.failure is not None:
             self._condition.failed(pinger.failure, asked_at)
+        elif self._registry.credentials is not None and report.login == "not needed":
+            self._condition.answered()
         else:
             self._condition.served()
         return report

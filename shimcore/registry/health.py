@@ -116,9 +116,11 @@ class Breaker:
         if self._state is State.CLOSED and not self._silent:
             self.down_since = asked_at
         self._silent += fault is Fault.SILENT
-        enough = fault is Fault.CONNECT or self._silent >= SILENT_LIMIT
-        if enough or self._state is State.HALF_OPEN:
+        if fault is Fault.CONNECT or self._state is State.HALF_OPEN:
             self._open()
+        elif self._silent >= SILENT_LIMIT:
+            # It may be slow about these images alone, fetching them from somewhere else.
+            self._open(at_once=True)
 
     def refusal(self) -> str:
         """Return why a question is not asked now."""
@@ -126,10 +128,12 @@ class Breaker:
         trying = "; being tried again" if self._state is State.HALF_OPEN else ""
         return f"not asked: it failed {ago_s:.1f} s ago ({self.reason}){trying}"
 
-    def _open(self) -> None:
+    def _open(self, *, at_once: bool = False) -> None:
+        """Leave it alone for a period; `at_once`: the first trial is due now."""
         self._period_s = min(max(self._period_s * PERIOD_GROWTH, FIRST_PERIOD_S), LONGEST_PERIOD_S)
         spread = 1 + JITTER * (2 * self._random() - 1)
-        self._retry_at = self._clock() + min(self._period_s * spread, LONGEST_PERIOD_S)
+        wait_s = 0.0 if at_once else min(self._period_s * spread, LONGEST_PERIOD_S)
+        self._retry_at = self._clock() + wait_s
         self._move(_Event.FAILED)
 
     def _move(self, event: _Event) -> None:

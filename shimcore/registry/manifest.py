@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shimcore.registry.answers import ManifestAnswer, Outcome
 from shimcore.registry.auth import Authenticator
-from shimcore.registry.errors import Fault, UnreachableError, error_codes
+from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, error_codes
 from shimcore.registry.http.transport import Answer, Ask
 
 if TYPE_CHECKING:
@@ -36,13 +36,14 @@ ACCEPT = ", ".join(
 PLATFORMS_LIMIT = 32
 """Images have about a dozen."""
 _WORD_LIMIT = 32
-_OK, _NOT_FOUND, _GONE, _BAD_REQUEST, _TOO_MANY = 200, 404, 410, 400, 429
-_HEAD_REFUSED = {400, 405, 406, 415, 501}
+_OK, _NOT_FOUND, _GONE, _BAD_REQUEST, _WITHHELD, _TOO_MANY = 200, 404, 410, 400, 412, 429
+_HEAD_REFUSED = {400, 405, 406, 412, 415, 501}
 # image-spec, Digests; the length keeps a hostile header out of logs and tables.
 _DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,128}")
 _SECONDS = re.compile(r"[0-9]{1,6}")
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 _INVALID_NAMES = ("NAME_INVALID", "TAG_INVALID", "DIGEST_INVALID", "MANIFEST_INVALID")
+_NO_PROJECT = "BAD_REQUEST"  # Harbor's, for a path of one part
 
 
 async def find_manifest(
@@ -57,9 +58,11 @@ async def find_manifest(
     if answer.status in _HEAD_REFUSED or (answer.status == _OK and not _stated_digest(answer)):
         get = replace(_get(base_url, image, deadline), hashed=_algorithm(image))
         answer = await authenticator.send(get)
+    if answer.is_page and (answer.status == _OK or answer.proxy):
+        raise UnreachableError(registry, page_reason(answer), Fault.ANSWERED)
     if answer.status == _OK:
         return _found(answer, image)
-    return _missing(registry, answer)
+    return _missing(registry, answer, image)
 
 
 async def find_platforms(
@@ -111,22 +114,34 @@ def _computed_digest(answer: Answer) -> str:
     return "" if media_type in _SCHEMA1 else answer.digest
 
 
-def _missing(registry: str, answer: Answer) -> ManifestAnswer:
-    """Tell "not there" from "could not tell"."""
+def _missing(registry: str, answer: Answer, image: Reference) -> ManifestAnswer:
+    """Tell "not there" from "could not tell", and both from "kept back" (Harbor's policies)."""
     codes = error_codes(answer.body)
     if answer.status in (_NOT_FOUND, _GONE):
         return ManifestAnswer(Outcome.ABSENT, None, codes)
-    if answer.status == _BAD_REQUEST and codes.split(", ")[0] in _INVALID_NAMES:
+    code = codes.split(", ")[0]
+    is_invalid = code in _INVALID_NAMES or (code == _NO_PROJECT and "/" not in image.path)
+    if answer.status == _BAD_REQUEST and is_invalid:
         return ManifestAnswer(
             Outcome.ABSENT, None, f"the registry does not take such a name ({codes})"
         )
+    if answer.status == _WITHHELD:
+        reason = f"a policy of the registry keeps this back (412{f' {codes}' if codes else ''})"
+        raise UnauthorizedError(registry, reason)
     raise UnreachableError(registry, status_reason(answer), Fault.ANSWERED)
+
+
+def page_reason(answer: Answer) -> str:
+    """Return what a web page in place of an answer means to an operator."""
+    what = f"{answer.origin} answers with a web page ({answer.status}), as no registry does"
+    return what + answer.through
 
 
 def status_reason(answer: Answer) -> str:
     """Return what a status that answers nothing means to an operator."""
     codes = error_codes(answer.body)
     reason = f"{answer.origin} answered {answer.status}" + (f" ({codes})" if codes else "")
+    reason += answer.through
     if answer.status == _TOO_MANY:
         wait = answer.headers.get("Retry-After", "")
         after = f"; retry after {wait} s" if _SECONDS.fullmatch(wait) else ""

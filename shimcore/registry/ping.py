@@ -14,7 +14,7 @@ from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError,
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.tls import make_context
 from shimcore.registry.http.transport import Answer, Ask, Transport
-from shimcore.registry.manifest import status_reason
+from shimcore.registry.manifest import page_reason, status_reason
 from shimcore.registry.token import check_realm
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 _BODY_LIMIT_BYTES = 64 * 1024
+_NOT_TRIED = "the login was not tried: this registry asks for none before an image"
 _PUBLIC_ONLY = "no login is configured: public images only"
 UNVERIFIED_LOOK_S = 2.0  # for showing a certificate that did not hold; beside the ping's own bound
 
@@ -69,9 +70,14 @@ class Pinger:
 
     async def _judge(self, ask: Ask, answer: Answer) -> PingReport:
         """What the answer to a question without credentials says; logs in if it asks for that."""
+        if answer.body and answer.is_page and (answer.status == _OK or answer.proxy):
+            return self._wrong(page_reason(answer))
         if answer.status == _OK:
             moved = answer.origin != self._home
-            return _report(True, "none", "not needed", f"answers from {answer.origin}" * moved)
+            detail = f"answers from {answer.origin}" * moved
+            if self._registry.credentials is not None:
+                detail = f"{detail}; {_NOT_TRIED}".removeprefix("; ")
+            return _report(True, "none", "not needed", detail)
         if answer.status == _NOT_FOUND:
             return self._wrong(f"{answer.origin} has no /v2/ (404): not a container registry")
         if answer.status != _UNAUTHORIZED:
@@ -107,9 +113,11 @@ class Pinger:
     def _refused(self, scheme: str, error: UnauthorizedError) -> PingReport:
         if scheme == "bearer" and self._registry.credentials is None:
             return _report(True, scheme, "not configured", _PUBLIC_ONLY)
-        self.failure = error
         if self._registry.credentials is not None:
+            # Nothing but the login was asked for: by ECR with 403 once that has expired.
+            self.failure = UnauthorizedError(error.registry, error.reason, certain=True)
             return _report(False, scheme, "refused", error.reason)
+        self.failure = error
         return _report(False, scheme, "not configured", error.reason)
 
     async def _look_unverified(self, ask: Ask) -> TlsReport | None:

@@ -79,6 +79,7 @@ class Answer:
     """A complete answer; `origin` is where it came from, redirects followed.
 
     `digest` is that of the body, `sha256:…`, where the request asked for it and a body came.
+    `proxy` is the one that a plain http answer came through, and may be of.
     """
 
     status: int
@@ -87,6 +88,21 @@ class Answer:
     origin: Origin
     tls: TlsReport | None
     digest: str = ""
+    proxy: str = ""
+
+    @property
+    def through(self) -> str:
+        """What to add to a reason: whose word it may be."""
+        return f", by way of the proxy {self.proxy} (NO_PROXY leaves it out)" if self.proxy else ""
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a web page, as portals, single sign-on and proxies have.
+
+        Quay calls a word that is none one.
+        """
+        media_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return media_type == "text/html" and self.body.lstrip()[:1] in (b"", b"<")
 
 
 class _StaleConnectionError(ShimError):
@@ -227,7 +243,7 @@ class Transport:
             async with asyncio.timeout_at(ask.deadline):
                 response = await self._pools.pool(proxy).handle_async_request(request)
                 try:
-                    return await self._read(ask, response, origin)
+                    return await self._read(ask, response, origin, proxy)
                 finally:
                     await response.aclose()
         except TimeoutError as error:
@@ -244,7 +260,9 @@ class Transport:
             connecting = not progress.sent
             raise from_exception(self._registry, peer, error, connecting=connecting) from error
 
-    async def _read(self, ask: Ask, response: httpcore.Response, origin: Origin) -> Answer:
+    async def _read(
+        self, ask: Ask, response: httpcore.Response, origin: Origin, proxy: Proxy | None
+    ) -> Answer:
         """Read the body up to its limit; of an error's, only as much as the error codes need."""
         report, stream = None, response.extensions["network_stream"]
         if ask.report_tls:  # before the body: its end may close the connection
@@ -266,7 +284,10 @@ class Transport:
         coding = headers.get("Content-Encoding", "identity").lower()
         if body.size_bytes and not failed and ask.body_limit_bytes and coding != "identity":
             raise self._unusable(f"Content-Encoding {coding[:40]!r}, which was not accepted")
-        return Answer(response.status, headers, bytes(body.kept), origin, report, body.digest())
+        through = str(proxy) if proxy is not None and origin.scheme == "http" else ""
+        return Answer(
+            response.status, headers, bytes(body.kept), origin, report, body.digest(), through
+        )
 
 
 class _Body:

@@ -54,8 +54,7 @@ async def test_a_silent_registry_costs_a_question_only_the_trials_grace(
     await asyncio.gather(
         *(client.head_manifest(registry, candidate(registry, tag=tag)) for tag in ("a", "b"))
     )
-    assert client.states() == {registry.host: "open"}
-    now_s += 0.65
+    assert client.states() == {registry.host: "half-open"}  # it may be these two alone
     started = time.monotonic()
     answer = await client.head_manifest(registry, candidate(registry))
     elapsed_s = time.monotonic() - started
@@ -92,7 +91,7 @@ async def test_a_caller_as_patient_as_the_probe_hides_no_silence(demo: ScriptedR
 
     await asyncio.gather(ask("a"), ask("b"), return_exceptions=True)
     await asyncio.sleep(0.05)  # the questions end a turn after those who asked
-    assert client.states() == {registry.host: "open"}
+    assert client.states() == {registry.host: "half-open"}
     await client.aclose()
 
 
