@@ -95,9 +95,7 @@ def find(root: Root, running: Sequence[str] | None = None) -> Kubelet:
         raise ShimError(
             f"no kubelet found: there is no {UNIT}, no {KUBEADM_CONFIG}, and none is running"
         )
-    from_files = unitfile.file_variables(root, unit)
-    variables = unit.environment | {name: value for name, (value, _) in from_files.items()}
-    return _kubelet(root, unit, unit.arguments(variables), from_files)
+    return _kubelet(root, unit, unitfile.command(root, unit), unitfile.file_variables(root, unit))
 
 
 def of_process(root: Root, running: Sequence[str]) -> Kubelet:

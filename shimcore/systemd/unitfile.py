@@ -90,6 +90,12 @@ def file_variables(root: Root, unit: ServiceUnit) -> dict[str, tuple[str, str]]:
     return found
 
 
+def command(root: Root, unit: ServiceUnit) -> list[str]:
+    """The command line as systemd has it: with variables of the unit, and of its files."""
+    from_files = {name: value for name, (value, _) in file_variables(root, unit).items()}
+    return unit.arguments(unit.environment | from_files)
+
+
 def _service_settings(text: str) -> list[tuple[str, str]]:
     joined = re.sub(r"\\\n(?:[ \t]*[#;][^\n]*\n)*", " ", text.replace("\r\n", "\n"))
     section = ""

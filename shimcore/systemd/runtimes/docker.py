@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.route import Wanted
-from shimcore.systemd import unitfile
+from shimcore.systemd import envfile, unitfile
 from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.edits import SpliceEdit, first_that_reads
 from shimcore.systemd.overlay import NotOursError, Overlay
@@ -43,23 +43,26 @@ def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Chan
 
 
 def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[str]) -> None:
-    text = root.text(DAEMON)
-    listed = _listed(text)
-    flagged = _flagged(root)
+    unit = unitfile.read_service(root, UNIT)
+    words = [] if unit is None else unitfile.command(root, unit)
+    path = envfile.flag_value(words, "--config-file") or DAEMON
+    text = root.text(path)
+    listed = _listed(path, text)
+    flagged = _flagged(words)
     missing = [host for host in hosts if not _covered(host, [*listed, *flagged])]
     if not missing:
         return
     if flagged:  # dockerd does not start with the flag and the key
         addition = "".join(f"{_FLAG}={host}\n" for host in missing)
         raise NotOursError(f"{UNIT} is started with {_FLAG}", addition)
-    if text is None or DAEMON in ours:
+    if text is None or path in ours:
         everything = [*listed, *missing]
-        overlay.put(DAEMON, json.dumps({_KEY: everything}, indent=2) + "\n", RELOAD)
+        overlay.put(path, json.dumps({_KEY: everything}, indent=2) + "\n", RELOAD)
         return
     edit = _edit(text, missing)
     if edit is None:
-        raise NotOursError(f"{DAEMON} cannot be changed", f'"{_KEY}": {json.dumps(missing)}\n')
-    overlay.edit(DAEMON, edit, RELOAD)
+        raise NotOursError(f"{path} cannot be changed", f'"{_KEY}": {json.dumps(missing)}\n')
+    overlay.edit(path, edit, RELOAD)
 
 
 def _covered(host: str, listed: Sequence[str]) -> bool:
@@ -77,34 +80,41 @@ def _covered(host: str, listed: Sequence[str]) -> bool:
 
 def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:
     """What adds to the list, and reads as it should; None where nothing does."""
-    tree: dict[str, Any] = json.loads(text)
+    tree = _tree(text)
     known = tree.get(_KEY, [])
     items, comma = ", ".join(json.dumps(host) for host in hosts), ", " if known else ""
     found = re.finditer(rf'"{_KEY}"\s*:\s*\[', text)
     pieces = [(each[0], f"{each[0]}{items}{comma}") for each in found]
-    if _KEY not in tree:
+    if not text.strip():
+        pieces.append(("", f'{{"{_KEY}": [{items}]}}\n'))
+    elif _KEY not in tree:
         end = "," if tree else "\n"
         pieces.append(("{", f'{{\n  "{_KEY}": [{items}]{end}'))
     expected = {**tree, _KEY: [*hosts, *known]}
-    return first_that_reads(text, (SpliceEdit((each,)) for each in pieces), expected, json.loads)
+    return first_that_reads(text, (SpliceEdit((each,)) for each in pieces), expected, _tree)
 
 
-def _listed(text: str | None) -> list[str]:
-    if not text or not text.strip():
-        return []
+def _tree(text: str) -> Any:
+    """What dockerd reads: nothing is no keys, and a byte order mark is passed over.
+
+    Raises ValueError.
+    """
+    text = text.removeprefix("\ufeff").strip()
+    return json.loads(text) if text else {}
+
+
+def _listed(path: str, text: str | None) -> list[str]:
     try:
-        tree = json.loads(text)
+        tree = _tree(text or "")
     except ValueError as error:
-        raise ShimError(f"{DAEMON}: not JSON: {error}") from error
+        raise ShimError(f"{path}: not JSON: {error}") from error
     listed = tree.get(_KEY, []) if isinstance(tree, dict) else None
     if not isinstance(listed, list):
-        raise ShimError(f"{DAEMON}: `{_KEY}`: a list expected")
+        raise ShimError(f"{path}: `{_KEY}`: a list expected")
     return [each for each in listed if isinstance(each, str)]
 
 
-def _flagged(root: Root) -> list[str]:
-    """Hosts that the unit gives as flags."""
-    unit = unitfile.read_service(root, UNIT)
-    words = [] if unit is None else unit.arguments(unit.environment)
+def _flagged(words: Sequence[str]) -> list[str]:
+    """Hosts that dockerd is started with."""
     found = [word.partition("=")[2] for word in words if word.startswith(f"{_FLAG}=")]
     return found + [after for word, after in pairwise(words) if word == _FLAG]

@@ -115,7 +115,7 @@ def _unit_command(root: Root, kind: Kind) -> Sequence[str]:
         unit = unitfile.read_service(root, f"{_SERVICES[named][0]}.service")
     except ShimError:
         return ()
-    return unit.arguments(unit.environment) if unit is not None else ()
+    return unitfile.command(root, unit) if unit is not None else ()
 
 
 def _release_in(program: Path) -> Release | None:

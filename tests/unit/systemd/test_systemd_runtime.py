@@ -74,6 +74,9 @@ class TestDocker:
             '{"log-driver": "journald",\n "data-root": "/d"}',
             '{\n  "insecure-registries": ["a:1"],\n  "x": 1\n}\n',
             '{"insecure-registries" : []}',
+            "",
+            "\n",
+            '\ufeff{"log-driver": "journald"}\n',
         ],
     )
     def test_there_and_back(self, tmp_path: Path, text: str | None) -> None:
@@ -83,8 +86,9 @@ class TestDocker:
         before = tree(root)
         control = NotedSystemd({"docker.service"})
         do(root, control)
-        now: dict[str, Any] = json.loads(root.text(self.DAEMON) or "")
-        old: dict[str, Any] = json.loads(text or "{}")
+        read = (root.text(self.DAEMON) or "").removeprefix("\ufeff")
+        now: dict[str, Any] = json.loads(read)
+        old: dict[str, Any] = json.loads((text or "").strip().removeprefix("\ufeff") or "{}")
         listed = [HUB, *old.get("insecure-registries", [])]
         assert now == {**old, "insecure-registries": listed}
         assert "reload docker.service" in control.asked
@@ -111,6 +115,29 @@ class TestDocker:
         with pytest.raises(NotOursError) as refused:
             do(root)
         assert refused.value.addition == f"--insecure-registry={HUB}\n"
+
+    @pytest.mark.parametrize("file", ["/etc/default/docker", "/etc/sysconfig/docker"])
+    def test_a_flag_of_its_environment_file(self, tmp_path: Path, file: str) -> None:
+        """As Debian's package and RHEL's have it; a host that is in it needs nothing more."""
+        unit = f"[Service]\nEnvironmentFile=-{file}\nExecStart=/usr/sbin/dockerd $OPTIONS\n"
+        files = {"/lib/systemd/system/docker.service": unit}
+        root = node(
+            tmp_path, {**files, file: f'OPTIONS="--insecure-registry={HUB}"\n'}, self.CONFIG
+        )
+        do(root)
+        assert not root.exists(self.DAEMON)
+        root.host(file).write_text("OPTIONS='--insecure-registry a:1'\n")
+        with pytest.raises(NotOursError):
+            do(root)
+
+    def test_the_file_that_it_is_started_with(self, tmp_path: Path) -> None:
+        """Where that is another one."""
+        unit = "[Service]\nExecStart=/usr/bin/dockerd --config-file=/etc/docker/k8s.json\n"
+        files = {"/lib/systemd/system/docker.service": unit, "/etc/docker/k8s.json": "{}"}
+        root = node(tmp_path, files, self.CONFIG)
+        do(root)
+        assert HUB in (root.text("/etc/docker/k8s.json") or "")
+        assert not root.exists(self.DAEMON)
 
 
 class TestDistributions:
