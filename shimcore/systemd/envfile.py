@@ -66,8 +66,9 @@ def flag_value(arguments: list[str], flag: str) -> str | None:
 
 
 def with_flag(text: str, flag: str, value: str) -> str:
-    """A text of flags with the value of one that is there changed."""
-    return re.sub(_flag_pattern(flag), lambda found: f"{flag}{found['joint']}{value}", text)
+    """A text of flags with the value of one that is there changed, in quotes or without."""
+    pattern = _flag_pattern(flag, quote="(?P<quote>[\"']?)", end="(?P=quote)")
+    return re.sub(pattern, lambda found: f"{flag}{found['joint']}{value}", text)
 
 
 def set_flag(text: str, variable: str, flag: str, value: str | None) -> str:
@@ -107,8 +108,8 @@ def _edited(text: str, variable: str, flag: str, value: str | None) -> str:
     return text[: last.start] + raw + text[last.end :]
 
 
-def _flag_pattern(flag: str) -> str:
-    return rf"(?<![\w-]){re.escape(flag)}(?P<joint>=|[ \t]+)[^\s\"'\\]*"
+def _flag_pattern(flag: str, quote: str = "", end: str = "") -> str:
+    return rf"(?<![\w-]){re.escape(flag)}(?P<joint>=|[ \t]+){quote}[^\s\"'\\]*{end}"
 
 
 def _appended(raw: str, words: str) -> str:

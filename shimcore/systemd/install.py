@@ -116,7 +116,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
         if filled or request.preview:
             wired += wiring.wire_crictl(root, shim)
     elif request.wire_kubelet:
-        found = kubelet.find(root, running_kubelet)
+        found = kubelet.find(root, running_kubelet, wiring.own_drop_ins(root))
         endpoint = _runtime_of(found, shim)
         if filled or request.preview:
             wired = wiring.wire(root, found, shim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -80,12 +80,14 @@ class Kubelet:
         return next((flag.value for flag in self.flags if flag.name == name), None)
 
 
-def find(root: Root, running: Sequence[str] | None = None) -> Kubelet:
+def find(
+    root: Root, running: Sequence[str] | None = None, without: Collection[str] = ()
+) -> Kubelet:
     """The kubelet of `root`; `running` is the command line of one that runs.
 
-    Raises ShimError when there is none.
+    `without`: drop-ins of its unit that are passed over. Raises ShimError when there is none.
     """
-    unit = unitfile.read_service(root, UNIT)
+    unit = unitfile.read_service(root, UNIT, without)
     if unit is None and running is not None:
         return of_process(root, running)
     if unit is None and (root.exists(KUBEADM_CONFIG) or root.exists(KUBEADM_FLAGS)):

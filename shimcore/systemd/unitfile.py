@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from shimcore.systemd import envfile
@@ -36,7 +37,7 @@ class ServiceUnit:
             if key == "ExecStart":
                 self.exec_start = value
             elif key == "Environment":
-                for word in _words(value):
+                for word in words(value):
                     name, _, content = word.partition("=")
                     self.environment[name] = content
             elif key == "EnvironmentFile":
@@ -44,21 +45,26 @@ class ServiceUnit:
 
     def arguments(self, variables: dict[str, str]) -> list[str]:
         """The command line with its variables put in."""
-        words: list[str] = []
-        for word in _words(self.exec_start):
+        found: list[str] = []
+        for word in words(self.exec_start):
             if re.fullmatch(r"\$\w+", word):
-                words += variables.get(word[1:], "").split()
+                found += variables.get(word[1:], "").split()
             else:
-                words.append(_VARIABLE.sub(lambda name: variables.get(name[1], ""), word))
-        return words
+                found.append(_VARIABLE.sub(lambda name: variables.get(name[1], ""), word))
+        return found
+
+    @property
+    def program(self) -> str:
+        """The name of what is started; "" for nothing."""
+        return next(iter(words(self.exec_start)), "").rpartition("/")[2]
 
     def uses(self, variable: str) -> bool:
         """Whether the command line takes the variable's words."""
-        return f"${variable}" in _words(self.exec_start)
+        return f"${variable}" in words(self.exec_start)
 
 
-def read_service(root: Root, name: str) -> ServiceUnit | None:
-    """The service unit with its drop-ins; None when there is no such unit."""
+def read_service(root: Root, name: str, without: Collection[str] = ()) -> ServiceUnit | None:
+    """The service unit with its drop-ins but those; None when there is no such unit."""
     text = next(
         (text for each in _DIRECTORIES if (text := root.text(f"{each}/{name}")) is not None), None
     )
@@ -67,7 +73,8 @@ def read_service(root: Root, name: str) -> ServiceUnit | None:
     unit = ServiceUnit()
     unit.apply(text)
     for path in drop_ins(root, name):
-        unit.apply(root.text(path) or "")
+        if path not in without:
+            unit.apply(root.text(path) or "")
     return unit
 
 
@@ -110,7 +117,8 @@ def _service_settings(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """The words of a command line, their quotes taken away."""
     try:
         return shlex.split(text)
     except ValueError:

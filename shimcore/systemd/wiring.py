@@ -20,7 +20,7 @@ from shimcore.systemd.kubelet import (
 )
 from shimcore.systemd.overlay import HEADER, Overlay
 from shimcore.systemd.root import Root
-from shimcore.systemd.unitfile import ServiceUnit, drop_ins
+from shimcore.systemd.unitfile import ServiceUnit, drop_ins, words
 
 DROP_IN = "99-image-cri-shim.conf"
 _OURS = ".image-cri-shim.conf"
@@ -29,6 +29,7 @@ UNIT_DROP_IN = f"/etc/systemd/system/{UNIT}.d/{DROP_IN}"
 KUBEADM_INSTANCE = "/var/lib/kubelet/instance-config.yaml"
 # In the command of a kubelet that minikube starts.
 _MINIKUBE = "/minikube/"
+_SHELLS = ("sh", "bash", "dash")
 CRICTL_KEYS = ("runtime-endpoint", "image-endpoint")
 
 
@@ -41,6 +42,11 @@ def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
     if root.keys(KUBEADM_INSTANCE, KEYS[:1])[KEYS[0]] is not None:
         _keys(root, overlay, KUBEADM_INSTANCE, KEYS[:1], endpoint)
     return [*overlay.changes(), *wire_crictl(root, shim_socket)]
+
+
+def own_drop_ins(root: Root) -> list[str]:
+    """Those of kubelet's unit that an earlier installation wrote: of the command as it was then."""
+    return [path for path in drop_ins(root, UNIT) if path.endswith((f"/{DROP_IN}", _OURS))]
 
 
 def wire_crictl(root: Root, shim_socket: str) -> list[Change]:
@@ -80,6 +86,11 @@ def _flags(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> Non
         overlay.edit(path, FlagsEdit(endpoint, old, variable))
     changed = [flag for flag in in_unit if flag.value != endpoint]
     if kubelet.unit is not None and (changed or adds):
+        if adds and kubelet.unit.program in _SHELLS:
+            raise ShimError(
+                f"kubelet is started by a shell, and without --config; give it "
+                f"{RUNTIME_FLAG}={endpoint} in the command of {UNIT}"
+            )
         if _MINIKUBE in kubelet.unit.exec_start:
             raise ShimError(
                 "minikube writes kubelet's unit anew at each start, with its version in it; wire "
@@ -140,6 +151,6 @@ def _unit_drop_in(
 
 def _replaced(text: str, flag: str, endpoint: str) -> str:
     new = envfile.with_flag(text, flag, endpoint)
-    if envfile.flag_value(new.replace('"', " ").replace("'", " ").split(), flag) != endpoint:
+    if envfile.flag_value(words(new), flag) != endpoint:
         raise ShimError(f"{UNIT}: {flag} cannot be found in its text; change it by hand")
     return new

@@ -12,8 +12,8 @@ import yaml
 from shimcore.errors import ShimError
 from shimcore.systemd import kubelet
 from shimcore.systemd.changes import pending
-from shimcore.systemd.entries import write
-from shimcore.systemd.wiring import UNIT_DROP_IN, wire
+from shimcore.systemd.entries import File, write
+from shimcore.systemd.wiring import UNIT_DROP_IN, own_drop_ins, wire
 from tests.unit.systemd.machines import (
     CONTAINERD,
     KUBEADM,
@@ -129,6 +129,11 @@ LAYOUTS = {
         CONTAINERD,
         {UNIT_DROP_IN},
     ),
+    "a quoted flag in the unit's command": Layout(
+        {UNIT: unit(f'/usr/bin/kubelet {kubelet.RUNTIME_FLAG}="{CONTAINERD}" \\\n  --v=2')},
+        CONTAINERD,
+        {UNIT_DROP_IN},
+    ),
     "flags in the unit's last drop-in": Layout(
         {
             UNIT: unit("/usr/bin/kubelet"),
@@ -210,6 +215,20 @@ def test_kubelets_own_settings_stay(tmp_path: Path) -> None:
     )
 
 
+def test_a_command_that_has_changed_since(tmp_path: Path) -> None:
+    """An upgrade gives kubelet's unit another one: our drop-in is made anew from that."""
+    root = unpacked(tmp_path, {UNIT: unit(f"/usr/bin/kubelet {kubelet.RUNTIME_FLAG}=/x.sock")})
+    for command in ("", " --new"):
+        text = unit(f"/usr/bin/kubelet {kubelet.RUNTIME_FLAG}=/x.sock{command}")
+        write(root, UNIT, File(text.encode()))
+        found = kubelet.find(root, without=own_drop_ins(root))
+        for change in wire(root, found, SOCKET):
+            write(root, change.path, change.entry)
+        now = kubelet.find(root).unit
+        assert now is not None
+        assert now.exec_start == f"/usr/bin/kubelet {kubelet.RUNTIME_FLAG}={SHIM}{command}"
+
+
 def test_the_drop_in_is_a_kubelet_configuration(tmp_path: Path) -> None:
     """With the kind and version that kubelet wants in each file."""
     root = unpacked(tmp_path, {UNIT: unit("/usr/bin/kubelet --config-dir=/etc/k.d/")})
@@ -239,6 +258,7 @@ def test_json_stays_json(tmp_path: Path) -> None:
         ({}, ["kubelet", f"{kubelet.RUNTIME_FLAG}={CONTAINERD}"], "no systemd unit gives it"),
         ({}, ["kubelet"], "without a systemd unit"),
         ({UNIT: unit("/usr/bin/kubelet --config=/gone.yaml")}, None, "/gone.yaml"),
+        ({UNIT: unit("/bin/sh -c 'kubelet --v=2'")}, None, "started by a shell"),
         (
             {UNIT: unit("/usr/bin/kubelet --config=/k.yaml"), "/k.yaml": "- a\n"},
             None,
