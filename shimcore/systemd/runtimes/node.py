@@ -40,8 +40,8 @@ _SIGNS = (
     ("cri-dockerd", "/usr/bin/cri-dockerd", Kind.DOCKER),
     ("dockershim", "/usr/local/bin/cri-dockerd", Kind.DOCKER),
 )
-# The service of each; of k3s and RKE2 on a server, on an agent; of k0s on a worker, on a controller
-# that is one, too.
+# The service of each; of k3s and RKE2 on a server, on an agent (RKE2's tarball brings both units);
+# of k0s on a worker, on a controller that is one, too.
 _SERVICES = {
     Kind.CONTAINERD: ("containerd",),
     Kind.CRIO: ("crio",),
@@ -51,6 +51,7 @@ _SERVICES = {
     Kind.MICROK8S: ("snap.microk8s.daemon-containerd",),
     Kind.K0S: ("k0sworker", "k0scontroller"),
 }
+_WANTS = "/etc/systemd/system/multi-user.target.wants"
 _PROGRAMS = (
     "/usr/bin/containerd",
     "/usr/local/bin/containerd",
@@ -74,10 +75,10 @@ def kind_of(root: Root, runtime_socket: str | None) -> Kind:
 
 
 def service_of(root: Root, kind: Kind) -> str:
-    """The runtime's service on this node: the second of its kind where there is no first."""
-    first, *others = _SERVICES[kind]
-    there = [other for other in others if has_unit(root, other)]
-    return there[0] if there and not has_unit(root, first) else first
+    """The runtime's service on this node: of several that are there the one that is enabled."""
+    there = [each for each in _SERVICES[kind] if has_unit(root, each)]
+    enabled = [each for each in there if root.exists(f"{_WANTS}/{each}.service")]
+    return next(iter(enabled or there), _SERVICES[kind][0])
 
 
 def has_unit(root: Root, service: str) -> bool:

@@ -14,6 +14,7 @@ from shimcore.systemd import install as installation
 from shimcore.systemd.command import command_path
 from shimcore.systemd.install import install, plan, runtime_socket
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.node import Kind, service_of
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import (
     BYPASS,
@@ -92,6 +93,33 @@ class TestPackage:
         root = unpacked(tmp_path, {CONFIG: FILLED + "shim: /run/other.sock\n", **PACKAGE})
         do(root, wire=False)
         assert "/run/other.sock" in (root.text(f"/etc/systemd/system/{SOCKET}") or "")
+
+
+WANTS = "/etc/systemd/system/multi-user.target.wants"
+
+
+@pytest.mark.parametrize(
+    ("units", "enabled", "service"),
+    [
+        (["rke2-server", "rke2-agent"], ["rke2-agent"], "rke2-agent"),
+        (["rke2-server", "rke2-agent"], ["rke2-server"], "rke2-server"),
+        (["rke2-server", "rke2-agent"], ["rke2-server", "rke2-agent"], "rke2-server"),
+        (["rke2-server", "rke2-agent"], [], "rke2-server"),
+        (["rke2-agent"], [], "rke2-agent"),
+        ([], [], "rke2-server"),
+    ],
+)
+def test_the_service_of_a_runtime(
+    tmp_path: Path, units: list[str], enabled: list[str], service: str
+) -> None:
+    """RKE2's tarball brings the units of a server and of an agent; one of them is enabled."""
+    local = "/usr/local/lib/systemd/system"
+    root = unpacked(tmp_path, {f"{local}/{unit}.service": "[Service]\n" for unit in units})
+    for unit in enabled:
+        link = root.host(f"{WANTS}/{unit}.service", last=False)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"{local}/{unit}.service")
+    assert service_of(root, Kind.RKE2) == service
 
 
 ARGUMENT = f"container-runtime-endpoint={SHIM}"
