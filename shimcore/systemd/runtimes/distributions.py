@@ -21,7 +21,13 @@ from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import containerd
 from shimcore.systemd.runtimes.containerd import Containerd
-from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind, has_unit, service_of
+from shimcore.systemd.runtimes.node import (
+    K0S_CONTAINERD,
+    MICROK8S_ARGUMENTS,
+    Kind,
+    has_unit,
+    service_of,
+)
 
 # docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
 REGISTRIES = {
@@ -29,6 +35,7 @@ REGISTRIES = {
     Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
 }
 _K0S = "/etc/k0s/containerd.d"
+_K0S_OWN = "# k0s_managed=true"
 _K0S_ARGUMENTS = "--kubelet-extra-args"
 
 
@@ -66,6 +73,15 @@ def wire_rancher(
     then = f"restart {service_of(root, kind)}.service"  # it reads the file when it starts
     overlay.put(path, HEADER + _registries(told), then)
     return overlay.changes()
+
+
+def is_k0s_overridden(root: Root) -> bool:
+    """Whether k0s leaves containerd's configuration, and with it that folder, to somebody else.
+
+    k0s, isK0sManagedConfig: the first line of its own says so. Raises ShimError.
+    """
+    text = root.text(K0S_CONTAINERD)
+    return text is not None and text.lstrip().splitlines()[:1] != [_K0S_OWN]
 
 
 def wire_k0s(

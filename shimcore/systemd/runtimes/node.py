@@ -29,6 +29,7 @@ class Kind(StrEnum):
 
 
 MICROK8S_ARGUMENTS = "/var/snap/microk8s/current/args"
+K0S_CONTAINERD = "/etc/k0s/containerd.toml"
 # (part of the socket's path, a directory where it is installed, kind); the first counts. k3s
 # and RKE2 have the same socket.
 _SIGNS = (
@@ -96,7 +97,7 @@ def config_file(root: Root, kind: Kind, process: Peer | None) -> str:
         return named
     if kind is Kind.MICROK8S:
         return f"{MICROK8S_ARGUMENTS}/containerd.toml"
-    return DEFAULT_FILE
+    return K0S_CONTAINERD if kind is Kind.K0S else DEFAULT_FILE
 
 
 def release(root: Root, kind: Kind, process: Peer | None) -> Release | None:
