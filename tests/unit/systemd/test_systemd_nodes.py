@@ -151,35 +151,41 @@ class TestKubeletElsewhere:
         assert tree(root) == before
 
     @pytest.mark.parametrize(
-        ("directory", "file", "text", "said"),
+        ("directory", "file", "text", "added", "said"),
         [
             (
                 "/var/lib/rancher/k3s",
                 "/etc/systemd/system/k3s.service",
                 "[Service]\nExecStart=/usr/local/bin/k3s server --kubelet-arg=max-pods=50",
+                f"--kubelet-arg '{ARGUMENT}'",
                 f"add --kubelet-arg={ARGUMENT} to ExecStart of k3s ",
             ),
             (
                 MICROK8S,
                 f"{MICROK8S}/kubelet",
                 "",
+                f"--{ARGUMENT}",
                 f"echo --{ARGUMENT} >>{MICROK8S}/kubelet && snap",
             ),
             (
                 "/var/lib/k0s",
                 "/etc/systemd/system/k0sworker.service",
                 "[Service]\nExecStart=/usr/local/bin/k0s worker",
+                f'--kubelet-extra-args="--{ARGUMENT}"',
                 f'add --kubelet-extra-args="--{ARGUMENT}" to ExecStart of k0sworker ',
             ),
             (
                 "/var/lib/k0s",
                 "/etc/systemd/system/k0scontroller.service",
                 "[Service]\nExecStart=/usr/local/bin/k0s controller --single",
+                f'--kubelet-extra-args="--{ARGUMENT}"',
                 f'add --kubelet-extra-args="--{ARGUMENT}" to ExecStart of k0scontroller ',
             ),
         ],
     )
-    def test_by_hand(self, tmp_path: Path, directory: str, file: str, text: str, said: str) -> None:
+    def test_by_hand(
+        self, tmp_path: Path, directory: str, file: str, text: str, added: str, said: str
+    ) -> None:
         """What to set is said once everything else is done and the node was looked at."""
         root = unpacked(tmp_path, {CONFIG: FILLED, f"{directory}/x": "", file: text})
         planned = plan(request(root))
@@ -191,7 +197,7 @@ class TestKubeletElsewhere:
             install(planned, control, now=True, before_kubelet=lambda: looked.extend(control.asked))
         )
         assert f"start {SERVICE}" in looked
-        root.host(file).write_text(f'{text} --kubelet-extra-args="--{ARGUMENT}"\n')
+        root.host(file).write_text(f"{text} {added}\n")
         assert not plan(request(root))
         assert plan(request(root)).by_hand == ""
 
