@@ -89,7 +89,7 @@ def _check_install(root: Root, request: SwitchRequest) -> None:
     if foreign := unreadable(named):
         raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
     inside = embedded_kubelet(root, config.shim_socket) if request.wire_kubelet else None
-    if inside is not None and not inside.wired and inside.change is None:
+    if inside is not None and not inside.wired and not inside.changes:
         raise ShimError(
             "kubelet is wired by hand here: leave that out (wireKubelet: false), then "
             f"{inside.advice}"

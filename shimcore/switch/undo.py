@@ -50,9 +50,13 @@ def starting(command: str) -> tuple[str, ...]:
     )
 
 
-def unit_again(then: str) -> str:
-    """The line that has a unit read its file once more; `then` is `restart UNIT`, `reload UNIT`."""
+def unit_again(then: str, *, runs: bool) -> str:
+    """The line that has a unit read its file once more; `then` is `restart UNIT`, `reload UNIT`.
+
+    One that `runs` is there after, and no other is started.
+    """
     verb, unit = then.split(" ")
+    verb = "try-restart" if verb == "restart" and not runs else verb
     return f"unit {shlex.quote(verb)} {shlex.quote(unit)}"
 
 

@@ -122,7 +122,8 @@ class Switch:
             self.journaled.after_putting_back(change.path, *last, KUBELET_DUE)
         for change in for_runtime:
             if change.then:
-                again = unit_again(change.then)
+                runs = self.control.is_active(change.then.partition(" ")[2])
+                again = unit_again(change.then, runs=runs)
                 self.journaled.after_putting_back(change.path, *last, again)
         self.control.kubelet = unit
         return unit

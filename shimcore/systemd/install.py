@@ -111,7 +111,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     inside = embedded_kubelet(root, shim) if request.wire_kubelet else None
     if inside is not None:
         if not inside.wired and (filled or request.preview):
-            wired = [inside.change] if inside.change is not None else []
+            wired = list(inside.changes)
             by_hand = "" if wired else inside.advice
         if filled or request.preview:
             wired += wiring.wire_crictl(root, shim)
@@ -213,7 +213,8 @@ def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]
                 raise
             yield f"left out: {error}"
         else:
-            yield f"{'changed' if was_there else 'wrote'} {change.path}"
+            done = "removed" if change.entry is None else "changed" if was_there else "wrote"
+            yield f"{done} {change.path}"
 
 
 def _to_runtime(

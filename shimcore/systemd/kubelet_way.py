@@ -6,7 +6,6 @@ has an answer, too.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -90,7 +89,8 @@ def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> Kub
     )
     if process is None:
         return told
-    if way is Way.NOT_WIRED and (inside := _embedded(root, shim_socket)) is not None:
+    inside = _embedded(root, shim_socket) if way is Way.NOT_WIRED else None
+    if inside is not None and not isinstance(inside, ShimError):
         return _unread(told, inside.unit) if inside.wired else replace(told, detail=inside.advice)
     return _read(root, shim_socket, proc / str(process[0]), _files(root, found), told)
 
@@ -137,7 +137,11 @@ def _real(root: Root, endpoint: str) -> str:
 
 
 def _inside(
-    root: Root, shim_socket: str, proc: Path, host: _Program | None, inside: EmbeddedKubelet | None
+    root: Root,
+    shim_socket: str,
+    proc: Path,
+    host: _Program | None,
+    inside: EmbeddedKubelet | ShimError | None,
 ) -> KubeletWay:
     """That of a program with kubelet inside: by its own flags, or its distribution's file."""
     endpoint = f"unix://{shim_socket}"
@@ -146,9 +150,9 @@ def _inside(
     name = "its distribution" if host is None else host[1][0].rpartition("/")[2]
     if host is not None and any(flag in word for word in host[1]):
         return KubeletWay(Way.WIRED, endpoint, running)
-    if inside is None:
-        why = f"{name} has kubelet inside, and its distribution is not known"
-        return KubeletWay(Way.UNKNOWN, running=running, detail=why)
+    if inside is None or isinstance(inside, ShimError):
+        why = inside or f"{name} has kubelet inside, and its distribution is not known"
+        return KubeletWay(Way.UNKNOWN, running=running, detail=str(why))
     if not inside.wired:
         return KubeletWay(Way.NOT_WIRED, f"the runtime of {name}", running, detail=inside.advice)
     told = KubeletWay(Way.WIRED, endpoint, running)
@@ -157,12 +161,14 @@ def _inside(
     return _read(root, shim_socket, proc / str(host[0]), inside.files, told, inside.unit)
 
 
-def _embedded(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
+def _embedded(root: Root, shim_socket: str) -> EmbeddedKubelet | ShimError | None:
+    """The kubelet of a distribution, or why its files tell nothing."""
     from shimcore.systemd.runtimes import distributions  # noqa: PLC0415 - seldom wanted
 
-    with contextlib.suppress(ShimError):
+    try:
         return distributions.embedded_kubelet(root, shim_socket)
-    return None
+    except ShimError as error:
+        return error
 
 
 def _process(proc: Path, *names: str) -> _Program | None:

@@ -75,6 +75,8 @@ def read_service(root: Root, name: str, without: Collection[str] = ()) -> Servic
     for path in drop_ins(root, name):
         if path not in without:
             unit.apply(root.text(path) or "")
+    # systemd.unit(5), specifiers: those of k3s and RKE2 have their unit's name.
+    unit.files = [path.replace("%N", name.removesuffix(".service")) for path in unit.files]
     return unit
 
 

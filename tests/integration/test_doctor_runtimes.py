@@ -13,12 +13,15 @@ from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.config.model import KubernetesSource
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
+from shimcore.doctor.runtime_way import WIRE
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import record
 from shimcore.systemd.changes import Change
 from shimcore.systemd.entries import write
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import crio, docker
+from shimcore.systemd.runtimes.node import Kind as Runtime
+from shimcore.systemd.runtimes.wiring import containerd_on, wire_runtime
 from tests.support.doctor import CONTAINERD, KUBELET, world
 from tests.support.scripted_runtime import ScriptedRuntime
 
@@ -92,6 +95,27 @@ async def test_what_an_installation_wrote_is_known(
         found = await node.examined()
     ways = {each.check: each.result for each in found if "'s way to " in each.check}
     assert ways == {f"the runtime's way to {host}": Result.PASS for host in hubs}
+
+
+async def test_a_configuration_of_containerd_that_is_not_k0s_own(tmp_path: Path) -> None:
+    """It is looked into, and written to: the folder of k0s does not count beside it."""
+    folder, path = tmp_path / "run/k0s", "/etc/k0s/containerd.toml"
+    folder.mkdir(parents=True)
+    check = WAY.replace("the runtime", "containerd")
+    told = [Wanted("http", "sealos.hub:5000", address="http://sealos.hub:5000")]
+    async with world(folder) as node:
+        node.keys["address"] = "http://sealos.hub:5000"
+        node.put(path, "version = 2\n")
+        (before,) = [each for each in await node.examined() if each.check == check]
+        wired = wire_runtime(
+            node.root, told, Runtime.K0S, lambda: containerd_on(node.root, Runtime.K0S, None), ()
+        )
+        for change in wired.changes:
+            write(node.root, change.path, change.entry)
+        (after,) = [each for each in await node.examined() if each.check == check]
+    assert (before.result, before.mend) == (Result.FAIL, WIRE)
+    assert path in [change.path for change in wired.changes]
+    assert after.result is Result.PASS
 
 
 async def test_another_runtime_is_warned_of(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.runtime.containerd.settings import read_settings
@@ -19,9 +18,16 @@ from shimcore.systemd.entries import File
 from shimcore.systemd.kubelet import RUNTIME_FLAG, UNIT
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes import containerd
+from shimcore.systemd.runtimes import containerd, rancher
 from shimcore.systemd.runtimes.containerd import Containerd
-from shimcore.systemd.runtimes.node import MICROK8S_ARGUMENTS, Kind, has_unit, service_of
+from shimcore.systemd.runtimes.node import (
+    K0S_CONTAINERD,
+    MICROK8S_ARGUMENTS,
+    Kind,
+    has_unit,
+    service_of,
+)
+from shimcore.systemd.unitfile import ServiceUnit
 
 # docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
 REGISTRIES = {
@@ -29,6 +35,7 @@ REGISTRIES = {
     Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
 }
 _K0S = "/etc/k0s/containerd.d"
+_K0S_OWN = "# k0s_managed=true"
 _K0S_ARGUMENTS = "--kubelet-extra-args"
 
 
@@ -44,8 +51,8 @@ class EmbeddedKubelet:
     wired: bool
     advice: str
     """The command that wires it, or what to set by hand."""
-    change: Change | None = None
-    """What wires it; None where that is left to the operator."""
+    changes: tuple[Change, ...] = ()
+    """What wires it; none where that is left to the operator."""
     files: tuple[str, ...] = ()
     """Those that hold its arguments, where the process does not show them."""
 
@@ -56,7 +63,7 @@ def wire_rancher(
     """`registries.yaml` of k3s and RKE2, where nobody else has one. Raises ShimError."""
     path = REGISTRIES[kind]
     text = root.text(path)
-    tree = _tree(path, text)
+    tree = rancher.tree(path, text)
     missing = [each for each in told if not _has(tree, each)]
     if not missing:
         return []
@@ -66,6 +73,15 @@ def wire_rancher(
     then = f"restart {service_of(root, kind)}.service"  # it reads the file when it starts
     overlay.put(path, HEADER + _registries(told), then)
     return overlay.changes()
+
+
+def is_k0s_overridden(root: Root) -> bool:
+    """Whether k0s leaves containerd's configuration, and with it that folder, to somebody else.
+
+    k0s, isK0sManagedConfig: the first line of its own says so. Raises ShimError.
+    """
+    text = root.text(K0S_CONTAINERD)
+    return text is not None and text.lstrip().splitlines()[:1] != [_K0S_OWN]
 
 
 def wire_k0s(
@@ -114,24 +130,30 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     """
     service = service_of(root, kind)
     unit = f"{service}.service"
-    found = unitfile.read_service(root, unit)
-    if found is not None and "--kubelet-arg" in found.exec_start:
+    endpoint = argument.partition("=")[2]
+    found = unitfile.read_service(root, unit) or ServiceUnit()
+    from_files = unitfile.file_variables(root, found)
+    variables = found.environment | {name: value for name, (value, _) in from_files.items()}
+    command = " ".join(found.arguments(variables))
+    if f"--{rancher.ARGUMENT}" in command:
         # On the command line they take the place of those in files.
         advice = (
-            f"add --kubelet-arg={argument} to ExecStart of {service} "
+            f"add --{rancher.ARGUMENT}={argument} to ExecStart of {service} "
             f"(systemctl edit --full {service}), then systemctl restart {service}"
         )
-        return EmbeddedKubelet(unit, argument in found.exec_start, advice)
-    folder = f"/etc/rancher/{kind.lower()}"
-    drop_ins = f"{folder}/config.yaml.d"
-    names = [name for name in root.names(drop_ins) if name.endswith((".yaml", ".yml"))]
-    files = [f"{folder}/config.yaml", *(f"{drop_ins}/{name}" for name in names)]
-    wired = any(argument in (root.text(file) or "") for file in files)
-    path = f"{drop_ins}/99-image-cri-shim.yaml"
-    text = f"{HEADER}kubelet-arg+:\n  - {argument}\n"
-    change = Change(path, File(text.encode()), part=Part.WIRING, then=f"restart {unit}")
+        return EmbeddedKubelet(unit, rancher.given(command) == endpoint, advice)
+    main = rancher.main_file(kind.lower(), command, variables)
+    texts = rancher.read(root, main)
+    text = f"{HEADER}{rancher.ARGUMENT}+:\n  - {argument}\n"
+    path, older = rancher.drop_in(main, texts, text)
+    then = f"restart {unit}"
+    changes = (
+        Change(path, File(text.encode()), part=Part.WIRING, then=then),
+        *(Change(each, None, part=Part.WIRING, then=then) for each in older),
+    )
     advice = f"image-cri-shim install-service --wire-kubelet --now  # {path}; restarts {service}"
-    return EmbeddedKubelet(unit, wired, advice, change, tuple(files))
+    wired = rancher.endpoint(texts) == endpoint
+    return EmbeddedKubelet(unit, wired, advice, changes, tuple(texts))
 
 
 def _of_microk8s(root: Root, argument: str) -> EmbeddedKubelet:
@@ -187,14 +209,4 @@ def _has(tree: dict[str, Any], told: Wanted) -> bool:
 def _at(tree: Any, *keys: str) -> Any:
     for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree
-
-
-def _tree(path: str, text: str | None) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(text or "") or {}
-    except yaml.YAMLError as error:
-        raise ShimError(f"{path}: not YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise ShimError(f"{path}: keys and values expected")
     return tree

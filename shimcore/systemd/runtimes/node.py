@@ -29,6 +29,7 @@ class Kind(StrEnum):
 
 
 MICROK8S_ARGUMENTS = "/var/snap/microk8s/current/args"
+K0S_CONTAINERD = "/etc/k0s/containerd.toml"
 # (part of the socket's path, a directory where it is installed, kind); the first counts. k3s
 # and RKE2 have the same socket.
 _SIGNS = (
@@ -40,8 +41,8 @@ _SIGNS = (
     ("cri-dockerd", "/usr/bin/cri-dockerd", Kind.DOCKER),
     ("dockershim", "/usr/local/bin/cri-dockerd", Kind.DOCKER),
 )
-# The service of each; of k3s and RKE2 on a server, on an agent; of k0s on a worker, on a controller
-# that is one, too.
+# The service of each; of k3s and RKE2 on a server, on an agent (RKE2's tarball brings both units);
+# of k0s on a worker, on a controller that is one, too.
 _SERVICES = {
     Kind.CONTAINERD: ("containerd",),
     Kind.CRIO: ("crio",),
@@ -51,6 +52,7 @@ _SERVICES = {
     Kind.MICROK8S: ("snap.microk8s.daemon-containerd",),
     Kind.K0S: ("k0sworker", "k0scontroller"),
 }
+_WANTS = "/etc/systemd/system/multi-user.target.wants"
 _PROGRAMS = (
     "/usr/bin/containerd",
     "/usr/local/bin/containerd",
@@ -74,10 +76,10 @@ def kind_of(root: Root, runtime_socket: str | None) -> Kind:
 
 
 def service_of(root: Root, kind: Kind) -> str:
-    """The runtime's service on this node: the second of its kind where there is no first."""
-    first, *others = _SERVICES[kind]
-    there = [other for other in others if has_unit(root, other)]
-    return there[0] if there and not has_unit(root, first) else first
+    """The runtime's service on this node: of several that are there the one that is enabled."""
+    there = [each for each in _SERVICES[kind] if has_unit(root, each)]
+    enabled = [each for each in there if root.exists(f"{_WANTS}/{each}.service")]
+    return next(iter(enabled or there), _SERVICES[kind][0])
 
 
 def has_unit(root: Root, service: str) -> bool:
@@ -95,7 +97,7 @@ def config_file(root: Root, kind: Kind, process: Peer | None) -> str:
         return named
     if kind is Kind.MICROK8S:
         return f"{MICROK8S_ARGUMENTS}/containerd.toml"
-    return DEFAULT_FILE
+    return K0S_CONTAINERD if kind is Kind.K0S else DEFAULT_FILE
 
 
 def release(root: Root, kind: Kind, process: Peer | None) -> Release | None:

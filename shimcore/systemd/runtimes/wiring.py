@@ -39,7 +39,8 @@ def wire_runtime(
     `containerd_of` says how a containerd is set up, and is asked for one alone. Raises ShimError.
     """
     unknown = [each for each in told if each.needs_setting]
-    if kind in {Kind.CONTAINERD, Kind.MICROK8S}:
+    overridden = kind is Kind.K0S and distributions.is_k0s_overridden(root)
+    if kind in {Kind.CONTAINERD, Kind.MICROK8S} or overridden:
         # All of them: somebody's file may lead astray what the defaults would reach.
         found = containerd_of()
         if found is None and unknown:

@@ -209,9 +209,9 @@ def installed(directory: Path, *, tools: tuple[str, ...] = ASKED) -> Node:
     return made
 
 
-def all_but_recorded(made: Node, asked: SwitchRequest) -> None:
+def all_but_recorded(made: Node, asked: SwitchRequest, control: NotedSystemd | None = None) -> None:
     """A switch that has done every step when the node goes down."""
-    switch(made, asked)
+    switch(made, asked, control)
     place = made.root.host(STATE)
     text = place.read_text()
     place.write_text(text.replace('"healthy"', '"running"').replace('"removed"', '"running"'))

@@ -39,7 +39,7 @@ from tests.unit.switch.nodes import (
     told,
     well,
 )
-from tests.unit.systemd.machines import FILLED, unpacked
+from tests.unit.systemd.machines import FILLED, NotedSystemd, unpacked
 
 __all__ = ["well"]
 pytestmark = pytest.mark.usefixtures("well")
@@ -148,6 +148,15 @@ def test_what_is_told_by_the_undo_of_an_install(tmp_path: Path) -> None:
         "restart kubelet.service",
         f"stop {OURS}",
     ]
+
+
+def test_a_runtime_that_does_not_run(tmp_path: Path) -> None:
+    """Nothing is started that was not there: of RKE2 it could be a server on an agent."""
+    made = node(tmp_path)
+    all_but_recorded(made, request("1.0.0"), NotedSystemd({"kubelet.service"}))
+    made.undo()
+    assert "systemctl try-restart containerd.service" in made.notes
+    assert not [each for each in told(made) if "containerd" in each]
 
 
 # The first time that it is asked, no unit is active.

@@ -123,6 +123,7 @@ def test_connections_tell_what_files_cannot(tmp_path: Path, connected: bool, way
     assert found.detail == ("" if connected else "systemctl restart kubelet")
 
 
+ARGUMENT = f"container-runtime-endpoint={SHIM}"
 RANCHER = "/etc/rancher/k3s/config.yaml"
 MICROK8S = "/var/snap/microk8s/current/args/kubelet"
 
@@ -131,7 +132,8 @@ MICROK8S = "/var/snap/microk8s/current/args/kubelet"
     ("program", "file", "text", "way"),
     [
         ("/usr/local/bin/k3s server", RANCHER, "", Way.NOT_WIRED),
-        ("/usr/local/bin/k3s agent", RANCHER, f"- container-runtime-endpoint={SHIM}\n", Way.WIRED),
+        ("/usr/local/bin/k3s agent", RANCHER, f"kubelet-arg: [{ARGUMENT}]\n", Way.WIRED),
+        ("/usr/local/bin/k3s agent", RANCHER, f"kubelet-arg:\n# - {ARGUMENT}\n", Way.NOT_WIRED),
         ("k3s-agent", RANCHER, "token: x\n", Way.NOT_WIRED),
         ("/snap/microk8s/1/kubelite", MICROK8S, "", Way.NOT_WIRED),
         ("/snap/microk8s/1/kubelite", MICROK8S, f"--container-runtime-endpoint={SHIM}", Way.WIRED),
@@ -171,9 +173,19 @@ def test_a_distribution_that_does_not_run(tmp_path: Path) -> None:
     there = {"/var/lib/rancher/k3s/x": ""}
     unwired = kubelet_way(unpacked(tmp_path / "1", there), PATH)
     assert (unwired.way, unwired.running) == (Way.NOT_WIRED, False)
-    told = {RANCHER: f"kubelet-arg: [container-runtime-endpoint={SHIM}]\n"}
+    told = {RANCHER: f"kubelet-arg: [{ARGUMENT}]\n"}
     wired = kubelet_way(unpacked(tmp_path / "2", there | told), PATH)
     assert (wired.way, wired.running) == (Way.WIRED, False)
+
+
+@pytest.mark.parametrize("program", ["", "/usr/local/bin/k3s server"])
+def test_a_distribution_whose_files_cannot_be_read(tmp_path: Path, program: str) -> None:
+    """Which one it is, and where; its text may have a token."""
+    files = {"/var/lib/rancher/k3s/x": "", RANCHER: "token: s3cret\nkubelet-arg: [\n"}
+    root = unpacked(tmp_path / "root", files)
+    found = kubelet_way(root, PATH, _process(tmp_path, program=program))
+    assert (found.way, found.running) == (Way.UNKNOWN, bool(program))
+    assert found.detail == f"{RANCHER}: not YAML at line 3"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +204,7 @@ def test_a_distribution_that_has_not_read_its_files(
     tmp_path: Path, program: str, flags: tuple[str, ...], directory: str, file: str
 ) -> None:
     """They say that it is wired; the process goes elsewhere until it is started again."""
-    argument = f"kubelet-arg: [container-runtime-endpoint={SHIM}]\n"
+    argument = f"kubelet-arg: [{ARGUMENT}]\n"
     root = unpacked(tmp_path / "root", {f"{directory}/x": "", file: argument})
     found = kubelet_way(root, PATH, _process(tmp_path, *flags, program=program, age_s=100))
     assert found.stale
@@ -202,7 +214,7 @@ def test_a_distribution_that_has_not_read_its_files(
 def test_its_own_flag_is_enough(tmp_path: Path) -> None:
     """k3s takes kubelet's arguments on its command line, too."""
     root = unpacked(tmp_path / "root", {"/var/lib/rancher/k3s/x": ""})
-    flag = f"--kubelet-arg=container-runtime-endpoint={SHIM}"
+    flag = f"--kubelet-arg={ARGUMENT}"
     proc = _process(tmp_path, "server", flag, program="/usr/local/bin/k3s")
     assert kubelet_way(root, PATH, proc).way is Way.WIRED
 

@@ -14,6 +14,7 @@ from shimcore.systemd import install as installation
 from shimcore.systemd.command import command_path
 from shimcore.systemd.install import install, plan, runtime_socket
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.node import Kind, service_of
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import (
     BYPASS,
@@ -94,6 +95,33 @@ class TestPackage:
         assert "/run/other.sock" in (root.text(f"/etc/systemd/system/{SOCKET}") or "")
 
 
+WANTS = "/etc/systemd/system/multi-user.target.wants"
+
+
+@pytest.mark.parametrize(
+    ("units", "enabled", "service"),
+    [
+        (["rke2-server", "rke2-agent"], ["rke2-agent"], "rke2-agent"),
+        (["rke2-server", "rke2-agent"], ["rke2-server"], "rke2-server"),
+        (["rke2-server", "rke2-agent"], ["rke2-server", "rke2-agent"], "rke2-server"),
+        (["rke2-server", "rke2-agent"], [], "rke2-server"),
+        (["rke2-agent"], [], "rke2-agent"),
+        ([], [], "rke2-server"),
+    ],
+)
+def test_the_service_of_a_runtime(
+    tmp_path: Path, units: list[str], enabled: list[str], service: str
+) -> None:
+    """RKE2's tarball brings the units of a server and of an agent; one of them is enabled."""
+    local = "/usr/local/lib/systemd/system"
+    root = unpacked(tmp_path, {f"{local}/{unit}.service": "[Service]\n" for unit in units})
+    for unit in enabled:
+        link = root.host(f"{WANTS}/{unit}.service", last=False)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"{local}/{unit}.service")
+    assert service_of(root, Kind.RKE2) == service
+
+
 ARGUMENT = f"container-runtime-endpoint={SHIM}"
 MICROK8S = "/var/snap/microk8s/current/args"
 
@@ -123,35 +151,41 @@ class TestKubeletElsewhere:
         assert tree(root) == before
 
     @pytest.mark.parametrize(
-        ("directory", "file", "text", "said"),
+        ("directory", "file", "text", "added", "said"),
         [
             (
                 "/var/lib/rancher/k3s",
                 "/etc/systemd/system/k3s.service",
                 "[Service]\nExecStart=/usr/local/bin/k3s server --kubelet-arg=max-pods=50",
+                f"--kubelet-arg '{ARGUMENT}'",
                 f"add --kubelet-arg={ARGUMENT} to ExecStart of k3s ",
             ),
             (
                 MICROK8S,
                 f"{MICROK8S}/kubelet",
                 "",
+                f"--{ARGUMENT}",
                 f"echo --{ARGUMENT} >>{MICROK8S}/kubelet && snap",
             ),
             (
                 "/var/lib/k0s",
                 "/etc/systemd/system/k0sworker.service",
                 "[Service]\nExecStart=/usr/local/bin/k0s worker",
+                f'--kubelet-extra-args="--{ARGUMENT}"',
                 f'add --kubelet-extra-args="--{ARGUMENT}" to ExecStart of k0sworker ',
             ),
             (
                 "/var/lib/k0s",
                 "/etc/systemd/system/k0scontroller.service",
                 "[Service]\nExecStart=/usr/local/bin/k0s controller --single",
+                f'--kubelet-extra-args="--{ARGUMENT}"',
                 f'add --kubelet-extra-args="--{ARGUMENT}" to ExecStart of k0scontroller ',
             ),
         ],
     )
-    def test_by_hand(self, tmp_path: Path, directory: str, file: str, text: str, said: str) -> None:
+    def test_by_hand(
+        self, tmp_path: Path, directory: str, file: str, text: str, added: str, said: str
+    ) -> None:
         """What to set is said once everything else is done and the node was looked at."""
         root = unpacked(tmp_path, {CONFIG: FILLED, f"{directory}/x": "", file: text})
         planned = plan(request(root))
@@ -163,7 +197,7 @@ class TestKubeletElsewhere:
             install(planned, control, now=True, before_kubelet=lambda: looked.extend(control.asked))
         )
         assert f"start {SERVICE}" in looked
-        root.host(file).write_text(f'{text} --kubelet-extra-args="--{ARGUMENT}"\n')
+        root.host(file).write_text(f"{text} {added}\n")
         assert not plan(request(root))
         assert plan(request(root)).by_hand == ""
 

@@ -220,3 +220,33 @@ class TestDistributions:
         assert root.text(path) == part
         assert root.exists(f"/etc/theirs/{HUB}/hosts.toml")
         assert list(root.names("/etc/k0s/containerd.d")) == ["registries.toml"]
+
+    def test_a_configuration_of_containerd_that_is_not_k0s_own(self, tmp_path: Path) -> None:
+        """Without k0s' first line it is somebody's, and what is in the folder does not count."""
+        path = "/etc/k0s/containerd.toml"
+        root = node(tmp_path, {"/var/lib/k0s/x": "", path: 'version = 2\nroot = "/r"\n'})
+        before = tree(root)
+        control = NotedSystemd({"k0sworker.service"})
+        do(root, control)
+        assert "restart k0sworker.service" in control.asked
+        assert tomllib.loads(root.text(path) or "")["plugins"] == {
+            "io.containerd.grpc.v1.cri": {"registry": {"config_path": "/etc/containerd/certs.d"}}
+        }
+        assert not root.exists("/etc/k0s/containerd.d")
+        after = tree(root)
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
+        do(root, control)
+        assert tree(root) == after
+        undo(root, control)
+        assert tree(root) == before
+
+    @pytest.mark.parametrize("start", ["# k0s_managed=true\n", "\n# k0s_managed=true\r\n"])
+    def test_a_configuration_of_containerd_that_k0s_writes(
+        self, tmp_path: Path, start: str
+    ) -> None:
+        """It would be lost at k0s' next start; of an older one an empty line comes first."""
+        path = "/etc/k0s/containerd.toml"
+        root = node(tmp_path, {"/var/lib/k0s/x": "", path: f"{start}version = 2\n"})
+        planned = plan(request(root, wire=False, runtime=True)).for_runtime
+        assert planned[0].path == "/etc/k0s/containerd.d/image-cri-shim.toml"
+        assert path not in [each.path for each in planned]
