@@ -51,9 +51,8 @@ class Kubeconfig:
 
     def tls(self) -> ssl.SSLContext:
         """Whom it trusts, and its certificate. Raises OSError (SSLError) and ValueError."""
-        authority = self.authority.decode() if self.authority else None
-        context = client_context(authority)
-        if self.insecure and authority is None:
+        context = client_context(self.authority or None)
+        if self.insecure and not self.authority:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if self.certificate:
             # OpenSSL's binding reads files alone; this one is in memory and has no name.

@@ -104,7 +104,7 @@ class Server:
                 yield response
             finally:
                 await response.aclose()
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ssl.SSLError) as error:  # TLS 1.3 refuses with the first answer
             where = self._client.base_url.netloc.decode()
             raise ApiUnreachableError(f"{where}: {_reason(error)}") from error
         except TimeoutError as error:

@@ -67,6 +67,7 @@ class Agent:
         self._begun: tuple[str, float] | None = None
         self._well_since: float | None = None
         self._unwell_since: float | None = None
+        self._unready_before = False
         self._told = ""
         self._old_swept = False
 
@@ -136,6 +137,7 @@ class Agent:
             begun_s=self._begun_s(state),
             well_s=None if self._well_since is None else _since(self._well_since),
             unwell_s=_since(self._unwell_since),
+            unready_before=self._unready_before,
         )
 
     def _begun_s(self, state: State | None) -> float | None:
@@ -159,7 +161,9 @@ class Agent:
             self._well_since = self._unwell_since = None
             return
         node = await self._records.node(self._settings.node)
-        well = node is not None and node.ready and health in {Health.HEALTHY, None}
+        serves, held = health in {Health.HEALTHY, None}, self._queue.held
+        well = node is not None and node.ready and serves
+        self._unready_before = serves and (held is None or not held.ready)
         now = time.monotonic()
         self._well_since = (self._well_since or now) if well else None
         self._unwell_since = None if well else (self._unwell_since or now)

@@ -33,7 +33,7 @@ def pod_account(folder: Path = ACCOUNT) -> Kubeconfig:
     ca_file = folder / "ca.crt"
     try:
         authority = ca_file.read_bytes()
-        client_context(authority.decode())
+        client_context(authority)
     except (ssl.SSLError, ValueError) as error:
         raise FleetError(f"{ca_file}: not a certificate") from error
     except OSError as error:

@@ -115,7 +115,8 @@ class Queue:
                 pass
         if not await self._take(lease):
             return False
-        self.held = Held(slot, wanted.revision, before)
+        node = await self.records.node(self.node)
+        self.held = Held(slot, wanted.revision, before, ready=node is not None and node.ready)
         if not await self._still_good(wanted):
             return False
         # Not before: a node that has no turn is not touched. A pod that ends here leaves a slot in

@@ -30,6 +30,8 @@ VERSION_LABEL, STATE_LABEL, REVISION_LABEL = (
     PREFIX + "revision",
 )
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+ETCD = "node-role.kubernetes.io/etcd"
+"""Of k3s and RKE2: a server without an API server, which is restarted to be wired."""
 UNSUPPORTED = "unsupported"
 REMOVED = "removed"
 
@@ -55,8 +57,8 @@ class Node:
 
     @property
     def control_plane(self) -> bool:
-        """Whether it is one, by its label."""
-        return CONTROL_PLANE in self.labels
+        """Whether it is one, or has a part of one, by its labels."""
+        return CONTROL_PLANE in self.labels or ETCD in self.labels
 
     def dead(self, now: datetime) -> bool:
         """Whether nobody needs to wait for it."""
@@ -72,6 +74,7 @@ class Records:
         self._api = api
         self._maps = f"/api/v1/namespaces/{namespace}/configmaps"
         self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._pods = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
         self._name = name
 
     @property
@@ -145,7 +148,13 @@ class Records:
 
     async def lease(self, slot: int) -> Lease:
         """The slot as it is now."""
-        return _lease(slot, await self._api.get(self._path(slot)))
+        try:
+            return _lease(slot, await self._api.get(self._path(slot)))
+        except MissingError as error:
+            raise FleetError(
+                f"{error}: the chart's Leases are not all there, and no node begins without; "
+                "Argo CD leaves them out by its `resource.exclusions`"
+            ) from error
 
     async def take(self, lease: Lease, node: str) -> Lease:
         """Have the slot, or have it for longer. Raises ConflictError where another was faster."""
@@ -185,10 +194,9 @@ class Records:
         await self._api.merge(f"/api/v1/nodes/{name}", {"metadata": {"labels": dict(labels)}})
 
     async def count_nodes(self) -> int:
-        """How many the cluster has; one is sent, and the number of the others."""
-        found = await self._api.get("/api/v1/nodes", {"limit": "1"}, _METADATA)
-        rest = _map(found.get("metadata")).get("remainingItemCount") or 0
-        return len(_items(found)) + int(rest)
+        """How many there are for the chart's pods, by their DaemonSet."""
+        status = _map((await self._api.get(self._pods)).get("status"))
+        return int(status.get("desiredNumberScheduled") or 0)
 
     async def count_well(self, revision: Revision) -> int:
         """How many are well with the revision, up to as many as it matters."""
@@ -203,7 +211,7 @@ class Records:
 
     async def first_worker_left(self, wanted: Wanted) -> str | None:
         """A worker that is alive and not yet well with what is wanted, if there is one."""
-        return await self._first_left(f"!{CONTROL_PLANE},{_undone(wanted)}")
+        return await self._first_left(f"!{CONTROL_PLANE},!{ETCD},{_undone(wanted)}")
 
     async def first_left(self, wanted: Wanted) -> str | None:
         """The same of all nodes."""

@@ -56,6 +56,8 @@ class Facts:
     well_s: float | None = None
     """How long the node has been well, without a break; None while it is not."""
     unwell_s: float = 0.0
+    unready_before: bool = False
+    """Whether all that is unwell is that the node is not Ready, as it was before its switch."""
 
 
 def next_step(facts: Facts) -> Step:
@@ -126,6 +128,8 @@ def _after_switch(facts: Facts) -> Step:
         return Step.RECORD  # nothing was ever there
     if facts.well_s is not None and facts.well_s >= facts.wanted.soak_s:
         return Step.RECORD
+    if facts.unwell_s > PATIENCE_S and facts.unready_before:
+        return Step.SOAK if facts.held is None else Step.RELEASE
     if facts.unwell_s > PATIENCE_S and facts.wanted.revision not in facts.halted:
         return Step.HALT
     return Step.SOAK

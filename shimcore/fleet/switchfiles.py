@@ -55,8 +55,8 @@ class SwitchFiles:
         try:
             if tree is None:
                 return None
-            before = str(tree.get("before", ""))
-            return Held(int(str(tree["slot"])), Revision(str(tree["revision"])), before)
+            before, ready = str(tree.get("before", "")), tree.get("ready") is not False
+            return Held(int(str(tree["slot"])), Revision(str(tree["revision"])), before, ready)
         except (KeyError, ValueError):
             return None  # damaged: the slot is over in its time, or the node takes it again
 

@@ -36,11 +36,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A slot that this node has, the revision for which it was taken, and the last run before."""
+    """A slot that this node has, the revision for which it was taken, and the last run before.
+
+    `ready`: the node was then; what it was not is no fault of its switch.
+    """
 
     slot: int
     revision: Revision
     before: str = ""
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)

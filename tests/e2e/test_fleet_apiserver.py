@@ -28,6 +28,7 @@ pytestmark = [
 
 MANIFESTS = Path(__file__).parents[2] / "contrib/kubernetes/fleet/fleet.yaml"
 SYSTEM = "/api/v1/namespaces/kube-system"
+PODS = "/apis/apps/v1/namespaces/kube-system/daemonsets/image-cri-shim"
 NODES = ("cp", "n1", "n2", "n3")
 PLURALS = {
     "NetworkPolicy": "networkpolicies",
@@ -45,6 +46,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 _create(client, tree)
             for name in NODES:
                 _add_node(client, name)
+            _patch_status(client, PODS, {"desiredNumberScheduled": len(NODES)})
         yield started
     finally:
         started.close()
@@ -60,6 +62,16 @@ def _create(client: httpx.Client, tree: dict[str, Any]) -> None:
     assert answer.status_code in {201, 409}, answer.text
 
 
+def _patch_status(client: httpx.Client, path: str, status: dict[str, Any]) -> None:
+    """As a controller would."""
+    answer = client.patch(
+        f"{path}/status",
+        json={"status": status},
+        headers={"Content-Type": "application/strategic-merge-patch+json"},
+    )
+    assert answer.is_success, answer.text
+
+
 def _add_node(client: httpx.Client, name: str) -> None:
     """A node that is Ready, and a pod of the chart on it."""
     labels = {"kubernetes.io/os": "linux"}
@@ -68,12 +80,7 @@ def _add_node(client: httpx.Client, name: str) -> None:
     tree = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
     _create(client, tree)
     condition = {"type": "Ready", "status": "True"}
-    answer = client.patch(
-        f"/api/v1/nodes/{name}/status",
-        json={"status": {"conditions": [condition]}},
-        headers={"Content-Type": "application/strategic-merge-patch+json"},
-    )
-    assert answer.is_success, answer.text
+    _patch_status(client, f"/api/v1/nodes/{name}", {"conditions": [condition]})
     spec = {
         "nodeName": name,
         "serviceAccountName": "image-cri-shim-fleet",

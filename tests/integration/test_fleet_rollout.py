@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.fleet import agent, slots, steps
-from shimcore.fleet.records import CONTROL_PLANE, REVISION_LABEL, STATE_LABEL
+from shimcore.fleet.records import CONTROL_PLANE, ETCD, REVISION_LABEL, STATE_LABEL
 from shimcore.fleet.switchfiles import FOLDER
 from shimcore.switch.exchange import Revision
 from tests.integration.fleet_support import AtOnce, api, fast, fleet, healthy, until
@@ -70,6 +70,41 @@ async def test_a_bad_release_stops_at_one_node(api: FleetApi, tmp_path: Path, ou
             await node.kill()
             node.start("r2", "1.0.1")
         await until(lambda: healthy(nodes, "r2", "1.0.1"))
+
+
+async def test_a_node_that_was_not_ready_before_stops_nobody(
+    api: FleetApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is switched, as it may need that to become Ready, and is well when it is."""
+    monkeypatch.setattr(steps, "PATIENCE_S", 0.2)
+    async with fleet(tmp_path, api, ["n1", "n2", "n3"]) as nodes:
+        sick, *others = nodes
+        api.set_ready(sick.name, False)
+        sick.start()
+        await until(lambda: sick.switch.began and api.holders() == {})
+        for node in others:
+            node.start()
+        await until(lambda: healthy(others))
+        assert not api.halted()
+        api.set_ready(sick.name, True)
+        await until(lambda: healthy(nodes))
+
+
+async def test_the_parts_of_a_control_plane_come_last(api: FleetApi, tmp_path: Path) -> None:
+    """One at a time: etcd's nodes of k3s and RKE2, too, whose members are restarted."""
+    api.want("r1", wave="100")
+    seen = AtOnce()
+    async with fleet(tmp_path, api, ["e1", "e2", "e3", "n1", "n2", "n3", "n4"]) as nodes:
+        for node in nodes:
+            if node.name.startswith("e"):
+                api.put(f"{NODES}/{node.name}", {"metadata": {"labels": {ETCD: "true"}}})
+                api.set_ready(node.name, True)
+                node.switch.watching, node.switch.takes_s = seen.of(node.name), 0.3
+            node.start()
+        await until(lambda: healthy(nodes))
+    assert seen.most == 1
+    workers = [node.switch.began for node in nodes[3:]]
+    assert all(workers)
 
 
 async def test_the_nodes_file_comes_with_its_revision(api: FleetApi, tmp_path: Path) -> None:

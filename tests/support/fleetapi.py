@@ -27,6 +27,7 @@ NAMESPACE = "kube-system"
 MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 NODES = "/api/v1/nodes"
+PODS = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/image-cri-shim"
 EVENTS = "/api/v1/namespaces/default/events"
 
 
@@ -40,6 +41,8 @@ class FleetApi:
         self.fault: Callable[[str, str], int | None] = lambda method, path: None
         self.lost = False
         """Whether a request with a fault is done, and only its answer is not."""
+        self.scheduled: int | None = None
+        """For how many nodes pods are; None: for all."""
         self.lock = threading.RLock()
         self._version = 100
         self._server: ThreadingHTTPServer | None = None
@@ -166,6 +169,10 @@ class FleetApi:
             elif split.path == NODES:
                 only = "as=Partial" in headers.get("Accept", "")
                 answer = self._list(query, metadata_only=only)
+            elif split.path == PODS:
+                nodes = [path for path in self.objects if path.startswith(f"{NODES}/")]
+                scheduled = len(nodes) if self.scheduled is None else self.scheduled
+                answer = 200, {"status": {"desiredNumberScheduled": scheduled}}
             else:
                 answer = self._one(method, split.path, body)
             return answer if fault is None else _status(fault, "as told")
@@ -193,8 +200,6 @@ class FleetApi:
         metadata: dict[str, Any] = {"resourceVersion": str(self._version)}
         if rest > 0:
             metadata["continue"] = str(start + limit)
-            if not selector:
-                metadata["remainingItemCount"] = rest
         if metadata_only:
             page = [{"metadata": item["metadata"]} for item in page]
         return 200, {"kind": "List", "metadata": metadata, "items": page}

@@ -32,23 +32,24 @@ class ServerCertificate:
 
 
 class PrivateCA:
-    """A CA whose certificate is in `ca_file`."""
+    """A CA whose certificate is in `ca_file`: by its own word, or another CA's."""
 
-    def __init__(self, folder: Path, name: str = "Demo CA") -> None:
+    def __init__(self, folder: Path, name: str = "Demo CA", by: PrivateCA | None = None) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
+        issuer = by or self
         now = datetime.datetime.now(tz=datetime.UTC)
         self._certificate = (
             x509.CertificateBuilder()
             .subject_name(self._name)
-            .issuer_name(self._name)
+            .issuer_name(issuer._name)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - DAY)
             .not_valid_after(now + 365 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer._key, hashes.SHA256())
         )
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_bytes(_pem(self._certificate))

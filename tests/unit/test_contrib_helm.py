@@ -73,6 +73,12 @@ def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
     return [tree for tree in yaml.safe_load_all(text) if tree]
 
 
+def node_file(values: dict[str, Any]) -> dict[str, Any]:
+    secret = one(rendered(values), "Secret", "image-cri-shim-node")
+    tree: dict[str, Any] = yaml.safe_load(secret["stringData"]["image-cri-shim.yaml"])
+    return tree
+
+
 def one(trees: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     (found,) = [t for t in trees if t["kind"] == kind and t["metadata"]["name"] == name]
     return found
@@ -296,3 +302,34 @@ def test_the_overlay_of_the_readme(tmp_path: Path) -> None:
     secret = one(trees, "Secret", "image-cri-shim-node")["stringData"]
     assert secret["image-cri-shim.yaml"].strip() == "address: http://my.hub:5000"
     assert (wanted.has_node_file, secret["revision"]) == (True, "hub-2")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, {"enabled": True, "kubeconfig": "/etc/kubernetes/kubelet.conf"}),
+        ({"hosts": ["*.internal"]}, {"enabled": True, "hosts": ["*.internal"]}),
+        ({"kubeconfig": "/k"}, {"enabled": True, "kubeconfig": "/k", "namespace": "kube-system"}),
+        ({"enabled": False}, {"enabled": False}),
+    ],
+)
+def test_the_clusters_part_is_read_by_the_nodes(
+    given: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    """Whatever else the nodes' file says of it: what that leaves out is the chart's own."""
+    values = {**SETS["cluster's part"], "config": {**HUB["config"], "kubernetes": given}}
+    part = node_file(values)["kubernetes"]
+    assert {key: part[key] for key in wanted} == wanted
+    assert part["namespace"] == "kube-system"
+    assert node_file(HUB) == HUB["config"]
+
+
+def test_a_long_tag_makes_a_label() -> None:
+    """Of 63 characters at most, and a letter or a digit at its end (Labels, syntax)."""
+    tag = "1.0.0-" + 56 * "a" + "-" + 30 * "b"
+    (found,) = {
+        tree["metadata"]["labels"]["app.kubernetes.io/version"]
+        for tree in rendered({**HUB, "image": {"tag": tag}})
+        if "labels" in tree["metadata"]
+    }
+    assert found == tag[:62]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +35,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssl, "create_default_context", make)
 
 
-@pytest.mark.usefixtures("strict")
-@pytest.mark.parametrize(
+CLIENTS = pytest.mark.parametrize(
     "make",
     [
         lambda ca: make_context("hub", str(ca), insecure=False),
@@ -44,6 +44,10 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["registry", "node", "pod"],
 )
+
+
+@pytest.mark.usefixtures("strict")
+@CLIENTS
 def test_authorities_that_lack_key_identifiers(
     make: Callable[[Path], ssl.SSLContext], tmp_path: Path
 ) -> None:
@@ -53,6 +57,25 @@ def test_authorities_that_lack_key_identifiers(
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+@CLIENTS
+def test_an_authority_that_another_has_signed(
+    make: Callable[[Path], ssl.SSLContext], tmp_path: Path
+) -> None:
+    """It is trusted alone, as Go's programs trust it; comments are in any encoding."""
+    (tmp_path / "root").mkdir()
+    between = PrivateCA(tmp_path, "Between", by=PrivateCA(tmp_path / "root"))
+    server = between.issue("hub.example").context()
+    ca_file = tmp_path / "ca.crt"
+    ca_file.write_bytes("# Behörde\n".encode() + between.ca_file.read_bytes())
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    served = server.wrap_bio(to_server, to_client, server_side=True)
+    client = make(ca_file).wrap_bio(to_client, to_server, server_hostname="hub.example")
+    for side in (client, served, client, served):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert client.getpeercert()
 
 
 def test_a_pod_whose_authority_is_none(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from shimcore.errors import RegistryError
 from shimcore.registry.answers import TlsReport
 from shimcore.registry.errors import one_line
 from shimcore.registry.http.certificate import parse_certificate
-from shimcore.tls import client_context
+from shimcore.tls import client_context, pem_text
 
 
 def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:
@@ -26,9 +26,7 @@ def make_context(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLC
         context.verify_mode = ssl.CERT_NONE
     if ca_file:
         try:
-            # Bundles have comments in any encoding.
-            pem = read_file(ca_file)[0].decode("ascii", "ignore")
-            context.load_verify_locations(cadata=pem)
+            context.load_verify_locations(cadata=pem_text(read_file(ca_file)[0]))
         except (ssl.SSLError, ValueError) as error:
             raise RegistryError(registry, f"caFile {ca_file} holds no PEM certificates") from error
         except OSError as error:

@@ -100,11 +100,18 @@ async def test_a_halt_is_written_in_spite_of_others(server: FleetApi, records: R
     assert server.halted() == {Revision("r1"): "why"}
 
 
+async def test_turns_that_were_never_made(server: FleetApi, records: Records) -> None:
+    """As where Argo CD leaves them out: it is said."""
+    with pytest.raises(FleetError, match=r"slot-99.*Argo CD leaves them out"):
+        await records.lease(99)
+
+
 async def test_nodes_are_counted(server: FleetApi, records: Records) -> None:
-    """Without sending them; those that are well up to three."""
+    """Those that are for pods, without sending them; those that are well up to three."""
     for number in range(200):
         server.add_node(f"w{number:03}", labels={"image-cri-shim.io/revision": "r1"})
-    assert await records.count_nodes() == 201
+    server.scheduled = 20
+    assert await records.count_nodes() == 20
     assert await records.count_well(Revision("r1")) == 3
     assert await records.count_well(Revision("r2")) == 0
 

@@ -23,6 +23,7 @@ def state(phase: Phase, revision: Revision = NEW) -> State:
 
 
 HEALTHY = state(Phase.HEALTHY)
+UNREADY = replace(FRESH, held=HELD, state=HEALTHY, unwell_s=PATIENCE_S + 1, unready_before=True)
 DRIFTED = replace(FRESH, state=HEALTHY, recorded=True, drifted=True)
 facts = st.builds(
     Facts,
@@ -36,6 +37,7 @@ facts = st.builds(
     begun_s=st.none() | st.floats(0, 1000),
     well_s=st.none() | st.floats(0, 200),
     unwell_s=st.floats(0, 300),
+    unready_before=st.booleans(),
 )
 
 
@@ -51,6 +53,9 @@ facts = st.builds(
         (replace(FRESH, held=HELD, state=HEALTHY, well_s=59), Step.SOAK),
         (replace(FRESH, held=HELD, state=HEALTHY, well_s=60), Step.RECORD),
         (replace(FRESH, held=HELD, state=HEALTHY, unwell_s=PATIENCE_S + 1), Step.HALT),
+        (UNREADY, Step.RELEASE),
+        (replace(UNREADY, held=None), Step.SOAK),
+        (replace(UNREADY, well_s=60), Step.RECORD),
         (replace(FRESH, state=HEALTHY, recorded=True), Step.REST),
         (replace(FRESH, state=HEALTHY, recorded=True, drifted=True), Step.QUEUE),
         (replace(DRIFTED, held=Held(0, NEW, HEALTHY.run)), Step.BEGIN),

@@ -1,6 +1,6 @@
 {{- define "shim.labels" -}}
 app.kubernetes.io/name: image-cri-shim
-app.kubernetes.io/version: {{ include "shim.tag" . | quote }}
+app.kubernetes.io/version: {{ include "shim.tag" . | trunc 63 | trimSuffix "-" | trimSuffix "_" | trimSuffix "." | quote }}
 {{- end }}
 
 {{- define "shim.tag" -}}
@@ -14,8 +14,11 @@ app.kubernetes.io/version: {{ include "shim.tag" . | quote }}
 {{/* The node's file. Where the cluster has a part in it, the file says so. */}}
 {{- define "shim.config" -}}
 {{- $config := deepCopy .Values.config }}
-{{- if and (include "shim.hasPart" .) (not (hasKey $config "kubernetes")) }}
+{{- if include "shim.hasPart" . }}
 {{- $part := dict "enabled" true "kubeconfig" "/etc/kubernetes/kubelet.conf" "namespace" .Release.Namespace }}
+{{- range $key, $value := $config.kubernetes }}
+{{- $_ := set $part $key $value }}
+{{- end }}
 {{- $_ := set $config "kubernetes" $part }}
 {{- end }}
 {{- toYaml $config }}
