@@ -71,13 +71,20 @@ def say(text: str) -> None:
 
     On a terminal, a line that is too long for it is broken between words.
     """
-    line = "image-cri-shim: " + " ".join(text.split())
+    line = "image-cri-shim: " + printable(" ".join(text.split()))
     if sys.stderr.isatty():
         line = _broken(line)
+    elif os.environ.get("JOURNAL_STREAM"):
+        line = f"<3>{line}"  # sd-daemon(3): an error
     try:
         print(line, file=sys.stderr)
-    except BrokenPipeError:
+    except OSError:
         return  # nobody reads it
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with what could steer a terminal escaped."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _broken(line: str) -> str:

@@ -15,6 +15,7 @@ from cli.defaults import CONFIG_VARIABLE, DEFAULT_FILE
 
 def run() -> None:
     """Run the command line and exit with its status."""
+    _open_streams()
     # grpc's own remarks on connections that come and go are not for operators.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from cli.exits import INTERRUPTED, status_of  # noqa: PLC0415
@@ -24,6 +25,20 @@ def run() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Where standard input, output or errors were closed they lead nowhere.
+
+    Else the next file that is opened has their number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def _command() -> object:
@@ -46,7 +61,7 @@ def _command() -> object:
 
 def _at_terminal() -> bool:
     """Whether a person started this: a unit has no terminal for its input."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _plain_serve(arguments: list[str]) -> tuple[str | None, bool]:

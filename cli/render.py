@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO, TypeVar
 
+from cli import exits
 from cli.options import Output
 
 GOOD, BAD, WARN, DIM, HEADING = "green", "bold red", "yellow", "dim", "bold"
@@ -128,8 +129,7 @@ def so_far(done: int, total: int | None, layers: int, total_layers: int | None) 
 
 def printable(text: str) -> str:
     """`text` on one line, with what could steer a terminal escaped; `-` for none."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return shown or EMPTY
+    return exits.printable(text) or EMPTY
 
 
 def _lines(blocks: Sequence[Block], width: int, rule: str) -> Iterator[Line]:

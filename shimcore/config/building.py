@@ -27,7 +27,7 @@ from shimcore.config.model import (
     Registry,
 )
 from shimcore.config.reading import Reader, Values, variable_hint
-from shimcore.config.values import Address, place_of
+from shimcore.config.values import SOCKET_PATH_LIMIT_BYTES, Address, place_of
 from shimcore.errors import ConfigError, ConfigFault
 from shimcore.reference import Mirror, Patterns
 
@@ -246,6 +246,11 @@ class _Building:
         admin: str = values["admin"] or f"{shim}.admin"
         if values["cri"] == shim:
             self._reader.faults.note("cri", "the runtime's socket and the shim's are the same")
+        if len(admin.encode()) > SOCKET_PATH_LIMIT_BYTES:
+            reason = (
+                f"{admin} has more than {SOCKET_PATH_LIMIT_BYTES} bytes; give `admin` another path"
+            )
+            self._reader.faults.note("shim", reason)
         if admin in {shim, values["cri"]}:
             self._reader.faults.note("admin", "the admin socket needs a path of its own")
         return shim, admin

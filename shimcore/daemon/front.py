@@ -77,6 +77,7 @@ class Front:
 
             self._metrics = MetricsServer(shim, shim.config.metrics, lambda: settings.lines.dropped)
             shim.relay.observer = self._metrics.calls
+            await self._metrics.open()
         accepting = listening.listen()
         listening.take_access_of(shim.runtime_socket)
 

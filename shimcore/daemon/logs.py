@@ -99,7 +99,7 @@ def set_up(*, debug: bool) -> Lines:
     """Send all records to standard error; `debug` also the project's of level DEBUG."""
     # Facts about a record that no format here shows.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = Lines(Outlet(_standard_error()))
+    handler = Lines(Outlet(sys.stderr.fileno()))
     if os.environ.get("JOURNAL_STREAM"):
         handler.setFormatter(_Journal("%(message)s"))
     else:
@@ -111,13 +111,6 @@ def set_up(*, debug: bool) -> Lines:
     logging.getLogger().handlers[:] = [handler]
     set_level(debug=debug)
     return handler
-
-
-def _standard_error() -> int:
-    """Its descriptor; one that swallows everything where the process was given none."""
-    if sys.stderr is None:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    return sys.stderr.fileno()
 
 
 def set_level(*, debug: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -23,7 +24,6 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from shimcore import __version__
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import MetricsPages
-from shimcore.errors import ShimError
 from shimcore.registry.answers import RegistryState
 from shimcore.runtime.errors import StatusCode
 
@@ -39,6 +39,10 @@ _STATES = tuple(RegistryState)
 # rest are counted together.
 _METHODS = 128
 _BACKLOG = 64
+# An address that cannot be had, such as one that DHCP has yet to bring, is tried again.
+_AGAIN_S = 10.0
+# Every node asks for what is older than this: for an alert after five minutes.
+_STATE_OLD_S = 240.0
 # How long making the text may keep the loop at a time; a family is not divided.
 _TURN_S = 0.002
 _CODES = {int(code): code.name for code in StatusCode}
@@ -169,21 +173,44 @@ class MetricsServer:
         self._registry.register(ShimCollector(shim, dropped_lines))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        host, _, port = address.rpartition(":")
-        try:
-            self._socket = _listen(host.strip("[]"), int(port))
-        except OSError as error:
-            raise ShimError(
-                f"metrics address {address}: {error.strerror or error}; choose another one"
-            ) from error
+        self._shim = shim
+        self._address = address
         self._pages = MetricsPages(CONTENT_TYPE_LATEST, self._text)
+        self._acceptor: Acceptor | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Listen; where that cannot be, it is said, and tried again while all else is served."""
+        try:
+            self._accept(await self._listen())
+        except OSError as error:
+            log.error(
+                "metrics address %s: %s; there are no metrics until it can be had",
+                self._address,
+                error.strerror or error,
+            )
+            self._opening = asyncio.create_task(self._try_again())
+
+    async def _try_again(self) -> None:
+        while self._acceptor is None:
+            await asyncio.sleep(_AGAIN_S)
+            with contextlib.suppress(OSError):
+                self._accept(await self._listen())
+
+    async def _listen(self) -> socket.socket:
+        host, _, port = self._address.rpartition(":")
+        return await asyncio.to_thread(_listen, host.strip("[]"), int(port))
+
+    def _accept(self, listening: socket.socket) -> None:
         self._acceptor = Acceptor(
-            self._socket, lambda _: self._pages.protocol(), self._pages.room, "metrics"
+            listening, lambda _: self._pages.protocol(), self._pages.room, "metrics"
         )
-        log.info("metrics at http://%s/metrics", address)
+        self._socket = listening
+        log.info("metrics at http://%s/metrics", self._address)
 
     async def _text(self) -> AsyncIterator[bytes]:
         """Prometheus' text format, a family at a time; others have their turn in between."""
+        await self._shim.generations.current.registries.look(_STATE_OLD_S)
         began = time.monotonic()
         for metric in self._registry.collect():
             yield generate_latest(_Collected(metric))
@@ -193,9 +220,12 @@ class MetricsServer:
 
     def close(self) -> None:
         """Stop serving."""
-        self._acceptor.close()
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._socket.close()
         self._pages.close()
-        self._socket.close()
 
 
 class _Collected(CollectorRegistry):

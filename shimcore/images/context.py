@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 class ImageContext:
     """One config's resolver, hints and pulls; a reload makes new ones, but keeps names and history.
 
-    `transactions` are the pulls under way, by what makes them alike. `pulls` counts pulls by
-    registry host and result, `fetched` bytes by registry host.
+    `transactions` are the pulls under way, by what makes them alike.
     """
 
     def __init__(
@@ -50,5 +48,3 @@ class ImageContext:
         self.pause = PauseImage(self)
         self.pulls_under_way: SingleFlight[bytes, Pulled | Failed] = SingleFlight()
         self.transactions: WeakValueDictionary[bytes, Transaction] = WeakValueDictionary()
-        self.pulls: Counter[tuple[str, str]] = Counter()
-        self.fetched: Counter[str] = Counter()

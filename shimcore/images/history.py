@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -69,6 +69,9 @@ class History:
         self._absent: dict[str, int] = {}  # image → the record that says so
         self.last = 0
         """The number of the newest record; the first one has 1."""
+        self.pulls: Counter[tuple[str, str]] = Counter()
+        """Pulls by registry host and result; `fetched`: bytes by registry host."""
+        self.fetched: Counter[str] = Counter()
         self.failed_pull: Record | None = None
         """The pull that failed last, unless its image has been pulled since."""
 

@@ -112,8 +112,8 @@ class ImageService:
             "entries": len(resolver),
             "hits": resolver.hits,
             "misses": resolver.misses,
-            "rewrites": dict(self._context.pulls),
-            "bytes": dict(self._context.fetched),
+            "rewrites": dict(self._context.history.pulls),
+            "bytes": dict(self._context.history.fetched),
         }
 
     def pulls(self) -> list[PullState]:

@@ -145,7 +145,7 @@ class Transaction:
         if progress is not None:
             await progress.finish()
             pulled = self.pulling[-1] = replace(self.pulling[-1], bytes=progress.fetched)
-            self._context.fetched[pulled.host] += pulled.bytes
+            self._context.history.fetched[pulled.host] += pulled.bytes
 
     async def run(self) -> Pulled | Failed:
         """How it ended. Raises RuntimeUnavailableError; cancelled, it ends all its work."""
@@ -222,7 +222,7 @@ class Transaction:
             seconds = time.monotonic() - started
             attempt = Attempt(registry.host, result, detail, progress.fetched, seconds)
             self.pulling.append(attempt)
-            self._context.pulls[registry.host, result] += 1
+            self._context.history.pulls[registry.host, result] += 1
 
         try:
             pulled = await self._named_pull(candidate, message, progress, may_leave)

@@ -114,12 +114,13 @@ class RegistryClient:
         elapsed_s = self._clock() - started
         return PingReport(reachable=False, ok=False, detail=detail, elapsed_s=elapsed_s)
 
-    async def look(self) -> None:
-        """Ask those that have told nothing of themselves lately: a state that is shown is not old.
+    async def look(self, old_s: float = LOOK_OLD_S) -> None:
+        """Ask those that have told nothing of themselves for `old_s`: no older state is shown.
 
         Returns when they have answered, or LOOK_S are over; questions that take longer go on.
         """
-        old = [one for one in self._registries if _is_old(self._conditions[one.host].report())]
+        told = [(one, self._conditions[one.host].report()) for one in self._registries]
+        old = [one for one, health in told if _is_old(health, old_s)]
         for registry in old[:LOOK_AT_ONCE]:
             if registry.host not in self._looks:
                 self._looks[registry.host] = asyncio.ensure_future(self._look_at(registry))
@@ -200,8 +201,8 @@ class RegistryClient:
         return self._contexts[key]
 
 
-def _is_old(health: RegistryHealth) -> bool:
+def _is_old(health: RegistryHealth, old_s: float) -> bool:
     if health.state is RegistryState.DOWN and not health.retry_in_s:
         return True  # it would be tried now
     ages = [ago for ago in (health.answered_ago_s, health.failed_ago_s) if ago is not None]
-    return min(ages, default=LOOK_OLD_S) >= LOOK_OLD_S
+    return min(ages, default=old_s) >= old_s
