@@ -11,7 +11,13 @@ from shimcore.errors import ShimError
 from shimcore.runtime.containerd.hosts import DEFAULT_FOLDER, FILE, folders
 from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
-from shimcore.runtime.containerd.settings import Files, RegistrySettings, read_settings, section_of
+from shimcore.runtime.containerd.settings import (
+    CRI_V2,
+    CRI_V3,
+    Files,
+    RegistrySettings,
+    read_settings,
+)
 from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
@@ -81,12 +87,12 @@ def _directory(overlay: Overlay, containerd: Containerd, settings: RegistrySetti
     then = f"restart {containerd.unit}"
     path = containerd.config_file
     if not settings.files:
-        version = 2 if containerd.release.is_v1 else 3
-        text = tomltext.table_text(registry_table(version), {"config_path": directory})
+        version, section = (2, CRI_V2) if containerd.release.is_v1 else (3, CRI_V3)
+        table = ("plugins", section, "registry")
+        text = tomltext.table_text(table, {"config_path": directory})
         overlay.put(path, f"{HEADER}version = {version}\n\n{text}", then)
         return directory
-    path = settings.section_file or path
-    table = registry_table(settings.versions[path])
+    path, table = settings.section_file, ("plugins", settings.section, "registry")
     edit = None
     if not containerd.generated:
         edit = tomltext.set_value(overlay.text(path) or "", table, "config_path", directory)
@@ -141,8 +147,7 @@ def _extend(
     overlay: Overlay, containerd: Containerd, settings: RegistrySettings, told: Wanted
 ) -> None:
     """The registry in the form of the others: `mirrors`, and `configs.*.tls` (1.x and 2.0)."""
-    path = settings.section_file if containerd.release.is_v1 else settings.inline_files[-1]
-    table = registry_table(settings.versions[path])
+    path, table = settings.section_file, ("plugins", settings.section, "registry")
     tables: dict[tuple[str, ...], dict[str, Any]] = {}
     if told.is_http:
         tables[(*table, "mirrors", told.host)] = {"endpoint": [told.address]}
@@ -152,15 +157,10 @@ def _extend(
         tables[(*table, "configs", told.host, "tls")] = {"insecure_skip_verify": True}
     addition = "\n".join(tomltext.table_text(name, values) for name, values in tables.items())
     reason = f"{path}: registries are described in it, so config_path cannot be set"
-    if containerd.generated or (containerd.release is Release.V2 and not told.is_http):
+    if containerd.generated or (containerd.release.has_transfer and not told.is_http):
         raise NotOursError(f"{reason}; move them to hosts.toml files, or here", addition)
     for name, values in tables.items():
         edit = tomltext.add_table(overlay.text(path) or "", name, values)
         if edit is None:
             raise NotOursError(reason, addition)
         overlay.edit(path, edit, f"restart {containerd.unit}")
-
-
-def registry_table(version: int) -> tuple[str, ...]:
-    """Where containerd's configuration of a version has what it knows of registries."""
-    return ("plugins", section_of(version), "registry")

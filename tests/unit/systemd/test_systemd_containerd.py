@@ -23,7 +23,9 @@ from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
 
 V1_PROGRAM = {"/usr/bin/containerd": "io.containerd.grpc.v1.cri"}
 
-V2_PROGRAM = {"/usr/bin/containerd": "io.containerd.cri.v1.images use_local_image_pull"}
+V2_WORDS = "io.containerd.cri.v1.images use_local_image_pull"
+V2_PROGRAM = {"/usr/bin/containerd": V2_WORDS}
+V2_3_PROGRAM = {"/usr/bin/containerd": f"{V2_WORDS} io.containerd.server.v1"}
 
 DEBIAN = """\
 version = 2 # Debian's
@@ -47,6 +49,16 @@ version = 3
     config_path = ''
 """
 
+PROGRAMS = [
+    (V1_PROGRAM, Release.V1),
+    (V2_PROGRAM, Release.V2_1),
+    (V2_3_PROGRAM, Release.V2_3),
+]
+
+# As image-builder writes it.
+IMPORTING = 'imports = ["/etc/containerd/conf.d/*.toml"]\n' + DEBIAN
+DROP_IN = "/etc/containerd/conf.d/a.toml"
+
 UNIT = "containerd.service"
 
 CONTAINERD = "/run/containerd/containerd.sock"
@@ -63,10 +75,12 @@ class TestContainerd:
         [
             ({**V1_PROGRAM, DEFAULT_FILE: DEBIAN}, Release.V1),
             (V1_PROGRAM, Release.V1),
-            (V2_PROGRAM, Release.V2),
-            ({**V2_PROGRAM, DEFAULT_FILE: DEBIAN}, Release.V2),
-            ({**V2_PROGRAM, DEFAULT_FILE: DEFAULT_2}, Release.V2),
-            ({DEFAULT_FILE: DEFAULT_2}, Release.V2),
+            (V2_PROGRAM, Release.V2_1),
+            ({**V2_PROGRAM, DEFAULT_FILE: DEBIAN}, Release.V2_1),
+            ({**V2_PROGRAM, DEFAULT_FILE: DEFAULT_2}, Release.V2_1),
+            ({DEFAULT_FILE: DEFAULT_2}, Release.V2_1),
+            ({**V2_3_PROGRAM, DEFAULT_FILE: DEFAULT_2}, Release.V2_3),
+            ({DEFAULT_FILE: DEFAULT_2.replace("version = 3", "version = 4")}, Release.V2_3),
         ],
     )
     def test_there_and_back(self, tmp_path: Path, files: dict[str, str], release: Release) -> None:
@@ -163,8 +177,8 @@ class TestContainerd:
         hub = tomllib.loads((certs / "hub.example/hosts.toml").read_text())
         assert hub["host"]["https://hub.example"]["ca"] == "/etc/hub.pem"
         wanted = Wanted("https", "loose.example:8443", skip_verify=True)
-        assert verdict(root, wanted, Release.V2) is Verdict.FITS
-        assert verdict(root, Wanted("https", "hub.example", ca), Release.V2) is Verdict.FITS
+        assert verdict(root, wanted, Release.V2_1) is Verdict.FITS
+        assert verdict(root, Wanted("https", "hub.example", ca), Release.V2_1) is Verdict.FITS
 
     def test_what_fits_already_stays(self, tmp_path: Path) -> None:
         """A sealos node's own hosts.toml."""
@@ -263,13 +277,47 @@ class TestContainerd:
         more = 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "p"\n'
         files = {
             **V1_PROGRAM,
-            DEFAULT_FILE: 'imports = ["/etc/containerd/conf.d/*.toml"]\n' + DEBIAN,
-            "/etc/containerd/conf.d/a.toml": more,
+            DEFAULT_FILE: IMPORTING,
+            DROP_IN: more,
         }
         root = node(tmp_path, files)
         do(root)
         assert root.text(DEFAULT_FILE) == files[DEFAULT_FILE]
-        assert "config_path" in (root.text("/etc/containerd/conf.d/a.toml") or "")
+        assert "config_path" in (root.text(DROP_IN) or "")
+
+    @pytest.mark.parametrize(("program", "release"), PROGRAMS)
+    def test_mirrors_of_an_imported_file_without_version(
+        self, tmp_path: Path, program: dict[str, str], release: Release
+    ) -> None:
+        """They are read by the version of the whole, and extended: config_path stays out."""
+        table = 'plugins."io.containerd.grpc.v1.cri".registry.mirrors'
+        mirrors = f'[{table}."docker.io"]\n  endpoint = ["https://mirror.example.com"]\n'
+        root = node(tmp_path, {**program, DEFAULT_FILE: IMPORTING, DROP_IN: mirrors})
+        before = tree(root)
+        do(root)
+        assert root.text(DEFAULT_FILE) == IMPORTING
+        assert f'[{table}."{HUB}"] # image-cri-shim\n' in (root.text(DROP_IN) or "")
+        assert verdict(root, Wanted("http", HUB), release) is Verdict.FITS
+        undo(root)
+        assert tree(root) == before
+
+    @pytest.mark.parametrize(("program", "release"), PROGRAMS)
+    def test_a_runtime_of_an_imported_file_without_version(
+        self, tmp_path: Path, program: dict[str, str], release: Release
+    ) -> None:
+        """As the GPU operator's: in 1.x its section is the whole, and has config_path then."""
+        nvidia = (
+            '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]\n'
+            '  runtime_type = "io.containerd.runc.v2"\n'
+        )
+        files = {DEFAULT_FILE: IMPORTING, DROP_IN: nvidia}
+        root = node(tmp_path, {**program, **files})
+        do(root)
+        changed = [path for path, text in files.items() if root.text(path) != text]
+        assert changed == [DROP_IN if release is Release.V1 else DEFAULT_FILE]
+        registry = '[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = '
+        assert registry in (root.text(changed[0]) or "")
+        assert verdict(root, Wanted("http", HUB), release) is Verdict.FITS
 
     def test_the_file_of_the_unit(self, tmp_path: Path) -> None:
         """`--config` of the service."""
