@@ -84,7 +84,7 @@ class RegistrySettings:
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inline `mirrors`: host → endpoints."""
     tls: Mapping[str, InlineTls] = field(default_factory=dict)
-    """Inline `configs.*.tls`."""
+    """Inline `configs.*.tls`, which 2.x does not know."""
     local_pull: bool = True
     """Whether the CRI plugin pulls itself; then `config_path` may list several directories."""
 
@@ -137,7 +137,7 @@ def read_settings(files: Files, path: str, release: Release) -> RegistrySettings
         section_file=section_file,
         section=section,
         mirrors=_mirrors(registry),
-        tls=_tls(registry),
+        tls=_tls(registry) if release.is_v1 else {},
         local_pull=not release.has_transfer or _pulls_locally(plugin, registry),
     )
 
@@ -242,7 +242,7 @@ def _tells(plugins: Mapping[str, Any], moves: bool) -> bool:
     """Whether registries are described in a section that counts."""
     sections = (CRI_V2, CRI_V3) if moves else (CRI_V3,)
     found = [_table(_table(plugins, section), "registry") for section in sections]
-    return any("config_path" in each or _mirrors(each) or _tls(each) for each in found)
+    return any("config_path" in each or _mirrors(each) for each in found)
 
 
 def _renamed(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _values(told: Wanted) -> dict[str, Any]:
 def _extend(
     overlay: Overlay, containerd: Containerd, settings: RegistrySettings, told: Wanted
 ) -> None:
-    """The registry in the form of the others: `mirrors`, and `configs.*.tls` (1.x and 2.0)."""
+    """The registry in the form of the others: `mirrors`, and `configs.*.tls` (1.x)."""
     path, table = settings.section_file, ("plugins", settings.section, "registry")
     tables: dict[tuple[str, ...], dict[str, Any]] = {}
     if told.is_http:
@@ -157,7 +157,10 @@ def _extend(
         tables[(*table, "configs", told.host, "tls")] = {"insecure_skip_verify": True}
     addition = "\n".join(tomltext.table_text(name, values) for name, values in tables.items())
     reason = f"{path}: registries are described in it, so config_path cannot be set"
-    if containerd.generated or (containerd.release.has_transfer and not told.is_http):
+    if not containerd.release.is_v1 and not told.is_http:
+        addition = tomltext.table_text(("host", told.address), _values(told))
+        raise NotOursError(f"{reason}; move them to hosts.toml files, which 2.x needs", addition)
+    if containerd.generated:
         raise NotOursError(f"{reason}; move them to hosts.toml files, or here", addition)
     for name, values in tables.items():
         edit = tomltext.add_table(overlay.text(path) or "", name, values)

@@ -136,6 +136,11 @@ class TestSettings:
         assert settings.tls["c.d"].ca_file == "/x"
         assert settings.section_file == DEFAULT_FILE
 
+    def test_inline_authorities_of_2(self) -> None:
+        """2.x does not know them, and takes config_path beside them."""
+        table = V2 + '[plugins."io.containerd.grpc.v1.cri".registry.configs."c.d".tls]\n'
+        assert not settings_of({DEFAULT_FILE: table + 'ca_file = "/x"\n'}, Release.V2_0).is_inline
+
     def test_an_empty_table_is_not_inline(self) -> None:
         """`containerd config default` writes empty ones."""
         text = V2 + '[plugins."io.containerd.grpc.v1.cri".registry.mirrors]\n'

@@ -253,6 +253,20 @@ class TestContainerd:
         undo(root)
         assert tree(root) == before
 
+    @pytest.mark.parametrize("words", ["io.containerd.cri.v1.images", V2_WORDS])
+    def test_an_authority_beside_inline_registries(
+        self, tmp_path: Path, ca: str, words: str
+    ) -> None:
+        """2.x does not know `configs.*.tls`: refused with the table of a hosts.toml."""
+        table = 'plugins."io.containerd.grpc.v1.cri".registry'
+        inline = DEBIAN + f'[{table}.mirrors."docker.io"]\nendpoint = ["http://m:5000"]\n'
+        config = "address: https://hub.example\nhub: {caFile: /etc/hub.pem}\n"
+        files = {"/usr/bin/containerd": words, DEFAULT_FILE: inline, "/etc/hub.pem": ca}
+        with pytest.raises(NotOursError, match=r"hosts\.toml files, which 2\.x needs") as refused:
+            do(node(tmp_path, files, config))
+        host = tomllib.loads(refused.value.addition)["host"]
+        assert host["https://hub.example"]["ca"] == "/etc/hub.pem"
+
     def test_an_inline_registry_that_is_there(self, tmp_path: Path) -> None:
         """Refused with the text."""
         table = 'plugins."io.containerd.grpc.v1.cri".registry'
