@@ -120,12 +120,17 @@ class RegistrySettings:
         return not self.local_pull and ":" in self.config_path
 
 
-def read_settings(files: Files, path: str, release: Release) -> RegistrySettings:
+def read_settings(
+    files: Files, path: str, release: Release, *, laid_over: int = 0
+) -> RegistrySettings:
     """The settings of the containerd that starts with the file at `path`.
 
-    Raises ShimError for a file that containerd could not start with.
+    `laid_over` is the version of what the file is laid over; 0 for nothing. Raises ShimError for
+    a file that containerd could not start with.
     """
     read = _read(files, path)
+    if laid_over and path in read:
+        read[path].setdefault("version", laid_over)
     plugin, section_file, section = _of_1(read) if release.is_v1 else _of_2(read, release)
     registry = _table(plugin, "registry")
     given = registry.get("config_path")

@@ -35,6 +35,8 @@ class Containerd:
     unit: str
     generated: bool = False
     """Whether the file is written anew at each start, so that it is not to be changed."""
+    laid_over: int = 0
+    """The version of the configuration that the file is laid over; 0 for none."""
 
 
 def wire(
@@ -45,7 +47,7 @@ def wire(
     `ours` are the files that an installation wrote. Raises ShimError.
     """
     overlay = Overlay(root, Part.RUNTIME)
-    settings = _settings(overlay, containerd)
+    settings = settings_of(overlay, containerd)
     missing = [each for each in told if not _fits(overlay, settings, each)]
     if not missing:
         return []
@@ -60,8 +62,8 @@ def wire(
     else:
         directory = _directory(overlay, containerd, settings)
         for each in missing:
-            _write_hosts(overlay, _settings(overlay, containerd), directory, each, ours)
-    after = _settings(overlay, containerd)
+            _write_hosts(overlay, settings_of(overlay, containerd), directory, each, ours)
+    after = settings_of(overlay, containerd)
     for each in missing:
         if not _fits(overlay, after, each):
             raise ShimError(
@@ -71,8 +73,10 @@ def wire(
     return overlay.changes()
 
 
-def _settings(files: Files, containerd: Containerd) -> RegistrySettings:
-    return read_settings(files, containerd.config_file, containerd.release)
+def settings_of(files: Files, containerd: Containerd) -> RegistrySettings:
+    """What it is told of registries. Raises ShimError."""
+    path, release = containerd.config_file, containerd.release
+    return read_settings(files, path, release, laid_over=containerd.laid_over)
 
 
 def _fits(files: Files, settings: RegistrySettings, told: Wanted) -> bool:
