@@ -14,11 +14,13 @@ from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, ro
 from shimcore.runtime.containerd.settings import (
     CRI_V2,
     CRI_V3,
+    DEFAULT_FILE,
     Files,
     RegistrySettings,
     read_settings,
 )
 from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.edits import SpliceEdit
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import tomltext
@@ -88,23 +90,38 @@ def _directory(overlay: Overlay, containerd: Containerd, settings: RegistrySetti
     if settings.directories and not settings.is_list_taken_as_one:
         return settings.directories[0]
     directory = settings.given_config_path.partition(":")[0] or CERTS
-    then = f"restart {containerd.unit}"
-    path = containerd.config_file
     if not settings.files:
         version, section = (2, CRI_V2) if containerd.release.is_v1 else (3, CRI_V3)
         table = ("plugins", section, "registry")
         text = tomltext.table_text(table, {"config_path": directory})
-        overlay.put(path, f"{HEADER}version = {version}\n\n{text}", then)
+        whole = f"{HEADER}version = {version}\n\n{text}"
+        overlay.put(containerd.config_file, whole, f"restart {containerd.unit}")
         return directory
     path, table = settings.section_file, ("plugins", settings.section, "registry")
     edit = None
     if not containerd.generated:
         edit = tomltext.set_value(overlay.text(path) or "", table, "config_path", directory)
+    addition = tomltext.table_text(table, {"config_path": directory})
     if edit is None:
-        addition = tomltext.table_text(table, {"config_path": directory})
         raise NotOursError(f"{path}: config_path is not set, and is to be set by hand", addition)
-    overlay.edit(path, edit, then)
+    _edit(overlay, containerd, path, edit, addition)
     return directory
+
+
+def _edit(
+    overlay: Overlay, containerd: Containerd, path: str, edit: SpliceEdit, addition: str
+) -> None:
+    """Change containerd's own configuration, which may belong to an image of the system."""
+    try:
+        overlay.edit(path, edit, addition, f"restart {containerd.unit}")
+    except NotOursError as error:
+        if not path.startswith("/usr/"):
+            raise
+        reason = (
+            f"{error.reason}; copy it to {DEFAULT_FILE}, have a drop-in of {containerd.unit} start "
+            "containerd with that, and restart it"
+        )
+        raise NotOursError(reason, addition) from error
 
 
 def _write_hosts(
@@ -121,12 +138,12 @@ def _write_hosts(
     values = _values(told)
     if text and path not in ours:
         table = ("host", told.address)
-        edit = None
+        edit, addition = None, tomltext.table_text(table, values)
         if route(overlay, settings, told.host).fault in ("", 'no `[host."URL"]` table'):
             edit = tomltext.add_table(text, table, values)
         if edit is None:
-            raise NotOursError(f"{path} is somebody else's", tomltext.table_text(table, values))
-        overlay.edit(path, edit)
+            raise NotOursError(f"{path} is somebody else's", addition)
+        overlay.edit(path, edit, addition)
         return
     way = route(overlay, settings, told.host)
     if way.reason is Reason.CERTIFICATES and way.file == folder:
@@ -170,4 +187,4 @@ def _extend(
         edit = tomltext.add_table(overlay.text(path) or "", name, values)
         if edit is None:
             raise NotOursError(reason, addition)
-        overlay.edit(path, edit, f"restart {containerd.unit}")
+        _edit(overlay, containerd, path, edit, addition)

@@ -19,7 +19,7 @@ from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.unit.systemd.machines import CONFIG, KUBEADM, NotedSystemd, request, tree
-from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
+from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, mount_read_only, node, undo
 
 V1_PROGRAM = {"/usr/bin/containerd": "io.containerd.grpc.v1.cri"}
 
@@ -60,6 +60,16 @@ IMPORTING = 'imports = ["/etc/containerd/conf.d/*.toml"]\n' + DEBIAN
 DROP_IN = "/etc/containerd/conf.d/a.toml"
 
 UNIT = "containerd.service"
+
+# As Flatcar has it, below a /usr that is read-only.
+FLATCAR_FILE = "/usr/share/containerd/config.toml"
+FLATCAR = {
+    **V1_PROGRAM,
+    f"/usr/lib/systemd/system/{UNIT}": (
+        f"[Service]\nEnvironment=CONTAINERD_CONFIG={FLATCAR_FILE}\n"
+        "ExecStart=/usr/bin/containerd --config ${CONTAINERD_CONFIG}\n"
+    ),
+}
 
 CONTAINERD = "/run/containerd/containerd.sock"
 
@@ -428,3 +438,56 @@ class TestContainerd:
         root.host(CONFIG).write_text(PLAIN)
         undo(root)
         assert tree(root) == before
+
+
+class TestReadOnly:
+    """A file system that takes no writes."""
+
+    @pytest.mark.parametrize("inline", ["", 'mirrors."a.b".endpoint = ["http://a.b"]\n'])
+    def test_the_configuration(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: str
+    ) -> None:
+        """Refused before anything is written, with the text and the way around."""
+        registry = '[plugins."io.containerd.grpc.v1.cri".registry'
+        root = node(tmp_path, {**FLATCAR, FLATCAR_FILE: f"{DEBIAN}{registry}]\n{inline}"})
+        mount_read_only(monkeypatch, root, "/usr")
+        before = tree(root)
+        with pytest.raises(NotOursError, match="is read-only") as refused:
+            do(root)
+        assert tree(root) == before
+        for word in (FLATCAR_FILE, DEFAULT_FILE, UNIT):
+            assert word in refused.value.reason
+        assert refused.value.addition.startswith(registry)
+
+    @pytest.mark.parametrize(
+        "drop_in",
+        [
+            "ExecStart=\nExecStart=/usr/bin/containerd\n",
+            f"Environment=CONTAINERD_CONFIG={DEFAULT_FILE}\n",
+        ],
+    )
+    def test_a_copy_of_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_in: str
+    ) -> None:
+        """Found by the drop-in that starts containerd with it (flatcar.org, Customizing Docker)."""
+        name = f"/etc/systemd/system/{UNIT}.d/10-use-custom-config.conf"
+        copied = {DEFAULT_FILE: DEBIAN, name: f"[Service]\n{drop_in}"}
+        root = node(tmp_path, {**FLATCAR, FLATCAR_FILE: DEBIAN, **copied})
+        mount_read_only(monkeypatch, root, "/usr")
+        before = tree(root)
+        do(root)
+        assert verdict(root, Wanted("http", HUB), Release.V1) is Verdict.FITS
+        undo(root)
+        assert tree(root) == before
+
+    def test_a_whole_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All of it is shown; one that is there already does not matter."""
+        registry = '[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/usr/certs"\n'
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN + registry})
+        mount_read_only(monkeypatch, root, "/usr")
+        with pytest.raises(NotOursError, match=f"/usr/certs/{HUB}/hosts.toml: .* read-only") as it:
+            do(root)
+        hosts = root.host(f"/usr/certs/{HUB}/hosts.toml")
+        hosts.parent.mkdir(parents=True)
+        hosts.write_text(it.value.addition)
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
