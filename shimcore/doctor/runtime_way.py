@@ -13,14 +13,14 @@ from shimcore.doctor.runtime import socket_of, version_at
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import release_of
 from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
-from shimcore.runtime.containerd.settings import RegistrySettings, read_settings
+from shimcore.runtime.containerd.settings import RegistrySettings
 from shimcore.runtime.peer import peer_of
 from shimcore.runtime.values import RuntimeVersion
 from shimcore.systemd import record
 from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import crio, docker
-from shimcore.systemd.runtimes.containerd import Containerd
+from shimcore.systemd.runtimes.containerd import Containerd, settings_of
 from shimcore.systemd.runtimes.node import Kind, kind_of
 from shimcore.systemd.runtimes.registries import told_of
 from shimcore.systemd.runtimes.wiring import containerd_of, wire_runtime
@@ -55,7 +55,7 @@ async def way_of_its_own(node: Node, host: str) -> str:
         return "containerd has a proxy"
     try:
         _, containerd = _containerd(node.root, socket, version)
-        way = route(node.root, _settings(node.root, containerd), host)
+        way = route(node.root, settings_of(node.root, containerd), host)
     except ShimError as error:
         return str(error)
     if way.reason in {Reason.HOSTS_FILE, Reason.INLINE, Reason.CERTIFICATES}:
@@ -78,10 +78,6 @@ def _containerd(root: Root, socket: str, version: RuntimeVersion) -> tuple[Kind,
     return kind, containerd_of(root, kind, peer_of(socket), release_of(version.version))
 
 
-def _settings(root: Root, containerd: Containerd) -> RegistrySettings:
-    return read_settings(root, containerd.config_file, containerd.release)
-
-
 def _ways(
     root: Root, socket: str, version: RuntimeVersion, registries: Sequence[Registry]
 ) -> list[Finding]:
@@ -89,7 +85,7 @@ def _ways(
         return [_other_way(root, version.name, registry) for registry in registries]
     kind, containerd = _containerd(root, socket, version)
     try:
-        settings = _settings(root, containerd)
+        settings = settings_of(root, containerd)
     except ShimError as error:
         file = containerd.config_file
         return [failed("containerd's configuration", f"{file}: {error}", f"mend {file}")]

@@ -52,19 +52,28 @@ class Overlay:
         )
 
     def put(self, path: str, text: str, then: str = "") -> None:
-        """A whole file of our own; `then` has it read (`Change.then`)."""
-        self._texts[path] = text
+        """A whole file of our own; `then` has it read (`Change.then`). Raises ShimError."""
+        self._write(path, text, text)
         self._thens[path] = then
 
-    def edit(self, path: str, edit: Edit, then: str = "") -> None:
-        """A part of somebody else's file, which is made where there is none. Raises ShimError."""
+    def edit(self, path: str, edit: Edit, addition: str, then: str = "") -> None:
+        """A part of somebody else's file, which is made where there is none.
+
+        `addition` is for `NotOursError`. Raises ShimError.
+        """
         known = self._edits.get(path)
         try:
-            self._texts[path] = edit.apply(self.text(path) or "")
+            text = edit.apply(self.text(path) or "")
         except ShimError as error:
             raise ShimError(f"{self._root.real(path)}: {error}") from error
+        self._write(path, text, addition)
         self._edits[path] = edit if known is None else edit.joined(known)
         self._thens[path] = then
+
+    def _write(self, path: str, text: str, addition: str) -> None:
+        if self._root.is_read_only(path) and text != self.text(path):
+            raise NotOursError(f"{self._root.real(path)}: its file system is read-only", addition)
+        self._texts[path] = text
 
     def changes(self) -> list[Change]:
         """What was put and edited, in that order of paths. Raises ShimError."""

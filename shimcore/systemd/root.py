@@ -59,6 +59,19 @@ class Root:
         """Whether anything is there, links followed."""
         return self.host(path).exists()
 
+    def is_read_only(self, path: str) -> bool:
+        """Whether the file system takes no writes where the path is, or would be.
+
+        Raises ShimError for what cannot be seen.
+        """
+        place = self.host(path)
+        try:
+            while not place.exists():
+                place = place.parent
+            return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+        except OSError as error:
+            raise ShimError(f"{path}: {error.strerror}") from error
+
     def text(self, path: str) -> str | None:
         """The file's text (UTF-8), line ends as they are; None when there is no such file.
 

@@ -83,7 +83,8 @@ def _flags(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> Non
             f"{RUNTIME_FLAG}={endpoint} where it is started"
         )
     for (path, variable), old in edited.items():
-        overlay.edit(path, FlagsEdit(endpoint, old, variable))
+        addition = "".join(f"{name}={endpoint}\n" for name in old)
+        overlay.edit(path, FlagsEdit(endpoint, old, variable), addition)
     changed = [flag for flag in in_unit if flag.value != endpoint]
     if kubelet.unit is not None and (changed or adds):
         if adds and kubelet.unit.program in _SHELLS:
@@ -103,7 +104,7 @@ def _flags(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> Non
 
 def _configuration(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> None:
     if kubelet.config_dir:
-        values = "".join(f"{key}: {yamltext.scalar(endpoint)}\n" for key in KEYS)
+        values = _values(KEYS, endpoint)
         kind = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
         folder = kubelet.config_dir.rstrip("/")
         overlay.put(f"{folder}/{_last(root.names(folder))}", HEADER + kind + values)
@@ -114,7 +115,12 @@ def _configuration(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str
 
 
 def _keys(root: Root, overlay: Overlay, path: str, keys: tuple[str, ...], endpoint: str) -> None:
-    overlay.edit(path, KeysEdit(endpoint, root.keys(path, keys)))
+    edit = KeysEdit(endpoint, root.keys(path, keys))
+    overlay.edit(path, edit, _values(keys, endpoint))
+
+
+def _values(keys: tuple[str, ...], endpoint: str) -> str:
+    return "".join(f"{key}: {yamltext.scalar(endpoint)}\n" for key in keys)
 
 
 def _last(names: Iterable[str]) -> str:

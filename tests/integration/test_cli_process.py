@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import exits
 from tests.integration.cli_support import COMMAND, run, run_on_terminal, write_config
 from tests.support.scripted_registry import ScriptedRegistry
 
@@ -124,3 +125,33 @@ def test_ascii_terminal() -> None:
     )
     assert ran.returncode == 2
     assert ran.stderr.startswith(b"image-cri-shim: no such option: --b")
+
+
+def test_closed_streams(tmp_path: Path) -> None:
+    """They lead nowhere: nothing else gets their numbers, and the status is what it is."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("addres: x\n")
+    for closed, arguments, status in (
+        ("<&- >&- 2>&-", ["version"], 0),
+        ("<&- >&- 2>&-", ["-f", str(bad), "serve"], 78),
+        ("2>/dev/full", ["-f", str(bad), "serve"], 78),
+    ):
+        line = f'exec "$@" {closed}'
+        done = subprocess.run(["sh", "-c", line, "sh", *COMMAND, *arguments], check=False)
+        assert done.returncode == status, closed
+
+
+def test_an_error_has_journalds_priority(tmp_path: Path) -> None:
+    """So that `journalctl -p warning` shows why a start failed (sd-daemon(3))."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("addres: x\n")
+    environment = {**os.environ, "JOURNAL_STREAM": "1:2"}
+    command = [*COMMAND, "-f", str(bad), "serve"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert done.stderr.startswith("<3>image-cri-shim: ")
+
+
+def test_an_error_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a registry says may be in it."""
+    exits.say("denied: \x1b]0;owned\x07\x1b[2J\nnext")
+    assert capsys.readouterr().err == "image-cri-shim: denied: \\x1b]0;owned\\x07\\x1b[2J next\n"

@@ -136,15 +136,14 @@ def test_the_descriptors_of_others_stay_as_they_are() -> None:
         os.close(writer)
 
 
-def test_a_full_disk_and_a_closed_standard_error(tmp_path: Path) -> None:
-    """Neither ends anything; a log file is added to, not written over."""
+def test_a_full_disk(tmp_path: Path) -> None:
+    """It ends nothing; a log file is added to, not written over."""
     program = (
         "import logging; from shimcore.daemon import logs; logs.set_up(debug=False);"
         "[logging.getLogger('shimcore').warning('a line') for _ in range(3)]"
     )
     with open("/dev/full", "w") as full:
         subprocess.run([sys.executable, "-c", program], stderr=full, check=True)
-    subprocess.run(["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, program], check=True)
     log = tmp_path / "log"
     log.write_text("before\n")
     with log.open("a") as added:

@@ -12,13 +12,18 @@ class Release(StrEnum):
 
     V1 = "1.x"
     V2_0 = "2.0"
-    V2 = "2.1 or later"
-    """Pulls by its transfer service unless told otherwise."""
+    V2_1 = "2.1 or 2.2"
+    V2_3 = "2.3 or later"
 
     @property
     def is_v1(self) -> bool:
         """Whether images belong to the one CRI plugin."""
         return self is Release.V1
+
+    @property
+    def has_transfer(self) -> bool:
+        """Whether it pulls by its transfer service unless told otherwise."""
+        return self in (Release.V2_1, Release.V2_3)
 
 
 def release_of(version: str) -> Release:
@@ -27,11 +32,15 @@ def release_of(version: str) -> Release:
     numbers = (int(found[1]), int(found[2])) if found else (1, 0)
     if numbers < (2, 0):
         return Release.V1
-    return Release.V2_0 if numbers < (2, 1) else Release.V2
+    if numbers < (2, 1):
+        return Release.V2_0
+    return Release.V2_1 if numbers < (2, 3) else Release.V2_3
 
 
 def release_in(program: bytes | mmap) -> Release:
     """The release of containerd's program, by the names in it; nothing is run."""
     if program.find(b"io.containerd.cri.v1.images") < 0:
         return Release.V1
-    return Release.V2_0 if program.find(b"use_local_image_pull") < 0 else Release.V2
+    if program.find(b"use_local_image_pull") < 0:
+        return Release.V2_0
+    return Release.V2_1 if program.find(b"io.containerd.server.v1") < 0 else Release.V2_3

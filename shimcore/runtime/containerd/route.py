@@ -174,7 +174,7 @@ def _inline(settings: RegistrySettings, host: str) -> Route:
     if all(each.host != host for each in endpoints):
         endpoints.append(default_endpoint(host))
     endpoints = [_with_tls(each, settings.tls.get(each.host)) for each in endpoints]
-    return Route(tuple(endpoints), Reason.INLINE, next(iter(settings.inline_files), ""))
+    return Route(tuple(endpoints), Reason.INLINE, settings.section_file)
 
 
 def _mirror(address: str) -> Endpoint:

@@ -1,7 +1,8 @@
 """What containerd's main configuration says of registries (config.toml and its imports).
 
 Versions 1 to 4 of the file; the plugin's section is `cri`, `io.containerd.grpc.v1.cri` from
-version 2 on, and `io.containerd.cri.v1.images` from version 3 on.
+version 2 on, and `io.containerd.cri.v1.images` from version 3 on. 1.x reads every file by the
+version of the whole; 2.x moves what is older, up to 2.2 in the whole, then in each file.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ CRI_V1 = "cri"
 CRI_V2 = "io.containerd.grpc.v1.cri"
 CRI_V3 = "io.containerd.cri.v1.images"
 
+# What 2.x moves from CRI_V2 to CRI_V3 of what counts here, and what from `containerd` in it, where
+# that has runtimes: plugins/cri/images/plugin.go, migrateConfig.
+_MOVED = ("registry", "max_concurrent_downloads", "image_pull_with_sync_fs")
+_MOVED_WITH_RUNTIMES = ("disable_snapshot_annotations", "discard_unpacked_layers")
 # (key, the value with which pulls go by the transfer service): internal/cri/config/config.go,
 # CheckLocalImagePullConfigs.
 _LOCAL_PULL = (
@@ -34,6 +39,10 @@ _LOCAL_PULL = (
     ("max_concurrent_downloads", 3),
     ("image_pull_with_sync_fs", False),
 )
+
+
+_Trees = Mapping[str, Mapping[str, Any]]
+"""Files as they are read: path → tables, each merged over those before it."""
 
 
 class Files(Protocol):
@@ -64,24 +73,20 @@ class RegistrySettings:
     release: Release
     files: tuple[str, ...] = ()
     """What was read, the main file first; none: containerd runs on its defaults."""
-    versions: Mapping[str, int] = field(default_factory=dict)
-    """The version of each file."""
+    version: int = 0
+    """The newest version of a file; 0 where none says it."""
     given_config_path: str = ""
     """`config_path` as it is written; "" where it is unset."""
-    config_path_file: str = ""
-    """Where it is written."""
     section_file: str = ""
-    """Where `config_path` belongs: 1.x takes the CRI plugin's whole section from one file."""
+    """Where registries are described, or may be; 1.x takes a plugin's section from one file."""
+    section: str = ""
+    """The plugin's section in it that counts."""
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Inline `mirrors`: host → endpoints."""
     tls: Mapping[str, InlineTls] = field(default_factory=dict)
-    """Inline `configs.*.tls`."""
-    inline_files: tuple[str, ...] = ()
-    """The files that have either of them."""
+    """Inline `configs.*.tls`, which 2.x does not know."""
     local_pull: bool = True
     """Whether the CRI plugin pulls itself; then `config_path` may list several directories."""
-    misplaced: tuple[str, ...] = ()
-    """Files with a `config_path` in a section that their version does not read."""
 
     @property
     def is_inline(self) -> bool:
@@ -115,50 +120,31 @@ class RegistrySettings:
         return not self.local_pull and ":" in self.config_path
 
 
-def read_settings(files: Files, path: str, release: Release) -> RegistrySettings:
+def read_settings(
+    files: Files, path: str, release: Release, *, laid_over: int = 0
+) -> RegistrySettings:
     """The settings of the containerd that starts with the file at `path`.
 
-    Raises ShimError for a file that containerd could not start with.
+    `laid_over` is the version of what the file is laid over; 0 for nothing. Raises ShimError for
+    a file that containerd could not start with.
     """
     read = _read(files, path)
-    plugin: dict[str, Any] = {}
-    config_path_file, section_file = "", next(iter(read), "")
-    inline, misplaced = [], []
-    for name, tree in read.items():
-        section, others = _sections(tree)
-        registry = _table(section, "registry")
-        if registry.get("config_path"):
-            config_path_file = name
-        if section and (release.is_v1 or registry.get("config_path")):
-            section_file = name
-        if _mirrors(registry) or _tls(registry):
-            inline.append(name)
-        if any(_table(other, "registry").get("config_path") for other in others):
-            misplaced.append(name)
-        # 1.x: a plugin's whole section replaces that of the file before.
-        plugin = dict(section) if release.is_v1 and section else _merged(plugin, section)
+    if laid_over and path in read:
+        read[path].setdefault("version", laid_over)
+    plugin, section_file, section = _of_1(read) if release.is_v1 else _of_2(read, release)
     registry = _table(plugin, "registry")
     given = registry.get("config_path")
     return RegistrySettings(
         release=release,
         files=tuple(read),
-        versions={name: _version(tree) for name, tree in read.items()},
+        version=max(map(_version, read.values()), default=0),
         given_config_path=given if isinstance(given, str) else "",
-        config_path_file=config_path_file if given else "",
         section_file=section_file,
+        section=section,
         mirrors=_mirrors(registry),
-        tls=_tls(registry),
-        inline_files=tuple(inline),
-        local_pull=release is not Release.V2 or _pulls_locally(plugin, registry),
-        misplaced=tuple(misplaced),
+        tls=_tls(registry) if release.is_v1 else {},
+        local_pull=not release.has_transfer or _pulls_locally(plugin, registry),
     )
-
-
-def section_of(version: int) -> str:
-    """The plugin section that has `registry` in a file of this version."""
-    if version >= 3:
-        return CRI_V3
-    return CRI_V2 if version == 2 else CRI_V1
 
 
 def _read(files: Files, path: str) -> dict[str, dict[str, Any]]:
@@ -205,17 +191,87 @@ def _imported(files: Files, parent: str, pattern: str) -> list[str]:
     return [each for each in found if files.exists(each)]
 
 
-def _sections(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The plugin section that counts, and those of other versions."""
-    plugins = _table(tree, "plugins")
-    wanted = section_of(_version(tree))
-    others = [name for name in (CRI_V2, CRI_V3) if name != wanted]
-    return _table(plugins, wanted), [_table(plugins, name) for name in others]
+def _of_1(read: _Trees) -> tuple[dict[str, Any], str, str]:
+    """The plugin in 1.x, where its section is, and what that is called (config.go, mergeConfig).
+
+    The last section is the whole of it; its name goes by the last version that a file says.
+    """
+    version = next((said for tree in reversed([*read.values()]) if (said := _version(tree))), 1)
+    section = CRI_V1 if version == 1 else CRI_V2
+    found = next(iter(read), "")
+    for name, tree in read.items():
+        plugins = _table(tree, "plugins")
+        if version > 1 and CRI_V1 in plugins:
+            raise ShimError(
+                f"{name}: `plugins.cri` in version {version}: containerd does not start"
+            )
+        found = name if section in plugins else found
+    return _table(_table(read.get(found, {}), "plugins"), section), found, section
+
+
+def _of_2(read: _Trees, release: Release) -> tuple[dict[str, Any], str, str]:
+    """The plugin in 2.x, merged key by key; the last file that tells of registries, its section.
+
+    Up to 2.2 a file of version 1 becomes one of the version before it, 3 for the first, and older
+    sections are moved once, by the last version (config.go, LoadConfig; server.go).
+    """
+    each = release is Release.V2_3
+    plugins: dict[str, Any] = {}
+    found, section = "", CRI_V3
+    for names in [[name] for name in read] if each else [list(read)]:
+        together: dict[str, Any] = {}
+        for name in names:
+            together = _merged(together, _renamed(read[name]))
+        versions = [_version(read[name]) for name in reversed(names)]
+        version = versions[0] if each else next((one for one in versions if one > 1), 3)
+        moves = version < (4 if each else 3)
+        for name in names:
+            if not found or _tells(_renamed(read[name]), moves):
+                found, section = name, _section(read[name], together) if moves else CRI_V3
+        plugins = _merged(plugins, _moved(together) if moves else together)
+    return _table(plugins, CRI_V3), found, section
+
+
+def _section(tree: Mapping[str, Any], together: Mapping[str, Any]) -> str:
+    """The section of a file whose registries count where older ones are moved.
+
+    `together` has all plugins that are moved at once: registries of CRI_V2 replace others.
+    """
+    older = "registry" in _table(together, CRI_V2)
+    if not older and ("registry" in _table(together, CRI_V3) or _version(tree) > 2):
+        return CRI_V3
+    return CRI_V1 if _version(tree) < 2 and CRI_V2 not in _table(tree, "plugins") else CRI_V2
+
+
+def _tells(plugins: Mapping[str, Any], moves: bool) -> bool:
+    """Whether registries are described in a section that counts."""
+    sections = (CRI_V2, CRI_V3) if moves else (CRI_V3,)
+    found = [_table(_table(plugins, section), "registry") for section in sections]
+    return any("config_path" in each or _mirrors(each) for each in found)
+
+
+def _renamed(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's plugins with their names since version 2 (config.go, v1Migrate)."""
+    plugins = dict(_table(tree, "plugins"))
+    if _version(tree) < 2 and CRI_V1 in plugins:
+        plugins[CRI_V2] = plugins.pop(CRI_V1)
+    return plugins
+
+
+def _moved(plugins: Mapping[str, Any]) -> dict[str, Any]:
+    """Plugins with what CRI_V2 says of images moved to CRI_V3."""
+    older = _table(plugins, CRI_V2)
+    runtime = _table(older, "containerd")
+    moved = {key: older[key] for key in _MOVED if key in older}
+    if "runtimes" in runtime:
+        moved |= {key: runtime[key] for key in _MOVED_WITH_RUNTIMES if key in runtime}
+    return {**plugins, CRI_V3: {**_table(plugins, CRI_V3), **moved}}
 
 
 def _version(tree: Mapping[str, Any]) -> int:
+    """0 where the file does not say it."""
     version = tree.get("version")
-    return version if isinstance(version, int) and version > 0 else 1
+    return version if isinstance(version, int) else 0
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,10 +287,7 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 def _pulls_locally(plugin: Mapping[str, Any], registry: Mapping[str, Any]) -> bool:
     if any(registry.get(key) for key in ("mirrors", "configs", "auths")):
         return True
-    runtime = _table(plugin, "containerd")  # where version 2 has some of them
-    return any(
-        table.get(key, usual) != usual for table in (plugin, runtime) for key, usual in _LOCAL_PULL
-    )
+    return any(plugin.get(key, usual) != usual for key, usual in _LOCAL_PULL)
 
 
 def _mirrors(registry: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -11,8 +11,16 @@ from shimcore.errors import ShimError
 from shimcore.runtime.containerd.hosts import DEFAULT_FOLDER, FILE, folders
 from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.route import Reason, Verdict, Wanted, judge, route
-from shimcore.runtime.containerd.settings import Files, RegistrySettings, read_settings, section_of
+from shimcore.runtime.containerd.settings import (
+    CRI_V2,
+    CRI_V3,
+    DEFAULT_FILE,
+    Files,
+    RegistrySettings,
+    read_settings,
+)
 from shimcore.systemd.changes import Change, Part
+from shimcore.systemd.edits import SpliceEdit
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import tomltext
@@ -29,6 +37,8 @@ class Containerd:
     unit: str
     generated: bool = False
     """Whether the file is written anew at each start, so that it is not to be changed."""
+    laid_over: int = 0
+    """The version of the configuration that the file is laid over; 0 for none."""
 
 
 def wire(
@@ -39,7 +49,7 @@ def wire(
     `ours` are the files that an installation wrote. Raises ShimError.
     """
     overlay = Overlay(root, Part.RUNTIME)
-    settings = _settings(overlay, containerd)
+    settings = settings_of(overlay, containerd)
     missing = [each for each in told if not _fits(overlay, settings, each)]
     if not missing:
         return []
@@ -54,8 +64,8 @@ def wire(
     else:
         directory = _directory(overlay, containerd, settings)
         for each in missing:
-            _write_hosts(overlay, _settings(overlay, containerd), directory, each, ours)
-    after = _settings(overlay, containerd)
+            _write_hosts(overlay, settings_of(overlay, containerd), directory, each, ours)
+    after = settings_of(overlay, containerd)
     for each in missing:
         if not _fits(overlay, after, each):
             raise ShimError(
@@ -65,8 +75,10 @@ def wire(
     return overlay.changes()
 
 
-def _settings(files: Files, containerd: Containerd) -> RegistrySettings:
-    return read_settings(files, containerd.config_file, containerd.release)
+def settings_of(files: Files, containerd: Containerd) -> RegistrySettings:
+    """What it is told of registries. Raises ShimError."""
+    path, release = containerd.config_file, containerd.release
+    return read_settings(files, path, release, laid_over=containerd.laid_over)
 
 
 def _fits(files: Files, settings: RegistrySettings, told: Wanted) -> bool:
@@ -78,23 +90,38 @@ def _directory(overlay: Overlay, containerd: Containerd, settings: RegistrySetti
     if settings.directories and not settings.is_list_taken_as_one:
         return settings.directories[0]
     directory = settings.given_config_path.partition(":")[0] or CERTS
-    then = f"restart {containerd.unit}"
-    path = containerd.config_file
     if not settings.files:
-        version = 2 if containerd.release.is_v1 else 3
-        text = tomltext.table_text(registry_table(version), {"config_path": directory})
-        overlay.put(path, f"{HEADER}version = {version}\n\n{text}", then)
+        version, section = (2, CRI_V2) if containerd.release.is_v1 else (3, CRI_V3)
+        table = ("plugins", section, "registry")
+        text = tomltext.table_text(table, {"config_path": directory})
+        whole = f"{HEADER}version = {version}\n\n{text}"
+        overlay.put(containerd.config_file, whole, f"restart {containerd.unit}")
         return directory
-    path = settings.section_file or path
-    table = registry_table(settings.versions[path])
+    path, table = settings.section_file, ("plugins", settings.section, "registry")
     edit = None
     if not containerd.generated:
         edit = tomltext.set_value(overlay.text(path) or "", table, "config_path", directory)
+    addition = tomltext.table_text(table, {"config_path": directory})
     if edit is None:
-        addition = tomltext.table_text(table, {"config_path": directory})
         raise NotOursError(f"{path}: config_path is not set, and is to be set by hand", addition)
-    overlay.edit(path, edit, then)
+    _edit(overlay, containerd, path, edit, addition)
     return directory
+
+
+def _edit(
+    overlay: Overlay, containerd: Containerd, path: str, edit: SpliceEdit, addition: str
+) -> None:
+    """Change containerd's own configuration, which may belong to an image of the system."""
+    try:
+        overlay.edit(path, edit, addition, f"restart {containerd.unit}")
+    except NotOursError as error:
+        if not path.startswith("/usr/"):
+            raise
+        reason = (
+            f"{error.reason}; copy it to {DEFAULT_FILE}, have a drop-in of {containerd.unit} start "
+            "containerd with that, and restart it"
+        )
+        raise NotOursError(reason, addition) from error
 
 
 def _write_hosts(
@@ -111,12 +138,12 @@ def _write_hosts(
     values = _values(told)
     if text and path not in ours:
         table = ("host", told.address)
-        edit = None
+        edit, addition = None, tomltext.table_text(table, values)
         if route(overlay, settings, told.host).fault in ("", 'no `[host."URL"]` table'):
             edit = tomltext.add_table(text, table, values)
         if edit is None:
-            raise NotOursError(f"{path} is somebody else's", tomltext.table_text(table, values))
-        overlay.edit(path, edit)
+            raise NotOursError(f"{path} is somebody else's", addition)
+        overlay.edit(path, edit, addition)
         return
     way = route(overlay, settings, told.host)
     if way.reason is Reason.CERTIFICATES and way.file == folder:
@@ -140,9 +167,8 @@ def _values(told: Wanted) -> dict[str, Any]:
 def _extend(
     overlay: Overlay, containerd: Containerd, settings: RegistrySettings, told: Wanted
 ) -> None:
-    """The registry in the form of the others: `mirrors`, and `configs.*.tls` (1.x and 2.0)."""
-    path = settings.section_file if containerd.release.is_v1 else settings.inline_files[-1]
-    table = registry_table(settings.versions[path])
+    """The registry in the form of the others: `mirrors`, and `configs.*.tls` (1.x)."""
+    path, table = settings.section_file, ("plugins", settings.section, "registry")
     tables: dict[tuple[str, ...], dict[str, Any]] = {}
     if told.is_http:
         tables[(*table, "mirrors", told.host)] = {"endpoint": [told.address]}
@@ -152,15 +178,13 @@ def _extend(
         tables[(*table, "configs", told.host, "tls")] = {"insecure_skip_verify": True}
     addition = "\n".join(tomltext.table_text(name, values) for name, values in tables.items())
     reason = f"{path}: registries are described in it, so config_path cannot be set"
-    if containerd.generated or (containerd.release is Release.V2 and not told.is_http):
+    if not containerd.release.is_v1 and not told.is_http:
+        addition = tomltext.table_text(("host", told.address), _values(told))
+        raise NotOursError(f"{reason}; move them to hosts.toml files, which 2.x needs", addition)
+    if containerd.generated:
         raise NotOursError(f"{reason}; move them to hosts.toml files, or here", addition)
     for name, values in tables.items():
         edit = tomltext.add_table(overlay.text(path) or "", name, values)
         if edit is None:
             raise NotOursError(reason, addition)
-        overlay.edit(path, edit, f"restart {containerd.unit}")
-
-
-def registry_table(version: int) -> tuple[str, ...]:
-    """Where containerd's configuration of a version has what it knows of registries."""
-    return ("plugins", section_of(version), "registry")
+        _edit(overlay, containerd, path, edit, addition)

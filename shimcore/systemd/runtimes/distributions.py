@@ -11,7 +11,6 @@ import yaml
 
 from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.route import Wanted
-from shimcore.runtime.containerd.settings import read_settings
 from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.entries import File
@@ -92,15 +91,19 @@ def wire_k0s(
     It goes into the part that says where registries are described, else into one of our own.
     Raises ShimError.
     """
-    parts = [f"{_K0S}/{name}" for name in root.names(_K0S) if name.endswith(".toml")]
-    found = (path for path in parts if _tells_of_registries(root, path, release))
-    path = next(found, f"{_K0S}/image-cri-shim.toml")
     unit = f"{service_of(root, Kind.K0S)}.service"
-    return containerd.wire(root, Containerd(path, release, unit), told, ours)
+    laid_over = 2 if release.is_v1 else 0
+
+    def part(name: str) -> Containerd:
+        return Containerd(f"{_K0S}/{name}", release, unit, laid_over=laid_over)
+
+    parts = (part(name) for name in root.names(_K0S) if name.endswith(".toml"))
+    telling = (each for each in parts if _tells_of_registries(root, each))
+    return containerd.wire(root, next(telling, part("image-cri-shim.toml")), told, ours)
 
 
-def _tells_of_registries(root: Root, path: str, release: Release) -> bool:
-    settings = read_settings(root, path, release)
+def _tells_of_registries(root: Root, part: Containerd) -> bool:
+    settings = containerd.settings_of(root, part)
     return bool(settings.given_config_path) or settings.is_inline
 
 

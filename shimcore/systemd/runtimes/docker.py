@@ -60,9 +60,10 @@ def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[s
         overlay.put(path, json.dumps({_KEY: everything}, indent=2) + "\n", RELOAD)
         return
     edit = _edit(text, missing)
+    addition = f'"{_KEY}": {json.dumps(missing)}\n'
     if edit is None:
-        raise NotOursError(f"{path} cannot be changed", f'"{_KEY}": {json.dumps(missing)}\n')
-    overlay.edit(path, edit, RELOAD)
+        raise NotOursError(f"{path} cannot be changed", addition)
+    overlay.edit(path, edit, addition, RELOAD)
 
 
 def _covered(host: str, listed: Sequence[str]) -> bool:

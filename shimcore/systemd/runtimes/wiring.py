@@ -67,10 +67,10 @@ def containerd_on(root: Root, kind: Kind, process: Peer | None) -> Containerd | 
     release = node.release(root, kind, process)
     if release is None:  # no program to look at: the file tells
         path = node.config_file(root, kind, process)
-        versions = read_settings(root, path, Release.V1).versions
-        if not versions:
+        settings = read_settings(root, path, Release.V2_3)
+        if not settings.files:
             return None
-        release = Release.V2 if versions[path] > 2 else Release.V1
+        release = {3: Release.V2_1, 4: Release.V2_3}.get(settings.version, Release.V1)
     return containerd_of(root, kind, process, release)
 
 

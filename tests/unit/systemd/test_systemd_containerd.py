@@ -19,11 +19,13 @@ from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.unit.systemd.machines import CONFIG, KUBEADM, NotedSystemd, request, tree
-from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
+from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, mount_read_only, node, undo
 
 V1_PROGRAM = {"/usr/bin/containerd": "io.containerd.grpc.v1.cri"}
 
-V2_PROGRAM = {"/usr/bin/containerd": "io.containerd.cri.v1.images use_local_image_pull"}
+V2_WORDS = "io.containerd.cri.v1.images use_local_image_pull"
+V2_PROGRAM = {"/usr/bin/containerd": V2_WORDS}
+V2_3_PROGRAM = {"/usr/bin/containerd": f"{V2_WORDS} io.containerd.server.v1"}
 
 DEBIAN = """\
 version = 2 # Debian's
@@ -47,7 +49,27 @@ version = 3
     config_path = ''
 """
 
+PROGRAMS = [
+    (V1_PROGRAM, Release.V1),
+    (V2_PROGRAM, Release.V2_1),
+    (V2_3_PROGRAM, Release.V2_3),
+]
+
+# As image-builder writes it.
+IMPORTING = 'imports = ["/etc/containerd/conf.d/*.toml"]\n' + DEBIAN
+DROP_IN = "/etc/containerd/conf.d/a.toml"
+
 UNIT = "containerd.service"
+
+# As Flatcar has it, below a /usr that is read-only.
+FLATCAR_FILE = "/usr/share/containerd/config.toml"
+FLATCAR = {
+    **V1_PROGRAM,
+    f"/usr/lib/systemd/system/{UNIT}": (
+        f"[Service]\nEnvironment=CONTAINERD_CONFIG={FLATCAR_FILE}\n"
+        "ExecStart=/usr/bin/containerd --config ${CONTAINERD_CONFIG}\n"
+    ),
+}
 
 CONTAINERD = "/run/containerd/containerd.sock"
 
@@ -63,10 +85,12 @@ class TestContainerd:
         [
             ({**V1_PROGRAM, DEFAULT_FILE: DEBIAN}, Release.V1),
             (V1_PROGRAM, Release.V1),
-            (V2_PROGRAM, Release.V2),
-            ({**V2_PROGRAM, DEFAULT_FILE: DEBIAN}, Release.V2),
-            ({**V2_PROGRAM, DEFAULT_FILE: DEFAULT_2}, Release.V2),
-            ({DEFAULT_FILE: DEFAULT_2}, Release.V2),
+            (V2_PROGRAM, Release.V2_1),
+            ({**V2_PROGRAM, DEFAULT_FILE: DEBIAN}, Release.V2_1),
+            ({**V2_PROGRAM, DEFAULT_FILE: DEFAULT_2}, Release.V2_1),
+            ({DEFAULT_FILE: DEFAULT_2}, Release.V2_1),
+            ({**V2_3_PROGRAM, DEFAULT_FILE: DEFAULT_2}, Release.V2_3),
+            ({DEFAULT_FILE: DEFAULT_2.replace("version = 3", "version = 4")}, Release.V2_3),
         ],
     )
     def test_there_and_back(self, tmp_path: Path, files: dict[str, str], release: Release) -> None:
@@ -163,8 +187,8 @@ class TestContainerd:
         hub = tomllib.loads((certs / "hub.example/hosts.toml").read_text())
         assert hub["host"]["https://hub.example"]["ca"] == "/etc/hub.pem"
         wanted = Wanted("https", "loose.example:8443", skip_verify=True)
-        assert verdict(root, wanted, Release.V2) is Verdict.FITS
-        assert verdict(root, Wanted("https", "hub.example", ca), Release.V2) is Verdict.FITS
+        assert verdict(root, wanted, Release.V2_1) is Verdict.FITS
+        assert verdict(root, Wanted("https", "hub.example", ca), Release.V2_1) is Verdict.FITS
 
     def test_what_fits_already_stays(self, tmp_path: Path) -> None:
         """A sealos node's own hosts.toml."""
@@ -239,6 +263,20 @@ class TestContainerd:
         undo(root)
         assert tree(root) == before
 
+    @pytest.mark.parametrize("words", ["io.containerd.cri.v1.images", V2_WORDS])
+    def test_an_authority_beside_inline_registries(
+        self, tmp_path: Path, ca: str, words: str
+    ) -> None:
+        """2.x does not know `configs.*.tls`: refused with the table of a hosts.toml."""
+        table = 'plugins."io.containerd.grpc.v1.cri".registry'
+        inline = DEBIAN + f'[{table}.mirrors."docker.io"]\nendpoint = ["http://m:5000"]\n'
+        config = "address: https://hub.example\nhub: {caFile: /etc/hub.pem}\n"
+        files = {"/usr/bin/containerd": words, DEFAULT_FILE: inline, "/etc/hub.pem": ca}
+        with pytest.raises(NotOursError, match=r"hosts\.toml files, which 2\.x needs") as refused:
+            do(node(tmp_path, files, config))
+        host = tomllib.loads(refused.value.addition)["host"]
+        assert host["https://hub.example"]["ca"] == "/etc/hub.pem"
+
     def test_an_inline_registry_that_is_there(self, tmp_path: Path) -> None:
         """Refused with the text."""
         table = 'plugins."io.containerd.grpc.v1.cri".registry'
@@ -263,13 +301,47 @@ class TestContainerd:
         more = 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "p"\n'
         files = {
             **V1_PROGRAM,
-            DEFAULT_FILE: 'imports = ["/etc/containerd/conf.d/*.toml"]\n' + DEBIAN,
-            "/etc/containerd/conf.d/a.toml": more,
+            DEFAULT_FILE: IMPORTING,
+            DROP_IN: more,
         }
         root = node(tmp_path, files)
         do(root)
         assert root.text(DEFAULT_FILE) == files[DEFAULT_FILE]
-        assert "config_path" in (root.text("/etc/containerd/conf.d/a.toml") or "")
+        assert "config_path" in (root.text(DROP_IN) or "")
+
+    @pytest.mark.parametrize(("program", "release"), PROGRAMS)
+    def test_mirrors_of_an_imported_file_without_version(
+        self, tmp_path: Path, program: dict[str, str], release: Release
+    ) -> None:
+        """They are read by the version of the whole, and extended: config_path stays out."""
+        table = 'plugins."io.containerd.grpc.v1.cri".registry.mirrors'
+        mirrors = f'[{table}."docker.io"]\n  endpoint = ["https://mirror.example.com"]\n'
+        root = node(tmp_path, {**program, DEFAULT_FILE: IMPORTING, DROP_IN: mirrors})
+        before = tree(root)
+        do(root)
+        assert root.text(DEFAULT_FILE) == IMPORTING
+        assert f'[{table}."{HUB}"] # image-cri-shim\n' in (root.text(DROP_IN) or "")
+        assert verdict(root, Wanted("http", HUB), release) is Verdict.FITS
+        undo(root)
+        assert tree(root) == before
+
+    @pytest.mark.parametrize(("program", "release"), PROGRAMS)
+    def test_a_runtime_of_an_imported_file_without_version(
+        self, tmp_path: Path, program: dict[str, str], release: Release
+    ) -> None:
+        """As the GPU operator's: in 1.x its section is the whole, and has config_path then."""
+        nvidia = (
+            '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]\n'
+            '  runtime_type = "io.containerd.runc.v2"\n'
+        )
+        files = {DEFAULT_FILE: IMPORTING, DROP_IN: nvidia}
+        root = node(tmp_path, {**program, **files})
+        do(root)
+        changed = [path for path, text in files.items() if root.text(path) != text]
+        assert changed == [DROP_IN if release is Release.V1 else DEFAULT_FILE]
+        registry = '[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = '
+        assert registry in (root.text(changed[0]) or "")
+        assert verdict(root, Wanted("http", HUB), release) is Verdict.FITS
 
     def test_the_file_of_the_unit(self, tmp_path: Path) -> None:
         """`--config` of the service."""
@@ -366,3 +438,56 @@ class TestContainerd:
         root.host(CONFIG).write_text(PLAIN)
         undo(root)
         assert tree(root) == before
+
+
+class TestReadOnly:
+    """A file system that takes no writes."""
+
+    @pytest.mark.parametrize("inline", ["", 'mirrors."a.b".endpoint = ["http://a.b"]\n'])
+    def test_the_configuration(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inline: str
+    ) -> None:
+        """Refused before anything is written, with the text and the way around."""
+        registry = '[plugins."io.containerd.grpc.v1.cri".registry'
+        root = node(tmp_path, {**FLATCAR, FLATCAR_FILE: f"{DEBIAN}{registry}]\n{inline}"})
+        mount_read_only(monkeypatch, root, "/usr")
+        before = tree(root)
+        with pytest.raises(NotOursError, match="is read-only") as refused:
+            do(root)
+        assert tree(root) == before
+        for word in (FLATCAR_FILE, DEFAULT_FILE, UNIT):
+            assert word in refused.value.reason
+        assert refused.value.addition.startswith(registry)
+
+    @pytest.mark.parametrize(
+        "drop_in",
+        [
+            "ExecStart=\nExecStart=/usr/bin/containerd\n",
+            f"Environment=CONTAINERD_CONFIG={DEFAULT_FILE}\n",
+        ],
+    )
+    def test_a_copy_of_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop_in: str
+    ) -> None:
+        """Found by the drop-in that starts containerd with it (flatcar.org, Customizing Docker)."""
+        name = f"/etc/systemd/system/{UNIT}.d/10-use-custom-config.conf"
+        copied = {DEFAULT_FILE: DEBIAN, name: f"[Service]\n{drop_in}"}
+        root = node(tmp_path, {**FLATCAR, FLATCAR_FILE: DEBIAN, **copied})
+        mount_read_only(monkeypatch, root, "/usr")
+        before = tree(root)
+        do(root)
+        assert verdict(root, Wanted("http", HUB), Release.V1) is Verdict.FITS
+        undo(root)
+        assert tree(root) == before
+
+    def test_a_whole_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All of it is shown; one that is there already does not matter."""
+        registry = '[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/usr/certs"\n'
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN + registry})
+        mount_read_only(monkeypatch, root, "/usr")
+        with pytest.raises(NotOursError, match=f"/usr/certs/{HUB}/hosts.toml: .* read-only") as it:
+            do(root)
+        hosts = root.host(f"/usr/certs/{HUB}/hosts.toml")
+        hosts.parent.mkdir(parents=True)
+        hosts.write_text(it.value.addition)
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []

@@ -23,8 +23,8 @@ HUB, HARBOR = "sealos.hub:5000", "harbor.example.com"
     ("config", "release"),
     [
         ("version = 2\n" + V2, Release.V1),
-        ("version = 2\n" + V2, Release.V2),
-        (WHOLE, Release.V2),
+        ("version = 2\n" + V2, Release.V2_1),
+        (WHOLE, Release.V2_1),
     ],
 )
 def test_containerd_by_hand(tmp_path: Path, config: str, release: Release) -> None:

@@ -250,3 +250,13 @@ class TestDistributions:
         planned = plan(request(root, wire=False, runtime=True)).for_runtime
         assert planned[0].path == "/etc/k0s/containerd.d/image-cri-shim.toml"
         assert path not in [each.path for each in planned]
+
+    def test_a_part_of_k0s_without_version(self, tmp_path: Path) -> None:
+        """It is laid over a configuration of version 2."""
+        table = 'plugins."io.containerd.grpc.v1.cri".registry.mirrors'
+        part = f'[{table}."docker.io"]\n  endpoint = ["https://mirror.example.com"]\n'
+        path = "/etc/k0s/containerd.d/mirrors.toml"
+        root = node(tmp_path, {"/var/lib/k0s/x": "", path: part})
+        do(root)
+        assert f'[{table}."{HUB}"] # image-cri-shim\n' in (root.text(path) or "")
+        assert list(root.names("/etc/k0s/containerd.d")) == ["mirrors.toml"]

@@ -13,6 +13,7 @@ from shimcore.errors import ShimError
 from shimcore.systemd import kubelet
 from shimcore.systemd.changes import pending
 from shimcore.systemd.entries import File, write
+from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.wiring import UNIT_DROP_IN, own_drop_ins, wire
 from tests.unit.systemd.machines import (
     CONTAINERD,
@@ -24,6 +25,7 @@ from tests.unit.systemd.machines import (
     SHIM,
     unpacked,
 )
+from tests.unit.systemd.wired import mount_read_only
 
 UNIT = "/etc/systemd/system/kubelet.service"
 SOCKET = "/var/run/image-cri-shim.sock"
@@ -293,3 +295,28 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(ShimError) as caught:
         wire(root, kubelet.find(root), SOCKET)
     assert str(caught.value).count(path) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "addition"),
+    [
+        (
+            "/var/lib/kubelet/config.yaml",
+            f"containerRuntimeEndpoint: {SHIM}\nimageServiceEndpoint: {SHIM}\n",
+        ),
+        ("/var/lib/kubelet/kubeadm-flags.env", f"--container-runtime-endpoint={SHIM}\n"),
+    ],
+)
+def test_a_read_only_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, addition: str
+) -> None:
+    """It is named with what it needs; one that says so already is no matter."""
+    root = unpacked(tmp_path, KUBEADM)
+    changes = wire(root, kubelet.find(root, None), SOCKET)
+    mount_read_only(monkeypatch, root, path)
+    with pytest.raises(NotOursError, match=f"{path}: its file system is read-only") as refused:
+        wire(root, kubelet.find(root, None), SOCKET)
+    assert refused.value.addition == addition
+    for change in changes:
+        write(root, change.path, change.entry)
+    assert pending(root, wire(root, kubelet.find(root, None), SOCKET)) == []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.root import Root
@@ -27,6 +31,17 @@ def undo(
 ) -> list[str]:
     """All of it is taken back."""
     return list(uninstall(plan_removal(root, CONFIG), control, answers=answers))
+
+
+def mount_read_only(patch: pytest.MonkeyPatch, root: Root, path: str) -> None:
+    """What is below the path takes no writes, by what is said of its file system."""
+    usual = os.statvfs
+
+    def statvfs(place: Path) -> object:
+        below = place.is_relative_to(root.host(path))
+        return SimpleNamespace(f_flag=os.ST_RDONLY) if below else usual(place)
+
+    patch.setattr(os, "statvfs", statvfs)
 
 
 def node(directory: Path, files: dict[str, str], config: str = PLAIN) -> Root:
