@@ -101,21 +101,21 @@ class Queue:
         if slot is None:
             return False
         lease = await self.records.lease(slot)
-        match await self._claim(lease, enough=enough):
+        match await self._claim(lease, known, enough=enough):
             case Claim.WAIT:
                 self._say(f"waits: slot {slot} is {lease.holder}'s")
                 return False
             case Claim.HALT:
                 why = f"{lease.holder} went away in mid-switch, and has not come back"
                 await self.records.halt(wanted.revision, lease.holder, why)
-                with suppress(ConflictError):  # else it would halt the next revision, too
+                with suppress(ConflictError):
                     await self.records.give_back(lease)
                 return False
             case Claim.TAKE:
                 pass
+        node = await self.records.node(self.node)
         if not await self._take(lease):
             return False
-        node = await self.records.node(self.node)
         self.held = Held(slot, wanted.revision, before, ready=node is not None and node.ready)
         if not await self._still_good(wanted):
             return False
@@ -153,12 +153,14 @@ class Queue:
             return watched.slot
         return self.source.randrange(width)
 
-    async def _claim(self, lease: Lease, *, enough: bool) -> Claim:
+    async def _claim(self, lease: Lease, known: Rollout, *, enough: bool) -> Claim:
         by_chance = True
         if lease.holder not in {"", self.node} and lease.expired(self.records.now):
             if not self._stands_still(lease):
                 return Claim.WAIT
-            by_chance = await self._is_chance(lease.holder, enough=enough)
+            # Halted for once, where its slot was not freed then, it does not halt the next, too.
+            told = any(halt.is_for(lease) for halt in known.halts)
+            by_chance = told or await self._is_chance(lease.holder, enough=enough)
         self._sight = None
         return slots.claim(lease, self.node, self.records.now, by_chance=by_chance)
 

@@ -20,7 +20,7 @@ from shimcore.cluster.server import Object
 from shimcore.config.durations import parse_duration
 from shimcore.fleet.api import Api
 from shimcore.fleet.slots import DEAD_S, ENOUGH_WELL, LEASE_S
-from shimcore.fleet.values import FleetError, Halt, Lease, Rollout, Wanted
+from shimcore.fleet.values import FleetError, Halt, Lease, Rollout, Wanted, text_of
 from shimcore.switch.exchange import LONGEST_HEALTH_S, SHORTEST_HEALTH_S, Mode, Revision
 
 PREFIX = "image-cri-shim.io/"
@@ -277,11 +277,6 @@ def read_wanted(data: Mapping[str, str]) -> Wanted:
         selector=data.get("nodeSelector", ""),
         has_node_file=read("nodeFile", _truth, "false"),
     )
-
-
-def text_of(at: datetime) -> str:
-    """RFC 3339 in seconds (metav1.Time)."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def micro_time(at: datetime) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from shimcore.errors import ShimError
 from shimcore.switch.exchange import Mode, Revision
@@ -71,6 +71,11 @@ class Halt:
     reason: str
     at: str
 
+    def is_for(self, lease: Lease) -> bool:
+        """Whether it was said of the holder of a slot after that was renewed for the last time."""
+        later = lease.renewed is None or self.at >= text_of(lease.renewed)
+        return later and self.node == lease.holder
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -84,3 +89,8 @@ class Rollout:
     def halted(self) -> frozenset[Revision]:
         """The revisions that nobody begins any more."""
         return frozenset(each.revision for each in self.halts)
+
+
+def text_of(at: datetime) -> str:
+    """RFC 3339 in seconds (metav1.Time)."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

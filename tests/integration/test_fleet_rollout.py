@@ -217,6 +217,31 @@ async def test_a_holder_that_dies_early_halts(api: FleetApi, tmp_path: Path) -> 
         assert second.switch.began == []
 
 
+async def test_a_holder_that_died_halts_once(api: FleetApi, tmp_path: Path) -> None:
+    """Its slot could not be freed then: the next revision takes that, and is not halted, too."""
+
+    def fault(method: str, path: str) -> int | None:
+        return 500 if method == "PATCH" and path.startswith(LEASES) and api.halted() else None
+
+    async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
+        first.switch.outcome = lambda request: "silence"
+        first.start()
+        await until(lambda: first.switch.began)
+        await first.kill()
+        api.set_ready("n1", False)
+        api.offset += timedelta(seconds=slots.LEASE_S + 1)
+        api.fault = fault
+        second.start()
+        await until(api.halted)
+        await second.kill()
+        api.fault = lambda method, path: None
+        assert api.holders() == {0: "n1"}
+        api.want("r2")
+        second.start("r2")
+        await until(lambda: healthy([second], "r2"))
+        assert set(api.halted()) == {"r1"}
+
+
 @pytest.mark.parametrize("lost_before", [0, 1])
 async def test_a_holder_that_dies_late(api: FleetApi, tmp_path: Path, lost_before: int) -> None:
     """When three are well, one that goes away in mid-switch is chance; a second one is not."""

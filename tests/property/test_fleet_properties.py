@@ -216,8 +216,11 @@ class Rollout(RuleBasedStateMachine):
 
     def _is_settled(self) -> bool:
         revision = f"r{self.revision}"
-        ended = self._well(revision) == 6 or revision in self.api.halted()
-        return ended and self.api.holders() == {}
+        halted = self.api.halted()
+        ended = self._well(revision) == 6 or revision in halted
+        # A slot that could not be freed is told of in a halt.
+        told = [any(name in why for why in halted.values()) for name in self.api.holders().values()]
+        return ended and all(told)
 
     def _well(self, revision: str) -> int:
         return sum(node.labels.get("revision") == revision for node in self.nodes)
