@@ -100,7 +100,7 @@ def joined(path: str, key: str) -> str:
 
 def _compose(text: str) -> tuple[yaml.Node | None, ConfigFault | None]:
     try:
-        return yaml.compose(text, Loader=_TextLoader), None
+        return _only([node for node in yaml.compose_all(text, _TextLoader) if _says(node)]), None
     except yaml.MarkedYAMLError as error:
         reason = _without_content(error)
     except yaml.reader.ReaderError as error:
@@ -111,6 +111,21 @@ def _compose(text: str) -> tuple[yaml.Node | None, ConfigFault | None]:
         reason = "not YAML: an escape that names no character"
     # Built outside the handler: the error of PyYAML quotes the line, which may hold a password.
     return None, ConfigFault("", reason)
+
+
+def _only(documents: list[yaml.Node]) -> yaml.Node | None:
+    """The one document that says something, as far as there is one."""
+    if len(documents) > 1:
+        first, second, *_ = (node.start_mark for node in documents)
+        raise yaml.composer.ComposerError(
+            "expected a single document in the stream", first, "but found another document", second
+        )
+    return documents[0] if documents else None
+
+
+def _says(document: yaml.Node) -> bool:
+    """Whether anything is in a document: a template may begin or end with `---`."""
+    return not (_is_plain(document) and document.value == "")
 
 
 def _without_content(error: yaml.MarkedYAMLError) -> str:

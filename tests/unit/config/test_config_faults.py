@@ -11,6 +11,19 @@ import pytest
 from shimcore.config import TOP_KEYS, Key, parse_config
 from shimcore.errors import ConfigError
 
+# What would send a login where it is not written for, and what the Go shim has no keys for.
+SAME_REGISTRY = [
+    ("{address: 'http://H.example', auth: 'u:p'}", "registries[0].address"),
+    ("{address: a.b, auth: 'u:p'}, {address: 'http://a.b'}", "registries[1].address"),
+    (
+        "{address: a.b, auth: 'u:p'}, {address: a.b, insecureSkipVerify: yes}",
+        "registries[1].address",
+    ),
+    ("{address: a.b, insecureSkipVerify: yes}, {address: a.b}", "registries[1].address"),
+    ("{address: a.b, path: 'x/{path}'}, {address: a.b}", "registries[1].address"),
+    ("{address: h.example, domains: [quay.io]}", "registries[0].address"),
+]
+
 
 def faults(text: str) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
@@ -81,7 +94,10 @@ def test_all_faults_come_at_once() -> None:
         ("hub: {address: x.y}", "hub.address", "unknown key"),
         ("auth: justauser", "auth", "no colon"),
         ("registries: [{address: a.b, auth: x}]", "registries[0].auth", "no colon"),
-        ("registries: [{address: 'http://H.example'}]", "registries[0].address", "same registry"),
+        *(
+            (f"registries: [{entries}]", path, "same registry as in")
+            for entries, path in SAME_REGISTRY
+        ),
         ("x: &a [*a]", "x", "unknown key|contains itself"),
         ("debug: !yes x", "debug", "tags"),
         ("? [a]\n: b", "", "a key has to be text"),
