@@ -46,6 +46,17 @@ class _TextLoader(yaml.SafeLoader):
         super().__init__(stream)
         self._depth = self._count = 0
 
+    def scan_to_next_token(self) -> None:
+        """Skips what separates tokens: a tab, too, where no indentation can be (YAML 1.2 §6.2).
+
+        The rule is libyaml's; PyYAML's own scanner takes no tab anywhere.
+        """
+        super().scan_to_next_token()
+        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
+            while self.peek() in " \t":
+                self.forward()
+            super().scan_to_next_token()
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """One node; what is too much is not read to its end."""
         self._depth += 1
@@ -136,6 +147,8 @@ def _without_content(error: yaml.MarkedYAMLError) -> str:
     problem = " ".join(", ".join(parts).split()) or "not understood"
 
     def keep(quoted: re.Match[str]) -> str:
+        if quoted[1] == r"\t":
+            return " (a tab)"
         return quoted[0] if _TOKEN_NAMES.fullmatch(quoted[1] or "") else ""
 
     return f"not YAML: {where}{_QUOTED.sub(keep, problem)}"

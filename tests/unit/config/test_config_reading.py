@@ -297,6 +297,23 @@ def test_anchors_and_merges_are_known() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "address: h.example\t# the hub\nexclude: [a, b]\n",
+        "address:\th.example\t\nexclude:\t[a,\tb]\t# both\n",
+        "address: 'h.example'\t \t# the hub\nexclude: [\n\ta,\n\tb\t\n\t]\n",
+        "---\t# begin\naddress\t: h.example\nexclude:\t# both\n- a\t# a\n- b\n",
+        "{\taddress:\th.example,\n\texclude: [a\t,b]\t}\n",
+    ],
+)
+def test_tabs_between_tokens_are_spaces(text: str) -> None:
+    """YAML 1.2 §6.2, as libyaml and the Go shim's reader have it."""
+    config = read(text)
+    assert (config.hub.host, config.exclude) == ("h.example", ("a", "b"))
+    assert config.notices == ()
+
+
 def test_statistics_are_off_with_a_zero_interval() -> None:
     """`statsLogInterval: 0` says the same as `disableStats: true`."""
     assert read("address: h.example\ncache: {statsLogInterval: 0}").cache.disable_stats
