@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from shimcore.config.credentials import CredentialsFaultError, Login, find_login
 from shimcore.config.document import Tree, joined
@@ -41,6 +42,7 @@ _HUB = "hub"
 """The key path of the hub's options."""
 _AT_TOP = {"auth": "auth", "priority": "offlinePriority"}
 """Those of them that are keys at the top."""
+_LOGIN_KEYS = ("auth", "passwordFile", "dockerConfig")
 
 
 def build(
@@ -136,11 +138,7 @@ class _Building:
         return built
 
     def _registry(self, options: Values, path: str, stall_s: float) -> Registry:
-        is_hub = path == _HUB
-
-        def at(key: str) -> str:
-            return _AT_TOP[key] if is_hub and key in _AT_TOP else joined(path, key)
-
+        at = partial(_key_path, path)
         address: Address = options["address"]
         password_file = self._resolved(options["passwordFile"])
         docker_config = self._resolved(options["dockerConfig"])
@@ -161,7 +159,7 @@ class _Building:
             scheme=address.scheme,
             host=address.host,
             priority=self._priority(options["priority"], at("priority")),
-            is_hub=is_hub,
+            is_hub=path == _HUB,
             credentials=login.credentials,
             credentials_source=login.source,
             ca_file=self._ca_file(options["caFile"], at("caFile")),
@@ -258,6 +256,9 @@ class _Building:
         self._notices.append(f"{other.key} is the same registry as {kept.key}, which counts")
         if not needs_login:
             return kept
+        for key in _LOGIN_KEYS:
+            if origin := self._origins.get(_key_path(other.key, key)):
+                self._origins[_key_path(kept.key, key)] = origin
         return replace(
             kept,
             credentials=other.credentials,
@@ -303,6 +304,11 @@ class _Building:
             self._notices.append(f"old keys, accepted and not used any more: {names}")
         if self._has_inline_password:
             self._note_open_file(self._source)
+
+
+def _key_path(registry: str, key: str) -> str:
+    """The path of a key of the registry at a path."""
+    return _AT_TOP[key] if registry == _HUB and key in _AT_TOP else joined(registry, key)
 
 
 def _options(registry: Registry) -> tuple[object, ...]:

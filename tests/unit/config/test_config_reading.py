@@ -255,6 +255,7 @@ def test_the_hub_listed_again(own: str, listed: str, password: str | None) -> No
     assert config.registries == (config.hub,)
     assert (config.hub.priority, config.hub.mirror.path_template) == (1000, "x/{path}")
     assert _password(config, 0) == password
+    assert config.origins.get("auth") == ("test.yaml" if password else None)
     assert config.notices == ("registries[0] is the same registry as hub, which counts",)
 
 
