@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from shimcore.config.credentials import CredentialsFaultError, Login, find_login
 from shimcore.config.document import Tree, joined
@@ -11,6 +13,7 @@ from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.keys import (
     CACHE_KEYS,
     CACHE_LIMIT,
+    CACHE_OFF,
     KUBELET_CONFIG,
     PRIORITY_LIMIT,
     TOP_KEYS,
@@ -39,6 +42,7 @@ _HUB = "hub"
 """The key path of the hub's options."""
 _AT_TOP = {"auth": "auth", "priority": "offlinePriority"}
 """Those of them that are keys at the top."""
+_LOGIN_KEYS = ("auth", "passwordFile", "dockerConfig")
 
 
 def build(
@@ -68,7 +72,7 @@ class _Building:
         self._origins = dict(origins)
         self._reader = Reader()
         self._reader.faults.add(known_faults)
-        self._notices: list[str] = []
+        self._notices = self._reader.notices
         self._lone_logins: list[LoneLogin] = []
         self._has_inline_password = False
 
@@ -77,15 +81,15 @@ class _Building:
         stall_s = values["stallTimeout"]
         hub = self._hub(values, stall_s)
         registries = self._registries(values["registries"], stall_s)
-        self._check_duplicates(hub, registries)
+        every = self._each_host_once(hub, registries)
         shim, admin = self._sockets(values)
         cache = self._cache(values["cache"])
         kubernetes = self._kubernetes(values["kubernetes"])
         self._general_notices()
-        if self._reader.faults or hub is None:
+        if self._reader.faults:  # a hub that is not there is one
             raise ConfigError(self._source, tuple(self._reader.faults))
         values["onFailure"] = values["onFailure"] or _ON_FAILURE[values["fallback"]]
-        every = [hub, *registries]
+        hub = every[0]
         every.sort(key=lambda registry: (-registry.priority, not registry.is_hub, registry.host))
         return Config(
             source=self._source,
@@ -134,11 +138,7 @@ class _Building:
         return built
 
     def _registry(self, options: Values, path: str, stall_s: float) -> Registry:
-        is_hub = path == _HUB
-
-        def at(key: str) -> str:
-            return _AT_TOP[key] if is_hub and key in _AT_TOP else joined(path, key)
-
+        at = partial(_key_path, path)
         address: Address = options["address"]
         password_file = self._resolved(options["passwordFile"])
         docker_config = self._resolved(options["dockerConfig"])
@@ -159,7 +159,7 @@ class _Building:
             scheme=address.scheme,
             host=address.host,
             priority=self._priority(options["priority"], at("priority")),
-            is_hub=is_hub,
+            is_hub=path == _HUB,
             credentials=login.credentials,
             credentials_source=login.source,
             ca_file=self._ca_file(options["caFile"], at("caFile")),
@@ -232,14 +232,40 @@ class _Building:
             self._reader.faults.note(key_path, f"{resolved}: no PEM certificates in it")
         return resolved
 
-    def _check_duplicates(self, hub: Registry | None, registries: list[Registry]) -> None:
-        seen = {_host_key(hub): "address"} if hub else {}
+    def _each_host_once(self, hub: Registry | None, registries: list[Registry]) -> list[Registry]:
+        """The hub, if there is one, and of the others the last one for each host.
+
+        So does the Go shim. What it does not know is not dropped: that is a fault.
+        """
+        counting = {_host_key(hub): hub} if hub else {}
         for registry in registries:
-            path = f"{registry.key}.address"
-            first = seen.setdefault(_host_key(registry), path)
-            if first != path:
-                reason = f"the same registry as in {first}; each host is given once"
-                self._reader.faults.note(path, reason)
+            before = counting.setdefault(_host_key(registry), registry)
+            if before is not registry:
+                counting[_host_key(registry)] = self._one_of(before, registry)
+        return list(counting.values())
+
+    def _one_of(self, before: Registry, again: Registry) -> Registry:
+        """The one that counts, with a login that only the other one has, for the same address."""
+        kept, other = (before, again) if before.is_hub else (again, before)
+        needs_login = other.credentials is not None and kept.credentials is None
+        less_safe = kept.scheme != other.scheme or kept.insecure_skip_verify
+        if (needs_login and less_safe) or _options(other) not in {_NO_OPTIONS, _options(kept)}:
+            first = "address" if before.is_hub else f"{before.key}.address"
+            reason = f"the same registry as in {first}; each host is given once"
+            self._reader.faults.note(f"{again.key}.address", reason)
+        self._notices.append(f"{other.key} is the same registry as {kept.key}, which counts")
+        if not needs_login:
+            return kept
+        for key in _LOGIN_KEYS:
+            if origin := self._origins.get(_key_path(other.key, key)):
+                self._origins[_key_path(kept.key, key)] = origin
+        return replace(
+            kept,
+            credentials=other.credentials,
+            credentials_source=other.credentials_source,
+            password_file=other.password_file,
+            docker_config=other.docker_config,
+        )
 
     def _sockets(self, values: Values) -> tuple[str, str]:
         shim: str = values["shim"]
@@ -257,11 +283,9 @@ class _Building:
 
     def _cache(self, values: Values) -> CacheSettings:
         size: int = values["imageCacheSize"]
-        if size < 0:
-            self._notices.append(f"cache.imageCacheSize: {size} is below 0; the cache is off")
         if size > CACHE_LIMIT:
             self._notices.append(f"cache.imageCacheSize: {size}; at most {CACHE_LIMIT} are kept")
-        values["imageCacheSize"] = min(max(size, 0), CACHE_LIMIT)
+        values["imageCacheSize"] = min(max(size, CACHE_OFF), CACHE_LIMIT)
         values["disableStats"] |= not values["statsLogInterval"]
         return CacheSettings(**{key.attribute: values[key.name] for key in CACHE_KEYS})
 
@@ -285,6 +309,20 @@ class _Building:
             self._notices.append(f"old keys, accepted and not used any more: {names}")
         if self._has_inline_password:
             self._note_open_file(self._source)
+
+
+def _key_path(registry: str, key: str) -> str:
+    """The path of a key of the registry at a path."""
+    return _AT_TOP[key] if registry == _HUB and key in _AT_TOP else joined(registry, key)
+
+
+def _options(registry: Registry) -> tuple[object, ...]:
+    """What is said of a registry beside the Go shim's keys."""
+    mirror = registry.mirror
+    return mirror.domains, mirror.path_template, registry.ca_file, registry.insecure_skip_verify
+
+
+_NO_OPTIONS = _options(Registry.unconfigured("", "", ""))
 
 
 def _host_key(registry: Registry) -> str:

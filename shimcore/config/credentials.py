@@ -11,6 +11,7 @@ import json
 import os
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shimcore.config.files import Files, UnreadableFileError
@@ -94,8 +95,8 @@ def _from_docker_config(path: str, host: str, files: Files) -> Login:
     auths = document.get("auths") or {}
     if not isinstance(auths, dict):
         raise CredentialsFaultError("dockerConfig", f"{path}: auths is not an object")
-    entry = _entry(auths, host)
-    credentials = _entry_credentials(path, host, entry) if entry else None
+    entries = (_entry_credentials(path, host, entry) for entry in _entries(auths, host) if entry)
+    credentials = next((found for found in entries if found), None)
     if credentials is None:
         return Login(None, "", f"{path} {_why_none(document, host)}, so no login is sent")
     return Login(credentials, "dockerConfig")
@@ -116,12 +117,11 @@ def _json(path: str, text: str) -> dict[str, object]:
     raise CredentialsFaultError("dockerConfig", f"{path}: {reason}")
 
 
-def _entry(auths: dict[str, object], host: str) -> object:
-    """The entry of `host`: under its own name, else under a key that means the same host."""
-    if auths.get(host):
-        return auths[host]
+def _entries(auths: dict[str, object], host: str) -> Iterator[object]:
+    """The entries of `host`: under its own name, then under keys that mean the same host."""
+    yield auths.get(host)
     wanted = normalised_host(host)
-    return next((entry for key, entry in auths.items() if _key_host(key) == wanted), None)
+    yield from (entry for key, entry in auths.items() if _key_host(key) == wanted)
 
 
 def _key_host(key: str) -> str | None:
@@ -132,7 +132,7 @@ def _key_host(key: str) -> str | None:
 
 
 def _entry_credentials(path: str, host: str, entry: object) -> Credentials | None:
-    """The login in one entry; None when it has none (a helper keeps it)."""
+    """The login in one entry; None when it has none (a helper keeps it, or another entry)."""
     if not isinstance(entry, dict):
         raise CredentialsFaultError("dockerConfig", f"{path}: the entry of {host} is not an object")
     names = ("auth", "username", "password", "identitytoken")
@@ -146,8 +146,10 @@ def _entry_credentials(path: str, host: str, entry: object) -> Credentials | Non
 
 
 def _decoded(path: str, host: str, auth: str) -> tuple[str, str]:
+    """User and password, of base64 with line ends in it (as Go's) or without padding (kubelet)."""
+    joined = auth.translate({ord("\r"): None, ord("\n"): None})
     try:
-        text = b64decode(auth, validate=True).decode()
+        text = b64decode(joined + "=" * (-len(joined) % 4), validate=True).decode()
     except (Base64Error, ValueError):
         text = ""
     user, colon, password = text.partition(":")

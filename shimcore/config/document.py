@@ -46,6 +46,17 @@ class _TextLoader(yaml.SafeLoader):
         super().__init__(stream)
         self._depth = self._count = 0
 
+    def scan_to_next_token(self) -> None:
+        """Skips what separates tokens: a tab, too, where no indentation can be (YAML 1.2 §6.2).
+
+        The rule is libyaml's; PyYAML's own scanner takes no tab anywhere.
+        """
+        super().scan_to_next_token()
+        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
+            while self.peek() in " \t":
+                self.forward()
+            super().scan_to_next_token()
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """One node; what is too much is not read to its end."""
         self._depth += 1
@@ -100,7 +111,7 @@ def joined(path: str, key: str) -> str:
 
 def _compose(text: str) -> tuple[yaml.Node | None, ConfigFault | None]:
     try:
-        return yaml.compose(text, Loader=_TextLoader), None
+        return _only([node for node in yaml.compose_all(text, _TextLoader) if _says(node)]), None
     except yaml.MarkedYAMLError as error:
         reason = _without_content(error)
     except yaml.reader.ReaderError as error:
@@ -113,6 +124,21 @@ def _compose(text: str) -> tuple[yaml.Node | None, ConfigFault | None]:
     return None, ConfigFault("", reason)
 
 
+def _only(documents: list[yaml.Node]) -> yaml.Node | None:
+    """The one document that says something, as far as there is one."""
+    if len(documents) > 1:
+        first, second, *_ = (node.start_mark for node in documents)
+        raise yaml.composer.ComposerError(
+            "expected a single document in the stream", first, "but found another document", second
+        )
+    return documents[0] if documents else None
+
+
+def _says(document: yaml.Node) -> bool:
+    """Whether anything is in a document: a template may begin or end with `---`."""
+    return not (_is_plain(document) and document.value == "")
+
+
 def _without_content(error: yaml.MarkedYAMLError) -> str:
     """What is wrong and where, with none of the file's own text in it."""
     mark = error.problem_mark or error.context_mark
@@ -121,6 +147,8 @@ def _without_content(error: yaml.MarkedYAMLError) -> str:
     problem = " ".join(", ".join(parts).split()) or "not understood"
 
     def keep(quoted: re.Match[str]) -> str:
+        if quoted[1] == r"\t":
+            return " (a tab)"
         return quoted[0] if _TOKEN_NAMES.fullmatch(quoted[1] or "") else ""
 
     return f"not YAML: {where}{_QUOTED.sub(keep, problem)}"

@@ -59,6 +59,8 @@ class Key:
     default: str | None = None
     zero: str = "value"
     """What 0 means: `value` itself, the `default`, or a `fault`."""
+    negative: str = "fault"
+    """What a DURATION below 0 means: a `fault`, or the `default`, as in the Go shim."""
     choices: type[StrEnum] | None = None
     keys: tuple[Key, ...] = ()
     """The keys inside a MAPPING or LOGIN, or inside each of MAPPINGS."""
@@ -100,6 +102,8 @@ PRIORITY_LIMIT = 10_000
 """Highest priority (the Go shim's range is 0 to 10000)."""
 CACHE_LIMIT = 65_536
 """Most images that are remembered."""
+CACHE_OFF = -1
+"""Images that are remembered when none are: in the Go shim 0 is the default."""
 KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf"
 """kubelet's own kubeconfig, where kubeadm puts it."""
 _DOMAINS_LIMIT = 64
@@ -186,8 +190,9 @@ CACHE_KEYS = (
     Key(
         "imageCacheSize",
         Kind.INTEGER,
-        f"remembered answers; 0 is off, {CACHE_LIMIT} the most",
+        f"remembered answers; 0 is the default, below it off, {CACHE_LIMIT} the most",
         default="1024",
+        zero="default",
         held="size",
     ),
     Key(
@@ -196,6 +201,7 @@ CACHE_KEYS = (
         "how long a remembered answer holds",
         default="30m",
         zero="default",
+        negative="default",
         most=_YEAR,
         held="ttl_s",
     ),
@@ -205,6 +211,7 @@ CACHE_KEYS = (
         "accepted and not used: nothing is cached by domain",
         default="10m",
         zero="default",
+        negative="default",
         most=_YEAR,
         held="domain_ttl_s",
     ),
@@ -213,6 +220,7 @@ CACHE_KEYS = (
         Kind.DURATION,
         "how often a line of statistics is logged; 0 is never",
         default="1m",
+        negative="default",
         least="1s",
         most=_YEAR,
         held="stats_interval_s",
@@ -322,6 +330,7 @@ TOP_KEYS = (
         "how often the configuration is looked at",
         default="15s",
         zero="default",
+        negative="default",
         least="100ms",
         most=_YEAR,
     ),
@@ -420,6 +429,7 @@ TOP_KEYS = (
         keys=_KUBERNETES_KEYS,
     ),
     Key("image", Kind.OLD, "old; accepted and not used"),
+    Key("sync", Kind.OLD, "old; accepted and not used"),
     Key("version", Kind.OLD, "old; accepted and not used, both CRI versions are served"),
     Key("registry.d", Kind.OLD, "old; accepted and not used"),
 )

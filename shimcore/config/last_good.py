@@ -29,6 +29,8 @@ _FOLDER_LINE = re.compile(r"""^stateDir:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
 class LastGood:
     """What the files held, by path, and when that was kept (seconds since 1970)."""
 
+    source: str
+    """The configuration file, as an absolute path."""
     contents: Mapping[str, bytes] = field(repr=False)
     kept_at: float
 
@@ -36,16 +38,22 @@ class LastGood:
 def keep_good(folder: str, path: str, contents: Mapping[str, bytes]) -> None:
     """Keep what the configuration at `path` was read from, unless it is kept already.
 
-    Raises StateError.
+    Raises StateError; also where the copy there is of another file, which may need it.
     """
+    source = os.path.abspath(path)
     try:
         before = _recall(folder, path)
     except StateError:
         before = None
-    if before is not None and before.contents == contents:
+    if before is not None and before.source != source and os.path.lexists(before.source):
+        raise StateError(
+            f"{os.path.join(folder, FILE_NAME)}: kept for {before.source}, which is there still: "
+            f"set a stateDir of its own in {path}"
+        )
+    if before is not None and (before.source, before.contents) == (source, contents):
         return
     tree = {
-        "source": os.path.abspath(path),
+        "source": source,
         "kept_at": round(time.time()),
         "files": {name: b64encode(content).decode() for name, content in contents.items()},
     }
@@ -64,25 +72,26 @@ def recall_good(path: str) -> tuple[LastGood | None, tuple[str, ...]]:
         except StateError as error:
             faults.append(str(error))
             continue
-        if found is not None:
+        if found is not None and found.source == os.path.abspath(path):
             return found, ()
     return None, tuple(faults)
 
 
 def _recall(folder: str, path: str) -> LastGood | None:
+    """The copy in a folder, whichever file it is of. Raises StateError for a spoiled one."""
     content = read_state(folder, FILE_NAME)
     if content is None:
         return None
     try:
         tree = json.loads(content)
         files = {str(k): b64decode(v, validate=True) for k, v in tree["files"].items()}
-        source, found = str(tree["source"]), LastGood(files, float(tree["kept_at"]))
+        found = LastGood(str(tree["source"]), files, float(tree["kept_at"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        source, found = "", None
-    if found is None or (source == os.path.abspath(path) and path not in found.contents):
+        found = None
+    if found is None or (found.source == os.path.abspath(path) and path not in files):
         # Raised outside the handler: the error of json holds the whole text.
         raise StateError(f"{os.path.join(folder, FILE_NAME)}: not a copy that was kept here")
-    return found if source == os.path.abspath(path) else None
+    return found
 
 
 def _folders(path: str) -> Iterator[str]:

@@ -102,7 +102,7 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """The resolver's cache: entries (0 = off), seconds, and its statistics in the log."""
+    """The resolver's cache: entries (below 0 = off), seconds, and its statistics in the log."""
 
     size: int
     ttl_s: float

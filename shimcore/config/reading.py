@@ -35,7 +35,7 @@ class Reader:
         self.ignored: list[str] = []
         """Paths of what is given and not its writer's to say."""
         self.clamped: dict[str, str] = {}
-        """By key path, the bound in place of what is given."""
+        """By key path, the bound or the default in place of what is given."""
         self._clamps = clamps
 
     def mapping(self, tree: Tree, keys: Sequence[Key], path: str) -> Values:
@@ -146,8 +146,20 @@ class Reader:
             self.faults.note(path, "has to be more than 0")
         return default
 
+    def _negative(self, key: Key, seconds: float, path: str) -> float:
+        """The default for a duration below 0; a notice, or a fault."""
+        default = key.default or "0"
+        if key.negative == "fault":
+            self.faults.note(path, "a duration cannot be negative")
+        else:
+            self.notices.append(f"{path}: {format_duration(seconds)} is below 0; {default} is used")
+            self.clamped[path] = default
+        return parse_duration(default)
+
     def _within(self, key: Key, seconds: float, path: str) -> float:
         """A duration within the key's bounds."""
+        if seconds < 0:
+            return self._negative(key, seconds, path)
         least, most = key.least or "0s", key.most
         bound = ""
         if seconds < parse_duration(least):

@@ -95,14 +95,11 @@ def integer(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """Seconds, never negative, of a Go duration."""
+    """Seconds of a Go duration."""
     try:
-        seconds = parse_duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise ValueError(f"{error} (not {shown(text)})") from None
-    if seconds < 0:
-        raise ValueError("a duration cannot be negative")
-    return seconds
 
 
 def socket(text: str) -> str:

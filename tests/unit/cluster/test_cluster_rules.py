@@ -297,6 +297,16 @@ def test_durations_are_brought_within_bounds(
         over(file, f"address: h.example\n{text}")
 
 
+def test_a_duration_below_zero_is_the_default(file: Path) -> None:
+    """Where it is so in the Go shim, with one warning; elsewhere it keeps the part out."""
+    config = over(file, "address: h.example\nreloadInterval: 1m", "reloadInterval: -1s")
+    assert config.reload_interval_s == 15.0
+    [warning] = config.notices
+    assert "reloadInterval: -1s is below 0; 15s is used" in warning
+    with pytest.raises(ConfigError, match="negative"):
+        over(file, "address: h.example", "timeout: -1s")
+
+
 def test_the_caches_durations_are_bounded_too(file: Path) -> None:
     """A key inside a mapping."""
     config = over(file, "address: h.example", "cache: {statsLogInterval: 1ns, imageCacheSize: 9}")

@@ -247,8 +247,9 @@ def test_a_colon_in_a_user_name() -> None:
 
 def test_faults_that_only_the_two_together_have(file: Path) -> None:
     """They name the file and the object, and the merged key."""
+    cluster = "registries: [{address: 'http://hub.example', auth: 'u:p'}]"
     with pytest.raises(ConfigError) as caught:
-        over(file, "address: https://hub.example", "registries: [{address: hub.example}]")
+        over(file, "address: https://hub.example", cluster)
     assert caught.value.source == f"{file} with {CONFIG_MAP}"
     assert "the same registry as in address" in str(caught.value)
 
@@ -283,7 +284,7 @@ def test_a_refused_part_is_tried_again_with_a_new_file(file: Path) -> None:
     """If the file was the fault, mending it brings the part into force."""
     watcher = Watcher(file, load(write(file, "address: https://hub.example")))
     with pytest.raises(ConfigError):
-        watcher.put(part("registries: [{address: hub.example}]"))
+        watcher.put(part("registries: [{address: 'http://hub.example', auth: 'u:p'}]"))
     assert watcher.cluster is None
     write(file, "address: https://other.example")
     config = watcher.check()

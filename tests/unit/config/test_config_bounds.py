@@ -99,6 +99,14 @@ def test_bounds(text: str, reason: str) -> None:
     assert reason in refused(f"address: h.example\n{text}")
 
 
+@pytest.mark.parametrize("text", ["a:" + "\t" * 520_000 + "b", "a: [" + "\t\n" * 260_000 + "b]"])
+def test_a_document_of_tabs(text: str) -> None:
+    """It takes as long as one of spaces."""
+    started = time.process_time()
+    assert read_document(text)[1] == []
+    assert time.process_time() - started < 5
+
+
 def test_faults_are_counted() -> None:
     """Forty thousand unknown keys are fifty lines and a number, at once."""
     started = time.process_time()

@@ -102,6 +102,31 @@ def test_docker_config_keys(tmp_path: Path, address: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "auth",
+    [b64("u:p") + "\n", b64("u:p") + "\r\n", "d\nT\r\npw", b64("u:pw").rstrip("="), b64("u:pw")],
+)
+def test_base64_as_others_read_it(tmp_path: Path, auth: str) -> None:
+    """Go's takes line ends anywhere, as `base64` wraps lines; kubelet's needs no padding."""
+    private(tmp_path / "d", json.dumps({"auths": {"h.example:5000": {"auth": auth}}}))
+    _, user, password, _ = login(configured(tmp_path, "{dockerConfig: d}"))
+    assert (user, password[:1]) == ("u", "p")
+
+
+@pytest.mark.parametrize("empty", [{}, None, {"auth": ""}, {"username": "u"}])
+def test_entries_without_a_login_are_passed_over(tmp_path: Path, empty: object) -> None:
+    """Whichever key of the host has one counts; its own name comes first."""
+    full = {"auth": b64("u:p")}
+    for auths in (
+        {"docker.io": empty, "https://index.docker.io/v1/": full},
+        {"index.docker.io": empty, "docker.io": full, "registry-1.docker.io": {"auth": b64("x:y")}},
+        {"index.docker.io": empty, "https://index.docker.io/v1/": full},
+    ):
+        private(tmp_path / "d", json.dumps({"auths": auths}))
+        config = configured(tmp_path, "{dockerConfig: d}", address="docker.io")
+        assert login(config) == ("dockerConfig", "u", "p", "")
+
+
+@pytest.mark.parametrize(
     ("entry", "expected"),
     [
         ({"username": "u", "password": "p"}, ("u", "p", "")),
@@ -147,6 +172,8 @@ def test_a_docker_config_without_a_login_is_noticed(
         ('{"auths": {"h.example:5000": "s3cret"}}', "not an object"),
         ('{"auths": {"h.example:5000": {"auth": "s3cret!"}}}', "not the base64"),
         ('{"auths": {"h.example:5000": {"auth": 5}}}', "non-text"),
+        ('{"auths": {"h.example:5000": {"auth": "s3cret"}}}', "not the base64"),
+        ('{"auths": {"h.example:5000": {"auth": "dTp w"}}}', "not the base64"),
     ],
 )
 def test_a_broken_docker_config(tmp_path: Path, text: str, reason: str | None) -> None:

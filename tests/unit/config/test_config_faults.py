@@ -11,6 +11,19 @@ import pytest
 from shimcore.config import TOP_KEYS, Key, parse_config
 from shimcore.errors import ConfigError
 
+# What would send a login where it is not written for, and what the Go shim has no keys for.
+SAME_REGISTRY = [
+    ("{address: 'http://H.example', auth: 'u:p'}", "registries[0].address"),
+    ("{address: a.b, auth: 'u:p'}, {address: 'http://a.b'}", "registries[1].address"),
+    (
+        "{address: a.b, auth: 'u:p'}, {address: a.b, insecureSkipVerify: yes}",
+        "registries[1].address",
+    ),
+    ("{address: a.b, insecureSkipVerify: yes}, {address: a.b}", "registries[1].address"),
+    ("{address: a.b, path: 'x/{path}'}, {address: a.b}", "registries[1].address"),
+    ("{address: h.example, domains: [quay.io]}", "registries[0].address"),
+]
+
 
 def faults(text: str) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
@@ -81,7 +94,10 @@ def test_all_faults_come_at_once() -> None:
         ("hub: {address: x.y}", "hub.address", "unknown key"),
         ("auth: justauser", "auth", "no colon"),
         ("registries: [{address: a.b, auth: x}]", "registries[0].auth", "no colon"),
-        ("registries: [{address: 'http://H.example'}]", "registries[0].address", "same registry"),
+        *(
+            (f"registries: [{entries}]", path, "same registry as in")
+            for entries, path in SAME_REGISTRY
+        ),
         ("x: &a [*a]", "x", "unknown key|contains itself"),
         ("debug: !yes x", "debug", "tags"),
         ("? [a]\n: b", "", "a key has to be text"),
@@ -146,7 +162,13 @@ def test_a_wrong_address_is_not_repeated(address: str, reason: str) -> None:
         ("auth: %s3cret", "cannot start any token"),
         ("auth: &s3cret&", "expected alphabetic or numeric character"),
         ("auth: !s3cret!x y", "undefined tag handle"),
-        ("a: 1\n---\nb: 2", "a single document"),
+        ("a: 1\n---\nb: 2", "line 3, column 1: expected a single document"),
+        (
+            "a:\n\tb: 1",
+            "line 2, column 1: while scanning for the next token, found character (a tab)",
+        ),
+        ("a: 1\n \tb: 1", "line 2, column 2: while scanning for the next token"),
+        ("\t# s3cret", "(a tab)"),
         ("a: \x01", "character that YAML does not allow"),
         ('a: "\\UFFFFFFFF"', "names no character"),
         ("[" * 3000, "nested too deeply"),

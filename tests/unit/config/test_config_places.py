@@ -26,6 +26,8 @@ def pointing(text: str, path: str) -> tuple[int, int, list[str]]:
     ("line", "path", "column", "shown", "carets"),
     [
         ("timeout: 5 minutes # why", "timeout", 10, "timeout: 5 minutes", "         ^^^^^^^^^"),
+        ("timeout:\t5x\t# why", "timeout", 10, "timeout: 5x", "         ^^"),
+        ("hub:\t{path: x,\tcaFil: s3cret}", "hub.caFil", 16, "caFil:", "^^^^^"),
         ("'timeout':   '5x'", "timeout", 14, "timeout: '5x'", "         ^^^^"),
         ("adress: s3cret", "adress", 1, "adress:", "^^^^^^"),
         ("hub: {path: x, caFil: s3cret}", "hub.caFil", 16, "caFil:", "^^^^^"),

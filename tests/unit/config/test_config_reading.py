@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ address: http://sealos.hub:5000
 force: true
 debug: true
 image: /var/lib/image-cri-shim
+sync: 0
 version: v1alpha2
 timeout: 20m
 reloadInterval: 15s
@@ -64,7 +66,7 @@ def test_a_file_of_the_go_shim_is_read_unchanged() -> None:
     assert config.cache.size == 2048
     assert config.cache.stats_interval_s == 120.0
     assert [notice for notice in config.notices if "old keys" in notice] == [
-        "old keys, accepted and not used any more: image, version, registry.d"
+        "old keys, accepted and not used any more: image, sync, version, registry.d"
     ]
 
 
@@ -72,7 +74,8 @@ def test_what_the_go_shim_writes_back_is_read_as_defaults() -> None:
     """Empty text, null and zero durations, as a marshalled Go struct has them, are defaults."""
     config = read(
         'shim: ""\ncri: ""\naddress: http://h:1\nauth: ""\ntimeout: 0s\nreloadInterval: "0"\n'
-        "registries: null\ncache: {imageCacheTTL: 0s, domainCacheTTL: 0s}\nofflinePriority: 0\n"
+        "registries: null\nofflinePriority: 0\n"
+        "cache: {imageCacheSize: 0, imageCacheTTL: 0s, domainCacheTTL: 0s}\n"
     )
     assert config == read("address: http://h:1")
 
@@ -188,15 +191,90 @@ def test_metrics_addresses(text: str, metrics: str) -> None:
 
 
 def test_odd_values_are_mended_with_a_notice() -> None:
-    """A priority out of range, a negative cache size and an empty registry stop nothing."""
+    """A priority out of range, a cache without end and an empty registry stop nothing."""
     config = read(
-        "address: h.example\nofflinePriority: 99999\ncache: {imageCacheSize: -1}\n"
+        "address: h.example\nofflinePriority: 99999\ncache: {imageCacheSize: 99999}\n"
         "registries: [{address: ''}, {address: a.example, priority: 0}]"
     )
     assert config.hub.priority == 10_000
-    assert config.cache.size == 0
+    assert config.cache.size == 65_536
     assert [one.priority for one in config.registries] == [10_000, 500]
     assert len(config.notices) == 3
+
+
+@pytest.mark.parametrize("size", [-1, -7])
+def test_a_cache_below_zero_is_off(size: int) -> None:
+    """As in the Go shim, where 0 is the default; what is shown reads back as off."""
+    config = read(f"address: h.example\ncache: {{imageCacheSize: {size}}}")
+    assert (config.cache.size, config.notices) == (-1, ())
+    assert read(yaml.safe_dump(masked(config))).cache == config.cache
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("reloadInterval: -1s", "reloadInterval"),
+        ("cache: {imageCacheTTL: -1h}", "cache.imageCacheTTL"),
+        ("cache: {domainCacheTTL: -1h}", "cache.domainCacheTTL"),
+        ("cache: {statsLogInterval: -1ns}", "cache.statsLogInterval"),
+    ],
+)
+def test_durations_below_zero_that_the_go_shim_takes(line: str, path: str) -> None:
+    """They are the default, with a notice."""
+    config, plain = read(f"address: h.example\n{line}"), read("address: h.example")
+    assert config == replace(plain, notices=config.notices)
+    [notice] = config.notices
+    assert notice.startswith(f"{path}: ")
+    assert "below 0" in notice
+
+
+def test_of_a_host_that_is_given_twice_the_last_counts() -> None:
+    """As in the Go shim, with its own login and priority, and a notice."""
+    config = read(
+        "address: h.example\nregistries:\n- {address: a.example, auth: 'u:old', priority: 7}\n"
+        "- {address: b.example}\n- {address: 'https://A.example:443/', auth: 'u:new'}\n"
+    )
+    assert [(one.host, one.priority) for one in config.further_registries] == [
+        ("a.example:443", 500),
+        ("b.example", 500),
+    ]
+    assert _password(config, 1) == "new"
+    assert config.notices == ("registries[0] is the same registry as registries[2], which counts",)
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "password"),
+    [("u:own", "u:other", "own"), ("u:own", "", "own"), ("", "u:other", "other"), ("", "", None)],
+)
+def test_the_hub_listed_again(own: str, listed: str, password: str | None) -> None:
+    """It stays the hub, with its own login if it has one: the Go shim tries that one first."""
+    config = read(
+        f"address: h.example\nauth: '{own}'\nhub: {{path: 'x/{{path}}'}}\n"
+        f"registries: [{{address: 'https://h.example', auth: '{listed}', priority: 3}}]"
+    )
+    assert config.registries == (config.hub,)
+    assert (config.hub.priority, config.hub.mirror.path_template) == (1000, "x/{path}")
+    assert _password(config, 0) == password
+    assert config.origins.get("auth") == ("test.yaml" if password else None)
+    assert config.notices == ("registries[0] is the same registry as hub, which counts",)
+
+
+def _password(config: Config, index: int) -> str | None:
+    credentials = config.registries[index].credentials
+    return credentials.password if credentials else None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\naddress: h.example\n---\n",
+        "address: h.example\n---",
+        "---\n# a comment\n---\naddress: h.example\n--- # the end\n...\n",
+    ],
+)
+def test_documents_with_nothing_in_them(text: str) -> None:
+    """A template that ends in `---`, for one, is one document."""
+    assert read(text) == read("address: h.example")
 
 
 def test_ties_are_the_hub_first_then_by_host() -> None:
@@ -218,6 +296,23 @@ def test_anchors_and_merges_are_known() -> None:
         ("a.example", 7),
         ("b.example", 7),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "address: h.example\t# the hub\nexclude: [a, b]\n",
+        "address:\th.example\t\nexclude:\t[a,\tb]\t# both\n",
+        "address: 'h.example'\t \t# the hub\nexclude: [\n\ta,\n\tb\t\n\t]\n",
+        "---\t# begin\naddress\t: h.example\nexclude:\t# both\n- a\t# a\n- b\n",
+        "{\taddress:\th.example,\n\texclude: [a\t,b]\t}\n",
+    ],
+)
+def test_tabs_between_tokens_are_spaces(text: str) -> None:
+    """YAML 1.2 §6.2, as libyaml and the Go shim's reader have it."""
+    config = read(text)
+    assert (config.hub.host, config.exclude) == ("h.example", ("a", "b"))
+    assert config.notices == ()
 
 
 def test_statistics_are_off_with_a_zero_interval() -> None:

@@ -85,6 +85,27 @@ def test_a_copy_of_another_file_is_none(file: Path, tmp_path: Path) -> None:
         begin(str(other))
 
 
+def test_the_copy_of_a_file_that_is_there_stays(file: Path, tmp_path: Path) -> None:
+    """The attack: a new file is tried out with the service's stateDir, and then the service's
+    has a typo."""
+    before = kept(file, "address: h.example\nstateDir: state\n")
+    other = tmp_path / "new.yaml"
+    with pytest.raises(StateError, match=f"kept for {file}, .* a stateDir of its own in {other}"):
+        kept(other, "address: new.example\nstateDir: state\n")
+    write(file, "adress: x\nstateDir: state\n")
+    assert begin(str(file)).config == before
+
+
+def test_the_copy_of_a_file_that_is_gone_is_replaced(file: Path, tmp_path: Path) -> None:
+    """As where the configuration has moved."""
+    kept(file, "address: h.example\nstateDir: state\n")
+    file.unlink()
+    other = tmp_path / "new.yaml"
+    kept(other, "address: new.example\nstateDir: state\n")
+    assert recall_good(str(other))[0] is not None
+    assert recall_good(str(file)) == (None, ())
+
+
 def test_a_copy_that_is_no_good_any_more(file: Path, tmp_path: Path) -> None:
     """As after a downgrade: both faults are said, and it is no start."""
     kept(file, "address: h.example\nstateDir: state\n")

@@ -74,6 +74,25 @@ async def test_a_change_goes_on_when_nobody_waits_for_it(shim: Shim, tmp_path: P
     assert shim.cluster.part == part("timeout: 5m")
 
 
+async def test_another_files_copy_stays(
+    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second configuration with the same stateDir is warned of, once."""
+    await shim.keep_good()
+    copy = tmp_path / "state" / FILE_NAME
+    before = copy.read_bytes()
+    other = tmp_path / "new.yaml"
+    other.write_text((tmp_path / "c.yaml").read_text())
+    second = Shim(str(other), begin(str(other)), str(tmp_path / "none.sock"))
+    for _ in range(2):
+        await second.reload(forced=False)
+    await second.generations.close(1)
+    await second.runtime.aclose()
+    assert copy.read_bytes() == before
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert f"set a stateDir of its own in {other}; a start with a bad file" in warning
+
+
 async def test_one_after_the_other(shim: Shim) -> None:
     """The last one counts, however many come at once; each is in force for a moment."""
     before = shim.generation_number

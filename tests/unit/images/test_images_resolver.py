@@ -128,10 +128,10 @@ async def test_failure_to_ask_is_no_miss(trouble: Outcome, host: str) -> None:
     assert resolver.known(where) is None
 
 
-async def test_cache_of_size_zero_is_off() -> None:
-    """`imageCacheSize: 0` asks every time."""
+async def test_cache_of_a_size_below_zero_is_off() -> None:
+    """`imageCacheSize: -1` asks every time."""
     config = config_of()
-    config = replace(config, cache=replace(config.cache, size=0))
+    config = replace(config, cache=replace(config.cache, size=-1))
     resolver = Resolver(config, FakeRegistries({HUB: Outcome.FOUND}))
     await best(resolver, candidates("nginx", config))
     assert resolver.known(candidates("nginx", config)) is None
