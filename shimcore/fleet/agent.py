@@ -17,10 +17,10 @@ from shimcore.fleet import report
 from shimcore.fleet.bundle import Bundle, old_are_unused, remove_old, unpack
 from shimcore.fleet.host import Health, Host
 from shimcore.fleet.queue import Queue
-from shimcore.fleet.records import REVISION_LABEL, Records, text_of
+from shimcore.fleet.records import REVISION_LABEL, Records
 from shimcore.fleet.report import Outlet
 from shimcore.fleet.steps import Facts, Step, failed_revision, is_reached, next_step
-from shimcore.fleet.values import FleetError, Rollout, Wanted
+from shimcore.fleet.values import FleetError, Rollout, Wanted, text_of
 from shimcore.switch.exchange import FAILED, Mode, Phase, Revision, State, SwitchRequest
 
 log = logging.getLogger("shimcore.fleet")
