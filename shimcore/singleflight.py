@@ -31,6 +31,9 @@ class SingleFlight(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._flights)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._flights
+
     async def run(self, key: K, start: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The result of `start()`, or of the work with that key that is under way.
 

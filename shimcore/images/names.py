@@ -286,6 +286,12 @@ class Names:
         if record is None:
             # Another pull of the same name took it away, perhaps after it had named this image.
             if shows(there, pulled_id, [kept_name(image)], ()):
+                named = await runtime.store.get(kept_name(image))
+                if pull.mode is Mode.ORIGINAL and named is not None:
+                    # That by digest may have come after.
+                    digest = named.target.digest
+                    left = replace(named, name=f"{candidate.name}@{digest}")
+                    await self._take_away(pull, left, names_for(image, digest))
                 return
             await pull.again()
             record = await runtime.store.get(kept_name(candidate))
@@ -309,7 +315,10 @@ class Names:
         brought = await self._brought(pull, record)
         if brought:
             await asyncio.gather(*map(self._runtime.store.delete, brought))
-            await until_shown(self._runtime, pull.image, "", own, brought)
+            # Another pull of that repository may bring them again at any time.
+            others = [each for each in self._pulls if each is not pull]
+            shared = any(each.candidate.name == pull.candidate.name for each in others)
+            await until_shown(self._runtime, pull.image, "", own, () if shared else brought)
         await self._end(str(pull.candidate))
 
     async def _brought(self, pull: Pulling, record: ImageRecord) -> list[str]:

@@ -39,6 +39,9 @@ INLINE_BYTES = 65_536
 BLOBS_A_LOOK = 32
 """Blobs about whose end one look asks."""
 
+NODE_DOWNLOADS = 3
+"""How many blobs containerd 2.1 and later fetch at once, of all pulls together, by default."""
+
 
 class Ingests:
     """What is being fetched on the node: one question for all pulls that ask within LOOK_S / 2."""
@@ -54,21 +57,24 @@ class Ingests:
         if self._task is None or (self._task.done() and now - self._asked_at > LOOK_S / 2):
             self._asked_at = now
             self._task = asyncio.ensure_future(self.content.ingests())
-        await asyncio.wait({self._task})
-        return self._task.result()
+        task = self._task
+        await asyncio.wait({task})
+        return task.result()
 
 
 class Progress:
     """One image's blobs. `digest` is its manifest's, None when the registry told none: then
-    every blob of the node that is fetched meanwhile counts.
+    every blob of the node that is fetched meanwhile counts, and also where it is not `certain`: of
+    a tag that may have moved since it was asked about.
 
     `visible`: False once the runtime has shown that it has no content store.
     """
 
-    def __init__(self, ingests: Ingests, digest: str | None) -> None:
+    def __init__(self, ingests: Ingests, digest: str | None, *, certain: bool = True) -> None:
         self._ingests = ingests
         self._content = ingests.content
         self._digest = digest
+        self._certain = certain
         self._started = time.time()
         self._sizes: dict[str, int] = {}  # of the blobs that the manifest names
         self._layers: set[str] = set()
@@ -77,6 +83,7 @@ class Progress:
         self._offsets: dict[str, int] = {}
         self._changed_at = time.monotonic()
         self._begun = False
+        self._others: dict[str, int] = {}
         self.visible = True
 
     @property
@@ -130,6 +137,10 @@ class Progress:
         except ShimError:
             return
         offsets = {ingest.digest: ingest.offset for ingest in listed if self._counts(ingest)}
+        others = {each.digest: each.offset for each in listed if each.digest not in offsets}
+        if not any(offsets.values()) and len(others) >= NODE_DOWNLOADS and others != self._others:
+            self._changed_at = time.monotonic()  # it waits for its turn
+        self._others = others
         if offsets != self._offsets:
             self._changed_at = time.monotonic()
             self._begun = self._begun or any(offsets.values()) or bool(self._offsets)
@@ -151,7 +162,7 @@ class Progress:
         """Whether a blob is of this image, and has been touched since the pull began."""
         if ingest.updated_at < self._started:
             return False
-        known = self._manifests or self._sizes
+        known = self._certain and (self._manifests or self._sizes)
         return not known or ingest.digest in self._manifests or ingest.digest in self._sizes
 
     async def _look_for_whole(self, listed: set[str], limit: int) -> None:

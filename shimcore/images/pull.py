@@ -74,7 +74,7 @@ class PullCall(ImageCall):
         """The verdict after the pull, which callers share whose requests are alike."""
         key = self._request.sharing_key()
         transaction = self._context.transactions.get(key)
-        if transaction is None or transaction.ended:
+        if transaction is None or transaction.ended or key not in self._context.pulls_under_way:
             transaction = self._context.transactions[key] = self._transaction()
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -208,7 +208,7 @@ _GOES_ON = Verdict(AS_IT_CAME, "", "", "")
 
 
 def _needs_it(settings: Mapping[str, Any], handler: str) -> bool:
-    """False for a handler that has no pause image, or unpacks images in its own way."""
+    """False for a handler that has no pause image."""
     containerd = settings.get("containerd")
     if not isinstance(containerd, dict):
         return True
@@ -217,6 +217,4 @@ def _needs_it(settings: Mapping[str, Any], handler: str) -> bool:
     runtime = runtimes.get(name) if isinstance(runtimes, dict) else None
     if not isinstance(runtime, dict):
         return True
-    mode = runtime.get("sandboxer") or runtime.get("sandboxMode") or "podsandbox"
-    snapshotter = runtime.get("snapshotter") or containerd.get("snapshotter")
-    return mode == "podsandbox" and snapshotter == containerd.get("snapshotter")
+    return (runtime.get("sandboxer") or runtime.get("sandboxMode") or "podsandbox") == "podsandbox"

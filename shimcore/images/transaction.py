@@ -215,7 +215,8 @@ class Transaction:
         registry, reference = candidate.registry, candidate.reference
         message = self._request.pulled_as(str(reference), auth_for(registry, reference))
         digest = reference.digest or self._tried.get(index)
-        progress = Progress(self._context.ingests, digest)
+        certain = reference.digest is not None or self._probe is not None
+        progress = Progress(self._context.ingests, digest, certain=certain)
         started = time.monotonic()
 
         def ended(result: Result, detail: str = "") -> None:
@@ -338,7 +339,7 @@ class Transaction:
             try:
                 return await pull_image()
             except RuntimeCallError as error:
-                if not error.parent_was_swept:
+                if not error.parent_was_swept and not error.name_was_taken:
                     raise
             await asyncio.sleep(wait_s)
         return await pull_image()

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from shimcore.errors import RuntimeUnavailableError, ShimError
 
+_NAME_TAKEN = re.compile(r"failed to create image reference|from containerd image store")
 _PARENT_SWEPT = re.compile(r"parent snapshot \S+ does not exist")
 
 
@@ -42,6 +43,11 @@ class RuntimeCallError(ShimError):
         super().__init__(f"the runtime answered {_code_name(code)}: {details}")
         self.code = code
         self.details = details
+
+    @property
+    def name_was_taken(self) -> bool:
+        """Whether a pull found its own new name gone: another pull of that name took it away."""
+        return self.code == StatusCode.NOT_FOUND and bool(_NAME_TAKEN.search(self.details))
 
     @property
     def parent_was_swept(self) -> bool:

@@ -176,6 +176,24 @@ async def test_fails_over_to_the_mirror(three: Node, fault: Fault, worked_before
     three.hub.faults.hang = None
 
 
+@pytest.mark.parametrize(
+    "words", ["failed to create image reference", "failed to get image from containerd image store"]
+)
+async def test_a_name_that_another_pull_took_away(three: Node, words: str) -> None:
+    """While containerd was writing it: the hub is asked again, and is not left for it."""
+    taken = iter([None])
+    whole = three.runtime.puller
+
+    async def raced(image: str, auth: cri_pb2.AuthConfig | None) -> PulledImage:
+        if next(taken, 0) is None:
+            raise StatusError(StatusCode.NOT_FOUND, f'{words} "{image}": not found')
+        return await whole(image, auth)
+
+    three.runtime.puller = raced
+    pulled = await three.pull("nginx", CALLER)
+    assert (pulled.name, pulled.code) == (three.at_hub(NGINX), 0)
+
+
 @pytest.mark.parametrize("times", [1, 3])
 async def test_layers_that_the_runtime_has_just_deleted(three: Node, times: int) -> None:
     """The hub's failure is followed by a garbage collection: the mirror is asked again."""

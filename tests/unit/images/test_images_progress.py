@@ -107,6 +107,31 @@ async def test_unpacking_is_no_stall(clock: Time) -> None:
     assert not progress.stands_still(30)
 
 
+@pytest.mark.parametrize("others", [1, 3])
+async def test_waiting_for_a_turn(clock: Time, others: int) -> None:
+    """While as many blobs of other images come as containerd fetches at once, this one waits."""
+    runtime = node()
+    progress = Progress(Ingests(runtime.content), INDEX)
+    for offset in range(1, 30):
+        names = [f"sha256:{number}" for number in range(others)]
+        runtime.listed = [fetching(name, offset, clock) for name in names]
+        await looked(progress, clock, 10)
+    assert progress.stands_still(30) is (others < 3)
+    assert progress.bytes == 0
+    await looked(progress, clock, 130)
+    assert progress.stands_still(30)
+
+
+async def test_a_tag_that_may_have_moved(clock: Time) -> None:
+    """The digest that was remembered is not what comes: what does come counts."""
+    runtime = node()
+    progress = Progress(Ingests(runtime.content), INDEX, certain=False)
+    for offset in range(1, 30):
+        runtime.listed = [fetching(OTHER, offset * 50, clock)]
+        await looked(progress, clock, 10)
+    assert not progress.stands_still(30)
+
+
 async def test_before_the_first_byte(clock: Time) -> None:
     """A registry that pulls through is given two minutes, whether a blob is listed or not."""
     runtime = node()

@@ -40,6 +40,18 @@ class TestSharing:
             await tasks[0]
         await bench.service.drain()
 
+    async def test_one_that_comes_as_the_last_caller_goes(self) -> None:
+        """It begins anew: what the cancelled pull has tried says nothing of the registries."""
+        bench = Bench(registries=both())
+        bench.runtime.pull_s = 0.05
+        first = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        await asyncio.sleep(0.02)
+        first.cancel()
+        await asyncio.sleep(0)
+        assert answered(await bench.decide(PULL, pull_request("nginx"))) == image_id(DIGEST)
+        assert set(pulled_as(bench)) == {AT_HUB}
+        await bench.service.drain()
+
     async def test_the_sandboxs_metadata_makes_no_difference(self) -> None:
         """Pods differ in it, and in annotations that are nothing to the runtime."""
         bench = Bench(registries=both())
