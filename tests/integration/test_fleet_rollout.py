@@ -17,6 +17,7 @@ from shimcore.fleet.switchfiles import FOLDER
 from shimcore.switch.exchange import Revision
 from tests.integration.fleet_support import AtOnce, api, fast, fleet, healthy, until
 from tests.support.fleetapi import LEASES, MAPS, NODES, FleetApi
+from tests.support.fleetnode import FleetNode
 
 __all__ = ["api", "fast"]
 
@@ -201,14 +202,19 @@ async def test_a_node_without_a_turn_is_not_touched(api: FleetApi, tmp_path: Pat
         assert sorted(path.name for path in second.root.iterdir()) == ["etc", "run", "usr"]
 
 
+async def gone_in_mid_switch(node: FleetNode, api: FleetApi) -> None:
+    """It has taken a slot and begun, and is heard of no more."""
+    node.switch.outcome = lambda request: "silence"
+    node.start()
+    await until(lambda: node.switch.began)
+    await node.kill()
+    api.set_ready(node.name, False)
+
+
 async def test_a_holder_that_dies_early_halts(api: FleetApi, tmp_path: Path) -> None:
     """While fewer than three are well, a node that goes away with a slot is a warning."""
     async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
-        first.switch.outcome = lambda request: "silence"
-        first.start()
-        await until(lambda: first.switch.began)
-        await first.kill()
-        api.set_ready("n1", False)
+        await gone_in_mid_switch(first, api)
         second.start()
         await asyncio.sleep(0.3)
         assert api.halted() == {}
@@ -224,11 +230,7 @@ async def test_a_holder_that_died_halts_once(api: FleetApi, tmp_path: Path) -> N
         return 500 if method == "PATCH" and path.startswith(LEASES) and api.halted() else None
 
     async with fleet(tmp_path, api, ["n1", "n2"]) as (first, second):
-        first.switch.outcome = lambda request: "silence"
-        first.start()
-        await until(lambda: first.switch.began)
-        await first.kill()
-        api.set_ready("n1", False)
+        await gone_in_mid_switch(first, api)
         api.offset += timedelta(seconds=slots.LEASE_S + 1)
         api.fault = fault
         second.start()
@@ -253,11 +255,7 @@ async def test_a_holder_that_dies_late(api: FleetApi, tmp_path: Path, lost_befor
             api.set_ready(f"lost{number}", False)
         map_of = f"{MAPS}/image-cri-shim-rollout"
         api.put(map_of, {"data": {"enough": "r1"}})
-        first.switch.outcome = lambda request: "silence"
-        first.start()
-        await until(lambda: first.switch.began)
-        await first.kill()
-        api.set_ready("n1", False)
+        await gone_in_mid_switch(first, api)
         api.offset += timedelta(seconds=slots.LEASE_S + 1)
         second.start()
         await until(lambda: api.halted() or second.switch.began)
