@@ -20,6 +20,7 @@ from shimcore.runtime.errors import RuntimeCallError, StatusCode
 if TYPE_CHECKING:
     from shimcore.images.candidates import Candidate, Candidates
     from shimcore.images.context import ImageContext
+    from shimcore.images.inuse import InUse
     from shimcore.images.messages import ImageRequest
 
 NAMING_WAIT_S = 1.0
@@ -48,20 +49,23 @@ class FindCall(ImageCall):
         self._images = images
         self._timeout_s = timeout_s
         self._under: str | None = None  # the registry's name under which it was found
-        self._removed: Callable[[], None] | None = None
+        self._over: Callable[[], None] | None = None  # of a removal, or of a container's making
 
     def _now(self) -> Verdict | None:
         """The verdict that needs no question: images with one possible name, or known ones."""
         if self._method is Method.REMOVE:
             self._context.hints.clear()
             self._context.pause.forget()
-            self._removed = self._context.names.removal()
+            self._over = self._context.names.removal()
             if self._context.names.mending:
                 return None
+        if self._method is Method.CREATE and self._in_use.losing(self._request.images):
+            return None
         for candidates in self._images:
             if not self._is_settled(candidates):
                 return None
-        return self._as_is("known under its own name")
+        self._uses()
+        return self._as_is("known under its own name" if any(self._images) else "an image ID")
 
     async def _ask(self) -> Verdict:
         """The verdict after asking the runtime, within the call's deadline."""
@@ -69,15 +73,28 @@ class FindCall(ImageCall):
             async with asyncio.timeout(self._left_s()):
                 if self._method is Method.REMOVE:
                     await self._until(self._context.names.mended())
-                return await self._names()
+                if self._method is Method.CREATE:
+                    await self._until(self._in_use.lost(self._request.images))
+                verdict = await self._names()
+                self._uses()
+                return verdict
         except asyncio.CancelledError:
-            if self._removed is not None:
-                self._removed()
+            if self._over is not None:
+                self._over()
             raise
         except TimeoutError:
             return self._as_is("the runtime did not answer in time")
         except RuntimeUnavailableError:
             return self._as_is("the runtime cannot be reached")
+
+    @property
+    def _in_use(self) -> InUse:
+        return self._context.names.in_use
+
+    def _uses(self) -> None:
+        """The images keep their names while a container is made of them."""
+        if self._method is Method.CREATE:
+            self._over = self._in_use.creating(self._request.images)
 
     def _left_s(self) -> float:
         """What is left of the call's time, which has run since it was opened."""
@@ -90,8 +107,9 @@ class FindCall(ImageCall):
         """Takes the runtime's answer as a hint for the next question."""
         hints, candidates = self._context.hints, self._images[0]
         self._note(code, empty, message)
-        if self._removed is not None:
-            self._removed()
+        if self._over is not None:
+            self._over()
+        if self._method is Method.REMOVE:
             hints.clear()
             self._context.pause.forget()
         elif self._method is Method.STATUS and candidates is not None and candidates.ranked:

@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
+from shimcore.images.inuse import InUse
 from shimcore.images.journal import Journal, Unfinished
 from shimcore.images.namestore import (
     NamingError,
@@ -89,6 +90,7 @@ class Names:
         self._mends: set[asyncio.Task[str]] = set()
         self._removals: dict[object, float] = {}  # those under way, and until when they count
         self._unsupported_told = False
+        self.in_use = InUse()
 
     # -- pulls through a registry ------------------------------------------------------
 
@@ -291,7 +293,7 @@ class Names:
                     # That by digest may have come after.
                     digest = named.target.digest
                     left = replace(named, name=f"{candidate.name}@{digest}")
-                    await self._take_away(pull, left, names_for(image, digest))
+                    await self._take_away(pull, left, names_for(image, digest), pulled_id)
                 return
             await pull.again()
             record = await runtime.store.get(kept_name(candidate))
@@ -308,17 +310,20 @@ class Names:
             await until_shown(runtime, image, wanted_id, own, ())
             await label_alike(runtime.store, own)
         if pull.mode is Mode.ORIGINAL:
-            await self._take_away(pull, record, own)
+            await self._take_away(pull, record, own, pulled_id)
 
-    async def _take_away(self, pull: Pulling, record: ImageRecord, own: Sequence[str]) -> None:
+    async def _take_away(
+        self, pull: Pulling, record: ImageRecord, own: Sequence[str], image_id: str
+    ) -> None:
         """Takes away what the pull brought under the registry's name, whose record is given."""
         brought = await self._brought(pull, record)
         if brought:
-            await asyncio.gather(*map(self._runtime.store.delete, brought))
-            # Another pull of that repository may bring them again at any time.
-            others = [each for each in self._pulls if each is not pull]
-            shared = any(each.candidate.name == pull.candidate.name for each in others)
-            await until_shown(self._runtime, pull.image, "", own, () if shared else brought)
+            async with self.in_use.taking(image_id):
+                await asyncio.gather(*map(self._runtime.store.delete, brought))
+                # Another pull of that repository may bring them again at any time.
+                others = [each for each in self._pulls if each is not pull]
+                shared = any(each.candidate.name == pull.candidate.name for each in others)
+                await until_shown(self._runtime, pull.image, "", own, () if shared else brought)
         await self._end(str(pull.candidate))
 
     async def _brought(self, pull: Pulling, record: ImageRecord) -> list[str]:

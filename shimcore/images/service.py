@@ -147,7 +147,7 @@ class ImageService:
         if isinstance(first, Candidates) and kind is Method.PULL:
             return PullCall(self._context, request, first, timeout_s, metadata)
         images = [each if isinstance(each, Candidates) else None for each in meant]
-        if isinstance(first, Candidates) or kind is Method.REMOVE or any(images):
+        if isinstance(first, Candidates) or kind in {Method.REMOVE, Method.CREATE}:
             return FindCall(self._context, kind, request, images, timeout_s)
         return SettledCall(kind, request.image, self._untouched(kind, request.image, first))
 

@@ -1,0 +1,77 @@
+"""Images of which containers are being made, and images that are losing a name.
+
+CreateContainer gives an image's ID. containerd takes the first name that it remembers of that
+image, and looks this up in its image store: where the name goes in between, the call fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CREATE_LIMIT_S = 1.0
+"""How long a container that is being made keeps its image's names where they are."""
+
+
+class InUse:
+    """By the images' IDs. The two wait for each other, and for no other image."""
+
+    def __init__(self) -> None:
+        self._creating: _UnderWay = {}
+        self._losing: _UnderWay = {}
+
+    def losing(self, images: Iterable[str]) -> bool:
+        """Whether one of these images is losing a name now."""
+        return not self._losing.keys().isdisjoint(images)
+
+    async def lost(self, images: Iterable[str]) -> None:
+        """Returns when the names that these images are losing are gone."""
+        for image in images:
+            await _ended(self._losing, image)
+
+    def creating(self, images: Iterable[str]) -> Callable[[], None]:
+        """A container is being made of these images. Call the result when that is over."""
+        stack = ExitStack()
+        for image in images:
+            stack.enter_context(_begun(self._creating, image))
+        timer = asyncio.get_running_loop().call_later(CREATE_LIMIT_S, stack.close)
+
+        def over() -> None:
+            timer.cancel()
+            stack.close()
+
+        return over
+
+    @asynccontextmanager
+    async def taking(self, image: str) -> AsyncIterator[None]:
+        """Around the end of one of the image's names, until the runtime shows it no more."""
+        await _ended(self._creating, image)
+        with _begun(self._losing, image):
+            yield
+
+
+_UnderWay = dict[str, set["asyncio.Future[None]"]]
+
+
+@contextmanager
+def _begun(under_way: _UnderWay, image: str) -> Iterator[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    under_way.setdefault(image, set()).add(future)
+    try:
+        yield
+    finally:
+        future.set_result(None)
+        under_way[image].discard(future)
+        if not under_way[image]:
+            del under_way[image]
+
+
+async def _ended(under_way: _UnderWay, image: str) -> None:
+    """Returns when all has ended that is under way now."""
+    if image in under_way:
+        await asyncio.wait(under_way[image])
