@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from shimcore.config.credentials import CredentialsFaultError, Login, find_login
 from shimcore.config.document import Tree, joined
@@ -14,7 +15,7 @@ from shimcore.config.keys import (
     CACHE_KEYS,
     CACHE_LIMIT,
     CACHE_OFF,
-    KUBELET_CONFIG,
+    KUBELET_CONFIGS,
     PRIORITY_LIMIT,
     TOP_KEYS,
     Kind,
@@ -297,7 +298,8 @@ class _Building:
             self._origins["kubernetes.kubeconfig"] = _ENVIRONMENT
             self._origins.setdefault("kubernetes.enabled", _ENVIRONMENT)
         enabled = bool(found) if values["enabled"] is None else values["enabled"]
-        path = found or KUBELET_CONFIG
+        there = (path for path in KUBELET_CONFIGS if Path(path).exists())
+        path = found or next(there, KUBELET_CONFIGS[0])
         hosts = ANY_HOST if values["hosts"] is None else Patterns(values["hosts"])
         if not hosts:
             self._no_empty_list("kubernetes.hosts")

@@ -104,8 +104,15 @@ CACHE_LIMIT = 65_536
 """Most images that are remembered."""
 CACHE_OFF = -1
 """Images that are remembered when none are: in the Go shim 0 is the default."""
-KUBELET_CONFIG = "/etc/kubernetes/kubelet.conf"
-"""kubelet's own kubeconfig, where kubeadm puts it."""
+KUBELET_CONFIGS = (
+    "/etc/kubernetes/kubelet.conf",
+    "/var/lib/rancher/k3s/agent/kubelet.kubeconfig",
+    "/var/lib/rancher/rke2/agent/kubelet.kubeconfig",
+    "/var/lib/k0s/kubelet.conf",
+    "/var/snap/microk8s/current/credentials/kubelet.config",
+    "/var/lib/kubelet/kubeconfig",
+)
+"""kubelet's own kubeconfig: of kubeadm, k3s, RKE2, k0s, MicroK8s, and of managed clusters."""
 _DOMAINS_LIMIT = 64
 _PATTERNS_LIMIT = 1024
 
@@ -238,8 +245,8 @@ _KUBERNETES_KEYS = (
     Key(
         "kubeconfig",
         Kind.PATH,
-        f"kubeconfig file; by default KUBECONFIG's, then {KUBELET_CONFIG}",
-        example=KUBELET_CONFIG,
+        "kubeconfig file; by default KUBECONFIG's, then kubelet's own",
+        example=KUBELET_CONFIGS[0],
     ),
     Key(
         "namespace",

@@ -68,14 +68,17 @@ class ImageRequest:
         metadata = self._parsed.sandbox_config.metadata
         return f"{metadata.namespace}/{metadata.name}" if metadata.name else ""
 
-    def sharing_key(self) -> bytes:
+    def sharing_key(self, *, by_namespace: bool) -> bytes:
         """Equal for pulls that may be made once for all: those that differ in nothing but the
-        sandbox's metadata and annotations that are nothing to the runtime."""
+        sandbox's metadata and annotations that are nothing to the runtime. `by_namespace`: the
+        pod's namespace is something to it."""
         parsed = self._pull()
         kept = cri_pb2.PullImageRequest()
         kept.image.CopyFrom(parsed.image)
         kept.image.ClearField("annotations")
         kept.auth.CopyFrom(parsed.auth)
+        if by_namespace:
+            kept.sandbox_config.metadata.namespace = parsed.sandbox_config.metadata.namespace
         for given, to in (
             (parsed.image.annotations, kept.image.annotations),
             (parsed.sandbox_config.annotations, kept.sandbox_config.annotations),

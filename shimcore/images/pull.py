@@ -72,7 +72,8 @@ class PullCall(ImageCall):
 
     async def _ask(self) -> Verdict:
         """The verdict after the pull, which callers share whose requests are alike."""
-        key = self._request.sharing_key()
+        # CRI-O has signature policies of namespaces.
+        key = self._request.sharing_key(by_namespace=not self._context.runtime.store.seen)
         transaction = self._context.transactions.get(key)
         if transaction is None or transaction.ended or key not in self._context.pulls_under_way:
             transaction = self._context.transactions[key] = self._transaction()

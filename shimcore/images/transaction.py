@@ -16,6 +16,7 @@ from shimcore.images.namestore import Pulling
 from shimcore.images.progress import LOOK_S, Progress
 from shimcore.images.wording import reason, redacted
 from shimcore.pb import cri_pb2
+from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from shimcore.runtime.channel import Metadata
 
 SHARE_S = 75.0
-"""The least time of a candidate where the runtime does not show how far a pull is."""
+"""The least time of a candidate where the runtime does not show how far a pull is; then its
+registry is asked as often whether it is still there."""
 
 SWEPT_WAITS_S = (0.2, 0.5, 1.0)
 """Before a pull is asked for again: the runtime's garbage collection takes some milliseconds,
@@ -255,7 +257,7 @@ class Transaction:
         pulling = Pulling(image, reference, self._mode, partial(self._answer, message))
         async with context.names.pulling(pulling):
             response = await self._watched(
-                message, registry.host, progress, registry.stall_timeout_s, may_leave
+                message, registry.host, progress, registry.stall_timeout_s, may_leave, candidate
             )
             name = await context.names.give(pulling, _image_id(response))
         context.hints.seen(image, name)
@@ -306,9 +308,11 @@ class Transaction:
         progress: Progress,
         stall_s: float,
         may_leave: Callable[[], bool],
+        candidate: Candidate | None = None,
     ) -> bytes:
         """The runtime's answer to a pull; StalledError when it stands still and may be left."""
         started = time.monotonic()
+        ask_after_s = self._share_s()
         self.now = host, progress
         task = asyncio.ensure_future(self._answer(message))
         try:
@@ -317,8 +321,12 @@ class Transaction:
                 if task.done():
                     return task.result()
                 await progress.look()
-                why = self._why_to_leave(progress, time.monotonic() - started, stall_s, may_leave)
-                if why:
+                seconds = time.monotonic() - started
+                why = self._why_to_leave(progress, seconds, stall_s, may_leave)
+                if not why and not progress.visible and seconds >= ask_after_s and may_leave():
+                    ask_after_s = seconds + SHARE_S
+                    why = await self._why_not_there(candidate)
+                if why and not task.done():
                     raise StalledError(why)
         finally:
             self.now = None
@@ -349,15 +357,27 @@ class Transaction:
     ) -> str:
         """Why a pull is given up now; "" while it goes on."""
         limit_s = self._context.config.timeout_s
-        if progress.visible:
-            if progress.idle_s >= limit_s:
-                return f"nothing has moved for {limit_s:.0f} s (timeout)"
-            if progress.stands_still(stall_s) and may_leave():
-                return f"nothing has come for {progress.idle_s:.0f} s"
-            return ""
+        if not progress.visible:
+            return f"not pulled within {limit_s:.0f} s (timeout)" if seconds >= limit_s else ""
+        if progress.idle_s >= limit_s:
+            return f"nothing has moved for {limit_s:.0f} s (timeout)"
+        if progress.stands_still(stall_s) and may_leave():
+            return f"nothing has come for {progress.idle_s:.0f} s"
+        return ""
+
+    def _share_s(self) -> float:
+        """A candidate's part of `timeout`, when others are behind it."""
         behind = len(self._candidates.ranked) - len(self._tried) + self._original
-        share_s = max(SHARE_S, limit_s / (1 + behind)) if may_leave() else limit_s
-        return f"not pulled within {share_s:.0f} s" if seconds >= min(share_s, limit_s) else ""
+        return max(SHARE_S, self._context.config.timeout_s / (1 + behind))
+
+    async def _why_not_there(self, candidate: Candidate | None) -> str:
+        """Why nothing is to be had of a candidate any more; "" where its registry has the image."""
+        if candidate is None:
+            return "others were faster"
+        answer = await self._context.registries.head_manifest(
+            candidate.registry, candidate.reference
+        )
+        return "" if answer.outcome is Outcome.FOUND else f"not pulled yet, and now {answer.detail}"
 
 
 def _image_id(response: bytes) -> str:

@@ -31,6 +31,11 @@ class ImageStore:
         self._channel = channel
         self._learned: tuple[int, bool] | None = None  # generation, supported
 
+    @property
+    def seen(self) -> bool:
+        """Whether the runtime has been found to have this store."""
+        return self._learned is not None
+
     async def supported(self) -> bool:
         """Whether the runtime has this store; asked once for each connection."""
         generation = await self._channel.current_generation()

@@ -307,7 +307,7 @@ def test_the_overlay_of_the_readme(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({}, {"enabled": True, "kubeconfig": "/etc/kubernetes/kubelet.conf"}),
+        ({}, {"enabled": True}),
         ({"hosts": ["*.internal"]}, {"enabled": True, "hosts": ["*.internal"]}),
         ({"kubeconfig": "/k"}, {"enabled": True, "kubeconfig": "/k", "namespace": "kube-system"}),
         ({"enabled": False}, {"enabled": False}),

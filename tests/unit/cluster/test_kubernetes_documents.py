@@ -292,6 +292,17 @@ def test_a_refused_part_is_tried_again_with_a_new_file(file: Path) -> None:
     assert {registry.host for registry in config.registries} == {"other.example", "hub.example"}
 
 
+def test_kubelets_own_login(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the distributions' places the one that is there; before kubelet has joined, kubeadm's."""
+    places = [str(file.parent / name) for name in ("kubeadm", "k3s", "k0s")]
+    monkeypatch.setattr("shimcore.config.building.KUBELET_CONFIGS", places)
+    file.write_text("address: https://hub.example\nkubernetes: {enabled: true}\n")
+    assert load(file).kubernetes.kubeconfig == places[0]
+    for place in reversed(places[1:]):
+        Path(place).touch()
+        assert load(file).kubernetes.kubeconfig == place
+
+
 def test_when_it_is_on(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default only where a kubeconfig is configured or given by KUBECONFIG."""
 
@@ -300,7 +311,6 @@ def test_when_it_is_on(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return load(file).kubernetes
 
     assert not source("").enabled
-    assert source("kubernetes: {enabled: true}").kubeconfig == "/etc/kubernetes/kubelet.conf"
     assert source("kubernetes: {kubeconfig: /k}") == KubernetesSource(True, "/k")
     assert not source("kubernetes: {kubeconfig: /k, enabled: false}").enabled
     monkeypatch.setenv("KUBECONFIG", "/first:/second")

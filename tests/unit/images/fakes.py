@@ -205,6 +205,10 @@ class FakeStore(ImageStore):
     def __init__(self, node: FakeRuntime) -> None:
         self._node = node
 
+    @property
+    def seen(self) -> bool:
+        return self._node.has_store
+
     async def supported(self) -> bool:
         self._node.check()
         return self._node.has_store

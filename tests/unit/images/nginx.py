@@ -38,10 +38,10 @@ def bench_of(mode: Names, *, store: bool = True) -> Bench:
     )
 
 
-def for_pod(name: str, annotations: dict[str, str]) -> bytes:
+def for_pod(name: str, annotations: dict[str, str], namespace: str = "default") -> bytes:
     """A pull of nginx for a pod with these annotations."""
     request = cri_pb2.PullImageRequest.FromString(pull_request("nginx"))
     request.sandbox_config.metadata.name = name
-    request.sandbox_config.metadata.namespace = "default"
+    request.sandbox_config.metadata.namespace = namespace
     request.sandbox_config.annotations.update(annotations)
     return request.SerializeToString()

@@ -15,7 +15,7 @@ app.kubernetes.io/version: {{ include "shim.tag" . | trunc 63 | trimSuffix "-" |
 {{- define "shim.config" -}}
 {{- $config := deepCopy .Values.config }}
 {{- if include "shim.hasPart" . }}
-{{- $part := dict "enabled" true "kubeconfig" "/etc/kubernetes/kubelet.conf" "namespace" .Release.Namespace }}
+{{- $part := dict "enabled" true "namespace" .Release.Namespace }}
 {{- range $key, $value := $config.kubernetes }}
 {{- $_ := set $part $key $value }}
 {{- end }}

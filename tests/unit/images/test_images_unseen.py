@@ -1,0 +1,77 @@
+"""Pulls on a runtime that does not show how far they are: CRI-O, or Docker behind its adapter."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shimcore.images import transaction
+from shimcore.registry.answers import Outcome
+from tests.unit.images.fakes import (
+    DIGEST,
+    HUB,
+    PULL,
+    Bench,
+    FakeRuntime,
+    answered,
+    config_of,
+    image_id,
+    pulled_as,
+)
+from tests.unit.images.nginx import AT_HUB, AT_MIRROR, both, for_pod
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A node where a candidate is looked after from 0.1 s on, and has 0.6 s at most."""
+    monkeypatch.setattr(transaction, "LOOK_S", 0.01)
+    monkeypatch.setattr(transaction, "SHARE_S", 0.1)
+    config = config_of(timeout_s=0.6)
+    return Bench(config=config, registries=both(), runtime=FakeRuntime(store=False))
+
+
+class TestASlowPull:
+    async def test_whose_registry_is_there(self, bench: Bench) -> None:
+        """It is let finish, beyond its part of `timeout`: nothing is fetched twice."""
+        bench.runtime.pull_s = 0.45
+        assert answered(await bench.pull("nginx")) == image_id(DIGEST)
+        assert pulled_as(bench) == [AT_HUB]
+        assert bench.registries.asked.count((HUB, AT_HUB)) > 1
+
+    @pytest.mark.parametrize("now", [Outcome.UNREACHABLE, Outcome.ABSENT, Outcome.UNAUTHORIZED])
+    async def test_whose_registry_has_gone(self, bench: Bench, now: Outcome) -> None:
+        """The next one has its turn long before `timeout`."""
+        bench.runtime.hanging.add(HUB)
+        bench.registries.detail = "connection refused"
+        pull = asyncio.create_task(bench.pull("nginx"))
+        await asyncio.sleep(0.05)
+        bench.registries.outcomes[HUB] = now
+        async with asyncio.timeout(0.5):
+            await pull
+        assert pulled_as(bench) == [AT_HUB, AT_MIRROR]
+        assert bench.runtime.cancelled == [AT_HUB]
+
+    async def test_that_never_ends(self, bench: Bench) -> None:
+        """A registry that answers and gives nothing has all of `timeout`, and not more."""
+        bench.runtime.hanging.add(HUB)
+        await bench.pull("nginx")
+        assert pulled_as(bench) == [AT_HUB, AT_MIRROR]
+
+    async def test_that_ends_while_its_registry_is_asked(self, bench: Bench) -> None:
+        """It has ended well, whatever the registry says."""
+        bench.runtime.pull_s = 0.3
+        pull = asyncio.create_task(bench.pull("nginx"))
+        await asyncio.sleep(0.05)
+        bench.registries.outcomes[HUB] = Outcome.UNREACHABLE
+        bench.registries.delays_s[HUB] = 0.2
+        await pull
+        assert pulled_as(bench) == [AT_HUB]
+
+
+async def test_namespaces_are_not_one(bench: Bench) -> None:
+    """CRI-O has signature policies of namespaces; pods of one share a pull."""
+    bench.runtime.pull_s = 0.05
+    pods = [for_pod("a", {}), for_pod("b", {}), for_pod("a", {}, namespace="other")]
+    await asyncio.gather(*(bench.decide(PULL, request) for request in pods))
+    assert pulled_as(bench) == [AT_HUB, AT_HUB]
