@@ -2,7 +2,7 @@
 
 The store lists what is being fetched on the whole node; only blobs of the image's own
 manifest count here. A blob that another pull is fetching moves with that one. While layers
-are unpacked nothing is listed, and that is no stall.
+are unpacked nothing is listed, and that is no stall, whichever pull has fetched them.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Progress:
         self._started = time.time()
         self._sizes: dict[str, int] = {}  # of the blobs that the manifest names
         self._layers: set[str] = set()
+        self._packed: set[str] = set()  # configs of images whose layers are not unpacked yet
         self._manifests: set[str] = {digest} if digest else set()
         self._whole: dict[str, bool] = {}  # blob → whether it came with this pull
         self._offsets: dict[str, int] = {}
@@ -121,7 +122,8 @@ class Progress:
         if any(self._offsets.values()):
             return self.idle_s >= stall_s
         if self._offsets or not self._begun:
-            return self.idle_s >= max(stall_s, FIRST_BYTE_S)
+            unpacking = bool(self._packed) and self._whole.keys() >= self._sizes.keys()
+            return self.idle_s >= max(stall_s, FIRST_BYTE_S) and not unpacking
         return False
 
     async def look(self) -> None:
@@ -167,9 +169,13 @@ class Progress:
 
     async def _look_for_whole(self, listed: set[str], limit: int) -> None:
         missing = [d for d in self._sizes if d not in self._whole and d not in listed][:limit]
-        for digest in missing:
+        for digest in (*self._packed & self._whole.keys(), *missing):
             blob = await self._content.blob(digest)
             if blob is None:
+                continue
+            if blob.unpacked:
+                self._packed.discard(digest)
+            if digest in self._whole:
                 continue
             new = self._whole[digest] = blob.created_at >= self._started
             if new:
@@ -190,10 +196,11 @@ class Progress:
                 if digest not in self._manifests:
                     self._manifests.add(digest)
                     waiting.append(digest)
-            layers = _descriptors(tree.get("layers"))
-            blobs = _descriptors([tree.get("config")]) | layers
+            config, layers = _descriptors([tree.get("config")]), _descriptors(tree.get("layers"))
+            blobs = config | layers
             self._sizes |= dict(list(blobs.items())[:BLOBS_LIMIT])
             self._layers |= layers.keys() & self._sizes.keys()
+            self._packed |= config.keys() & self._sizes.keys()
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cshimcore/pb/containerd.proto\x12\x17imagecrishim.containerd\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x01\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12I\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32\x34.imagecrishim.containerd.Descriptor.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x95\x02\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12:\n\x06labels\x18\x02 \x03(\x0b\x32*.imagecrishim.containerd.Image.LabelsEntry\x12\x33\n\x06target\x18\x03 \x01(\x0b\x32#.imagecrishim.containerd.Descriptor\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1f\n\x0fGetImageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"A\n\x10GetImageResponse\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\"C\n\x12\x43reateImageRequest\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\"D\n\x13\x43reateImageResponse\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\"t\n\x12UpdateImageRequest\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"D\n\x13UpdateImageResponse\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\"0\n\x12\x44\x65leteImageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04sync\x18\x02 \x01(\x08\"\xa6\x01\n\x06Status\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03ref\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x10\n\x08\x65xpected\x18\x06 \x01(\t\"&\n\x13ListStatusesRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"I\n\x14ListStatusesResponse\x12\x31\n\x08statuses\x18\x01 \x03(\x0b\x32\x1f.imagecrishim.containerd.Status\"T\n\x04Info\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1d\n\x0bInfoRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\";\n\x0cInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.imagecrishim.containerd.Info\"B\n\x12ReadContentRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"3\n\x13ReadContentResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cshimcore/pb/containerd.proto\x12\x17imagecrishim.containerd\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x01\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12I\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32\x34.imagecrishim.containerd.Descriptor.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x95\x02\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12:\n\x06labels\x18\x02 \x03(\x0b\x32*.imagecrishim.containerd.Image.LabelsEntry\x12\x33\n\x06target\x18\x03 \x01(\x0b\x32#.imagecrishim.containerd.Descriptor\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1f\n\x0fGetImageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"A\n\x10GetImageResponse\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\"C\n\x12\x43reateImageRequest\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\"D\n\x13\x43reateImageResponse\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\"t\n\x12UpdateImageRequest\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"D\n\x13UpdateImageResponse\x12-\n\x05image\x18\x01 \x01(\x0b\x32\x1e.imagecrishim.containerd.Image\"0\n\x12\x44\x65leteImageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04sync\x18\x02 \x01(\x08\"\xa6\x01\n\x06Status\x12.\n\nstarted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03ref\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x10\n\x08\x65xpected\x18\x06 \x01(\t\"&\n\x13ListStatusesRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"I\n\x14ListStatusesResponse\x12\x31\n\x08statuses\x18\x01 \x03(\x0b\x32\x1f.imagecrishim.containerd.Status\"\xbe\x01\n\x04Info\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x06labels\x18\x05 \x03(\x0b\x32).imagecrishim.containerd.Info.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1d\n\x0bInfoRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\";\n\x0cInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.imagecrishim.containerd.Info\"B\n\x12ReadContentRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"3\n\x13ReadContentResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIPTOR_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_IMAGE_LABELSENTRY']._loaded_options = None
   _globals['_IMAGE_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_INFO_LABELSENTRY']._loaded_options = None
+  _globals['_INFO_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_DESCRIPTOR']._serialized_start=125
   _globals['_DESCRIPTOR']._serialized_end=314
   _globals['_DESCRIPTOR_ANNOTATIONSENTRY']._serialized_start=264
@@ -65,14 +67,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSTATUSESREQUEST']._serialized_end=1280
   _globals['_LISTSTATUSESRESPONSE']._serialized_start=1282
   _globals['_LISTSTATUSESRESPONSE']._serialized_end=1355
-  _globals['_INFO']._serialized_start=1357
-  _globals['_INFO']._serialized_end=1441
-  _globals['_INFOREQUEST']._serialized_start=1443
-  _globals['_INFOREQUEST']._serialized_end=1472
-  _globals['_INFORESPONSE']._serialized_start=1474
-  _globals['_INFORESPONSE']._serialized_end=1533
-  _globals['_READCONTENTREQUEST']._serialized_start=1535
-  _globals['_READCONTENTREQUEST']._serialized_end=1601
-  _globals['_READCONTENTRESPONSE']._serialized_start=1603
-  _globals['_READCONTENTRESPONSE']._serialized_end=1654
+  _globals['_INFO']._serialized_start=1358
+  _globals['_INFO']._serialized_end=1548
+  _globals['_INFO_LABELSENTRY']._serialized_start=549
+  _globals['_INFO_LABELSENTRY']._serialized_end=594
+  _globals['_INFOREQUEST']._serialized_start=1550
+  _globals['_INFOREQUEST']._serialized_end=1579
+  _globals['_INFORESPONSE']._serialized_start=1581
+  _globals['_INFORESPONSE']._serialized_end=1640
+  _globals['_READCONTENTREQUEST']._serialized_start=1642
+  _globals['_READCONTENTREQUEST']._serialized_end=1708
+  _globals['_READCONTENTRESPONSE']._serialized_start=1710
+  _globals['_READCONTENTRESPONSE']._serialized_end=1761
 # @@protoc_insertion_point(module_scope)

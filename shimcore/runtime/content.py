@@ -13,6 +13,9 @@ SERVICE = "/containerd.services.content.v1.Content/"
 MANIFEST_LIMIT_BYTES = 4 << 20
 """The size up to which registries have to take manifests (distribution-spec, "Pushing")."""
 
+_UNPACKED = "containerd.io/gc.ref.snapshot."
+"""How the labels begin that the config of an image has once its layers are unpacked."""
+
 ANSWER_S = 5.0
 """Bound on one question."""
 
@@ -40,7 +43,8 @@ class ContentStore:
         if answer is None:
             return None
         info = parsed(containerd_pb2.InfoResponse, answer).info
-        return Blob(info.size, info.created_at.ToNanoseconds() / 1e9)
+        unpacked = any(label.startswith(_UNPACKED) for label in info.labels)
+        return Blob(info.size, info.created_at.ToNanoseconds() / 1e9, unpacked)
 
     async def manifest(self, digest: str) -> bytes | None:
         """A manifest's bytes, or None while it is not there; MANIFEST_LIMIT_BYTES at most."""

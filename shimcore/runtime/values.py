@@ -69,7 +69,11 @@ class Ingest:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob that is there whole: its bytes, and since when (seconds since 1970)."""
+    """A blob that is there whole: its bytes, and since when (seconds since 1970).
+
+    `unpacked`: it is the config of an image whose layers are unpacked.
+    """
 
     size: int
     created_at: float
+    unpacked: bool = False

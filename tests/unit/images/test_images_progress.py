@@ -107,6 +107,20 @@ async def test_unpacking_is_no_stall(clock: Time) -> None:
     assert not progress.stands_still(30)
 
 
+async def test_unpacking_of_what_another_pull_has_fetched(clock: Time) -> None:
+    """All was there before, and its config is not marked yet; once it is, the registry is due."""
+    runtime = node()
+    runtime.blobs = {CONFIG: Blob(100, 1.0), LAYER: Blob(900, 1.0)}
+    progress = Progress(Ingests(runtime.content), INDEX)
+    await looked(progress, clock, 1)
+    await looked(progress, clock, 600)
+    assert not progress.stands_still(30)
+    assert progress.idle_s >= 600
+    runtime.blobs[CONFIG] = Blob(100, 1.0, unpacked=True)
+    await looked(progress, clock, 1)
+    assert progress.stands_still(30)
+
+
 @pytest.mark.parametrize("others", [1, 3])
 async def test_waiting_for_a_turn(clock: Time, others: int) -> None:
     """While as many blobs of other images come as containerd fetches at once, this one waits."""
