@@ -119,16 +119,19 @@ class Journal:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._writer, _put, self._path, line, whole)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the latter: no thread can be started
+            self._bytes = COMPACT_BYTES  # a line may be cut: the next change writes it anew
             self._tell(error)
+        else:
+            self._fault_told = False
 
-    def _tell(self, error: OSError) -> None:
+    def _tell(self, error: Exception) -> None:
         if not self._fault_told:
             self._fault_told = True
             logger.warning(
                 "%s: %s; after a crash of the shim a registry's name may stay on an image",
                 self._path,
-                error.strerror or error,
+                getattr(error, "strerror", None) or error,
             )
 
 
@@ -155,7 +158,9 @@ def _put(path: str, line: bytes, whole: bytes | None) -> None:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         descriptor = os.open(target, flags, 0o600)
     try:
-        os.write(descriptor, line if whole is None else whole)
+        left = line if whole is None else whole
+        while left:  # on a disk that is nearly full a part is taken, and then nothing
+            left = left[os.write(descriptor, left) :]
     finally:
         os.close(descriptor)
     if whole is not None:

@@ -82,12 +82,17 @@ class Journals:
         return left
 
     def _take(self) -> str | None:
-        """The first journal that nobody holds; None when all are held. Raises OSError."""
+        """The first journal that nobody holds; None when none is to be had beside those that are
+        held. Raises OSError."""
         for path in self._paths:
             try:
                 self._lock = _locked(path)
             except BlockingIOError:
                 continue
+            except OSError:
+                if path == self._paths[0]:
+                    raise
+                return None
             with contextlib.suppress(OSError):
                 os.ftruncate(self._lock, 0)
             return path

@@ -23,6 +23,7 @@ from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.inuse import InUse
 from shimcore.images.journal import Journal, Unfinished
+from shimcore.images.moment import Moment
 from shimcore.images.namestore import (
     NamingError,
     Pulling,
@@ -58,6 +59,9 @@ LATE_S = (0.2, 2.0, 10.0)
 
 REMOVAL_LIMIT_S = 60.0
 """How long a removal counts whose end nobody tells."""
+
+CLOCK_SLACK_S = 5.0
+"""How far a time of the runtime's may be ahead of the clock that is read here."""
 
 FAILURES_LIMIT = 4096
 """Images remembered for MEND_BACKOFF_S; beyond that all are tried again."""
@@ -106,7 +110,8 @@ class Names:
             name for name in self._asked if _repository_of(name) == repository
         )
         # The pull may go out meanwhile: it asks its registry first, which takes longer.
-        self.later(lambda: self._journal.began(str(pull.image), str(pull.candidate), pull.started))
+        image, candidate, at = str(pull.image), str(pull.candidate), pull.started.at
+        self.later(lambda: self._journal.began(image, candidate, at))
         try:
             yield
         except BaseException as error:
@@ -141,7 +146,7 @@ class Names:
         if mode is Mode.REGISTRY or (failed_at is not None and now - failed_at < MEND_BACKOFF_S):
             return None
         started = self._journal.since(str(candidate), float("inf"))
-        return self._mend(Pulling(image, candidate, mode, started=started))
+        return self._mend(Pulling(image, candidate, mode, started=Moment(started)))
 
     def _mend(self, pull: Pulling) -> asyncio.Task[str]:
         found = replace(pull, moves=False, again=nothing)
@@ -229,7 +234,7 @@ class Names:
         except ReferenceSyntaxError:
             ended = True
         else:
-            ended = await self._end_open(Pulling(image, candidate, mode, started=left.at))
+            ended = await self._end_open(Pulling(image, candidate, mode, started=Moment(left.at)))
         if ended:
             await self._end(left.candidate)
 
@@ -330,11 +335,12 @@ class Names:
         """The names that came with this pull and that nobody asked for."""
         store, repository = self._runtime.store, pull.candidate.name
         digested = await store.get(f"{repository}@{record.target.digest}")
-        since = self._journal.since(str(pull.candidate), pull.started)
+        since = self._journal.since(str(pull.candidate), pull.started.seconds)
+        now = time.time() + CLOCK_SLACK_S  # a later one is of before the clock was set back
         names = {
             one.name
             for one in (record, digested)
-            if one is not None and one.created_at >= since and one.name not in self._asked
+            if one is not None and since <= one.created_at <= now and one.name not in self._asked
         }
         for name in self._kept.get(repository, set()):
             names.discard(name)
@@ -380,7 +386,7 @@ class Names:
             await asyncio.sleep(pause_s)
             try:
                 record = await self._runtime.store.get(kept_name(pull.candidate))
-                since = self._journal.since(str(pull.candidate), pull.started)
+                since = self._journal.since(str(pull.candidate), pull.started.seconds)
                 if record is None or record.created_at < since:
                     continue
             except ShimError:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shimcore.errors import ShimError
+from shimcore.images.moment import Moment
 from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def nothing() -> None:
 
 @dataclass(slots=True, eq=False)
 class Pulling:
-    """A pull of `image` as `candidate` that began at `started` (seconds since 1970).
+    """A pull of `image` as `candidate` that began at `started`.
 
     `mode`: which names the image is to have. `again` pulls once more: another pull of the same
     name may have taken it away. `moves`: whether a name that leads elsewhere is led to the image;
@@ -54,7 +55,7 @@ class Pulling:
     candidate: Reference
     mode: Mode
     again: Callable[[], Awaitable[object]] = nothing
-    started: float = field(default_factory=time.time)
+    started: Moment = field(default_factory=Moment)
     moves: bool = True
     open: bool = False
 

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import ShimError
+from shimcore.images.moment import Moment
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Progress:
         self._content = ingests.content
         self._digest = digest
         self._certain = certain
-        self._started = time.time()
+        self._started = Moment()
         self._sizes: dict[str, int] = {}  # of the blobs that the manifest names
         self._layers: set[str] = set()
         self._packed: set[str] = set()  # configs of images whose layers are not unpacked yet
@@ -162,7 +163,7 @@ class Progress:
 
     def _counts(self, ingest: Ingest) -> bool:
         """Whether a blob is of this image, and has been touched since the pull began."""
-        if ingest.updated_at < self._started:
+        if ingest.updated_at < self._started.seconds:
             return False
         known = self._certain and (self._manifests or self._sizes)
         return not known or ingest.digest in self._manifests or ingest.digest in self._sizes
@@ -177,7 +178,7 @@ class Progress:
                 self._packed.discard(digest)
             if digest in self._whole:
                 continue
-            new = self._whole[digest] = blob.created_at >= self._started
+            new = self._whole[digest] = blob.created_at >= self._started.seconds
             if new:
                 self._begun = True
                 self._changed_at = time.monotonic()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -105,3 +106,49 @@ async def test_what_another_process_has_left_is_taken_over(tmp_path: Path) -> No
     assert not (tmp_path / "left").exists()
     assert loaded(tmp_path / "own").unfinished() == wanted
     assert await journal.take_over(str(tmp_path / "left")) == []
+
+
+class Disk:
+    """A disk that takes so many bytes and no more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.room = room
+        self._write = os.write
+        monkeypatch.setattr(journal_module.os, "write", self.write)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        taken = min(len(data), self.room)
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= taken
+        return self._write(descriptor, data[:taken])
+
+
+async def test_a_line_that_the_disk_takes_half_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told each time that it begins; the next change that can be written has all of them."""
+    path = tmp_path / "j"
+    journal = Journal(str(path))
+    disk = Disk(monkeypatch, 200)
+    for _ in range(2):
+        await journal.began(NGINX, AT_HUB, 1.0)
+        disk.room = 20
+        await journal.began("late:1", "h/late:1", 2.0)
+        disk.room = 1000
+        await journal.ended(AT_HUB)
+        assert loaded(path).unfinished() == [Unfinished("late:1", "h/late:1", 2.0)]
+        await journal.ended("h/late:1")
+    assert caplog.text.count("No space left on device") == 2
+
+
+async def test_a_journal_that_cannot_be_written_anew_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says is older, and whole."""
+    path = tmp_path / "j"
+    await Journal(str(path)).began(NGINX, AT_HUB, 1.0)
+    journal = loaded(path)
+    Disk(monkeypatch, 20)
+    await journal.began("late:1", "h/late:1", 2.0)
+    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]

@@ -75,3 +75,16 @@ async def test_a_folder_that_cannot_be_made(
     assert "may stay on an image" in caplog.text
     assert journals.others() == []
     assert await journals.take_over() == []
+
+
+async def test_no_file_can_be_made_beside_one_that_is_held(tmp_path: Path) -> None:
+    """The held one is another process's: this one's pulls are kept in memory."""
+    first = Journals(str(tmp_path))
+    await first.own.began(NGINX, AT_HUB, 5.0)
+    (tmp_path / "pulls.journal.2.lock").mkdir()
+    second = Journals(str(tmp_path))
+    second.own.load()
+    assert second.own.unfinished() == []
+    assert len(second.others()) == 1
+    await second.own.began(NGINX, "h:5000/other:1", 6.0)
+    assert (tmp_path / "pulls.journal").read_text().count("\n") == 1

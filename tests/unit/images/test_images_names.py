@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 
 import pytest
@@ -203,6 +204,17 @@ async def test_a_name_that_somebody_asked_for_stays() -> None:
     bench.runtime.pull_s = 0.03
     await asyncio.gather(bench.pull("nginx"), bench.pull(AT_HUB))
     assert {AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST} == bench.runtime.names()
+    await bench.pull("nginx")
+    assert {AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST} == bench.runtime.names()
+
+
+async def test_a_name_from_before_the_clock_was_set_back() -> None:
+    """It was asked for as such; that its time lies ahead does not make it this pull's."""
+    bench = bench_of(Names.ORIGINAL)
+    await bench.pull(AT_HUB)
+    for name in (AT_HUB, HUB_DIGEST):
+        ahead = time.time() + 8 * 3600
+        bench.runtime.records[name] = replace(bench.runtime.records[name], created_at=ahead)
     await bench.pull("nginx")
     assert {AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST} == bench.runtime.names()
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from shimcore.images import moment as moment_module
 from shimcore.images import progress as progress_module
 from shimcore.images.progress import Ingests, Progress
 from shimcore.runtime.values import Blob, Ingest
@@ -22,18 +23,20 @@ class Time:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.wall = 1_000_000.0
 
     def monotonic(self) -> float:
         return self.now
 
     def time(self) -> float:
-        return 1_000_000.0 + self.now
+        return self.wall + self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     clock = Time()
     monkeypatch.setattr(progress_module, "time", clock)
+    monkeypatch.setattr(moment_module, "time", clock)
     return clock
 
 
@@ -93,6 +96,24 @@ async def test_a_transfer_that_stands_still(clock: Time) -> None:
     assert not progress.stands_still(30)
     await looked(progress, clock, 1)
     assert progress.stands_still(30)
+
+
+async def test_a_clock_that_is_set_back(clock: Time) -> None:
+    """What the runtime has touched since counts as before: the pull began earlier by that clock."""
+    runtime = node()
+    progress = Progress(Ingests(runtime.content), INDEX)
+    runtime.listed = [fetching(LAYER, 300, clock)]
+    await looked(progress, clock, 1)
+    clock.wall -= 8 * 3600
+    for offset in range(301, 330):
+        runtime.listed = [fetching(LAYER, offset, clock)]
+        await looked(progress, clock, 10)
+        assert not progress.stands_still(30)
+        assert progress.bytes == offset
+    runtime.listed = []
+    runtime.blobs = {CONFIG: Blob(100, clock.time()), LAYER: Blob(900, clock.time())}
+    await looked(progress, clock, 1)
+    assert progress.fetched == 1000
 
 
 async def test_unpacking_is_no_stall(clock: Time) -> None:
