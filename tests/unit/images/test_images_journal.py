@@ -114,7 +114,7 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.room = room
         self._write = os.write
-        monkeypatch.setattr(journal_module.os, "write", self.write)
+        monkeypatch.setattr("shimcore.images.journal.os.write", self.write)
 
     def write(self, descriptor: int, data: bytes) -> int:
         taken = min(len(data), self.room)
