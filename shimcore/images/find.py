@@ -61,8 +61,8 @@ class FindCall(ImageCall):
                 return None
         if self._method is Method.CREATE and self._in_use.losing(self._request.images):
             return None
-        for candidates in self._images:
-            if not self._is_settled(candidates):
+        for text, candidates in zip(self._request.images, self._images, strict=True):
+            if not self._is_settled(text, candidates):
                 return None
         self._uses()
         return self._as_is("known under its own name" if any(self._images) else "an image ID")
@@ -130,10 +130,12 @@ class FindCall(ImageCall):
             Record(self._method, self._request.image, ending, seconds, code=code, reason=message)
         )
 
-    def _is_settled(self, candidates: Candidates | None) -> bool:
+    def _is_settled(self, text: str, candidates: Candidates | None) -> bool:
         """Whether an image has no name but its own, or is known to be there under it."""
         if candidates is None or not candidates.ranked:
             return True
+        if self._own_name(text, candidates) != text:
+            return False
         image, context = candidates.image, self._context
         if self._method is Method.REMOVE or not context.hints.is_own(image):
             return False
@@ -142,19 +144,23 @@ class FindCall(ImageCall):
     async def _names(self) -> Verdict:
         names, found = [], []
         for text, candidates in zip(self._request.images, self._images, strict=True):
-            if self._is_settled(candidates) or candidates is None:
+            if self._is_settled(text, candidates) or candidates is None:
                 names.append(text)
                 continue
             candidate, why = await self._find(text, candidates)
-            names.append(text if candidate is None else str(candidate.reference))
+            own = self._own_name(text, candidates)
+            names.append(own if candidate is None else str(candidate.reference))
             found.append((candidate, why))
+        why = "; ".join(dict.fromkeys(why for _, why in found if why)) or "an image ID"
         if names == self._request.images:
-            return self._as_is("; ".join(dict.fromkeys(why for _, why in found)) or "an image ID")
-        under = next(candidate for candidate, _ in found if candidate is not None)
+            return self._as_is(why)
+        decision = Forward(self._request.renamed(names))
+        under = next((candidate for candidate, _ in found if candidate is not None), None)
+        if under is None:
+            return Verdict(decision, names[0], "", f"{why}; the runtime takes no short name")
         self._under = str(under.reference)
-        message = self._request.renamed(names)
         why = "there under the registry's name"
-        return Verdict(Forward(message), self._under, under.registry.host, why)
+        return Verdict(decision, self._under, under.registry.host, why)
 
     async def _find(self, text: str, candidates: Candidates) -> tuple[Candidate | None, str]:
         """The candidate under whose name an image is there; None when its own name will do."""
@@ -164,7 +170,10 @@ class FindCall(ImageCall):
             if self._method is not Method.REMOVE and self._context.hints.is_own(image):
                 return None, "known under its own name"
         for name, candidate in self._names_to_ask(text, candidates):
-            if not await self._is_there(name):
+            there = await self._is_there(name)
+            if not there and candidate is None and name != self._own_name(text, candidates):
+                there = await self._is_there(self._own_name(text, candidates))
+            if not there:
                 continue
             if candidate is None:
                 return None, "there under its own name"
@@ -188,14 +197,19 @@ class FindCall(ImageCall):
         by_name = {str(candidate.reference): candidate for candidate in candidates.ranked}
         if last in by_name:
             yield last, by_name.pop(last)
-        yield text, None
+        yield self._own_name(text, candidates), None
         yield from by_name.items()
+
+    def _own_name(self, text: str, candidates: Candidates) -> str:
+        """The image's own name as the runtime takes it."""
+        return str(candidates.image) if self._context.hints.no_short_names else text
 
     async def _is_there(self, name: str) -> bool:
         """Whether the runtime has it; a status that it gives instead of an answer is no."""
         try:
             return await self._context.runtime.image_status(name, timeout_s=None) is not None
-        except RuntimeCallError:
+        except RuntimeCallError as error:
+            self._context.hints.no_short_names |= error.refuses_short_names
             return False
 
     async def _mended(self, candidates: Candidates, candidate: Candidate) -> bool:

@@ -11,9 +11,14 @@ LIMIT = 4096
 
 
 class Hints:
-    """Image → the name it was last seen under; a hint that is wrong costs one question."""
+    """Image → the name it was last seen under; a hint that is wrong costs one question.
+
+    `no_short_names`: the runtime has refused a name without a registry, as CRI-O does where it has
+    several to look in, or none.
+    """
 
     def __init__(self, limit: int = LIMIT) -> None:
+        self.no_short_names = False
         self._limit = limit
         self._names: OrderedDict[str, str] = OrderedDict()
 

@@ -125,11 +125,11 @@ class ImageRequest:
         changed.image.image = name
         return changed.SerializeToString()
 
-    def authorized(self, auth: cri_pb2.AuthConfig | None) -> bytes | None:
+    def authorized(self, name: str, auth: cri_pb2.AuthConfig | None) -> bytes | None:
         """A pull under its own name with `auth`; None without it, or if the caller sent its own."""
         if auth is None or not is_empty(self._pull().auth):
             return None
-        return self.pulled_as(self.image, auth)
+        return self.pulled_as(name, auth)
 
     def _specs(self) -> list[cri_pb2.ImageSpec]:
         parsed = self._parsed

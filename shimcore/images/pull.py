@@ -166,7 +166,7 @@ class PullCall(ImageCall):
         if candidates.source is not None:
             why = "names a configured registry"
             decision = Forward(
-                self._request.authorized(auth_for(candidates.source, candidates.image))
+                self._request.authorized(image, auth_for(candidates.source, candidates.image))
             )
             if decision.message is not None:
                 why = f"{why}, whose credentials were added"

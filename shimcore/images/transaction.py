@@ -266,7 +266,9 @@ class Transaction:
     async def _as_original(self) -> Pulled | None:
         """The pull under the image's own name, with the caller's credentials or its registry's."""
         own, image = self._candidates.source, self._candidates.image
-        message = self._request.authorized(auth_for(own, image)) or self._request.message
+        name = self.image if self._context.hints.no_short_names else self._request.image
+        auth = auth_for(own, image)
+        message = self._request.authorized(name, auth) or self._request.renamed([name])
         progress = Progress(self._context.ingests, image.digest)
         stall_s = (own or self._context.config).stall_timeout_s
         host = own.host if own is not None else ""
@@ -280,6 +282,9 @@ class Transaction:
             self._failed(error, self.image)
             return None
         except RuntimeCallError as error:
+            if error.refuses_short_names and name != self.image:
+                self._context.hints.no_short_names = True
+                return await self._as_original()
             detail = self._failed(error, self.image, own)
             if host:
                 seconds = time.monotonic() - started

@@ -8,6 +8,7 @@ from enum import IntEnum
 from shimcore.errors import RuntimeUnavailableError, ShimError
 
 _NAME_TAKEN = re.compile(r"failed to create image reference|from containerd image store")
+_SHORT_NAME = re.compile(r"\bshort[- ]name\b")
 _PARENT_SWEPT = re.compile(r"parent snapshot \S+ does not exist")
 
 
@@ -48,6 +49,11 @@ class RuntimeCallError(ShimError):
     def name_was_taken(self) -> bool:
         """Whether a pull found its own new name gone: another pull of that name took it away."""
         return self.code == StatusCode.NOT_FOUND and bool(_NAME_TAKEN.search(self.details))
+
+    @property
+    def refuses_short_names(self) -> bool:
+        """Whether a name without a registry is none to the runtime (CRI-O's words)."""
+        return _SHORT_NAME.search(self.details) is not None
 
     @property
     def parent_was_swept(self) -> bool:

@@ -65,6 +65,11 @@ class CrioNode(OtherNode):
     programs = ("crio", "pinns", "crio.service")
     more = "conmon,libgpgme11,iptables"
     stops, saying = "pause image", "kubelet is as it was"
+    # A name without a registry is an error there, in all that CRI-O answers.
+    registries = (
+        'unqualified-search-registries = ["registry.example.com", "docker.io"]\n'
+        'short-name-mode = "enforcing"\n'
+    )
 
     def name_pause(self) -> None:
         name = f"{HUB}:{HUB_PORT}/{self.pause.partition('/')[2]}"
@@ -82,7 +87,7 @@ class CrioNode(OtherNode):
         unit = (BUILT / self.name / "crio.service").read_text()
         self.add(f"{UNITS}/crio.service", unit.replace("/usr/local/bin/crio", "/usr/bin/crio"))
         self.add("/etc/containers/policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
-        self.add("/etc/containers/registries.conf", 'unqualified-search-registries = ["docker.io"]')
+        self.add("/etc/containers/registries.conf", self.registries)
         self.add(
             "/etc/crio/crio.conf.d/10-crio.conf",
             '[crio]\nstorage_driver = "vfs"\n\n[crio.runtime]\ndefault_runtime = "runc"\n\n'
@@ -94,6 +99,7 @@ class OldCrioNode(CrioNode):
     """CRI-O 1.27, of OpenShift 4.14."""
 
     name = "crio-27"
+    registries = 'unqualified-search-registries = ["docker.io"]\n'
 
     @property
     def pause(self) -> str:

@@ -122,6 +122,8 @@ class FakeRuntime(RuntimeClient):
         self.dumped_sandbox_image = ""
         self.labels_of_its_own: dict[str, dict[str, str]] = {}
         """Name → labels that the runtime gives, beside MANAGED, to a name that has not that one."""
+        self.no_short_names = False
+        """Names without a registry are refused, as CRI-O does it with several to look in."""
         self.on_update: Callable[[str], None] = lambda name: None
 
     def pulled(self, name: str, digest: str | None = None) -> None:
@@ -143,6 +145,7 @@ class FakeRuntime(RuntimeClient):
         self.check()
         self.statuses.append(image)
         await asyncio.sleep(0)
+        self._refuse_short(image)
         reference = parse_reference(image)
         wanted = str(replace(reference, tag=None) if reference.digest else reference)
         found = self.records.get(wanted)
@@ -177,6 +180,7 @@ class FakeRuntime(RuntimeClient):
         parsed = cri_pb2.PullImageRequest.FromString(request)
         self.pulls.append(parsed)
         name = parsed.image.image
+        self._refuse_short(name)
         host = parse_reference(name).domain
         try:
             await asyncio.sleep(self.pull_s)
@@ -193,6 +197,10 @@ class FakeRuntime(RuntimeClient):
         self.pulled(name)
         target = parse_reference(name).digest or self.digest
         return cri_pb2.PullImageResponse(image_ref=image_id(target)).SerializeToString()
+
+    def _refuse_short(self, name: str) -> None:
+        if self.no_short_names and not name.startswith(parse_reference(name).domain):
+            raise failed(f"short name mode is enforcing, but image name {name} is ambiguous")
 
     def check(self) -> None:
         if self.down:

@@ -6,20 +6,23 @@ import asyncio
 
 import pytest
 
+from shimcore.heldcall import AS_IT_CAME
 from shimcore.images import transaction
 from shimcore.registry.answers import Outcome
 from tests.unit.images.fakes import (
     DIGEST,
     HUB,
     PULL,
+    STATUS,
     Bench,
     FakeRuntime,
     answered,
     config_of,
     image_id,
     pulled_as,
+    status_request,
 )
-from tests.unit.images.nginx import AT_HUB, AT_MIRROR, both, for_pod
+from tests.unit.images.nginx import AT_HUB, AT_MIRROR, NGINX, both, for_pod
 
 
 @pytest.fixture
@@ -75,3 +78,31 @@ async def test_namespaces_are_not_one(bench: Bench) -> None:
     pods = [for_pod("a", {}), for_pod("b", {}), for_pod("a", {}, namespace="other")]
     await asyncio.gather(*(bench.decide(PULL, request) for request in pods))
     assert pulled_as(bench) == [AT_HUB, AT_HUB]
+
+
+class TestNoShortNames:
+    """CRI-O with several registries to look in, or none: a name without one is an error."""
+
+    async def test_kubelets_question_is_answered(self, bench: Bench) -> None:
+        """By the runtime, under the image's whole name: kubelet gives up on an error."""
+        bench.runtime.no_short_names = True
+        for _ in range(2):
+            assert await bench.status("nginx:latest") == NGINX
+        await bench.pull("nginx:latest")
+        assert await bench.status("nginx:latest") == AT_HUB
+
+    async def test_an_image_of_its_own_registry(self, bench: Bench) -> None:
+        """It is pulled, and found after it, by its whole name."""
+        bench.runtime.no_short_names = True
+        bench.registries.outcomes.clear()
+        assert answered(await bench.pull("nginx")) == image_id(DIGEST)
+        assert pulled_as(bench) == ["nginx", NGINX]
+        for _ in range(2):
+            assert await bench.status("nginx") == NGINX
+
+    async def test_names_that_are_whole_go_on_as_they_came(self, bench: Bench) -> None:
+        """Whatever was learnt of others."""
+        bench.runtime.no_short_names = True
+        await bench.status("nginx")
+        call = bench.service.open(STATUS, status_request(NGINX), None)
+        assert await call.decide() == AS_IT_CAME
