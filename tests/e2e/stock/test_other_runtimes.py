@@ -136,7 +136,9 @@ def test_a_pull(form: str, wired: OtherNode, stocked_hub: Registry) -> None:
     digest = images.busybox("nginx").digest
     asked = f"nginx{form.replace('DIGEST', digest)}"
     before = names(wired)
-    assert wired.crictl("inspecti", "--quiet", asked).returncode != 0
+    absent = wired.crictl("inspecti", "--quiet", asked)
+    assert absent.returncode != 0
+    assert "no such image" in absent.stderr  # an answer, and no error
     wired.sh(f"crictl pull {asked}")
     own = {"nginx:latest"} if form == ":latest" and not isinstance(wired, CrioNode) else set()
     wanted = own | ({f"{HUB}/library/nginx:latest"} if form == ":latest" else set())
