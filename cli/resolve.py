@@ -125,7 +125,7 @@ def _warnings(resolutions: Sequence[Resolution]) -> list[str]:
     from shimcore.images.explanation import shared_names  # noqa: PLC0415 - a fast --help
 
     own = [warning for resolution in resolutions for warning in resolution.warnings]
-    shared = shared_names({resolution.image: resolution for resolution in resolutions})
+    shared = shared_names(resolutions)
     return list(dict.fromkeys([*own, *shared]))
 
 

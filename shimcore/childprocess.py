@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -21,13 +21,20 @@ async def output_of(
     *,
     limit_bytes: int,
     timeout_s: float,
+    with_errors: bool = False,
 ) -> tuple[bytes, int | None]:
     """What it prints, and its exit status; None for that where it prints more than the limit.
 
-    Raises OSError where it cannot be run, and TimeoutError.
+    `with_errors`: what goes to its standard error is among it. Raises OSError where it cannot be
+    run, and TimeoutError.
     """
     process = await asyncio.create_subprocess_exec(
-        *words, env=environment, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        *words,
+        env=environment,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=STDOUT if with_errors else DEVNULL,
+        start_new_session=True,
     )
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     has_ended = False

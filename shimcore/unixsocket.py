@@ -1,10 +1,15 @@
-"""Whether somebody listens at a unix socket: asked in one way by all who want to know."""
+"""A unix socket: its path in a text, and whether somebody listens, asked in one way by all."""
 
 from __future__ import annotations
 
 import socket
 
 WAIT_S = 1.0
+
+
+def socket_path(text: str) -> str:
+    """The path in `unix:///run/x.sock`, `unix:/run/x.sock` or a plain path; not looked at."""
+    return text.removeprefix("unix://").removeprefix("unix:")
 
 
 def connection_error(path: str, wait_s: float = WAIT_S) -> OSError | None:

@@ -6,7 +6,6 @@ Only those who ask it import this module: it costs about 9 MiB.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import ssl
@@ -28,6 +27,7 @@ from shimcore.cluster.errors import (
 )
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.login import login_of
+from shimcore.jsontext import object_in
 
 ANSWER_S = 30.0
 """Bound on an answer, and on how long one to a watch may take to begin."""
@@ -159,14 +159,11 @@ async def bounded(limit_s: float) -> AsyncIterator[None]:
 
 def read_json(content: bytes) -> Object:
     """The object. Raises ApiUnreachableError for what is none."""
-    try:
-        tree = json.loads(content)
-    except (ValueError, RecursionError):
-        tree = None
-    if isinstance(tree, dict):
-        return tree
-    # Raised outside the handler: the error of json holds the text, which may be the Secret.
-    raise ApiUnreachableError("the API server sends what is not JSON")
+    tree = object_in(content)
+    if tree is None:
+        # Not from the error of json, which holds the text: that may be the Secret.
+        raise ApiUnreachableError("the API server sends what is not JSON")
+    return tree
 
 
 def field_of(tree: Any, *names: str) -> str:

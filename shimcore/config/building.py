@@ -333,11 +333,11 @@ def _host_key(registry: Registry) -> str:
 
 
 def _holds_certificates(pem: bytes) -> bool:
-    import ssl  # noqa: PLC0415 - only configurations that name a CA file pay for it
+    # Only configurations that name a CA file pay for it.
+    from shimcore.tls import client_context  # noqa: PLC0415
 
-    text = pem.decode("ascii", "ignore")  # bundles have comments in any encoding
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError):
+        client_context(pem)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
         return False
     return True

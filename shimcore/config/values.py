@@ -18,11 +18,13 @@ from shimcore.config.keys import Kind
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.reference import (
     DOCKER_HUB,
+    DOCKER_HUB_SERVER,
     is_docker_hub,
     parse_reference,
     template_fault,
     valid_domain,
 )
+from shimcore.unixsocket import socket_path
 
 SOCKET_PATH_LIMIT_BYTES = 107
 """Longest path of a unix socket: sun_path is 108 bytes with its NUL (unix(7))."""
@@ -34,7 +36,6 @@ PATTERN_LIMIT = 256
 """Longest pattern, in characters."""
 
 _NO_ADDRESS = "not an address: http://host:port or https://host:port expected"
-_DOCKER_HUB_API = "registry-1.docker.io"
 _API_PORTS = {"https": ":443", "http": ":80"}
 
 _TRUE = {"true", "yes", "on", "y"}
@@ -104,8 +105,7 @@ def duration(text: str) -> float:
 
 def socket(text: str) -> str:
     """The absolute path of a unix socket: plain, `unix:///run/x.sock` or `unix:/run/x.sock`."""
-    path = text.removeprefix("unix://") if text.startswith("unix://") else text
-    path = path.removeprefix("unix:")
+    path = socket_path(text)
     if "://" in path:
         raise ValueError(f"only unix sockets are served, not {shown(text)}")
     if not path.startswith("/"):
@@ -187,7 +187,7 @@ def _resolvable(name: str) -> bool:
 
 def _named(scheme: str, host: str) -> Address:
     if is_docker_hub(host):
-        return Address(f"{scheme}://{_DOCKER_HUB_API}", scheme, DOCKER_HUB)
+        return Address(f"{scheme}://{DOCKER_HUB_SERVER}", scheme, DOCKER_HUB)
     # A host of one word would be read as a part of a Docker Hub name; with a port it is not.
     in_names = host if valid_domain(host) else host + _API_PORTS[scheme]
     if not host or not valid_domain(in_names):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shimcore.config import Config, Fallback, Registry
 from shimcore.doctor.finding import Finding, failed, passed, warned
@@ -14,11 +13,18 @@ from shimcore.doctor.runtime_way import way_of_its_own
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.candidates import source_registry
 from shimcore.images.explanation import explain
-from shimcore.reference import Reference, Unmapped, is_docker_hub, parse_reference, rewrite
+from shimcore.reference import (
+    DOCKER_HUB_SERVER,
+    Reference,
+    Unmapped,
+    is_docker_hub,
+    parse_reference,
+    rewrite,
+)
 from shimcore.registry.answers import Outcome
 from shimcore.registry.client import RegistryClient
 from shimcore.runtime import docker
-from shimcore.runtime.containerd.route import DOCKER_HUB_SERVER, is_loopback
+from shimcore.runtime.containerd.route import is_loopback
 
 if TYPE_CHECKING:
     from shimcore.runtime.client import RuntimeClient
@@ -45,7 +51,7 @@ async def look(node: Node) -> list[Finding]:
 
 async def _looked_for(node: Node, config: Config, client: RuntimeClient) -> Finding:
     """Whether the runtime finds it. Raises ReferenceSyntaxError, and ShimError as the runtime's."""
-    name = config.sandbox_image or _told(await client.info(ANSWER_S))
+    name = config.sandbox_image or _told(await client.settings(ANSWER_S))
     name = name or await client.sandbox_image(ANSWER_S)
     if not name:
         return warned(CHECK, "its name is not known", _NO_NAME)
@@ -124,11 +130,7 @@ def _tell(runtime: str, name: str) -> str:
     return f"{put} && systemctl reload crio"
 
 
-def _told(info: dict[str, str]) -> str:
+def _told(settings: dict[str, Any]) -> str:
     """The runtime's own word (CRI's Status, verbose)."""
-    try:
-        told = json.loads(info.get("config", "{}"))
-    except (ValueError, RecursionError):
-        return ""
-    name = told.get("sandboxImage") if isinstance(told, dict) else None
+    name = settings.get("sandboxImage")
     return name if isinstance(name, str) else ""

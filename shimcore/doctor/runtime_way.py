@@ -122,7 +122,7 @@ def _mend(root: Root, kind: Kind, containerd: Containerd, told: Wanted) -> str:
         return f"{said}\n{error.addition}".rstrip()
     except ShimError as error:
         return f"{error}; then {restart}"
-    return WIRE if wired.changes else f"{restart}  # it reads its files then"
+    return WIRE if wired else f"{restart}  # it reads its files then"
 
 
 def _other_way(root: Root, runtime: str, registry: Registry) -> Finding:

@@ -6,12 +6,12 @@ for that the pod has SYS_CHROOT and sees the node's processes (hostPID), and nee
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from shimcore.childprocess import output_of
 from shimcore.errors import ShimError
 from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import CONFIG, VERSIONS, version_directory
@@ -25,6 +25,7 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.units import BYPASS, SERVICE
 
 COMMAND_S = 60.0
+_READ_BYTES = 1 << 20
 _OUTPUT_LIMIT = 4096
 
 
@@ -54,26 +55,17 @@ async def chrooted(root: Path, *words: str) -> Done:
 
     Raises FleetError where it cannot be run, or takes too long.
     """
+    command = ("chroot", str(root), *words)
     try:
-        process = await asyncio.create_subprocess_exec(
-            "chroot",
-            str(root),
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        output, status = await output_of(
+            command, limit_bytes=_READ_BYTES, timeout_s=COMMAND_S, with_errors=True
         )
-    except OSError as error:
-        raise FleetError(f"chroot: {error.strerror}") from error
-    try:
-        async with asyncio.timeout(COMMAND_S):
-            output, _ = await process.communicate()
     except TimeoutError as error:
         raise FleetError(f"{' '.join(words)}: not done after {COMMAND_S:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return Done(process.returncode or 0, output[:_OUTPUT_LIMIT].decode(errors="replace"))
+    except OSError as error:
+        raise FleetError(f"chroot: {error.strerror}") from error
+    # One that prints without end was killed: that is no success.
+    return Done(1 if status is None else status, output[:_OUTPUT_LIMIT].decode(errors="replace"))
 
 
 class Host:

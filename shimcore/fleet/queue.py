@@ -136,18 +136,21 @@ class Queue:
         return slots.ask_again_s(self.nodes) * self.source.uniform(0.5, 1.5)
 
     async def _candidate(self, wanted: Wanted, *, enough: bool) -> int | None:
-        left = await self.records.first_worker_left(wanted) if self.control_plane else None
-        if left is not None:
-            self._say(f"waits: control planes are last, and {left} is not yet well")
-        return slots.candidate(
-            control_plane=self.control_plane,
-            workers_left=left is not None,
-            width=slots.width(self.nodes, wanted.wave_percent, enough=enough),
-            pick=self._pick,
-        )
+        """The slot to try; None while the node has to wait for others.
+
+        Control planes have the first slot alone, so they go one by one, after every worker.
+        """
+        if not self.control_plane:
+            return self._pick(slots.width(self.nodes, wanted.wave_percent, enough=enough))
+        left = await self.records.first_left(wanted, workers=True)
+        if left is None:
+            return 0
+        self._say(f"waits: control planes are last, and {left} is not yet well")
+        return None
 
     def _pick(self, width: int) -> int:
-        """One that is watched, else any."""
+        """One that is watched, else any: nodes that try different slots do not stand in each
+        other's way."""
         watched = self._sight
         if watched is not None and watched.slot < width:
             return watched.slot

@@ -96,12 +96,8 @@ class Records:
     # -- what is known of all nodes
 
     async def rollout(self) -> Rollout:
-        """Halts, and the revision that enough nodes are well with."""
+        """Halts, the newest first, and the revision that enough nodes are well with."""
         return _rollout(await self._api.get(self._shared))
-
-    async def halts(self) -> tuple[Halt, ...]:
-        """Those that are known, the newest first."""
-        return (await self.rollout()).halts
 
     async def halt(self, revision: Revision, node: str, reason: str) -> None:
         """Have nobody begin the revision any more. The first reason stays."""
@@ -209,15 +205,11 @@ class Records:
         alike = self.each(f"{STATE_LABEL}={node.labels[STATE_LABEL]}")
         return len({node.name} | {each.name async for each in alike if not each.ready})
 
-    async def first_worker_left(self, wanted: Wanted) -> str | None:
-        """A worker that is alive and not yet well with what is wanted, if there is one."""
-        return await self._first_left(f"!{CONTROL_PLANE},!{ETCD},{_undone(wanted)}")
-
-    async def first_left(self, wanted: Wanted) -> str | None:
-        """The same of all nodes."""
-        return await self._first_left(_undone(wanted))
-
-    async def _first_left(self, selector: str) -> str | None:
+    async def first_left(self, wanted: Wanted, *, workers: bool = False) -> str | None:
+        """A node, or worker, that is alive and not yet well with what is wanted; else None."""
+        selector = _undone(wanted)
+        if workers:
+            selector = f"!{CONTROL_PLANE},!{ETCD},{selector}"
         async for node in self.each(selector):
             if not node.dead(self.now):
                 return node.name

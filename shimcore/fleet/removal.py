@@ -83,7 +83,7 @@ async def take_labels_off(records: Records, wanted: Wanted) -> None:
 
 
 async def _halt_of(records: Records, revision: Revision) -> str:
-    for each in await records.halts():
+    for each in (await records.rollout()).halts:
         if each.revision == revision:
             return f"{each.node}: {each.reason}"
     return ""

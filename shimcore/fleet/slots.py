@@ -1,4 +1,4 @@
-"""How many nodes may switch at once, which, and who may take a slot. No I/O.
+"""How many nodes may switch at once, and who may take a slot. No I/O.
 
 A slot is a Lease. One node has it at a time, from before its switch until it has been well for
 `soak`; so as many nodes are at stake as there are slots in use.
@@ -7,7 +7,6 @@ A slot is a Lease. One node has it at a time, from before its switch until it ha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 
@@ -38,19 +37,6 @@ def width(nodes: int, wave_percent: float, *, enough: bool) -> int:
     if not enough:
         return 1
     return max(1, min(WIDEST, math.ceil(nodes * wave_percent / 100)))
-
-
-def candidate(
-    *, control_plane: bool, workers_left: bool, width: int, pick: Callable[[int], int]
-) -> int | None:
-    """The slot to try; None while the node has to wait for others.
-
-    Control planes have the first slot alone, so they go one by one, after every worker. `pick`
-    draws below a number: nodes that try different slots do not stand in each other's way.
-    """
-    if control_plane:
-        return None if workers_left else 0
-    return pick(width)
 
 
 class Claim(Enum):

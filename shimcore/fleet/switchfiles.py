@@ -9,15 +9,25 @@ import contextlib
 import json
 import shutil
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from shimcore.config.state import StateError, read_state, write_state
 from shimcore.fleet.values import FleetError, Held
-from shimcore.switch.exchange import ROOM, Phase, Revision, State, SwitchRequest
+from shimcore.jsontext import object_in
+from shimcore.switch.exchange import (
+    REQUEST,
+    ROOM,
+    STATE,
+    UNDO,
+    Phase,
+    Revision,
+    State,
+    SwitchRequest,
+)
 from shimcore.systemd.root import Root
 
-FOLDER = ROOM.removeprefix("/")
-_REQUEST, _STATE, _SLOT, _UNDO = "request.json", "state.json", "slot.json", "undo"
+_REQUEST, _STATE, _UNDO = (PurePosixPath(path).name for path in (REQUEST, STATE, UNDO))
+_SLOT = "slot.json"
 _DETAIL_LIMIT = 700
 _UNREADABLE = State("", Phase.UNDONE)
 """For one that is damaged, or a later version's: of no revision, so that the node is switched."""
@@ -91,9 +101,6 @@ class SwitchFiles:
         """What a file holds; {} where that is no JSON object."""
         try:
             content = read_state(str(self._folder), name)
-            tree = None if content is None else json.loads(content)
         except StateError as error:
             raise FleetError(str(error)) from error
-        except (ValueError, RecursionError):
-            return {}
-        return tree if tree is None or isinstance(tree, dict) else {}
+        return None if content is None else object_in(content) or {}

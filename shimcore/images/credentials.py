@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shimcore.pb.cri_pb2 import AuthConfig
-from shimcore.reference import DOCKER_HUB, Reference
+from shimcore.reference import DOCKER_HUB, DOCKER_HUB_SERVER, Reference
 
 if TYPE_CHECKING:
     from shimcore.config import Registry
-
-DOCKER_HUB_ENDPOINT = "registry-1.docker.io"
-"""The host that containerd asks for images of `docker.io` (its `DefaultHost`)."""
 
 _SECRET_FIELDS = ("username", "password", "auth", "identity_token", "registry_token")
 
@@ -26,7 +23,7 @@ def auth_for(registry: Registry | None, reference: Reference) -> AuthConfig | No
     if registry is None or registry.credentials is None:
         return None
     known = registry.credentials
-    host = DOCKER_HUB_ENDPOINT if reference.domain == DOCKER_HUB else reference.domain
+    host = DOCKER_HUB_SERVER if reference.domain == DOCKER_HUB else reference.domain
     server = f"{registry.scheme}://{host}"
     if known.identity_token:
         return AuthConfig(identity_token=known.identity_token, server_address=server)

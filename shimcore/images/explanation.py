@@ -15,13 +15,10 @@ from shimcore.reference import ImageID, Reference, is_docker_hub, is_well_known,
 from shimcore.registry.answers import ManifestAnswer, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from shimcore.config import Config, Registry
     from shimcore.registry.client import RegistryClient
-
-NOT_ASKED = "not asked"
-"""Detail of a candidate whose registry was not to be asked (`--offline`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +51,6 @@ class Resolution:
     elapsed_ms: float = 0.0
     candidates: tuple[CandidateReport, ...] = ()
     warnings: tuple[str, ...] = ()
-
-    @property
-    def outcome(self) -> Outcome:
-        """FOUND: a registry has it. ABSENT: none has it. UNREACHABLE: could not tell.
-
-        SKIPPED: nobody was asked, as with `--offline`.
-        """
-        outcomes = [report.outcome for report in self.candidates]
-        if Outcome.FOUND in outcomes:
-            return Outcome.FOUND
-        if any(each in (Outcome.UNREACHABLE, Outcome.UNAUTHORIZED) for each in outcomes):
-            return Outcome.UNREACHABLE
-        if any(report.detail == NOT_ASKED for report in self.candidates):
-            return Outcome.SKIPPED
-        return Outcome.ABSENT
 
     def as_dict(self) -> dict[str, Any]:
         """The fixed keys of `resolve`'s JSON; warnings are for people and not among them."""
@@ -117,7 +99,7 @@ async def _answers(
     asked: tuple[Candidate, ...], registries: RegistryClient | None
 ) -> list[ManifestAnswer]:
     if registries is None:
-        return [ManifestAnswer(Outcome.SKIPPED, None, NOT_ASKED) for _ in asked]
+        return [ManifestAnswer(Outcome.SKIPPED, None, "not asked") for _ in asked]
     questions = (registries.head_manifest(each.registry, each.reference) for each in asked)
     return list(await asyncio.gather(*questions))
 
@@ -180,10 +162,10 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)
 
 
-def shared_names(resolutions: Mapping[str, Resolution]) -> tuple[str, ...]:
+def shared_names(resolutions: Iterable[Resolution]) -> tuple[str, ...]:
     """Warnings about different images that would be pulled under one name."""
     by_name: dict[str, set[str]] = {}
-    for resolution in resolutions.values():
+    for resolution in resolutions:
         if resolution.resolved is not None:
             by_name.setdefault(resolution.resolved, set()).add(resolution.canonical)
     return tuple(

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from shimcore.cache import ExpiringCache
 from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.inuse import InUse
@@ -64,7 +65,7 @@ CLOCK_SLACK_S = 5.0
 """How far a time of the runtime's may be ahead of the clock that is read here."""
 
 FAILURES_LIMIT = 4096
-"""Images remembered for MEND_BACKOFF_S; beyond that all are tried again."""
+"""Images remembered for MEND_BACKOFF_S; beyond that some are tried again."""
 
 
 class Names:
@@ -90,7 +91,7 @@ class Names:
         self._kept: dict[str, set[str]] = {}  # repository → such names, while pulls are under way
         self._tasks: set[asyncio.Task[Any]] = set()
         self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
-        self._failed_at: dict[str, float] = {}
+        self._failed: ExpiringCache[str, bool] = ExpiringCache(FAILURES_LIMIT, time.monotonic)
         self._mends: set[asyncio.Task[str]] = set()
         self._removals: dict[object, float] = {}  # those under way, and until when they count
         self._unsupported_told = False
@@ -141,9 +142,7 @@ class Names:
         None when there is nothing to be done, or it failed a moment ago. The candidate's name
         stays, unless a pull of an earlier process brought it.
         """
-        failed_at = self._failed_at.get(str(image))
-        now = asyncio.get_running_loop().time()
-        if mode is Mode.REGISTRY or (failed_at is not None and now - failed_at < MEND_BACKOFF_S):
+        if mode is Mode.REGISTRY or self._failed.get(str(image)):
             return None
         started = self._journal.since(str(candidate), float("inf"))
         return self._mend(Pulling(image, candidate, mode, started=Moment(started)))
@@ -272,14 +271,14 @@ class Names:
                 async with self._lock(str(image)), self._lock(candidate.name):
                     await self._name(pull, pulled_id)
         except (ShimError, TimeoutError) as error:
-            self._remember_failure(image)
+            self._failed.put(str(image), True, MEND_BACKOFF_S)
             why = reason(str(error) or f"not done within {NAMING_LIMIT_S:g} s")
             logger.warning("image %s keeps the name %s: %s", image, candidate, why)
             return str(candidate)
         except Exception:
             logger.exception("naming %s after %s failed", image, candidate)
             return str(candidate)
-        self._failed_at.pop(str(image), None)
+        self._failed.drop(str(image))
         return str(image)
 
     async def _name(self, pull: Pulling, pulled_id: str) -> None:
@@ -393,11 +392,6 @@ class Names:
                 return False
             return await asyncio.shield(self._mend(pull)) == str(pull.image)
         return True
-
-    def _remember_failure(self, image: Reference) -> None:
-        if len(self._failed_at) >= FAILURES_LIMIT:
-            self._failed_at.clear()
-        self._failed_at[str(image)] = asyncio.get_running_loop().time()
 
 
 def _repository_of(name: str) -> str:

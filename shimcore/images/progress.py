@@ -8,12 +8,12 @@ are unpacked nothing is listed, and that is no stall, whichever pull has fetched
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from shimcore.errors import ShimError
 from shimcore.images.moment import Moment
+from shimcore.jsontext import object_in
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
@@ -192,7 +192,8 @@ class Progress:
             if data is None:
                 continue
             small = len(data) <= INLINE_BYTES
-            tree = _parsed(data) if small else await asyncio.to_thread(_parsed, data)
+            tree = object_in(data) if small else await asyncio.to_thread(object_in, data)
+            tree = tree or {}
             for digest in list(_descriptors(tree.get("manifests")))[:MANIFESTS_LIMIT]:
                 if digest not in self._manifests:
                     self._manifests.add(digest)
@@ -202,14 +203,6 @@ class Progress:
             self._sizes |= dict(list(blobs.items())[:BLOBS_LIMIT])
             self._layers |= layers.keys() & self._sizes.keys()
             self._packed |= config.keys() & self._sizes.keys()
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    try:
-        tree = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 def _descriptors(tree: object) -> dict[str, int]:

@@ -7,7 +7,6 @@ reaches nothing but its hub no pod would start. Whatever goes wrong here, the ca
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import time
@@ -86,7 +85,7 @@ class PauseImage:
         """Whether a runtime handler's pods have the pause image, as far as the runtime tells."""
         try:
             if self._settings is None:
-                self._settings = await self._reported()
+                self._settings = await self._context.runtime.settings(ASK_LIMIT_S)
             return _needs_it(self._settings, handler)
         except ShimError:
             return True
@@ -159,15 +158,6 @@ class PauseImage:
         why = "" if ended.error is None else ended.error.details
         self._context.history.note(record(ending=Ending.FAILED, reason=why))
         return f"{name}: {listed(pull.attempts)}"
-
-    async def _reported(self) -> Mapping[str, Any]:
-        """The runtime's own configuration, as far as it tells it (CRI's Status, verbose)."""
-        info = await self._context.runtime.info(ASK_LIMIT_S)
-        try:
-            settings = json.loads(info.get("config", "{}"))
-        except (ValueError, RecursionError):
-            settings = None
-        return settings if isinstance(settings, dict) else {}
 
     async def _name(self) -> str:
         """The configuration's word, else the runtime's, else what a failed sandbox said."""

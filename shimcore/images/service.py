@@ -27,7 +27,6 @@ from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
     from shimcore.config import Config
-    from shimcore.images.explanation import Resolution
     from shimcore.images.transaction import PullState
     from shimcore.registry.client import RegistryClient
     from shimcore.runtime.channel import Metadata
@@ -97,13 +96,6 @@ class ImageService:
             return SettledCall(kind, "", _unreadable(str(error), denies=denies))
         return self._call(kind, request, meant, timeout_s, metadata)
 
-    async def explain(self, image: str, *, offline: bool) -> Resolution:
-        """What a pull of `image` would become; see `shimcore.images.explanation`."""
-        from shimcore.images.explanation import explain  # noqa: PLC0415 - for an operator only
-
-        registries = None if offline else self._context.registries
-        return await explain(image, self._config, registries)
-
     def stats(self) -> dict[str, Any]:
         """Cache `entries`, `hits`, `misses`; `rewrites`: (registry host, result) → pulls;
         `bytes`: registry host → bytes that came from it."""
@@ -120,10 +112,6 @@ class ImageService:
         """The pulls that are under way, the oldest first."""
         running = [one for one in self._context.transactions.values() if not one.ended]
         return sorted((one.state() for one in running), key=lambda state: state.started_at)
-
-    async def drain(self) -> None:
-        """Returns when all names after finished pulls have been given."""
-        await self._context.names.drain()
 
     def _read(self, kind: Method, message: bytes) -> tuple[ImageRequest, list[_Meaning]]:
         """A request, and what each image means that it names. Raises UnreadableRequestError."""

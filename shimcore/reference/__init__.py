@@ -6,6 +6,7 @@ Pure: nothing here reads a file, a socket or a clock.
 from __future__ import annotations
 
 from shimcore.reference.hosts import (
+    DOCKER_HUB_SERVER,
     WELL_KNOWN_REGISTRIES,
     is_docker_hub,
     is_well_known,
@@ -25,6 +26,7 @@ from shimcore.reference.value import DOCKER_HUB, ImageID, Reference
 
 __all__ = [
     "DOCKER_HUB",
+    "DOCKER_HUB_SERVER",
     "WELL_KNOWN_REGISTRIES",
     "ImageID",
     "Mirror",

@@ -7,8 +7,11 @@ from functools import lru_cache
 
 from shimcore.reference.value import DOCKER_HUB
 
+DOCKER_HUB_SERVER = "registry-1.docker.io"
+"""The host that is asked for images of `docker.io` (containerd's `DefaultHost`)."""
+
 DOCKER_HUB_ALIASES = frozenset(
-    {DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+    {DOCKER_HUB, "index.docker.io", DOCKER_HUB_SERVER, "registry.hub.docker.com"}
 )
 """Hosts that serve Docker Hub's repositories."""
 

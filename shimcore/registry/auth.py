@@ -66,11 +66,6 @@ class Authenticator:
         self._clock = clock
         self._challenge: Challenge | None = None
 
-    @property
-    def kept_bytes(self) -> int:
-        """What is remembered of tokens."""
-        return self._tokens.size_bytes
-
     async def send(self, ask: Ask) -> Answer:
         """Return the registry's answer; 401 and 403 are raised as UnauthorizedError.
 

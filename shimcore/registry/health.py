@@ -100,15 +100,11 @@ class Breaker:
         self._move(_Event.ANSWERED)
 
     def failed(self, fault: Fault, reason: str, asked_at: float) -> None:
-        """Note a failure of a question asked at `asked_at`.
+        """Note a failure of a question asked at `asked_at`: no connection, or no answer.
 
         An answer or a trial since then outweighs it: a timeout tells of the time before. While
-        the breaker is open, late failures change nothing; a fault of our own never does.
+        the breaker is open, late failures change nothing.
         """
-        if fault is Fault.ANSWERED:
-            self.answered()
-        if fault in (Fault.ANSWERED, Fault.OWN):
-            return
         if self._state is State.OPEN or asked_at < self._current_since:
             return
         self._failed_at = self._clock()

@@ -5,11 +5,11 @@ distribution-spec, Pulling manifests. HEAD first; GET where HEAD is refused or t
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from shimcore.jsontext import object_in
 from shimcore.registry.answers import ManifestAnswer, Outcome
 from shimcore.registry.auth import Authenticator
 from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError, error_codes
@@ -155,11 +155,7 @@ def status_reason(answer: Answer) -> str:
 
 def platforms_in(index: bytes) -> tuple[str, ...]:
     """Each platform once, in order; what is no index, or has none, is empty."""
-    try:
-        tree = json.loads(index)
-    except (ValueError, RecursionError):
-        return ()
-    manifests = tree.get("manifests") if isinstance(tree, dict) else None
+    manifests = (object_in(index) or {}).get("manifests")
     entries = manifests if isinstance(manifests, list) else []
     named = (_platform(entry.get("platform")) for entry in entries if isinstance(entry, dict))
     return tuple(dict.fromkeys(filter(None, named)))[:PLATFORMS_LIMIT]

@@ -6,10 +6,11 @@ Importing this imports grpc, which takes 100 ms: whoever may do without it impor
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from google.protobuf.message import Message
 
+from shimcore.jsontext import object_in
 from shimcore.pb import cri_pb2
 from shimcore.runtime.channel import Channel, Metadata
 from shimcore.runtime.content import ContentStore
@@ -79,11 +80,11 @@ class RuntimeClient:
         """
         return await self._call("ImageService/PullImage", request, timeout_s, metadata)
 
-    async def info(self, timeout_s: float | None) -> dict[str, str]:
-        """What the runtime says of itself beside its conditions, texts of JSON by name."""
+    async def settings(self, timeout_s: float | None) -> dict[str, Any]:
+        """The runtime's own configuration, as far as it tells it (CRI's Status, verbose)."""
         request = cri_pb2.StatusRequest(verbose=True)
         said = await self._ask("RuntimeService/Status", request, cri_pb2.StatusResponse, timeout_s)
-        return dict(said.info)
+        return object_in(said.info.get("config", "")) or {}
 
     async def sandbox_image(self, timeout_s: float) -> str:
         """The pods' pause image, out of the runtime's configuration; "" where it is not told."""

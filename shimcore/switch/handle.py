@@ -9,10 +9,11 @@ import time
 from shimcore.errors import ShimError
 from shimcore.switch import undo
 from shimcore.switch.exchange import UNDO
-from shimcore.switch.undo import BOOT_LINK, UNDO_AT_BOOT, UNDO_SERVICE, UNDO_TIMER, UNITS, Before
+from shimcore.switch.undo import BOOT_LINK, UNDO_AT_BOOT, UNDO_SERVICE, UNDO_TIMER, Before
 from shimcore.systemd.entries import File, Link, write
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.units import UNITS
 
 BEAT_S = 3.0
 CLOSE_S = 1.0

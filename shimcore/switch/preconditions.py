@@ -7,12 +7,12 @@ import os
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, ShimError
 from shimcore.switch.exchange import COMMAND, CONFIG, Mode, Phase, SwitchRequest, version_directory
-from shimcore.systemd.install import UNITS, unreadable
+from shimcore.systemd.install import unreadable
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.uninstall import plan_removal
-from shimcore.systemd.units import SERVICE
+from shimcore.systemd.units import SERVICE, UNITS
 
 # os-release(5): systems that are whole images, and are set up by their makers' own means.
 _CLOSED = {"talos": "Talos", "bottlerocket": "Bottlerocket"}
@@ -76,7 +76,7 @@ def _check_install(root: Root, request: SwitchRequest) -> None:
     command = f"{version_directory(request.version)}/{COMMAND.rpartition('/')[2]}"
     if not os.access(root.host(command), os.X_OK):
         raise ShimError(f"{command} is not there: unpack version {request.version} first")
-    unit = unit_path(root, UNITS, SERVICE)
+    unit = unit_path(root, SERVICE)
     if unit is not None and not unit.startswith(f"{UNITS}/"):
         raise ShimError(
             f"{unit} is a package's: upgrade that, or remove the package image-cri-shim first"

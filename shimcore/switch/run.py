@@ -33,7 +33,7 @@ from shimcore.switch.undo import HALT, HALT_DUE, SETTLE, UNDO_SERVICE, WANTS, Be
 from shimcore.switch.work import Switch, SwitchControl
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.root import Root
-from shimcore.systemd.systemctl import ServiceControl, main_process, this_machine
+from shimcore.systemd.systemctl import ServiceControl, began_ticks, main_process, this_machine
 from shimcore.systemd.units import SERVICE, SOCKET
 
 UNDO_S = 120.0
@@ -140,8 +140,7 @@ def _settle_an_earlier_one(root: Root) -> None:
 
 def _name_process(root: Root) -> None:
     """Let the undo end this process before it puts anything back."""
-    began = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    write(root, PROCESS, File(f"{os.getpid()} {began}\n".encode(), 0o600))
+    write(root, PROCESS, File(f"{os.getpid()} {began_ticks(Path('/proc/self'))}\n".encode(), 0o600))
 
 
 @contextmanager

@@ -22,13 +22,13 @@ from shimcore.systemd import install as installation
 from shimcore.systemd import kubelet, record, uninstall
 from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
-from shimcore.systemd.install import UNITS, Request
+from shimcore.systemd.install import Request
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl, main_process
 from shimcore.systemd.uninstall import STATE_FILES, locks_of
-from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET
+from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UNITS
 
 
 def install(work: Switch) -> None:

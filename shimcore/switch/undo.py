@@ -14,13 +14,12 @@ from shimcore.switch.exchange import LOCK, ROOM, UNDO, VERSIONS
 from shimcore.systemd.entries import PARTIAL
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
-from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
+from shimcore.systemd.units import BYPASS, SERVICE, SOCKET, UNITS
 
 SWITCH_UNIT = "image-cri-shim-switch"
 UNDO_SERVICE = "image-cri-shim-undo.service"
 UNDO_AT_BOOT = "image-cri-shim-undo-boot.service"
 UNDO_TIMER = "image-cri-shim-undo.timer"
-UNITS = "/etc/systemd/system"
 WANTS = f"{UNITS}/sysinit.target.wants"
 BOOT_LINK = f"{WANTS}/{UNDO_AT_BOOT}"
 # What may not start, after a reboot, before it is settled with what.

@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -28,11 +28,19 @@ from shimcore.systemd.runtimes.rereading import (
     reread,
     reread_or_take_back,
 )
-from shimcore.systemd.runtimes.wiring import RuntimeWiring, containerd_on, wire_runtime
+from shimcore.systemd.runtimes.wiring import containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
-from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UnitSettings, template
+from shimcore.systemd.units import (
+    BYPASS,
+    BYPASS_LINK,
+    SERVICE,
+    SOCKET,
+    UNITS,
+    UnitSettings,
+    template,
+)
+from shimcore.unixsocket import socket_path
 
-UNITS = "/etc/systemd/system"
 DEFAULT_SHIM = "/var/run/image-cri-shim.sock"
 # How long `--now` waits for the service to be ready. It goes on by itself after that.
 START_TIMEOUT_S = 90.0
@@ -125,12 +133,12 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     elif is_new:
         endpoint = _known_endpoint(root, running_kubelet)
     runtime = runtime_socket(root, values["cri"] or endpoint)
-    told = RuntimeWiring()
+    told: list[Change] = []
     if request.wire_runtime and filled:
-        told = _tell_runtime(request, runtime)
-        notes += told.notes
+        told, said = _tell_runtime(request, runtime)
+        notes += said
     changes = _own(request, settings, template(endpoint) if is_new else None)
-    changes = pending(root, [*changes, *told.changes, *wired])
+    changes = pending(root, [*changes, *told, *wired])
     _refuse_changed_by_hand(request, changes)
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
     way = kubelet_way(root, shim) if request.wire_kubelet else None
@@ -152,13 +160,13 @@ def install(
     `control` is None for an unpacked image. `now` has the runtime read its files, starts the
     service, then restarts a kubelet that was pointed at it. `answers` says whether the runtime
     behind a socket came up again. `running` hands over where it is of another version or its unit
-    changes; without it, the service is restarted. `before_kubelet` raises ShimError where a kubelet
-    that is pointed here and restarted would not have its images.
+    changes. `before_kubelet` raises ShimError where a kubelet that is pointed here and restarted
+    would not have its images.
     """
     root = plan.root
     known = record.load(root)
     kept = known or Record()
-    if known is None and control is not None and packaged.unit_path(root, UNITS, SERVICE):
+    if known is None and control is not None and packaged.unit_path(root, SERVICE):
         kept.was_active = control.is_active(SERVICE)
     socket_changes, service_changes = plan.concerns(SOCKET), plan.concerns(SERVICE)
     yield from _apply(plan, kept, plan.own)
@@ -241,12 +249,8 @@ def _start(
         # once: a connection that waits in the socket would start the service again.
         control.run("stop", SOCKET, SERVICE, BYPASS)
         control.run("start", SOCKET)
-    elif control.is_active(SERVICE):
-        if running is None:
-            control.run(
-                "restart" if service_changes else "start", SERVICE, timeout_s=START_TIMEOUT_S
-            )
-        elif service_changes or running.is_other_version():
+    elif running is not None and control.is_active(SERVICE):
+        if service_changes or running.is_other_version():
             return running.hand_over_or_restart(control)
         return f"{SERVICE} runs"
     control.run("start", SERVICE, timeout_s=START_TIMEOUT_S)
@@ -279,7 +283,7 @@ def _settings(request: Request, values: Mapping[str, str | None]) -> UnitSetting
 
 
 def _path(key: str, value: str) -> str:
-    path = value.removeprefix("unix://").removeprefix("unix:")
+    path = socket_path(value)
     if not path.startswith("/"):
         raise ShimError(f"{key}: an absolute path expected, not {value!r}")
     return path
@@ -296,7 +300,7 @@ def _own(request: Request, settings: UnitSettings, config: str | None) -> list[C
     package = packaged.place_of(root, texts, request.config_file)
     if package is not None:
         known = record.load(root) or Record()
-        changes = packaged.changes(root, package, UNITS, texts, _ENABLED, known)
+        changes = packaged.changes(root, package, texts, _ENABLED, known)
     else:
         changes = [
             *(Change(f"{UNITS}/{name}", File(text.encode())) for name, text in texts.items()),
@@ -343,7 +347,8 @@ def _others(root: Root, endpoint: str) -> bool:
     return bool(set(_sockets(root)) - {root.real(_path("endpoint", endpoint))})
 
 
-def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:
+def _tell_runtime(request: Request, runtime: str | None) -> tuple[list[Change], list[str]]:
+    """The changes, and what the operator should know."""
     root = request.root
     if runtime is None and len(there := _sockets(root)) > 1:
         raise ShimError(
@@ -354,8 +359,7 @@ def _tell_runtime(request: Request, runtime: str | None) -> RuntimeWiring:
     kind = node.kind_of(root, runtime)
     process = peer_of(runtime) if runtime and root.is_machine else None
     ours = record.written(root, changed=request.force)
-    wired = wire_runtime(root, told, kind, lambda: containerd_on(root, kind, process), ours)
-    return replace(wired, notes=[*notes, *wired.notes])
+    return wire_runtime(root, told, kind, lambda: containerd_on(root, kind, process), ours), notes
 
 
 def _lead_bypass(plan: Plan) -> None:

@@ -19,8 +19,10 @@ from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet
 from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet
 from shimcore.systemd.root import Root
+from shimcore.systemd.systemctl import began_ticks
 from shimcore.systemd.units import modern
 from shimcore.systemd.unixpeers import connected_paths
+from shimcore.unixsocket import socket_path
 
 if TYPE_CHECKING:
     from shimcore.systemd.runtimes.distributions import EmbeddedKubelet
@@ -130,7 +132,7 @@ def same_socket(root: Root, endpoint: str, path: str) -> bool:
 
 
 def _real(root: Root, endpoint: str) -> str:
-    path = endpoint.removeprefix("unix://").removeprefix("unix:")
+    path = socket_path(endpoint)
     if not path.startswith("/"):
         return path
     return root.real(modern(path))
@@ -191,9 +193,9 @@ def _image_endpoint(root: Root, found: Kubelet) -> str | None:
 
 
 def _is_stale(root: Root, files: Sequence[str], process: Path) -> bool:
-    """Whether one of them is younger than the process (proc(5): field 22 of stat, in ticks)."""
+    """Whether one of them is younger than the process."""
     try:
-        began_s = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+        began_s = began_ticks(process)
         uptime_s = float((process.parent / "uptime").read_text().split()[0])
         age_s = uptime_s - began_s / os.sysconf("SC_CLK_TCK")
         changed_s = max(root.host(each).stat().st_mtime for each in files if root.exists(each))

@@ -10,13 +10,13 @@ from shimcore.systemd.entries import Link, read
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 
-# Where packages put units; an administrator's, in /etc, wins.
+# Where packages put units.
 PLACES = ("/usr/lib/systemd/system", "/lib/systemd/system")
 
 
-def unit_path(root: Root, admin: str, name: str) -> str | None:
+def unit_path(root: Root, name: str) -> str | None:
     """Where the unit is: in the administrator's directory, or a package's."""
-    for place in (admin, *PLACES):
+    for place in (units.UNITS, *PLACES):
         if read(root, f"{place}/{name}") is not None:
             return f"{place}/{name}"
     return None
@@ -34,16 +34,16 @@ def place_of(root: Root, wanted: Mapping[str, str], config_file: str) -> str | N
 
 
 def changes(
-    root: Root, place: str, admin: str, names: Iterable[str], links: Iterable[str], known: Record
+    root: Root, place: str, names: Iterable[str], links: Iterable[str], known: Record
 ) -> list[Change]:
     """What the package's units need: to be enabled, and no copies of an earlier version."""
     found = []
     for name in names:
-        path = f"{admin}/{name}"
+        path = f"{units.UNITS}/{name}"
         if path in known.files:
             found.append(Change(path, None))
     for path in links:
         name = path.rpartition("/")[2]
-        if read(root, path) in (None, Link(f"{admin}/{name}")):
+        if read(root, path) in (None, Link(f"{units.UNITS}/{name}")):
             found.append(Change(path, Link(f"{place}/{name}")))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Protocol
 
 from shimcore.errors import ShimError
@@ -45,6 +46,14 @@ def main_process(unit: str) -> int:
     """The number of the unit's process on this machine; 0 while it has none."""
     said = _systemctl("show", "--property=MainPID", "--value", unit).stdout.strip()
     return int(said) if said.isdigit() else 0
+
+
+def began_ticks(process: Path) -> int:
+    """When a process (`/proc/PID`) began, after the boot (proc(5): field 22 of stat).
+
+    Raises OSError, ValueError and IndexError where that cannot be told.
+    """
+    return int((process / "stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _systemctl(*arguments: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:

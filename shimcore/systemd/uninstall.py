@@ -11,7 +11,7 @@ from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read, write
-from shimcore.systemd.install import UNITS, runtime_socket, shim_socket
+from shimcore.systemd.install import runtime_socket, shim_socket
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.record import Record
@@ -119,7 +119,7 @@ def uninstall(
         control.run("daemon-reload")
         yield restart_kubelet(control, kubelet_unit(of_kubelet), "runtime")
     if control is not None:
-        there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
+        there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, unit)]
         if there:
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
@@ -129,7 +129,7 @@ def uninstall(
     known.forget(root)
     if control is not None:
         control.run("daemon-reload")
-        if known.was_active and unit_path(root, UNITS, SERVICE):
+        if known.was_active and unit_path(root, SERVICE):
             control.run("start", SERVICE)
             yield f"{SERVICE} of before runs again"
 
@@ -164,7 +164,7 @@ def _runtime(root: Root, config_file: str) -> str | None:
 
 def _locks(root: Root) -> list[str]:
     """The lock files of the service's sockets, which stay when it ends."""
-    unit = unit_path(root, UNITS, SOCKET)
+    unit = unit_path(root, SOCKET)
     return locks_of((root.text(unit) if unit else None) or "")
 
 

@@ -15,6 +15,8 @@ from shimcore.systemd.yamltext import scalar
 SERVICE = "image-cri-shim.service"
 SOCKET = "image-cri-shim.socket"
 BYPASS = bypass.BYPASS
+UNITS = "/etc/systemd/system"
+"""Where an administrator's units are; they win over a package's."""
 STATE_DIR = "/var/lib/image-cri-shim"
 BYPASS_LINK = f"{STATE_DIR}/{bypass.LINK_NAME}"
 _FOLDER = Path(__file__).with_name("files")

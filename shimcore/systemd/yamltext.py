@@ -140,11 +140,12 @@ def _node(text: str) -> yaml.MappingNode | None:
 
 def _content(text: str) -> dict[str, object]:
     """The mapping with every scalar as its text."""
-    if _node(text) is None:
+    node = _node(text)
+    if node is None:
         return {}
     try:
         # BaseLoader makes text, lists and mappings, and nothing else.
-        content = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
+        content: dict[str, object] = yaml.BaseLoader("").construct_document(node)
     except yaml.YAMLError as error:
         raise YamlTextError(" ".join(str(error).split())) from error
-    return content if isinstance(content, dict) else {}
+    return content

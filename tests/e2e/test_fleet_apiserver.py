@@ -153,9 +153,9 @@ async def test_a_slot_is_one_nodes(records: Records) -> None:
 
 async def test_halts_are_kept(records: Records) -> None:
     """In the object that the chart made empty."""
-    assert await _patient(records.halts) == ()
+    assert (await _patient(records.rollout)).halts == ()
     await records.halt(Revision("bad"), "n1", "why")
-    (halt,) = await records.halts()
+    (halt,) = (await records.rollout()).halts
     assert (halt.revision, halt.node, halt.reason) == ("bad", "n1", "why")
 
 
@@ -164,7 +164,7 @@ async def test_nodes_are_counted_and_told(records: Records, cluster: Cluster) ->
     assert await _patient(records.count_nodes) == len(NODES)
     wanted = await records.wanted()
     assert await records.count_well(wanted.revision) == 0
-    assert await records.first_worker_left(wanted) == "n1"
+    assert await records.first_left(wanted, workers=True) == "n1"
     assert await records.first_left(wanted) == "cp"
     await records.tell("n1", "Switched", "it is said", warning=False)
     with cluster.client(cluster.admin) as client:

@@ -193,7 +193,7 @@ async def _play(reader: Reader) -> None:
             assert finding.outcome in (Outcome.FOUND, Outcome.ABSENT)
             assert finding.digest is None or re.fullmatch(r"\S{1,200}", finding.digest)
         now += reader.byte()
-        assert authenticator.kept_bytes <= CACHE_LIMIT_BYTES
+        assert authenticator._tokens.size_bytes <= CACHE_LIMIT_BYTES
     await transport.aclose()
 
 

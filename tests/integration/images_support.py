@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shimcore.config import Config, parse_config
 from shimcore.heldcall import Decision, Forward, Refuse
+from shimcore.images.names import Names
 from shimcore.images.service import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.registry.client import RegistryClient
@@ -48,13 +49,15 @@ class Node:
     client: RuntimeClient
     config: Config
     registries: RegistryClient = field(init=False)
+    naming: Names = field(init=False)
     service: ImageService = field(init=False)
 
     def __post_init__(self) -> None:
         self.registries = RegistryClient(
             self.config.registries, probe_timeout_s=self.config.probe_timeout_s
         )
-        self.service = ImageService(self.config, self.registries, self.client)
+        self.naming = Names(self.client)
+        self.service = ImageService(self.config, self.registries, self.client, self.naming)
 
     async def restart(self, text: str | None = None) -> None:
         """A new shim, which remembers nothing; `text` is added to its config."""
@@ -181,5 +184,5 @@ async def node(
         try:
             yield made
         finally:
-            await made.service.drain()
+            await made.naming.drain()
             await made.registries.aclose()

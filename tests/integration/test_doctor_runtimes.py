@@ -110,11 +110,11 @@ async def test_a_configuration_of_containerd_that_is_not_k0s_own(tmp_path: Path)
         wired = wire_runtime(
             node.root, told, Runtime.K0S, lambda: containerd_on(node.root, Runtime.K0S, None), ()
         )
-        for change in wired.changes:
+        for change in wired:
             write(node.root, change.path, change.entry)
         (after,) = [each for each in await node.examined() if each.check == check]
     assert (before.result, before.mend) == (Result.FAIL, WIRE)
-    assert path in [change.path for change in wired.changes]
+    assert path in [change.path for change in wired]
     assert after.result is Result.PASS
 
 

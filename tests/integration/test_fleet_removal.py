@@ -11,10 +11,10 @@ import pytest
 from shimcore.cluster.errors import RefusedError
 from shimcore.fleet import api as client
 from shimcore.fleet import removal
-from shimcore.fleet.switchfiles import FOLDER
 from shimcore.fleet.values import FleetError
 from tests.integration.fleet_support import AtOnce, api, fast, fleet, healthy, hook, until
 from tests.support.fleetapi import NODES, FleetApi
+from tests.support.fleetnode import FOLDER
 
 __all__ = ["api", "fast"]
 

@@ -13,11 +13,10 @@ import pytest
 
 from shimcore.fleet import agent, slots, steps
 from shimcore.fleet.records import CONTROL_PLANE, ETCD, REVISION_LABEL, STATE_LABEL
-from shimcore.fleet.switchfiles import FOLDER
 from shimcore.switch.exchange import Revision
 from tests.integration.fleet_support import AtOnce, api, fast, fleet, healthy, until
 from tests.support.fleetapi import LEASES, MAPS, NODES, FleetApi
-from tests.support.fleetnode import FleetNode
+from tests.support.fleetnode import FOLDER, FleetNode
 
 __all__ = ["api", "fast"]
 

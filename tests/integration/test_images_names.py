@@ -14,7 +14,7 @@ NGINX = "docker.io/library/nginx:latest"
 async def pulled(made: Node, image: str) -> None:
     """A pull that succeeds, with its names given."""
     assert (await made.pull(image)).code == 0
-    await made.service.drain()
+    await made.naming.drain()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -105,7 +105,7 @@ async def test_failed_pull_leaves_no_name(tmp_path: Path) -> None:
             registry.add_image("library/nginx", "latest")
             registry.faults.missing_blobs = set(registry.images.blobs)
         assert (await made.pull("nginx")).code != 0
-        await made.service.drain()
+        await made.naming.drain()
         assert made.names() == set()
 
 

@@ -365,7 +365,7 @@ async def test_two_hundred_pulls_of_forty_images(three: Node) -> None:
     pulls = await asyncio.gather(*(three.pull(image, CALLER) for image in images * 5))
     assert [pulled.code for pulled in pulls] == [0] * 200
     assert max(together.values()) == 1
-    await three.service.drain()
+    await three.naming.drain()
     for image in images:
         assert await three.question(image) == (image, True)
     await three.registries.aclose()

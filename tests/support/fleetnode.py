@@ -21,11 +21,12 @@ from shimcore.fleet.host import Done, Host
 from shimcore.fleet.queue import Queue
 from shimcore.fleet.records import Records
 from shimcore.fleet.report import Outlet
-from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
+from shimcore.fleet.switchfiles import SwitchFiles
 from shimcore.fleet.values import FleetError
-from shimcore.switch.exchange import VERSIONS, Revision
+from shimcore.switch.exchange import ROOM, VERSIONS, Revision
 from tests.support.fleetapi import NAMESPACE, TOKEN, FleetApi
 
+FOLDER = ROOM.removeprefix("/")
 FILES = {"image-cri-shim": b"#!/bin/sh\n", "_internal/base.zip": b"library" * 100}
 
 

@@ -20,6 +20,14 @@ async def test_output_and_status() -> None:
     assert await asked("echo yes; exit 3") == (b"yes\n", 3)
 
 
+async def test_its_errors_are_among_it_where_they_are_wanted() -> None:
+    """Else they are dropped."""
+    words = ["/bin/sh", "-c", "echo out; echo err >&2"]
+    assert await output_of(words, limit_bytes=99, timeout_s=9) == (b"out\n", 0)
+    both = await output_of(words, limit_bytes=99, timeout_s=9, with_errors=True)
+    assert both == (b"out\nerr\n", 0)
+
+
 async def test_one_that_floods_is_ended() -> None:
     """A little more than the limit is read, and it has no status."""
     output, status = await asked("yes")

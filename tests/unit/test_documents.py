@@ -31,7 +31,16 @@ _BEHIND = re.compile(r"\s+(?:#|[|>]|&&|2>).*")
 # In prose: a command of the shim's in code, without a word that stands for another.
 _INLINE = re.compile(r"`(image-cri-shim [a-z][^`|…]*)`")
 _STANDS_FOR = re.compile(r"\b[A-Z]{2,}\b")
-_SHARED = {"cache", "childprocess", "errors", "heldcall", "singleflight", "tls", "unixsocket"}
+_SHARED = {
+    "cache",
+    "childprocess",
+    "errors",
+    "heldcall",
+    "jsontext",
+    "singleflight",
+    "tls",
+    "unixsocket",
+}
 
 
 def console(text: str) -> str:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from shimcore.errors import ShimError
+from shimcore.reference import DOCKER_HUB, DOCKER_HUB_SERVER
 from shimcore.runtime.containerd.hosts import (
     FILE,
     Endpoint,
@@ -17,8 +18,6 @@ from shimcore.runtime.containerd.hosts import (
 )
 from shimcore.runtime.containerd.settings import Files, InlineTls, RegistrySettings
 
-DOCKER_HUB = "docker.io"
-DOCKER_HUB_SERVER = "registry-1.docker.io"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import Release
@@ -19,21 +18,13 @@ from shimcore.systemd.runtimes.node import Kind
 ContainerdOf = Callable[[], Containerd | None]
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeWiring:
-    """The changes, and what the operator should know."""
-
-    changes: list[Change] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def wire_runtime(
     root: Root,
     told: Sequence[Wanted],
     kind: Kind,
     containerd_of: ContainerdOf,
     ours: Collection[str],
-) -> RuntimeWiring:
+) -> list[Change]:
     """The changes for a runtime of this kind; `ours` are the files as an installation left them.
 
     `containerd_of` says how a containerd is set up, and is asked for one alone. Raises ShimError.
@@ -48,18 +39,18 @@ def wire_runtime(
                 "no containerd found: there is no configuration file, and no program whose "
                 "release could be told; install it first, or set `cri:` to the runtime's socket"
             )
-        return RuntimeWiring([] if found is None else containerd.wire(root, found, told, ours))
+        return [] if found is None else containerd.wire(root, found, told, ours)
     if not unknown:
-        return RuntimeWiring()
+        return []
     if kind is Kind.CRIO:
-        return RuntimeWiring(crio.wire(root, unknown, ours))
+        return crio.wire(root, unknown, ours)
     if kind is Kind.DOCKER:
-        return RuntimeWiring(docker.wire(root, unknown, ours))
+        return docker.wire(root, unknown, ours)
     if kind is Kind.K0S:
         found = containerd_of()
         release = Release.V1 if found is None else found.release
-        return RuntimeWiring(distributions.wire_k0s(root, release, unknown, ours))
-    return RuntimeWiring(distributions.wire_rancher(root, kind, unknown, ours))
+        return distributions.wire_k0s(root, release, unknown, ours)
+    return distributions.wire_rancher(root, kind, unknown, ours)
 
 
 def containerd_on(root: Root, kind: Kind, process: Peer | None) -> Containerd | None:

@@ -84,7 +84,7 @@ async def test_halts_keep_their_first_reason(records: Records) -> None:
     for number in range(20):
         await records.halt(Revision(f"r{number}"), "n1", f"reason {number}")
     await records.halt(Revision("r19"), "n2", "another reason")
-    halts = await records.halts()
+    halts = (await records.rollout()).halts
     assert [each.reason for each in halts] == [f"reason {number}" for number in range(19, 3, -1)]
 
 
@@ -124,10 +124,10 @@ async def test_who_is_left_is_found_on_any_page(server: FleetApi, records: Recor
         server.set_ready(f"dead{number:03}", False, ago_s=400)
     await records.label("n1", {"image-cri-shim.io/revision": "r1"})
     server.add_node("zz-control", control_plane=True)
-    assert await records.first_worker_left(wanted) is None
+    assert await records.first_left(wanted, workers=True) is None
     assert await records.first_left(wanted) == "zz-control"
     server.set_ready("dead050", False, ago_s=10)
-    assert await records.first_worker_left(wanted) == "dead050"
+    assert await records.first_left(wanted, workers=True) == "dead050"
 
 
 async def test_passing_faults_are_tried_again(server: FleetApi, records: Records) -> None:

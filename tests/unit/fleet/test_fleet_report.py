@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from shimcore.fleet.host import Health
 from shimcore.fleet.report import is_ready, label_value, node_labels, state_label
 from shimcore.fleet.steps import is_reached
-from shimcore.fleet.switchfiles import FOLDER, SwitchFiles
+from shimcore.fleet.switchfiles import SwitchFiles
 from shimcore.fleet.values import Held, Wanted
 from shimcore.switch.exchange import Mode, Phase, Revision, State, SwitchRequest
+from tests.support.fleetnode import FOLDER
 
 R1 = Revision("r1")
 WANTED = Wanted(R1, Mode.INSTALL, 5, 60, 20, True, True)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shimcore.fleet.queue import Queue
+from shimcore.fleet.records import Records, read_wanted
 from shimcore.fleet.slots import (
     LEASE_S,
     WIDEST,
     Claim,
     ask_again_s,
-    candidate,
     claim,
     width,
 )
-from shimcore.fleet.values import Lease
+from shimcore.fleet.switchfiles import SwitchFiles
+from shimcore.fleet.values import Lease, Wanted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 nodes = st.integers(1, 20_000)
@@ -47,17 +52,37 @@ def test_a_twentieth(count: int, slots: int) -> None:
     assert width(count, 5, enough=True) == slots
 
 
+class Left(Records):
+    """Of a fleet in which this worker is left, if any."""
+
+    def __init__(self, worker: str | None) -> None:
+        self._worker = worker
+
+    async def first_left(self, wanted: Wanted, *, workers: bool = False) -> str | None:
+        assert workers
+        return self._worker
+
+
+class Last(random.Random):
+    """Draws the last one."""
+
+    def randrange(self, start: int, *_: object) -> int:
+        return start - 1
+
+
 @given(st.booleans(), st.integers(1, WIDEST))
 def test_control_planes_are_last(workers_left: bool, slots: int) -> None:
     """They wait for every worker, and then have the first slot alone."""
-    found = candidate(
-        control_plane=True, workers_left=workers_left, width=slots, pick=lambda count: count - 1
-    )
-    assert found == (None if workers_left else 0)
-    assert (
-        candidate(control_plane=False, workers_left=True, width=slots, pick=lambda count: count - 1)
-        == slots - 1
-    )
+    records = Left("w1" if workers_left else None)
+    queue = Queue(records, SwitchFiles(Path("/none")), "me", Last(), nodes=slots)
+    wanted = read_wanted({"revision": "r1", "mode": "install", "wave": "100"})
+
+    def candidate(*, control_plane: bool) -> int | None:
+        queue.control_plane = control_plane
+        return asyncio.run(queue._candidate(wanted, enough=True))
+
+    assert candidate(control_plane=True) == (None if workers_left else 0)
+    assert candidate(control_plane=False) == slots - 1
 
 
 @given(

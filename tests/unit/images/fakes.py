@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -161,9 +160,9 @@ class FakeRuntime(RuntimeClient):
         digests = tuple(name for name in names if "@" in name)
         return ImageOnNode(image_id(digest), tags, digests)
 
-    async def info(self, timeout_s: float | None) -> dict[str, str]:
+    async def settings(self, timeout_s: float | None) -> dict[str, object]:
         self.check()
-        return {"config": json.dumps(self.config)}
+        return self.config
 
     async def sandbox_image(self, timeout_s: float) -> str:
         return self.dumped_sandbox_image
@@ -327,7 +326,7 @@ class Bench:
             decision = await call.decide()
         if isinstance(decision, Forward):
             call.finished(*await self._sent_on(decision.message or message))
-        await self.service.drain()
+        await self.names.drain()
         return decision
 
     async def _sent_on(self, message: bytes) -> tuple[int, bool, str]:

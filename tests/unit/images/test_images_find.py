@@ -214,7 +214,7 @@ async def test_question_waits_while_an_image_is_being_named() -> None:
     assert await bench.status("nginx") == "nginx"
     assert bench.runtime.names() == {NGINX, f"docker.io/library/nginx@{DIGEST}"}
     await pull
-    await bench.service.drain()
+    await bench.names.drain()
 
 
 async def test_an_image_volume_is_found_like_the_containers_own_image() -> None:

@@ -28,7 +28,7 @@ class TestLine:
         bench = Bench(registries=both())
         call = bench.service.open(PULL, for_pod("web-1", {}), None)
         await call.decide()
-        await bench.service.drain()
+        await bench.names.drain()
         [line] = [one for one in caplog.records if "call=PullImage" in one.message]
         assert line.levelno == logging.INFO
         for part in (

@@ -152,7 +152,7 @@ async def test_two_originals_of_one_image() -> None:
         "quay.io/org/app:v1",
         f"quay.io/org/app@{DIGEST}",
     }
-    await bench.service.drain()
+    await bench.names.drain()
 
 
 async def test_two_originals_of_one_image_at_the_same_moment() -> None:
@@ -182,7 +182,7 @@ async def test_the_answer_comes_after_the_names() -> None:
     await bench.decide(PULL, pull_request("nginx"))
     assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
     assert bench.runtime.hidden[NGINX] == 0
-    await bench.service.drain()
+    await bench.names.drain()
 
 
 async def test_a_name_that_is_never_shown_costs_a_warning(
@@ -241,7 +241,7 @@ async def test_the_same_image_from_two_registries_at_once() -> None:
         await bench.decide(PULL, pull_request("nginx", username="me", password="mine-mine"))
 
     await asyncio.gather(one, later())
-    await bench.service.drain()
+    await bench.names.drain()
     assert not any(name.startswith(HUB) for name in bench.runtime.names())
     assert NGINX in bench.runtime.names()
 

@@ -148,7 +148,7 @@ class TestRemoval:
         assert await bench.status("nginx") == AT_HUB
         assert NGINX not in bench.runtime.names()
         call.finished(0, True, "")
-        bench.names._failed_at.clear()
+        bench.names._failed.drop(NGINX)
         assert await bench.status("nginx") == "nginx"
 
     async def test_a_removal_whose_caller_is_gone_is_over(self) -> None:

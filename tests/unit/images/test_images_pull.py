@@ -118,7 +118,7 @@ async def test_the_callers_metadata_goes_along() -> None:
     call = bench.service.open(PULL, pull_request("nginx"), None, trace)
     await call.decide()
     assert bench.runtime.metadata == [trace, trace]
-    await bench.service.drain()
+    await bench.names.drain()
 
 
 async def test_excluded_image_is_never_rewritten() -> None:
@@ -223,4 +223,4 @@ async def test_v1alpha2_is_the_same() -> None:
     bench = Bench(registries=both())
     path = "/runtime.v1alpha2.ImageService/PullImage"
     assert answered(await bench.decide(path, pull_request("nginx"))) == image_id(DIGEST)
-    await bench.service.drain()
+    await bench.names.drain()

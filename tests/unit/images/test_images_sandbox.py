@@ -164,11 +164,11 @@ class TestFailsOpen:
         """At most half of what the caller has, and never a minute."""
         bench = blank()
 
-        async def silent(timeout_s: float | None) -> dict[str, str]:
+        async def silent(timeout_s: float | None) -> dict[str, object]:
             await asyncio.Event().wait()
             raise AssertionError
 
-        bench.runtime.info = silent  # type: ignore[method-assign]
+        bench.runtime.settings = silent  # type: ignore[method-assign]
         started = time.monotonic()
         await run(bench, timeout_s=0.2)
         assert time.monotonic() - started < 10
@@ -177,10 +177,10 @@ class TestFailsOpen:
         """The call hears of it from where it comes."""
         bench = blank()
 
-        async def down(timeout_s: float | None) -> dict[str, str]:
+        async def down(timeout_s: float | None) -> dict[str, object]:
             raise RuntimeUnavailableError("down")
 
-        bench.runtime.info = down  # type: ignore[method-assign]
+        bench.runtime.settings = down  # type: ignore[method-assign]
         bench.runtime.down = True
         await run(bench)
 

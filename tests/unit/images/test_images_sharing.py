@@ -38,7 +38,7 @@ class TestSharing:
         assert pulled_as(bench) == [AT_HUB]
         with pytest.raises(asyncio.CancelledError):
             await tasks[0]
-        await bench.service.drain()
+        await bench.names.drain()
 
     async def test_one_that_comes_as_the_last_caller_goes(self) -> None:
         """It begins anew: what the cancelled pull has tried says nothing of the registries."""
@@ -50,7 +50,7 @@ class TestSharing:
         await asyncio.sleep(0)
         assert answered(await bench.decide(PULL, pull_request("nginx"))) == image_id(DIGEST)
         assert set(pulled_as(bench)) == {AT_HUB}
-        await bench.service.drain()
+        await bench.names.drain()
 
     async def test_the_sandboxs_metadata_makes_no_difference(self) -> None:
         """Pods differ in it, and in annotations that are nothing to the runtime."""
@@ -59,7 +59,7 @@ class TestSharing:
         requests = [for_pod(f"pod-{i}", {"team": str(i)}) for i in range(5)]
         await asyncio.gather(*(bench.decide(PULL, request) for request in requests))
         assert pulled_as(bench) == [AT_HUB]
-        await bench.service.drain()
+        await bench.names.drain()
 
     async def test_another_snapshotter_is_another_pull(self) -> None:
         """A runtime handler, or its old annotation, unpacks elsewhere."""
@@ -74,7 +74,7 @@ class TestSharing:
         ]
         await asyncio.gather(*(bench.decide(PULL, request) for request in requests))
         assert pulled_as(bench) == [AT_HUB] * 3
-        await bench.service.drain()
+        await bench.names.drain()
 
     async def test_two_tenants(self) -> None:
         """A private image at its own registry goes to the pod with the login, not to the other."""
@@ -102,7 +102,7 @@ class TestSharing:
         assert hasty.code == StatusCode.DEADLINE_EXCEEDED
         assert answered(await patient) == image_id(DIGEST)
         assert pulled_as(bench) == [AT_HUB]
-        await bench.service.drain()
+        await bench.names.drain()
 
 
 async def test_cancelled_caller_ends_work_on_the_side_at_once() -> None:

@@ -101,6 +101,14 @@ def test_answers_with_errors(condition: Condition) -> None:
     assert condition.breaker.state is State.CLOSED
 
 
+def test_an_error_status_is_an_answer(condition: Condition) -> None:
+    """A registry that answers 500 is not dead: the count of its silences starts again."""
+    condition.failed(failure(Fault.SILENT), 100)
+    condition.failed(failure(Fault.ANSWERED), 100)
+    condition.failed(failure(Fault.SILENT), 100)
+    assert condition.breaker.lets_through
+
+
 def test_our_own_shortage_tells_nothing(condition: Condition) -> None:
     """No descriptor left, all connections busy: not the registry's failure, nor its answer."""
     condition.served()

@@ -45,14 +45,6 @@ def test_opens_at_the_second_silence_in_a_row(breaker: Breaker, clock: Clock) ->
     assert breaker.trial_is_due()
 
 
-def test_an_error_status_is_an_answer(breaker: Breaker, clock: Clock) -> None:
-    """A registry that answers 500 is not dead."""
-    fail(breaker, clock, Fault.SILENT)
-    fail(breaker, clock, Fault.ANSWERED)
-    fail(breaker, clock, Fault.SILENT)
-    assert breaker.lets_through
-
-
 def test_the_trial_is_due_after_the_period(breaker: Breaker, clock: Clock) -> None:
     """Half a second at first; one trial at a time."""
     fail(breaker, clock)

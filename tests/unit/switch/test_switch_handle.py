@@ -10,7 +10,8 @@ import pytest
 from shimcore.switch import handle as handles
 from shimcore.switch.exchange import UNDO
 from shimcore.switch.handle import Handle
-from shimcore.switch.undo import UNDO_SERVICE, UNDO_TIMER, UNITS, Before
+from shimcore.switch.undo import UNDO_SERVICE, UNDO_TIMER, Before
+from shimcore.systemd.units import UNITS
 from tests.unit.switch.nodes import node
 from tests.unit.systemd.machines import NotedSystemd
 

@@ -73,17 +73,6 @@ class TestSystemd:
         do(request(root), control, now=True)
         assert control.asked == [f"start {SERVICE}"]
 
-    def test_a_new_service_text_restarts_the_service_alone(self, tmp_path: Path) -> None:
-        """The socket stays, so that kubelet's connections wait."""
-        root = unpacked(tmp_path, READY)
-        control = NotedSystemd()
-        do(request(root, wire=False), control, now=True)
-        control.asked.clear()
-        wanted = request(root, wire=False)
-        moved = Request(root, CONFIG, "/opt/bin/image-cri-shim", wanted.completions)
-        do(moved, control, now=True)
-        assert control.asked == ["daemon-reload", f"restart {SERVICE}"]
-
     @pytest.mark.parametrize(("other", "moves", "asked"), HAND_OVERS)
     def test_a_service_that_runs_hands_over(
         self, tmp_path: Path, other: bool, moves: bool, asked: list[str]

@@ -1,0 +1,15 @@
+"""JSON of others, of which an object is wanted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def object_in(content: str | bytes) -> dict[str, Any] | None:
+    """The object that a JSON text is; None for what is no JSON, or no object."""
+    try:
+        tree = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return tree if isinstance(tree, dict) else None
