@@ -67,6 +67,8 @@ class Record:
     directories: list[str] = field(default_factory=list)
     """Directories made for the files, outermost first."""
     files: dict[str, Recorded] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    """What has the runtime read its files (`Change.then`), as long as that is still to be done."""
 
     def add(self, root: Root, change: Change) -> None:
         """Take up a change that is about to be made."""
@@ -109,6 +111,7 @@ class Record:
             "was_active": self.was_active,
             "directories": self.directories,
             "files": [each.as_json() for each in self.files.values()],
+            "unread": self.unread,
         }
 
 
@@ -122,6 +125,7 @@ def load(root: Root) -> Record | None:
         if content["version"] != _VERSION:
             raise ShimError(f"{RECORD}: written by another version of image-cri-shim")
         record = Record(content["was_active"] is True, _texts(content["directories"]))
+        record.unread = _texts(content.get("unread", []))  # an older version has none
         for each in content["files"]:
             recorded = _recorded(root, each)
             record.files[recorded.back.path] = recorded

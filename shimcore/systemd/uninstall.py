@@ -21,6 +21,7 @@ from shimcore.systemd.runtimes.rereading import (
     Answers,
     cri_answers,
     reread,
+    to_read,
     to_restart,
 )
 from shimcore.systemd.systemctl import ServiceControl
@@ -113,7 +114,7 @@ def uninstall(
     if known is None:
         return
     of_kubelet, locks = removal.for_kubelet, _locks(root)
-    yield from _from_runtime(removal, control, answers)
+    yield from _from_runtime(removal, known, control, answers)
     yield from _apply(root, removal.wiring)
     if control is not None and of_kubelet:
         control.run("daemon-reload")
@@ -135,15 +136,22 @@ def uninstall(
 
 
 def _from_runtime(
-    removal: Removal, control: ServiceControl | None, answers: Answers
+    removal: Removal, known: Record, control: ServiceControl | None, answers: Answers
 ) -> Iterator[str]:
     """Put back what the runtime was told, have it read that, and wait until it is there again."""
-    changes = removal.for_runtime
-    yield from _apply(removal.root, changes)
+    root, changes = removal.root, removal.for_runtime
+    thens = to_read(known.unread, changes)
+    if thens and control is not None:
+        known.unread = thens  # for a removal that begins again
+        known.save(root)
+    yield from _apply(root, changes)
     if control is None:
         return
-    restarted = to_restart(control, changes)
-    yield from reread(control, changes, now=True)
+    restarted = to_restart(control, thens)
+    yield from reread(control, thens, now=True)
+    if thens:
+        known.unread = []
+        known.save(root)
     if restarted and removal.runtime is not None and not answers(removal.runtime):
         yield (
             f"{restarted[0]} has its configuration of before, and did not answer over CRI within "

@@ -10,12 +10,38 @@ from typing import Any
 import pytest
 import yaml
 
-from shimcore.systemd.install import plan
+from shimcore.systemd.install import install, plan
 from shimcore.systemd.overlay import NotOursError
-from tests.unit.systemd.machines import NotedSystemd, request, tree
+from tests.unit.systemd.machines import KilledError, NotedSystemd, request, tree
 from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
 
 CRIO = {"/etc/crio/crio.conf": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "unit"),
+    [
+        (CRIO, PLAIN, "crio.service"),
+        ({}, f"cri: /run/cri-dockerd.sock\n{PLAIN}", "docker.service"),
+    ],
+)
+def test_what_was_written_without_now_is_read_later(
+    tmp_path: Path, files: dict[str, str], config: str, unit: str
+) -> None:
+    """A run with --now, or one after a run that was broken off, has the runtime reload."""
+    root = node(tmp_path, files, config)
+    control = NotedSystemd({unit})
+    list(install(plan(request(root, wire=False, runtime=True)), control, now=False))
+    assert f"reload {unit}" not in control.asked
+    with pytest.raises(KilledError):
+        do(root, NotedSystemd({unit}, killed=f"reload {unit}"))
+    do(root, control)
+    assert control.asked.count(f"reload {unit}") == 1
+    do(root, control)
+    with pytest.raises(KilledError):
+        undo(root, NotedSystemd({unit}, killed=f"reload {unit}"))
+    undo(root, control)
+    assert control.asked.count(f"reload {unit}") == 2
 
 
 class TestCrio:
