@@ -54,7 +54,11 @@ def _entry(host: str) -> str:
 
 
 def _is_insecure(root: Root, told: Wanted, ours: Collection[str]) -> bool:
-    """Whether somebody else's file says so already. Raises ShimError where it says otherwise."""
+    """Whether somebody else's file says so already. Raises ShimError where it says otherwise.
+
+    The entry with the longest prefix counts; one of a later file takes the place of an earlier one.
+    """
+    entries: dict[str, tuple[str, dict[str, Any]]] = {}
     for path, tree in _others(root, ours):
         old = tree.get("registries")
         if isinstance(old, dict):  # version 1 of the format, which does not stand beside version 2
@@ -66,12 +70,16 @@ def _is_insecure(root: Root, told: Wanted, ours: Collection[str]) -> bool:
             raise NotOursError(f"{path} is of the old format", addition)
         registries = tree.get("registry")
         for each in registries if isinstance(registries, list) else ():
-            if isinstance(each, dict) and told.host in (each.get("prefix"), each.get("location")):
-                if each.get("insecure") is True:
-                    return True
-                reason = f"{path} has a [[registry]] for {told.host}"
-                raise NotOursError(reason, "insecure = true\n")
-    return False
+            if isinstance(each, dict):
+                entries[str(each.get("prefix") or each.get("location"))] = path, each
+    for prefix, (path, entry) in entries.items():
+        blocked = entry.get("blocked") is True
+        if prefix == told.host and blocked:
+            raise NotOursError(f"{path} blocks {told.host}", "blocked = false\n")
+        concerned = prefix == told.host or (prefix.startswith(f"{told.host}/") and not blocked)
+        if concerned and entry.get("insecure") is not True:
+            raise NotOursError(f"{path} has a [[registry]] for {prefix}", "insecure = true\n")
+    return told.host in entries
 
 
 def _others(root: Root, ours: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:

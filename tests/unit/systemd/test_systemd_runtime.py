@@ -69,6 +69,9 @@ class TestCrio:
         "text",
         [
             f'[[registry]]\nlocation = "{HUB}"\ninsecure = true\n',
+            f'[[registry]]\nprefix = "{HUB}"\nlocation = "b:1"\ninsecure = true\n',
+            f'[[registry]]\nlocation = "{HUB}"\ninsecure = true\n'
+            f'[[registry]]\nlocation = "{HUB}/x"\nblocked = true\n',
             f'[registries.insecure]\nregistries = ["{HUB}"]\n',
         ],
     )
@@ -78,7 +81,12 @@ class TestCrio:
         assert plan(request(root, wire=False, runtime=True)).for_runtime == []
 
     @pytest.mark.parametrize(
-        "text", [f'[[registry]]\nprefix = "{HUB}"\n', "[registries.search]\nregistries = []\n"]
+        "text",
+        [
+            f'[[registry]]\nprefix = "{HUB}"\n',
+            f'[[registry]]\nlocation = "{HUB}/library"\n',
+            "[registries.search]\nregistries = []\n",
+        ],
     )
     def test_somebody_elses_entry(self, tmp_path: Path, text: str) -> None:
         """A second one would take the place of the first: refused with the text."""
@@ -86,6 +94,29 @@ class TestCrio:
         with pytest.raises(NotOursError) as refused:
             do(root)
         assert "insecure" in refused.value.addition
+
+    def test_an_entry_that_blocks_it(self, tmp_path: Path) -> None:
+        """Insecure or not, CRI-O does not go there."""
+        text = f'[[registry]]\nprefix = "{HUB}"\nblocked = true\ninsecure = true\n'
+        root = node(tmp_path, {**CRIO, "/etc/containers/registries.conf": text})
+        with pytest.raises(NotOursError, match=f"blocks {HUB}") as refused:
+            do(root)
+        assert refused.value.addition == "blocked = false\n"
+
+    def test_an_entry_of_another_registry_that_leads_to_it(self, tmp_path: Path) -> None:
+        """Its prefix counts alone: a name of the hub itself is not found by that."""
+        text = f'[[registry]]\nprefix = "docker.io"\nlocation = "{HUB}"\ninsecure = true\n'
+        root = node(tmp_path, {**CRIO, "/etc/containers/registries.conf": text})
+        do(root)
+        assert root.exists(self.OURS)
+
+    def test_a_later_file_takes_the_place(self, tmp_path: Path) -> None:
+        """Of an entry with the same prefix."""
+        text = f'[[registry]]\nprefix = "{HUB}"\n'
+        later = "/etc/containers/registries.conf.d/a.conf"
+        files = {"/etc/containers/registries.conf": text, later: f"{text}insecure = true\n"}
+        root = node(tmp_path, {**CRIO, **files})
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
 
 
 class TestDocker:
