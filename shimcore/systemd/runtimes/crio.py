@@ -28,8 +28,10 @@ RELOAD = "reload crio.service"
 def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Change]:
     """The changes after which CRI-O reaches the registries. Raises ShimError."""
     overlay = Overlay(root, Part.RUNTIME)
-    insecure = [each for each in told if each.is_insecure and not _is_insecure(root, each, ours)]
-    if insecure:
+    insecure = [each for each in told if each.is_insecure and not _is_insecure(root, each, OURS)]
+    # One that no record has may stay; written anew, it is to have all that it is needed for.
+    stays = OURS not in ours and all(_is_insecure(root, each) for each in insecure)
+    if insecure and not stays:
         overlay.put(OURS, HEADER + "\n".join(_entry(each.host) for each in insecure), RELOAD)
     for each in told:
         if each.ca_file:
@@ -53,13 +55,13 @@ def _entry(host: str) -> str:
     return f"[[registry]]\nlocation = {string(host)}\ninsecure = true\n"
 
 
-def _is_insecure(root: Root, told: Wanted, ours: Collection[str]) -> bool:
-    """Whether somebody else's file says so already. Raises ShimError where it says otherwise.
+def _is_insecure(root: Root, told: Wanted, besides: str = "") -> bool:
+    """Whether a file says so already, one left aside. Raises ShimError where it says otherwise.
 
     The entry with the longest prefix counts; one of a later file takes the place of an earlier one.
     """
     entries: dict[str, tuple[str, dict[str, Any]]] = {}
-    for path, tree in _others(root, ours):
+    for path, tree in _files(root, besides):
         old = tree.get("registries")
         if isinstance(old, dict):  # version 1 of the format, which does not stand beside version 2
             insecure = old.get("insecure")
@@ -82,10 +84,10 @@ def _is_insecure(root: Root, told: Wanted, ours: Collection[str]) -> bool:
     return told.host in entries
 
 
-def _others(root: Root, ours: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _files(root: Root, besides: str) -> Iterator[tuple[str, dict[str, Any]]]:
     names = [f"{FOLDER}/{name}" for name in root.names(FOLDER) if name.endswith(".conf")]
     for path in (MAIN, *names):
-        if path == OURS and path in ours:
+        if path == besides:
             continue
         try:
             yield path, tomllib.loads(root.text(path) or "")

@@ -12,7 +12,7 @@ import yaml
 
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.overlay import NotOursError
-from tests.unit.systemd.machines import KilledError, NotedSystemd, request, tree
+from tests.unit.systemd.machines import CONFIG, KilledError, NotedSystemd, request, tree
 from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
 
 CRIO = {"/etc/crio/crio.conf": ""}
@@ -94,6 +94,19 @@ class TestCrio:
         with pytest.raises(NotOursError) as refused:
             do(root)
         assert "insecure" in refused.value.addition
+
+    def test_a_file_of_ours_without_a_record(self, tmp_path: Path) -> None:
+        """Its hosts stay in it when another one comes; else it is right as it is."""
+        config = f"{PLAIN}registries:\n- address: http://second:5000\n"
+        ours = f'[[registry]]\nlocation = "{HUB}"\ninsecure = true\n'
+        root = node(tmp_path, {**CRIO, self.OURS: ours}, PLAIN)
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
+        root.host(CONFIG).write_text(config)
+        do(root)
+        written = tomllib.loads(root.text(self.OURS) or "")["registry"]
+        assert [each["location"] for each in written] == [HUB, "second:5000"]
+        undo(root)
+        assert root.text(self.OURS) == ours
 
     def test_an_entry_that_blocks_it(self, tmp_path: Path) -> None:
         """Insecure or not, CRI-O does not go there."""
