@@ -11,7 +11,7 @@ from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read, write
-from shimcore.systemd.install import UNITS, runtime_socket, shim_socket
+from shimcore.systemd.install import DEFAULT_SHIM, UNITS, runtime_socket, shim_socket
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.record import Record
@@ -38,6 +38,8 @@ _STATE = (
 STATE_FILES = tuple(f"{STATE_DIR}/{name}" for name in _STATE)
 
 _LISTENS = "ListenStream="
+_FORCE = "--force removes the shim"
+_STOP = f"systemctl stop {SOCKET} ends the shim"  # and the units that need it
 
 
 @dataclass(slots=True)
@@ -56,11 +58,13 @@ def plan_removal(
 
     A configuration that was written and filled in stays unless `purge`. Raises ShimError,
     without `force` also for other files that were changed by hand, and for a kubelet that was
-    pointed here so.
+    pointed here so, whether or not anything was installed.
     """
     known = record.load(root)
     removal = Removal(root, [], [], known, _runtime(root, config_file))
     if known is None:
+        if not force:
+            _refuse_a_wired_kubelet(root, _usual_socket(root, config_file), _STOP)
         return removal
     by_hand = []
     for recorded in reversed(known.files.values()):
@@ -86,17 +90,28 @@ def plan_removal(
             "--force puts back what was there before the installation"
         )
     if not force and not removal.for_kubelet:
-        _refuse_a_wired_kubelet(root, shim_socket(root, config_file))
+        _refuse_a_wired_kubelet(root, shim_socket(root, config_file), _FORCE)
     return removal
 
 
-def _refuse_a_wired_kubelet(root: Root, shim: str) -> None:
-    """One that was pointed here by hand would be left without a runtime."""
+def _usual_socket(root: Root, config_file: str) -> str:
+    """The shim's socket also where the configuration, which nobody installed, cannot be read."""
+    try:
+        return shim_socket(root, config_file)
+    except ShimError:
+        return DEFAULT_SHIM
+
+
+def _refuse_a_wired_kubelet(root: Root, shim: str, otherwise: str) -> None:
+    """One that was pointed here by hand would be left without a runtime.
+
+    `otherwise`: what ends the shim all the same.
+    """
     way = kubelet_way(root, shim)
     if way.way is Way.WIRED:
         raise ShimError(
             f"kubelet was pointed at {way.endpoint} by hand: take that out where it stands (its "
-            "container-runtime-endpoint) and restart it first; --force removes the shim as it is"
+            f"container-runtime-endpoint) and restart it first; {otherwise} as it is"
         )
 
 
