@@ -69,6 +69,8 @@ class Record:
     files: dict[str, Recorded] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     """What has the runtime read its files (`Change.then`), as long as that is still to be done."""
+    kubelet: str = ""
+    """The unit of a kubelet whose files were put back, and which is still to be restarted."""
 
     def add(self, root: Root, change: Change) -> None:
         """Take up a change that is about to be made."""
@@ -112,6 +114,7 @@ class Record:
             "directories": self.directories,
             "files": [each.as_json() for each in self.files.values()],
             "unread": self.unread,
+            "kubelet": self.kubelet,
         }
 
 
@@ -126,6 +129,7 @@ def load(root: Root) -> Record | None:
             raise ShimError(f"{RECORD}: written by another version of image-cri-shim")
         record = Record(content["was_active"] is True, _texts(content["directories"]))
         record.unread = _texts(content.get("unread", []))  # an older version has none
+        (record.kubelet,) = _texts([content.get("kubelet", "")])
         for each in content["files"]:
             recorded = _recorded(root, each)
             record.files[recorded.back.path] = recorded

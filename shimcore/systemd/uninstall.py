@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from shimcore.errors import ShimError
 from shimcore.systemd import record
@@ -38,6 +40,7 @@ _STATE = (
 STATE_FILES = tuple(f"{STATE_DIR}/{name}" for name in _STATE)
 
 _LISTENS = "ListenStream="
+_NO_PROCESSES = Path(os.devnull)  # in the place of /proc: what the files say alone
 _FORCE = "--force removes the shim"
 _STOP = f"systemctl stop {SOCKET} ends the shim"  # and the units that need it
 
@@ -49,6 +52,8 @@ class Removal(Changes):
     record: Record | None
     runtime: str | None = None
     """The runtime's socket, as far as that is known."""
+    stale_kubelet: str = ""
+    """The unit of a kubelet whose files are as they were, and which has not read that yet."""
 
 
 def plan_removal(
@@ -89,7 +94,9 @@ def plan_removal(
             f"changed by hand since they were installed: {', '.join(by_hand)}; "
             "--force puts back what was there before the installation"
         )
-    if not force and not removal.for_kubelet:
+    if not removal.for_kubelet:
+        removal.stale_kubelet = _stale_kubelet(root, known, config_file)
+    if not force and not removal.for_kubelet and not removal.stale_kubelet:
         _refuse_a_wired_kubelet(root, shim_socket(root, config_file), _FORCE)
     return removal
 
@@ -100,6 +107,21 @@ def _usual_socket(root: Root, config_file: str) -> str:
         return shim_socket(root, config_file)
     except ShimError:
         return DEFAULT_SHIM
+
+
+def _stale_kubelet(root: Root, known: Record, config_file: str) -> str:
+    """The unit of one that this installation wired and that still uses the shim; "" for none.
+
+    Its files do not say so any more: they were put back by a removal that was broken off, or by
+    hand.
+    """
+    wired = [each.back for each in known.files.values() if each.back.is_for_kubelet]
+    shim = _usual_socket(root, config_file)
+    if not wired or kubelet_way(root, shim, proc=_NO_PROCESSES).way is Way.WIRED:
+        return ""
+    way = kubelet_way(root, shim)
+    uses = way.stale or way.way is Way.WIRED
+    return known.kubelet or (kubelet_unit(wired) if uses else "")
 
 
 def _refuse_a_wired_kubelet(root: Root, shim: str, otherwise: str) -> None:
@@ -129,11 +151,17 @@ def uninstall(
     if known is None:
         return
     of_kubelet, locks = removal.for_kubelet, _locks(root)
+    unit = kubelet_unit(of_kubelet) if of_kubelet else removal.stale_kubelet
     yield from _from_runtime(removal, known, control, answers)
+    if control is not None and unit:
+        known.kubelet = unit  # for a removal that begins again
+        known.save(root)
     yield from _apply(root, removal.wiring)
-    if control is not None and of_kubelet:
+    if control is not None and unit:
         control.run("daemon-reload")
-        yield restart_kubelet(control, kubelet_unit(of_kubelet), "runtime")
+        yield restart_kubelet(control, unit, "runtime")
+        known.kubelet = ""
+        known.save(root)
     if control is not None:
         there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, UNITS, unit)]
         if there:
