@@ -239,6 +239,8 @@ def _revert(removal: Removal, back: Change, edit: Edit, now: Entry | None) -> No
         content = edit.revert(now.content.decode()).encode()
     except ShimError as error:
         raise ShimError(f"{back.path}: {error}") from error
-    if content != now.content:
+    if back.entry is None and content.strip() in {b"", b"{}"}:
+        removal.changes.append(back)  # it was made for our part
+    elif content != now.content:
         removal.changes.append(replace(back, entry=replace(now, content=content)))
         removal.notes.append(f"{back.path} has changed since; only our part is taken back")

@@ -33,16 +33,17 @@ _FLAG = "--insecure-registry"
 
 def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Change]:
     """The changes after which docker reaches the registries. Raises ShimError."""
+    del ours  # daemon.json is shared with everybody, whoever made it
     overlay = Overlay(root, Part.RUNTIME)
     insecure = [each.host for each in told if each.is_insecure]
-    _list(root, overlay, insecure, ours)
+    _list(root, overlay, insecure)
     for each in told:
         if each.ca_file:
             add_authority(overlay, (DOCKER_CERTS,), each)
     return overlay.changes()
 
 
-def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[str]) -> None:
+def _list(root: Root, overlay: Overlay, hosts: Sequence[str]) -> None:
     unit = unitfile.read_service(root, UNIT)
     words = [] if unit is None else unitfile.command(root, unit)
     path = envfile.flag_value(words, "--config-file") or DAEMON
@@ -55,11 +56,7 @@ def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[s
     if flagged:  # dockerd does not start with the flag and the key
         addition = "".join(f"{_FLAG}={host}\n" for host in missing)
         raise NotOursError(f"{UNIT} is started with {_FLAG}", addition)
-    if text is None or path in ours:
-        everything = [*listed, *missing]
-        overlay.put(path, json.dumps({_KEY: everything}, indent=2) + "\n", RELOAD)
-        return
-    edit = _edit(text, missing)
+    edit = _whole(missing) if text is None else _edit(text, missing)
     addition = f'"{_KEY}": {json.dumps(missing)}\n'
     if edit is None:
         raise NotOursError(f"{path} cannot be changed", addition)
@@ -77,6 +74,14 @@ def _covered(host: str, listed: Sequence[str]) -> bool:
                 if "/" in each and address in ip_network(each, strict=False):
                     return True
     return False
+
+
+def _whole(hosts: Sequence[str]) -> SpliceEdit:
+    """What makes the file, and takes the hosts alone out of it when it has other keys by then."""
+    empty = json.dumps({_KEY: []}, indent=2) + "\n"
+    start = f'"{_KEY}": ['
+    items = ",".join(f"\n    {json.dumps(host)}" for host in hosts)
+    return SpliceEdit((("", empty), (start, f"{start}{items}\n  ")))
 
 
 def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:

@@ -12,6 +12,7 @@ import yaml
 
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.overlay import NotOursError
+from shimcore.systemd.uninstall import plan_removal, uninstall
 from tests.unit.systemd.machines import CONFIG, KilledError, NotedSystemd, request, tree
 from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
 
@@ -168,6 +169,39 @@ class TestDocker:
         assert tree(root) == after
         undo(root, control)
         assert tree(root) == before
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_a_file_of_ours_that_others_have_written_to(self, tmp_path: Path, force: bool) -> None:
+        """It keeps their keys through another registry and the removal."""
+        root = node(tmp_path, {}, self.CONFIG)
+        do(root)
+        place = root.host(self.DAEMON)
+        text = place.read_text()
+        assert text == json.dumps({"insecure-registries": [HUB]}, indent=2) + "\n"
+        theirs = {"log-driver": "journald", "live-restore": True}
+        place.write_text(json.dumps({**json.loads(text), **theirs}, indent=2))
+        root.host(CONFIG).write_text(f"{self.CONFIG}registries:\n- address: http://second:5000\n")
+        do(root)
+        listed = {"insecure-registries": ["second:5000", HUB]}
+        assert json.loads(place.read_text()) == {**theirs, **listed}
+        list(uninstall(plan_removal(root, CONFIG, force=force), None))
+        assert json.loads(place.read_text()) == {**theirs, "insecure-registries": []}
+
+    def test_keys_that_others_wrote_later(self, tmp_path: Path) -> None:
+        """The hosts alone are taken back; a file that has nothing else goes."""
+        root = node(tmp_path, {}, self.CONFIG)
+        before = tree(root)
+        do(root)
+        place = root.host(self.DAEMON)
+        text = place.read_text()
+        place.write_text(text.replace("{\n", '{\n  "debug": true,\n'))
+        undo(root)
+        assert json.loads(place.read_text()) == {"debug": True, "insecure-registries": []}
+        place.unlink()
+        do(root)
+        place.write_text(f"{text}\n")
+        undo(root)
+        assert {path for path in tree(root) if path != "/etc/docker"} == set(before)
 
     def test_an_authority(self, tmp_path: Path, ca: str) -> None:
         """In certs.d, which docker reads at each pull."""
