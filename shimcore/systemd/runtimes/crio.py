@@ -21,6 +21,7 @@ FOLDER = "/etc/containers/registries.conf.d"
 OURS = f"{FOLDER}/50-image-cri-shim.conf"
 CERTS = "/etc/containers/certs.d"
 DOCKER_CERTS = "/etc/docker/certs.d"
+_LOOKED_IN = ("/root/.config/containers/certs.d", CERTS, DOCKER_CERTS)
 CA_FILE = "image-cri-shim.crt"
 RELOAD = "reload crio.service"
 
@@ -35,20 +36,19 @@ def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Chan
         overlay.put(OURS, HEADER + "\n".join(_entry(each.host) for each in insecure), RELOAD)
     for each in told:
         if each.ca_file:
-            add_authority(overlay, (CERTS, DOCKER_CERTS), each)
+            # It looks into the first that is there alone.
+            there = (folder for folder in _LOOKED_IN if overlay.exists(f"{folder}/{each.host}"))
+            add_authority(overlay, next(there, CERTS), each)
     return overlay.changes()
 
 
-def add_authority(overlay: Overlay, directories: Sequence[str], told: Wanted) -> None:
+def add_authority(overlay: Overlay, directory: str, told: Wanted) -> None:
     """The registry's authorities in its folder, every `.crt` of which counts."""
-    known = [
-        overlay.text(f"{directory}/{told.host}/{name}") or ""
-        for directory in directories
-        for name in overlay.names(f"{directory}/{told.host}")
-        if name.endswith(".crt")
-    ]
+    folder = f"{directory}/{told.host}"
+    names = [name for name in overlay.names(folder) if name.endswith(".crt")]
+    known = [overlay.text(f"{folder}/{name}") or "" for name in names]
     if certificates(told.ca) - certificates("".join(known)):
-        overlay.put(f"{directories[0]}/{told.host}/{CA_FILE}", told.ca)
+        overlay.put(f"{folder}/{CA_FILE}", told.ca)
 
 
 def _entry(host: str) -> str:

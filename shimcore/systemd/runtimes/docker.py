@@ -39,7 +39,7 @@ def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Chan
     _list(root, overlay, insecure)
     for each in told:
         if each.ca_file:
-            add_authority(overlay, (DOCKER_CERTS,), each)
+            add_authority(overlay, DOCKER_CERTS, each)
     return overlay.changes()
 
 

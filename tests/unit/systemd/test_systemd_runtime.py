@@ -96,6 +96,29 @@ class TestCrio:
             do(root)
         assert "insecure" in refused.value.addition
 
+    @pytest.mark.parametrize(
+        ("folders", "written"),
+        [
+            (["/etc/containers", "/etc/docker"], "/etc/containers"),
+            (["/etc/docker"], "/etc/docker"),
+            (["/root/.config/containers", "/etc/containers"], "/root/.config/containers"),
+        ],
+    )
+    def test_the_folder_that_counts(
+        self, tmp_path: Path, ca: str, folders: list[str], written: str
+    ) -> None:
+        """The first that is there, as it is: a client's certificate goes on to count."""
+        config = "address: https://s.example\nhub: {caFile: /etc/s.pem}\n"
+        there = {f"{folder}/certs.d/s.example/client.cert": "x" for folder in folders}
+        last = {f"{folders[-1]}/certs.d/s.example/ca.crt": ca}
+        root = node(tmp_path, {**CRIO, "/etc/s.pem": ca, **there, **last}, config)
+        changes = plan(request(root, wire=False, runtime=True)).for_runtime
+        path = f"{written}/certs.d/s.example/image-cri-shim.crt"
+        assert [change.path for change in changes] == ([path] if len(folders) > 1 else [])
+        root.host(next(iter(last))).unlink()
+        do(root)
+        assert root.text(path) == ca
+
     def test_a_file_of_ours_without_a_record(self, tmp_path: Path) -> None:
         """Its hosts stay in it when another one comes; else it is right as it is."""
         config = f"{PLAIN}registries:\n- address: http://second:5000\n"
