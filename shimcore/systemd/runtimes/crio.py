@@ -5,9 +5,12 @@ containers-registries.conf(5), containers-certs.d(5). Both are read again at a r
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.route import Wanted, certificates
@@ -16,6 +19,8 @@ from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.tomltext import string
 
+CONFIG = "/etc/crio/crio.conf"
+CONFIG_FOLDER = "/etc/crio/crio.conf.d"
 MAIN = "/etc/containers/registries.conf"
 FOLDER = "/etc/containers/registries.conf.d"
 OURS = f"{FOLDER}/50-image-cri-shim.conf"
@@ -51,6 +56,19 @@ def add_authority(overlay: Overlay, directory: str, told: Wanted) -> None:
         overlay.put(f"{folder}/{CA_FILE}", told.ca)
 
 
+def is_covered(host: str, listed: Sequence[str]) -> bool:
+    """Whether the host is listed, or its address lies in a network that is (CIDR)."""
+    if host in listed:
+        return True
+    with contextlib.suppress(ValueError):
+        address = ip_address(urlsplit(f"//{host}").hostname or "")
+        for each in listed:
+            with contextlib.suppress(ValueError):
+                if "/" in each and address in ip_network(each, strict=False):
+                    return True
+    return False
+
+
 def _entry(host: str) -> str:
     return f"[[registry]]\nlocation = {string(host)}\ninsecure = true\n"
 
@@ -60,13 +78,14 @@ def _is_insecure(root: Root, told: Wanted, besides: str = "") -> bool:
 
     The entry with the longest prefix counts; one of a later file takes the place of an earlier one.
     """
+    is_listed = is_covered(told.host, _listed(root))
     entries: dict[str, tuple[str, dict[str, Any]]] = {}
     for path, tree in _files(root, besides):
         old = tree.get("registries")
         if isinstance(old, dict):  # version 1 of the format, which does not stand beside version 2
             insecure = old.get("insecure")
             listed = insecure.get("registries") if isinstance(insecure, dict) else None
-            if isinstance(listed, list) and told.host in listed:
+            if is_listed or (isinstance(listed, list) and told.host in listed):
                 return True
             addition = f"[registries.insecure]\nregistries = [{string(told.host)}]\n"
             raise NotOursError(f"{path} is of the old format", addition)
@@ -79,17 +98,36 @@ def _is_insecure(root: Root, told: Wanted, besides: str = "") -> bool:
         if prefix == told.host and blocked:
             raise NotOursError(f"{path} blocks {told.host}", "blocked = false\n")
         concerned = prefix == told.host or (prefix.startswith(f"{told.host}/") and not blocked)
-        if concerned and entry.get("insecure") is not True:
+        if concerned and not is_listed and entry.get("insecure") is not True:
             raise NotOursError(f"{path} has a [[registry]] for {prefix}", "insecure = true\n")
-    return told.host in entries
+    return is_listed or told.host in entries
+
+
+def _listed(root: Root) -> list[str]:
+    """What CRI-O's own configuration lists; the last file that has the list counts.
+
+    crio.conf(5): `insecure_registries`, which wins over registries.conf.
+    """
+    listed: list[str] = []
+    drop_ins = (f"{CONFIG_FOLDER}/{name}" for name in root.names(CONFIG_FOLDER))
+    for path in (CONFIG, *(each for each in drop_ins if root.host(each).is_file())):
+        table: Any = _tree(root, path)
+        for name in ("crio", "image", "insecure_registries"):
+            table = table.get(name) if isinstance(table, dict) else None
+        if isinstance(table, list):
+            listed = [each for each in table if isinstance(each, str)]
+    return listed
 
 
 def _files(root: Root, besides: str) -> Iterator[tuple[str, dict[str, Any]]]:
     names = [f"{FOLDER}/{name}" for name in root.names(FOLDER) if name.endswith(".conf")]
     for path in (MAIN, *names):
-        if path == besides:
-            continue
-        try:
-            yield path, tomllib.loads(root.text(path) or "")
-        except tomllib.TOMLDecodeError as error:
-            raise ShimError(f"{path}: not TOML: {error}") from error
+        if path != besides:
+            yield path, _tree(root, path)
+
+
+def _tree(root: Root, path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(root.text(path) or "")
+    except tomllib.TOMLDecodeError as error:
+        raise ShimError(f"{path}: not TOML: {error}") from error

@@ -6,14 +6,11 @@ the authorities at each pull (docs.docker.com, dockerd: configuration reload).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Collection, Sequence
-from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.route import Wanted
@@ -22,7 +19,7 @@ from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.edits import SpliceEdit, first_that_reads
 from shimcore.systemd.overlay import NotOursError, Overlay
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
+from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority, is_covered
 
 DAEMON = "/etc/docker/daemon.json"
 UNIT = "docker.service"
@@ -50,7 +47,7 @@ def _list(root: Root, overlay: Overlay, hosts: Sequence[str]) -> None:
     text = root.text(path)
     listed = _listed(path, text)
     flagged = _flagged(words)
-    missing = [host for host in hosts if not _covered(host, [*listed, *flagged])]
+    missing = [host for host in hosts if not is_covered(host, [*listed, *flagged])]
     if not missing:
         return
     if flagged:  # dockerd does not start with the flag and the key
@@ -61,19 +58,6 @@ def _list(root: Root, overlay: Overlay, hosts: Sequence[str]) -> None:
     if edit is None:
         raise NotOursError(f"{path} cannot be changed", addition)
     overlay.edit(path, edit, addition, RELOAD)
-
-
-def _covered(host: str, listed: Sequence[str]) -> bool:
-    """Whether the host is listed, or its address lies in a network that is (dockerd's CIDR)."""
-    if host in listed:
-        return True
-    with contextlib.suppress(ValueError):
-        address = ip_address(urlsplit(f"//{host}").hostname or "")
-        for each in listed:
-            with contextlib.suppress(ValueError):
-                if "/" in each and address in ip_network(each, strict=False):
-                    return True
-    return False
 
 
 def _whole(hosts: Sequence[str]) -> SpliceEdit:

@@ -97,6 +97,35 @@ class TestCrio:
         assert "insecure" in refused.value.addition
 
     @pytest.mark.parametrize(
+        ("listed", "is_told"),
+        [
+            ([f'["{HUB}"]'], True),
+            ([f'["{HUB}"]', '["a:1"]'], False),
+            (['["a:1"]', f'["{HUB}"]'], True),
+            (['["10.0.0.0/8"]'], False),
+        ],
+    )
+    def test_the_list_of_its_own_configuration(
+        self, tmp_path: Path, listed: list[str], is_told: bool
+    ) -> None:
+        """In the last file that has one; it wins over registries.conf."""
+        places = ("/etc/crio/crio.conf", "/etc/crio/crio.conf.d/10-a", "/etc/crio/crio.conf.d/20-b")
+        texts = [*(f"[crio.image]\ninsecure_registries = {each}\n" for each in listed), ""]
+        root = node(tmp_path, dict(zip(places, texts, strict=False)))
+        changes = plan(request(root, wire=False, runtime=True)).for_runtime
+        assert bool(changes) is not is_told
+
+    def test_a_network_of_its_own_configuration(self, tmp_path: Path) -> None:
+        """An address lies in it; the entry of registries.conf is not looked at then."""
+        config = "address: http://10.1.2.3:5000\n"
+        files = {
+            "/etc/crio/crio.conf": '[crio.image]\ninsecure_registries = ["10.0.0.0/8"]\n',
+            "/etc/containers/registries.conf": '[[registry]]\nlocation = "10.1.2.3:5000"\n',
+        }
+        root = node(tmp_path, files, config)
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
+
+    @pytest.mark.parametrize(
         ("folders", "written"),
         [
             (["/etc/containers", "/etc/docker"], "/etc/containers"),
