@@ -213,6 +213,15 @@ def unreadable(paths: Iterable[str]) -> list[str]:
     return found
 
 
+def hidden(paths: Iterable[str]) -> list[str]:
+    """Those of this machine's files that are not there for the service, by name or by a link."""
+    return [
+        path
+        for path in paths
+        if path.startswith(_HIDDEN) or os.path.realpath(path).startswith(_HIDDEN)
+    ]
+
+
 def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]:
     if not changes:
         return
