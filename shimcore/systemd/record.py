@@ -99,11 +99,16 @@ class Record:
         _put(root, RECORD, text.encode())
 
     def forget(self, root: Root) -> None:
-        """Remove the record, the originals and the directories that are empty now."""
-        write(root, RECORD, None)
+        """Remove the originals, the record and the directories that are empty now.
+
+        A removal that ends in the midst finds a record without files, and goes on.
+        """
+        self.files = {}
+        self.save(root)
         for name in list(root.names(ORIGINALS)):
             write(root, f"{ORIGINALS}/{name}", None)
         remove_empty(root, ORIGINALS)
+        write(root, RECORD, None)
         for directory in reversed(self.directories):
             remove_empty(root, directory)
 
