@@ -208,11 +208,13 @@ def _check_configuration(path: str, notes: list[str]) -> None:
     from shimcore.config import load  # noqa: PLC0415
     from shimcore.runtime.detection import detect_socket  # noqa: PLC0415
     from shimcore.runtime.errors import SeveralRuntimesError  # noqa: PLC0415
-    from shimcore.systemd.install import unreadable  # noqa: PLC0415
+    from shimcore.systemd.install import hidden, unreadable  # noqa: PLC0415
 
     config = load(path)
     for notice in config.notices:
         exits.say(f"{path}: {notice}")
+    if unseen := hidden(each.path for each in config.files):
+        raise ShimError(f"the service cannot see {', '.join(unseen)}; use another directory")
     if foreign := unreadable(each.path for each in config.files):
         raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
     if config.runtime_socket is None and not config.force:

@@ -46,6 +46,11 @@ class Change:
     `reload UNIT` where that is enough; "" for nothing.
     """
 
+    @property
+    def is_for_kubelet(self) -> bool:
+        """Whether kubelet has to be started again after it."""
+        return self.part is Part.WIRING and self.path != CRICTL
+
 
 @dataclass(slots=True)
 class Changes:
@@ -63,7 +68,7 @@ class Changes:
     @property
     def for_kubelet(self) -> list[Change]:
         """Those of them after which kubelet has to be started again."""
-        return [change for change in self.wiring if change.path != CRICTL]
+        return [change for change in self.changes if change.is_for_kubelet]
 
     @property
     def for_runtime(self) -> list[Change]:

@@ -15,7 +15,7 @@ from shimcore.runtime.detection import KNOWN_SOCKETS, live_sockets, with_cri
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import kubelet, packaged, record, units, wiring
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, pending, restart_kubelet
-from shimcore.systemd.entries import File, Link, read, write
+from shimcore.systemd.entries import Entry, File, Link, read, write
 from shimcore.systemd.kubelet_way import kubelet_way
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
@@ -27,6 +27,7 @@ from shimcore.systemd.runtimes.rereading import (
     cri_answers,
     reread,
     reread_or_take_back,
+    to_read,
 )
 from shimcore.systemd.runtimes.wiring import containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
@@ -95,9 +96,11 @@ class Plan(Changes):
     """The unit of a kubelet that runs and has not read yet that its files point at the shim."""
     by_hand: str = ""
     """What the operator has to do for kubelet to use the shim; "" for nothing."""
+    unread: list[str] = field(default_factory=list)
+    """What has the runtime read files of an earlier run (`Change.then`), which it has not yet."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.stale_kubelet)
+        return bool(self.changes or self.stale_kubelet or self.unread)
 
     def concerns(self, *names: str) -> bool:
         """Whether one of these units changes."""
@@ -143,7 +146,19 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
     way = kubelet_way(root, shim) if request.wire_kubelet else None
     stale = way.unit if way is not None and way.stale else ""
-    return Plan(root, changes, notes, request.config_file, filled, bypass, runtime, stale, by_hand)
+    known = record.load(root)
+    return Plan(
+        root,
+        changes,
+        notes,
+        request.config_file,
+        filled,
+        bypass,
+        runtime,
+        stale,
+        by_hand,
+        known.unread if known else [],
+    )
 
 
 def install(
@@ -206,6 +221,15 @@ def unreadable(paths: Iterable[str]) -> list[str]:
     return found
 
 
+def hidden(paths: Iterable[str]) -> list[str]:
+    """Those of this machine's files that are not there for the service, by name or by a link."""
+    return [
+        path
+        for path in paths
+        if path.startswith(_HIDDEN) or os.path.realpath(path).startswith(_HIDDEN)
+    ]
+
+
 def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]:
     if not changes:
         return
@@ -228,17 +252,37 @@ def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]
 def _to_runtime(
     plan: Plan, kept: Record, control: ServiceControl | None, answers: Answers, *, now: bool
 ) -> Iterator[str]:
-    """Write what the runtime is told, and have it read that."""
-    changes = plan.for_runtime
-    before = {change.path: read(plan.root, change.path) for change in changes}
+    """Write what the runtime is told, and have it read that and what it has not read yet.
+
+    What is still to be read is in the record before a file is written: a run that ends here is
+    taken up by the next.
+    """
+    root, changes = plan.root, plan.for_runtime
+    thens = to_read(plan.unread, changes)
+    before = {change.path: read(root, change.path) for change in changes}
+    before |= _before_unread(plan, kept)
+    if control is not None:
+        kept.unread = thens
     yield from _apply(plan, kept, changes)
-    if control is None or not changes:
+    if control is None or not thens:
         return
-    if not now or plan.runtime is None:
-        yield from reread(control, changes, now=now)
-        return
-    socket = plan.runtime
-    yield from reread_or_take_back(plan.root, control, changes, before, lambda: answers(socket))
+    if now and plan.runtime is not None:
+        socket = plan.runtime
+        yield from reread_or_take_back(root, control, thens, before, lambda: answers(socket))
+    else:
+        yield from reread(control, thens, now=now)
+    if now:
+        kept.unread = []
+        kept.save(root)
+
+
+def _before_unread(plan: Plan, kept: Record) -> dict[str, Entry | None]:
+    """What was in those of our files that the runtime has not read yet."""
+    return {
+        path: each.back.entry
+        for path, each in kept.files.items()
+        if each.back.then in plan.unread and each.is_ours(read(plan.root, path))
+    }
 
 
 def _start(

@@ -67,6 +67,10 @@ class Record:
     directories: list[str] = field(default_factory=list)
     """Directories made for the files, outermost first."""
     files: dict[str, Recorded] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    """What has the runtime read its files (`Change.then`), as long as that is still to be done."""
+    kubelet: str = ""
+    """The unit of a kubelet whose files were put back, and which is still to be restarted."""
 
     def add(self, root: Root, change: Change) -> None:
         """Take up a change that is about to be made."""
@@ -95,11 +99,16 @@ class Record:
         _put(root, RECORD, text.encode())
 
     def forget(self, root: Root) -> None:
-        """Remove the record, the originals and the directories that are empty now."""
-        write(root, RECORD, None)
+        """Remove the originals, the record and the directories that are empty now.
+
+        A removal that ends in the midst finds a record without files, and goes on.
+        """
+        self.files = {}
+        self.save(root)
         for name in list(root.names(ORIGINALS)):
             write(root, f"{ORIGINALS}/{name}", None)
         remove_empty(root, ORIGINALS)
+        write(root, RECORD, None)
         for directory in reversed(self.directories):
             remove_empty(root, directory)
 
@@ -109,6 +118,8 @@ class Record:
             "was_active": self.was_active,
             "directories": self.directories,
             "files": [each.as_json() for each in self.files.values()],
+            "unread": self.unread,
+            "kubelet": self.kubelet,
         }
 
 
@@ -122,6 +133,8 @@ def load(root: Root) -> Record | None:
         if content["version"] != _VERSION:
             raise ShimError(f"{RECORD}: written by another version of image-cri-shim")
         record = Record(content["was_active"] is True, _texts(content["directories"]))
+        record.unread = _texts(content.get("unread", []))  # an older version has none
+        (record.kubelet,) = _texts([content.get("kubelet", "")])
         for each in content["files"]:
             recorded = _recorded(root, each)
             record.files[recorded.back.path] = recorded

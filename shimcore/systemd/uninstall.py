@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from shimcore.errors import ShimError
 from shimcore.systemd import record
@@ -11,7 +13,7 @@ from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read, write
-from shimcore.systemd.install import runtime_socket, shim_socket
+from shimcore.systemd.install import DEFAULT_SHIM, runtime_socket, shim_socket
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.record import Record
@@ -21,6 +23,7 @@ from shimcore.systemd.runtimes.rereading import (
     Answers,
     cri_answers,
     reread,
+    to_read,
     to_restart,
 )
 from shimcore.systemd.systemctl import ServiceControl
@@ -37,6 +40,9 @@ _STATE = (
 STATE_FILES = tuple(f"{STATE_DIR}/{name}" for name in _STATE)
 
 _LISTENS = "ListenStream="
+_NO_PROCESSES = Path(os.devnull)  # in the place of /proc: what the files say alone
+_FORCE = "--force removes the shim"
+_STOP = f"systemctl stop {SOCKET} ends the shim"  # and the units that need it
 
 
 @dataclass(slots=True)
@@ -46,6 +52,8 @@ class Removal(Changes):
     record: Record | None
     runtime: str | None = None
     """The runtime's socket, as far as that is known."""
+    stale_kubelet: str = ""
+    """The unit of a kubelet whose files are as they were, and which has not read that yet."""
 
 
 def plan_removal(
@@ -55,11 +63,13 @@ def plan_removal(
 
     A configuration that was written and filled in stays unless `purge`. Raises ShimError,
     without `force` also for other files that were changed by hand, and for a kubelet that was
-    pointed here so.
+    pointed here so, whether or not anything was installed.
     """
     known = record.load(root)
     removal = Removal(root, [], [], known, _runtime(root, config_file))
     if known is None:
+        if not force:
+            _refuse_a_wired_kubelet(root, _usual_socket(root, config_file), _STOP)
         return removal
     by_hand = []
     for recorded in reversed(known.files.values()):
@@ -84,18 +94,46 @@ def plan_removal(
             f"changed by hand since they were installed: {', '.join(by_hand)}; "
             "--force puts back what was there before the installation"
         )
-    if not force and not removal.for_kubelet:
-        _refuse_a_wired_kubelet(root, shim_socket(root, config_file))
+    if not removal.for_kubelet:
+        removal.stale_kubelet = _stale_kubelet(root, known, config_file)
+    if not force and not removal.for_kubelet and not removal.stale_kubelet:
+        _refuse_a_wired_kubelet(root, shim_socket(root, config_file), _FORCE)
     return removal
 
 
-def _refuse_a_wired_kubelet(root: Root, shim: str) -> None:
-    """One that was pointed here by hand would be left without a runtime."""
+def _usual_socket(root: Root, config_file: str) -> str:
+    """The shim's socket also where the configuration, which nobody installed, cannot be read."""
+    try:
+        return shim_socket(root, config_file)
+    except ShimError:
+        return DEFAULT_SHIM
+
+
+def _stale_kubelet(root: Root, known: Record, config_file: str) -> str:
+    """The unit of one that this installation wired and that still uses the shim; "" for none.
+
+    Its files do not say so any more: they were put back by a removal that was broken off, or by
+    hand.
+    """
+    wired = [each.back for each in known.files.values() if each.back.is_for_kubelet]
+    shim = _usual_socket(root, config_file)
+    if not wired or kubelet_way(root, shim, proc=_NO_PROCESSES).way is Way.WIRED:
+        return ""
+    way = kubelet_way(root, shim)
+    uses = way.stale or way.way is Way.WIRED
+    return known.kubelet or (kubelet_unit(wired) if uses else "")
+
+
+def _refuse_a_wired_kubelet(root: Root, shim: str, otherwise: str) -> None:
+    """One that was pointed here by hand would be left without a runtime.
+
+    `otherwise`: what ends the shim all the same.
+    """
     way = kubelet_way(root, shim)
     if way.way is Way.WIRED:
         raise ShimError(
             f"kubelet was pointed at {way.endpoint} by hand: take that out where it stands (its "
-            "container-runtime-endpoint) and restart it first; --force removes the shim as it is"
+            f"container-runtime-endpoint) and restart it first; {otherwise} as it is"
         )
 
 
@@ -113,11 +151,17 @@ def uninstall(
     if known is None:
         return
     of_kubelet, locks = removal.for_kubelet, _locks(root)
-    yield from _from_runtime(removal, control, answers)
+    unit = kubelet_unit(of_kubelet) if of_kubelet else removal.stale_kubelet
+    yield from _from_runtime(removal, known, control, answers)
+    if control is not None and unit:
+        known.kubelet = unit  # for a removal that begins again
+        known.save(root)
     yield from _apply(root, removal.wiring)
-    if control is not None and of_kubelet:
+    if control is not None and unit:
         control.run("daemon-reload")
-        yield restart_kubelet(control, kubelet_unit(of_kubelet), "runtime")
+        yield restart_kubelet(control, unit, "runtime")
+        known.kubelet = ""
+        known.save(root)
     if control is not None:
         there = [unit for unit in (SOCKET, SERVICE, BYPASS) if unit_path(root, unit)]
         if there:
@@ -135,15 +179,22 @@ def uninstall(
 
 
 def _from_runtime(
-    removal: Removal, control: ServiceControl | None, answers: Answers
+    removal: Removal, known: Record, control: ServiceControl | None, answers: Answers
 ) -> Iterator[str]:
     """Put back what the runtime was told, have it read that, and wait until it is there again."""
-    changes = removal.for_runtime
-    yield from _apply(removal.root, changes)
+    root, changes = removal.root, removal.for_runtime
+    thens = to_read(known.unread, changes)
+    if thens and control is not None:
+        known.unread = thens  # for a removal that begins again
+        known.save(root)
+    yield from _apply(root, changes)
     if control is None:
         return
-    restarted = to_restart(control, changes)
-    yield from reread(control, changes, now=True)
+    restarted = to_restart(control, thens)
+    yield from reread(control, thens, now=True)
+    if thens:
+        known.unread = []
+        known.save(root)
     if restarted and removal.runtime is not None and not answers(removal.runtime):
         yield (
             f"{restarted[0]} has its configuration of before, and did not answer over CRI within "
@@ -188,6 +239,8 @@ def _revert(removal: Removal, back: Change, edit: Edit, now: Entry | None) -> No
         content = edit.revert(now.content.decode()).encode()
     except ShimError as error:
         raise ShimError(f"{back.path}: {error}") from error
-    if content != now.content:
+    if back.entry is None and content.strip() in {b"", b"{}"}:
+        removal.changes.append(back)  # it was made for our part
+    elif content != now.content:
         removal.changes.append(replace(back, entry=replace(now, content=content)))
         removal.notes.append(f"{back.path} has changed since; only our part is taken back")

@@ -6,14 +6,11 @@ the authorities at each pull (docs.docker.com, dockerd: configuration reload).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Collection, Sequence
-from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
 from shimcore.runtime.containerd.route import Wanted
@@ -22,7 +19,7 @@ from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.edits import SpliceEdit, first_that_reads
 from shimcore.systemd.overlay import NotOursError, Overlay
 from shimcore.systemd.root import Root
-from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority
+from shimcore.systemd.runtimes.crio import DOCKER_CERTS, add_authority, is_covered
 
 DAEMON = "/etc/docker/daemon.json"
 UNIT = "docker.service"
@@ -33,50 +30,42 @@ _FLAG = "--insecure-registry"
 
 def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Change]:
     """The changes after which docker reaches the registries. Raises ShimError."""
+    del ours  # daemon.json is shared with everybody, whoever made it
     overlay = Overlay(root, Part.RUNTIME)
     insecure = [each.host for each in told if each.is_insecure]
-    _list(root, overlay, insecure, ours)
+    _list(root, overlay, insecure)
     for each in told:
         if each.ca_file:
-            add_authority(overlay, (DOCKER_CERTS,), each)
+            add_authority(overlay, DOCKER_CERTS, each)
     return overlay.changes()
 
 
-def _list(root: Root, overlay: Overlay, hosts: Sequence[str], ours: Collection[str]) -> None:
+def _list(root: Root, overlay: Overlay, hosts: Sequence[str]) -> None:
     unit = unitfile.read_service(root, UNIT)
     words = [] if unit is None else unitfile.command(root, unit)
     path = envfile.flag_value(words, "--config-file") or DAEMON
     text = root.text(path)
     listed = _listed(path, text)
     flagged = _flagged(words)
-    missing = [host for host in hosts if not _covered(host, [*listed, *flagged])]
+    missing = [host for host in hosts if not is_covered(host, [*listed, *flagged])]
     if not missing:
         return
     if flagged:  # dockerd does not start with the flag and the key
         addition = "".join(f"{_FLAG}={host}\n" for host in missing)
         raise NotOursError(f"{UNIT} is started with {_FLAG}", addition)
-    if text is None or path in ours:
-        everything = [*listed, *missing]
-        overlay.put(path, json.dumps({_KEY: everything}, indent=2) + "\n", RELOAD)
-        return
-    edit = _edit(text, missing)
+    edit = _whole(missing) if text is None else _edit(text, missing)
     addition = f'"{_KEY}": {json.dumps(missing)}\n'
     if edit is None:
         raise NotOursError(f"{path} cannot be changed", addition)
     overlay.edit(path, edit, addition, RELOAD)
 
 
-def _covered(host: str, listed: Sequence[str]) -> bool:
-    """Whether the host is listed, or its address lies in a network that is (dockerd's CIDR)."""
-    if host in listed:
-        return True
-    with contextlib.suppress(ValueError):
-        address = ip_address(urlsplit(f"//{host}").hostname or "")
-        for each in listed:
-            with contextlib.suppress(ValueError):
-                if "/" in each and address in ip_network(each, strict=False):
-                    return True
-    return False
+def _whole(hosts: Sequence[str]) -> SpliceEdit:
+    """What makes the file, and takes the hosts alone out of it when it has other keys by then."""
+    empty = json.dumps({_KEY: []}, indent=2) + "\n"
+    start = f'"{_KEY}": ['
+    items = ",".join(f"\n    {json.dumps(host)}" for host in hosts)
+    return SpliceEdit((("", empty), (start, f"{start}{items}\n  ")))
 
 
 def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:

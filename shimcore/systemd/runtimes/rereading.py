@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.systemd.changes import Change
@@ -37,9 +37,17 @@ def cri_answers(runtime_socket: str) -> bool:
     return True
 
 
-def reread(control: ServiceControl, changes: Sequence[Change], *, now: bool) -> Iterator[str]:
-    """Do what each change needs; yields a line for each thing done. Raises ShimError."""
-    for then in dict.fromkeys(change.then for change in changes if change.then):
+def to_read(unread: Iterable[str], changes: Iterable[Change]) -> list[str]:
+    """What has the runtime read these changes and what it has not read yet, each once."""
+    return list(dict.fromkeys([*unread, *(change.then for change in changes if change.then)]))
+
+
+def reread(control: ServiceControl, thens: Sequence[str], *, now: bool) -> Iterator[str]:
+    """Do what has files read (`Change.then`); yields a line for each thing done.
+
+    Raises ShimError.
+    """
+    for then in thens:
         verb, unit = then.split(" ")
         if not control.is_active(unit):
             yield f"{unit} will read its new configuration when it is started"
@@ -50,16 +58,16 @@ def reread(control: ServiceControl, changes: Sequence[Change], *, now: bool) -> 
             yield f"{unit} {verb}ed: it has read its files"
 
 
-def to_restart(control: ServiceControl, changes: Sequence[Change]) -> list[str]:
-    """The units that run and have to be restarted for these changes."""
-    named = (change.then.split(" ") for change in changes if change.then.startswith("restart "))
+def to_restart(control: ServiceControl, thens: Sequence[str]) -> list[str]:
+    """The units that run and have to be restarted."""
+    named = (then.split(" ") for then in thens if then.startswith("restart "))
     return [unit for _, unit in named if control.is_active(unit)]
 
 
 def reread_or_take_back(
     root: Root,
     control: ServiceControl,
-    changes: Sequence[Change],
+    thens: Sequence[str],
     before: Mapping[str, Entry | None],
     answers: Callable[[], bool],
 ) -> Iterator[str]:
@@ -67,10 +75,10 @@ def reread_or_take_back(
 
     `before` has what was there. Raises ShimError then.
     """
-    restarted = to_restart(control, changes)
+    restarted = to_restart(control, thens)
     failure = ""
     try:
-        yield from reread(control, changes, now=True)
+        yield from reread(control, thens, now=True)
     except ShimError as error:
         failure = str(error)
     if not restarted or (not failure and answers()):

@@ -98,17 +98,24 @@ def tree(root: Root) -> dict[str, tuple[object, ...]]:
     return found
 
 
+class KilledError(BaseException):
+    """The process ends in the midst, as no handler of errors sees it."""
+
+
 class NotedSystemd:
     """systemd as the installation sees it."""
 
-    def __init__(self, active: Iterable[str] = (), fails: str = "") -> None:
+    def __init__(self, active: Iterable[str] = (), fails: str = "", killed: str = "") -> None:
         self.active = set(active)
         self.asked: list[str] = []
         self._fails = fails
+        self._killed = killed
 
     def run(self, *arguments: str, timeout_s: float | None = None) -> None:
         """Note it, and let the unit be active or not."""
         said = " ".join(arguments)
+        if said == self._killed:
+            raise KilledError
         self.asked.append(said)
         if said == self._fails:
             raise ShimError(f"systemctl {said}: no")

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import ShimError
+from shimcore.systemd import record
+from shimcore.systemd.entries import Entry, write
 from shimcore.systemd.install import plan
-from shimcore.systemd.record import RECORD
+from shimcore.systemd.record import ORIGINALS, RECORD
+from shimcore.systemd.root import Root
 from shimcore.systemd.uninstall import plan_removal
 from shimcore.systemd.units import SERVICE
 from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, edit, undo
@@ -16,6 +19,7 @@ from tests.unit.systemd.machines import (
     CONFIG,
     KUBEADM,
     SHIM,
+    KilledError,
     request,
     tree,
     unpacked,
@@ -82,6 +86,29 @@ class TestChangedByHand:
             original.write_text("else")
         with pytest.raises(ShimError, match="missing or damaged"):
             undo(root)
+
+    @pytest.mark.parametrize("at", [0, 1, -1])
+    def test_a_removal_that_ends_while_it_is_forgotten(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    ) -> None:
+        """The next one leaves nothing behind."""
+        root = unpacked(tmp_path, READY)
+        before = tree(root)
+        do(request(root))
+        folder = root.host(ORIGINALS)
+        last = sorted(folder.iterdir())[at].name if at >= 0 else RECORD
+
+        def killed(root: Root, path: str, entry: Entry | None) -> None:
+            if entry is None and path.endswith(last):
+                raise KilledError
+            write(root, path, entry)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(record, "write", killed)
+            with pytest.raises(KilledError):
+                undo(root)
+        undo(root)
+        assert tree(root) == before
 
     @pytest.mark.parametrize(
         "text",

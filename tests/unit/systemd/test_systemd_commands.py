@@ -102,6 +102,22 @@ def test_a_machine_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "systemd does not run this machine" in text
 
 
+def test_files_that_the_service_would_not_see_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a /tmp of its own; what a link leads to counts."""
+    away, file = tmp_path / "away", tmp_path / "shim.yaml"
+    monkeypatch.setattr(install, "_HIDDEN", (f"{away}/",))
+    away.mkdir()
+    (away / "password").write_text("a:secret")
+    (tmp_path / "link").symlink_to(away / "password")
+    file.touch(0o600)
+    for named in (away / "password", tmp_path / "link"):
+        file.write_text(f"{FILLED}hub: {{passwordFile: {named}}}\n")
+        status, text = run("install-service", "--dry-run", "--file", file, "--command", "/bin/true")
+        assert (status, f"the service cannot see {named}; use" in text) == (1, True)
+
+
 def test_several_runtimes_are_refused_before_anything_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

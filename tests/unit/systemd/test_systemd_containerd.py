@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -16,9 +17,17 @@ from shimcore.runtime.containerd.settings import DEFAULT_FILE, read_settings
 from shimcore.systemd.changes import diff
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.overlay import NotOursError
+from shimcore.systemd.record import RECORD
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
-from tests.unit.systemd.machines import CONFIG, KUBEADM, NotedSystemd, request, tree
+from tests.unit.systemd.machines import (
+    CONFIG,
+    KUBEADM,
+    KilledError,
+    NotedSystemd,
+    request,
+    tree,
+)
 from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, mount_read_only, node, undo
 
 V1_PROGRAM = {"/usr/bin/containerd": "io.containerd.grpc.v1.cri"}
@@ -378,6 +387,59 @@ class TestContainerd:
         lines = list(install(plan(request(root, wire=False, runtime=True)), control, now=False))
         assert any(f"after: systemctl restart {UNIT}" in line for line in lines)
         assert f"restart {UNIT}" not in control.asked
+
+    def test_now_after_without_now(self, tmp_path: Path) -> None:
+        """What the first run left to do is done by the second, once, before the shim starts."""
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
+        control = NotedSystemd({UNIT})
+        list(install(plan(request(root, wire=False, runtime=True)), control, now=False))
+        planned = plan(request(root, wire=False))
+        assert planned
+        assert any(
+            f"after: systemctl restart {UNIT}" in line
+            for line in install(planned, control, now=False)
+        )
+        control.asked.clear()
+        do(root, control)
+        assert control.asked[0] == f"restart {UNIT}"
+        assert not plan(request(root, wire=False, runtime=True))
+
+    def test_a_run_that_is_broken_off_before_the_restart(self, tmp_path: Path) -> None:
+        """The next one restarts it, in either direction."""
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
+        before = tree(root)
+        with pytest.raises(KilledError):
+            do(root, NotedSystemd({UNIT}, killed=f"restart {UNIT}"))
+        control = NotedSystemd({UNIT})
+        do(root, control)
+        assert control.asked.count(f"restart {UNIT}") == 1
+        with pytest.raises(KilledError):
+            undo(root, NotedSystemd({UNIT}, killed=f"restart {UNIT}"))
+        control.asked.clear()
+        undo(root, control)
+        assert control.asked.count(f"restart {UNIT}") == 1
+        assert tree(root) == before
+
+    def test_what_it_reads_later_is_taken_back_as_well(self, tmp_path: Path) -> None:
+        """A runtime that does not come up with what an earlier run wrote."""
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
+        control = NotedSystemd({UNIT})
+        list(install(plan(request(root, wire=False, runtime=True)), control, now=False))
+        with pytest.raises(ShimError, match=f"{DEFAULT_FILE} is as it was"):
+            do(root, control, answers=False)
+        assert root.text(DEFAULT_FILE) == DEBIAN
+
+    def test_a_record_of_an_earlier_version(self, tmp_path: Path) -> None:
+        """It does not say what is still to be read: nothing is."""
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
+        before = tree(root)
+        do(root, NotedSystemd({UNIT}))
+        content = json.loads(root.text(RECORD) or "")
+        del content["unread"]
+        root.host(RECORD).write_text(json.dumps(content))
+        assert not plan(request(root, wire=False, runtime=True))
+        undo(root)
+        assert tree(root) == before
 
     def test_a_dry_run_shows_it(self, tmp_path: Path) -> None:
         """As a diff."""

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import ShimError
+from shimcore.systemd import uninstall
 from shimcore.systemd.install import Request, install, plan
+from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
+from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, undo
 from tests.unit.systemd.machines import (
     CONFIG,
     KUBEADM,
+    KilledError,
     NotedSystemd,
     request,
     unpacked,
@@ -124,6 +128,52 @@ class TestSystemd:
             f"stop {SOCKET} {SERVICE} {BYPASS}",
             "daemon-reload",
         ]
+
+    @pytest.mark.parametrize("killed", [True, False])
+    def test_a_removal_that_ends_before_kubelets_restart(
+        self, tmp_path: Path, killed: bool
+    ) -> None:
+        """The second one restarts kubelet before the shim ends, though its files are right."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd({"kubelet.service"})
+        do(request(root), control, now=True)
+        said = "restart kubelet.service"
+        broken = NotedSystemd(
+            {"kubelet.service", SERVICE},
+            fails="" if killed else said,
+            killed=said if killed else "",
+        )
+        with pytest.raises(KilledError if killed else ShimError):
+            undo(root, broken)
+        assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG]
+        assert SERVICE in broken.active
+        control.asked.clear()
+        undo(root, control)
+        assert control.asked[:3] == [
+            "daemon-reload",
+            "restart kubelet.service",
+            f"stop {SOCKET} {SERVICE} {BYPASS}",
+        ]
+
+    def test_kubelets_files_were_put_back_by_hand(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that has not read that is restarted; it is not refused as wired by hand."""
+        root = unpacked(tmp_path, READY)
+        control = NotedSystemd({"kubelet.service"})
+        do(request(root), control, now=True)
+        for path, text in KUBEADM.items():
+            root.host(path).write_text(text)
+
+        def way(root: Root, shim_socket: str, proc: Path | None = None) -> KubeletWay:
+            if proc is not None:
+                return kubelet_way(root, shim_socket, proc)
+            return KubeletWay(Way.WIRED, f"unix://{shim_socket}", running=True)
+
+        monkeypatch.setattr(uninstall, "kubelet_way", way)
+        control.asked.clear()
+        undo(root, control)
+        assert control.asked[1] == "restart kubelet.service"
 
     def test_the_service_of_before_runs_again(self, tmp_path: Path) -> None:
         """A Go shim of the same name that ran before it was replaced."""

@@ -220,6 +220,20 @@ class TestKubeletElsewhere:
             list(uninstall(plan_removal(root, CONFIG, force=True), None))
             assert not root.exists(f"/etc/systemd/system/{SERVICE}")
 
+    @pytest.mark.parametrize("config", [FILLED, "address: {", None])
+    def test_one_that_was_wired_by_hand_to_a_packages_shim(
+        self, tmp_path: Path, config: str | None
+    ) -> None:
+        """Nothing was installed, and there is a kubelet that needs the shim."""
+        endpoint = {"/var/lib/kubelet/config.yaml": f"containerRuntimeEndpoint: {SHIM}\n"}
+        files = endpoint if config is None else {**endpoint, CONFIG: config}
+        root = unpacked(tmp_path, files)
+        with pytest.raises(ShimError, match=f"by hand.* systemctl stop {SOCKET} ends the shim"):
+            plan_removal(root, CONFIG)
+        assert plan_removal(root, CONFIG, force=True).record is None
+        root.host("/var/lib/kubelet/config.yaml").write_text("containerRuntimeEndpoint: ''\n")
+        assert plan_removal(root, CONFIG).record is None
+
     def test_arguments_that_are_there_already(self, tmp_path: Path) -> None:
         """Of two the last one counts, so it goes among them."""
         command = "/usr/local/bin/k0s worker --kubelet-extra-args=--v=2"

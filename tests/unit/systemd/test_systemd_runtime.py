@@ -10,12 +10,39 @@ from typing import Any
 import pytest
 import yaml
 
-from shimcore.systemd.install import plan
+from shimcore.systemd.install import install, plan
 from shimcore.systemd.overlay import NotOursError
-from tests.unit.systemd.machines import NotedSystemd, request, tree
+from shimcore.systemd.uninstall import plan_removal, uninstall
+from tests.unit.systemd.machines import CONFIG, KilledError, NotedSystemd, request, tree
 from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
 
 CRIO = {"/etc/crio/crio.conf": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "unit"),
+    [
+        (CRIO, PLAIN, "crio.service"),
+        ({}, f"cri: /run/cri-dockerd.sock\n{PLAIN}", "docker.service"),
+    ],
+)
+def test_what_was_written_without_now_is_read_later(
+    tmp_path: Path, files: dict[str, str], config: str, unit: str
+) -> None:
+    """A run with --now, or one after a run that was broken off, has the runtime reload."""
+    root = node(tmp_path, files, config)
+    control = NotedSystemd({unit})
+    list(install(plan(request(root, wire=False, runtime=True)), control, now=False))
+    assert f"reload {unit}" not in control.asked
+    with pytest.raises(KilledError):
+        do(root, NotedSystemd({unit}, killed=f"reload {unit}"))
+    do(root, control)
+    assert control.asked.count(f"reload {unit}") == 1
+    do(root, control)
+    with pytest.raises(KilledError):
+        undo(root, NotedSystemd({unit}, killed=f"reload {unit}"))
+    undo(root, control)
+    assert control.asked.count(f"reload {unit}") == 2
 
 
 class TestCrio:
@@ -43,6 +70,9 @@ class TestCrio:
         "text",
         [
             f'[[registry]]\nlocation = "{HUB}"\ninsecure = true\n',
+            f'[[registry]]\nprefix = "{HUB}"\nlocation = "b:1"\ninsecure = true\n',
+            f'[[registry]]\nlocation = "{HUB}"\ninsecure = true\n'
+            f'[[registry]]\nlocation = "{HUB}/x"\nblocked = true\n',
             f'[registries.insecure]\nregistries = ["{HUB}"]\n',
         ],
     )
@@ -52,7 +82,12 @@ class TestCrio:
         assert plan(request(root, wire=False, runtime=True)).for_runtime == []
 
     @pytest.mark.parametrize(
-        "text", [f'[[registry]]\nprefix = "{HUB}"\n', "[registries.search]\nregistries = []\n"]
+        "text",
+        [
+            f'[[registry]]\nprefix = "{HUB}"\n',
+            f'[[registry]]\nlocation = "{HUB}/library"\n',
+            "[registries.search]\nregistries = []\n",
+        ],
     )
     def test_somebody_elses_entry(self, tmp_path: Path, text: str) -> None:
         """A second one would take the place of the first: refused with the text."""
@@ -60,6 +95,94 @@ class TestCrio:
         with pytest.raises(NotOursError) as refused:
             do(root)
         assert "insecure" in refused.value.addition
+
+    @pytest.mark.parametrize(
+        ("listed", "is_told"),
+        [
+            ([f'["{HUB}"]'], True),
+            ([f'["{HUB}"]', '["a:1"]'], False),
+            (['["a:1"]', f'["{HUB}"]'], True),
+            (['["10.0.0.0/8"]'], False),
+        ],
+    )
+    def test_the_list_of_its_own_configuration(
+        self, tmp_path: Path, listed: list[str], is_told: bool
+    ) -> None:
+        """In the last file that has one; it wins over registries.conf."""
+        places = ("/etc/crio/crio.conf", "/etc/crio/crio.conf.d/10-a", "/etc/crio/crio.conf.d/20-b")
+        texts = [*(f"[crio.image]\ninsecure_registries = {each}\n" for each in listed), ""]
+        root = node(tmp_path, dict(zip(places, texts, strict=False)))
+        changes = plan(request(root, wire=False, runtime=True)).for_runtime
+        assert bool(changes) is not is_told
+
+    def test_a_network_of_its_own_configuration(self, tmp_path: Path) -> None:
+        """An address lies in it; the entry of registries.conf is not looked at then."""
+        config = "address: http://10.1.2.3:5000\n"
+        files = {
+            "/etc/crio/crio.conf": '[crio.image]\ninsecure_registries = ["10.0.0.0/8"]\n',
+            "/etc/containers/registries.conf": '[[registry]]\nlocation = "10.1.2.3:5000"\n',
+        }
+        root = node(tmp_path, files, config)
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
+
+    @pytest.mark.parametrize(
+        ("folders", "written"),
+        [
+            (["/etc/containers", "/etc/docker"], "/etc/containers"),
+            (["/etc/docker"], "/etc/docker"),
+            (["/root/.config/containers", "/etc/containers"], "/root/.config/containers"),
+        ],
+    )
+    def test_the_folder_that_counts(
+        self, tmp_path: Path, ca: str, folders: list[str], written: str
+    ) -> None:
+        """The first that is there, as it is: a client's certificate goes on to count."""
+        config = "address: https://s.example\nhub: {caFile: /etc/s.pem}\n"
+        there = {f"{folder}/certs.d/s.example/client.cert": "x" for folder in folders}
+        last = {f"{folders[-1]}/certs.d/s.example/ca.crt": ca}
+        root = node(tmp_path, {**CRIO, "/etc/s.pem": ca, **there, **last}, config)
+        changes = plan(request(root, wire=False, runtime=True)).for_runtime
+        path = f"{written}/certs.d/s.example/image-cri-shim.crt"
+        assert [change.path for change in changes] == ([path] if len(folders) > 1 else [])
+        root.host(next(iter(last))).unlink()
+        do(root)
+        assert root.text(path) == ca
+
+    def test_a_file_of_ours_without_a_record(self, tmp_path: Path) -> None:
+        """Its hosts stay in it when another one comes; else it is right as it is."""
+        config = f"{PLAIN}registries:\n- address: http://second:5000\n"
+        ours = f'[[registry]]\nlocation = "{HUB}"\ninsecure = true\n'
+        root = node(tmp_path, {**CRIO, self.OURS: ours}, PLAIN)
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
+        root.host(CONFIG).write_text(config)
+        do(root)
+        written = tomllib.loads(root.text(self.OURS) or "")["registry"]
+        assert [each["location"] for each in written] == [HUB, "second:5000"]
+        undo(root)
+        assert root.text(self.OURS) == ours
+
+    def test_an_entry_that_blocks_it(self, tmp_path: Path) -> None:
+        """Insecure or not, CRI-O does not go there."""
+        text = f'[[registry]]\nprefix = "{HUB}"\nblocked = true\ninsecure = true\n'
+        root = node(tmp_path, {**CRIO, "/etc/containers/registries.conf": text})
+        with pytest.raises(NotOursError, match=f"blocks {HUB}") as refused:
+            do(root)
+        assert refused.value.addition == "blocked = false\n"
+
+    def test_an_entry_of_another_registry_that_leads_to_it(self, tmp_path: Path) -> None:
+        """Its prefix counts alone: a name of the hub itself is not found by that."""
+        text = f'[[registry]]\nprefix = "docker.io"\nlocation = "{HUB}"\ninsecure = true\n'
+        root = node(tmp_path, {**CRIO, "/etc/containers/registries.conf": text})
+        do(root)
+        assert root.exists(self.OURS)
+
+    def test_a_later_file_takes_the_place(self, tmp_path: Path) -> None:
+        """Of an entry with the same prefix."""
+        text = f'[[registry]]\nprefix = "{HUB}"\n'
+        later = "/etc/containers/registries.conf.d/a.conf"
+        files = {"/etc/containers/registries.conf": text, later: f"{text}insecure = true\n"}
+        root = node(tmp_path, {**CRIO, **files})
+        assert plan(request(root, wire=False, runtime=True)).for_runtime == []
 
 
 class TestDocker:
@@ -98,6 +221,39 @@ class TestDocker:
         assert tree(root) == after
         undo(root, control)
         assert tree(root) == before
+
+    @pytest.mark.parametrize("force", [False, True])
+    def test_a_file_of_ours_that_others_have_written_to(self, tmp_path: Path, force: bool) -> None:
+        """It keeps their keys through another registry and the removal."""
+        root = node(tmp_path, {}, self.CONFIG)
+        do(root)
+        place = root.host(self.DAEMON)
+        text = place.read_text()
+        assert text == json.dumps({"insecure-registries": [HUB]}, indent=2) + "\n"
+        theirs = {"log-driver": "journald", "live-restore": True}
+        place.write_text(json.dumps({**json.loads(text), **theirs}, indent=2))
+        root.host(CONFIG).write_text(f"{self.CONFIG}registries:\n- address: http://second:5000\n")
+        do(root)
+        listed = {"insecure-registries": ["second:5000", HUB]}
+        assert json.loads(place.read_text()) == {**theirs, **listed}
+        list(uninstall(plan_removal(root, CONFIG, force=force), None))
+        assert json.loads(place.read_text()) == {**theirs, "insecure-registries": []}
+
+    def test_keys_that_others_wrote_later(self, tmp_path: Path) -> None:
+        """The hosts alone are taken back; a file that has nothing else goes."""
+        root = node(tmp_path, {}, self.CONFIG)
+        before = tree(root)
+        do(root)
+        place = root.host(self.DAEMON)
+        text = place.read_text()
+        place.write_text(text.replace("{\n", '{\n  "debug": true,\n'))
+        undo(root)
+        assert json.loads(place.read_text()) == {"debug": True, "insecure-registries": []}
+        place.unlink()
+        do(root)
+        place.write_text(f"{text}\n")
+        undo(root)
+        assert {path for path in tree(root) if path != "/etc/docker"} == set(before)
 
     def test_an_authority(self, tmp_path: Path, ca: str) -> None:
         """In certs.d, which docker reads at each pull."""
