@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -17,8 +18,10 @@ from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.root import Root
+from shimcore.systemd.units import UnitSettings
 from shimcore.unixsocket import connection_error
 
+DEFAULT_FILE = UnitSettings().config_file
 DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
 ANSWER_S = 5.0
 
@@ -50,6 +53,11 @@ class Endpoint:
     shim_socket: str
     admin_socket: str
     fault: str = ""
+
+    def command(self, words: str) -> str:
+        """The command of this program, as it is typed for the same configuration."""
+        named = "" if self.file == DEFAULT_FILE else f" -f {shlex.quote(self.file)}"
+        return f"image-cri-shim {words}{named}"
 
 
 def endpoint_of(file: str) -> Endpoint:
@@ -158,9 +166,10 @@ def _details(
         detail.append("no registry can be used: images come from their own registries, or not")
     if kubelet.way is Way.NOT_WIRED:
         uses = kubelet.endpoint or "another endpoint"
+        wire = endpoint.command("install-service --wire-kubelet --now")
         detail.append(
             f"kubelet is NOT wired: it uses {uses} and its pulls pass the shim by; "
-            + (kubelet.detail or "install-service --wire-kubelet --now mends it")
+            + (kubelet.detail or f"{wire} mends it")
         )
     return detail
 

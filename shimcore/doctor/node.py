@@ -51,6 +51,10 @@ class Node:
         how = "reload" if self.facts.get("serving") else "restart"
         return f"; then systemctl {how} image-cri-shim"
 
+    def command(self, words: str) -> str:
+        """The command of this program, as it is typed for the node's configuration."""
+        return self.endpoint.command(words)
+
     @property
     def runtime_socket(self) -> str | None:
         """The runtime's, as the shim has it, else as it is configured; None: to be found."""

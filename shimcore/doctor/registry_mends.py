@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from shimcore.config import Registry
 from shimcore.doctor import proxies
 from shimcore.doctor.node import Node
-from shimcore.doctor.runtime_way import WIRE
+from shimcore.doctor.runtime_way import wire
 from shimcore.registry.answers import PingReport, TlsReport
 from shimcore.registry.client import RegistryClient
 
@@ -66,7 +66,7 @@ def _certificate(tls: TlsReport) -> str:
 
 def _then(node: Node) -> str:
     """The shim and the runtime take it up."""
-    return f"{node.reload} && {WIRE}" if node.reload else f"; then {WIRE}"
+    return f"{node.reload} && {wire(node)}" if node.reload else f"; then {wire(node)}"
 
 
 async def _not_reached(node: Node, source: str, registry: Registry) -> str:

@@ -16,6 +16,7 @@ from shimcore.systemd import record
 from shimcore.systemd.unitfile import read_service
 from shimcore.systemd.units import SERVICE, SOCKET
 
+_INSTALL = "install-service --now"
 _LOG = f"journalctl -u {SERVICE}  # says why; then systemctl restart {SERVICE}"
 _START = f"systemctl start {SERVICE}  # if it does not: journalctl -u {SERVICE} says why"
 
@@ -29,7 +30,7 @@ async def look(node: Node) -> list[Finding]:
 def _units(node: Node) -> list[Finding]:
     unit = read_service(node.root, SERVICE)
     if unit is None:
-        return [warned("units", f"there is no {SERVICE}", "image-cri-shim install-service --now")]
+        return [warned("units", f"there is no {SERVICE}", node.command(_INSTALL))]
     command = next(iter(unit.arguments({})), "")
     if command.startswith("/") and not node.root.exists(command):
         why = f"{SERVICE} starts {command}, which is not there"
@@ -47,7 +48,7 @@ def _install(node: Node) -> str:
         changed = path in ours and path not in record.written(node.root)
     except ShimError:
         changed = False
-    return "image-cri-shim install-service --now" + " --force" * changed
+    return node.command(_INSTALL + " --force" * changed)
 
 
 async def _socket(node: Node) -> list[Finding]:

@@ -76,7 +76,7 @@ async def test_screens(shim: ServeProcess, columns: int) -> None:
     words = " ".join(ran.plain.split())
     assert "FAIL" in words
     assert "write the right login (auth: USER:PASSWORD); then systemctl reload" in words
-    command = "image-cri-shim install-service --now"
+    command = f"image-cri-shim install-service --now -f {shim.file}"
     lines = ran.plain.splitlines()
     assert any(command in line for line in lines), "no command is broken"
     rest = [line for line in lines if command not in line and "skopeo copy" not in line]

@@ -103,7 +103,7 @@ def _named(*hosts_toml: str, version: str = "1.6.20") -> Callable[[World], None]
 
 WAY = "containerd's way to sealos.hub:5000"
 
-WIRE = "image-cri-shim install-service --wire-runtime --now"
+WIRE = "image-cri-shim install-service --wire-runtime --now -f /"
 
 REGISTRY = "registry "
 

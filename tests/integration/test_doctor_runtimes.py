@@ -13,7 +13,6 @@ from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.config.model import KubernetesSource
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
-from shimcore.doctor.runtime_way import WIRE
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import record
 from shimcore.systemd.changes import Change
@@ -25,6 +24,7 @@ from shimcore.systemd.runtimes.wiring import containerd_on, wire_runtime
 from tests.support.doctor import CONTAINERD, KUBELET, world
 from tests.support.scripted_runtime import ScriptedRuntime
 
+WIRE = "image-cri-shim install-service --wire-runtime --now"
 WAY = "the runtime's way to sealos.hub:5000"
 DOCKER_SOCKET = "/run/cri-dockerd.sock"
 DOCKER_FILE = "/etc/docker/daemon.json"
@@ -47,7 +47,7 @@ async def way(place: Path, runtime: str, path: str, text: str) -> Finding:
 @pytest.mark.parametrize(
     ("runtime", "path", "text", "mend"),
     [
-        ("docker", DOCKER_FILE, "", f"--wire-runtime --now  # it writes {DOCKER_FILE}"),
+        ("docker", DOCKER_FILE, "", f"/shim.yaml  # it writes {DOCKER_FILE}"),
         ("docker", DOCKER_FILE, '{"insecure-registries": ["b"]}', "--wire-runtime"),
         ("cri-o", CRIO_FILE, "", "--wire-runtime"),
         ("cri-o", CRIO_FILE, f"{INSECURE}false\n", "then systemctl reload crio\ninsecure = true"),
@@ -113,7 +113,7 @@ async def test_a_configuration_of_containerd_that_is_not_k0s_own(tmp_path: Path)
         for change in wired.changes:
             write(node.root, change.path, change.entry)
         (after,) = [each for each in await node.examined() if each.check == check]
-    assert (before.result, before.mend) == (Result.FAIL, WIRE)
+    assert (before.result, before.mend) == (Result.FAIL, f"{WIRE} -f {node.file}")
     assert path in [change.path for change in wired.changes]
     assert after.result is Result.PASS
 
@@ -144,7 +144,7 @@ async def test_a_registry_of_the_cluster(tmp_path: Path) -> None:
         found = await node.examined()
     (one,) = [each for each in found if each.check == "containerd's way to b.example"]
     assert one.result is Result.FAIL
-    assert one.mend == "image-cri-shim install-service --wire-runtime --now"
+    assert one.mend == f"{WIRE} -f {node.file}"
 
 
 async def test_a_login_of_the_cluster(tmp_path: Path) -> None:
