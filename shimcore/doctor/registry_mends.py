@@ -10,6 +10,7 @@ import os
 import socket
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from shimcore.config import Registry
@@ -29,16 +30,10 @@ _CLOCK = f"set this node's clock ({SET_CLOCK}, or its time server)"
 async def mend_of(node: Node, source: str, registry: Registry, report: PingReport) -> str:
     """What to do about it; `source` is where its address is written."""
     beside = f"in {source}, beside its address,"
-    if report.login == "not configured":
-        return f"{beside} write a login (auth: USER:PASSWORD){node.reload}"
-    if report.login == "refused":
-        kept = registry.password_file or registry.docker_config
-        where = f"write the right login into {kept} (USER:PASSWORD)"
-        if registry.credentials_source == "auth" or kept is None:
-            where = f"{beside} write the right login (auth: USER:PASSWORD)"
-        return f"{where}{node.reload}"
+    if report.login in {"not configured", "refused"}:
+        return f"{_login(registry, beside, report.login)}{node.reload}"
     tls = report.tls
-    if tls is not None and (mend := _certificate(tls)):
+    if tls is not None and (mend := _certificate(node, beside, tls)):
         return mend
     if tls is not None and tls.wrong_name:
         name = urlsplit(registry.address).hostname
@@ -54,13 +49,44 @@ async def mend_of(node: Node, source: str, registry: Registry, report: PingRepor
     return await _not_reached(node, source, registry)
 
 
-def _certificate(tls: TlsReport) -> str:
-    """For one that does not hold today; "" where that is not what is wrong."""
+def _login(registry: Registry, beside: str, login: str) -> str:
+    """Where the right one goes, and as what: each of its places has a form of its own."""
+    if registry.docker_config:
+        return in_docker_config(registry.docker_config, registry.host)
+    if registry.password_file and registry.credentials:
+        if _text(registry.password_file) == registry.credentials.password:
+            user = registry.credentials.username
+            return f"write the password of {user} alone into {registry.password_file}"
+        return f"write the right login into {registry.password_file} (USER:PASSWORD)"
+    what = "a login" if login == "not configured" else "the right login"
+    return f"{beside} write {what} (auth: USER:PASSWORD)"
+
+
+def in_docker_config(file: str, host: str) -> str:
+    """How a docker config.json gets the login of a host."""
+    return f"put the login of {host} under auths in {file} (docker login {host})"
+
+
+def _text(file: str) -> str:
+    """The line of a file; "" where it cannot be read."""
+    try:
+        return Path(file).read_text(encoding="utf-8-sig").rstrip("\r\n")
+    except (OSError, UnicodeError):
+        return ""
+
+
+def _certificate(node: Node, beside: str, tls: TlsReport) -> str:
+    """For one that does not hold today, or one above it; "" where that is not what is wrong."""
     if tls.days_left < 0:
         return f"renew its certificate; if it should still hold, {_CLOCK}"
     if tls.begins_in_days:
         begins = f"its certificate begins in {tls.begins_in_days} days only"
         return f"{SET_CLOCK}  # with the right time: {begins}"
+    if tls.authority == "expired":
+        renew = f"renew that authority, and {beside} name its new certificate (caFile: FILE)"
+        return f"{renew}{_then(node)}  # if it should still hold, {_CLOCK}"
+    if tls.authority:
+        return f"{SET_CLOCK}  # with the right time: its authority's certificate begins later"
     return ""
 
 

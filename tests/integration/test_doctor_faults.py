@@ -362,6 +362,52 @@ async def test_tls_faults(tmp_path: Path, how: str) -> None:
     assert mend[how] in finding.mend
 
 
+@pytest.mark.parametrize(
+    ("days", "words", "mend"),
+    [
+        ((-365.0, -400.0), "has expired", "renew that authority"),
+        ((400.0, 365.0), "is not yet valid", "date --utc --set"),
+    ],
+)
+async def test_an_authority_that_does_not_hold_today(
+    tmp_path: Path, days: tuple[float, float], words: str, mend: str
+) -> None:
+    """It is not the registry's own certificate that is renewed then."""
+    authority = PrivateCA(tmp_path, days_left=days[0], begins_in=days[1])
+    tls = authority.issue("127.0.0.1").context()
+    async with world(tmp_path) as node, ScriptedRegistry(users=USERS, auth="basic", tls=tls) as hub:
+        node.keys |= {"address": hub.address, "hub": {"caFile": str(authority.ca_file)}}
+        finding = _finding(await node.examined(), REGISTRY)
+    assert f"an authority above the certificate of {hub.address} {words}" in finding.detail
+    assert finding.mend.startswith(mend)
+
+
+async def test_a_docker_config_without_the_login(tmp_path: Path) -> None:
+    """Its file is named, which gets the login in a form of its own; a warning does not say that
+    it works."""
+    file = tmp_path / "config.json"
+    file.touch(0o600)
+    file.write_text("{}")
+    async with world(tmp_path) as node:
+        del node.keys["auth"]
+        node.keys["hub"] = {"dockerConfig": str(file)}
+        found = await node.examined()
+        put = f"put the login of {node.hub.host} under auths in {file} (docker login"
+    assert _finding(found, REGISTRY).mend.startswith(put)
+    assert _finding(found, "configuration").mend.startswith(put)
+
+
+async def test_a_password_file_beside_a_user(tmp_path: Path) -> None:
+    """It gets the password alone."""
+    file = tmp_path / "password"
+    file.touch(0o600)
+    file.write_text("wrong\n")
+    async with world(tmp_path) as node:
+        node.keys |= {"auth": "admin", "hub": {"passwordFile": str(file)}}
+        finding = _finding(await node.examined(), REGISTRY)
+    assert finding.mend.startswith(f"write the password of admin alone into {file}")
+
+
 async def test_a_check_that_breaks_or_hangs_fails_alone(tmp_path: Path) -> None:
     """The others go on."""
 
