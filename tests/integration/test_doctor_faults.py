@@ -188,6 +188,16 @@ FAULTS = (
         "reinstall",
     ),
     Fault(
+        "systemd's socket at another path than `shim`",
+        _file(
+            "/etc/systemd/system/image-cri-shim.socket", "[Socket]\nListenStream=/run/old.sock\n"
+        ),
+        "units",
+        "listens at /run/old.sock",
+        "image-cri-shim install-service --now",
+        keys={"shim": "/run/new.sock"},
+    ),
+    Fault(
         "runtime down",
         _nothing,
         "runtime",
