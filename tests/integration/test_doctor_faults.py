@@ -101,6 +101,7 @@ def _named(*hosts_toml: str, version: str = "1.6.20") -> Callable[[World], None]
     return make
 
 
+SOCKET_UNIT = "/etc/systemd/system/image-cri-shim.socket"
 WAY = "containerd's way to sealos.hub:5000"
 
 WIRE = "image-cri-shim install-service --wire-runtime --now -f /"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
-from shimcore.config.model import KubernetesSource
+from shimcore.config.model import KubernetesSource, Registry
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
+from shimcore.doctor.registries import LONGEST_S
+from shimcore.registry.client import RegistryClient
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import record
 from shimcore.systemd.changes import Change
@@ -185,8 +187,34 @@ async def test_a_pause_image_that_nobody_has(tmp_path: Path) -> None:
     """No pod starts; the mend is the command that puts it on the hub."""
     found = await pause_of(tmp_path, {"sandboxImage": "127.0.0.1:8/pause:9.9"}, {})
     assert found.result is Result.FAIL
-    copy = "skopeo copy --all --dest-tls-verify=false docker://127.0.0.1:8/pause:9.9"
+    options = "--dest-tls-verify=false --dest-creds USER:PASSWORD"
+    copy = f"skopeo copy --all {options} docker://127.0.0.1:8/pause:9.9"
     assert found.mend.startswith(f"{copy} docker://127.0.0.1:9/pause:9.9  # ")
+
+
+async def test_a_pause_image_with_tag_and_digest(tmp_path: Path) -> None:
+    """skopeo refuses both at once; the digest stays what it is."""
+    digest = "sha256:" + "a" * 64
+    found = await pause_of(tmp_path, {"sandboxImage": f"127.0.0.1:8/pause:9.9@{digest}"}, {})
+    options = "--dest-tls-verify=false --dest-creds USER:PASSWORD --preserve-digests"
+    source, there = f"docker://127.0.0.1:8/pause@{digest}", "docker://127.0.0.1:9/pause:9.9"
+    assert found.mend.startswith(f"skopeo copy --all {options} {source} {there}  # ")
+
+
+async def test_a_pause_image_is_not_waited_for_longer_than_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long `probeTimeout` does not use up the time of the whole check."""
+    asked: list[float] = []
+
+    class Noted(RegistryClient):
+        def __init__(self, registries: Sequence[Registry], probe_timeout_s: float) -> None:
+            asked.append(probe_timeout_s)
+            super().__init__(registries, probe_timeout_s=probe_timeout_s)
+
+    monkeypatch.setattr("shimcore.doctor.pause.RegistryClient", Noted)
+    await pause_of(tmp_path, {"sandboxImage": "127.0.0.1:8/pause:9.9", "probeTimeout": "25s"}, {})
+    assert asked == [LONGEST_S]
 
 
 async def test_a_pause_image_that_the_runtime_may_have_another_way_to(tmp_path: Path) -> None:
