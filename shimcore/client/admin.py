@@ -47,12 +47,16 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the shim of a configuration file is found; `fault` when the file is unusable."""
+    """Where the shim of a configuration file is found; `fault` when the file is unusable.
+
+    `runtime_socket` as it is named there; None where it is not.
+    """
 
     file: str
     shim_socket: str
     admin_socket: str
     fault: str = ""
+    runtime_socket: str | None = None
 
     def command(self, words: str) -> str:
         """The command of this program, as it is typed for the same configuration."""
@@ -65,29 +69,31 @@ def endpoint_of(file: str) -> Endpoint:
     try:
         start = own_start(file)
     except ConfigError as error:
-        shim, admin = _named_sockets(file)
-        return Endpoint(file, shim, admin, _message(error))
+        shim, admin, runtime = _named_sockets(file)
+        return Endpoint(file, shim, admin, _message(error), runtime)
     fault = _message(start.file_error) if start.file_error else ""
-    return Endpoint(file, start.own.shim_socket, start.own.admin_socket, fault)
+    own = start.own
+    return Endpoint(file, own.shim_socket, own.admin_socket, fault, own.runtime_socket)
 
 
 def _message(error: ConfigError) -> str:
     return "; ".join(str(fault) for fault in error.faults)
 
 
-def _named_sockets(file: str) -> tuple[str, str]:
-    """`shim` and `admin` of a file that has other faults; the defaults where it says nothing."""
+def _named_sockets(file: str) -> tuple[str, str, str | None]:
+    """`shim`, `admin` and `cri` of a file that has other faults; else the defaults."""
     try:
         tree, _ = read_document(Files(os.path.dirname(file)).read_text(file))
     except UnreadableFileError:
         tree = None
     named = tree if isinstance(tree, dict) else {}
-    shim = named.get("shim")
-    shim = shim.removeprefix("unix://") if isinstance(shim, str) and shim else DEFAULT_SOCKET
-    admin = named.get("admin")
-    if isinstance(admin, str) and admin:
-        return shim, admin.removeprefix("unix://")
-    return shim, f"{shim}.admin"
+
+    def path(key: str) -> str | None:
+        value = named.get(key)
+        return value.removeprefix("unix://") if isinstance(value, str) and value else None
+
+    shim = path("shim") or DEFAULT_SOCKET
+    return shim, path("admin") or f"{shim}.admin", path("cri")
 
 
 def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:

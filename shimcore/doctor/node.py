@@ -59,7 +59,8 @@ class Node:
     def runtime_socket(self) -> str | None:
         """The runtime's, as the shim has it, else as it is configured; None: to be found."""
         told = self.facts.get("runtime", {}).get("socket")
-        return told or (self.config.runtime_socket if self.config else None)
+        named = self.config.runtime_socket if self.config else self.endpoint.runtime_socket
+        return told or named
 
 
 async def node_of(file: str) -> Node:
