@@ -46,7 +46,7 @@ async def mend_of(node: Node, source: str, registry: Registry, report: PingRepor
             "put the certificate of the authority that issued its own on this node, and "
             f"{beside} name it (caFile: FILE){_then(node)}"
         )
-    return await _not_reached(node, source, registry)
+    return await _not_reached(node, source, registry, report)
 
 
 def _login(registry: Registry, beside: str, login: str) -> str:
@@ -95,18 +95,31 @@ def _then(node: Node) -> str:
     return f"{node.reload} && {wire(node)}" if node.reload else f"; then {wire(node)}"
 
 
-async def _not_reached(node: Node, source: str, registry: Registry) -> str:
+async def _not_reached(node: Node, source: str, registry: Registry, report: PingReport) -> str:
+    """For one that has not answered as a registry does."""
     name = urlsplit(registry.address).hostname or registry.host
     if proxies.in_the_way(os.environ, registry):
-        if not await _connects(registry):
-            return f"start it, or this shell's proxy to it: curl -v {registry.address}/v2/"
-        without = proxies.exception(os.environ, registry)
-        return f"export {without}  # this shell has a proxy, which does not reach it"
+        return await _past_the_proxy(registry)
     if not await _resolves(name):
         return f"echo 'ADDRESS {name}' >> /etc/hosts  # with its address, or add it to the DNS"
     if other := await _other_scheme(registry):
         return f"in {source}, write {other} as its address{_then(node)}"
+    if report.reachable:
+        return (
+            f"see its own log, if this is the registry; if not, in {source}, write the registry's "
+            f"own address and port{_then(node)}"
+        )
     return f"start it, and see that this node reaches it: curl -v {registry.address}/v2/"
+
+
+async def _past_the_proxy(registry: Registry) -> str:
+    """For one that this shell has a proxy for."""
+    if variable := proxies.unusable(os.environ, registry):
+        return f"mend {variable} of this shell, or leave it out: unset {variable}"
+    if not await _connects(registry):
+        return f"start it, or this shell's proxy to it: curl -v {registry.address}/v2/"
+    without = proxies.exception(os.environ, registry)
+    return f"export {without}  # this shell has a proxy, which does not reach it"
 
 
 async def _connects(registry: Registry) -> bool:

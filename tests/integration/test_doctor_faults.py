@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.client.admin import Condition
+from shimcore.demo.registry_http import Response
 from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.run import Check
 from shimcore.runtime.errors import StatusCode
@@ -391,6 +392,27 @@ async def test_an_authority_that_does_not_hold_today(
         finding = _finding(await node.examined(), REGISTRY)
     assert f"an authority above the certificate of {hub.address} {words}" in finding.detail
     assert finding.mend.startswith(mend)
+
+
+async def test_a_proxy_variable_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the variable that is mended, and not the registry that is started."""
+    monkeypatch.setenv("http_proxy", "ftp://proxy.invalid:1")
+    async with world(tmp_path) as node:
+        node.keys["address"] = "http://hub.invalid:5000"
+        finding = _finding(await node.examined(), REGISTRY)
+    assert finding.mend.startswith("mend http_proxy of this shell")
+
+
+async def test_a_server_that_is_no_registry(tmp_path: Path) -> None:
+    """It runs, and is not to be started."""
+    async with world(tmp_path) as node:
+        node.hub.faults.respond.append((lambda _: True, Response(404)))
+        finding = _finding(await node.examined(), REGISTRY)
+    assert "not a container registry" in finding.detail
+    own = f"in {node.file}, write the registry's own address and port; then "
+    assert own in finding.mend
 
 
 async def test_a_docker_config_without_the_login(tmp_path: Path) -> None:
