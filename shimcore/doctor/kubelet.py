@@ -26,7 +26,8 @@ def _kubelet(node: Node) -> Finding:
     if found.way is Way.NO_KUBELET:
         return passed("kubelet", "there is none on this node, or it is not set up yet")
     if found.way is Way.UNKNOWN:
-        return warned("kubelet", found.detail, "run this as root")
+        by_hand = f"mend that file, or see that kubelet uses unix://{node.endpoint.shim_socket}"
+        return warned("kubelet", found.detail, "run this as root" if found.refused else by_hand)
     if found.way is Way.NOT_WIRED:
         if found.stale:
             uses = found.endpoint or "the endpoint of before"

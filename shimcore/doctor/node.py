@@ -30,6 +30,8 @@ class Node:
     status: Status | None = None
     status_error: str = ""
     """Why the shim could not be asked."""
+    status_refused: bool = False
+    """This user may not ask it."""
     control: ServiceControl | None = None
     """systemd, where it runs the machine."""
 
@@ -72,11 +74,12 @@ async def node_of(file: str) -> Node:
     except ConfigError as fault:
         error = fault
     endpoint = admin.endpoint_of(file)
-    status, status_error = None, ""
+    status, status_error, refused = None, "", False
     try:
         status = await asyncio.to_thread(admin.status, endpoint)
     except AdminError as fault:
         status_error = str(fault)
+        refused = isinstance(fault.__cause__, PermissionError)
     return Node(
         file=file,
         endpoint=endpoint,
@@ -84,6 +87,7 @@ async def node_of(file: str) -> Node:
         config_error=error,
         status=status,
         status_error=status_error,
+        status_refused=refused,
         control=_control(),
     )
 

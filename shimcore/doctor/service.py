@@ -17,6 +17,7 @@ from shimcore.systemd.kubelet_way import same_socket
 from shimcore.systemd.unitfile import listening, read_service
 from shimcore.systemd.units import SERVICE, SOCKET
 
+_AS_ROOT = "run it as root"
 _INSTALL = "install-service --now"
 _LOG = f"journalctl -u {SERVICE}  # says why; then systemctl restart {SERVICE}"
 _START = f"systemctl start {SERVICE}  # if it does not: journalctl -u {SERVICE} says why"
@@ -68,7 +69,8 @@ def _install(node: Node, unit: str) -> str:
 async def _socket(node: Node) -> list[Finding]:
     check, status = "socket", node.status
     if status is None:
-        return [failed(check, node.status_error, "run it as root")]
+        by_hand = f"see that admin in {node.file} is a path where a socket can be"
+        return [failed(check, node.status_error, _AS_ROOT if node.status_refused else by_hand)]
     said = "; ".join(status.detail)
     if status.condition is Condition.NOT_RUNNING:
         runs = node.control is not None and node.control.is_active(SERVICE)
