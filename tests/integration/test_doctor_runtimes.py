@@ -29,6 +29,7 @@ from tests.support.scripted_runtime import ScriptedRuntime
 WIRE = "image-cri-shim install-service --wire-runtime --now"
 WAY = "the runtime's way to sealos.hub:5000"
 DOCKER_SOCKET = "/run/cri-dockerd.sock"
+K3S_SOCKET = "/run/k3s/containerd/containerd.sock"
 DOCKER_FILE = "/etc/docker/daemon.json"
 CRIO_FILE = "/etc/containers/registries.conf.d/x.conf"
 INSECURE = '[[registry]]\nlocation = "sealos.hub:5000"\ninsecure = '
@@ -250,7 +251,7 @@ async def test_a_pause_image_on_a_runtime_that_names_no_image(
         assert before.mend.startswith(f"name {node.hub.host}/pause:9.9 as the pause image in")
 
 
-@pytest.mark.parametrize("used", [DOCKER_SOCKET, ""])
+@pytest.mark.parametrize("used", [DOCKER_SOCKET, K3S_SOCKET, ""])
 async def test_several_runtimes(used: str) -> None:
     """The mend names the one that kubelet uses, where it uses one of them."""
     async with contextlib.AsyncExitStack() as stack:
@@ -258,11 +259,14 @@ async def test_several_runtimes(used: str) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="d-"))
         node = await stack.enter_async_context(world(Path(folder)))
         del node.keys["cri"]
-        for path in (CONTAINERD, DOCKER_SOCKET):
+        for path in (CONTAINERD, used or DOCKER_SOCKET):
             place = node.root.host(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             await stack.enter_async_context(ScriptedRuntime(str(place)))
-        if used:
+        if used == K3S_SOCKET:  # kubelet is inside
+            node.put("/var/lib/rancher/k3s/x", "")
+            (node.root.directory / KUBELET.lstrip("/")).unlink()
+        elif used:
             node.put(KUBELET, f"containerRuntimeEndpoint: unix://{used}\n")
         found = await node.examined()
     (one,) = [each for each in found if each.check == "runtime"]
