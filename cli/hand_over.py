@@ -47,7 +47,7 @@ def hand_over(
         from shimcore.systemd.root import Root  # noqa: PLC0415
         from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415
 
-        path = os.path.abspath(chosen_file(context, file))
+        path = chosen_file(context, file)
         if prepare:
             print(handover.prepare(endpoint_of(path)))
             return

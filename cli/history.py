@@ -55,7 +55,8 @@ def history(
         endpoint = admin.endpoint_of(chosen_file(context, file))
         found = admin.history(endpoint)
         if found is None:
-            exits.say(f"no shim is running at {endpoint.shim_socket}; see image-cri-shim status")
+            see = endpoint.command("status")
+            exits.say(f"no shim is running at {endpoint.shim_socket}; see {see}")
             raise typer.Exit(exits.NOT_RUNNING)
         wanted = _Wanted(failed, image or "", pod or "")
         if follow:

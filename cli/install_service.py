@@ -13,7 +13,8 @@ import typer
 
 from cli import exits
 from cli.completions import PROGRAM, Shell, script
-from cli.options import FileOption, chosen_file
+from cli.defaults import DEFAULT_FILE
+from cli.options import FileOption, named_file
 from shimcore.errors import RuntimeUnavailableError, ShimError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def install_service(
 
         place = _root(root)
         control = None if dry_run else _control(place)
-        path = os.path.abspath(chosen_file(context, file))
+        path = _file(context, file, place)
         request = install.Request(
             root=place,
             config_file=path,
@@ -125,7 +126,7 @@ def uninstall_service(
 
         place = _root(root)
         control = None if dry_run else _control(place)
-        path = os.path.abspath(chosen_file(context, file))
+        path = _file(context, file, place)
         removal = uninstall.plan_removal(place, path, purge=purge, force=force)
         for note in removal.notes:
             exits.say(note)
@@ -148,6 +149,13 @@ def _addition_shown() -> Iterator[None]:
         exits.say(f"{error.reason}; add what follows, then run this command again")
         print(error.addition, end="")
         raise typer.Exit(exits.FAILED) from error
+
+
+def _file(context: typer.Context, file: str | None, root: Root) -> str:
+    """The file named, else that of the service which is installed, else the default."""
+    from shimcore.systemd.install import installed_file  # noqa: PLC0415 - as above
+
+    return os.path.abspath(named_file(context, file) or installed_file(root) or DEFAULT_FILE)
 
 
 def _root(directory: str) -> Root:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,8 +47,11 @@ def named_file(context: typer.Context, file: str | None) -> str | None:
 
 
 def chosen_file(context: typer.Context, file: str | None) -> str:
-    """The file named at the command, else before it or in the environment, else the default."""
-    return named_file(context, file) or DEFAULT_FILE
+    """The file named at the command, else before it or in the environment, else the default.
+
+    Its path is absolute: it means the same to a shim that began in another directory.
+    """
+    return os.path.abspath(named_file(context, file) or DEFAULT_FILE)
 
 
 def started(path: str) -> Config:

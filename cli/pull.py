@@ -132,9 +132,7 @@ def _pulled(file: str, names: Sequence[str], jobs: int, output: Output) -> list[
 
     endpoint = endpoint_of(file)
     with _shown(len(names), output) as on_step:
-        return answer_of(
-            client.pull(endpoint.shim_socket, names, jobs, on_step, endpoint.admin_socket)
-        )
+        return answer_of(client.pull(endpoint, names, jobs, on_step))
 
 
 def _shown(count: int, output: Output) -> AbstractContextManager[OnStep]:

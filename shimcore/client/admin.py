@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -17,8 +18,10 @@ from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.root import Root
+from shimcore.systemd.units import UnitSettings
 from shimcore.unixsocket import connection_error
 
+DEFAULT_FILE = UnitSettings().config_file
 DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
 ANSWER_S = 5.0
 
@@ -44,12 +47,21 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the shim of a configuration file is found; `fault` when the file is unusable."""
+    """Where the shim of a configuration file is found; `fault` when the file is unusable.
+
+    `runtime_socket` as it is named there; None where it is not.
+    """
 
     file: str
     shim_socket: str
     admin_socket: str
     fault: str = ""
+    runtime_socket: str | None = None
+
+    def command(self, words: str) -> str:
+        """The command of this program, as it is typed for the same configuration."""
+        named = "" if self.file == DEFAULT_FILE else f" -f {shlex.quote(self.file)}"
+        return f"image-cri-shim {words}{named}"
 
 
 def endpoint_of(file: str) -> Endpoint:
@@ -57,29 +69,31 @@ def endpoint_of(file: str) -> Endpoint:
     try:
         start = own_start(file)
     except ConfigError as error:
-        shim, admin = _named_sockets(file)
-        return Endpoint(file, shim, admin, _message(error))
+        shim, admin, runtime = _named_sockets(file)
+        return Endpoint(file, shim, admin, _message(error), runtime)
     fault = _message(start.file_error) if start.file_error else ""
-    return Endpoint(file, start.own.shim_socket, start.own.admin_socket, fault)
+    own = start.own
+    return Endpoint(file, own.shim_socket, own.admin_socket, fault, own.runtime_socket)
 
 
 def _message(error: ConfigError) -> str:
     return "; ".join(str(fault) for fault in error.faults)
 
 
-def _named_sockets(file: str) -> tuple[str, str]:
-    """`shim` and `admin` of a file that has other faults; the defaults where it says nothing."""
+def _named_sockets(file: str) -> tuple[str, str, str | None]:
+    """`shim`, `admin` and `cri` of a file that has other faults; else the defaults."""
     try:
         tree, _ = read_document(Files(os.path.dirname(file)).read_text(file))
     except UnreadableFileError:
         tree = None
     named = tree if isinstance(tree, dict) else {}
-    shim = named.get("shim")
-    shim = shim.removeprefix("unix://") if isinstance(shim, str) and shim else DEFAULT_SOCKET
-    admin = named.get("admin")
-    if isinstance(admin, str) and admin:
-        return shim, admin.removeprefix("unix://")
-    return shim, f"{shim}.admin"
+
+    def path(key: str) -> str | None:
+        value = named.get(key)
+        return value.removeprefix("unix://") if isinstance(value, str) and value else None
+
+    shim = path("shim") or DEFAULT_SOCKET
+    return shim, path("admin") or f"{shim}.admin", path("cri")
 
 
 def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
@@ -158,9 +172,10 @@ def _details(
         detail.append("no registry can be used: images come from their own registries, or not")
     if kubelet.way is Way.NOT_WIRED:
         uses = kubelet.endpoint or "another endpoint"
+        wire = endpoint.command("install-service --wire-kubelet --now")
         detail.append(
             f"kubelet is NOT wired: it uses {uses} and its pulls pass the shim by; "
-            + (kubelet.detail or "install-service --wire-kubelet --now mends it")
+            + (kubelet.detail or f"{wire} mends it")
         )
     return detail
 

@@ -15,6 +15,7 @@ from shimcore.reference import Reference, parse_reference
 from shimcore.unixsocket import connection_error
 
 if TYPE_CHECKING:
+    from shimcore.client.admin import Endpoint
     from shimcore.runtime.client import RuntimeClient
 
 KNOCK_S = 5.0
@@ -90,21 +91,18 @@ def _tagged(image: str, reference: Reference) -> str:
 
 
 async def pull(
-    socket: str,
-    images: Sequence[str],
-    jobs: int,
-    on_step: Callable[[Step], None],
-    admin_socket: str = "",
+    endpoint: Endpoint, images: Sequence[str], jobs: int, on_step: Callable[[Step], None]
 ) -> list[Step]:
     """How the pull of each image ended, in their order; `jobs` of them at a time.
 
-    `socket` is the shim's. No credentials are sent: the shim has its own. `on_step` is told
-    when a pull begins, how far it is (as `admin_socket` says), and when it ends. Raises
+    `endpoint` is the shim's. No credentials are sent: the shim has its own. `on_step` is told
+    when a pull begins, how far it is (as the admin socket says), and when it ends. Raises
     ShimError when no shim answers to begin with; after that an image fails alone.
     """
     from shimcore.runtime.client import RuntimeClient  # noqa: PLC0415 - loads grpc
 
-    _knock(socket)
+    see = f"see {endpoint.command('status')}"
+    _knock(endpoint.shim_socket, see)
     ended: dict[str, Step] = {}
     pulling: dict[str, Step] = {}
     waiting = iter(images)
@@ -114,10 +112,10 @@ async def pull(
             began = time.time()
             pulling[image] = Step(image, State.PULLING)
             on_step(pulling[image])
-            result = await _pull(client, image)
+            result = await _pull(client, image, see)
             last = pulling.pop(image)
-            if result.state is State.PULLED and not last.registry and admin_socket:
-                last = await _remembered(admin_socket, last, began)
+            if result.state is State.PULLED and not last.registry:
+                last = await _remembered(endpoint.admin_socket, last, began)
             ended[image] = replace(
                 last,
                 state=result.state,
@@ -127,9 +125,9 @@ async def pull(
             )
             on_step(ended[image])
 
-    async with RuntimeClient(socket) as client:
-        await _greet(client)
-        follower = asyncio.create_task(_follow(admin_socket, pulling, on_step))
+    async with RuntimeClient(endpoint.shim_socket) as client:
+        await _greet(client, see)
+        follower = asyncio.create_task(_follow(endpoint.admin_socket, pulling, on_step))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(jobs, len(images))):
@@ -146,8 +144,6 @@ async def _follow(
     from shimcore.pb import admin_pb2  # noqa: PLC0415 - loads protobuf
     from shimcore.runtime.channel import Channel  # noqa: PLC0415 - loads grpc
 
-    if not admin_socket:
-        return
     channel = Channel(admin_socket)
     try:
         while True:
@@ -195,7 +191,7 @@ async def _remembered(admin_socket: str, step: Step, began: float) -> Step:
     return step
 
 
-async def _pull(client: RuntimeClient, image: str) -> Step:
+async def _pull(client: RuntimeClient, image: str, see: str) -> Step:
     from shimcore.pb import cri_pb2  # noqa: PLC0415 - as above
     from shimcore.runtime.errors import RuntimeCallError  # noqa: PLC0415
     from shimcore.runtime.messages import parsed  # noqa: PLC0415
@@ -210,12 +206,12 @@ async def _pull(client: RuntimeClient, image: str) -> Step:
     except RuntimeCallError as refusal:
         error = refusal.details or str(refusal)
     except RuntimeUnavailableError:
-        error = f"the shim at {client.socket} went away; see image-cri-shim status"
+        error = f"the shim at {client.socket} went away; {see}"
     state = State.FAILED if error else State.PULLED
     return Step(image, state, time.monotonic() - started, reference, " ".join(error.split()))
 
 
-async def _greet(client: RuntimeClient) -> None:
+async def _greet(client: RuntimeClient, see: str) -> None:
     """Raises ShimError unless the shim, and the runtime behind it, answer."""
     from shimcore.runtime.errors import RuntimeCallError, StatusCode  # noqa: PLC0415 - as above
 
@@ -223,20 +219,17 @@ async def _greet(client: RuntimeClient) -> None:
         await client.version(VERSION_S)
     except RuntimeUnavailableError as error:
         raise ShimError(
-            f"the shim at {client.socket}, or the runtime behind it, does not answer;"
-            " see image-cri-shim status"
+            f"the shim at {client.socket}, or the runtime behind it, does not answer; {see}"
         ) from error
     except RuntimeCallError as error:
         if error.code == StatusCode.DEADLINE_EXCEEDED:
             why = f"no answer within {VERSION_S:.0f} s"
         else:
             why = error.details
-        raise ShimError(
-            f"the shim at {client.socket} is not ready: {why}; see image-cri-shim status"
-        ) from error
+        raise ShimError(f"the shim at {client.socket} is not ready: {why}; {see}") from error
 
 
-def _knock(path: str) -> None:
+def _knock(path: str, see: str) -> None:
     """Raises ShimError when nobody listens at the socket, or this user may not ask."""
     error = connection_error(path, KNOCK_S)
     if isinstance(error, PermissionError):
@@ -244,8 +237,4 @@ def _knock(path: str) -> None:
     if error is not None:
         absent = error.errno == errno.ENOENT
         why = "there is no such socket" if absent else (error.strerror or str(error)).lower()
-        raise ShimError(_not_running(path, why)) from error
-
-
-def _not_running(path: str, why: str) -> str:
-    return f"the shim is not running at {path} ({why}); see image-cri-shim status"
+        raise ShimError(f"the shim is not running at {path} ({why}); {see}") from error

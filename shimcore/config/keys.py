@@ -239,7 +239,8 @@ _KUBERNETES_KEYS = (
     Key(
         "enabled",
         Kind.BOOLEAN,
-        "whether the cluster's part is read; by default where there is a kubeconfig",
+        "whether the cluster's part is read; by default where a kubeconfig is given, here or by "
+        "KUBECONFIG",
         example="true",
     ),
     Key(

@@ -128,7 +128,7 @@ class ShimCollector:
         yield _counter("cache_misses", "Questions that went to registries.", stats["misses"])
         rewrites = CounterMetricFamily(
             "image_cri_shim_rewrites",
-            "Pulls through a registry; side: tried before the call went on.",
+            "Pulls that tried a registry, by what became of it there.",
             labels=["registry", "outcome"],
         )
         for (host, outcome), count in stats["rewrites"].items():

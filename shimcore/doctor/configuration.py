@@ -10,7 +10,7 @@ from shimcore.config import Config, Fallback
 from shimcore.config.model import Names
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
-from shimcore.doctor.registry_mends import SET_CLOCK
+from shimcore.doctor.registry_mends import SET_CLOCK, in_docker_config
 from shimcore.systemd.install import unreadable
 
 DAY_S = 86_400.0
@@ -27,7 +27,7 @@ async def look(node: Node) -> list[Finding]:
     found = [*_file(node)]
     config = node.config
     if config is not None:
-        found += [*_logins(config), *_notices(config), *_readable(config), _names(config)]
+        found += [*_logins(config), *_notices(node, config), *_readable(config), _names(config)]
         found += _clock(config)
         found += [*_disks(node, config)]
     return found
@@ -58,13 +58,17 @@ def _logins(config: Config) -> list[Finding]:
     return [failed("logins", str(lone), mend) for lone in config.lone_logins]
 
 
-def _notices(config: Config) -> list[Finding]:
+def _notices(node: Node, config: Config) -> list[Finding]:
     lone = set(map(str, config.lone_logins))
     mend = "mend it in the file, or leave it: it works"
-    modes = {f"{path} holds a login": f"chmod 600 {path}" for path in _paths(config)}
+    mends = {f"{path} holds a login": f"chmod 600 {path}" for path in _paths(config)}
+    for one in config.registries:
+        if one.docker_config and one.credentials is None:  # it works only where none is asked for
+            put = f"{in_docker_config(one.docker_config, one.host)}{node.reload}"
+            mends[f"{one.key}.dockerConfig: "] = put
     found = []
     for notice in config.notices:
-        typed = [command for begin, command in modes.items() if notice.startswith(begin)]
+        typed = [command for begin, command in mends.items() if notice.startswith(begin)]
         if notice not in lone:
             found.append(warned("configuration", notice, typed[0] if typed else mend))
     return found

@@ -11,7 +11,7 @@ from shimcore.systemd.changes import CRICTL
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way, same_socket
 from shimcore.systemd.wiring import CRICTL_KEYS
 
-_WIRE = "image-cri-shim install-service --wire-kubelet --now"
+_WIRE = "install-service --wire-kubelet --now"
 _PAST = "its pulls go past the shim"
 
 
@@ -26,25 +26,26 @@ def _kubelet(node: Node) -> Finding:
     if found.way is Way.NO_KUBELET:
         return passed("kubelet", "there is none on this node, or it is not set up yet")
     if found.way is Way.UNKNOWN:
-        return warned("kubelet", found.detail, "run this as root")
+        by_hand = f"mend that file, or see that kubelet uses unix://{node.endpoint.shim_socket}"
+        return warned("kubelet", found.detail, "run this as root" if found.refused else by_hand)
     if found.way is Way.NOT_WIRED:
         if found.stale:
             uses = found.endpoint or "the endpoint of before"
             why = f"the running kubelet has not read its files and uses {uses}: {_PAST}"
             return failed("kubelet", why, found.detail)
         why = f"{running} uses {found.endpoint}: {_PAST}"
-        mend = found.detail or f"{_WIRE}  # kubeadm may have rewritten its files"
+        mend = found.detail or f"{node.command(_WIRE)}  # kubeadm may have rewritten its files"
         return failed("kubelet", why, mend)
-    return _wired(found, running)
+    return _wired(node, found, running)
 
 
-def _wired(found: KubeletWay, running: str) -> Finding:
+def _wired(node: Node, found: KubeletWay, running: str) -> Finding:
     if found.stale:
         why = "its files have changed since the running kubelet began, and it may not use them"
         return warned("kubelet", why, found.detail)
     if found.images_alone:
         why = f"{running} uses {found.endpoint} for images alone: nobody brings the pause image"
-        return warned("kubelet", why, _WIRE)
+        return warned("kubelet", why, node.command(_WIRE))
     return passed("kubelet", f"{running} uses {found.endpoint}")
 
 
@@ -60,7 +61,7 @@ def _crictl(node: Node) -> Finding:
     ]
     if elsewhere:
         why = f"{CRICTL} has {', '.join(elsewhere)}: what crictl pulls goes past the shim"
-        return warned("crictl", why, _WIRE)
+        return warned("crictl", why, node.command(_WIRE))
     if not node.root.exists(CRICTL):
         return passed("crictl", f"there is no {CRICTL}")
     return passed("crictl", f"{CRICTL} leads to the shim")

@@ -30,6 +30,8 @@ class Node:
     status: Status | None = None
     status_error: str = ""
     """Why the shim could not be asked."""
+    status_refused: bool = False
+    """This user may not ask it."""
     control: ServiceControl | None = None
     """systemd, where it runs the machine."""
 
@@ -51,11 +53,16 @@ class Node:
         how = "reload" if self.facts.get("serving") else "restart"
         return f"; then systemctl {how} image-cri-shim"
 
+    def command(self, words: str) -> str:
+        """The command of this program, as it is typed for the node's configuration."""
+        return self.endpoint.command(words)
+
     @property
     def runtime_socket(self) -> str | None:
         """The runtime's, as the shim has it, else as it is configured; None: to be found."""
         told = self.facts.get("runtime", {}).get("socket")
-        return told or (self.config.runtime_socket if self.config else None)
+        named = self.config.runtime_socket if self.config else self.endpoint.runtime_socket
+        return told or named
 
 
 async def node_of(file: str) -> Node:
@@ -67,11 +74,12 @@ async def node_of(file: str) -> Node:
     except ConfigError as fault:
         error = fault
     endpoint = admin.endpoint_of(file)
-    status, status_error = None, ""
+    status, status_error, refused = None, "", False
     try:
         status = await asyncio.to_thread(admin.status, endpoint)
     except AdminError as fault:
         status_error = str(fault)
+        refused = isinstance(fault.__cause__, PermissionError)
     return Node(
         file=file,
         endpoint=endpoint,
@@ -79,6 +87,7 @@ async def node_of(file: str) -> Node:
         config_error=error,
         status=status,
         status_error=status_error,
+        status_refused=refused,
         control=_control(),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from shimcore.config import Config, Fallback, Registry
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
+from shimcore.doctor.registries import LONGEST_S
 from shimcore.doctor.runtime import ANSWER_S, socket_of
 from shimcore.doctor.runtime_way import way_of_its_own
 from shimcore.errors import ReferenceSyntaxError, ShimError
@@ -70,7 +71,8 @@ async def _looked_for(node: Node, config: Config, client: RuntimeClient) -> Find
 
 async def _sought(node: Node, config: Config, image: Reference, name: str) -> tuple[Finding, str]:
     """Whether a registry has it, or else the runtime gets it by itself; its name there, or ""."""
-    made = RegistryClient(config.registries, probe_timeout_s=config.probe_timeout_s)
+    timeout_s = min(config.probe_timeout_s, LONGEST_S)
+    made = RegistryClient(config.registries, probe_timeout_s=timeout_s)
     async with aclosing(made) as client:
         resolution = await explain(name, config, client)
         for candidate in resolution.candidates:
@@ -107,14 +109,25 @@ def _origin(image: Reference) -> Registry:
 
 
 def _mend(config: Config, image: Reference, name: str) -> str:
-    """The command that puts it on the hub, where the hub is asked for it."""
+    """The command that puts it on the hub, where the hub is asked for it.
+
+    Of a name with a tag and a digest skopeo takes one: the digest says what, the tag what it is
+    called there.
+    """
     mapped = rewrite(image, config.hub.mirror)
     if isinstance(mapped, Unmapped):
         return f"let a registry serve it ({mapped.reason}), and put it there"
     plain = config.hub.scheme == "http" or config.hub.insecure_skip_verify
-    loose = " --dest-tls-verify=false" if plain else ""
+    options = " --dest-tls-verify=false" * plain
+    options += " --dest-creds USER:PASSWORD" * (config.hub.credentials is not None)
+    source, there = name, str(mapped)
+    if image.digest is not None:
+        options += " --preserve-digests"
+    if image.tag is not None and image.digest is not None:
+        source = f"{image.name}@{image.digest}"
+        there = there.partition("@")[0]
     return (
-        f"skopeo copy --all{loose} docker://{name} docker://{mapped}"
+        f"skopeo copy --all{options} docker://{source} docker://{there}"
         "  # where both are reached; or name one that the hub has in the runtime's own "
         "configuration (containerd: sandbox_image, from 2.0 pinned_images.sandbox)"
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from shimcore.config import Registry
-from shimcore.registry.http.proxy import ProxyRules
+from shimcore.registry.http.proxy import ProxyRules, read_proxy
 from shimcore.systemd.units import SERVICE
 
 PORTS = {"http": 80, "https": 443}
@@ -16,10 +16,24 @@ _FOLDER = f"/etc/systemd/system/{SERVICE}.d"
 
 def in_the_way(environ: Mapping[str, str], registry: Registry) -> bool:
     """Whether a process with this environment asks a proxy for the registry."""
+    return bool(_proxy(environ, registry))
+
+
+def _proxy(environ: Mapping[str, str], registry: Registry) -> str:
     url = urlsplit(registry.address)
     port = url.port or PORTS.get(url.scheme, 443)
     rules = ProxyRules.from_environment(environ)
-    return bool(rules.proxy_for(url.scheme, url.hostname or "", port))
+    return rules.proxy_for(url.scheme, url.hostname or "", port)
+
+
+def unusable(environ: Mapping[str, str], registry: Registry) -> str:
+    """The variable of a proxy that is to be asked for the registry and cannot be; else ""."""
+    try:
+        read_proxy(_proxy(environ, registry))
+    except ValueError:
+        name = f"{registry.scheme.upper()}_PROXY"
+        return name if environ.get(name) else name.lower()
+    return ""
 
 
 def exception(environ: Mapping[str, str], registry: Registry) -> str:

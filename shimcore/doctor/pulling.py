@@ -25,7 +25,6 @@ _MENDS = (
     ("http: server gave http response", _WAY),
     ("not found", "push the image anew: a part of it is missing on the registry"),
 )
-_SEE = "image-cri-shim history --failed  # has each registry's reason"
 
 
 async def look(node: Node, image: str) -> list[Finding]:
@@ -40,16 +39,15 @@ async def look(node: Node, image: str) -> list[Finding]:
         found = await asyncio.to_thread(_candidates, node, node.config, image)
     names, _ = client.wanted([str(name) if "@" in image else image])
     try:
-        (step,) = await client.pull(
-            node.endpoint.shim_socket, names, 1, lambda _: None, node.endpoint.admin_socket
-        )
+        (step,) = await client.pull(node.endpoint, names, 1, lambda _: None)
     except ShimError as error:
         return [*found, failed(check, str(error), "see the socket above")]
     if not step.error:
         source = f" from {step.registry}" if step.registry else ""
         return [*found, passed(check, f"pulled{source} in {step.elapsed_s:.1f} s")]
     mends = [mend for words, mend in _MENDS if words in step.error.lower()]
-    return [*found, failed(check, step.error, mends[0] if mends else _SEE)]
+    see = f"{node.command('history --failed')}  # has each registry's reason"
+    return [*found, failed(check, step.error, mends[0] if mends else see)]
 
 
 def _candidates(node: Node, config: Config, image: str) -> list[Finding]:

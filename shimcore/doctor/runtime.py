@@ -19,7 +19,8 @@ from shimcore.runtime.errors import (
 from shimcore.runtime.peer import peer_of
 from shimcore.runtime.values import RuntimeVersion
 from shimcore.systemd.kubelet_way import kubelet_way, same_socket
-from shimcore.systemd.runtimes.node import config_file, kind_of, service_of
+from shimcore.systemd.runtimes.distributions import embedded_kubelet
+from shimcore.systemd.runtimes.node import DISTRIBUTIONS, config_file, kind_of, service_of
 
 ANSWER_S = 5.0
 
@@ -77,9 +78,20 @@ def _which(node: Node, sockets: Sequence[str]) -> str:
     endpoint = kubelet_way(root, node.endpoint.shim_socket, node.proc).endpoint
     there = [path for path in KNOWN_SOCKETS if str(root.host(path)) in sockets]
     used = [path for path in there if endpoint and same_socket(root, endpoint, path)]
+    used = used or _of_distribution(node, there)
     if node.config is None or not used:
         return "set `cri:` to the socket that kubelet shall use"
     return f"in {node.config.source}, write the runtime's socket (cri: {used[0]}){node.reload}"
+
+
+def _of_distribution(node: Node, there: Sequence[str]) -> list[str]:
+    """Those of a distribution that has kubelet inside, where the node is one of it."""
+    try:
+        if embedded_kubelet(node.root, node.endpoint.shim_socket) is None:
+            return []
+    except ShimError:
+        pass  # it is there, and its files cannot be read
+    return [path for path in there if kind_of(node.root, path) in DISTRIBUTIONS]
 
 
 def _enable(node: Node, path: str) -> str:

@@ -25,7 +25,7 @@ from shimcore.systemd.runtimes.node import Kind, kind_of
 from shimcore.systemd.runtimes.registries import told_of
 from shimcore.systemd.runtimes.wiring import containerd_of, wire_runtime
 
-WIRE = "image-cri-shim install-service --wire-runtime --now"
+_WIRE = "install-service --wire-runtime --now"
 _WIRES = {"docker": docker.wire, "cri-o": crio.wire}
 _RELOAD = {"docker": "systemctl reload docker", "cri-o": "systemctl reload crio"}
 
@@ -39,7 +39,12 @@ async def look(node: Node) -> list[Finding]:
         version = await version_at(socket)
     except ShimError:
         return []  # told as the runtime's
-    return await asyncio.to_thread(_ways, node.root, socket, version, node.config.registries)
+    return await asyncio.to_thread(_ways, node, socket, version, node.config.registries)
+
+
+def wire(node: Node) -> str:
+    """The command that tells the runtime of the registries."""
+    return node.command(_WIRE)
 
 
 async def way_of_its_own(node: Node, host: str) -> str:
@@ -79,24 +84,24 @@ def _containerd(root: Root, socket: str, version: RuntimeVersion) -> tuple[Kind,
 
 
 def _ways(
-    root: Root, socket: str, version: RuntimeVersion, registries: Sequence[Registry]
+    node: Node, socket: str, version: RuntimeVersion, registries: Sequence[Registry]
 ) -> list[Finding]:
     if version.name != "containerd":
-        return [_other_way(root, version.name, registry) for registry in registries]
-    kind, containerd = _containerd(root, socket, version)
+        return [_other_way(node, version.name, registry) for registry in registries]
+    kind, containerd = _containerd(node.root, socket, version)
     try:
-        settings = settings_of(root, containerd)
+        settings = settings_of(node.root, containerd)
     except ShimError as error:
         file = containerd.config_file
         return [failed("containerd's configuration", f"{file}: {error}", f"mend {file}")]
-    return [_containerd_way(root, kind, containerd, settings, each) for each in registries]
+    return [_containerd_way(node, kind, containerd, settings, each) for each in registries]
 
 
 def _containerd_way(
-    root: Root, kind: Kind, containerd: Containerd, settings: RegistrySettings, registry: Registry
+    node: Node, kind: Kind, containerd: Containerd, settings: RegistrySettings, registry: Registry
 ) -> Finding:
     """Whether containerd reaches the registry in the way that the shim does."""
-    check = f"containerd's way to {registry.host}"
+    check, root = f"containerd's way to {registry.host}", node.root
     try:
         told = told_of(root, registry)
         way = route(root, settings, registry.host)
@@ -109,34 +114,35 @@ def _containerd_way(
         return passed(check, f"{urls}{where}")
     fault = f": {way.fault}" if way.fault else ""
     why = f"{verdict.value}, because of {way.reason.value}{where}{fault}"
-    return failed(check, why, _mend(root, kind, containerd, told))
+    return failed(check, why, _mend(node, kind, containerd, told))
 
 
-def _mend(root: Root, kind: Kind, containerd: Containerd, told: Wanted) -> str:
+def _mend(node: Node, kind: Kind, containerd: Containerd, told: Wanted) -> str:
     """The command that tells the runtime, or what is left to be written by hand."""
     restart = f"systemctl restart {containerd.unit}"
     try:
-        wired = wire_runtime(root, [told], kind, lambda: containerd, record.written(root))
+        ours = record.written(node.root)
+        wired = wire_runtime(node.root, [told], kind, lambda: containerd, ours)
     except NotOursError as error:
         said = f"{error.reason}; add what follows by hand, then {restart}"
         return f"{said}\n{error.addition}".rstrip()
     except ShimError as error:
         return f"{error}; then {restart}"
-    return WIRE if wired else f"{restart}  # it reads its files then"
+    return wire(node) if wired else f"{restart}  # it reads its files then"
 
 
-def _other_way(root: Root, runtime: str, registry: Registry) -> Finding:
+def _other_way(node: Node, runtime: str, registry: Registry) -> Finding:
     """Whether docker or CRI-O is told what it needs; of other runtimes, what to check."""
     check = f"the runtime's way to {registry.host}"
     try:
-        told = told_of(root, registry)
+        told = told_of(node.root, registry)
         if not told.needs_setting:
             return passed(check, f"{runtime} needs no setting for it")
-        wire = _WIRES.get(runtime)
-        if wire is None:
+        changes = _WIRES.get(runtime)
+        if changes is None:
             why = f"{runtime} may not reach it as the shim does"
             return warned(check, why, f"see that {runtime} reaches {registry.address}")
-        missing = [change.path for change in wire(root, [told], ours=())]
+        missing = [change.path for change in changes(node.root, [told], ours=())]
     except NotOursError as error:
         mend = f"add what follows by hand, then {_RELOAD[runtime]}\n{error.addition}"
         return failed(check, error.reason, mend.rstrip())
@@ -146,4 +152,4 @@ def _other_way(root: Root, runtime: str, registry: Registry) -> Finding:
     if not missing:
         return passed(check, f"{runtime} is told of it")
     why = f"{runtime} is not told of {registry.address}: its pulls fail"
-    return failed(check, why, f"{WIRE}  # it writes {', '.join(missing)}")
+    return failed(check, why, f"{wire(node)}  # it writes {', '.join(missing)}")

@@ -13,9 +13,12 @@ from shimcore.errors import ShimError
 from shimcore.runtime.errors import RuntimeCallError
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import record
-from shimcore.systemd.unitfile import read_service
+from shimcore.systemd.kubelet_way import same_socket
+from shimcore.systemd.unitfile import listening, read_service
 from shimcore.systemd.units import SERVICE, SOCKET
 
+_AS_ROOT = "run it as root"
+_INSTALL = "install-service --now"
 _LOG = f"journalctl -u {SERVICE}  # says why; then systemctl restart {SERVICE}"
 _START = f"systemctl start {SERVICE}  # if it does not: journalctl -u {SERVICE} says why"
 
@@ -29,31 +32,45 @@ async def look(node: Node) -> list[Finding]:
 def _units(node: Node) -> list[Finding]:
     unit = read_service(node.root, SERVICE)
     if unit is None:
-        return [warned("units", f"there is no {SERVICE}", "image-cri-shim install-service --now")]
+        return [warned("units", f"there is no {SERVICE}", node.command(_INSTALL))]
     command = next(iter(unit.arguments({})), "")
     if command.startswith("/") and not node.root.exists(command):
         why = f"{SERVICE} starts {command}, which is not there"
-        return [failed("units", why, f"{_install(node)}  # or reinstall the package")]
+        return [failed("units", why, f"{_install(node, SERVICE)}  # or reinstall the package")]
     if node.control is not None and not node.control.is_active(SERVICE):
         return [failed("units", f"{SERVICE} does not run", _START)]
+    if listens := _listens_elsewhere(node):
+        why = f"{SOCKET} listens at {listens}, and not at the configuration's shim"
+        return [failed("units", why, _install(node, SOCKET))]
     return [passed("units", f"{SERVICE} is there" + " and runs" * (node.control is not None))]
 
 
-def _install(node: Node) -> str:
+def _listens_elsewhere(node: Node) -> str:
+    """Where systemd's socket is, if that is not where the configuration has it; else ""."""
+    paths = listening(node.root, SOCKET)
+    off = node.control is not None and not node.control.is_active(SOCKET)
+    if node.config is None or off or not paths:
+        return ""
+    shim = node.config.shim_socket
+    return "" if any(same_socket(node.root, path, shim) for path in paths) else ", ".join(paths)
+
+
+def _install(node: Node, unit: str) -> str:
     """The command that writes the unit anew, also over what somebody has made of it."""
-    path = f"/etc/systemd/system/{SERVICE}"
+    path = f"/etc/systemd/system/{unit}"
     try:
         ours = record.written(node.root, changed=True)
         changed = path in ours and path not in record.written(node.root)
     except ShimError:
         changed = False
-    return "image-cri-shim install-service --now" + " --force" * changed
+    return node.command(_INSTALL + " --force" * changed)
 
 
 async def _socket(node: Node) -> list[Finding]:
     check, status = "socket", node.status
     if status is None:
-        return [failed(check, node.status_error, "run it as root")]
+        by_hand = f"see that admin in {node.file} is a path where a socket can be"
+        return [failed(check, node.status_error, _AS_ROOT if node.status_refused else by_hand)]
     said = "; ".join(status.detail)
     if status.condition is Condition.NOT_RUNNING:
         runs = node.control is not None and node.control.is_active(SERVICE)
@@ -78,6 +95,8 @@ def _serves_another(node: Node) -> Finding | None:
 
 def _bind(node: Node) -> str:
     """The command after which the sockets are there anew: systemd's, and with it the service."""
+    if _listens_elsewhere(node):
+        return _install(node, SOCKET)
     bound = read_service(node.root, SOCKET) is not None
     return f"systemctl restart {SOCKET if bound else SERVICE}"
 

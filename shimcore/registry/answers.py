@@ -70,7 +70,8 @@ class TlsReport:
 
     `days_left` is negative once the certificate has expired; `verified` is False when the chain
     or the name was not checked or did not hold; `begins_in_days` is 0 once it is valid;
-    `wrong_name`: it is for other names than the registry's.
+    `wrong_name`: it is for other names than the registry's. `authority`: "expired" or "not yet
+    valid" where that is so of one above it, else "".
     """
 
     version: str
@@ -80,6 +81,7 @@ class TlsReport:
     verified: bool
     begins_in_days: int = 0
     wrong_name: bool = False
+    authority: str = ""
 
 
 @dataclass(frozen=True, slots=True)

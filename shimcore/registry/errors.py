@@ -22,7 +22,9 @@ _PROXY_LOGIN = "407"
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 
 # OpenSSL's verification results (x509_vfy.h) that have their own remedy.
-_EXPIRED, _OTHER_NAMES = 10, (62, 64)  # of the host, of the IP address
+_EARLY, _EXPIRED = 9, 10  # any certificate of the chain
+_OTHER_NAMES = (62, 64)  # of the host, of the IP address
+_DATES = {_EARLY: "not yet valid", _EXPIRED: "expired"}
 _UNTRUSTED = {18, 19, 20, 21}
 
 
@@ -46,12 +48,16 @@ class UnreachableError(RegistryError):
 class UntrustedError(UnreachableError):
     """The TLS handshake failed; the certificate may still be worth showing.
 
-    `wrong_name`: it is for other names than the one that was asked for.
+    `wrong_name`: it is for other names than the one that was asked for. `dates`: "expired" or
+    "not yet valid", itself or an authority above it; else "".
     """
 
-    def __init__(self, registry: str, reason: str, *, wrong_name: bool = False) -> None:
+    def __init__(
+        self, registry: str, reason: str, *, wrong_name: bool = False, dates: str = ""
+    ) -> None:
         super().__init__(registry, reason, Fault.CONNECT)
         self.wrong_name = wrong_name
+        self.dates = dates
 
 
 class UnauthorizedError(RegistryError):
@@ -76,8 +82,13 @@ def from_exception(
     chain = list(_causes(raised))
     for cause in chain:
         if isinstance(cause, ssl.SSLError):
-            wrong_name = getattr(cause, "verify_code", None) in _OTHER_NAMES
-            return UntrustedError(registry, _tls_reason(origin, cause), wrong_name=wrong_name)
+            code = getattr(cause, "verify_code", 0)
+            return UntrustedError(
+                registry,
+                _tls_reason(origin, cause),
+                wrong_name=code in _OTHER_NAMES,
+                dates=_DATES.get(code, ""),
+            )
         if reason := _connect_reason(origin, cause):
             return UnreachableError(registry, reason, Fault.CONNECT)
     broken = [cause for cause in chain if isinstance(cause, OSError)]
@@ -151,7 +162,9 @@ def _tls_reason(origin: str, cause: ssl.SSLError) -> str:
 def _verification_reason(cause: ssl.SSLCertVerificationError) -> str:
     message = one_line(cause.verify_message)
     if cause.verify_code == _EXPIRED:
-        return "has expired; renew it"
+        return "has expired, or that of an authority above it; renew it"
+    if cause.verify_code == _EARLY:
+        return "is not yet valid, or that of an authority above it; is this node's clock right?"
     if cause.verify_code in _OTHER_NAMES:
         return f"is for another name ({message.rstrip('.')})"
     if cause.verify_code in _UNTRUSTED:

@@ -14,6 +14,7 @@ from shimcore.registry.errors import Fault, UnauthorizedError, UnreachableError,
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.tls import make_context
 from shimcore.registry.http.transport import Answer, Ask, Transport
+from shimcore.registry.http.url import Origin
 from shimcore.registry.manifest import page_reason, status_reason
 from shimcore.registry.token import check_realm
 
@@ -64,7 +65,14 @@ class Pinger:
         if isinstance(self.failure, UntrustedError):
             tls = await self._look_unverified(ask)
             if tls is not None:
-                tls = replace(tls, wrong_name=self.failure.wrong_name)
+                # Behind what was reached it is another's that did not hold: its token endpoint's.
+                dates = "" if report.reachable else self.failure.dates
+                own = tls.days_left < 0 or tls.begins_in_days
+                authority = "" if own else dates
+                tls = replace(tls, wrong_name=self.failure.wrong_name, authority=authority)
+                report = replace(
+                    report, detail=_untimely(self._home, tls) if dates else report.detail
+                )
             report = replace(report, tls=tls, reachable=report.reachable or tls is not None)
         return report
 
@@ -145,6 +153,18 @@ class Pinger:
     def _wrong(self, reason: str, scheme: str = "unknown") -> PingReport:
         error = UnreachableError(self._registry.host, reason, Fault.ANSWERED)
         return self._failed(error, scheme)
+
+
+def _untimely(home: Origin, tls: TlsReport) -> str:
+    """What a certificate is that does not hold today, or one above it."""
+    if tls.authority == "expired":
+        return f"an authority above the certificate of {home} has expired; renew that"
+    if tls.authority:
+        above = f"an authority above the certificate of {home}"
+        return f"{above} is not yet valid; is this node's clock right?"
+    if tls.days_left < 0:
+        return f"the certificate of {home} has expired; renew it"
+    return f"the certificate of {home} is not yet valid; is this node's clock right?"
 
 
 def _report(ok: bool, scheme: str, login: str, detail: str = "") -> PingReport:

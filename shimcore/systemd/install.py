@@ -31,6 +31,7 @@ from shimcore.systemd.runtimes.rereading import (
 )
 from shimcore.systemd.runtimes.wiring import containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.unitfile import read_service
 from shimcore.systemd.units import (
     BYPASS,
     BYPASS_LINK,
@@ -204,6 +205,20 @@ def install(
 def shim_socket(root: Root, config_file: str) -> str:
     """The path of the shim's socket, as the configuration has it. Raises ShimError."""
     return _path("shim", root.keys(config_file, ("shim",))["shim"] or DEFAULT_SHIM)
+
+
+def installed_file(root: Root) -> str | None:
+    """The configuration of the service that was installed here; None without one. Raises ShimError.
+
+    As its unit has it now, which an administrator may have changed.
+    """
+    known = record.load(root)
+    unit = read_service(root, SERVICE)
+    if known is None or unit is None:
+        return None
+    words = [*unit.arguments({}), ""]
+    named = words[words.index("--file") + 1] if "--file" in words else ""
+    return named.replace("%%", "%").replace("$$", "$") or None
 
 
 def unreadable(paths: Iterable[str]) -> list[str]:

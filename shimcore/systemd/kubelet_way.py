@@ -63,6 +63,8 @@ class KubeletWay:
     detail: str = ""
     images_alone: bool = False
     unit: str = kubelet.UNIT
+    refused: bool = False
+    """This user may not read what would tell it."""
 
 
 def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> KubeletWay:
@@ -79,7 +81,8 @@ def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> Kub
         named = _image_endpoint(root, found) or found.endpoint
     except ShimError as error:
         known = Way.NO_KUBELET if process is None and not _has_files(root) else Way.UNKNOWN
-        return KubeletWay(known, running=process is not None, detail=str(error))
+        running = process is not None
+        return KubeletWay(known, running=running, detail=str(error), refused=_refused(error))
     if process is None and named is None:
         why = "kubelet is not running, and nothing tells it yet where to go"
         return KubeletWay(Way.NO_KUBELET, detail=why)
@@ -95,6 +98,10 @@ def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> Kub
     if inside is not None and not isinstance(inside, ShimError):
         return _unread(told, inside.unit) if inside.wired else replace(told, detail=inside.advice)
     return _read(root, shim_socket, proc / str(process[0]), _files(root, found), told)
+
+
+def _refused(error: ShimError | None) -> bool:
+    return error is not None and isinstance(error.__cause__, PermissionError)
 
 
 def _read(
@@ -154,7 +161,7 @@ def _inside(
         return KubeletWay(Way.WIRED, endpoint, running)
     if inside is None or isinstance(inside, ShimError):
         why = inside or f"{name} has kubelet inside, and its distribution is not known"
-        return KubeletWay(Way.UNKNOWN, running=running, detail=str(why))
+        return KubeletWay(Way.UNKNOWN, running=running, detail=str(why), refused=_refused(inside))
     if not inside.wired:
         return KubeletWay(Way.NOT_WIRED, f"the runtime of {name}", running, detail=inside.advice)
     told = KubeletWay(Way.WIRED, endpoint, running)

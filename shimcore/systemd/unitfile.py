@@ -1,4 +1,4 @@
-"""Unit files as far as kubelet's need reading (systemd.syntax(7), systemd.service(5))."""
+"""Unit files as far as kubelet's and ours need reading (systemd.syntax(7), systemd.service(5))."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ServiceUnit:
 
     def apply(self, text: str) -> None:
         """Read a unit file, or a drop-in after it."""
-        for key, value in _service_settings(text):
+        for key, value in _settings(text, "Service"):
             if key == "ExecStart":
                 self.exec_start = value
             elif key == "Environment":
@@ -65,9 +65,7 @@ class ServiceUnit:
 
 def read_service(root: Root, name: str, without: Collection[str] = ()) -> ServiceUnit | None:
     """The service unit with its drop-ins but those; None when there is no such unit."""
-    text = next(
-        (text for each in _DIRECTORIES if (text := root.text(f"{each}/{name}")) is not None), None
-    )
+    text = _text_of(root, name)
     if text is None:
         return None
     unit = ServiceUnit()
@@ -78,6 +76,12 @@ def read_service(root: Root, name: str, without: Collection[str] = ()) -> Servic
     # systemd.unit(5), specifiers: those of k3s and RKE2 have their unit's name.
     unit.files = [path.replace("%N", name.removesuffix(".service")) for path in unit.files]
     return unit
+
+
+def _text_of(root: Root, name: str) -> str | None:
+    """The unit that counts of those of its name."""
+    texts = (root.text(f"{each}/{name}") for each in _DIRECTORIES)
+    return next((text for text in texts if text is not None), None)
 
 
 def drop_ins(root: Root, name: str) -> list[str]:
@@ -105,7 +109,20 @@ def command(root: Root, unit: ServiceUnit) -> list[str]:
     return unit.arguments(unit.environment | from_files)
 
 
-def _service_settings(text: str) -> list[tuple[str, str]]:
+def listening(root: Root, name: str) -> list[str]:
+    """The paths that a socket unit listens at (systemd.socket(5)); none without such a unit."""
+    text = _text_of(root, name)
+    if text is None:
+        return []
+    found: list[str] = []
+    for part in (text, *(root.text(path) or "" for path in drop_ins(root, name))):
+        for key, value in _settings(part, "Socket"):
+            if key == "ListenStream":
+                found = [*found, value.replace("%%", "%")] if value else []
+    return found
+
+
+def _settings(text: str, wanted: str) -> list[tuple[str, str]]:
     joined = re.sub(r"\\\n(?:[ \t]*[#;][^\n]*\n)*", " ", text.replace("\r\n", "\n"))
     section = ""
     found = []
@@ -113,7 +130,7 @@ def _service_settings(text: str) -> list[tuple[str, str]]:
         line = raw.strip()
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
-        elif section == "Service" and "=" in line and line[0] not in "#;":
+        elif section == wanted and "=" in line and line[0] not in "#;":
             key, _, value = line.partition("=")
             found.append((key.strip(), value.strip()))
     return found

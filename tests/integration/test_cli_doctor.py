@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from cli.doctor import _COLUMNS
 from cli.render import _lines, table_of
+from shimcore.config.last_good import FILE_NAME
 from shimcore.doctor.finding import failed
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal
 from tests.support.registry_puller import RegistryPuller
@@ -66,6 +69,18 @@ async def test_without_a_shim_or_a_file(tmp_path: Path) -> None:
     assert "or name the one that there is with -f FILE" in gone.out
 
 
+async def test_a_relative_path(shim: ServeProcess) -> None:
+    """A shim that began with one is not called another's, wherever doctor is typed."""
+    await asyncio.to_thread(shim.stop)
+    file, shim.file = shim.file, Path(shim.file.name)
+    await asyncio.to_thread(shim.start)
+    for named in (str(file), os.path.relpath(file)):
+        ran = await run("-f", named, "doctor")
+        assert "another file" not in ran.out
+    copy = json.loads((shim.folder / "state" / FILE_NAME).read_text())
+    assert str(file) in copy["files"]
+
+
 @pytest.mark.parametrize("columns", [40, 80, 120])
 async def test_screens(shim: ServeProcess, columns: int) -> None:
     """Every line of a narrow terminal fits it, but for a word that is longer."""
@@ -76,7 +91,7 @@ async def test_screens(shim: ServeProcess, columns: int) -> None:
     words = " ".join(ran.plain.split())
     assert "FAIL" in words
     assert "write the right login (auth: USER:PASSWORD); then systemctl reload" in words
-    command = "image-cri-shim install-service --now"
+    command = f"image-cri-shim install-service --now -f {shim.file}"
     lines = ran.plain.splitlines()
     assert any(command in line for line in lines), "no command is broken"
     rest = [line for line in lines if command not in line and "skopeo copy" not in line]

@@ -186,7 +186,7 @@ async def test_not_running(tmp_path: Path) -> None:
     assert (ran.status, ran.out) == (1, "")
     assert ran.error_lines == [
         f"image-cri-shim: the shim is not running at {socket} (there is no such socket); "
-        "see image-cri-shim status"
+        f"see image-cri-shim status -f {config}"
     ]
 
 

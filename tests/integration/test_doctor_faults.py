@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.client.admin import Condition
+from shimcore.demo.registry_http import Response
 from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.run import Check
 from shimcore.runtime.errors import StatusCode
@@ -101,9 +102,10 @@ def _named(*hosts_toml: str, version: str = "1.6.20") -> Callable[[World], None]
     return make
 
 
+SOCKET_UNIT = "/etc/systemd/system/image-cri-shim.socket"
 WAY = "containerd's way to sealos.hub:5000"
 
-WIRE = "image-cri-shim install-service --wire-runtime --now"
+WIRE = "image-cri-shim install-service --wire-runtime --now -f /"
 
 REGISTRY = "registry "
 
@@ -186,6 +188,16 @@ FAULTS = (
         "units",
         "/usr/bin/shim",
         "reinstall",
+    ),
+    Fault(
+        "systemd's socket at another path than `shim`",
+        _file(
+            "/etc/systemd/system/image-cri-shim.socket", "[Socket]\nListenStream=/run/old.sock\n"
+        ),
+        "units",
+        "listens at /run/old.sock",
+        "image-cri-shim install-service --now",
+        keys={"shim": "/run/new.sock"},
     ),
     Fault(
         "runtime down",
@@ -360,6 +372,73 @@ async def test_tls_faults(tmp_path: Path, how: str) -> None:
     }
     assert finding.result is FAIL
     assert mend[how] in finding.mend
+
+
+@pytest.mark.parametrize(
+    ("days", "words", "mend"),
+    [
+        ((-365.0, -400.0), "has expired", "renew that authority"),
+        ((400.0, 365.0), "is not yet valid", "date --utc --set"),
+    ],
+)
+async def test_an_authority_that_does_not_hold_today(
+    tmp_path: Path, days: tuple[float, float], words: str, mend: str
+) -> None:
+    """It is not the registry's own certificate that is renewed then."""
+    authority = PrivateCA(tmp_path, days_left=days[0], begins_in=days[1])
+    tls = authority.issue("127.0.0.1").context()
+    async with world(tmp_path) as node, ScriptedRegistry(users=USERS, auth="basic", tls=tls) as hub:
+        node.keys |= {"address": hub.address, "hub": {"caFile": str(authority.ca_file)}}
+        finding = _finding(await node.examined(), REGISTRY)
+    assert f"an authority above the certificate of {hub.address} {words}" in finding.detail
+    assert finding.mend.startswith(mend)
+
+
+async def test_a_proxy_variable_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the variable that is mended, and not the registry that is started."""
+    monkeypatch.setenv("http_proxy", "ftp://proxy.invalid:1")
+    async with world(tmp_path) as node:
+        node.keys["address"] = "http://hub.invalid:5000"
+        finding = _finding(await node.examined(), REGISTRY)
+    assert finding.mend.startswith("mend http_proxy of this shell")
+
+
+async def test_a_server_that_is_no_registry(tmp_path: Path) -> None:
+    """It runs, and is not to be started."""
+    async with world(tmp_path) as node:
+        node.hub.faults.respond.append((lambda _: True, Response(404)))
+        finding = _finding(await node.examined(), REGISTRY)
+    assert "not a container registry" in finding.detail
+    own = f"in {node.file}, write the registry's own address and port; then "
+    assert own in finding.mend
+
+
+async def test_a_docker_config_without_the_login(tmp_path: Path) -> None:
+    """Its file is named, which gets the login in a form of its own; a warning does not say that
+    it works."""
+    file = tmp_path / "config.json"
+    file.touch(0o600)
+    file.write_text("{}")
+    async with world(tmp_path) as node:
+        del node.keys["auth"]
+        node.keys["hub"] = {"dockerConfig": str(file)}
+        found = await node.examined()
+        put = f"put the login of {node.hub.host} under auths in {file} (docker login"
+    assert _finding(found, REGISTRY).mend.startswith(put)
+    assert _finding(found, "configuration").mend.startswith(put)
+
+
+async def test_a_password_file_beside_a_user(tmp_path: Path) -> None:
+    """It gets the password alone."""
+    file = tmp_path / "password"
+    file.touch(0o600)
+    file.write_text("wrong\n")
+    async with world(tmp_path) as node:
+        node.keys |= {"auth": "admin", "hub": {"passwordFile": str(file)}}
+        finding = _finding(await node.examined(), REGISTRY)
+    assert finding.mend.startswith(f"write the password of admin alone into {file}")
 
 
 async def test_a_check_that_breaks_or_hangs_fails_alone(tmp_path: Path) -> None:

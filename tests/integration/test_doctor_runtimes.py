@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
-from shimcore.config.model import KubernetesSource
+from shimcore.config.model import KubernetesSource, Registry
 from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
-from shimcore.doctor.runtime_way import WIRE
+from shimcore.doctor.registries import LONGEST_S
+from shimcore.registry.client import RegistryClient
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import record
 from shimcore.systemd.changes import Change
@@ -25,8 +26,10 @@ from shimcore.systemd.runtimes.wiring import containerd_on, wire_runtime
 from tests.support.doctor import CONTAINERD, KUBELET, world
 from tests.support.scripted_runtime import ScriptedRuntime
 
+WIRE = "image-cri-shim install-service --wire-runtime --now"
 WAY = "the runtime's way to sealos.hub:5000"
 DOCKER_SOCKET = "/run/cri-dockerd.sock"
+K3S_SOCKET = "/run/k3s/containerd/containerd.sock"
 DOCKER_FILE = "/etc/docker/daemon.json"
 CRIO_FILE = "/etc/containers/registries.conf.d/x.conf"
 INSECURE = '[[registry]]\nlocation = "sealos.hub:5000"\ninsecure = '
@@ -47,7 +50,7 @@ async def way(place: Path, runtime: str, path: str, text: str) -> Finding:
 @pytest.mark.parametrize(
     ("runtime", "path", "text", "mend"),
     [
-        ("docker", DOCKER_FILE, "", f"--wire-runtime --now  # it writes {DOCKER_FILE}"),
+        ("docker", DOCKER_FILE, "", f"/shim.yaml  # it writes {DOCKER_FILE}"),
         ("docker", DOCKER_FILE, '{"insecure-registries": ["b"]}', "--wire-runtime"),
         ("cri-o", CRIO_FILE, "", "--wire-runtime"),
         ("cri-o", CRIO_FILE, f"{INSECURE}false\n", "then systemctl reload crio\ninsecure = true"),
@@ -113,7 +116,7 @@ async def test_a_configuration_of_containerd_that_is_not_k0s_own(tmp_path: Path)
         for change in wired:
             write(node.root, change.path, change.entry)
         (after,) = [each for each in await node.examined() if each.check == check]
-    assert (before.result, before.mend) == (Result.FAIL, WIRE)
+    assert (before.result, before.mend) == (Result.FAIL, f"{WIRE} -f {node.file}")
     assert path in [change.path for change in wired]
     assert after.result is Result.PASS
 
@@ -144,7 +147,7 @@ async def test_a_registry_of_the_cluster(tmp_path: Path) -> None:
         found = await node.examined()
     (one,) = [each for each in found if each.check == "containerd's way to b.example"]
     assert one.result is Result.FAIL
-    assert one.mend == "image-cri-shim install-service --wire-runtime --now"
+    assert one.mend == f"{WIRE} -f {node.file}"
 
 
 async def test_a_login_of_the_cluster(tmp_path: Path) -> None:
@@ -185,8 +188,34 @@ async def test_a_pause_image_that_nobody_has(tmp_path: Path) -> None:
     """No pod starts; the mend is the command that puts it on the hub."""
     found = await pause_of(tmp_path, {"sandboxImage": "127.0.0.1:8/pause:9.9"}, {})
     assert found.result is Result.FAIL
-    copy = "skopeo copy --all --dest-tls-verify=false docker://127.0.0.1:8/pause:9.9"
+    options = "--dest-tls-verify=false --dest-creds USER:PASSWORD"
+    copy = f"skopeo copy --all {options} docker://127.0.0.1:8/pause:9.9"
     assert found.mend.startswith(f"{copy} docker://127.0.0.1:9/pause:9.9  # ")
+
+
+async def test_a_pause_image_with_tag_and_digest(tmp_path: Path) -> None:
+    """skopeo refuses both at once; the digest stays what it is."""
+    digest = "sha256:" + "a" * 64
+    found = await pause_of(tmp_path, {"sandboxImage": f"127.0.0.1:8/pause:9.9@{digest}"}, {})
+    options = "--dest-tls-verify=false --dest-creds USER:PASSWORD --preserve-digests"
+    source, there = f"docker://127.0.0.1:8/pause@{digest}", "docker://127.0.0.1:9/pause:9.9"
+    assert found.mend.startswith(f"skopeo copy --all {options} {source} {there}  # ")
+
+
+async def test_a_pause_image_is_not_waited_for_longer_than_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long `probeTimeout` does not use up the time of the whole check."""
+    asked: list[float] = []
+
+    class Noted(RegistryClient):
+        def __init__(self, registries: Sequence[Registry], probe_timeout_s: float) -> None:
+            asked.append(probe_timeout_s)
+            super().__init__(registries, probe_timeout_s=probe_timeout_s)
+
+    monkeypatch.setattr("shimcore.doctor.pause.RegistryClient", Noted)
+    await pause_of(tmp_path, {"sandboxImage": "127.0.0.1:8/pause:9.9", "probeTimeout": "25s"}, {})
+    assert asked == [LONGEST_S]
 
 
 async def test_a_pause_image_that_the_runtime_may_have_another_way_to(tmp_path: Path) -> None:
@@ -222,7 +251,7 @@ async def test_a_pause_image_on_a_runtime_that_names_no_image(
         assert before.mend.startswith(f"name {node.hub.host}/pause:9.9 as the pause image in")
 
 
-@pytest.mark.parametrize("used", [DOCKER_SOCKET, ""])
+@pytest.mark.parametrize("used", [DOCKER_SOCKET, K3S_SOCKET, ""])
 async def test_several_runtimes(used: str) -> None:
     """The mend names the one that kubelet uses, where it uses one of them."""
     async with contextlib.AsyncExitStack() as stack:
@@ -230,11 +259,14 @@ async def test_several_runtimes(used: str) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="d-"))
         node = await stack.enter_async_context(world(Path(folder)))
         del node.keys["cri"]
-        for path in (CONTAINERD, DOCKER_SOCKET):
+        for path in (CONTAINERD, used or DOCKER_SOCKET):
             place = node.root.host(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             await stack.enter_async_context(ScriptedRuntime(str(place)))
-        if used:
+        if used == K3S_SOCKET:  # kubelet is inside
+            node.put("/var/lib/rancher/k3s/x", "")
+            (node.root.directory / KUBELET.lstrip("/")).unlink()
+        elif used:
             node.put(KUBELET, f"containerRuntimeEndpoint: unix://{used}\n")
         found = await node.examined()
     (one,) = [each for each in found if each.check == "runtime"]

@@ -132,7 +132,8 @@ async def test_without_a_shim(tmp_path: Path) -> None:
     ran = await run("-f", str(process.file), "history")
     assert ran.status == 3
     assert ran.error_lines == [
-        f"image-cri-shim: no shim is running at {process.socket}; see image-cri-shim status"
+        f"image-cri-shim: no shim is running at {process.socket}; "
+        f"see image-cri-shim status -f {process.file}"
     ]
 
 

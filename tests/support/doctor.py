@@ -135,6 +135,7 @@ class World:
             config_error=error,
             status=None if self.status_error else status,
             status_error=self.status_error,
+            status_refused="permission denied" in self.status_error,
         )
 
     async def examined(self, pull: str = "") -> list[Finding]:

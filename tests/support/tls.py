@@ -34,7 +34,15 @@ class ServerCertificate:
 class PrivateCA:
     """A CA whose certificate is in `ca_file`: by its own word, or another CA's."""
 
-    def __init__(self, folder: Path, name: str = "Demo CA", by: PrivateCA | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "Demo CA",
+        by: PrivateCA | None = None,
+        *,
+        days_left: float = 365,
+        begins_in: float = -1,
+    ) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
@@ -46,8 +54,8 @@ class PrivateCA:
             .issuer_name(issuer._name)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY)
-            .not_valid_after(now + 365 * DAY)
+            .not_valid_before(now + begins_in * DAY)
+            .not_valid_after(now + days_left * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(issuer._key, hashes.SHA256())
         )

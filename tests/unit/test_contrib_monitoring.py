@@ -53,6 +53,20 @@ def test_promtool_accepts_the_rules() -> None:
 @pytest.mark.skipif(
     shutil.which("promtool") is None and not os.environ.get("CI"), reason="no promtool here"
 )
+@pytest.mark.parametrize(("eval_time", "fires"), [("8m", False), ("11m", True)])
+def test_a_registry_that_fails_is_an_alert_after_five_minutes(
+    tmp_path: Path, eval_time: str, fires: bool
+) -> None:
+    """It begins to in the fifth minute: neither one moment nor twice the time counts."""
+    series = 'image_cri_shim_registry_state{registry="hub", state="down"}'
+    sample = 'ALERTS{alertstate="firing", alertname="ImageShimRegistryFailing"}'
+    fired = [{"labels": "{}", "value": 1}] if fires else []
+    _promtool(tmp_path, series, "0x4 1x30", f"count({sample})", eval_time, fired)
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None and not os.environ.get("CI"), reason="no promtool here"
+)
 @pytest.mark.parametrize(
     ("state", "alerts"),
     [
@@ -79,24 +93,31 @@ def test_states_of_nodes_are_alerts(tmp_path: Path, state: str, alerts: set[str]
     ]
     sample = f'ALERTS{{alertstate="firing", alertname=~"{"|".join(names)}"}}'
     fired = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(alerts)]
+    _promtool(tmp_path, series, "1x30", f"count by (alertname) ({sample})", "20m", fired)
+
+
+def _promtool(
+    folder: Path, series: str, values: str, expression: str, eval_time: str, samples: list[Any]
+) -> None:
+    """The rules, with a series whose values are a minute apart, have the expression be that."""
     test = {
         "rule_files": [str(ALERTS)],
         "evaluation_interval": "1m",
         "tests": [
             {
                 "interval": "1m",
-                "input_series": [{"series": series, "values": "1x30"}],
+                "input_series": [{"series": series, "values": values}],
                 "promql_expr_test": [
                     {
-                        "expr": f"count by (alertname) ({sample})",
-                        "eval_time": "20m",
-                        "exp_samples": fired,
+                        "expr": expression,
+                        "eval_time": eval_time,
+                        "exp_samples": samples,
                     }
                 ],
             }
         ],
     }
-    file = tmp_path / "test.yaml"
+    file = folder / "test.yaml"
     file.write_text(yaml.safe_dump(test))
     done = subprocess.run(
         ["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False

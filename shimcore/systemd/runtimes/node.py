@@ -28,6 +28,9 @@ class Kind(StrEnum):
     K0S = "k0s"
 
 
+DISTRIBUTIONS = frozenset({Kind.K3S, Kind.RKE2, Kind.MICROK8S, Kind.K0S})
+"""Those that have kubelet inside, and a containerd of their own for it."""
+
 MICROK8S_ARGUMENTS = "/var/snap/microk8s/current/args"
 K0S_CONTAINERD = "/etc/k0s/containerd.toml"
 # (part of the socket's path, a directory where it is installed, kind); the first counts. k3s

@@ -44,6 +44,24 @@ def test_an_image_there_and_back(tmp_path: Path) -> None:
     assert run("uninstall-service", "--root", directory) == (0, "nothing is installed\n")
 
 
+def test_the_file_of_an_installation_is_kept(tmp_path: Path) -> None:
+    """A service of another configuration keeps it where none is named, until another one is."""
+    other = "/etc/50 % $hub.yaml"
+    directory = image(tmp_path, **{other: FILLED, CONFIG: FILLED})
+    before = tree(unpacked(directory, {}))
+    unit = directory / "etc/systemd/system/image-cri-shim.service"
+    assert run("install-service", "--root", directory, "-f", other)[0] == 0
+    written = unit.read_text()
+    again = run("install-service", "--root", directory)
+    assert again == (0, "everything is installed already\n")
+    assert unit.read_text() == written
+    assert run("install-service", "--root", directory, "-f", CONFIG)[0] == 0
+    assert f"--file {CONFIG}\n" in unit.read_text()
+    assert run("install-service", "--root", directory, "-f", other)[0] == 0
+    assert run("uninstall-service", "--root", directory)[0] == 0
+    assert tree(unpacked(directory, {})) == before
+
+
 def test_what_is_left_to_the_operator_comes_last(tmp_path: Path) -> None:
     """Everything else is done; it is said each time until it is done, and never without a hub."""
     worker = "[Service]\nExecStart=/usr/local/bin/k0s worker\n"
