@@ -38,7 +38,8 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             await shim.reload(forced=forced)
-        except OSError as error:  # no descriptor or no memory is left: the next look is another
+        except (OSError, RuntimeError) as error:
+            # No descriptor, no memory or no thread is left: the next look is another.
             log.error("the configuration cannot be looked at: %s", error)
         if forced:
             notify("READY=1")

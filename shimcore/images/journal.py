@@ -119,16 +119,16 @@ class Journal:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._writer, _put, self._path, line, whole)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had
             self._tell(error)
 
-    def _tell(self, error: OSError) -> None:
+    def _tell(self, error: OSError | RuntimeError) -> None:
         if not self._fault_told:
             self._fault_told = True
             logger.warning(
                 "%s: %s; after a crash of the shim a registry's name may stay on an image",
                 self._path,
-                error.strerror or error,
+                getattr(error, "strerror", None) or error,
             )
 
 

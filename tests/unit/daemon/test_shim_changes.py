@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from shimcore.cluster.starting import begin
 from shimcore.config import Watcher
 from shimcore.config.last_good import FILE_NAME
 from shimcore.config.model import KubernetesSource
+from shimcore.daemon import background
 from shimcore.daemon.shim import Shim
 
 
@@ -72,6 +74,30 @@ async def test_a_change_goes_on_when_nobody_waits_for_it(shim: Shim, tmp_path: P
     await shim.reload(forced=False)  # or the other one has seen it already
     assert (shim.config.timeout_s, shim.config.debug) == (300, True)
     assert shim.cluster.part == part("timeout: 5m")
+
+
+def no_thread() -> mock._patch[mock.MagicMock]:
+    refused = RuntimeError("can't start new thread")
+    return mock.patch.object(threading.Thread, "start", side_effect=refused)
+
+
+async def test_a_moment_without_threads_costs_a_look(
+    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not the task that looks, and not the change that it would have found."""
+    write(tmp_path, "debug: true\n")
+    asked = asyncio.Event()
+    looking = asyncio.create_task(background.reload_on_change(shim, asked))
+    with no_thread():
+        asked.set()
+        await asyncio.sleep(0.05)
+        await shim.keep_good()
+    assert "cannot be looked at: can't start new thread" in caplog.text
+    assert not shim.config.debug
+    assert not looking.done()
+    await shim.reload(forced=False)
+    looking.cancel()
+    assert shim.config.debug
 
 
 async def test_another_files_copy_stays(
