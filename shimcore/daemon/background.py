@@ -21,6 +21,9 @@ log = logging.getLogger("shimcore.daemon")
 STATUS_INTERVAL_S = 10.0
 # How long the shim's own socket may take to be accepted on before that counts as a fault.
 ACCEPT_S = 2.0
+# How long nobody may accept at all: a hand-over that fails at its end has its sockets back in half
+# of that.
+UNSERVED_S = 30.0
 # How often it is looked whether statistics have been switched on.
 _OFF_S = 60.0
 # How often it is looked whether an older process, which finishes its calls, is gone.
@@ -56,10 +59,16 @@ async def watch(shim: Shim, front: Front) -> None:
     limit_us = int(os.environ.get("WATCHDOG_USEC") or 0)
     interval_s = limit_us / 3e6 if limit_us else STATUS_INTERVAL_S
     said = ""
+    loop = asyncio.get_running_loop()
+    unserved_since = loop.time()
     while True:
         acceptor = front.acceptor
-        # While it is being handed over, nobody accepts for a moment.
-        if acceptor is None or await _accepts(acceptor, socket):
+        if acceptor is not None:
+            unserved_since = loop.time()
+            well = await _accepts(acceptor, socket)
+        else:  # while it is being handed over, nobody accepts for a moment
+            well = loop.time() - unserved_since < UNSERVED_S
+        if well:
             notify("WATCHDOG=1")
         report = await shim.runtime_report()
         where = f"serving {socket} for {report.socket}"

@@ -66,7 +66,7 @@ class Front:
         return self._sockets.admin
 
     async def start(self) -> None:
-        """Answer on the admin socket."""
+        """Answer on the admin socket. Raises ShimError."""
         await self.admin.start()
 
     async def open(self, shim: Shim, hand_over: HandOver) -> None:

@@ -190,13 +190,14 @@ async def _serve_on(
                     command, front, lambda: front.come_back(shim, hand_over)
                 )
                 successor = await _until_stopped(handing, signals.stop)
-                if successor is None:
-                    raise CannotHandOverError("the service is being stopped")
             except HandOverError:
                 raise
-            except ShimError:  # nobody serves the socket: a start will
+            except Exception as error:  # nobody serves the socket: a start will
+                log.error("hand-over: this process ends, for it cannot serve again: %s", error)
                 signals.stop.set()
                 raise
+        if successor is None:
+            raise CannotHandOverError("the service is being stopped")
         signals.retire.set()
         return successor
 
