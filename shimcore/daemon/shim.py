@@ -17,6 +17,7 @@ from shimcore.config.provenance import sources
 from shimcore.config.state import StateError
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
+from shimcore.daemon.threads import in_thread
 from shimcore.errors import ConfigError, RuntimeUnavailableError
 from shimcore.relay.server import Relay
 from shimcore.runtime.client import RuntimeClient
@@ -130,7 +131,7 @@ class Shim:
             return
         self._kept_good = good
         try:
-            await _beside(lambda: keep_good(self.config.state_dir, self.config_file, good))
+            await in_thread(lambda: keep_good(self.config.state_dir, self.config_file, good))
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
             log.warning("%s; a start with a bad file would have nothing else", error)
 
@@ -151,7 +152,7 @@ class Shim:
     async def _reload(self, forced: bool) -> bool:
         look = self._watcher.reload if forced else self._watcher.check
         try:
-            config = await _beside(look)
+            config = await in_thread(look)
         except ConfigError as error:
             self.config_fault = "; ".join(map(str, error.faults))
             _say_unusable(error)
@@ -164,7 +165,7 @@ class Shim:
 
     async def _put_cluster(self, part: ClusterPart) -> bool:
         try:
-            config = await _beside(lambda: self._watcher.put(part))
+            config = await in_thread(lambda: self._watcher.put(part))
         except ConfigError as error:
             self.cluster.fault = "; ".join(f"{error.source}: {fault}" for fault in error.faults)
             _say_unusable(error)
@@ -215,24 +216,6 @@ class Shim:
         await self.relay.drain(grace_s)
         await self.generations.close(CLOSE_S)
         await self.runtime.aclose()
-
-
-async def _beside(work: Callable[[], _T]) -> _T:
-    """What `work` gives, done in a thread. RuntimeError where none can be had: it is not done."""
-    wanted = True
-
-    def do() -> _T:
-        # Python's pool keeps what it has no thread for, and does it later: nobody would hear of
-        # the change that a look has found.
-        if not wanted:
-            raise RuntimeError("nobody waits for it any more")
-        return work()
-
-    try:
-        return await asyncio.to_thread(do)
-    except RuntimeError:
-        wanted = False
-        raise
 
 
 def _say_unusable(error: ConfigError) -> None:
