@@ -25,6 +25,7 @@ from shimcore.daemon.handover import CannotHandOverError, HandOverError, Success
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import DRAIN_S, Shim
+from shimcore.daemon.sockets import only_at
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
@@ -64,9 +65,10 @@ def serve(path: str, start: Start) -> None:
     or the socket is another's.
     """
     predecessor = inherited_predecessor()
-    inherited = tuple(inherited_sockets())
+    given = inherited_sockets()
     config = start.config
     lines = logs.set_up(debug=config.debug)
+    inherited = only_at(config.shim_socket, given)
     settings = FrontSettings(path, config, inherited, most_connections(raise_limit()), lines)
     _say_bad_file(start)
     for fault in start.faults:
