@@ -222,11 +222,13 @@ class MetricsServer:
                 began = time.monotonic()
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving; calls are counted on, and it may be opened again."""
         if self._opening is not None:
             self._opening.cancel()
+            self._opening = None
         if self._acceptor is not None:
             self._acceptor.close()
+            self._acceptor = None
             self._socket.close()
         self._pages.close()
 
