@@ -16,6 +16,9 @@ from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.front import Front
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import RuntimeReport, Shim
+from shimcore.errors import RuntimeUnavailableError, ShimError
+from shimcore.runtime.detection import detect_socket
+from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.systemd.bypass import keep_link
 
 log = logging.getLogger("shimcore.daemon")
@@ -29,6 +32,8 @@ ACCEPT_S = 2.0
 UNSERVED_S = 30.0
 # How often it is looked whether statistics have been switched on.
 _OFF_S = 60.0
+# How often it is looked whether a runtime has appeared, where none was on the node.
+_APPEARS_S = 2.0
 # How often it is looked whether an older process, which finishes its calls, is gone.
 _OTHERS_S = 2.0
 
@@ -158,6 +163,31 @@ async def end_left(shim: Shim) -> None:
         left = await generations.journals.take_over()
         await generations.names.end_left(left, shim.config.names)
         await asyncio.sleep(_OTHERS_S)
+
+
+async def find_runtime(shim: Shim) -> None:
+    """Until a runtime is where one was assumed. Raises ShimError where it is elsewhere.
+
+    All that a process has of its runtime is of one socket: the next start finds the other one.
+    """
+    assumed = shim.runtime_socket
+    found = None
+    while found is None:
+        await asyncio.sleep(_APPEARS_S)
+        try:
+            found = await detect_socket()
+        except SeveralRuntimesError as error:
+            if assumed not in error.sockets:
+                raise
+            found = assumed
+        except (RuntimeUnavailableError, OSError, RuntimeError):
+            continue  # none yet; or no descriptor or no memory is left
+    if found != assumed:
+        raise ShimError(
+            f"a container runtime has appeared at {found}, where {assumed} was assumed: this "
+            "process ends, and the next start takes it; set `cri:` in the configuration to be "
+            "without that"
+        )
 
 
 async def log_statistics(shim: Shim) -> None:
