@@ -96,6 +96,7 @@ class Shim:
         self.bypass_due.set()
         self._watcher = Watcher(path, config, self.cluster.part, start.contents)
         self._kept_good = start.contents if bad else None
+        self._keep_fault = ""  # why it could not be kept when that was tried last
         self._turn = asyncio.Lock()
         self._changes: set[asyncio.Task[bool]] = set()
 
@@ -129,11 +130,16 @@ class Shim:
         good = self._watcher.good
         if not good or good is self._kept_good:
             return
-        self._kept_good = good
+        self._kept_good = good  # one at a time writes it
         try:
             await in_thread(lambda: keep_good(self.config.state_dir, self.config_file, good))
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
-            log.warning("%s; a start with a bad file would have nothing else", error)
+            self._kept_good = None  # the next look tries again
+            if str(error) != self._keep_fault:
+                log.warning("%s; a start with a bad file would have nothing else", error)
+            self._keep_fault = str(error)
+        else:
+            self._keep_fault = ""
 
     async def _in_turn(self, change: Callable[[_T], Awaitable[bool]], value: _T) -> bool:
         """One change after the other, each to its end, also when nobody waits for it any more."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -117,6 +119,21 @@ async def test_another_files_copy_stays(
     assert copy.read_bytes() == before
     [warning] = [record.getMessage() for record in caplog.records]
     assert f"set a stateDir of its own in {other}; a start with a bad file" in warning
+
+
+async def test_a_disk_that_was_full(
+    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is kept when there is room again; until then each reason is said once."""
+    for number in (errno.ENOSPC, errno.EROFS):
+        with mock.patch.object(os, "fsync", side_effect=OSError(number, os.strerror(number))):
+            for _ in range(3):
+                await shim.reload(forced=False)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "the configuration cannot be kept: No space left on device; a start" in first
+    assert "the configuration cannot be kept: Read-only file system; a start" in second
+    await shim.reload(forced=False)
+    assert (tmp_path / "state" / FILE_NAME).exists()
 
 
 async def test_one_after_the_other(shim: Shim) -> None:
