@@ -26,7 +26,7 @@ from shimcore.config.keys import Kind as KeyKind
 from shimcore.config.model import Config, KubernetesSource, LoneLogin
 from shimcore.config.overlay import Merged
 from shimcore.config.reading import Reader, is_empty
-from shimcore.config.state import StateError, read_state, write_state
+from shimcore.config.state import StateError, kept_at, read_state, write_state
 from shimcore.errors import ConfigError, ConfigFault
 
 DATA_KEY = "registries.yaml"
@@ -265,4 +265,4 @@ def _kept(content: bytes, source: KubernetesSource) -> Kept:
     named = KubernetesSource(
         source.enabled, source.kubeconfig, str(tree["namespace"]), str(tree["name"])
     )
-    return Kept(ClusterPart(named, documents), float(tree["kept_at"]))
+    return Kept(ClusterPart(named, documents), kept_at(tree["kept_at"]))

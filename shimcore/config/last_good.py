@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from shimcore.config.document import mapping_of, read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.keys import TOP_KEYS
-from shimcore.config.state import StateError, read_state, write_state
+from shimcore.config.state import StateError, kept_at, read_state, write_state
 
 FILE_NAME = "last-good.json"
 _DEFAULT_FOLDER = next(key.default or "" for key in TOP_KEYS if key.name == "stateDir")
@@ -85,7 +85,7 @@ def _recall(folder: str, path: str) -> LastGood | None:
     try:
         tree = json.loads(content)
         files = {str(k): b64decode(v, validate=True) for k, v in tree["files"].items()}
-        found = LastGood(str(tree["source"]), files, float(tree["kept_at"]))
+        found = LastGood(str(tree["source"]), files, kept_at(tree["kept_at"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         found = None
     if found is None or (found.source == os.path.abspath(path) and path not in files):

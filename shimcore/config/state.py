@@ -8,11 +8,21 @@ import os
 from shimcore.config.files import FILE_LIMIT_BYTES, read_file
 from shimcore.errors import ShimError
 
+# What comes later is no date for datetime and protobuf.
+_YEAR_10000 = 253_402_300_800
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 
 
 class StateError(ShimError):
     """What is kept could not be read or written; the text says why, and shows nothing of it."""
+
+
+def kept_at(value: object) -> float:
+    """When something was kept (seconds since 1970), as its file says. ValueError for no moment."""
+    at = float(str(value))
+    if not 0 <= at < _YEAR_10000:
+        raise ValueError("not a moment")
+    return at
 
 
 def write_state(folder: str, name: str, content: bytes, what: str) -> None:

@@ -36,6 +36,7 @@ PATTERN_LIMIT = 256
 """Longest pattern, in characters."""
 
 _NO_ADDRESS = "not an address: http://host:port or https://host:port expected"
+_NO_HOST = "no host has this name: a part of it is too long, or is no IDNA or IP"
 _API_PORTS = {"https": ":443", "http": ":80"}
 
 _TRUE = {"true", "yes", "on", "y"}
@@ -151,7 +152,7 @@ def address(text: str) -> Address:
     if port and not _is_port(port[1]):
         raise ValueError(f"a port out of range: it is 1 to {PORT_LIMIT}, with no zero in front")
     if not _resolvable(host[: port.start()] if port else host):
-        raise ValueError("no host has this name: a part of it is too long, or is no IDNA or IP")
+        raise ValueError(_NO_HOST)
     return _named(scheme, host)
 
 
@@ -202,6 +203,10 @@ def listen(text: str) -> str:
         raise ValueError(f"a port out of range, 1 to {PORT_LIMIT} (0 for any), in {shown(text)}")
     if not _PORT.fullmatch(port) or not _LISTEN_HOST.fullmatch(host):
         raise ValueError(f"host:port, :port or a port expected, not {shown(text)}")
+    if "" in host.removesuffix(".").split(".") and host:
+        raise ValueError(f"no host has this name: a part of it is empty, in {shown(text)}")
+    if not _resolvable(host.lower()):
+        raise ValueError(f"{_NO_HOST}, in {shown(text)}")
     return f"{host or '127.0.0.1'}:{port}"
 
 

@@ -62,10 +62,15 @@ class AdminServer:
         self._server.add_generic_rpc_handlers((generic,))
 
     async def start(self) -> None:
-        """Listen, restricted from the first moment on."""
+        """Listen, restricted from the first moment on. Raises ShimError."""
         before = os.umask(0o177)
         try:
             self._server.add_insecure_port(f"unix:{self._socket.path}")
+        except RuntimeError as error:  # grpc says no more than that it cannot
+            raise ShimError(
+                f"admin socket {self._socket.path}: it cannot be made; is the directory writable, "
+                "with space and inodes left (df -i)?"
+            ) from error
         finally:
             os.umask(before)
         self._socket.adopt()

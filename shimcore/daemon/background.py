@@ -6,13 +6,19 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import time
+from enum import Enum, auto
+from socket import socket as Socket  # noqa: N812 - beside paths that are called so
 
 from shimcore.config.model import OnFailure
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.front import Front
 from shimcore.daemon.notify import notify
-from shimcore.daemon.shim import Shim
+from shimcore.daemon.shim import RuntimeReport, Shim
+from shimcore.errors import RuntimeUnavailableError, ShimError
+from shimcore.runtime.detection import detect_socket
+from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.systemd.bypass import keep_link
 
 log = logging.getLogger("shimcore.daemon")
@@ -21,10 +27,18 @@ log = logging.getLogger("shimcore.daemon")
 STATUS_INTERVAL_S = 10.0
 # How long the shim's own socket may take to be accepted on before that counts as a fault.
 ACCEPT_S = 2.0
+# How long nobody may accept at all: a hand-over that fails at its end has its sockets back in half
+# of that.
+UNSERVED_S = 30.0
 # How often it is looked whether statistics have been switched on.
 _OFF_S = 60.0
+# How often it is looked whether a runtime has appeared, where none was on the node.
+_APPEARS_S = 2.0
 # How often it is looked whether an older process, which finishes its calls, is gone.
 _OTHERS_S = 2.0
+
+_ASTRAY = "its path does not lead to systemd's socket any more, so no new client comes"
+_RESTART = "systemctl restart image-cri-shim.socket"
 
 
 async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
@@ -38,7 +52,8 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             await shim.reload(forced=forced)
-        except OSError as error:  # no descriptor or no memory is left: the next look is another
+        except (OSError, RuntimeError) as error:
+            # No descriptor, no memory or no thread is left: the next look is another.
             log.error("the configuration cannot be looked at: %s", error)
         if forced:
             notify("READY=1")
@@ -47,43 +62,81 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
 async def watch(shim: Shim, front: Front) -> None:
     """Feed systemd's watchdog while the event loop turns and the socket is accepted on.
 
-    A runtime that is down goes into the status line and starves nobody.
+    A runtime that is down goes into the status line and starves nobody; so does a path that no
+    longer leads to systemd's socket, which another start would not mend.
     """
     socket = shim.socket
     if not os.environ.get("NOTIFY_SOCKET"):
         return
     limit_us = int(os.environ.get("WATCHDOG_USEC") or 0)
     interval_s = limit_us / 3e6 if limit_us else STATUS_INTERVAL_S
-    said = ""
+    said, before = "", _Path.OURS
+    loop = asyncio.get_running_loop()
+    unserved_since = loop.time()
     while True:
         acceptor = front.acceptor
-        # While it is being handed over, nobody accepts for a moment.
-        if acceptor is None or await _accepts(acceptor, socket):
+        if acceptor is not None:
+            unserved_since = loop.time()
+            leads = await _where(acceptor, socket, front.socket)
+            if leads is _Path.ELSEWHERE and before is not leads:
+                log.error("socket %s: %s: %s", socket, _ASTRAY, _RESTART)
+            before = leads
+            well = leads is not _Path.DEAF
+        else:  # while it is being handed over, nobody accepts for a moment
+            well = loop.time() - unserved_since < UNSERVED_S
+        if well:
             notify("WATCHDOG=1")
-        report = await shim.runtime_report()
-        where = f"serving {socket} for {report.socket}"
-        status = where if report.ready else f"{where}, which is not ready: {report.detail}"
+        status = _status(await shim.runtime_report(), socket, before)
         if status != said:
             notify(f"STATUS={' '.join(status.split())}")
             said = status
         await asyncio.sleep(interval_s)
 
 
-async def _accepts(acceptor: Acceptor, socket: str) -> bool:
-    """Whether a connection to the shim's own socket is accepted by this very process."""
+class _Path(Enum):
+    """What a client finds at the path of the shim's socket."""
+
+    OURS = auto()
+    DEAF = auto()
+    """This process, which does not accept."""
+    ELSEWHERE = auto()
+    """Nothing, or another's socket: systemd's, which this process accepts on, was there."""
+
+
+def _status(report: RuntimeReport, socket: str, leads: _Path) -> str:
+    status = f"serving {socket} for {report.socket}"
+    if leads is _Path.ELSEWHERE:
+        return f"{status}, but {_ASTRAY}: {_RESTART}"
+    return status if report.ready else f"{status}, which is not ready: {report.detail}"
+
+
+async def _where(acceptor: Acceptor, path: str, inherited: Socket | None) -> _Path:
+    """Whether a connection to the shim's own path is accepted by this very process."""
     before = acceptor.accepted
     try:
         async with asyncio.timeout(ACCEPT_S):
-            _, writer = await asyncio.open_unix_connection(socket)
+            _, writer = await asyncio.open_unix_connection(path)
             try:
                 while acceptor.accepted == before:  # noqa: ASYNC110 - bounded, seldom
                     await asyncio.sleep(0.005)
             finally:
                 writer.close()
     except (OSError, TimeoutError) as error:
-        log.warning("socket %s does not accept connections: %s", socket, error or "timeout")
-        return False
-    return True
+        if inherited is not None and _is_elsewhere(error, inherited):
+            return _Path.ELSEWHERE
+        log.warning("socket %s does not accept connections: %s", path, str(error) or "timeout")
+        return _Path.DEAF
+    return _Path.OURS
+
+
+def _is_elsewhere(error: Exception, listening: Socket) -> bool:
+    """Whether it failed for the path: nobody is there, or a connection that was made to it does
+    not wait here."""
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return True
+    waiting = select.poll()
+    waiting.register(listening, select.POLLIN)
+    return isinstance(error, TimeoutError | BlockingIOError) and not waiting.poll(0)
 
 
 async def keep_bypass(shim: Shim) -> None:
@@ -110,6 +163,31 @@ async def end_left(shim: Shim) -> None:
         left = await generations.journals.take_over()
         await generations.names.end_left(left, shim.config.names)
         await asyncio.sleep(_OTHERS_S)
+
+
+async def find_runtime(shim: Shim) -> None:
+    """Until a runtime is where one was assumed. Raises ShimError where it is elsewhere.
+
+    All that a process has of its runtime is of one socket: the next start finds the other one.
+    """
+    assumed = shim.runtime_socket
+    found = None
+    while found is None:
+        await asyncio.sleep(_APPEARS_S)
+        try:
+            found = await detect_socket()
+        except SeveralRuntimesError as error:
+            if assumed not in error.sockets:
+                raise
+            found = assumed
+        except (RuntimeUnavailableError, OSError, RuntimeError):
+            continue  # none yet; or no descriptor or no memory is left
+    if found != assumed:
+        raise ShimError(
+            f"a container runtime has appeared at {found}, where {assumed} was assumed: this "
+            "process ends, and the next start takes it; set `cri:` in the configuration to be "
+            "without that"
+        )
 
 
 async def log_statistics(shim: Shim) -> None:

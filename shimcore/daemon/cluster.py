@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore.config.state import StateError
 from shimcore.daemon.shim import Shim
+from shimcore.daemon.threads import in_thread
 
 if TYPE_CHECKING:
     from shimcore.cluster.documents import ClusterPart
 
 log = logging.getLogger("shimcore.daemon")
+
+# A copy that could not be written, as on a full disk, is tried again.
+KEEP_AGAIN_S = 30.0
 
 
 async def follow(shim: Shim) -> None:
@@ -36,33 +41,53 @@ async def follow(shim: Shim) -> None:
 async def _follow(shim: Shim) -> None:
     """One follower after the other: a fault of ours in one shall not end the shim."""
     # A node without a part from the cluster does not load what watches it.
-    from shimcore.cluster.documents import keep  # noqa: PLC0415
     from shimcore.cluster.pace import Pace  # noqa: PLC0415
     from shimcore.cluster.watch import Follower  # noqa: PLC0415
 
-    def kept(folder: str, part: ClusterPart) -> None:
-        try:
-            keep(folder, part)
-        except StateError as error:
-            log.warning(
-                "%s; it will not be known after a restart while the API server is away", error
-            )
+    changed = asyncio.Event()
 
     async def tell(part: ClusterPart) -> None:
         before = shim.cluster.part
         if await shim.put_cluster(part) and (part.documents or (before and before.documents)):
-            await asyncio.to_thread(kept, shim.config.state_dir, part)
+            changed.set()
 
     pace = Pace()
     failures = 0
+    keeping = asyncio.ensure_future(_keep(shim, changed))
+    try:
+        while True:
+            source = shim.config.kubernetes
+            known = shim.cluster.part
+            own = known if known and known.belongs_to(source) else None
+            shim.cluster.follower = Follower(source, own, tell)
+            try:
+                await shim.cluster.follower.run()
+            except Exception:
+                failures += 1
+                log.exception("watching the cluster's part failed, please report it; trying again")
+                await asyncio.sleep(pace.refused(failures))
+    finally:
+        keeping.cancel()
+
+
+async def _keep(shim: Shim, changed: asyncio.Event) -> None:
+    """Keep a copy of the part that counts whenever it has changed, at last."""
+    from shimcore.cluster.documents import keep  # noqa: PLC0415
+
+    said = ""
     while True:
-        source = shim.config.kubernetes
-        known = shim.cluster.part
-        own = known if known and known.belongs_to(source) else None
-        shim.cluster.follower = Follower(source, own, tell)
+        await changed.wait()
+        changed.clear()
+        part = shim.cluster.part
+        if part is None:
+            continue
         try:
-            await shim.cluster.follower.run()
-        except Exception:
-            failures += 1
-            log.exception("watching the cluster's part failed, please report it; trying again")
-            await asyncio.sleep(pace.refused(failures))
+            await in_thread(partial(keep, shim.config.state_dir, part))
+            said = ""
+        except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
+            if str(error) != said:
+                log.warning(
+                    "%s; it will not be known after a restart while the API server is away", error
+                )
+            said = str(error)
+            asyncio.get_running_loop().call_later(KEEP_AGAIN_S, changed.set)

@@ -66,17 +66,19 @@ class Front:
         return self._sockets.admin
 
     async def start(self) -> None:
-        """Answer on the admin socket."""
+        """Answer on the admin socket. Raises ShimError."""
         await self.admin.start()
 
     async def open(self, shim: Shim, hand_over: HandOver) -> None:
         """Accept clients from now on. Raises ShimError."""
         settings, listening = self._settings, self._sockets.listening
-        if shim.config.metrics is not None:
+        address = settings.config.metrics
+        if address is not None and self._metrics is None:
             from shimcore.daemon.metrics import MetricsServer  # noqa: PLC0415 - costs memory
 
-            self._metrics = MetricsServer(shim, shim.config.metrics, lambda: settings.lines.dropped)
+            self._metrics = MetricsServer(shim, address, lambda: settings.lines.dropped)
             shim.relay.observer = self._metrics.calls
+        if self._metrics is not None:
             await self._metrics.open()
         accepting = listening.listen()
         listening.take_access_of(shim.runtime_socket)
@@ -145,7 +147,6 @@ class Front:
             self.acceptor = None
         if self._metrics is not None:
             self._metrics.close()
-            self._metrics = None
 
 
 class _Sockets(NamedTuple):

@@ -162,8 +162,8 @@ async def _start(command: str, listening: socket.socket) -> Conversation:
     with theirs:
         try:
             await asyncio.to_thread(_run, command, listening, theirs)
-        except (OSError, subprocess.SubprocessError) as error:
-            ours.close()
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            ours.close()  # RuntimeError: no thread can be had
             raise HandOverError(f"{command}: cannot be started: {error}") from error
     ours.setblocking(False)
     return Conversation(*await asyncio.open_connection(sock=ours, limit=LINE_BYTES))

@@ -24,6 +24,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from shimcore import __version__
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import MetricsPages
+from shimcore.daemon.threads import in_thread
 from shimcore.registry.answers import RegistryState
 from shimcore.runtime.errors import StatusCode
 
@@ -41,6 +42,8 @@ _METHODS = 128
 _BACKLOG = 64
 # An address that cannot be had, such as one that DHCP has yet to bring, is tried again.
 _AGAIN_S = 10.0
+# Why it cannot: also a name that no resolver takes, and no thread to look it up in.
+_NOT_HAD = (OSError, UnicodeError, RuntimeError)
 # Every node asks for what is older than this: for an alert after five minutes.
 _STATE_OLD_S = 240.0
 # How long making the text may keep the loop at a time; a family is not divided.
@@ -183,23 +186,23 @@ class MetricsServer:
         """Listen; where that cannot be, it is said, and tried again while all else is served."""
         try:
             self._accept(await self._listen())
-        except OSError as error:
+        except _NOT_HAD as error:
             log.error(
                 "metrics address %s: %s; there are no metrics until it can be had",
                 self._address,
-                error.strerror or error,
+                getattr(error, "strerror", None) or error,
             )
             self._opening = asyncio.create_task(self._try_again())
 
     async def _try_again(self) -> None:
         while self._acceptor is None:
             await asyncio.sleep(_AGAIN_S)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*_NOT_HAD):
                 self._accept(await self._listen())
 
     async def _listen(self) -> socket.socket:
         host, _, port = self._address.rpartition(":")
-        return await asyncio.to_thread(_listen, host.strip("[]"), int(port))
+        return await in_thread(lambda: _listen(host.strip("[]"), int(port)))
 
     def _accept(self, listening: socket.socket) -> None:
         self._acceptor = Acceptor(
@@ -219,11 +222,13 @@ class MetricsServer:
                 began = time.monotonic()
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving; calls are counted on, and it may be opened again."""
         if self._opening is not None:
             self._opening.cancel()
+            self._opening = None
         if self._acceptor is not None:
             self._acceptor.close()
+            self._acceptor = None
             self._socket.close()
         self._pages.close()
 

@@ -62,6 +62,7 @@ class MetricsPages:
             writer.transport.abort()
         if self._making is not None:
             self._making.cancel()
+            self._making = None  # one that has not begun does not do that itself
 
     async def _exchange(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection: a request's head, its answer, the end."""

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from shimcore import __version__
 from shimcore.cluster.starting import Start
@@ -25,8 +25,10 @@ from shimcore.daemon.handover import CannotHandOverError, HandOverError, Success
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import DRAIN_S, Shim
+from shimcore.daemon.sockets import only_at
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
+from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
 from shimcore.runtime.values import RuntimeVersion
 
@@ -64,9 +66,10 @@ def serve(path: str, start: Start) -> None:
     or the socket is another's.
     """
     predecessor = inherited_predecessor()
-    inherited = tuple(inherited_sockets())
+    given = inherited_sockets()
     config = start.config
     lines = logs.set_up(debug=config.debug)
+    inherited = only_at(config.shim_socket, given)
     settings = FrontSettings(path, config, inherited, most_connections(raise_limit()), lines)
     _say_bad_file(start)
     for fault in start.faults:
@@ -111,7 +114,8 @@ async def _serve(settings: FrontSettings, start: Start, predecessor: Predecessor
             ready = await _until_stopped(begun, signals.stop)
             if ready is not None:
                 front, runtime = ready
-                await _serve_on(front, Shim(settings.path, start, runtime), signals, predecessor)
+                shim = Shim(settings.path, start, runtime.socket)
+                await _serve_on(front, shim, signals, predecessor, assumed=runtime.assumed)
         except ShimError as error:
             if predecessor is not None:
                 predecessor.failed(str(error))
@@ -119,12 +123,18 @@ async def _serve(settings: FrontSettings, start: Start, predecessor: Predecessor
     log.info("stopped")
 
 
+class _Runtime(NamedTuple):
+    socket: str
+    assumed: bool = False
+    """Under `force`, where no runtime was on the node."""
+
+
 async def _begin(
     settings: FrontSettings,
     start: Start,
     predecessor: Predecessor | None,
     open_until_end: contextlib.AsyncExitStack,
-) -> tuple[Front, str]:
+) -> tuple[Front, _Runtime]:
     """Claim the sockets and find the runtime, which comes first beside a process that serves."""
 
     async def claimed() -> Front:
@@ -145,7 +155,7 @@ async def _begin(
     return await claimed(), runtime
 
 
-async def _find_runtime(config: Config, limit_s: float, admin: AdminServer | None) -> str:
+async def _find_runtime(config: Config, limit_s: float, admin: AdminServer | None) -> _Runtime:
     """The runtime's socket; without `force`, only once the runtime answers there.
 
     Waited for at most `limit_s`, the `timeout` of the node's file: the cluster's does not end
@@ -160,16 +170,18 @@ async def _find_runtime(config: Config, limit_s: float, admin: AdminServer | Non
 
     if config.force:
         try:
-            return config.runtime_socket or await detect_socket()
+            return _Runtime(config.runtime_socket or await detect_socket())
+        except SeveralRuntimesError:  # waiting does not mend that
+            raise
         except RuntimeUnavailableError as error:
-            log.warning("%s; assuming %s until it appears", error, KNOWN_SOCKETS[0])
-            return KNOWN_SOCKETS[0]
+            log.warning("%s; assuming %s until one appears", error, KNOWN_SOCKETS[0])
+            return _Runtime(KNOWN_SOCKETS[0], assumed=True)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limit_s
     path = config.runtime_socket or await wait_for_socket(limit_s, say)
     version = await wait_until_ready(path, max(deadline - loop.time(), 0.1), say)
     log.info("runtime %s", _described(path, version))
-    return path
+    return _Runtime(path)
 
 
 def _described(path: str, version: RuntimeVersion) -> str:
@@ -177,7 +189,12 @@ def _described(path: str, version: RuntimeVersion) -> str:
 
 
 async def _serve_on(
-    front: Front, shim: Shim, signals: _Signals, predecessor: Predecessor | None
+    front: Front,
+    shim: Shim,
+    signals: _Signals,
+    predecessor: Predecessor | None,
+    *,
+    assumed: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     turn = asyncio.Lock()
@@ -190,13 +207,14 @@ async def _serve_on(
                     command, front, lambda: front.come_back(shim, hand_over)
                 )
                 successor = await _until_stopped(handing, signals.stop)
-                if successor is None:
-                    raise CannotHandOverError("the service is being stopped")
             except HandOverError:
                 raise
-            except ShimError:  # nobody serves the socket: a start will
+            except Exception as error:  # nobody serves the socket: a start will
+                log.error("hand-over: this process ends, for it cannot serve again: %s", error)
                 signals.stop.set()
                 raise
+        if successor is None:
+            raise CannotHandOverError("the service is being stopped")
         signals.retire.set()
         return successor
 
@@ -216,6 +234,8 @@ async def _serve_on(
         loop.create_task(background.end_left(shim)),
         loop.create_task(shim.keep_good()),
     ]
+    if assumed:
+        upkeeping.append(loop.create_task(background.find_runtime(shim)))
     try:
         await _first(signals, upkeeping)
     finally:

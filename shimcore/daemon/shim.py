@@ -17,6 +17,7 @@ from shimcore.config.provenance import sources
 from shimcore.config.state import StateError
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
+from shimcore.daemon.threads import in_thread
 from shimcore.errors import ConfigError, RuntimeUnavailableError
 from shimcore.relay.server import Relay
 from shimcore.runtime.client import RuntimeClient
@@ -95,6 +96,7 @@ class Shim:
         self.bypass_due.set()
         self._watcher = Watcher(path, config, self.cluster.part, start.contents)
         self._kept_good = start.contents if bad else None
+        self._keep_fault = ""  # why it could not be kept when that was tried last
         self._turn = asyncio.Lock()
         self._changes: set[asyncio.Task[bool]] = set()
 
@@ -128,11 +130,16 @@ class Shim:
         good = self._watcher.good
         if not good or good is self._kept_good:
             return
-        self._kept_good = good
+        self._kept_good = good  # one at a time writes it
         try:
-            await asyncio.to_thread(keep_good, self.config.state_dir, self.config_file, good)
-        except StateError as error:
-            log.warning("%s; a start with a bad file would have nothing else", error)
+            await in_thread(lambda: keep_good(self.config.state_dir, self.config_file, good))
+        except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
+            self._kept_good = None  # the next look tries again
+            if str(error) != self._keep_fault:
+                log.warning("%s; a start with a bad file would have nothing else", error)
+            self._keep_fault = str(error)
+        else:
+            self._keep_fault = ""
 
     async def _in_turn(self, change: Callable[[_T], Awaitable[bool]], value: _T) -> bool:
         """One change after the other, each to its end, also when nobody waits for it any more."""
@@ -151,7 +158,7 @@ class Shim:
     async def _reload(self, forced: bool) -> bool:
         look = self._watcher.reload if forced else self._watcher.check
         try:
-            config = await asyncio.to_thread(look)
+            config = await in_thread(look)
         except ConfigError as error:
             self.config_fault = "; ".join(map(str, error.faults))
             _say_unusable(error)
@@ -164,7 +171,7 @@ class Shim:
 
     async def _put_cluster(self, part: ClusterPart) -> bool:
         try:
-            config = await asyncio.to_thread(self._watcher.put, part)
+            config = await in_thread(lambda: self._watcher.put(part))
         except ConfigError as error:
             self.cluster.fault = "; ".join(f"{error.source}: {fault}" for fault in error.faults)
             _say_unusable(error)

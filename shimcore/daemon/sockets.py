@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import socket
 import stat
@@ -15,9 +16,28 @@ from shimcore.daemon.activation import is_at
 from shimcore.errors import ShimError, SocketInUseError
 from shimcore.unixsocket import connection_error
 
+log = logging.getLogger("shimcore.daemon")
+
 # What the runtime's own socket may at most hand on to ours.
 WIDEST_MODE = 0o660
 BACKLOG = 512
+
+
+def only_at(path: str, inherited: Iterable[socket.socket]) -> tuple[socket.socket, ...]:
+    """The sockets of systemd's that are at the path; others, which nobody would accept on, go."""
+    ours = []
+    for each in inherited:
+        if is_at(each, path):
+            ours.append(each)
+            continue
+        log.warning(
+            "systemd listens at %s, and the configuration says shim: %s: clients of the former are "
+            "not served; run image-cri-shim install-service again",
+            os.fsdecode(each.getsockname()),
+            path,
+        )
+        each.close()
+    return tuple(ours)
 
 
 class ListeningSocket:

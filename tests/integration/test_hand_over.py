@@ -54,6 +54,15 @@ sys.meta_path.insert(0, Closed())
 """
 
 
+# It does not serve, which shows when its predecessor has left.
+FAILS = """
+import shimcore.daemon.front as front
+from shimcore.errors import ShimError
+async def no(*_): raise ShimError("no room here")
+front.Front.open = no
+"""
+
+
 class Node:
     """A runtime that pulls slowly, a hub with `web:v1` to `v9`, and the service between them."""
 
@@ -191,13 +200,7 @@ async def test_a_new_version_that_does_not_start_changes_nothing(node: Node) -> 
     service = node.service
     old = service.main_pid
     dies = service.make_command("dies", "raise SystemExit(3)")
-    fails = service.make_command(
-        "fails",
-        "import shimcore.daemon.front as front\n"
-        "from shimcore.errors import ShimError\n"
-        "async def no(*_): raise ShimError('no room here')\n"
-        "front.Front.open = no",
-    )
+    fails = service.make_command("fails", FAILS)
     async with load(service.socket):
         for command, why in ((dies, "ended"), (fails, "no room here"), ("/nowhere", "ended")):
             with pytest.raises(HandOverFailedError, match=why):
@@ -208,6 +211,39 @@ async def test_a_new_version_that_does_not_start_changes_nothing(node: Node) -> 
         done = await node.hand_over()
         assert done.pid != old
     await asyncio.to_thread(wait_gone, old, 20)
+
+
+# Its admin socket cannot be made once the file `full` is there.
+FULL = """
+import os
+import grpc.aio._server as server
+plain = server.Server.add_insecure_port
+def add(self, address):
+    if os.path.exists("full"):
+        raise RuntimeError("Failed to bind to address")
+    return plain(self, address)
+server.Server.add_insecure_port = add
+"""
+
+
+async def test_a_process_that_cannot_come_back_ends(tmp_path: Path) -> None:
+    """For another start: one that stays serves nobody. It says why, in its log and to who asked."""
+    runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), record=False)
+    async with runtime:
+        service = ActivatedService(tmp_path, runtime.socket_path)
+        service.command = service.make_command("full-shim", FULL)
+        try:
+            await asyncio.to_thread(service.start)
+            old = service.main_pid
+            fails = service.make_command("fails", FAILS)
+            (tmp_path / "full").touch()
+            running = RunningService(endpoint_of(str(service.file)), fails)
+            with pytest.raises(HandOverFailedError, match=r"admin socket .* cannot be made"):
+                await asyncio.to_thread(running.hand_over)
+            await asyncio.to_thread(wait_gone, old, 20)
+            assert "it cannot serve again: admin socket" in service.log
+        finally:
+            service.close()
 
 
 async def test_what_a_killed_predecessor_leaves_is_ended_by_its_successor(node: Node) -> None:

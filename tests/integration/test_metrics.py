@@ -17,6 +17,9 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shimcore.client.admin import endpoint_of
+from shimcore.client.handover import HandOverFailedError, RunningService
+from tests.support.activation import ActivatedService
 from tests.support.cri import pull_request
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
@@ -130,6 +133,38 @@ async def test_an_address_in_use_keeps_no_image_from_a_node(
             taken.close()
             await asyncio.to_thread(shim.wait_log, f"metrics at http://127.0.0.1:{port}/metrics")
             assert "image_cri_shim_info" in await asyncio.to_thread(_scrape, port)
+
+
+# It ends when its predecessor has left.
+DIES = """
+import shimcore.daemon.front as front
+async def no(*_): raise SystemExit(3)
+front.Front.start = no
+"""
+
+
+async def test_a_hand_over_that_fails_loses_no_call(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
+    """Those of the connections before it are counted on, in the same counters."""
+    port = _free_port()
+    service = ActivatedService(tmp_path, runtime.socket_path, metrics=str(port))
+    counter = "image_cri_shim_calls_total", frozenset(("x.Unknown/Echo", "OK"))
+    try:
+        await asyncio.to_thread(service.start)
+        async with grpc.aio.insecure_channel(f"unix:{service.socket}") as channel:
+            echo: Any = channel.unary_unary("/x.Unknown/Echo")
+            await echo(b"before")
+            assert _samples(await asyncio.to_thread(_scrape, port))[counter] == 1
+            running = RunningService(
+                endpoint_of(str(service.file)), service.make_command("dies", DIES)
+            )
+            with pytest.raises(HandOverFailedError):
+                await asyncio.to_thread(running.hand_over)
+            await echo(b"after")
+            assert _samples(await asyncio.to_thread(_scrape, port))[counter] == 2
+    finally:
+        service.close()
 
 
 def _exchange(port: int, request: bytes) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from shimcore.client import admin
 from shimcore.client.admin import Condition, Endpoint, endpoint_of, status
 from shimcore.pb import cri_pb2
+from tests.support.activation import ActivatedService
 from tests.support.calling import IMAGES, RUNTIME, open_channel, unary
 from tests.support.cri import status_request
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -69,6 +70,55 @@ async def test_force_serves_unavailable_until_the_runtime_is_up(tmp_path: Path) 
         call: Any = channel.unary_unary("/x.Unknown/Echo")
         assert await call(b"up", timeout=10, wait_for_ready=True) == b"up"
         await later.stop()
+
+
+# The known places, in the folder of the test.
+KNOWN = """
+import os
+import shimcore.runtime.detection as detection
+detection.KNOWN_SOCKETS = (os.path.abspath("containerd.sock"), os.path.abspath("crio.sock"))
+detection.detect_socket.__defaults__ = (detection.KNOWN_SOCKETS,)
+"""
+
+
+@pytest.fixture
+def forced(tmp_path: Path) -> Iterator[ActivatedService]:
+    """A service with `force` and without `cri`, not started."""
+    service = ActivatedService(tmp_path, "", force=True)
+    del service.keys["cri"]
+    service.write_config()
+    service.command = service.make_command("known", KNOWN)
+    yield service
+    service.close()
+
+
+@pytest.mark.parametrize("name", ["containerd", "crio"])
+async def test_force_takes_the_runtime_that_appears(forced: ActivatedService, name: str) -> None:
+    """The one that was assumed as it is; for another one the process ends, which says so, and the
+    next start has it."""
+    await asyncio.to_thread(forced.start)
+    assert "assuming" in forced.log
+    assert forced.process is not None
+    async with ScriptedRuntime(str(forced.folder / f"{name}.sock"), record=False):
+        if name == "crio":
+            assert await asyncio.to_thread(forced.wait) == 1
+            assert f"a container runtime has appeared at {forced.folder}/crio.sock" in forced.log
+            assert "Traceback" not in forced.log
+            await asyncio.to_thread(forced.start)
+        async with open_channel(forced.socket) as channel:
+            call: Any = channel.unary_unary("/x.Unknown/Echo")
+            assert await call(b"up", timeout=10, wait_for_ready=True) == b"up"
+        await asyncio.sleep(2.5)
+        assert forced.process.poll() is None
+
+
+async def test_force_takes_none_of_two_runtimes(forced: ActivatedService) -> None:
+    """As without `force`: which one kubelet shall use has to be said."""
+    first, second = (str(forced.folder / name) for name in ("containerd.sock", "crio.sock"))
+    async with ScriptedRuntime(first, record=False), ScriptedRuntime(second, record=False):
+        await asyncio.to_thread(forced.start, wait=False)
+        assert await asyncio.to_thread(forced.wait) == 1
+        assert f"more than one container runtime is here: {first}, {second}" in forced.log
 
 
 async def test_without_force_it_waits_says_so_and_gives_up(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 import threading
@@ -57,7 +58,6 @@ class Lookups:
     def _begin(self, host: str) -> asyncio.Future[list[str]]:
         loop = asyncio.get_running_loop()
         found: asyncio.Future[list[str]] = loop.create_future()
-        self._running[host] = found
 
         def end(addresses: list[str], error: OSError | UnicodeError | None) -> None:
             self._free.release()
@@ -79,7 +79,13 @@ class Lookups:
                 loop.call_soon_threadsafe(end, addresses, error)
 
         # Not a pool's: the process does not wait for a name server when it ends.
-        threading.Thread(target=look, name=f"lookup of {host}", daemon=True).start()
+        thread = threading.Thread(target=look, name=f"lookup of {host}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread can be had: the next question is another
+            self._free.release()
+            raise OSError(errno.EAGAIN, f"{host} cannot be looked up: {error}") from error
+        self._running[host] = found
         return found
 
 

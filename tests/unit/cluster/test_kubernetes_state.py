@@ -48,7 +48,11 @@ def test_nothing_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"{}", b'{"documents": {"Pod": {}}}', b"\xff", b"[" * 100_000, b"null"],
+    [b"", b"{", b"[]", b"{}", b'{"documents": {"Pod": {}}}', b"\xff", b"[" * 100_000, b"null"]
+    + [
+        f'{{"namespace": "kube-system", "name": "x", "kept_at": {at}, "documents": {{}}}}'.encode()
+        for at in ("1e300", "NaN", "1" * 400)
+    ],
 )
 def test_a_spoiled_copy(tmp_path: Path, content: bytes) -> None:
     """It is said, without its content, and not used."""

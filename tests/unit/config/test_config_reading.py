@@ -183,6 +183,7 @@ def test_sockets(text: str) -> None:
         (":9100", "127.0.0.1:9100"),
         ("127.0.0.1:0", "127.0.0.1:0"),
         ("'[::1]:1'", "[::1]:1"),
+        ("Node_1.local.:1", "Node_1.local.:1"),
     ],
 )
 def test_metrics_addresses(text: str, metrics: str) -> None:

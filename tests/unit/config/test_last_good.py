@@ -132,6 +132,20 @@ def test_a_spoiled_copy(file: Path, tmp_path: Path, content: str) -> None:
     assert recall_good(str(file))[0] is not None
 
 
+@pytest.mark.parametrize("kept_at", ["1e300", "NaN", "Infinity", "-1", "1" * 400, '"x"', "null"])
+def test_a_copy_of_no_moment(file: Path, tmp_path: Path, kept_at: str) -> None:
+    """It is no copy that was kept here: not the end of a start by an error of its own."""
+    kept(file, "address: h.example\nstateDir: state\n")
+    copy = tmp_path / "state" / FILE_NAME
+    tree = json.loads(copy.read_text())
+    copy.write_text(copy.read_text().replace(str(tree["kept_at"]), kept_at))
+    write(file, "adress: x\nstateDir: state\n")
+    with pytest.raises(ConfigError, match="not a copy that was kept here"):
+        begin(str(file))
+    kept(file, "address: h.example\nstateDir: state\n")
+    assert recall_good(str(file))[0] is not None
+
+
 def test_what_is_kept_already_is_not_written_again(file: Path, tmp_path: Path) -> None:
     """A start costs the disk nothing."""
     kept(file, "address: h.example\nstateDir: state\n")

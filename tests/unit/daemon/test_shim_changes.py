@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -14,6 +17,7 @@ from shimcore.cluster.starting import begin
 from shimcore.config import Watcher
 from shimcore.config.last_good import FILE_NAME
 from shimcore.config.model import KubernetesSource
+from shimcore.daemon import background
 from shimcore.daemon.shim import Shim
 
 
@@ -74,6 +78,30 @@ async def test_a_change_goes_on_when_nobody_waits_for_it(shim: Shim, tmp_path: P
     assert shim.cluster.part == part("timeout: 5m")
 
 
+def no_thread() -> mock._patch[mock.MagicMock]:
+    refused = RuntimeError("can't start new thread")
+    return mock.patch.object(threading.Thread, "start", side_effect=refused)
+
+
+async def test_a_moment_without_threads_costs_a_look(
+    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not the task that looks, and not the change that it would have found."""
+    write(tmp_path, "debug: true\n")
+    asked = asyncio.Event()
+    looking = asyncio.create_task(background.reload_on_change(shim, asked))
+    with no_thread():
+        asked.set()
+        await asyncio.sleep(0.05)
+        await shim.keep_good()
+    assert "cannot be looked at: can't start new thread" in caplog.text
+    assert not shim.config.debug
+    assert not looking.done()
+    await shim.reload(forced=False)
+    looking.cancel()
+    assert shim.config.debug
+
+
 async def test_another_files_copy_stays(
     shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -91,6 +119,21 @@ async def test_another_files_copy_stays(
     assert copy.read_bytes() == before
     [warning] = [record.getMessage() for record in caplog.records]
     assert f"set a stateDir of its own in {other}; a start with a bad file" in warning
+
+
+async def test_a_disk_that_was_full(
+    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is kept when there is room again; until then each reason is said once."""
+    for number in (errno.ENOSPC, errno.EROFS):
+        with mock.patch.object(os, "fsync", side_effect=OSError(number, os.strerror(number))):
+            for _ in range(3):
+                await shim.reload(forced=False)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "the configuration cannot be kept: No space left on device; a start" in first
+    assert "the configuration cannot be kept: Read-only file system; a start" in second
+    await shim.reload(forced=False)
+    assert (tmp_path / "state" / FILE_NAME).exists()
 
 
 async def test_one_after_the_other(shim: Shim) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -80,6 +82,23 @@ async def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureF
     await journal.ended(AT_HUB)
     assert target.read_text() == "mine\n"
     assert len(caplog.records) == 1
+
+
+async def test_without_a_thread_pulls_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once; what could not be written is, when a thread can be had."""
+    path = tmp_path / "j"
+    journal = loaded(path)
+    refused = RuntimeError("can't start new thread")
+    with mock.patch.object(threading.Thread, "start", side_effect=refused):
+        await journal.began(NGINX, AT_HUB, 1.0)
+        await journal.began("a/b:1", "h:5000/a/b:1", 1.0)
+    assert [record.getMessage().split("; ")[0] for record in caplog.records] == [
+        f"{path}: can't start new thread"
+    ]
+    await journal.ended("h:5000/a/b:1")
+    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
 
 
 async def test_a_fifo_does_not_hold_anything_up(tmp_path: Path) -> None:

@@ -127,6 +127,20 @@ async def test_more_who_wait_for_a_place_than_there_are_names(names: NameServer)
         await asyncio.gather(*others)
 
 
+async def test_a_thread_that_cannot_be_started(names: NameServer) -> None:
+    """It costs each who asks then one answer, and neither the name nor a place for good."""
+    backend, lookups = LookupBackend(), Lookups()
+    refused = RuntimeError("can't start new thread")
+    with mock.patch.object(threading.Thread, "start", side_effect=refused):
+        for _ in range(LOOKUPS + 1):
+            with pytest.raises(OSError, match="quick cannot be looked up: can't start new thread"):
+                await lookups.addresses("quick")
+        with pytest.raises(httpcore.ConnectError, match="can't start new thread"):
+            await backend.connect_tcp("quick", 1)
+    async with asyncio.timeout(5):
+        assert await lookups.addresses("quick") == ["127.0.0.1"]
+
+
 async def test_a_name_that_cannot_be_resolved(names: NameServer) -> None:
     """It is an error of connecting whose cause is the resolver's."""
     with pytest.raises(httpcore.ConnectError) as caught:

@@ -1,0 +1,64 @@
+"""The running shim and the cluster's part: what it keeps of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from shimcore.cluster import watch
+from shimcore.cluster.documents import FILE_NAME, ClusterPart, Document, Kind, recall
+from shimcore.cluster.starting import begin
+from shimcore.config.model import KubernetesSource
+from shimcore.daemon import cluster
+from shimcore.daemon.shim import Shim
+
+SOURCE = KubernetesSource(enabled=True)
+PART = ClusterPart(SOURCE, {Kind.CONFIG_MAP: Document("timeout: 5m", "1")})
+
+
+class OneTold:
+    """A follower that tells one part."""
+
+    def __init__(self, _source: object, _own: object, tell: object) -> None:
+        self._tell = tell
+
+    async def run(self) -> None:
+        assert callable(self._tell)
+        await self._tell(PART)
+        await asyncio.Event().wait()
+
+
+async def test_a_disk_that_was_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The part is kept when there is room again, though it does not change; the reason is said
+    once."""
+    monkeypatch.setattr(cluster, "KEEP_AGAIN_S", 0.02)
+    monkeypatch.setattr(watch, "Follower", OneTold)
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"address: h.example\nstateDir: {tmp_path}/state\nkubernetes: {{enabled: true}}\n"
+    )
+    shim = Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+    await shim.keep_good()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with mock.patch.object(os, "fsync", side_effect=full):
+        following = asyncio.create_task(cluster.follow(shim))
+        await asyncio.sleep(0.3)
+    kept = tmp_path / "state" / FILE_NAME
+    async with asyncio.timeout(5):
+        while not kept.exists():
+            await asyncio.sleep(0.01)
+    following.cancel()
+    found = recall(str(kept.parent), SOURCE)
+    assert found is not None
+    assert found.part == PART
+    said = [record.getMessage() for record in caplog.records]
+    assert len([line for line in said if "it will not be known after a restart" in line]) == 1
+    await shim.generations.close(1)
+    await shim.runtime.aclose()

@@ -1,0 +1,53 @@
+"""Metrics never stop a start."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from shimcore.cluster.starting import begin
+from shimcore.daemon import metrics
+from shimcore.daemon.metrics import MetricsServer
+from shimcore.daemon.shim import Shim
+
+
+@pytest.fixture
+async def shim(tmp_path: Path) -> AsyncIterator[Shim]:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"address: http://h.example\nstateDir: {tmp_path}/state\n")
+    made = Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+    yield made
+    await made.generations.close(1)
+    await made.runtime.aclose()
+
+
+async def test_a_host_that_no_resolver_takes(shim: Shim, caplog: pytest.LogCaptureFixture) -> None:
+    """One line, whatever the configuration's check has let through."""
+    server = MetricsServer(shim, "node..local:0", lambda: 0)
+    await server.open()
+    server.close()
+    [record] = caplog.records
+    assert "metrics address node..local:0: encoding with 'idna' codec failed" in record.getMessage()
+
+
+async def test_a_moment_without_threads(
+    shim: Shim, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are there once a thread can be had."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(metrics, "_AGAIN_S", 0.02)
+    server = MetricsServer(shim, "127.0.0.1:0", lambda: 0)
+    refused = RuntimeError("can't start new thread")
+    with mock.patch.object(threading.Thread, "start", side_effect=refused):
+        await server.open()
+        await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while "metrics at http://127.0.0.1:0" not in caplog.text:
+            await asyncio.sleep(0.01)
+    server.close()
+    assert caplog.text.count("can't start new thread; there are no metrics until") == 1
