@@ -56,7 +56,6 @@ class FindCall(ImageCall):
         if self._method is Method.REMOVE:
             self._context.hints.clear()
             self._context.pause.forget()
-            self._over = self._context.names.removal()
             if self._context.names.mending:
                 return None
         if self._method is Method.CREATE and self._in_use.losing(self._request.images):
@@ -64,11 +63,13 @@ class FindCall(ImageCall):
         for text, candidates in zip(self._request.images, self._images, strict=True):
             if not self._is_settled(text, candidates):
                 return None
+        self._removes()
         self._uses()
         return self._as_is("known under its own name" if any(self._images) else "an image ID")
 
     async def _ask(self) -> Verdict:
         """The verdict after asking the runtime, within the call's deadline."""
+        self._removes()
         try:
             async with asyncio.timeout(self._left_s()):
                 if self._method is Method.REMOVE:
@@ -90,6 +91,11 @@ class FindCall(ImageCall):
     @property
     def _in_use(self) -> InUse:
         return self._context.names.in_use
+
+    def _removes(self) -> None:
+        """No image is named while one is removed. A call that nobody waits for never gets here."""
+        if self._method is Method.REMOVE:
+            self._over = self._context.names.removal()
 
     def _uses(self) -> None:
         """The images keep their names while a container is made of them."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 from collections.abc import Callable
 from typing import cast
 
 # Chunks that are copied into one write; past this a copy costs more than a system call.
 JOINED_BYTES = 16_384
+
+# What is read at most of a peer that has closed: more than the kernel keeps of a unix socket.
+REST_BYTES = 65_536
+REST_READS = 16
 
 
 class PeerSocket(asyncio.Protocol):
@@ -25,6 +30,7 @@ class PeerSocket(asyncio.Protocol):
         self.full = False
         self.eof = False
         self.gone = False
+        self.keeps_rest = False
         self.on_made: Callable[[], None] | None = None
         self._reading = True
         self._wrote_eof = False
@@ -46,10 +52,23 @@ class PeerSocket(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+        """The socket is gone. With `keeps_rest` set, what the peer has said is still taken."""
+        if exc is not None and self.transport is not None and self.keeps_rest:
+            self._read_rest(self.transport.get_extra_info("socket").fileno())
         self.gone = True
         self.eof = True
         self._on_lost()
+
+    def _read_rest(self, descriptor: int) -> None:
+        """A write has failed since the peer has closed: the event loop reads no more then."""
+        for _ in range(REST_READS):
+            try:
+                data = os.read(descriptor, REST_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            self.data_received(data)
 
     def pause_writing(self) -> None:
         """The peer reads too slowly."""

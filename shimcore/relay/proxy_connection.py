@@ -31,7 +31,7 @@ AWAY_S = 1.0
 # How long the answer to a PING may wait for a call's, to go out with it.
 ACK_S = 0.005
 # Streams that end only when their client does; a drain does not wait for them.
-ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch")
+ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch", b"/Subscribe")
 # How long an unfinished request may hold memory that others need.
 BLOCKED_S = 30.0
 # How long a client that is slowed is not looked at; it may be gone, or have made up for more.
@@ -45,6 +45,7 @@ class ProxyConnection:
         self.client = PeerSocket(self._client_bytes, self._ends, self._lost, self._pace)
         self.upstream = PeerSocket(self._upstream_bytes, self._ends, self._lost, self._pace)
         self.client.on_made = self._client_made
+        self.upstream.keeps_rest = True
         self.state = State.CONNECTING
         self._relay = relay
         self._account = client

@@ -77,6 +77,47 @@ async def test_a_runtime_that_is_gone_before_its_answer(tmp_path: Path, rude: bo
                 await asyncio.sleep(0.01)
 
 
+async def test_a_runtime_that_goes_when_it_has_answered(tmp_path: Path) -> None:
+    """All that it has said reaches a client that reads slowly, and gives credit as it reads."""
+    size = 800_000
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw.opening()[len(frames.PREFACE) :])
+        writer.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        await reader.readuntil(b"ASK")
+        fields = b"\x88" + raw.literal("content-type", "application/grpc")
+        writer.write(frames.frame(frames.HEADERS, frames.END_HEADERS, 1, fields))
+        content = b"\0" + size.to_bytes(4, "big") + bytes(size)
+        for start in range(0, len(content), 16_384):
+            writer.write(frames.frame(frames.DATA, 0, 1, content[start : start + 16_384]))
+        ended = frames.END_HEADERS | frames.END_STREAM
+        writer.write(frames.frame(frames.HEADERS, ended, 1, raw.literal("grpc-status", "0")))
+        await writer.drain()
+        writer.close()
+
+    def none(*_: object) -> tuple[HeldCall, Decision | None]:
+        raise AssertionError("nothing is held")
+
+    runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
+    relay = Relay(lambda: runtime, lambda path: Route.PASS, none)
+    async with (
+        await asyncio.start_unix_server(answers, runtime),
+        await asyncio.get_running_loop().create_unix_server(relay.accept, shim),
+        raw.connected(shim) as client,
+    ):
+        await raw.send(client, raw.opening(raw.LARGEST_WINDOW) + raw.call(1, "/x/List", b"ASK"))
+        got, loop = b"", asyncio.get_running_loop()
+        with contextlib.suppress(ConnectionResetError):  # its last frames were not read
+            async with asyncio.timeout(20):
+                while data := await loop.sock_recv(client, 16_384):
+                    got += data
+                    with contextlib.suppress(OSError):
+                        await raw.send(client, frames.window_update(0, len(data)))
+                    await asyncio.sleep(0.005)
+        assert len(got) > size
+        assert got.endswith(b"\x0bgrpc-status\x010")
+
+
 async def test_a_client_gets_its_answers(tmp_path: Path) -> None:
     """Of any size, many at once, with its metadata told; the runtime sees streams reset."""
     resets = 0

@@ -62,6 +62,7 @@ class ContentMethods:
             raise StatusError(StatusCode.NOT_FOUND, f"content {digest}: not found")
         info = containerd_pb2.Info(digest=digest, size=blob.size)
         info.created_at.FromNanoseconds(int(blob.created_at * 1e9))
+        info.labels["containerd.io/gc.ref.snapshot.overlayfs"] = ""  # it is unpacked at once
         return containerd_pb2.InfoResponse(info=info).SerializeToString()
 
     def read(self, message: bytes) -> bytes:

@@ -239,3 +239,12 @@ async def test_an_image_volume_by_id_goes_on_at_once() -> None:
     message = cri_pb2.CreateContainerRequest(config=config).SerializeToString()
     assert bench.service.open(CREATE, message, None).decide_now() == Forward(None)
     assert bench.runtime.statuses == []
+
+
+async def test_a_removal_that_is_given_up_before_it_begins() -> None:
+    """It is none: an image that is there gets its name as ever."""
+    bench = bench_with(AT_HUB)
+    call = bench.service.open(REMOVE, remove_request("other"), None)
+    assert call.decide_now() is None
+    await bench.status("nginx")
+    assert NGINX in bench.runtime.names()
