@@ -153,7 +153,7 @@ def _addition_shown() -> Iterator[None]:
 
 def _file(context: typer.Context, file: str | None, root: Root) -> str:
     """The file named, else that of the service which is installed, else the default."""
-    from shimcore.systemd.install import installed_file  # noqa: PLC0415 - as above
+    from shimcore.systemd.places import installed_file  # noqa: PLC0415 - as above
 
     return os.path.abspath(named_file(context, file) or installed_file(root) or DEFAULT_FILE)
 
@@ -216,7 +216,7 @@ def _check_configuration(path: str, notes: list[str]) -> None:
     from shimcore.config import load  # noqa: PLC0415
     from shimcore.runtime.detection import detect_socket  # noqa: PLC0415
     from shimcore.runtime.errors import SeveralRuntimesError  # noqa: PLC0415
-    from shimcore.systemd.install import hidden, unreadable  # noqa: PLC0415
+    from shimcore.systemd.places import hidden, unreadable  # noqa: PLC0415
 
     config = load(path)
     for notice in config.notices:

@@ -11,7 +11,7 @@ from shimcore.config.model import Names
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.registry_mends import SET_CLOCK, in_docker_config
-from shimcore.systemd.install import unreadable
+from shimcore.systemd.places import unreadable
 
 DAY_S = 86_400.0
 FULL_BYTES = 64 << 20

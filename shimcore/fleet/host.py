@@ -18,9 +18,9 @@ from shimcore.switch.exchange import CONFIG, VERSIONS, version_directory
 from shimcore.switch.preconditions import closed_system
 from shimcore.switch.undo import SWITCH_UNIT, starting
 from shimcore.systemd.command import NAME
-from shimcore.systemd.install import shim_socket
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.packaged import PLACES
+from shimcore.systemd.places import shim_socket
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import BYPASS, SERVICE
 

@@ -7,8 +7,8 @@ import os
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, ShimError
 from shimcore.switch.exchange import COMMAND, CONFIG, Mode, Phase, SwitchRequest, version_directory
-from shimcore.systemd.install import unreadable
 from shimcore.systemd.packaged import unit_path
+from shimcore.systemd.places import unreadable
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.uninstall import plan_removal

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from shimcore.errors import ShimError
-from shimcore.runtime.detection import KNOWN_SOCKETS, live_sockets, with_cri
 from shimcore.runtime.peer import peer_of
-from shimcore.systemd import kubelet, packaged, record, units, wiring
+from shimcore.systemd import kubelet, packaged, places, record, units, wiring
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, pending, restart_kubelet
 from shimcore.systemd.entries import Entry, File, Link, read, write
 from shimcore.systemd.kubelet_way import kubelet_way
+from shimcore.systemd.places import (
+    DEFAULT_SHIM,
+    path_of,
+    runtime_socket,
+    sockets,
+)
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import node
@@ -31,7 +33,6 @@ from shimcore.systemd.runtimes.rereading import (
 )
 from shimcore.systemd.runtimes.wiring import containerd_on, wire_runtime
 from shimcore.systemd.systemctl import ServiceControl
-from shimcore.systemd.unitfile import read_service
 from shimcore.systemd.units import (
     BYPASS,
     BYPASS_LINK,
@@ -41,9 +42,7 @@ from shimcore.systemd.units import (
     UnitSettings,
     template,
 )
-from shimcore.unixsocket import socket_path
 
-DEFAULT_SHIM = "/var/run/image-cri-shim.sock"
 # How long `--now` waits for the service to be ready. It goes on by itself after that.
 START_TIMEOUT_S = 90.0
 _KEYS = ("address", "shim", "admin", "stateDir", "cri", "fallback", "onFailure")
@@ -51,8 +50,6 @@ _ENABLED = {
     f"{UNITS}/multi-user.target.wants/{SERVICE}": f"{UNITS}/{SERVICE}",
     f"{UNITS}/sockets.target.wants/{SOCKET}": f"{UNITS}/{SOCKET}",
 }
-# The service has directories of its own there (PrivateTmp=).
-_HIDDEN = ("/tmp/", "/var/tmp/", "/dev/")  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,49 +199,6 @@ def install(
         yield _kubelet(control, plan.stale_kubelet or kubelet_unit(plan.wiring), now=now)
 
 
-def shim_socket(root: Root, config_file: str) -> str:
-    """The path of the shim's socket, as the configuration has it. Raises ShimError."""
-    return _path("shim", root.keys(config_file, ("shim",))["shim"] or DEFAULT_SHIM)
-
-
-def installed_file(root: Root) -> str | None:
-    """The configuration of the service that was installed here; None without one. Raises ShimError.
-
-    As its unit has it now, which an administrator may have changed.
-    """
-    known = record.load(root)
-    unit = read_service(root, SERVICE)
-    if known is None or unit is None:
-        return None
-    words = [*unit.arguments({}), ""]
-    named = words[words.index("--file") + 1] if "--file" in words else ""
-    return named.replace("%%", "%").replace("$$", "$") or None
-
-
-def unreadable(paths: Iterable[str]) -> list[str]:
-    """Those of this machine's files that root cannot read without its powers.
-
-    The service has no CAP_DAC_OVERRIDE: what belongs to somebody else has to be readable by
-    everybody, or by root's group.
-    """
-    found = []
-    for path in filter(os.path.exists, paths):
-        status = os.stat(path)
-        group = status.st_mode & stat.S_IRGRP and status.st_gid == 0
-        if status.st_uid != 0 and not group and not status.st_mode & stat.S_IROTH:
-            found.append(path)
-    return found
-
-
-def hidden(paths: Iterable[str]) -> list[str]:
-    """Those of this machine's files that are not there for the service, by name or by a link."""
-    return [
-        path
-        for path in paths
-        if path.startswith(_HIDDEN) or os.path.realpath(path).startswith(_HIDDEN)
-    ]
-
-
 def _apply(plan: Plan, kept: Record, changes: Sequence[Change]) -> Iterator[str]:
     if not changes:
         return
@@ -323,29 +277,22 @@ def _kubelet(control: ServiceControl, unit: str, *, now: bool) -> str:
 
 
 def _settings(request: Request, values: Mapping[str, str | None]) -> UnitSettings:
-    shim = _path("shim", values["shim"] or DEFAULT_SHIM)
-    runtime = _path("cri", values["cri"]) if values["cri"] else ""
+    shim = path_of("shim", values["shim"] or DEFAULT_SHIM)
+    runtime = path_of("cri", values["cri"]) if values["cri"] else ""
     for name, path in (
         ("the command", request.command),
         ("the configuration", request.config_file),
         ("cri", runtime),
     ):
-        if path.startswith(_HIDDEN):
+        if path.startswith(places.HIDDEN):
             raise ShimError(f"{name}: the service cannot see {path}; use another directory")
     return UnitSettings(
         command=request.command,
         config_file=request.config_file,
         shim_socket=shim,
-        admin_socket=_path("admin", values["admin"] or f"{shim}.admin"),
-        state_dir=_path("stateDir", values["stateDir"] or units.STATE_DIR),
+        admin_socket=path_of("admin", values["admin"] or f"{shim}.admin"),
+        state_dir=path_of("stateDir", values["stateDir"] or units.STATE_DIR),
     )
-
-
-def _path(key: str, value: str) -> str:
-    path = socket_path(value)
-    if not path.startswith("/"):
-        raise ShimError(f"{key}: an absolute path expected, not {value!r}")
-    return path
 
 
 def _own(request: Request, settings: UnitSettings, config: str | None) -> list[Change]:
@@ -377,39 +324,15 @@ def _on_failure(fallback: str | None) -> str:
     return "closed" if fallback == "deny" else "bypass"
 
 
-def runtime_socket(root: Root, named: str | None) -> str | None:
-    """The runtime's socket: as named, else the only one that is there. Raises ShimError."""
-    if named:
-        return _path("cri", named)
-    there = _sockets(root)
-    return next(iter(there.values())) if len(there) == 1 else None
-
-
-def _sockets(root: Root) -> dict[str, str]:
-    """The runtimes' sockets that are there, each once: where it really is → its path.
-
-    On this machine those alone that may have CRI: Docker's containerd comes with that disabled.
-    """
-    if root.is_machine:
-        there = live_sockets(KNOWN_SOCKETS)
-        there = asyncio.run(with_cri(there)) if len(there) > 1 else there
-    else:
-        there = [path for path in KNOWN_SOCKETS if root.exists(path)]
-    found: dict[str, str] = {}
-    for path in there:
-        found.setdefault(root.real(path), path)
-    return found
-
-
 def _others(root: Root, endpoint: str) -> bool:
     """Whether a runtime's socket is there that is not kubelet's."""
-    return bool(set(_sockets(root)) - {root.real(_path("endpoint", endpoint))})
+    return bool(set(sockets(root)) - {root.real(path_of("endpoint", endpoint))})
 
 
 def _tell_runtime(request: Request, runtime: str | None) -> tuple[list[Change], list[str]]:
     """The changes, and what the operator should know."""
     root = request.root
-    if runtime is None and len(there := _sockets(root)) > 1:
+    if runtime is None and len(there := sockets(root)) > 1:
         raise ShimError(
             f"there is more than one runtime: {', '.join(there.values())}; set `cri:` to the one "
             "that is to be told of the registries"
@@ -435,7 +358,7 @@ def _runtime_of(found: kubelet.Kubelet, shim: str) -> str | None:
     """The endpoint that kubelet has, unless that is the shim's own already."""
     if not found.endpoint:
         return None
-    same = units.modern(_path("endpoint", found.endpoint)) == units.modern(shim)
+    same = units.modern(path_of("endpoint", found.endpoint)) == units.modern(shim)
     return None if same else found.endpoint
 
 

@@ -13,9 +13,9 @@ from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read, write
-from shimcore.systemd.install import DEFAULT_SHIM, runtime_socket, shim_socket
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.packaged import unit_path
+from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, shim_socket
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.rereading import (

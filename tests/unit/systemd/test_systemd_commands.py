@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cli.app import app
 from shimcore.runtime import detection
 from shimcore.runtime.errors import SeveralRuntimesError
-from shimcore.systemd import install
+from shimcore.systemd import places
 from tests.unit.systemd.machines import CONFIG, FILLED, KUBEADM, SHIM, tree, unpacked
 
 IMAGE = {**KUBEADM, "/usr/local/bin/image-cri-shim": "#!/bin/sh\n"}
@@ -125,7 +125,7 @@ def test_files_that_the_service_would_not_see_are_refused(
 ) -> None:
     """It has a /tmp of its own; what a link leads to counts."""
     away, file = tmp_path / "away", tmp_path / "shim.yaml"
-    monkeypatch.setattr(install, "_HIDDEN", (f"{away}/",))
+    monkeypatch.setattr(places, "HIDDEN", (f"{away}/",))
     away.mkdir()
     (away / "password").write_text("a:secret")
     (tmp_path / "link").symlink_to(away / "password")
@@ -146,7 +146,7 @@ def test_several_runtimes_are_refused_before_anything_changes(
         raise SeveralRuntimesError(sockets)
 
     monkeypatch.setattr(detection, "detect_socket", several)
-    monkeypatch.setattr(install, "_HIDDEN", ("/hidden/",))  # not where this test writes
+    monkeypatch.setattr(places, "HIDDEN", ("/hidden/",))  # not where this test writes
     file = tmp_path / "shim.yaml"
     for more, wanted in (("", 1), (f"cri: {sockets[1]}\n", 0)):
         file.touch(0o600)

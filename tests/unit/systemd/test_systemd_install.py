@@ -10,7 +10,8 @@ import pytest
 from shimcore.errors import ShimError
 from shimcore.systemd.changes import diff
 from shimcore.systemd.command import command_path
-from shimcore.systemd.install import install, plan, unreadable
+from shimcore.systemd.install import install, plan
+from shimcore.systemd.places import unreadable
 from shimcore.systemd.root import Root
 from shimcore.systemd.uninstall import plan_removal
 from shimcore.systemd.units import BYPASS_LINK, SOCKET

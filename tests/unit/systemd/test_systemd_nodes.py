@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from shimcore.errors import ShimError
-from shimcore.systemd import install as installation
+from shimcore.systemd import places
 from shimcore.systemd.command import command_path
-from shimcore.systemd.install import install, plan, runtime_socket
+from shimcore.systemd.install import install, plan
+from shimcore.systemd.places import runtime_socket
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.node import Kind, service_of
 from shimcore.systemd.uninstall import plan_removal, uninstall
@@ -308,7 +309,7 @@ class TestSeveralRuntimes:
         """On this machine, where it can be asked: Docker's containerd has its CRI disabled."""
         with tempfile.TemporaryDirectory() as folder:
             containerd, docker = f"{folder}/containerd.sock", f"{folder}/docker.sock"
-            monkeypatch.setattr(installation, "KNOWN_SOCKETS", (containerd, docker))
+            monkeypatch.setattr(places, "KNOWN_SOCKETS", (containerd, docker))
             async with ScriptedRuntime(docker), ScriptedRuntime(containerd, versions=versions):
                 found = await asyncio.to_thread(runtime_socket, Root("/"), None)
         assert found == (None if versions else docker)

@@ -1,0 +1,95 @@
+"""Sockets and files of an installation, as the service will find them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterable
+
+from shimcore.errors import ShimError
+from shimcore.runtime.detection import KNOWN_SOCKETS, live_sockets, with_cri
+from shimcore.systemd import record
+from shimcore.systemd.root import Root
+from shimcore.systemd.unitfile import read_service
+from shimcore.systemd.units import SERVICE
+from shimcore.unixsocket import socket_path
+
+DEFAULT_SHIM = "/var/run/image-cri-shim.sock"
+# The service has directories of its own there (PrivateTmp=).
+HIDDEN = ("/tmp/", "/var/tmp/", "/dev/")  # noqa: S108
+
+
+def shim_socket(root: Root, config_file: str) -> str:
+    """The path of the shim's socket, as the configuration has it. Raises ShimError."""
+    return path_of("shim", root.keys(config_file, ("shim",))["shim"] or DEFAULT_SHIM)
+
+
+def runtime_socket(root: Root, named: str | None) -> str | None:
+    """The runtime's socket: as named, else the only one that is there. Raises ShimError."""
+    if named:
+        return path_of("cri", named)
+    there = sockets(root)
+    return next(iter(there.values())) if len(there) == 1 else None
+
+
+def sockets(root: Root) -> dict[str, str]:
+    """The runtimes' sockets that are there, each once: where it really is → its path.
+
+    On this machine those alone that may have CRI: Docker's containerd comes with that disabled.
+    """
+    if root.is_machine:
+        there = live_sockets(KNOWN_SOCKETS)
+        there = asyncio.run(with_cri(there)) if len(there) > 1 else there
+    else:
+        there = [path for path in KNOWN_SOCKETS if root.exists(path)]
+    found: dict[str, str] = {}
+    for path in there:
+        found.setdefault(root.real(path), path)
+    return found
+
+
+def path_of(key: str, value: str) -> str:
+    """The socket or folder that a key names. Raises ShimError for a path that is not absolute."""
+    path = socket_path(value)
+    if not path.startswith("/"):
+        raise ShimError(f"{key}: an absolute path expected, not {value!r}")
+    return path
+
+
+def installed_file(root: Root) -> str | None:
+    """The configuration of the service that was installed here; None without one. Raises ShimError.
+
+    As its unit has it now, which an administrator may have changed.
+    """
+    known = record.load(root)
+    unit = read_service(root, SERVICE)
+    if known is None or unit is None:
+        return None
+    words = [*unit.arguments({}), ""]
+    named = words[words.index("--file") + 1] if "--file" in words else ""
+    return named.replace("%%", "%").replace("$$", "$") or None
+
+
+def unreadable(paths: Iterable[str]) -> list[str]:
+    """Those of this machine's files that root cannot read without its powers.
+
+    The service has no CAP_DAC_OVERRIDE: what belongs to somebody else has to be readable by
+    everybody, or by root's group.
+    """
+    found = []
+    for path in filter(os.path.exists, paths):
+        status = os.stat(path)
+        group = status.st_mode & stat.S_IRGRP and status.st_gid == 0
+        if status.st_uid != 0 and not group and not status.st_mode & stat.S_IROTH:
+            found.append(path)
+    return found
+
+
+def hidden(paths: Iterable[str]) -> list[str]:
+    """Those of this machine's files that are not there for the service, by name or by a link."""
+    return [
+        path
+        for path in paths
+        if path.startswith(HIDDEN) or os.path.realpath(path).startswith(HIDDEN)
+    ]
