@@ -121,7 +121,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     if inside is not None:
         if not inside.wired and (filled or request.preview):
             wired = list(inside.changes)
-            by_hand = "" if wired else inside.advice
+            by_hand = inside.advice
         if filled or request.preview:
             wired += wiring.wire_crictl(root, shim)
     elif request.wire_kubelet:
