@@ -7,6 +7,7 @@ next one. Only configurations with `kubernetes` enabled import this module.
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
@@ -23,6 +24,9 @@ from shimcore.config.model import KubernetesSource
 
 OVERTIME_S = 60.0
 """How much longer than agreed a watch may last before it counts as hung."""
+SILENCE_S = 150.0
+"""How long a watch may say nothing: a bookmark comes about every minute (apiserver's
+defaultBookmarkFrequency). A proxy may hold a connection whose server is gone."""
 
 
 class Api(Server):
@@ -87,9 +91,10 @@ class Api(Server):
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The lines of an endless answer. Raises ApiUnreachableError where one is too long."""
+    """The lines of an endless answer. Raises ApiUnreachableError for one too long, and silence."""
     rest = b""
-    async for piece in response.aiter_bytes():
+    pieces = response.aiter_bytes()
+    while piece := await _next(pieces):
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if line.strip():
@@ -98,6 +103,16 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
             raise ApiUnreachableError("the API server's watch sends an event that is too long")
     if rest.strip():
         raise ApiUnreachableError("the API server's watch was cut off inside an event")
+
+
+async def _next(pieces: AsyncIterator[bytes]) -> bytes:
+    """The next bytes; empty at the end. Raises ApiUnreachableError where none come."""
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            return await anext(pieces, b"")
+    except TimeoutError:
+        reason = f"the API server's watch says nothing for {SILENCE_S:.0f} s"
+    raise ApiUnreachableError(reason)
 
 
 def _document(kind: Kind, item: Any) -> Document | None:

@@ -25,6 +25,7 @@ from shimcore.cluster.errors import (
     MissingError,
     RefusedError,
 )
+from shimcore.cluster.keepalive import KeptAliveTransport
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.login import login_of
 from shimcore.jsontext import object_in
@@ -34,7 +35,8 @@ ANSWER_S = 30.0
 LIMIT_BYTES = 4 * 1024 * 1024
 """Longest answer or event: an object is at most about 1.5 MiB (etcd's limit), in base64 2."""
 
-# A peer that is gone without a word is noticed after about a minute, at no cost to the server.
+# A host that is gone without a word is noticed after about a minute, at no cost to the server. A
+# load balancer answers these itself, whatever has become of the server behind it.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -201,12 +203,9 @@ def _reason(error: BaseException) -> str:
 
 def _client(config: Kubeconfig, http2: bool) -> httpx.AsyncClient:
     try:
-        transport = httpx.AsyncHTTPTransport(
-            verify=config.tls(), trust_env=False, http2=http2, socket_options=_KEEPALIVE
-        )
         return httpx.AsyncClient(
             base_url=config.server,
-            transport=transport,
+            transport=KeptAliveTransport(config.tls(), _KEEPALIVE, http2=http2),
             auth=login_of(config),
             timeout=_TIMEOUT,
             trust_env=False,

@@ -35,6 +35,8 @@ _EARLY = 0.9
 _FORGET = 3
 # An API server that starts refuses everybody until it has read the roles.
 _PASSING_REFUSALS = 2
+# Connections in a row that were cut this young, after which that is said once.
+_CUTS, _YOUNG_S = 3, 300.0
 
 
 class Condition(StrEnum):
@@ -88,6 +90,7 @@ class Follower:
         self._refused: dict[Kind, str] = {}
         self._watching: set[Kind] = set()
         self._steady_since: float | None = None
+        self._cuts = 0
         self._news = asyncio.Event()
         self.status = WatchStatus(Condition.STARTING, "", time.time())
 
@@ -109,16 +112,16 @@ class Follower:
         failures = 0
         while True:
             error = await self._session()
-            failures = 1 if self._was_steady() else failures + 1
+            failures = 1 if self._watched_s() > STEADY_S else failures + 1
             if failures >= _FORGET:
                 self._versions.clear()
             delay_s = self._delay(error, failures)
             self._stand_apart(error, delay_s)
             await self._sleep(delay_s)
 
-    def _was_steady(self) -> bool:
-        since = self._steady_since
-        return since is not None and _now() - since > STEADY_S
+    def _watched_s(self) -> float:
+        """How long the connection has been watched; 0 for one that never was."""
+        return _now() - self._steady_since if self._steady_since is not None else 0.0
 
     def _delay(self, error: ClusterError, failures: int) -> float:
         if isinstance(error, ApiUnreachableError):
@@ -237,6 +240,7 @@ class Follower:
         """The connection is lost, or was never there."""
         if isinstance(error, EndedError):
             log.debug("Kubernetes: %s; connecting again in %.0f s", error, delay_s)
+            self._count_cut(error)
             if self.status.condition is Condition.WATCHING:
                 self._stand(Condition.RECONNECTING, "")
             return
@@ -250,6 +254,18 @@ class Follower:
                 "Kubernetes: %s; the configuration in force stays, tried again in %.0f s",
                 error,
                 delay_s,
+            )
+
+    def _count_cut(self, error: EndedError) -> None:
+        """Say once what keeps happening, each time within minutes."""
+        self._cuts = self._cuts + 1 if self._watched_s() < _YOUNG_S else 0
+        if self._cuts == _CUTS:
+            log.warning(
+                "Kubernetes: %s, %d times in a row after less than %.0f min; does a proxy or load "
+                "balancer before the API server cut what is idle? Changes are seen later than made",
+                error,
+                _CUTS,
+                _YOUNG_S / 60,
             )
 
     def _stand(self, condition: Condition, detail: str) -> bool:

@@ -251,6 +251,25 @@ def test_a_server_that_ends_every_watch_at_once() -> None:
     run_simulated(story())
 
 
+def test_a_proxy_that_cuts_what_is_idle(caplog: pytest.LogCaptureFixture) -> None:
+    """Begun again within 30 s each time, from the version, nothing listed; that is said once."""
+    caplog.set_level(logging.WARNING, "shimcore")
+
+    async def story() -> None:
+        server = Server(ends_after_s=35.0)
+        async with following(server):
+            await asyncio.sleep(60)
+            begun = now()
+            await asyncio.sleep(HOUR)
+            asked = server.since(begun)
+            assert set(asked) == {"watch ConfigMap 10", "watch Secret 10"}
+            assert 2 * HOUR / 66 <= len(asked) <= 2 * HOUR / 40
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "3 times in a row after less than 5 min" in caplog.text
+
+    run_simulated(story())
+
+
 def test_too_old_a_version() -> None:
     """410: listed again, not from the cache, after a random while; only that kind."""
 
