@@ -91,6 +91,7 @@ class Follower:
         self._watching: set[Kind] = set()
         self._steady_since: float | None = None
         self._cuts = 0
+        self._lacks: dict[Kind, str] = {}
         self._news = asyncio.Event()
         self.status = WatchStatus(Condition.STARTING, "", time.time())
 
@@ -194,6 +195,11 @@ class Follower:
         """The object as it is now."""
         self._versions[kind] = event.version
         self._documents[kind] = event.document
+        if event.lack and event.lack != self._lacks.get(kind):
+            log.warning(
+                "Kubernetes: %s: %s; it counts as absent", self.part.origin(kind), event.lack
+            )
+        self._lacks[kind] = event.lack
         self._allowed.add(kind)
         self._settle(kind)
 

@@ -145,6 +145,12 @@ class StandInApi:
         self, kind: str, data: dict[str, str], name: str = "image-cri-shim", **labels: str
     ) -> None:
         """The same with any data."""
+        self.put_item(kind, {"data": data}, name, **labels)
+
+    def put_item(
+        self, kind: str, fields: dict[str, Any], name: str = "image-cri-shim", **labels: str
+    ) -> None:
+        """The same with any fields beside the metadata."""
         self._version += 1
         there = (kind, name) in self._items
         self._items[kind, name] = {
@@ -154,7 +160,7 @@ class StandInApi:
                 "resourceVersion": str(self._version),
                 "labels": labels,
             },
-            "data": data,
+            **fields,
         }
         self._happened(kind, "MODIFIED" if there else "ADDED", self._items[kind, name])
 
