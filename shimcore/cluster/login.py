@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 
@@ -18,6 +19,8 @@ COMMAND_S = 20.0
 """How long a command may take; those of clouds ask a server of theirs."""
 OUTPUT_LIMIT_BYTES = 1024 * 1024
 
+# Visible ASCII, which is more than RFC 6750 §2.1 has.
+_TOKEN = re.compile(r"[!-~]+")
 _EXEC_GROUP = "client.authentication.k8s.io/"
 _EXEC_VERSIONS = {f"{_EXEC_GROUP}{version}" for version in ("v1alpha1", "v1beta1", "v1")}
 
@@ -27,7 +30,7 @@ def login_of(config: Kubeconfig) -> httpx.Auth | None:
     if config.token_file:
         return _BearerLogin(partial(_token_in, config.token_file, config.whose))
     if config.token:
-        return _BearerLogin(lambda: config.token)
+        return _BearerLogin(lambda: _sendable(config.token, f"{config.whose} token"))
     if config.command is not None:
         return _CommandLogin(config.command)
     return httpx.BasicAuth(config.username, config.password) if config.username else None
@@ -46,9 +49,22 @@ class _BearerLogin(httpx.Auth):
 
 def _token_in(path: str, whose: str) -> str:
     try:
-        return Files("").read_text(path).strip()
+        return _sendable(Files("").read_text(path), f"{whose} token")
     except UnreadableFileError as error:
         raise ApiUnreachableError(f"{whose} token: {error}") from None
+
+
+def _sendable(token: str, whose: str) -> str:
+    """The token without the line ends around it. Raises ApiUnreachableError, with nothing of it.
+
+    What a header cannot carry the HTTP client would show in its error.
+    """
+    token = token.strip()
+    if not _TOKEN.fullmatch(token):
+        raise ApiUnreachableError(
+            f"{whose} is empty, or has a space, a line end or another character that no token has"
+        )
+    return token
 
 
 class _CommandLogin(httpx.Auth):
@@ -103,4 +119,4 @@ def _token_of(output: bytes, name: str) -> str:
         token = ""
     if not token or not isinstance(token, str):
         raise ApiUnreachableError(f"the kubeconfig's {name} prints no token")
-    return token
+    return _sendable(token, f"the kubeconfig's {name} prints a token that")

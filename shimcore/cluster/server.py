@@ -187,6 +187,8 @@ async def _body(response: httpx.Response) -> bytes:
 
 def _reason(error: BaseException) -> str:
     """The system's word for it where there is one; the client's own says only that it failed."""
+    if isinstance(error, httpx.LocalProtocolError):
+        return "the request cannot be sent"  # its text may hold a header
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):

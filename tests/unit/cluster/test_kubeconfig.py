@@ -127,6 +127,26 @@ async def test_tokens_and_passwords(tmp_path: Path) -> None:
     assert await sent(read(tmp_path, {}), 200) == [""]
 
 
+@pytest.mark.parametrize("token", ["", "two\nlines", "a b", "geh\u00e9im", "nul\0"])
+async def test_a_token_that_no_header_carries(tmp_path: Path, token: str) -> None:
+    """Line ends around it are none of it; else it is refused, and not shown."""
+    (tmp_path / "token").write_text(f"\n{token}\n")
+    for user in ({"tokenFile": "token"}, {"token": f" {token}\n"}):
+        config = read(tmp_path, {**user})
+        with pytest.raises(
+            ApiUnreachableError, match="the kubeconfig's token is empty, or"
+        ) as caught:
+            await sent(config, 200)
+        assert not token or token not in str(caught.value)
+    script = tmp_path / "get-token"
+    (tmp_path / "answer").write_text(json.dumps({"status": {"token": f" {token}"}}))
+    script.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\n")
+    script.chmod(0o700)
+    with pytest.raises(ApiUnreachableError, match="get-token prints a token that is empty"):
+        await token_of(Command(API, (str(script),)))
+    assert await sent(read(tmp_path, {"token": "t\n"}), 200) == ["Bearer t"]
+
+
 async def test_a_command_gives_the_token(tmp_path: Path) -> None:
     """It runs once, and again where the server does not take what it gave."""
     script(
