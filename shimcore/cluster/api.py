@@ -41,10 +41,16 @@ class Api(Server):
         path = kubelet_config() if source.by_default else source.kubeconfig
         super().__init__(read_kubeconfig(path), http2=True)
 
-    async def list(self, kind: Kind, *, fresh: bool) -> Event:
-        """The object now; `fresh`: not from the server's cache."""
-        query = self._selecting({} if fresh else {"resourceVersion": "0"})
-        answer = await self.whole("GET", self._path(kind), query)
+    async def list(self, kind: Kind, *, fresh: bool, known: str = "") -> Event:
+        """The object now; `fresh`: not from the server's cache.
+
+        From the cache it is as new as the version `known`, or newer. Raises GoneError where the
+        server has not come so far: it lags behind, or is another cluster's by now.
+        """
+        query = {} if fresh else {"resourceVersion": "0"}
+        if not fresh and known.isascii() and known.isdecimal():
+            query = {"resourceVersion": known, "resourceVersionMatch": "NotOlderThan"}
+        answer = await self.whole("GET", self._path(kind), self._selecting(query))
         version = field_of(answer, "metadata", "resourceVersion")
         items = answer.get("items") or []
         if not version or not isinstance(items, list):

@@ -44,7 +44,9 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 _TIMEOUT = httpx.Timeout(10.0, read=None, pool=None)
-_GONE = 410
+_GONE, _GATEWAY_TIMEOUT = 410, 504
+# apimachinery's NewTooLargeResourceVersionError, which older API servers give no cause beside.
+_TOO_LARGE = "Too large resource version"
 _TEXT_LIMIT = 300
 _LONGEST_WAIT_S = 3600.0
 _REFUSALS: Mapping[int, type[RefusedError]] = {404: MissingError, 409: ConflictError}
@@ -115,7 +117,7 @@ class Server:
     def raise_for(self, code: int, message: str, retry_after_s: float = 0.0) -> NoReturn:
         """Raise what the status code means; `message` is the server's own word."""
         reason = " ".join(message.split())[:_TEXT_LIMIT] or "no reason given"
-        if code == _GONE:
+        if code == _GONE or (code == _GATEWAY_TIMEOUT and _TOO_LARGE in reason):
             raise GoneError(reason)
         if code == httpx.codes.TOO_MANY_REQUESTS or code >= 500:
             raise ApiUnreachableError(

@@ -85,6 +85,8 @@ class Follower:
         self._documents: dict[Kind, Document | None] = dict(known.documents) if known else {}
         self._passed_on: dict[Kind, str] | None = None
         self._versions: dict[Kind, str] = {}  # to go on from
+        # Nothing older is taken from a server's cache.
+        self._newest = {kind: one.version for kind, one in known.documents.items()} if known else {}
         self._settled: set[Kind] = set()  # answered or refused, at least once
         self._allowed: set[Kind] = set()  # answered, at least once
         self._refused: dict[Kind, str] = {}
@@ -156,7 +158,8 @@ class Follower:
         while True:
             try:
                 if kind not in self._versions:
-                    self._note(kind, await connection.list(kind, fresh=fresh))
+                    known = self._newest.get(kind, "")
+                    self._note(kind, await connection.list(kind, fresh=fresh, known=known))
                 await self._watch(connection, kind)
                 refusals = 0
             except GoneError as error:
@@ -180,7 +183,7 @@ class Follower:
             async with aclosing(connection.watch(kind, self._versions[kind], timeout_s)) as events:
                 async for event in events:
                     if event.bookmark:
-                        self._versions[kind] = event.version
+                        self._versions[kind] = self._newest[kind] = event.version
                         self._note_watching(kind)
                     else:
                         self._note(kind, event)
@@ -193,7 +196,7 @@ class Follower:
 
     def _note(self, kind: Kind, event: Event) -> None:
         """The object as it is now."""
-        self._versions[kind] = event.version
+        self._versions[kind] = self._newest[kind] = event.version
         self._documents[kind] = event.document
         if event.lack and event.lack != self._lacks.get(kind):
             log.warning(

@@ -256,8 +256,11 @@ class StandInApi:
             return trouble
         if not kind or f"/namespaces/{self.namespace}/" not in path:
             return 404
-        if watch and int(query.get("resourceVersion", "0")) < self._oldest:
+        version = int(query.get("resourceVersion") or "0")
+        if watch and version < self._oldest:
             return 410
+        if query.get("resourceVersionMatch") == "NotOlderThan" and version > self._version:
+            return 504
         # What RBAC's resourceNames ask for.
         return 200 if _selected(query) == "image-cri-shim" else 403
 
@@ -266,7 +269,9 @@ class StandInApi:
             "kind": "Status",
             "status": "Failure",
             "code": code,
-            "message": f'{kind.lower()}s "image-cri-shim" is refused with {code}',
+            "message": "Timeout: Too large resource version: 105, current: 103"
+            if code == 504
+            else f'{kind.lower()}s "image-cri-shim" is refused with {code}',
         }
         _send(writer, code, json.dumps(body).encode(), self.trouble.retry_after)
         return True

@@ -12,7 +12,7 @@ import pytest
 from shimcore.cluster import api as kubernetes_api
 from shimcore.cluster import server as cluster_server
 from shimcore.cluster.api import Api
-from shimcore.cluster.documents import Kind
+from shimcore.cluster.documents import ClusterPart, Document, Kind
 from shimcore.cluster.errors import ApiUnreachableError, GoneError, RefusedError
 from shimcore.cluster.watch import Condition
 from shimcore.config.model import KubernetesSource
@@ -138,6 +138,17 @@ async def test_410_inside_a_watch(server: StandInApi, source: KubernetesSource) 
         server.put("ConfigMap", "a: 2")
         await one.until(lambda: one.text(Kind.CONFIG_MAP) == "a: 2")
         assert ("list", "") in {(asked.verb, asked.version) for asked in server.asked}
+
+
+async def test_a_server_that_lags_behind(server: StandInApi, source: KubernetesSource) -> None:
+    """What is older than the kept copy is not taken from its cache; the store has the last word."""
+    server.put("ConfigMap", "fallback: allow")
+    kept = {Kind.CONFIG_MAP: Document("fallback: deny", "105")}
+    async with followed(source, ClusterPart(source, kept)) as one:
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) == "fallback: allow")
+        assert [text.documents[Kind.CONFIG_MAP].version for text in one.told] == ["101"]
+    lists = [asked for asked in server.asked if (asked.verb, asked.kind) == ("list", "ConfigMap")]
+    assert [(asked.version, asked.answered) for asked in lists] == [("105", 504), ("", 200)]
 
 
 @pytest.mark.parametrize(("code", "word"), [(401, "login"), (403, "rbac.yaml")])

@@ -76,7 +76,7 @@ class _Link(Api):
     def __init__(self, server: Server) -> None:
         self._stand_in = server
 
-    async def list(self, kind: Kind, *, fresh: bool) -> Event:
+    async def list(self, kind: Kind, *, fresh: bool, known: str = "") -> Event:
         self._stand_in.ask(f"{'fresh ' if fresh else ''}list {kind}")
         return Event("10", self._stand_in.objects.get(kind))
 
