@@ -20,6 +20,7 @@ import httpx
 from shimcore import __version__
 from shimcore.cluster.errors import (
     ApiUnreachableError,
+    BusyError,
     ConflictError,
     GoneError,
     MissingError,
@@ -120,7 +121,7 @@ class Server:
         if code == _GONE or (code == _GATEWAY_TIMEOUT and _TOO_LARGE in reason):
             raise GoneError(reason)
         if code == httpx.codes.TOO_MANY_REQUESTS or code >= 500:
-            raise ApiUnreachableError(
+            raise BusyError(
                 f"the API server answers {code}: {reason}", min(retry_after_s, _LONGEST_WAIT_S)
             )
         if code == httpx.codes.UNAUTHORIZED:

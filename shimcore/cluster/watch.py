@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
     ApiUnreachableError,
+    BusyError,
     ClusterError,
     EndedError,
     GoneError,
@@ -89,7 +90,7 @@ class Follower:
         self._newest = {kind: one.version for kind, one in known.documents.items()} if known else {}
         self._settled: set[Kind] = set()  # answered or refused, at least once
         self._allowed: set[Kind] = set()  # answered, at least once
-        self._refused: dict[Kind, str] = {}
+        self._refused: dict[Kind, RefusedError | BusyError] = {}
         self._watching: set[Kind] = set()
         self._steady_since: float | None = None
         self._cuts = 0
@@ -115,6 +116,9 @@ class Follower:
         failures = 0
         while True:
             error = await self._session()
+            if isinstance(error, RefusedError) and self._watched_s() > STEADY_S:
+                # A login that has expired: its renewal is in the kubeconfig.
+                error = EndedError(str(error))
             failures = 1 if self._watched_s() > STEADY_S else failures + 1
             if failures >= _FORGET:
                 self._versions.clear()
@@ -154,14 +158,14 @@ class Follower:
     async def _follow(self, connection: Api, kind: Kind) -> NoReturn:
         """List once, then one watch after the other. Raises ClusterError."""
         fresh = False
-        refusals = 0
+        refusals = busy = 0
         while True:
             try:
                 if kind not in self._versions:
                     known = self._newest.get(kind, "")
                     self._note(kind, await connection.list(kind, fresh=fresh, known=known))
                 await self._watch(connection, kind)
-                refusals = 0
+                refusals = busy = 0
             except GoneError as error:
                 log.debug("%s: version %s: %s", kind, self._versions.pop(kind, ""), error)
                 fresh = True
@@ -173,6 +177,14 @@ class Follower:
                 passing = kind in self._allowed and refusals <= _PASSING_REFUSALS
                 delay_s = (self._pace.retry if passing else self._pace.refused)(refusals)
                 self._note_refusal(kind, error, delay_s)
+                await self._sleep(delay_s)
+            except BusyError as error:
+                busy += 1
+                await self._sleep(SETTLE_S)  # for the other kind's answer
+                if not self._watching:
+                    raise
+                delay_s = max(self._pace.retry(busy), error.retry_after_s)
+                self._note_refusal(kind, error, delay_s, settled=busy >= _FORGET)
                 await self._sleep(delay_s)
 
     async def _watch(self, connection: Api, kind: Kind) -> None:
@@ -187,6 +199,9 @@ class Follower:
                         self._note_watching(kind)
                     else:
                         self._note(kind, event)
+        except BusyError:
+            self._watching.discard(kind)
+            raise
         except ApiUnreachableError as error:
             if kind not in self._watching:
                 raise
@@ -229,21 +244,31 @@ class Follower:
         if len(self._watching) + len(self._refused) < len(Kind):
             return
         if self._refused:
-            self._stand(Condition.REFUSED, "; ".join(self._refused.values()))
+            self._stand_refused()
         else:
             self._stand(Condition.WATCHING, "")
 
-    def _note_refusal(self, kind: Kind, error: RefusedError, delay_s: float) -> None:
+    def _stand_refused(self) -> bool:
+        errors = self._refused.values()
+        refused = any(isinstance(error, RefusedError) for error in errors)
+        condition = Condition.REFUSED if refused else Condition.AWAY
+        return self._stand(condition, "; ".join(map(str, errors)))
+
+    def _note_refusal(
+        self, kind: Kind, error: RefusedError | BusyError, delay_s: float, *, settled: bool = True
+    ) -> None:
+        """One kind is not answered, and the other may be."""
         self._watching.discard(kind)
-        self._refused[kind] = str(error)
-        if self._stand(Condition.REFUSED, "; ".join(self._refused.values())):
+        self._refused[kind] = error
+        if self._stand_refused():
             log.error(
                 "Kubernetes: %s: %s; what was known of it stays, asked again in %.0f s",
                 kind,
                 error,
                 delay_s,
             )
-        self._settle(kind)
+        if settled:
+            self._settle(kind)
 
     def _stand_apart(self, error: ClusterError, delay_s: float) -> None:
         """The connection is lost, or was never there."""

@@ -15,6 +15,7 @@ from shimcore.cluster.api import Api
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
     ApiUnreachableError,
+    BusyError,
     ClusterError,
     GoneError,
     NotInstalledError,
@@ -306,6 +307,71 @@ def test_one_kind_is_refused(caplog: pytest.LogCaptureFixture) -> None:
             await asyncio.sleep(901)
             assert condition(follower) is Condition.WATCHING
             assert told[1:] == [{Kind.CONFIG_MAP: "a"}]
+
+    run_simulated(story())
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_one_kind_is_not_answered(caplog: pytest.LogCaptureFixture, is_known: bool) -> None:
+    """Secrets answer 500: after a few tries the ConfigMap counts, with what was known of the
+    Secret; the watch of the other stays, and one line is logged."""
+    caplog.set_level(logging.WARNING, "shimcore")
+    kept = {Kind.SECRET: Document("kept", "1")} if is_known else {}
+
+    async def story() -> None:
+        server = Server()
+        server.faults["list Secret"] = BusyError("the API server answers 500: encryption")
+        server.objects[Kind.CONFIG_MAP] = Document("a", "5")
+        async with following(server, ClusterPart(SOURCE, kept)) as (follower, told):
+            await asyncio.sleep(180)
+            secret = {Kind.SECRET: "kept"} if is_known else {}
+            assert told == [{Kind.CONFIG_MAP: "a"} | secret]
+            await asyncio.sleep(HOUR)
+            assert server.connects == 1
+            assert condition(follower) is Condition.AWAY
+            assert follower.status.detail == "the API server answers 500: encryption"
+            assert 10 <= len([what for _, what in server.asked if what == "list Secret"]) <= 25
+            server.faults.clear()
+            server.objects[Kind.SECRET] = Document("new", "9")
+            await asyncio.sleep(302)
+            assert condition(follower) is Condition.WATCHING
+            assert told[1:] == [{Kind.CONFIG_MAP: "a", Kind.SECRET: "new"}]
+
+    run_simulated(story())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_neither_kind_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """The server is away, and may be another one at the next connection."""
+
+    async def story() -> None:
+        server = Server(fault=BusyError("the API server answers 503: starts"))
+        async with following(server) as (follower, told):
+            await asyncio.sleep(HOUR)
+            assert condition(follower) is Condition.AWAY
+            assert told == []
+            assert 10 <= server.connects <= 25
+
+    run_simulated(story())
+
+
+def test_a_login_that_expires(caplog: pytest.LogCaptureFixture) -> None:
+    """The first 401 after hours is no refusal: the renewed login is read within 30 s."""
+    caplog.set_level(logging.INFO, "shimcore")
+
+    async def story() -> None:
+        server = Server()
+        async with following(server) as (follower, _):
+            await asyncio.sleep(HOUR)
+            begun = now()
+            server.go_away(RefusedError("does not know the login (401)", 401))
+            server.fault = None
+            await asyncio.sleep(1)
+            assert condition(follower) is Condition.RECONNECTING
+            await asyncio.sleep(31)
+            assert condition(follower) is Condition.WATCHING
+            assert sorted(server.since(begun)) == ["watch ConfigMap 10", "watch Secret 10"]
+        assert [record.levelname for record in caplog.records] == ["INFO"]
 
     run_simulated(story())
 
