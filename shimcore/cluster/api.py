@@ -19,9 +19,10 @@ from shimcore.cluster import server
 from shimcore.cluster.documents import DATA_KEY, Document, Event, Kind
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import read_kubeconfig
-from shimcore.cluster.server import Object, Server, bounded, field_of, read_json
+from shimcore.cluster.server import Object, Server, bounded, read_json
 from shimcore.config.building import kubelet_config
 from shimcore.config.model import KubernetesSource
+from shimcore.jsontext import field_of
 
 OVERTIME_S = 60.0
 """How much longer than agreed a watch may last before it counts as hung."""

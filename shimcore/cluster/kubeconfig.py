@@ -23,7 +23,7 @@ _MISREAD = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Command:
-    """What is run for a token (`exec`)."""
+    """What is run for a token or a certificate (`exec`)."""
 
     api_version: str
     words: tuple[str, ...]
@@ -55,13 +55,18 @@ class Kubeconfig:
         if self.insecure and not self.authority:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if self.certificate:
-            # OpenSSL's binding reads files alone; this one is in memory and has no name.
-            with open(os.memfd_create("certificate"), "wb") as file:
-                file.write(self.certificate + b"\n" + self.key)
-                file.flush()
-                # A key under a passphrase is a fault, not a question on a terminal.
-                context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=lambda: "")
+            show_certificate(context, self.certificate, self.key)
         return context
+
+
+def show_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Show it to the servers of later handshakes. Raises OSError (SSLError) and ValueError."""
+    # OpenSSL's binding reads files alone; this one is in memory and has no name.
+    with open(os.memfd_create("certificate"), "wb") as file:
+        file.write(certificate + b"\n" + key)
+        file.flush()
+        # A key under a passphrase is a fault, not a question on a terminal.
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=lambda: "")
 
 
 def read_kubeconfig(path: str) -> Kubeconfig:

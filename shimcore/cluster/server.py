@@ -29,7 +29,7 @@ from shimcore.cluster.errors import (
 from shimcore.cluster.keepalive import KeptAliveTransport
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.login import login_of
-from shimcore.jsontext import object_in
+from shimcore.jsontext import field_of, object_in
 
 ANSWER_S = 30.0
 """Bound on an answer, and on how long one to a watch may take to begin."""
@@ -171,13 +171,6 @@ def read_json(content: bytes) -> Object:
     return tree
 
 
-def field_of(tree: Any, *names: str) -> str:
-    """The text at a path in a tree; empty where there is none."""
-    for name in names:
-        tree = tree.get(name) if isinstance(tree, dict) else None
-    return tree if isinstance(tree, str) else ""
-
-
 async def _body(response: httpx.Response) -> bytes:
     """What it holds, as far as it is read: at least a byte more than LIMIT_BYTES."""
     content = bytearray()
@@ -208,10 +201,11 @@ def _reason(error: BaseException) -> str:
 
 def _client(config: Kubeconfig, http2: bool) -> httpx.AsyncClient:
     try:
+        context = config.tls()
         return httpx.AsyncClient(
             base_url=config.server,
-            transport=KeptAliveTransport(config.tls(), _KEEPALIVE, http2=http2),
-            auth=login_of(config),
+            transport=KeptAliveTransport(context, _KEEPALIVE, http2=http2),
+            auth=login_of(config, context),
             timeout=_TIMEOUT,
             trust_env=False,
             headers={"User-Agent": f"image-cri-shim/{__version__}", "Accept": "application/json"},

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from shimcore.cluster import login
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import Command, Kubeconfig, read_kubeconfig
-from shimcore.cluster.login import login_of, token_of
+from shimcore.cluster.login import credential_of, login_of
 from tests.support.tls import PrivateCA
 
 API = "client.authentication.k8s.io/v1"
@@ -64,7 +64,9 @@ async def sent(config: Kubeconfig, *statuses: int) -> list[str]:
         return httpx.Response(next(answers))
 
     transport = httpx.MockTransport(answer)
-    async with httpx.AsyncClient(transport=transport, auth=login_of(config)) as client:
+    async with httpx.AsyncClient(
+        transport=transport, auth=login_of(config, config.tls())
+    ) as client:
         while len(seen) < len(statuses):
             await client.get("https://k/")
     return seen
@@ -143,7 +145,7 @@ async def test_a_token_that_no_header_carries(tmp_path: Path, token: str) -> Non
     script.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\n")
     script.chmod(0o700)
     with pytest.raises(ApiUnreachableError, match="get-token prints a token that is empty"):
-        await token_of(Command(API, (str(script),)))
+        await credential_of(Command(API, (str(script),)))
     assert await sent(read(tmp_path, {"token": "t\n"}), 200) == ["Bearer t"]
 
 
@@ -169,8 +171,8 @@ async def test_a_command_gives_the_token(tmp_path: Path) -> None:
     ("text", "word"),
     [
         ("echo secret; exit 3", "ended with status 3"),
-        ("echo secret", "prints no token"),
-        (printing(""), "prints no token"),
+        ("echo secret", "prints no token, and no certificate"),
+        (printing(""), "prints no token, and no certificate"),
         ("exec cat /dev/zero", "prints too much"),
         ("exec sleep 60", "has not ended"),
     ],
@@ -184,7 +186,7 @@ async def test_a_command_that_fails(
     path = script(tmp_path, f"echo $$ > {tmp_path}/pid\n{text}")
     async with asyncio.timeout(20):
         with pytest.raises(ApiUnreachableError, match=f"get-token {word}") as caught:
-            await token_of(Command(API, (str(path),)))
+            await credential_of(Command(API, (str(path),)))
     assert "secret" not in str(caught.value)
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
@@ -192,9 +194,9 @@ async def test_a_command_that_fails(
 async def test_no_such_command(tmp_path: Path) -> None:
     """Neither one that is not there nor one of another format is run."""
     with pytest.raises(ApiUnreachableError, match="No such file"):
-        await token_of(Command(API, (str(tmp_path / "gone"),)))
+        await credential_of(Command(API, (str(tmp_path / "gone"),)))
     with pytest.raises(ApiUnreachableError, match="API version"):
-        await token_of(Command("v9", ("true",)))
+        await credential_of(Command("v9", ("true",)))
 
 
 async def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
