@@ -75,7 +75,8 @@ def read_kubeconfig(path: str) -> Kubeconfig:
     path = os.path.expanduser(path)
     files = Files(os.path.dirname(path))
     try:
-        return _current(yaml.safe_load(files.read_bytes(path)), files)
+        # kubectl, too, has the first document alone.
+        return _current(next(yaml.safe_load_all(files.read_bytes(path)), None), files)
     except UnreadableFileError as error:
         reason = str(error)
     except yaml.YAMLError:
@@ -102,11 +103,14 @@ def _current(tree: Any, files: Files) -> Kubeconfig:
         raise UnreadableFileError(
             "its user's auth-provider is not known here; exec takes its place"
         )
+    authority = _pem(cluster, "certificate-authority", "authority", files)
+    insecure = cluster.get("insecure-skip-tls-verify") is True
+    certificate = _pem(user, "client-certificate", "client certificate", files)
     return Kubeconfig(
-        server=_text(cluster, "server"),
-        authority=_pem(cluster, "certificate-authority", "authority", files),
-        insecure=cluster.get("insecure-skip-tls-verify") is True,
-        certificate=_pem(user, "client-certificate", "client certificate", files),
+        server=_url(_text(cluster, "server"), tls=bool(authority or insecure or certificate)),
+        authority=authority,
+        insecure=insecure,
+        certificate=certificate,
         key=_pem(user, "client-key", "client key", files),
         token=_text(user, "token"),
         token_file=_token_file(user, files),
@@ -117,7 +121,14 @@ def _current(tree: Any, files: Files) -> Kubeconfig:
 
 
 def _by_name(entries: Any, what: str) -> dict[str, dict[str, Any]]:
-    return {entry["name"]: dict(entry[what]) for entry in entries}
+    return {entry["name"]: dict(entry.get(what) or {}) for entry in entries}
+
+
+def _url(server: str, *, tls: bool) -> str:
+    """The server with a scheme; https where anything of TLS is said (rest.DefaultServerURL)."""
+    if not server:
+        raise UnreadableFileError("its cluster has no server")
+    return server if "://" in server else f"{'https' if tls else 'http'}://{server}"
 
 
 def _text(tree: dict[str, Any], key: str) -> str:

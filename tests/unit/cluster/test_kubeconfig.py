@@ -88,6 +88,37 @@ def test_the_current_context_alone_counts(tmp_path: Path) -> None:
     assert config.token == ""
 
 
+def test_what_kubectl_takes(tmp_path: Path) -> None:
+    """Entries of others that hold nothing, and documents after the first."""
+    path = Path(written(tmp_path, {"token": "t"}))
+    tree = yaml.safe_load(path.read_text())
+    tree["users"] += [{"name": "x", "user": None}, {"name": "y"}]
+    tree["clusters"].append({"name": "x", "cluster": None})
+    tree["contexts"].append({"name": "x"})
+    path.write_text(f"---\n{yaml.safe_dump(tree)}---\nnot: [read")
+    assert read_kubeconfig(str(path)).token == "t"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "url"),
+    [
+        ({"server": "k:6443"}, "http://k:6443"),
+        ({"server": "k:6443", "insecure-skip-tls-verify": True}, "https://k:6443"),
+        ({"server": "k:6443", "certificate-authority-data": "YQ=="}, "https://k:6443"),
+        ({"server": "HTTPS://k"}, "HTTPS://k"),
+    ],
+)
+def test_a_server_without_a_scheme(tmp_path: Path, cluster: dict[str, Any], url: str) -> None:
+    """As client-go has it: https where anything of TLS is said."""
+    assert read(tmp_path, {}, **cluster).server == url
+
+
+def test_no_server(tmp_path: Path) -> None:
+    """It is said, and not that of another cluster taken."""
+    with pytest.raises(ApiUnreachableError, match="its cluster has no server"):
+        read(tmp_path, {}, server=None)
+
+
 @pytest.mark.parametrize(
     ("user", "word"),
     [
