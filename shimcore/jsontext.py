@@ -13,3 +13,10 @@ def object_in(content: str | bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return tree if isinstance(tree, dict) else None
+
+
+def field_of(tree: Any, *names: str) -> str:
+    """The text at a path in a tree; empty where there is none."""
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree if isinstance(tree, str) else ""
