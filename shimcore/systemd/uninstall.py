@@ -15,7 +15,7 @@ from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read, write
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.packaged import unit_path
-from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, shim_socket
+from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, settings, shim_socket
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.rereading import (
@@ -27,6 +27,7 @@ from shimcore.systemd.runtimes.rereading import (
     to_restart,
 )
 from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.unitfile import listening
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, STATE_DIR
 
 # What the shim keeps for itself; the copies of configurations have passwords.
@@ -97,16 +98,16 @@ def plan_removal(
     if not removal.for_kubelet:
         removal.stale_kubelet = _stale_kubelet(root, known, config_file)
     if not force and not removal.for_kubelet and not removal.stale_kubelet:
-        _refuse_a_wired_kubelet(root, shim_socket(root, config_file), _FORCE)
+        _refuse_a_wired_kubelet(root, _usual_socket(root, config_file), _FORCE)
     return removal
 
 
 def _usual_socket(root: Root, config_file: str) -> str:
-    """The shim's socket also where the configuration, which nobody installed, cannot be read."""
+    """The shim's socket; where the configuration cannot be read, systemd's for it."""
     try:
         return shim_socket(root, config_file)
     except ShimError:
-        return DEFAULT_SHIM
+        return next(iter(listening(root, SOCKET)), DEFAULT_SHIM)
 
 
 def _stale_kubelet(root: Root, known: Record, config_file: str) -> str:
@@ -208,7 +209,7 @@ def _runtime(root: Root, config_file: str) -> str | None:
     if isinstance(link, Link):
         return link.target
     try:
-        return runtime_socket(root, root.keys(config_file, ("cri",))["cri"])
+        return runtime_socket(root, settings(root, config_file).get("cri"))
     except ShimError:
         return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import ShimError
-from shimcore.systemd import record
+from shimcore.systemd import kubelet, record
 from shimcore.systemd.entries import Entry, write
 from shimcore.systemd.install import plan
 from shimcore.systemd.record import ORIGINALS, RECORD
@@ -17,7 +17,10 @@ from shimcore.systemd.units import SERVICE
 from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, edit, undo
 from tests.unit.systemd.machines import (
     CONFIG,
+    CONTAINERD,
+    FILLED,
     KUBEADM,
+    KUBEADM_FLAGS,
     SHIM,
     KilledError,
     request,
@@ -77,6 +80,23 @@ class TestChangedByHand:
         root.host(KUBELET_CONFIG).unlink()
         undo(root)
         assert not root.exists(KUBELET_CONFIG)
+
+    @pytest.mark.parametrize("text", ["auth: admin: S3cretPass\n", "- a\n", "a: \udce9\n"])
+    def test_a_configuration_that_cannot_be_read(self, tmp_path: Path, text: str) -> None:
+        """It goes all the same; a kubelet that still has its socket keeps it, and --force is named.
+
+        The socket is systemd's then.
+        """
+        root = unpacked(tmp_path, {**KUBEADM, CONFIG: f"{FILLED}shim: /run/x.sock\n"})
+        do(request(root, wire=False))
+        root.host(CONFIG).write_bytes(text.encode(errors="surrogateescape"))
+        flags = root.host(kubelet.KUBEADM_FLAGS)
+        flags.write_text(KUBEADM_FLAGS.replace(CONTAINERD, "unix:///run/x.sock"))
+        with pytest.raises(ShimError, match=r"by hand.*--force"):
+            undo(root)
+        flags.write_text(KUBEADM_FLAGS)
+        undo(root)
+        assert not root.exists(SERVICE_FILE)
 
     def test_a_damaged_original_is_said(self, tmp_path: Path) -> None:
         """Nothing is restored from a backup that is not what was taken."""
