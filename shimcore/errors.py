@@ -26,7 +26,8 @@ ShimError
 │                          UnknownCallError, RestartNeededError, HandOverFailedError,
 │                          UnpreparedError
 ├── NamingError, StalledError, UnreadableRequestError   of an image call (images)
-├── NotOursError, YamlTextError   a file that is not edited (systemd)
+├── NotOursError           a file that is not edited (systemd)
+├── YamlError              a text that cannot be read as YAML, or changed (yamlreading)
 ├── DemoError, StatusError   of the demo
 └── FlightCancelledError   shared work was cancelled
 """

@@ -14,12 +14,13 @@ from shimcore.cluster.starting import own_start
 from shimcore.config.document import read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.provenance import Value
+from shimcore.config.reading import texts
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import UnitSettings
-from shimcore.unixsocket import connection_error
+from shimcore.unixsocket import connection_error, socket_path
 
 DEFAULT_FILE = UnitSettings().config_file
 DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
@@ -86,14 +87,9 @@ def _named_sockets(file: str) -> tuple[str, str, str | None]:
         tree, _ = read_document(Files(os.path.dirname(file)).read_text(file))
     except UnreadableFileError:
         tree = None
-    named = tree if isinstance(tree, dict) else {}
-
-    def path(key: str) -> str | None:
-        value = named.get(key)
-        return value.removeprefix("unix://") if isinstance(value, str) and value else None
-
-    shim = path("shim") or DEFAULT_SOCKET
-    return shim, path("admin") or f"{shim}.admin", path("cri")
+    named = {key: socket_path(text) for key, text in texts(tree).items()}
+    shim = named.get("shim", DEFAULT_SOCKET)
+    return shim, named.get("admin", f"{shim}.admin"), named.get("cri")
 
 
 def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:

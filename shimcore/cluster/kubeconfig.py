@@ -12,11 +12,10 @@ from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.tls import client_context
+from shimcore.yamlreading import YamlError, first_document
 
 _MISREAD = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -75,12 +74,9 @@ def read_kubeconfig(path: str) -> Kubeconfig:
     path = os.path.expanduser(path)
     files = Files(os.path.dirname(path))
     try:
-        # kubectl, too, has the first document alone.
-        return _current(next(yaml.safe_load_all(files.read_bytes(path)), None), files)
-    except UnreadableFileError as error:
+        return _current(first_document(files.read_bytes(path)), files)
+    except (UnreadableFileError, YamlError) as error:
         reason = str(error)
-    except yaml.YAMLError:
-        reason = "not YAML"
     except _MISREAD as error:
         reason = f"not a kubeconfig ({type(error).__name__})"
     # Raised outside the handlers: their errors may quote the file, which has a token or a key.

@@ -13,61 +13,24 @@ import yaml
 
 from shimcore.config.faults import Faults
 from shimcore.config.marks import Mark, Marks, mark_of
-from shimcore.errors import ConfigFault, ShimError
+from shimcore.errors import ConfigFault
+from shimcore.yamlreading import (
+    DEPTH_LIMIT,
+    VALUES_LIMIT,
+    TextLoader,
+    YamlError,
+    attempt,
+    is_null,
+    is_plain,
+)
 
 Tree = str | None | list["Tree"] | dict[str, "Tree"]
 
 DOCUMENT_LIMIT = 512 * 1024
 """Longest document, in characters; the reader takes about a second for so many."""
-VALUES_LIMIT = 50_000
-"""Most values in it, each alias counted as all that it stands for: twice what the lists of
-a configuration may hold."""
-DEPTH_LIMIT = 32
-"""Deepest nesting, many times that of a configuration; each value's time grows with it."""
 
-_NULLS = {"", "~", "null", "Null", "NULL"}
-_TOO_DEEP = "not YAML that can be read here: nested too deeply"
 _STANDARD_TAG = "tag:yaml.org,2002:"
-_QUOTED = re.compile(r""" ?(?:'([^']*)'|"[^"]*")""")
-_TOKEN_NAMES = re.compile(r"<[a-z ]+>|[,:?\]}-]")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-
-class _TooMuchError(ShimError):
-    """A document that is too deep or has too many values; its text is the reason."""
-
-
-class _TextLoader(yaml.SafeLoader):
-    """Composes nodes and resolves no implicit types: every plain scalar is text."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML reads this class attribute
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._depth = self._count = 0
-
-    def scan_to_next_token(self) -> None:
-        """Skips what separates tokens: a tab, too, where no indentation can be (YAML 1.2 §6.2).
-
-        The rule is libyaml's; PyYAML's own scanner takes no tab anywhere.
-        """
-        super().scan_to_next_token()
-        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
-            while self.peek() in " \t":
-                self.forward()
-            super().scan_to_next_token()
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """One node; what is too much is not read to its end."""
-        self._depth += 1
-        self._count += 1
-        if self._depth > DEPTH_LIMIT:
-            raise _TooMuchError(_TOO_DEEP)
-        if self._count > VALUES_LIMIT:
-            raise _TooMuchError(f"more than {VALUES_LIMIT} values")
-        node: yaml.Node | None = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
 
 
 def read_document(text: str) -> tuple[Tree, list[ConfigFault]]:
@@ -80,17 +43,15 @@ def read_marked_document(text: str) -> tuple[Tree, list[ConfigFault], Marks]:
     """The tree, its faults, and by key path where each value stands."""
     if len(text) > DOCUMENT_LIMIT:
         return None, [ConfigFault("", f"longer than {DOCUMENT_LIMIT // 1024} KiB")], {}
-    node, fault = _compose(text)
-    if fault is not None:
-        return None, [fault], {}
-    if node is None:
-        return None, [], {}
-    reading = _Reading(text)
     try:
+        node = _compose(text)
+        if node is None:
+            return None, [], {}
         _Measuring().measure(node)
-        return reading.tree(node, ""), list(reading.faults), reading.marks
-    except _TooMuchError as error:
+    except YamlError as error:
         return None, [ConfigFault("", str(error))], {}
+    reading = _Reading(text)
+    return reading.tree(node, ""), list(reading.faults), reading.marks
 
 
 def mapping_of(tree: Tree) -> dict[str, Tree]:
@@ -109,23 +70,15 @@ def joined(path: str, key: str) -> str:
     return f"{path}.{shown}" if path else shown
 
 
-def _compose(text: str) -> tuple[yaml.Node | None, ConfigFault | None]:
-    try:
-        return _only([node for node in yaml.compose_all(text, _TextLoader) if _says(node)]), None
-    except yaml.MarkedYAMLError as error:
-        reason = _without_content(error)
-    except yaml.reader.ReaderError as error:
-        reason = f"not YAML: a character that YAML does not allow at offset {error.position}"
-    except _TooMuchError as error:
-        reason = str(error)
-    except (yaml.YAMLError, ValueError, OverflowError):
-        reason = "not YAML: an escape that names no character"
-    # Built outside the handler: the error of PyYAML quotes the line, which may hold a password.
-    return None, ConfigFault("", reason)
+def _compose(text: str) -> yaml.Node | None:
+    """The one document that says something, as far as there is one. Raises YamlError."""
+    # A template may begin or end with `---`.
+    return attempt(
+        lambda: _only([node for node in yaml.compose_all(text, TextLoader) if _says(node)])
+    )
 
 
 def _only(documents: list[yaml.Node]) -> yaml.Node | None:
-    """The one document that says something, as far as there is one."""
     if len(documents) > 1:
         first, second, *_ = (node.start_mark for node in documents)
         raise yaml.composer.ComposerError(
@@ -135,28 +88,7 @@ def _only(documents: list[yaml.Node]) -> yaml.Node | None:
 
 
 def _says(document: yaml.Node) -> bool:
-    """Whether anything is in a document: a template may begin or end with `---`."""
-    return not (_is_plain(document) and document.value == "")
-
-
-def _without_content(error: yaml.MarkedYAMLError) -> str:
-    """What is wrong and where, with none of the file's own text in it."""
-    mark = error.problem_mark or error.context_mark
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    parts = [part for part in (error.context, error.problem) if part]
-    problem = " ".join(", ".join(parts).split()) or "not understood"
-
-    def keep(quoted: re.Match[str]) -> str:
-        if quoted[1] == r"\t":
-            return " (a tab)"
-        return quoted[0] if _TOKEN_NAMES.fullmatch(quoted[1] or "") else ""
-
-    return f"not YAML: {where}{_QUOTED.sub(keep, problem)}"
-
-
-def _is_plain(node: yaml.Node) -> bool:
-    """True for a scalar without quotes."""
-    return isinstance(node, yaml.ScalarNode) and node.style is None
+    return not (is_plain(document) and document.value == "")
 
 
 class _Measuring:
@@ -166,7 +98,7 @@ class _Measuring:
         self._done: dict[int, tuple[int, int]] = {}
 
     def measure(self, node: yaml.Node) -> tuple[int, int]:
-        """How many values a node is, and how deep. Raises _TooMuchError."""
+        """How many values a node is, and how deep. Raises YamlError."""
         if id(node) in self._done:
             return self._done[id(node)]
         # Of an anchor inside itself, which is a fault of its own.
@@ -176,11 +108,11 @@ class _Measuring:
             more, below = self.measure(child)
             values, depth = values + more, max(depth, below + 1)
             if values > VALUES_LIMIT:
-                raise _TooMuchError(
+                raise YamlError(
                     f"line {line}: more than {VALUES_LIMIT} values, with aliases written out"
                 )
         if depth > DEPTH_LIMIT:
-            raise _TooMuchError(f"line {line}: nested too deeply, with aliases written out")
+            raise YamlError(f"line {line}: nested too deeply, with aliases written out")
         self._done[id(node)] = values, depth
         return values, depth
 
@@ -231,7 +163,7 @@ class _Reading:
 
     def _scalar(self, node: yaml.Node, path: str) -> Tree:
         text = str(node.value)
-        if _is_plain(node) and text in _NULLS:
+        if is_null(node):
             return None
         if any("\ud800" <= character <= "\udfff" for character in text):
             self.faults.note(path, "half a character (a surrogate) is not text")
@@ -248,7 +180,7 @@ class _Reading:
                 continue
             key = key_node.value
             line = key_node.start_mark.line + 1
-            if key == "<<" and _is_plain(key_node):
+            if key == "<<" and is_plain(key_node):
                 self._merge(merged, self.tree(value_node, path), path)
             elif key in own:
                 reason = f"given twice, on lines {lines[key]} and {line}"

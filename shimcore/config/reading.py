@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from shimcore.config.document import Tree, joined
+from shimcore.config.document import Tree, joined, mapping_of
 from shimcore.config.durations import format_duration, parse_duration
 from shimcore.config.faults import Faults
 from shimcore.config.keys import Key, Kind
@@ -187,6 +187,12 @@ def variable_hint(text: str) -> str:
 def is_empty(tree: Tree) -> bool:
     """Whether nothing is given: null, an empty text, list or mapping, as in the Go shim."""
     return not tree.strip() if isinstance(tree, str) else not tree
+
+
+def texts(tree: Tree) -> dict[str, str]:
+    """The texts at the top of a document, without the blanks around; none where nothing is."""
+    given = mapping_of(tree).items()
+    return {key: each.strip() for key, each in given if isinstance(each, str) and each.strip()}
 
 
 def _read(key: Key, text: str) -> object:

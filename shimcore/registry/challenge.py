@@ -37,6 +37,10 @@ class ChallengeSyntaxError(ShimError):
         self.reason = reason
 
 
+class _SlipError(ChallengeSyntaxError):
+    """One that is not a matter of bounds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Challenge:
     """One way to authenticate: a scheme in lower case with parameters or a token68.
@@ -68,12 +72,19 @@ def _quote(value: str) -> str:
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
     """Return the challenges of all `WWW-Authenticate` fields of a response, in order.
 
-    Raises ChallengeSyntaxError.
+    A slip ends its field; what was read before it counts, as for containerd and docker.
+    Raises ChallengeSyntaxError where that leaves none, and beyond the limits.
     """
     budget = iter(range(LIMIT_ELEMENTS))
-    return tuple(
-        challenge for header in headers for challenge in _Scanner(header, budget).challenges()
-    )
+    found: list[Challenge] = []
+    slip = None
+    for header in headers:
+        scanner = _Scanner(header, budget)
+        found += scanner.challenges()
+        slip = slip or scanner.slip
+    if slip is not None and not found:
+        raise slip
+    return tuple(found)
 
 
 class _Scanner:
@@ -83,14 +94,19 @@ class _Scanner:
         self._text = text
         self._at = 0
         self._budget = budget  # of elements, shared by the fields of an answer
+        self.slip: _SlipError | None = None
+        """What ended the field before its end."""
         if len(text) > LIMIT_CHARACTERS:
-            self._fail(f"longer than {LIMIT_CHARACTERS} characters")
+            raise ChallengeSyntaxError(0, f"longer than {LIMIT_CHARACTERS} characters")
 
     def challenges(self) -> Iterable[Challenge]:
         """`#challenge`: a list, empty elements allowed (RFC 9110 §5.6.1.2)."""
         self._skip(_SEPARATORS)
-        while self._at < len(self._text):
-            yield self._challenge()
+        while self._at < len(self._text) and self.slip is None:
+            try:
+                yield self._challenge()
+            except _SlipError as error:
+                self.slip = error
             self._skip(_SEPARATORS)
 
     def _challenge(self) -> Challenge:
@@ -104,7 +120,10 @@ class _Scanner:
             return Challenge(scheme)
         if token68 := self._accept(_TOKEN68):
             return Challenge(scheme, token68=token68)
-        return Challenge(scheme, parameters=tuple(self._parameters()))
+        challenge = Challenge(scheme, parameters=tuple(self._parameters()))
+        if self.slip is not None and scheme != "basic" and not challenge.get("realm"):
+            raise self.slip  # nobody could answer it
+        return challenge
 
     def _parameters(self) -> Iterable[tuple[str, str]]:
         """`#auth-param`, up to the token that is not followed by `=`: the next scheme."""
@@ -119,9 +138,18 @@ class _Scanner:
             self._count()
             self._at += 1
             self._skip(_SPACE)
-            yield name.lower(), self._value()
-            self._skip(_SPACE)
-            self._end_of_element()
+            is_quoted = self._peek() == '"'
+            value = ""
+            try:
+                value = self._value()
+                self._skip(_SPACE)
+                self._end_of_element()
+            except _SlipError as error:
+                self.slip = error
+            if self.slip is None or (is_quoted and value):  # without quotes it may be cut short
+                yield name.lower(), value
+            if self.slip is not None:
+                return
 
     def _value(self) -> str:
         """`token / quoted-string`."""
@@ -135,7 +163,8 @@ class _Scanner:
 
     def _count(self) -> None:
         if next(self._budget, None) is None:
-            self._fail(f"more than {LIMIT_ELEMENTS} challenges and parameters")
+            reason = f"more than {LIMIT_ELEMENTS} challenges and parameters"
+            raise ChallengeSyntaxError(self._at, reason)
 
     def _end_of_element(self) -> None:
         if self._peek() not in ("", ","):
@@ -158,4 +187,4 @@ class _Scanner:
         return self._accept(pattern) or self._fail(f"expected {what}")
 
     def _fail(self, reason: str) -> NoReturn:
-        raise ChallengeSyntaxError(self._at, reason)
+        raise _SlipError(self._at, reason)

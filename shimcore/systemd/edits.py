@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from shimcore.errors import ShimError
 from shimcore.systemd import envfile, yamltext
+from shimcore.systemd.units import modern
+from shimcore.unixsocket import socket_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,14 @@ class _ValuesEdit:
         if isinstance(known, SpliceEdit):
             return self
         old = {
-            name: known.old.get(name) if value in (known.ours, self.ours) else value
+            name: known.old.get(name) if known.is_ours(value) or self.is_ours(value) else value
             for name, value in self.old.items()
         }
         return replace(self, old={**old, **known.old, **old})
+
+    def is_ours(self, value: str | None) -> bool:
+        """Whether it is our endpoint, however that is written."""
+        return value is not None and _socket(value) == _socket(self.ours)
 
     def texts(self) -> list[object]:
         """What has to be texts when it was read."""
@@ -44,29 +52,49 @@ class KeysEdit(_ValuesEdit):
     def revert(self, text: str) -> str:
         """The text with the old values wherever ours still are. Raises ShimError."""
         now = yamltext.get_keys(text, tuple(self.old))
-        back = {key: value for key, value in self.old.items() if now[key] == self.ours}
+        back = {key: value for key, value in self.old.items() if self.is_ours(now[key])}
         return yamltext.set_keys(text, back)
 
 
 @dataclass(frozen=True, slots=True)
 class FlagsEdit(_ValuesEdit):
-    """Flags in a variable of an environment file were set."""
+    """Flags in variables of an environment file were set.
+
+    `old` by `--flag`, which is in `variable`, or by `VARIABLE --flag`.
+    """
 
     variable: str
 
     def apply(self, text: str) -> str:
         """The text with every flag set. Raises ShimError."""
-        for flag in self.old:
-            text = envfile.set_flag(text, self.variable, flag, self.ours)
+        for variable, flag in map(self._place, self.old):
+            text = envfile.set_flag(text, variable, flag, self.ours)
         return text
 
     def revert(self, text: str) -> str:
         """The text with the old values wherever ours still are. Raises ShimError."""
-        for flag, value in self.old.items():
-            words = envfile.variables(text).get(self.variable, "").split()
-            if envfile.flag_value(words, flag) == self.ours:
-                text = envfile.set_flag(text, self.variable, flag, value)
+        for name, value in self.old.items():
+            variable, flag = self._place(name)
+            words = envfile.variables(text).get(variable, "").split()
+            if self.is_ours(envfile.flag_value(words, flag)):
+                text = envfile.set_flag(text, variable, flag, value)
         return text
+
+    def joined(self, known: Edit) -> Self:
+        """As of all values; those of the known one by where they stand."""
+        if isinstance(known, FlagsEdit):
+            places = {known._place(name): value for name, value in known.old.items()}
+            old = {
+                flag if variable == self.variable else f"{variable} {flag}": value
+                for (variable, flag), value in places.items()
+            }
+            known = replace(known, old=old)
+        return _ValuesEdit.joined(self, known)
+
+    def _place(self, name: str) -> tuple[str, str]:
+        """The variable and the flag in it."""
+        variable, _, flag = name.rpartition(" ")
+        return variable or self.variable, flag
 
     def texts(self) -> list[object]:
         """What has to be texts when it was read."""
@@ -83,7 +111,7 @@ class SpliceEdit:
         """The text with every piece replaced where it is found first. Raises ShimError."""
         for old, new in self.pieces:
             if text.count(new):
-                raise ShimError(f"{new.strip()!r} is there already; change the file by hand")
+                raise ShimError("our part is there already; change the file by hand")
             text = text.replace(old, new, 1) if old else text + new
         return text
 
@@ -91,9 +119,24 @@ class SpliceEdit:
         """The text with the old pieces wherever ours still are. Raises ShimError."""
         for old, new in reversed(self.pieces):
             if text.count(new) > 1:
-                raise ShimError(f"{new.strip()!r} is there more than once; change it by hand")
-            text = text.replace(new, old)
+                raise ShimError("our part is there more than once; change it by hand")
+            before, found, after = text.partition(new)
+            # What was added after a last line without an end began with that end.
+            is_open = not old and before and after and not before.endswith("\n")
+            text = (
+                f"{before}{old}\n{after}" if is_open else f"{before}{old if found else ''}{after}"
+            )
         return text
+
+    def lost(self, text: str) -> str:
+        """The lines of ours in pieces that are not found, as they were written."""
+        pieces = []
+        for old, new in reversed(self.pieces):
+            if new not in text:
+                added = [line for line in new.splitlines() if line not in old.splitlines()]
+                pieces.append("\n".join(added).strip())
+            text = text.replace(new, old)
+        return "\n".join(reversed(pieces))
 
     def joined(self, known: Edit) -> SpliceEdit:
         """Both edits as one."""
@@ -121,8 +164,34 @@ def first_that_reads(
     return None
 
 
+def _socket(endpoint: str) -> str:
+    """The path, which may be written in quotes, or below /var/run."""
+    return modern(socket_path(endpoint.strip("\"'")))
+
+
 Edit = KeysEdit | FlagsEdit | SpliceEdit
 _KINDS: dict[str, type[Edit]] = {"keys": KeysEdit, "flags": FlagsEdit, "splice": SpliceEdit}
+
+
+def reverted(edit: Edit, content: bytes) -> bytes:
+    """The file's content without our part; bytes that are no UTF-8 stay. Raises ShimError.
+
+    What could be read before, as TOML or JSON, can be read after it.
+    """
+    before = content.decode(errors="surrogateescape")
+    after = edit.revert(before)
+    for read in (tomllib.loads, json.loads):
+        if after.strip() and _reads(read, before) and not _reads(read, after):
+            raise ShimError("our part cannot be taken out alone; change it by hand")
+    return after.encode(errors="surrogateescape")
+
+
+def _reads(read: Callable[[str], object], text: str) -> bool:
+    try:
+        read(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def as_json(edit: Edit) -> dict[str, Any]:

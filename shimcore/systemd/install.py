@@ -45,7 +45,6 @@ from shimcore.systemd.units import (
 
 # How long `--now` waits for the service to be ready. It goes on by itself after that.
 START_TIMEOUT_S = 90.0
-_KEYS = ("address", "shim", "admin", "stateDir", "cri", "fallback", "onFailure")
 _ENABLED = {
     f"{UNITS}/multi-user.target.wants/{SERVICE}": f"{UNITS}/{SERVICE}",
     f"{UNITS}/sockets.target.wants/{SOCKET}": f"{UNITS}/{SOCKET}",
@@ -109,9 +108,9 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     """What `install-service` would do. Changes nothing. Raises ShimError."""
     root = request.root
     notes: list[str] = []
-    values = root.keys(request.config_file, _KEYS)
+    values = places.settings(root, request.config_file)
     is_new = root.text(request.config_file) is None
-    filled = bool(values["address"])
+    filled = "address" in values
     settings = _settings(request, values)
     shim = settings.shim_socket
     wired: list[Change] = []
@@ -129,11 +128,11 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
         endpoint = _runtime_of(found, shim)
         if filled or request.preview:
             wired = wiring.wire(root, found, shim)
-        if endpoint and not is_new and not values["cri"] and _others(root, endpoint):
+        if endpoint and not is_new and not values.get("cri") and _others(root, endpoint):
             notes.append(f"kubelet used {endpoint}, others are there: set `cri: {endpoint}`")
     elif is_new:
         endpoint = _known_endpoint(root, running_kubelet)
-    runtime = runtime_socket(root, values["cri"] or endpoint)
+    runtime = runtime_socket(root, values.get("cri") or endpoint)
     told: list[Change] = []
     if request.wire_runtime and filled:
         told, said = _tell_runtime(request, runtime)
@@ -141,7 +140,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     changes = _own(request, settings, template(endpoint) if is_new else None)
     changes = pending(root, [*changes, *told, *wired])
     _refuse_changed_by_hand(request, changes)
-    bypass = filled and (values["onFailure"] or _on_failure(values["fallback"])) == "bypass"
+    bypass = filled and values.get("onFailure", _on_failure(values.get("fallback"))) == "bypass"
     way = kubelet_way(root, shim) if request.wire_kubelet else None
     stale = way.unit if way is not None and way.stale else ""
     known = record.load(root)
@@ -276,9 +275,9 @@ def _kubelet(control: ServiceControl, unit: str, *, now: bool) -> str:
     return restart_kubelet(control, unit, "shim")
 
 
-def _settings(request: Request, values: Mapping[str, str | None]) -> UnitSettings:
-    shim = path_of("shim", values["shim"] or DEFAULT_SHIM)
-    runtime = path_of("cri", values["cri"]) if values["cri"] else ""
+def _settings(request: Request, values: Mapping[str, str]) -> UnitSettings:
+    shim = path_of("shim", values.get("shim", DEFAULT_SHIM))
+    runtime = path_of("cri", values["cri"]) if "cri" in values else ""
     for name, path in (
         ("the command", request.command),
         ("the configuration", request.config_file),
@@ -290,8 +289,8 @@ def _settings(request: Request, values: Mapping[str, str | None]) -> UnitSetting
         command=request.command,
         config_file=request.config_file,
         shim_socket=shim,
-        admin_socket=path_of("admin", values["admin"] or f"{shim}.admin"),
-        state_dir=path_of("stateDir", values["stateDir"] or units.STATE_DIR),
+        admin_socket=path_of("admin", values.get("admin", f"{shim}.admin")),
+        state_dir=path_of("stateDir", values.get("stateDir", units.STATE_DIR)),
     )
 
 

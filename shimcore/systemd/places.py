@@ -7,6 +7,8 @@ import os
 import stat
 from collections.abc import Iterable
 
+from shimcore.config.document import read_document
+from shimcore.config.reading import texts
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, live_sockets, with_cri
 from shimcore.systemd import record
@@ -22,7 +24,19 @@ HIDDEN = ("/tmp/", "/var/tmp/", "/dev/")  # noqa: S108
 
 def shim_socket(root: Root, config_file: str) -> str:
     """The path of the shim's socket, as the configuration has it. Raises ShimError."""
-    return path_of("shim", root.keys(config_file, ("shim",))["shim"] or DEFAULT_SHIM)
+    return path_of("shim", settings(root, config_file).get("shim", DEFAULT_SHIM))
+
+
+def settings(root: Root, config_file: str) -> dict[str, str]:
+    """The texts at the top of the configuration, as `serve` reads them, whatever else is wrong.
+
+    Raises ShimError for a file that cannot be read.
+    """
+    tree, faults = read_document(root.text(config_file) or "")
+    if not isinstance(tree, dict) and (tree or faults):
+        reason = faults[0] if faults else "not a mapping of keys to values"
+        raise ShimError(f"{config_file}: {reason}")
+    return texts(tree)
 
 
 def runtime_socket(root: Root, named: str | None) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 from shimcore.errors import ShimError
 from shimcore.systemd import edits
 from shimcore.systemd.changes import Change, Part
-from shimcore.systemd.edits import Edit
+from shimcore.systemd.edits import Edit, SpliceEdit
 from shimcore.systemd.entries import (
     Entry,
     File,
@@ -26,6 +26,7 @@ from shimcore.systemd.entries import (
     write,
 )
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes import docker
 from shimcore.systemd.units import STATE_DIR
 
 RECORD = f"{STATE_DIR}/installed.json"
@@ -82,7 +83,7 @@ class Record:
         if known is not None and (edit is None or known.is_ours(now)):
             before = known.back.entry
         else:
-            before = _reverted(now, edit)
+            before = _reverted(change, now, edit)
         back = replace(change, entry=before, edit=edit)
         self.files[change.path] = Recorded(back, fingerprint(change.entry))
 
@@ -213,12 +214,22 @@ def _original(root: Root, value: Mapping[str, Any] | None) -> Entry | None:
     return File(kept.content, value["mode"], value["uid"], value["gid"])
 
 
-def _reverted(entry: Entry | None, edit: Edit | None) -> Entry | None:
-    """The file as it was before any edit of ours."""
+def reverted(change: Change, edit: Edit, content: bytes) -> bytes:
+    """The content of the change's file without our part. Raises ShimError, which names the file."""
+    try:
+        content = edits.reverted(edit, content)
+    except ShimError as error:
+        raise ShimError(f"{change.path}: {error}") from error
+    if isinstance(edit, SpliceEdit) and change.then == docker.RELOAD:
+        return docker.without(content, edit)
+    return content
+
+
+def _reverted(change: Change, entry: Entry | None, edit: Edit | None) -> Entry | None:
+    """The file as it was before any edit of ours. Raises ShimError."""
     if edit is None or not isinstance(entry, File):
         return entry
-    content = edit.revert(entry.content.decode()).encode()
-    return File(content, entry.mode, entry.uid, entry.gid)
+    return replace(entry, content=reverted(change, edit, entry.content))
 
 
 def _sha256(content: bytes) -> str:

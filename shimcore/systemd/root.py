@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from shimcore.errors import ShimError
-from shimcore.systemd.yamltext import YamlTextError, get_keys
+from shimcore.systemd.yamltext import get_keys
+from shimcore.yamlreading import YamlError
 
 # Linux gives up after as many (path_resolution(7)).
 _MOST_LINKS = 40
@@ -94,7 +95,7 @@ class Root:
         text = self.text(path)
         try:
             return get_keys(text or "", keys)
-        except YamlTextError as error:
+        except YamlError as error:
             raise ShimError(f"{path}: {error}") from error
 
     def names(self, path: str) -> Iterator[str]:

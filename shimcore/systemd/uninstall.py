@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,13 +11,14 @@ from shimcore.errors import ShimError
 from shimcore.systemd import record
 from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kubelet
-from shimcore.systemd.edits import Edit
+from shimcore.systemd.edits import Edit, SpliceEdit
 from shimcore.systemd.entries import Entry, File, Link, read, write
-from shimcore.systemd.kubelet_way import Way, kubelet_way
+from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.packaged import unit_path
-from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, shim_socket
+from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, settings, shim_socket
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes import docker
 from shimcore.systemd.runtimes.rereading import (
     ANSWER_TIMEOUT_S,
     Answers,
@@ -27,6 +28,7 @@ from shimcore.systemd.runtimes.rereading import (
     to_restart,
 )
 from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.unitfile import listening
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, STATE_DIR
 
 # What the shim keeps for itself; the copies of configurations have passwords.
@@ -69,7 +71,7 @@ def plan_removal(
     removal = Removal(root, [], [], known, _runtime(root, config_file))
     if known is None:
         if not force:
-            _refuse_a_wired_kubelet(root, _usual_socket(root, config_file), _STOP)
+            _refuse_a_wired_kubelet(kubelet_way(root, _usual_socket(root, config_file)), _STOP)
         return removal
     by_hand = []
     for recorded in reversed(known.files.values()):
@@ -80,7 +82,7 @@ def plan_removal(
         if recorded.is_ours(now) or (back.edit is None and (force or now is None)):
             removal.changes.append(back)
         elif back.edit is not None:
-            _revert(removal, back, back.edit, now)
+            _revert(removal, back, back.edit, now, force=force)
         elif back.path != config_file:
             by_hand.append(back.path)
         elif purge:
@@ -94,29 +96,63 @@ def plan_removal(
             f"changed by hand since they were installed: {', '.join(by_hand)}; "
             "--force puts back what was there before the installation"
         )
+    shim = _usual_socket(root, config_file)
     if not removal.for_kubelet:
-        removal.stale_kubelet = _stale_kubelet(root, known, config_file)
-    if not force and not removal.for_kubelet and not removal.stale_kubelet:
-        _refuse_a_wired_kubelet(root, shim_socket(root, config_file), _FORCE)
+        removal.stale_kubelet = _stale_kubelet(root, known, shim)
+    # A service of before is there again for a kubelet that was with it.
+    if not force and not (removal.for_kubelet and known.was_active):
+        _refuse_a_wired_kubelet(_way_afterwards(removal, shim), _FORCE)
     return removal
 
 
+def _way_afterwards(removal: Removal, shim: str) -> KubeletWay:
+    """Where kubelet goes when all is put back: by its files alone if it is restarted then."""
+    if not removal.for_kubelet and not removal.stale_kubelet:
+        return kubelet_way(removal.root, shim)
+    return kubelet_way(_Afterwards(removal.root, removal.changes), shim, proc=_NO_PROCESSES)
+
+
+class _Afterwards(Root):
+    """The texts of a root as they will be when changes are made."""
+
+    def __init__(self, root: Root, changes: Iterable[Change]) -> None:
+        super().__init__(root.directory)
+        self._entries = {self.real(change.path): change.entry for change in changes}
+
+    def text(self, path: str) -> str | None:
+        """That of the file; None when there will be none. Raises ShimError."""
+        real = self.real(path)
+        if real not in self._entries:
+            return super().text(path)
+        entry = self._entries[real]
+        return entry.content.decode(errors="replace") if isinstance(entry, File) else None
+
+    def names(self, path: str) -> Iterator[str]:
+        """Those that will be in a directory."""
+        gone = {real for real, entry in self._entries.items() if entry is None}
+        return (name for name in super().names(path) if f"{self.real(path)}/{name}" not in gone)
+
+    def exists(self, path: str) -> bool:
+        """Whether anything will be there."""
+        real = self.real(path)
+        return self._entries[real] is not None if real in self._entries else super().exists(path)
+
+
 def _usual_socket(root: Root, config_file: str) -> str:
-    """The shim's socket also where the configuration, which nobody installed, cannot be read."""
+    """The shim's socket; where the configuration cannot be read, systemd's for it."""
     try:
         return shim_socket(root, config_file)
     except ShimError:
-        return DEFAULT_SHIM
+        return next(iter(listening(root, SOCKET)), DEFAULT_SHIM)
 
 
-def _stale_kubelet(root: Root, known: Record, config_file: str) -> str:
+def _stale_kubelet(root: Root, known: Record, shim: str) -> str:
     """The unit of one that this installation wired and that still uses the shim; "" for none.
 
     Its files do not say so any more: they were put back by a removal that was broken off, or by
     hand.
     """
     wired = [each.back for each in known.files.values() if each.back.is_for_kubelet]
-    shim = _usual_socket(root, config_file)
     if not wired or kubelet_way(root, shim, proc=_NO_PROCESSES).way is Way.WIRED:
         return ""
     way = kubelet_way(root, shim)
@@ -124,12 +160,11 @@ def _stale_kubelet(root: Root, known: Record, config_file: str) -> str:
     return known.kubelet or (kubelet_unit(wired) if uses else "")
 
 
-def _refuse_a_wired_kubelet(root: Root, shim: str, otherwise: str) -> None:
+def _refuse_a_wired_kubelet(way: KubeletWay, otherwise: str) -> None:
     """One that was pointed here by hand would be left without a runtime.
 
     `otherwise`: what ends the shim all the same.
     """
-    way = kubelet_way(root, shim)
     if way.way is Way.WIRED:
         raise ShimError(
             f"kubelet was pointed at {way.endpoint} by hand: take that out where it stands (its "
@@ -208,7 +243,7 @@ def _runtime(root: Root, config_file: str) -> str | None:
     if isinstance(link, Link):
         return link.target
     try:
-        return runtime_socket(root, root.keys(config_file, ("cri",))["cri"])
+        return runtime_socket(root, settings(root, config_file).get("cri"))
     except ShimError:
         return None
 
@@ -231,16 +266,26 @@ def _apply(root: Root, changes: list[Change]) -> Iterator[str]:
         yield f"{'removed' if change.entry is None else 'restored'} {change.path}"
 
 
-def _revert(removal: Removal, back: Change, edit: Edit, now: Entry | None) -> None:
+def _revert(removal: Removal, back: Change, edit: Edit, now: Entry | None, *, force: bool) -> None:
     """Take back our part of a file in which other things have changed as well."""
     if not isinstance(now, File):
         return  # it is gone, and our part with it
     try:
-        content = edit.revert(now.content.decode()).encode()
+        content = record.reverted(back, edit, now.content)
     except ShimError as error:
-        raise ShimError(f"{back.path}: {error}") from error
+        if not force:
+            raise ShimError(f"{error}; --force leaves it as it is") from error
+        removal.notes.append(f"left as it is: {error}")
+        return
+    if isinstance(edit, SpliceEdit) and back.then != docker.RELOAD:  # docker's is found by meaning
+        lost = edit.lost(now.content.decode(errors="replace"))
+        if lost:
+            removal.notes.append(
+                f"{back.path} was written anew since; remove what it still has of ours: {lost}"
+            )
     if back.entry is None and content.strip() in {b"", b"{}"}:
         removal.changes.append(back)  # it was made for our part
-    elif content != now.content:
+        return
+    if content != now.content:
         removal.changes.append(replace(back, entry=replace(now, content=content)))
         removal.notes.append(f"{back.path} has changed since; only our part is taken back")

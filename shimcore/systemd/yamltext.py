@@ -5,37 +5,38 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import yaml
 
-from shimcore.errors import ShimError
+from shimcore.yamlreading import TextLoader, YamlError, attempt, is_null
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9:/._@+-]*[A-Za-z0-9/._@+-]")
 
 
-class YamlTextError(ShimError):
-    """A text that is no YAML mapping, or in which a key cannot be changed alone."""
-
-
 def get_keys(text: str, keys: tuple[str, ...]) -> dict[str, str | None]:
-    """The scalar values of top-level keys; None for a key that is not there."""
-    content = _content(text)
-    found: dict[str, str | None] = {}
-    for key in keys:
-        value = content.get(key)
-        found[key] = value if isinstance(value, str) else None
-    return found
+    """The scalar values of top-level keys; None for a key that is not there, or null."""
+    node = _node(text)
+    pairs = [] if node is None else node.value
+    given = {
+        name.value: value.value
+        for name, value in pairs
+        if isinstance(value, yaml.ScalarNode) and not is_null(value)
+    }
+    return {key: given.get(key) for key in keys}
 
 
 def set_keys(text: str, values: Mapping[str, str | None]) -> str:
     """The text with top-level keys set to strings; None takes a key out.
 
     Parsed again, the new text differs in these keys alone; comments stay.
-    Raises YamlTextError where that cannot be had.
+    Raises YamlError where that cannot be had.
     """
+    end = _end(text)
+    text, later = text[:end], text[end:]
     for key, value in values.items():
         text = _set(text, key, value)
-    return text
+    return text + later
 
 
 def _set(text: str, key: str, value: str | None) -> str:
@@ -43,13 +44,13 @@ def _set(text: str, key: str, value: str | None) -> str:
     if before.get(key) == value:
         return text
     rest = {name: each for name, each in before.items() if name != key}
-    for attempt, there in _attempts(text, key, value, present=key in before):
+    for tried, there in _attempts(text, key, value, present=key in before):
         try:
-            if _content(attempt) == rest | there:
-                return attempt
-        except YamlTextError:
+            if _content(tried) == rest | there:
+                return tried
+        except YamlError:
             continue
-    raise YamlTextError(f"{key} cannot be changed without changing other keys; change it by hand")
+    raise YamlError(f"{key} cannot be changed without changing other keys; change it by hand")
 
 
 def _attempts(
@@ -129,13 +130,21 @@ def _indent(text: str) -> str:
 
 
 def _node(text: str) -> yaml.MappingNode | None:
-    try:
-        node = yaml.compose(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise YamlTextError(" ".join(str(error).split())) from error
-    if node is None or isinstance(node, yaml.MappingNode):
+    """The first document, the only one that a Go program reads; None where nothing is in it."""
+    node = attempt(lambda: next(yaml.compose_all(text, TextLoader), None))
+    if node is None or is_null(node):
+        return None
+    if isinstance(node, yaml.MappingNode):
         return node
-    raise YamlTextError("not a mapping of keys to values")
+    raise YamlError("not a mapping of keys to values")
+
+
+def _end(text: str) -> int:
+    """Where the first document ends."""
+    events = yaml.parse(text, TextLoader)
+    marks = (each.start_mark for each in events if isinstance(each, yaml.DocumentStartEvent))
+    second = attempt(lambda: next(islice(marks, 1, None), None))
+    return second.index if second else len(text)
 
 
 def _content(text: str) -> dict[str, object]:
@@ -143,9 +152,6 @@ def _content(text: str) -> dict[str, object]:
     node = _node(text)
     if node is None:
         return {}
-    try:
-        # BaseLoader makes text, lists and mappings, and nothing else.
-        content: dict[str, object] = yaml.BaseLoader("").construct_document(node)
-    except yaml.YAMLError as error:
-        raise YamlTextError(" ".join(str(error).split())) from error
+    # BaseLoader makes text, lists and mappings, and nothing else.
+    content: dict[str, object] = attempt(lambda: yaml.BaseLoader("").construct_document(node))
     return content

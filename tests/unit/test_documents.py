@@ -40,6 +40,7 @@ _SHARED = {
     "singleflight",
     "tls",
     "unixsocket",
+    "yamlreading",
 }
 
 

@@ -71,10 +71,12 @@ def _whole(hosts: Sequence[str]) -> SpliceEdit:
 def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:
     """What adds to the list, and reads as it should; None where nothing does."""
     tree = _tree(text)
-    known = tree.get(_KEY, [])
+    known = tree.get(_KEY) or []
     items, comma = ", ".join(json.dumps(host) for host in hosts), ", " if known else ""
     found = re.finditer(rf'"{_KEY}"\s*:\s*\[', text)
     pieces = [(each[0], f"{each[0]}{items}{comma}") for each in found]
+    found = re.finditer(rf'"{_KEY}"\s*:\s*null', text)  # no list, as docker takes it
+    pieces += [(each[0], f'"{_KEY}": [{items}]') for each in found]
     if not text.strip():
         pieces.append(("", f'{{"{_KEY}": [{items}]}}\n'))
     elif _KEY not in tree:
@@ -82,6 +84,32 @@ def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:
         pieces.append(("{", f'{{\n  "{_KEY}": [{items}]{end}'))
     expected = {**tree, _KEY: [*hosts, *known]}
     return first_that_reads(text, (SpliceEdit((each,)) for each in pieces), expected, _tree)
+
+
+def without(content: bytes, edit: SpliceEdit) -> bytes:
+    """daemon.json without the edit's hosts, which another program may have written in its own way.
+
+    The list goes with the last of them, and where it was made with the file.
+    """
+    made = any(not old for old, _ in edit.pieces)
+    ours = {each for _, new in edit.pieces for each in re.findall(r'"([^"]+)"', new)} - {_KEY}
+    text = content.decode(errors="surrogateescape")
+    try:
+        tree = _tree(text)
+    except (ValueError, RecursionError):
+        return content
+    listed = tree.get(_KEY) if isinstance(tree, dict) else None
+    if not isinstance(listed, list):
+        return content
+    left = [each for each in listed if each not in ours]
+    if left == listed and (left or not made):
+        return content
+    tree[_KEY] = left
+    if not left:
+        del tree[_KEY]
+    indent = re.search(r"\n([ \t]+)", text)
+    text = json.dumps(tree, indent=indent and indent[1], ensure_ascii=False) + "\n"
+    return text.encode(errors="surrogateescape")
 
 
 def _tree(text: str) -> Any:
@@ -96,9 +124,11 @@ def _tree(text: str) -> Any:
 def _listed(path: str, text: str | None) -> list[str]:
     try:
         tree = _tree(text or "")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ShimError(f"{path}: not JSON: {error}") from error
-    listed = tree.get(_KEY, []) if isinstance(tree, dict) else None
+    listed = tree.get(_KEY) if isinstance(tree, dict) else ""
+    if listed is None:
+        return []
     if not isinstance(listed, list):
         raise ShimError(f"{path}: `{_KEY}`: a list expected")
     return [each for each in listed if isinstance(each, str)]

@@ -10,13 +10,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from shimcore.errors import ShimError
 from shimcore.systemd.envfile import flag_value
 from shimcore.systemd.kubelet import RUNTIME_FLAG
 from shimcore.systemd.overlay import HEADER
 from shimcore.systemd.root import Root
+from shimcore.yamlreading import YamlError, first_document
 
 ARGUMENT = "kubelet-arg"
 DROP_IN = "99-image-cri-shim.yaml"
@@ -81,13 +80,9 @@ def drop_in(main: str, texts: Mapping[str, str], text: str) -> tuple[str, list[s
 def tree(path: str, text: str | None) -> dict[str, Any]:
     """The keys and values of a file, none where there is no text. Raises ShimError."""
     try:
-        # Of several documents the first one is read.
-        found = next(yaml.safe_load_all(text or ""), None) or {}
-    except (yaml.YAMLError, ValueError) as error:
-        # PyYAML's own words quote the line, which may hold a token.
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise ShimError(f"{path}: not YAML{where}") from None
+        found = first_document(text or "") or {}
+    except YamlError as error:
+        raise ShimError(f"{path}: {error}") from error
     if not isinstance(found, dict):
         raise ShimError(f"{path}: keys and values expected")
     return found

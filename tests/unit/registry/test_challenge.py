@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shimcore.registry.challenge import (
     LIMIT_CHARACTERS,
+    LIMIT_ELEMENTS,
     Challenge,
     ChallengeSyntaxError,
     parse_challenges,
@@ -100,7 +101,9 @@ def test_get_is_the_first_of_a_name() -> None:
     ("header", "position"),
     [
         ('Bearer realm="open', 13),
-        ('Basic realm="a" b', 16),
+        ('Bearer service="s" realm="r"', 19),
+        ("Bearer realm=https://user name@r.example/token", 26),
+        ("Bearer realm=https://r.example/token service=r", 37),
         ('="x"', 0),
         ("Basic@x", 5),
         ("a" * (LIMIT_CHARACTERS + 1), 0),
@@ -111,6 +114,35 @@ def test_an_error_points_at_the_place(header: str, position: int) -> None:
     with pytest.raises(ChallengeSyntaxError) as caught:
         parse_challenges([header])
     assert caught.value.position == position
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (["Basic realm=Registry Realm"], ["basic"]),
+        (['Basic realm="x";charset="UTF-8"'], ['basic realm="x"']),
+        (['Basic realm="x'], ["basic"]),
+        (['Bearer realm="r",service="s" scope="c"'], ['bearer realm="r", service="s"']),
+        (['Bearer realm="r",service=My Registry'], ['bearer realm="r"']),
+        (['Bearer realm="r",scope='], ['bearer realm="r"']),
+        (['Basic realm="b", Bearer realm=r s'], ['basic realm="b"']),
+        (['Bearer realm="open', "Basic"], ["basic"]),
+        (['Basic realm="b" x', 'Bearer realm="r"'], ['basic realm="b"', 'bearer realm="r"']),
+    ],
+)
+def test_what_stands_before_a_slip_counts(headers: list[str], expected: list[str]) -> None:
+    """A value without quotes, which may be cut short, does not: it may be where a login goes."""
+    assert [str(challenge) for challenge in parse_challenges(headers)] == expected
+
+
+def test_a_bound_is_no_slip() -> None:
+    """What is too much is refused whole, whatever stands before it."""
+    for headers in (
+        ["Basic", "a" * (LIMIT_CHARACTERS + 1)],
+        ["Basic " + ",".join(f'p{number}="x"' for number in range(LIMIT_ELEMENTS))],
+    ):
+        with pytest.raises(ChallengeSyntaxError):
+            parse_challenges(headers)
 
 
 @given(st.lists(st.one_of(WITH_PARAMETERS, WITH_TOKEN68), max_size=4))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import ShimError
-from shimcore.systemd import record
+from shimcore.systemd import kubelet, record
+from shimcore.systemd.changes import CRICTL
 from shimcore.systemd.entries import Entry, write
 from shimcore.systemd.install import plan
 from shimcore.systemd.record import ORIGINALS, RECORD
@@ -17,12 +18,30 @@ from shimcore.systemd.units import SERVICE
 from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, edit, undo
 from tests.unit.systemd.machines import (
     CONFIG,
+    CONTAINERD,
+    FILLED,
     KUBEADM,
+    KUBEADM_FLAGS,
     SHIM,
     KilledError,
     request,
     tree,
     unpacked,
+)
+
+KUBELET_ENV = "/etc/kubelet.env"
+TWO_VARIABLES = {
+    CONFIG: FILLED,
+    "/etc/systemd/system/kubelet.service": (
+        f"[Service]\nEnvironmentFile={KUBELET_ENV}\nExecStart=/usr/bin/kubelet $A $B\n"
+    ),
+    KUBELET_ENV: (
+        "A='--container-runtime-endpoint=unix:///run/a.sock'\n"
+        "B='--v=2 --image-service-endpoint=unix:///run/b.sock'\n"
+    ),
+}
+SPELLED = pytest.mark.parametrize(
+    "spelled", [SHIM, SHIM.replace("//", "", 1), SHIM.replace("/var", "")]
 )
 
 
@@ -77,6 +96,72 @@ class TestChangedByHand:
         root.host(KUBELET_CONFIG).unlink()
         undo(root)
         assert not root.exists(KUBELET_CONFIG)
+
+    @SPELLED
+    def test_the_endpoints_are_in_two_variables(self, tmp_path: Path, spelled: str) -> None:
+        """Of one file: each gets its own old value back, however ours is written by then."""
+        root = unpacked(tmp_path, TWO_VARIABLES)
+        do(request(root))
+        edit(root, KUBELET_ENV, SHIM, spelled)
+        edit(root, KUBELET_ENV, "A=", "# theirs\nA=")
+        undo(root)
+        assert root.text(KUBELET_ENV) == "# theirs\n" + TWO_VARIABLES[KUBELET_ENV]
+
+    @SPELLED
+    def test_a_key_of_kubelets(self, tmp_path: Path, spelled: str) -> None:
+        """As well."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        edit(root, KUBELET_CONFIG, SHIM, spelled)
+        undo(root)
+        assert root.text(KUBELET_CONFIG) == KUBEADM[KUBELET_CONFIG]
+
+    def test_the_endpoint_was_moved(self, tmp_path: Path) -> None:
+        """To where nobody looks for it: the shim stays, unless it is to go as it is."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        edit(root, kubelet.KUBEADM_FLAGS, f"--container-runtime-endpoint={SHIM} ", "")
+        flags = f"KUBELET_EXTRA_ARGS=--container-runtime-endpoint={SHIM}\n"
+        root.host("/etc/default/kubelet").write_text(flags)
+        after = tree(root)
+        with pytest.raises(ShimError, match=r"by hand.*--force removes the shim"):
+            undo(root)
+        assert tree(root) == after
+        undo(root, force=True)
+        assert not root.exists(SERVICE_FILE)
+
+    def test_a_file_that_is_no_text_any_more(self, tmp_path: Path) -> None:
+        """It is named where it cannot be changed, and left out with --force."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        for path in (CRICTL, kubelet.KUBEADM_FLAGS):
+            with root.host(path).open("ab") as file:
+                file.write(b"# caf\xe9\n")
+        after = root.host(CRICTL).read_bytes()
+        with pytest.raises(ShimError, match=rf"^{CRICTL}: .*--force leaves it as it is"):
+            undo(root)
+        notes = undo(root, force=True)
+        assert any(note.startswith(f"left as it is: {CRICTL}: not YAML") for note in notes)
+        assert root.host(CRICTL).read_bytes() == after
+        flags = root.host(kubelet.KUBEADM_FLAGS).read_bytes()
+        assert flags == KUBEADM_FLAGS.encode() + b"# caf\xe9\n"
+
+    @pytest.mark.parametrize("text", ["auth: admin: S3cretPass\n", "- a\n", "a: \udce9\n"])
+    def test_a_configuration_that_cannot_be_read(self, tmp_path: Path, text: str) -> None:
+        """It goes all the same; a kubelet that still has its socket keeps it, and --force is named.
+
+        The socket is systemd's then.
+        """
+        root = unpacked(tmp_path, {**KUBEADM, CONFIG: f"{FILLED}shim: /run/x.sock\n"})
+        do(request(root, wire=False))
+        root.host(CONFIG).write_bytes(text.encode(errors="surrogateescape"))
+        flags = root.host(kubelet.KUBEADM_FLAGS)
+        flags.write_text(KUBEADM_FLAGS.replace(CONTAINERD, "unix:///run/x.sock"))
+        with pytest.raises(ShimError, match=r"by hand.*--force"):
+            undo(root)
+        flags.write_text(KUBEADM_FLAGS)
+        undo(root)
+        assert not root.exists(SERVICE_FILE)
 
     def test_a_damaged_original_is_said(self, tmp_path: Path) -> None:
         """Nothing is restored from a backup that is not what was taken."""

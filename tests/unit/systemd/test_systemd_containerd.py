@@ -19,6 +19,7 @@ from shimcore.systemd.install import install, plan
 from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.record import RECORD
 from shimcore.systemd.root import Root
+from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.unit.systemd.machines import (
     CONFIG,
@@ -428,6 +429,38 @@ class TestContainerd:
         with pytest.raises(ShimError, match=f"{DEFAULT_FILE} is as it was"):
             do(root, control, answers=False)
         assert root.text(DEFAULT_FILE) == DEBIAN
+
+    @pytest.mark.parametrize("last", ['  sandbox_image = "x"', "  sandbox_image = 'x' # no end"])
+    @pytest.mark.parametrize("inline", [False, True])
+    def test_what_follows_a_last_line_without_an_end(
+        self, tmp_path: Path, last: str, inline: bool
+    ) -> None:
+        """It has a line of its own when our part, which was between, is taken back."""
+        mirror = '.registry.mirrors."a:1"]\n  endpoint = ["https://m"]' if inline else f"]\n{last}"
+        text = f'version = 2\n[plugins."io.containerd.grpc.v1.cri"{mirror}'
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: text})
+        do(root)
+        metrics = '[metrics]\n  address = "127.0.0.1:1338"\n'
+        with root.host(DEFAULT_FILE).open("a") as file:
+            file.write(metrics)
+        undo(root)
+        assert root.text(DEFAULT_FILE) == f"{text}\n{metrics}"
+
+    def test_a_file_that_a_program_has_written_anew(self, tmp_path: Path) -> None:
+        """As nvidia-ctk does: it is said what may still be there of ours, and nothing else."""
+        root = node(tmp_path, {**V2_PROGRAM, DEFAULT_FILE: DEFAULT_2})
+        do(root)
+        place = root.host(DEFAULT_FILE)
+        text = place.read_text().replace("# image-cri-shim", "").replace('"/etc', "'/etc")
+        place.write_text(text.replace('d"', "d'"))
+        after = place.read_text()
+        removal = plan_removal(root, CONFIG)
+        line = 'config_path = "/etc/containerd/certs.d" # image-cri-shim'
+        assert removal.notes == [
+            f"{DEFAULT_FILE} was written anew since; remove what it still has of ours: {line}"
+        ]
+        list(uninstall(removal, None))
+        assert place.read_text() == after
 
     def test_a_record_of_an_earlier_version(self, tmp_path: Path) -> None:
         """It does not say what is still to be read: nothing is."""

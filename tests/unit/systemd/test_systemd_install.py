@@ -10,11 +10,12 @@ import pytest
 from shimcore.errors import ShimError
 from shimcore.systemd.changes import diff
 from shimcore.systemd.command import command_path
+from shimcore.systemd.entries import File
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.places import unreadable
 from shimcore.systemd.root import Root
 from shimcore.systemd.uninstall import plan_removal
-from shimcore.systemd.units import BYPASS_LINK, SOCKET
+from shimcore.systemd.units import BYPASS_LINK, SOCKET, UNITS
 from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, edit, undo
 from tests.unit.systemd.machines import (
     CONFIG,
@@ -207,6 +208,26 @@ class TestBypass:
         edit(root, CONFIG, FILLED, FILLED + "onFailure: closed\n")
         do(request(root))
         assert not root.host(BYPASS_LINK, last=False).is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        (f"{FILLED}shim: null\nadmin: ~\ncri: ~\nstateDir: null\n", "/run/image-cri-shim.sock"),
+        (f"{FILLED}onFailure: null\nfallback:\n---\n", "/run/image-cri-shim.sock"),
+        (f"{FILLED}shim: ' '\nonFailure: ' bypass '\n", "/run/image-cri-shim.sock"),
+        (f"{FILLED}shim: ' unix:///run/x.sock '\t# ours\n", "/run/x.sock"),
+        ("hub: &a {}\n<<: {address: 'http://sealos.hub:5000', shim: /run/x.sock}\n", "/run/x.sock"),
+    ],
+)
+def test_its_configuration_is_read_as_it_is_served(tmp_path: Path, config: str, path: str) -> None:
+    """Nulls, blanks, tabs, empty documents and merged keys."""
+    planned = plan(request(unpacked(tmp_path, {CONFIG: config}), wire=False))
+    (socket,) = (each for each in planned.changes if each.path == f"{UNITS}/{SOCKET}")
+    assert isinstance(socket.entry, File)
+    assert f"ListenStream={path}\n" in socket.entry.content.decode()
+    assert planned.filled
+    assert planned.bypass
 
 
 class TestRefusals:

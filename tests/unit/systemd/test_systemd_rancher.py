@@ -53,6 +53,7 @@ def written(root: Root) -> list[str]:
         ({"a.yaml": f"kubelet-arg: [{ARGUMENT}, {ARGUMENT}x]\n"}, False),
         ({"a.yaml": f"kubelet-arg:\n- v=2\n# - {ARGUMENT}\n"}, False),
         ({"a.yaml": f"kube-proxy-arg: {ARGUMENT}\n"}, False),
+        ({"a.yaml": f"kubelet-arg:\t# ours\n- {ARGUMENT}\n---\n"}, True),
         ({"a.yaml.bak": f"kubelet-arg: {ARGUMENT}\n"}, False),
     ],
 )

@@ -197,6 +197,7 @@ class TestDocker:
             '{"log-driver": "journald",\n "data-root": "/d"}',
             '{\n  "insecure-registries": ["a:1"],\n  "x": 1\n}\n',
             '{"insecure-registries" : []}',
+            '{"insecure-registries": null, "x": 1}',
             "",
             "\n",
             '\ufeff{"log-driver": "journald"}\n',
@@ -212,7 +213,7 @@ class TestDocker:
         read = (root.text(self.DAEMON) or "").removeprefix("\ufeff")
         now: dict[str, Any] = json.loads(read)
         old: dict[str, Any] = json.loads((text or "").strip().removeprefix("\ufeff") or "{}")
-        listed = [HUB, *old.get("insecure-registries", [])]
+        listed = [HUB, *(old.get("insecure-registries") or [])]
         assert now == {**old, "insecure-registries": listed}
         assert "reload docker.service" in control.asked
         assert "restart docker.service" not in control.asked
@@ -237,7 +238,7 @@ class TestDocker:
         listed = {"insecure-registries": ["second:5000", HUB]}
         assert json.loads(place.read_text()) == {**theirs, **listed}
         list(uninstall(plan_removal(root, CONFIG, force=force), None))
-        assert json.loads(place.read_text()) == {**theirs, "insecure-registries": []}
+        assert json.loads(place.read_text()) == theirs
 
     def test_keys_that_others_wrote_later(self, tmp_path: Path) -> None:
         """The hosts alone are taken back; a file that has nothing else goes."""
@@ -248,12 +249,38 @@ class TestDocker:
         text = place.read_text()
         place.write_text(text.replace("{\n", '{\n  "debug": true,\n'))
         undo(root)
-        assert json.loads(place.read_text()) == {"debug": True, "insecure-registries": []}
+        assert json.loads(place.read_text()) == {"debug": True}
         place.unlink()
         do(root)
         place.write_text(f"{text}\n")
         undo(root)
         assert {path for path in tree(root) if path != "/etc/docker"} == set(before)
+
+    @pytest.mark.parametrize(
+        ("text", "listed"),
+        [
+            ('{"log-driver": "journald"}\n', {}),
+            ('{"insecure-registries": ["a:1"]}\n', {"insecure-registries": ["a:1"]}),
+        ],
+    )
+    @pytest.mark.parametrize("again", [False, True])
+    def test_a_file_that_a_program_has_written_anew(
+        self, tmp_path: Path, text: str, listed: dict[str, list[str]], again: bool
+    ) -> None:
+        """As nvidia-ctk does: the hosts are found whatever stands around them."""
+        root = node(tmp_path, {self.DAEMON: text}, self.CONFIG)
+        do(root)
+        place = root.host(self.DAEMON)
+        theirs = {**json.loads(text), "runtimes": {"é": {"path": "/x"}}}
+        content = {**theirs, "insecure-registries": [*listed.get("insecure-registries", []), HUB]}
+        place.write_text(json.dumps(content, indent=4, sort_keys=True, ensure_ascii=False))
+        if again:
+            root.host(CONFIG).write_text(f"{self.CONFIG}registries:\n- address: http://b:5000\n")
+            do(root)
+        removal = plan_removal(root, CONFIG)
+        list(uninstall(removal, None))
+        assert json.loads(place.read_text()) == {**theirs, **listed}
+        assert '\n    "runtimes"' in place.read_text()
 
     def test_an_authority(self, tmp_path: Path, ca: str) -> None:
         """In certs.d, which docker reads at each pull."""

@@ -320,3 +320,14 @@ def test_a_read_only_file(
     for change in changes:
         write(root, change.path, change.entry)
     assert pending(root, wire(root, kubelet.find(root, None), SOCKET)) == []
+
+
+@pytest.mark.parametrize("value", ["null", "~", '""\t# none', "\n---"])
+def test_what_kubelet_reads_as_no_endpoint(tmp_path: Path, value: str) -> None:
+    """It has its default, and gets the shim's."""
+    files = {kubelet.KUBEADM_FLAGS: "", kubelet.KUBEADM_CONFIG: f"{kubelet.RUNTIME_KEY}: {value}\n"}
+    root = unpacked(tmp_path, {**KUBEADM, **files})
+    assert not kubelet.find(root).endpoint
+    for change in wire(root, kubelet.find(root), SOCKET):
+        write(root, change.path, change.entry)
+    assert kubelet.find(root).endpoint == SHIM

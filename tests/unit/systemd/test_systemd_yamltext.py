@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shimcore.systemd.yamltext import YamlTextError, get_keys, set_keys
+from shimcore.systemd.yamltext import get_keys, set_keys
+from shimcore.yamlreading import YamlError
 
 KEYS = ("containerRuntimeEndpoint", "imageServiceEndpoint")
 ENDPOINT = "unix:///var/run/image-cri-shim.sock"
@@ -39,6 +40,12 @@ CASES = {
     "empty json": ("{}\n", f'{{"k": "{ENDPOINT}"}}\n'),
     "nested alike": ("a:\n  k: x\n", f"a:\n  k: x\nk: {ENDPOINT}\n"),
     "list value": ("k: [1, 2]\na: 1\n", f"k: {ENDPOINT}\na: 1\n"),
+    "json with tabs": ('{\n\t"a": 1\n}\n', f'{{"k": "{ENDPOINT}", \n\t"a": 1\n}}\n'),
+    "tab before a comment": ("k: x\t# why\n", f"k: {ENDPOINT}\t# why\n"),
+    "marker at the end": ("a: 1\n---\n", f"a: 1\nk: {ENDPOINT}\n---\n"),
+    "a second document": ("a: 1\n---\nk: x\n", f"a: 1\nk: {ENDPOINT}\n---\nk: x\n"),
+    "nothing in the first": ("---\n# x\n---\nk: x\n", f"---\n# x\nk: {ENDPOINT}\n---\nk: x\n"),
+    "null": ("k: null\n", f"k: {ENDPOINT}\n"),
     "mark of a file": ("\ufeffk: x\n", f"\ufeffk: {ENDPOINT}\n"),
 }
 
@@ -61,6 +68,7 @@ def test_what_is_so_already_stays(before: str) -> None:
         (f"a: 1\nk: {ENDPOINT}\n", "a: 1\n"),
         (f"k: {ENDPOINT}  # ours\r\na: 1\r\n", "a: 1\r\n"),
         (f'{{"k": "{ENDPOINT}", "a": 1}}', '{"k": "", "a": 1}'),
+        (f"k: {ENDPOINT}\n---\nk: {ENDPOINT}\n", f"---\nk: {ENDPOINT}\n"),
         ("a: 1\n", "a: 1\n"),
     ],
 )
@@ -70,24 +78,50 @@ def test_a_key_is_taken_out(before: str, after: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["- a\n", "just text", "a: [\n", "a: 1\n---\nb: 2\n", "a: &x\n- *y"]
+    "text",
+    [
+        *("- a\n", "just text", "a: [\n", "a: &x\n- *y", 'a: "\\UFFFFFFFF"\n', "a: \udce9\n"),
+        *("[" * 3000, "a:\n" + "".join(f"{' ' * depth}a:\n" for depth in range(1, 3000))),
+    ],
 )
 def test_what_is_no_mapping_is_refused(text: str) -> None:
-    """A list, a scalar, broken YAML, several documents."""
-    with pytest.raises(YamlTextError):
+    """A list, a scalar, broken YAML, and what no reader could take."""
+    with pytest.raises(YamlError):
         set_keys(text, {"k": ENDPOINT})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth: admin:S3cretPass\n\t# tab\n",
+        "auth: admin:S3cretPass: x\n",
+        "auth: 'S3cretPass\n",
+        "auth: *S3cretPass\n",
+        "[S3cretPass]: x\n",
+        "{S3cretPass: x}: y\n",
+    ],
+)
+def test_an_error_has_nothing_of_the_text(text: str) -> None:
+    """It may be a password: neither in the words, nor in an error behind them."""
+    with pytest.raises(YamlError) as raised:
+        set_keys(text, {"k": ENDPOINT})
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert "S3cret" not in f"{error}{error.args}"
+        error = error.__cause__ or error.__context__
 
 
 def test_an_anchor_that_others_need_is_refused() -> None:
     """Changing the key would change what refers to it."""
-    with pytest.raises(YamlTextError, match="by hand"):
+    with pytest.raises(YamlError, match="by hand"):
         set_keys("k: &a x\nb: *a\n", {"k": ENDPOINT})
 
 
 def test_values_are_read_as_they_are_written() -> None:
     """Only scalars at the top; None for others."""
-    text = "k: 'x y'\nn: 1\na:\n  b: 2\n"
-    assert get_keys(text, ("k", "n", "a", "b")) == {"k": "x y", "n": "1", "a": None, "b": None}
+    text = "k: 'x y'\nn: 1\na:\n  b: 2\no: ~\np: '~'\n"
+    expected = {"k": "x y", "n": "1", "a": None, "b": None, "o": None, "p": "~"}
+    assert get_keys(text, (*expected,)) == expected
 
 
 _NAMES = st.from_regex(r"[a-z][a-zA-Z]{0,8}", fullmatch=True)
@@ -141,9 +175,10 @@ def test_only_these_keys_change(text: str) -> None:
 @settings(max_examples=60)
 @given(_documents())
 def test_taking_it_back_gives_the_old_content(text: str) -> None:
-    """Values that were there come back; keys that were not are gone or empty."""
+    """Values that were there come back; keys that were not, or null, are gone or empty."""
     old = get_keys(text, KEYS)
     back = set_keys(set_keys(text, dict.fromkeys(KEYS, ENDPOINT)), old)
-    expected = _parsed(text)
+    parsed = _parsed(text).items()
+    expected = {key: value for key, value in parsed if key not in KEYS or old[key] is not None}
     got = {key: value for key, value in _parsed(back).items() if value != "" or key in expected}
     assert got == expected
