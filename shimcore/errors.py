@@ -15,7 +15,7 @@ ShimError
 ├── RuntimeCallError       a gRPC status that the runtime answered
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
 │                          EndedError; RefusedError, below it ConflictError, MissingError;
-│                          GoneError, NotInstalledError
+│                          GoneError
 ├── SocketInUseError       another process serves the shim's socket
 ├── FleetError             a roll-out cannot go on at a node; below it BundleError
 ├── NotSwitchedError       a node on which nothing was touched (switch)

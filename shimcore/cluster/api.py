@@ -11,7 +11,6 @@ from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-import h2  # noqa: F401 - httpx would miss it only when it talks: both watches share a connection
 import httpx
 
 from shimcore.cluster import server
@@ -30,6 +29,7 @@ class Api(Server):
 
     def __init__(self, source: KubernetesSource) -> None:
         self._source = source
+        # HTTP/2: both watches share a connection.
         super().__init__(read_kubeconfig(source.kubeconfig), http2=True)
 
     async def list(self, kind: Kind, *, fresh: bool) -> Event:
