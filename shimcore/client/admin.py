@@ -96,8 +96,8 @@ def _named_sockets(file: str) -> tuple[str, str, str | None]:
     return shim, path("admin") or f"{shim}.admin", path("cri")
 
 
-def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
-    """How the shim at `place` is. Raises AdminError where that cannot be found out."""
+def status(endpoint: Endpoint) -> Status:
+    """How the shim at `endpoint` is. Raises AdminError where that cannot be found out."""
     problem = _knock(endpoint.admin_socket)
     kubelet = kubelet_way(Root(), endpoint.shim_socket)
     unknown = nothing(endpoint.file, endpoint.fault, endpoint.shim_socket, kubelet)
@@ -107,7 +107,7 @@ def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
     if problem:
         return Status(Condition.NOT_RUNNING, unknown, (problem,))
     try:
-        answer = ask(endpoint.admin_socket, "Status", timeout_s)
+        answer = ask(endpoint.admin_socket, "Status")
     except AdminError as error:
         return Status(Condition.DEGRADED, unknown, (str(error),))
     facts = status_facts(answer, kubelet)
@@ -133,11 +133,11 @@ class Vitals:
     calls: dict[str, int]
 
 
-def vitals(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Vitals | None:
+def vitals(endpoint: Endpoint) -> Vitals | None:
     """Those of the running shim; None while none serves. Raises AdminError."""
     if _knock(endpoint.admin_socket):
         return None
-    answer = ask(endpoint.admin_socket, "Status", timeout_s)
+    answer = ask(endpoint.admin_socket, "Status")
     if answer.starting or not answer.serving:
         return None
     return Vitals(
@@ -224,7 +224,7 @@ class UnknownCallError(AdminError):
     """The shim is of a version that does not know the call."""
 
 
-def ask(path: str, method: str, timeout_s: float, **fields: int | str) -> Any:
+def ask(path: str, method: str, timeout_s: float = ANSWER_S, **fields: int | str) -> Any:
     """The answer to a request with these fields.
 
     Raises AdminError, StartingError, UnknownCallError.
@@ -267,12 +267,12 @@ class Shown:
     values: tuple[Value, ...]
 
 
-def show_config(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Shown | None:
+def show_config(endpoint: Endpoint) -> Shown | None:
     """The configuration of the running shim; None without one that serves. Raises AdminError."""
     if _knock(endpoint.admin_socket):
         return None
     try:
-        answer = ask(endpoint.admin_socket, "ShowConfig", timeout_s)
+        answer = ask(endpoint.admin_socket, "ShowConfig")
     except StartingError:
         return None
     values = tuple(Value(one.key, one.value, one.origin) for one in answer.values)
@@ -291,15 +291,15 @@ class History:
     last: int
 
 
-def history(endpoint: Endpoint, after: int = 0, *, timeout_s: float = ANSWER_S) -> History | None:
+def history(endpoint: Endpoint, after: int = 0) -> History | None:
     """What the running shim remembers; None without one. Raises AdminError.
 
     Calls up to the number `after` are left out, unless the shim has been started anew.
     """
     if _knock(endpoint.admin_socket):
         return None
-    answer = ask(endpoint.admin_socket, "History", timeout_s, after=after)
+    answer = ask(endpoint.admin_socket, "History", after=after)
     if answer.last < after:
-        answer = ask(endpoint.admin_socket, "History", timeout_s)
+        answer = ask(endpoint.admin_socket, "History")
     calls = [call_facts(call) for call in answer.calls]
     return History(calls, [pull_facts(pull) for pull in answer.pulls], answer.last)
