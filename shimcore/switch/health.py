@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from shimcore.client import admin
 from shimcore.client.admin import Vitals
 from shimcore.doctor import run
-from shimcore.doctor.finding import Finding, Result
-from shimcore.doctor.node import node_of
 from shimcore.errors import AdminError, RuntimeUnavailableError
 from shimcore.runtime.channel import Channel
 from shimcore.runtime.errors import RuntimeCallError
@@ -53,21 +51,15 @@ class Wanted:
     failing: Collection[str]
 
 
-async def failing(file: str, *, kubelet: bool = True) -> list[Finding]:
-    """What fails on this node now, registries and the API server left out."""
-    checks = _CHECKS if kubelet else _BEFORE_KUBELET
-    found = await run.examine(await node_of(file), checks=checks, bound_s=DOCTOR_S)
-    return [finding for finding in found if finding.result is Result.FAIL]
-
-
 def failing_names(file: str) -> set[str]:
-    """The names of the checks that fail now."""
-    return {finding.check for finding in asyncio.run(failing(file))}
+    """The names of the checks that fail now, registries and the API server left out."""
+    found = asyncio.run(run.failing(file, _CHECKS, bound_s=DOCTOR_S))
+    return {finding.check for finding in found}
 
 
 def why_not_before_kubelet(wanted: Wanted) -> str:
     """Why kubelet may not be pointed here; "" where it may."""
-    return asyncio.run(_new_failures(wanted, kubelet=False))
+    return asyncio.run(_new_failures(wanted, _BEFORE_KUBELET))
 
 
 def why_not_well(wanted: Wanted, control: ServiceControl, deadline: float) -> str:
@@ -85,7 +77,7 @@ def why_not_well(wanted: Wanted, control: ServiceControl, deadline: float) -> st
             why, steady = "it has not served for long enough", (time.monotonic(), now)
         elif time.monotonic() - steady[0] >= STEADY_S:
             why = _kubelets_calls(wanted, control, steady[1], now)
-            why = why or asyncio.run(_new_failures(wanted, kubelet=True))
+            why = why or asyncio.run(_new_failures(wanted, _CHECKS))
             if not why:
                 return ""
         time.sleep(LOOK_S)
@@ -125,8 +117,8 @@ def _count(vitals: Vitals) -> int:
     return sum(count for path, count in vitals.calls.items() if path.endswith(_KUBELETS))
 
 
-async def _new_failures(wanted: Wanted, *, kubelet: bool) -> str:
-    found = await failing(wanted.file, kubelet=kubelet)
+async def _new_failures(wanted: Wanted, checks: Sequence[run.Check]) -> str:
+    found = await run.failing(wanted.file, checks, bound_s=DOCTOR_S)
     new = [finding for finding in found if finding.check not in wanted.failing]
     return "; ".join(f"{finding.check}: {finding.detail}" for finding in new)
 
