@@ -44,7 +44,7 @@ class AdminServer:
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         self._health = health.HealthServicer()
         self._serving = True
-        self._hand_over: HandOver | None = None
+        self._hand_over: HandOver  # it comes with the shim
         self._handing_over: asyncio.Future[Successor] | None = None
         self.waiting_why = ""
         """Why the start has to wait for the runtime, as far as it is known."""
@@ -174,8 +174,6 @@ class AdminServer:
             return admin_pb2.PrepareResponse(failure=str(error))
 
     async def _handed_over(self, _shim: Shim, request: Any) -> Message:
-        if self._hand_over is None:  # it comes with the shim
-            return admin_pb2.HandOverResponse(impossible="it does not serve yet")
         try:
             # To its end, whether the one who asked waits or not.
             self._handing_over = asyncio.ensure_future(self._hand_over(request.command))

@@ -205,16 +205,15 @@ class Shim:
 
     async def runtime_report(self) -> RuntimeReport:
         """Ask the runtime for its version and readiness, within RUNTIME_ANSWER_S."""
-        version = None
+        version, ready = None, False
         try:
             async with asyncio.timeout(RUNTIME_ANSWER_S):
                 version = await self.runtime.version(RUNTIME_ANSWER_S)
                 ready, why = await self.runtime.ready(RUNTIME_ANSWER_S)
         except (RuntimeUnavailableError, RuntimeCallError) as error:
-            return RuntimeReport(self.runtime_socket, version, ready=False, detail=str(error))
+            why = str(error)
         except TimeoutError:
             why = f"no answer within {RUNTIME_ANSWER_S:g} s"
-            return RuntimeReport(self.runtime_socket, version, ready=False, detail=why)
         return RuntimeReport(self.runtime_socket, version, ready, "" if ready else why)
 
     async def close(self, grace_s: float) -> None:
