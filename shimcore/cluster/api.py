@@ -17,8 +17,9 @@ from shimcore.cluster import server
 from shimcore.cluster.documents import DATA_KEY, Document, Event, Kind
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import read_kubeconfig
-from shimcore.cluster.server import Object, Server, bounded, field_of, read_json
+from shimcore.cluster.server import Object, Server, bounded, read_json
 from shimcore.config.model import KubernetesSource
+from shimcore.jsontext import text_at
 
 OVERTIME_S = 60.0
 """How much longer than agreed a watch may last before it counts as hung."""
@@ -36,11 +37,11 @@ class Api(Server):
         """The object now; `fresh`: not from the server's cache."""
         query = self._selecting({} if fresh else {"resourceVersion": "0"})
         answer = await self.whole("GET", self._path(kind), query)
-        version = field_of(answer, "metadata", "resourceVersion")
+        version = text_at(answer, "metadata", "resourceVersion")
         items = answer.get("items") or []
         if not version or not isinstance(items, list):
             raise ApiUnreachableError("the API server's answer is no list of objects")
-        mine = [item for item in items if field_of(item, "metadata", "name") == self._source.name]
+        mine = [item for item in items if text_at(item, "metadata", "name") == self._source.name]
         return Event(version, _document(kind, mine[0]) if mine else None)
 
     async def watch(self, kind: Kind, version: str, timeout_s: float) -> AsyncGenerator[Event]:
@@ -75,13 +76,13 @@ class Api(Server):
         what, item = tree.get("type"), tree.get("object")
         if what == "ERROR":
             code = item.get("code") if isinstance(item, dict) else None
-            self.raise_for(code if isinstance(code, int) else 0, field_of(item, "message"))
-        version = field_of(item, "metadata", "resourceVersion")
+            self.raise_for(code if isinstance(code, int) else 0, text_at(item, "message"))
+        version = text_at(item, "metadata", "resourceVersion")
         if not version:
             raise ApiUnreachableError("the API server's watch sends what is no event")
         if what == "BOOKMARK":
             return Event(version, bookmark=True)
-        if field_of(item, "metadata", "name") != self._source.name:
+        if text_at(item, "metadata", "name") != self._source.name:
             return None
         return Event(version, None if what == "DELETED" else _document(kind, item))
 
@@ -102,12 +103,12 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
 
 def _document(kind: Kind, item: Any) -> Document | None:
     """What the object holds under `registries.yaml`; None for nothing."""
-    text = field_of(item, "data", DATA_KEY)
+    text = text_at(item, "data", DATA_KEY)
     if kind is Kind.SECRET and text:
         try:
             # What is not UTF-8 becomes what YAML does not allow, and so a fault of the document.
             text = b64decode(text, validate=True).decode("utf-8", "surrogateescape")
         except ValueError:
             text = "\0"
-    version = field_of(item, "metadata", "resourceVersion")
+    version = text_at(item, "metadata", "resourceVersion")
     return Document(text, version) if text.strip() else None

@@ -27,7 +27,7 @@ from shimcore.cluster.errors import (
 )
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.login import login_of
-from shimcore.jsontext import object_in
+from shimcore.jsontext import object_in, text_at
 
 ANSWER_S = 30.0
 """Bound on an answer, and on how long one to a watch may take to begin."""
@@ -129,7 +129,7 @@ class Server:
 
     async def _raise_for_response(self, response: httpx.Response) -> NoReturn:
         try:
-            message = field_of(read_json(await _body(response)), "message")
+            message = text_at(read_json(await _body(response)), "message")
         except ApiUnreachableError:
             message = ""
         wait = response.headers.get("Retry-After", "")
@@ -164,13 +164,6 @@ def read_json(content: bytes) -> Object:
         # Not from the error of json, which holds the text: that may be the Secret.
         raise ApiUnreachableError("the API server sends what is not JSON")
     return tree
-
-
-def field_of(tree: Any, *names: str) -> str:
-    """The text at a path in a tree; empty where there is none."""
-    for name in names:
-        tree = tree.get(name) if isinstance(tree, dict) else None
-    return tree if isinstance(tree, str) else ""
 
 
 async def _body(response: httpx.Response) -> bytes:
