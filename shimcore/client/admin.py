@@ -17,12 +17,12 @@ from shimcore.config.provenance import Value
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
+from shimcore.systemd.places import DEFAULT_SHIM
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import UnitSettings
-from shimcore.unixsocket import connection_error
+from shimcore.unixsocket import connection_error, socket_path
 
 DEFAULT_FILE = UnitSettings().config_file
-DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
 ANSWER_S = 5.0
 
 
@@ -90,9 +90,9 @@ def _named_sockets(file: str) -> tuple[str, str, str | None]:
 
     def path(key: str) -> str | None:
         value = named.get(key)
-        return value.removeprefix("unix://") if isinstance(value, str) and value else None
+        return socket_path(value) if isinstance(value, str) and value else None
 
-    shim = path("shim") or DEFAULT_SOCKET
+    shim = path("shim") or DEFAULT_SHIM
     return shim, path("admin") or f"{shim}.admin", path("cri")
 
 
