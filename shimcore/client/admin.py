@@ -275,6 +275,11 @@ def show_config(endpoint: Endpoint) -> Shown | None:
         answer = ask(endpoint.admin_socket, "ShowConfig")
     except StartingError:
         return None
+    return shown_of(answer)
+
+
+def shown_of(answer: Any) -> Shown:
+    """What an answer to ShowConfig says."""
     values = tuple(Value(one.key, one.value, one.origin) for one in answer.values)
     return Shown(config_facts(answer.config), answer.yaml, values)
 
