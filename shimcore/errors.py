@@ -92,10 +92,14 @@ class ConfigFault:
 
 
 class ConfigError(ShimError):
-    """A configuration that cannot be used; carries every fault that was found."""
+    """A configuration that cannot be used; carries every fault that was found.
+
+    `reason` is all of them in a line.
+    """
 
     def __init__(self, source: str, faults: tuple[ConfigFault, ...]) -> None:
-        super().__init__(f"{source}: " + "; ".join(str(fault) for fault in faults))
+        self.reason = "; ".join(map(str, faults))
+        super().__init__(f"{source}: {self.reason}")
         self.source = source
         self.faults = faults
 

@@ -70,14 +70,10 @@ def endpoint_of(file: str) -> Endpoint:
         start = own_start(file)
     except ConfigError as error:
         shim, admin, runtime = _named_sockets(file)
-        return Endpoint(file, shim, admin, _message(error), runtime)
-    fault = _message(start.file_error) if start.file_error else ""
+        return Endpoint(file, shim, admin, error.reason, runtime)
+    fault = start.file_error.reason if start.file_error else ""
     own = start.own
     return Endpoint(file, own.shim_socket, own.admin_socket, fault, own.runtime_socket)
-
-
-def _message(error: ConfigError) -> str:
-    return "; ".join(str(fault) for fault in error.faults)
 
 
 def _named_sockets(file: str) -> tuple[str, str, str | None]:

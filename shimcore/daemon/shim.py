@@ -88,7 +88,7 @@ class Shim:
         self.generation_number = 1  # of the configuration in force
         self.config_file = path
         # What is wrong with the file as it is now.
-        self.config_fault = "; ".join(map(str, bad.faults)) if bad else ""
+        self.config_fault = bad.reason if bad else ""
         self._started_with = config
         self.cluster = ClusterState(kept.part, kept.kept_at) if kept else ClusterState()
         self.replaced = asyncio.Event()  # another configuration has come into force
@@ -160,7 +160,7 @@ class Shim:
         try:
             config = await in_thread(look)
         except ConfigError as error:
-            self.config_fault = "; ".join(map(str, error.faults))
+            self.config_fault = error.reason
             _say_unusable(error)
             return False
         if config is None:
