@@ -12,6 +12,21 @@ def socket_path(text: str) -> str:
     return text.removeprefix("unix://").removeprefix("unix:")
 
 
+def connected(path: str) -> socket.socket:
+    """A connection that never waits, made at once (connect(2)). Raises OSError.
+
+    BlockingIOError: somebody listens there and does not accept; the queue is full.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
 def connection_error(path: str, wait_s: float = WAIT_S) -> OSError | None:
     """Why no connection can be made (connect(2)); None when somebody listens.
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from shimcore.config import Config
@@ -18,7 +17,7 @@ from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.handover import HandOver
 from shimcore.daemon.logs import Lines
 from shimcore.daemon.shim import Shim
-from shimcore.daemon.sockets import ListeningSocket
+from shimcore.daemon.sockets import ListeningSocket, elsewhere
 from shimcore.errors import ShimError, SocketInUseError
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class FrontSettings(NamedTuple):
     path: str
     """The configuration file."""
     config: Config
-    inherited: tuple[socket.socket, ...]
+    inherited: list[socket.socket]
     """Systemd's sockets."""
     most_connections: int
     lines: Lines
@@ -51,9 +50,16 @@ class Front:
     def __init__(self, settings: FrontSettings) -> None:
         self._settings = settings
         self._sockets = _claimed(settings)
+        self.others = elsewhere(settings.config.shim_socket, settings.inherited)
+        """Systemd's sockets at other paths, as where `shim` has been changed: accepted on, too."""
         self._metrics: MetricsServer | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self.acceptor: Acceptor | None = None
+        self._acceptors: list[Acceptor] = []
+
+    @property
+    def acceptor(self) -> Acceptor | None:
+        """Of the listening socket; None while nobody is accepted."""
+        return self._acceptors[0] if self._acceptors else None
 
     @property
     def socket(self) -> socket.socket | None:
@@ -86,15 +92,20 @@ class Front:
         def room(beginning: int) -> bool:
             return len(shim.relay.connections) + beginning < settings.most_connections
 
-        self.acceptor = Acceptor(accepting, shim.relay.accept, room, "clients", shim.relay.clients)
+        relay = shim.relay
+        self._acceptors = [
+            Acceptor(each, relay.accept, room, "clients", relay.clients)
+            for each in (accepting, *self.others)
+        ]
         await self.admin.show(shim, hand_over)
 
     def stop_accepting(self) -> None:
         """Take no more clients; the shim is reported as stopping."""
         self.admin.draining()
         self._stop_accepting()
-        if self._sockets.listening.socket is not None:
-            self._sockets.listening.socket.close()
+        for each in (self._sockets.listening.socket, *self.others):
+            if each is not None:
+                each.close()
 
     async def leave(self) -> None:
         """Give up all of it to another process, apart from the socket that systemd holds."""
@@ -142,9 +153,9 @@ class Front:
         self._sockets.listening.give_up()
 
     def _stop_accepting(self) -> None:
-        if self.acceptor is not None:
-            self.acceptor.close()
-            self.acceptor = None
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors = []
         if self._metrics is not None:
             self._metrics.close()
 
@@ -156,10 +167,9 @@ class _Sockets(NamedTuple):
 
 
 def _claimed(settings: FrontSettings) -> _Sockets:
-    inherited: Iterable[socket.socket] = settings.inherited
     config = settings.config
     with contextlib.ExitStack() as taken:
-        listening = ListeningSocket(config.shim_socket, inherited)
+        listening = ListeningSocket(config.shim_socket, settings.inherited)
         taken.callback(listening.close)
         admin_socket = ListeningSocket(config.admin_socket)
         taken.pop_all()

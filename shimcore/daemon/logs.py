@@ -22,6 +22,8 @@ _PRIORITIES = {
 }
 # How long lines that were not taken wait before they are offered again.
 _AGAIN_S = 0.2
+# How often it is tried to say that lines were dropped, where nothing can be written.
+_TELL_AGAIN_S = 5.0
 
 
 class _OneLine(logging.Formatter):
@@ -65,34 +67,44 @@ class Lines(logging.Handler):
         except Exception:  # noqa: BLE001 - a record that cannot be formatted ends nothing
             self._outlet.dropped += 1
         loop = self._loop
-        if self._outlet.waiting and not self._timed and loop is not None and not loop.is_closed():
+        if self._owes and not self._timed and loop is not None and not loop.is_closed():
             self._timed = True
             loop.call_soon_threadsafe(self._wait, loop)
+
+    @property
+    def _owes(self) -> bool:
+        """Whether something waits, or was dropped and has not been told of."""
+        return self._outlet.waiting or self._outlet.dropped > self._told
 
     def _encoded(self, record: logging.LogRecord) -> bytes:
         return (self.format(record) + "\n").encode(errors="backslashreplace")
 
     def _wait(self, loop: AbstractEventLoop) -> None:
-        loop.call_later(_AGAIN_S, self._offer_again, loop)
+        wait_s = _AGAIN_S if self._outlet.waiting else _TELL_AGAIN_S
+        loop.call_later(wait_s, self._offer_again, loop)
 
     def _offer_again(self, loop: AbstractEventLoop) -> None:
         self.acquire()
         try:
             self._outlet.flush()
-            self._timed = self._outlet.waiting
+            if not self._outlet.waiting:
+                self._tell()
+            self._timed = self._owes
         finally:
             self.release()
         if self._timed:
             self._wait(loop)
-        else:
-            self._tell()
 
     def _tell(self) -> None:
-        new, self._told = self._outlet.dropped - self._told, self._outlet.dropped
-        if new:
+        """How many were dropped, once that can be written."""
+        dropped = self._outlet.dropped
+        if dropped > self._told:
             logging.getLogger("shimcore.daemon").warning(
-                "%d log lines were dropped: nobody read them", new
+                "%d log lines were dropped: they could not be written", dropped - self._told
             )
+            if self._outlet.dropped == dropped:
+                self._told = dropped
+            self._outlet.dropped = dropped
 
 
 def set_up(*, debug: bool) -> Lines:

@@ -25,7 +25,6 @@ from shimcore.daemon.handover import CannotHandOverError, HandOverError, Success
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import DRAIN_S, Shim
-from shimcore.daemon.sockets import only_at
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
@@ -66,10 +65,9 @@ def serve(path: str, start: Start) -> None:
     or the socket is another's.
     """
     predecessor = inherited_predecessor()
-    given = inherited_sockets()
+    inherited = inherited_sockets()
     config = start.config
     lines = logs.set_up(debug=config.debug)
-    inherited = only_at(config.shim_socket, given)
     settings = FrontSettings(path, config, inherited, most_connections(raise_limit()), lines)
     _say_bad_file(start)
     for fault in start.faults:
@@ -274,6 +272,8 @@ def _refuse_hand_over(shim: Shim, front: Front, turn: asyncio.Lock) -> None:
     """Raises CannotHandOverError."""
     if front.socket is None or not os.environ.get("NOTIFY_SOCKET"):
         raise CannotHandOverError("systemd does not hold its socket")
+    if front.others:
+        raise CannotHandOverError("systemd holds another socket of it, too")
     if turn.locked():
         raise CannotHandOverError("another process is just being handed over to")
     if len(shim.generations.journals.others()) >= OLDER_PROCESSES:

@@ -23,21 +23,17 @@ WIDEST_MODE = 0o660
 BACKLOG = 512
 
 
-def only_at(path: str, inherited: Iterable[socket.socket]) -> tuple[socket.socket, ...]:
-    """The sockets of systemd's that are at the path; others, which nobody would accept on, go."""
-    ours = []
-    for each in inherited:
-        if is_at(each, path):
-            ours.append(each)
-            continue
+def elsewhere(path: str, inherited: Iterable[socket.socket]) -> list[socket.socket]:
+    """The sockets of systemd's that are not at the path; who is at one is served all the same."""
+    others = [each for each in inherited if not is_at(each, path)]
+    for each in others:
         log.warning(
-            "systemd listens at %s, and the configuration says shim: %s: clients of the former are "
-            "not served; run image-cri-shim install-service again",
+            "systemd listens at %s, and the configuration says shim: %s: clients of both are "
+            "served; run image-cri-shim install-service again for the latter alone",
             os.fsdecode(each.getsockname()),
             path,
         )
-        each.close()
-    return tuple(ours)
+    return others
 
 
 class ListeningSocket:

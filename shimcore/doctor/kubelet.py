@@ -34,7 +34,7 @@ def _kubelet(node: Node) -> Finding:
             why = f"the running kubelet has not read its files and uses {uses}: {_PAST}"
             return failed("kubelet", why, found.detail)
         why = f"{running} uses {found.endpoint}: {_PAST}"
-        mend = found.detail or f"{node.command(_WIRE)}  # kubeadm may have rewritten its files"
+        mend = found.detail or f"{node.command(_WIRE)}  # writes its files and restarts it"
         return failed("kubelet", why, mend)
     return _wired(node, found, running)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED
 from shimcore.relay.peer_socket import PeerSocket
 from shimcore.relay.turns import Intake
 from shimcore.relay.unavailable import UnavailableServer, away, why_away
+from shimcore.unixsocket import connected
 
 if TYPE_CHECKING:
     from shimcore.relay.connection import Connection
@@ -30,6 +32,10 @@ LINGER_S = 10.0
 AWAY_S = 1.0
 # How long the answer to a PING may wait for a call's, to go out with it.
 ACK_S = 0.005
+# How long a connection waits for room in the queue of a runtime that does not accept, and how often
+# it tries.
+QUEUE_S = 1.0
+QUEUE_AGAIN_S = 0.02
 # Streams that end only when their client does; a drain does not wait for them.
 ENDLESS_METHODS = (b"/GetContainerEvents", b"/Watch", b"/Subscribe")
 # How long an unfinished request may hold memory that others need.
@@ -78,7 +84,10 @@ class ProxyConnection:
         path = self._relay.upstream()
         change = Change.CONNECTED
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: self.upstream, path)
+            connection = await _connected(path)
+            await asyncio.get_running_loop().create_unix_connection(
+                lambda: self.upstream, sock=connection
+            )
         except OSError as error:
             log.warning("%s; calls are answered UNAVAILABLE", away(path, error))
             self._server = UnavailableServer(partial(why_away, path))
@@ -402,3 +411,16 @@ class ProxyConnection:
         self.client.let_go()
         self.upstream.let_go()
         self._calls.let_go()
+
+
+async def _connected(path: str) -> socket.socket:
+    """A connection to the runtime; who does not accept just now is waited for. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + QUEUE_S
+    while True:
+        try:
+            return connected(path)
+        except BlockingIOError:
+            if loop.time() >= until:
+                raise
+        await asyncio.sleep(QUEUE_AGAIN_S)

@@ -15,7 +15,7 @@ from shimcore.relay import frames
 from shimcore.relay.limits import HEADER_BLOCK_BYTES
 from shimcore.relay.messages import GRPC_UNAVAILABLE
 from shimcore.relay.scanner import ALL_FRAMES, Handler, Scanner, Verdict
-from shimcore.unixsocket import connection_error
+from shimcore.unixsocket import connected
 
 
 class UnavailableServer:
@@ -103,13 +103,19 @@ class UnavailableServer:
 
 def why_away(path: str) -> str | None:
     """Why nobody accepts at the runtime's socket now; None when somebody does."""
-    error = connection_error(path, 0)
-    return None if error is None else away(path, error)
+    try:
+        connected(path).close()
+    except OSError as error:
+        return away(path, error)
+    return None
 
 
 def away(path: str, error: OSError) -> str:
     """The sentence for an error of connecting to the runtime's socket."""
+    why = error.strerror or str(error)
+    if isinstance(error, BlockingIOError):
+        why = "it does not accept, and no more connections can wait"
     return (
         f"image-cri-shim: the container runtime at {path} cannot be reached "
-        f"({error.strerror or error}); see whether it is running"
+        f"({why}); see whether it is running"
     )

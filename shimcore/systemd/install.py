@@ -123,7 +123,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     if inside is not None:
         if not inside.wired and wires:
             wired = list(inside.changes)
-            by_hand = "" if wired else inside.advice
+            by_hand = inside.advice
         if wires:
             wired += wiring.wire_crictl(root, shim)
     elif request.wire_kubelet:

@@ -15,7 +15,13 @@ import grpc.aio
 import pytest
 
 from shimcore.client.admin import endpoint_of, status
-from shimcore.client.handover import HandedOver, HandOverFailedError, RunningService, prepare
+from shimcore.client.handover import (
+    HandedOver,
+    HandOverFailedError,
+    RestartNeededError,
+    RunningService,
+    prepare,
+)
 from shimcore.demo.runtime_images import PulledImage
 from shimcore.errors import AdminError
 from shimcore.pb import cri_pb2
@@ -211,6 +217,38 @@ async def test_a_new_version_that_does_not_start_changes_nothing(node: Node) -> 
         done = await node.hand_over()
         assert done.pid != old
     await asyncio.to_thread(wait_gone, old, 20)
+
+
+# Systemd has opened one more socket for it.
+TWO_SOCKETS = """
+import os, socket
+another = socket.socket(socket.AF_UNIX)
+another.bind("another.sock")
+another.listen()
+os.dup2(another.fileno(), 4)
+if another.fileno() == 4:
+    another.detach()
+os.environ["LISTEN_FDS"] = "2"
+"""
+
+
+async def test_one_socket_can_be_handed_over(tmp_path: Path) -> None:
+    """Where systemd holds two, the clients of the other one would wait for ever."""
+    runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), record=False)
+    async with runtime:
+        service = ActivatedService(tmp_path, runtime.socket_path)
+        service.command = service.make_command("two-shim", TWO_SOCKETS)
+        try:
+            await asyncio.to_thread(service.start)
+            running = RunningService(endpoint_of(str(service.file)), service.command)
+            with pytest.raises(RestartNeededError, match="another socket of it"):
+                await asyncio.to_thread(running.hand_over)
+            for path in (service.socket, str(tmp_path / "another.sock")):
+                async with open_channel(path) as channel:
+                    call: Any = channel.unary_unary("/x.Unknown/Echo")
+                    assert await call(b"1", timeout=10) == b"1"
+        finally:
+            service.close()
 
 
 # Its admin socket cannot be made once the file `full` is there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import pytest
 from shimcore.client import admin
 from shimcore.client.admin import Condition, Endpoint, endpoint_of, status
 from shimcore.pb import cri_pb2
+from shimcore.unixsocket import connected
 from tests.support.activation import ActivatedService
 from tests.support.calling import IMAGES, RUNTIME, open_channel, unary
 from tests.support.cri import status_request
@@ -55,6 +57,40 @@ async def test_runtime_gone_and_back(runtime: ScriptedRuntime, tmp_path: Path, l
             assert await call(b"3", timeout=10, wait_for_ready=True) == b"3"
     finally:
         shim.kill()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_runtime_that_does_not_accept(tmp_path: Path, loop: str) -> None:
+    """Its queue of connections is full: the status says so; a moment of it nobody notices."""
+    path = str(tmp_path / "runtime.sock")
+    shim = ServeProcess(tmp_path, path, force=True)
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as waiting:
+        listening.bind(path)
+        listening.listen(1)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting.enter_context(connected(path))
+        await asyncio.to_thread(shim.start, env={"IMAGE_CRI_SHIM_LOOP": loop})
+        try:
+            async with open_channel(shim.socket) as channel:
+                call: Any = channel.unary_unary(f"{RUNTIME}Version")
+                with pytest.raises(grpc.aio.AioRpcError) as away:
+                    await call(b"", timeout=20)
+                assert away.value.code() is grpc.StatusCode.UNAVAILABLE
+                details = away.value.details() or ""
+                assert f"{path} cannot be reached (it does not accept" in details
+                assert details in shim.log.replace("; calls are answered UNAVAILABLE", "")
+            async with open_channel(shim.socket) as channel:
+                answer = asyncio.ensure_future(unary(channel, "/x.Unknown/Echo", b"1"))
+                await asyncio.sleep(0.3)
+                listening.close()
+                runtime = ScriptedRuntime(path)
+                os.unlink(path)
+                await runtime.start()
+                assert await answer == b"1"
+                await runtime.stop()
+        finally:
+            shim.kill()
 
 
 async def test_force_serves_unavailable_until_the_runtime_is_up(tmp_path: Path) -> None:

@@ -83,11 +83,6 @@ class ActivatedService(ServeProcess):
         self._manager.close()
 
     @property
-    def listening_inode(self) -> int:
-        """Of the listening socket itself, as a process's descriptors show it."""
-        return os.fstat(self._listening.fileno()).st_ino
-
-    @property
     def inode(self) -> int:
         """Of the socket at the path."""
         status = os.stat(self.socket)

@@ -50,7 +50,7 @@ class EmbeddedKubelet:
     """What starts it: restarted, it has read its files."""
     wired: bool
     advice: str
-    """The command that wires it, or what to set by hand."""
+    """What to set by hand; nothing where there are changes."""
     changes: tuple[Change, ...] = ()
     """What wires it; none where that is left to the operator."""
     files: tuple[str, ...] = ()
@@ -155,9 +155,8 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
         Change(path, File(text.encode()), part=Part.WIRING, then=then),
         *(Change(each, None, part=Part.WIRING, then=then) for each in older),
     )
-    advice = f"image-cri-shim install-service --wire-kubelet --now  # {path}; restarts {service}"
     wired = rancher.endpoint(texts) == endpoint
-    return EmbeddedKubelet(unit, wired, advice, changes, tuple(texts))
+    return EmbeddedKubelet(unit, wired, "", changes, tuple(texts))
 
 
 def _of_microk8s(root: Root, argument: str) -> EmbeddedKubelet:

@@ -43,10 +43,11 @@ def test_containerd_by_hand(tmp_path: Path, config: str, release: Release) -> No
     ["/var/lib/rancher/k3s", "/var/lib/rancher/rke2", "/var/snap/microk8s/current/args"],
 )
 def test_kubelet_of_a_distribution(tmp_path: Path, directory: str) -> None:
-    """The command and the manual name the same file."""
+    """What is changed, or to be changed by hand, is the file that the manual names."""
     inside = embedded_kubelet(
         unpacked(tmp_path, {f"{directory}/x": ""}), "/var/run/image-cri-shim.sock"
     )
     assert inside is not None
-    file = next(word for word in re.findall(r"/[\w/.-]+", inside.advice) if "/run/" not in word)
+    by_hand = [word for word in re.findall(r"/[\w/.-]+", inside.advice) if "/run/" not in word]
+    file = next(iter([*(change.path for change in inside.changes), *by_hand]))
     assert file.rstrip(",") in MANUAL
