@@ -213,6 +213,7 @@ def main() -> None:
     type.__setattr__(Kubeconfig, "tls", lambda _: context)
     # Both ends share one core here: a late answer says nothing of a server.
     vars(cluster_server).update(ANSWER_S=3600.0, _TIMEOUT=None)
+    vars(kubernetes_api).update(SILENCE_S=3600.0)
     # Nor is a file that is the same for all read a thousand times.
     vars(kubernetes_api)["read_kubeconfig"] = functools.cache(read_kubeconfig)
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=FastLoop) as runner:

@@ -43,20 +43,20 @@ def cluster_doubts(config: Config) -> tuple[str, ...]:
 
 
 def _content(manifest: dict[str, Tree], path: str) -> str:
-    """The document in the manifest; a Secret's may be in `data` or in `stringData`."""
+    """The document in the manifest: in the field that has it as it is, or in that of base64."""
     is_secret = manifest.get("kind") == Kind.SECRET
-    for name in ("stringData", "data") if is_secret else ("data",):
+    where, encoded = ("stringData", "data") if is_secret else ("data", "binaryData")
+    for name in (where, encoded):
         text = mapping_of(manifest.get(name)).get(DATA_KEY)
         if isinstance(text, str):
-            return _decoded(text, path) if is_secret and name == "data" else text
-    where = "stringData" if is_secret else "data"
+            return text if name == where else _decoded(text, path, name)
     raise ConfigError(path, (ConfigFault(where, f"there is no {DATA_KEY} in it"),))
 
 
-def _decoded(text: str, path: str) -> str:
+def _decoded(text: str, path: str, field: str) -> str:
     try:
         return b64decode("".join(text.split()), validate=True).decode()
     except ValueError:
         pass
     # Raised outside the handler: the error may hold the bytes.
-    raise ConfigError(path, (ConfigFault(f"data.{DATA_KEY}", "not the base64 of UTF-8 text"),))
+    raise ConfigError(path, (ConfigFault(f"{field}.{DATA_KEY}", "not the base64 of UTF-8 text"),))

@@ -68,13 +68,14 @@ class Document:
 class Event:
     """What the server says of one object: `version` to go on from, and what it holds now.
 
-    `document` is None when the object, or its `registries.yaml`, is not there; a `bookmark`
-    says nothing of the object.
+    `document` is None when the object, or its `registries.yaml`, is not there; `lack` says that it
+    is the latter. A `bookmark` says nothing of the object.
     """
 
     version: str
     document: Document | None = None
     bookmark: bool = False
+    lack: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,10 @@ class ApiUnreachableError(ClusterError):
         self.retry_after_s = retry_after_s
 
 
+class BusyError(ApiUnreachableError):
+    """The server answers that it cannot answer now (429, 5xx)."""
+
+
 class EndedError(ApiUnreachableError):
     """A watch came to an end before its time, as when the server restarts."""
 
@@ -43,4 +47,4 @@ class MissingError(RefusedError):
 
 
 class GoneError(ClusterError):
-    """The version to go on from is too old (410); list again."""
+    """The version to go on from is too old (410), or newer than the server's; list again."""

@@ -23,7 +23,7 @@ _MISREAD = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Command:
-    """What is run for a token (`exec`)."""
+    """What is run for a token or a certificate (`exec`)."""
 
     api_version: str
     words: tuple[str, ...]
@@ -55,13 +55,18 @@ class Kubeconfig:
         if self.insecure and not self.authority:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if self.certificate:
-            # OpenSSL's binding reads files alone; this one is in memory and has no name.
-            with open(os.memfd_create("certificate"), "wb") as file:
-                file.write(self.certificate + b"\n" + self.key)
-                file.flush()
-                # A key under a passphrase is a fault, not a question on a terminal.
-                context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=lambda: "")
+            show_certificate(context, self.certificate, self.key)
         return context
+
+
+def show_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Show it to the servers of later handshakes. Raises OSError (SSLError) and ValueError."""
+    # OpenSSL's binding reads files alone; this one is in memory and has no name.
+    with open(os.memfd_create("certificate"), "wb") as file:
+        file.write(certificate + b"\n" + key)
+        file.flush()
+        # A key under a passphrase is a fault, not a question on a terminal.
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=lambda: "")
 
 
 def read_kubeconfig(path: str) -> Kubeconfig:
@@ -70,7 +75,8 @@ def read_kubeconfig(path: str) -> Kubeconfig:
     path = os.path.expanduser(path)
     files = Files(os.path.dirname(path))
     try:
-        return _current(yaml.safe_load(files.read_bytes(path)), files)
+        # kubectl, too, has the first document alone.
+        return _current(next(yaml.safe_load_all(files.read_bytes(path)), None), files)
     except UnreadableFileError as error:
         reason = str(error)
     except yaml.YAMLError:
@@ -97,11 +103,14 @@ def _current(tree: Any, files: Files) -> Kubeconfig:
         raise UnreadableFileError(
             "its user's auth-provider is not known here; exec takes its place"
         )
+    authority = _pem(cluster, "certificate-authority", "authority", files)
+    insecure = cluster.get("insecure-skip-tls-verify") is True
+    certificate = _pem(user, "client-certificate", "client certificate", files)
     return Kubeconfig(
-        server=_text(cluster, "server"),
-        authority=_pem(cluster, "certificate-authority", "authority", files),
-        insecure=cluster.get("insecure-skip-tls-verify") is True,
-        certificate=_pem(user, "client-certificate", "client certificate", files),
+        server=_url(_text(cluster, "server"), tls=bool(authority or insecure or certificate)),
+        authority=authority,
+        insecure=insecure,
+        certificate=certificate,
         key=_pem(user, "client-key", "client key", files),
         token=_text(user, "token"),
         token_file=_token_file(user, files),
@@ -112,7 +121,14 @@ def _current(tree: Any, files: Files) -> Kubeconfig:
 
 
 def _by_name(entries: Any, what: str) -> dict[str, dict[str, Any]]:
-    return {entry["name"]: dict(entry[what]) for entry in entries}
+    return {entry["name"]: dict(entry.get(what) or {}) for entry in entries}
+
+
+def _url(server: str, *, tls: bool) -> str:
+    """The server with a scheme; https where anything of TLS is said (rest.DefaultServerURL)."""
+    if not server:
+        raise UnreadableFileError("its cluster has no server")
+    return server if "://" in server else f"{'https' if tls else 'http'}://{server}"
 
 
 def _text(tree: dict[str, Any], key: str) -> str:

@@ -20,11 +20,13 @@ import httpx
 from shimcore import __version__
 from shimcore.cluster.errors import (
     ApiUnreachableError,
+    BusyError,
     ConflictError,
     GoneError,
     MissingError,
     RefusedError,
 )
+from shimcore.cluster.keepalive import KeptAliveTransport
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.login import login_of
 from shimcore.jsontext import object_in, text_at
@@ -34,7 +36,8 @@ ANSWER_S = 30.0
 LIMIT_BYTES = 4 * 1024 * 1024
 """Longest answer or event: an object is at most about 1.5 MiB (etcd's limit), in base64 2."""
 
-# A peer that is gone without a word is noticed after about a minute, at no cost to the server.
+# A host that is gone without a word is noticed after about a minute, at no cost to the server. A
+# load balancer answers these itself, whatever has become of the server behind it.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -42,7 +45,9 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 _TIMEOUT = httpx.Timeout(10.0, read=None, pool=None)
-_GONE = 410
+_GONE, _GATEWAY_TIMEOUT = 410, 504
+# apimachinery's NewTooLargeResourceVersionError, which older API servers give no cause beside.
+_TOO_LARGE = "Too large resource version"
 _TEXT_LIMIT = 300
 _LONGEST_WAIT_S = 3600.0
 _REFUSALS: Mapping[int, type[RefusedError]] = {404: MissingError, 409: ConflictError}
@@ -113,10 +118,10 @@ class Server:
     def raise_for(self, code: int, message: str, retry_after_s: float = 0.0) -> NoReturn:
         """Raise what the status code means; `message` is the server's own word."""
         reason = " ".join(message.split())[:_TEXT_LIMIT] or "no reason given"
-        if code == _GONE:
+        if code == _GONE or (code == _GATEWAY_TIMEOUT and _TOO_LARGE in reason):
             raise GoneError(reason)
         if code == httpx.codes.TOO_MANY_REQUESTS or code >= 500:
-            raise ApiUnreachableError(
+            raise BusyError(
                 f"the API server answers {code}: {reason}", min(retry_after_s, _LONGEST_WAIT_S)
             )
         if code == httpx.codes.UNAUTHORIZED:
@@ -178,6 +183,8 @@ async def _body(response: httpx.Response) -> bytes:
 
 def _reason(error: BaseException) -> str:
     """The system's word for it where there is one; the client's own says only that it failed."""
+    if isinstance(error, httpx.LocalProtocolError):
+        return "the request cannot be sent"  # its text may hold a header
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
@@ -194,13 +201,11 @@ def _reason(error: BaseException) -> str:
 
 def _client(config: Kubeconfig, http2: bool) -> httpx.AsyncClient:
     try:
-        transport = httpx.AsyncHTTPTransport(
-            verify=config.tls(), trust_env=False, http2=http2, socket_options=_KEEPALIVE
-        )
+        context = config.tls()
         return httpx.AsyncClient(
             base_url=config.server,
-            transport=transport,
-            auth=login_of(config),
+            transport=KeptAliveTransport(context, _KEEPALIVE, http2=http2),
+            auth=login_of(config, context),
             timeout=_TIMEOUT,
             trust_env=False,
             headers={"User-Agent": f"image-cri-shim/{__version__}", "Accept": "application/json"},

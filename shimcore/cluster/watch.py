@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
     ApiUnreachableError,
+    BusyError,
     ClusterError,
     EndedError,
     GoneError,
@@ -33,6 +34,8 @@ _EARLY = 0.9
 _FORGET = 3
 # An API server that starts refuses everybody until it has read the roles.
 _PASSING_REFUSALS = 2
+# Connections in a row that were cut this young, after which that is said once.
+_CUTS, _YOUNG_S = 3, 300.0
 
 
 class Condition(StrEnum):
@@ -80,11 +83,15 @@ class Follower:
         self._documents: dict[Kind, Document | None] = dict(known.documents) if known else {}
         self._passed_on: dict[Kind, str] | None = None
         self._versions: dict[Kind, str] = {}  # to go on from
+        # Nothing older is taken from a server's cache.
+        self._newest = {kind: one.version for kind, one in known.documents.items()} if known else {}
         self._settled: set[Kind] = set()  # answered or refused, at least once
         self._allowed: set[Kind] = set()  # answered, at least once
-        self._refused: dict[Kind, str] = {}
+        self._refused: dict[Kind, RefusedError | BusyError] = {}
         self._watching: set[Kind] = set()
         self._steady_since: float | None = None
+        self._cuts = 0
+        self._lacks: dict[Kind, str] = {}
         self._news = asyncio.Event()
         self.status = WatchStatus(Condition.STARTING, "", time.time())
 
@@ -106,16 +113,19 @@ class Follower:
         failures = 0
         while True:
             error = await self._session()
-            failures = 1 if self._was_steady() else failures + 1
+            if isinstance(error, RefusedError) and self._watched_s() > STEADY_S:
+                # A login that has expired: its renewal is in the kubeconfig.
+                error = EndedError(str(error))
+            failures = 1 if self._watched_s() > STEADY_S else failures + 1
             if failures >= _FORGET:
                 self._versions.clear()
             delay_s = self._delay(error, failures)
             self._stand_apart(error, delay_s)
             await self._sleep(delay_s)
 
-    def _was_steady(self) -> bool:
-        since = self._steady_since
-        return since is not None and _now() - since > STEADY_S
+    def _watched_s(self) -> float:
+        """How long the connection has been watched; 0 for one that never was."""
+        return _now() - self._steady_since if self._steady_since is not None else 0.0
 
     def _delay(self, error: ClusterError, failures: int) -> float:
         if isinstance(error, ApiUnreachableError):
@@ -145,13 +155,14 @@ class Follower:
     async def _follow(self, connection: Api, kind: Kind) -> NoReturn:
         """List once, then one watch after the other. Raises ClusterError."""
         fresh = False
-        refusals = 0
+        refusals = busy = 0
         while True:
             try:
                 if kind not in self._versions:
-                    self._note(kind, await connection.list(kind, fresh=fresh))
+                    known = self._newest.get(kind, "")
+                    self._note(kind, await connection.list(kind, fresh=fresh, known=known))
                 await self._watch(connection, kind)
-                refusals = 0
+                refusals = busy = 0
             except GoneError as error:
                 log.debug("%s: version %s: %s", kind, self._versions.pop(kind, ""), error)
                 fresh = True
@@ -164,6 +175,14 @@ class Follower:
                 delay_s = (self._pace.retry if passing else self._pace.refused)(refusals)
                 self._note_refusal(kind, error, delay_s)
                 await self._sleep(delay_s)
+            except BusyError as error:
+                busy += 1
+                await self._sleep(SETTLE_S)  # for the other kind's answer
+                if not self._watching:
+                    raise
+                delay_s = max(self._pace.retry(busy), error.retry_after_s)
+                self._note_refusal(kind, error, delay_s, settled=busy >= _FORGET)
+                await self._sleep(delay_s)
 
     async def _watch(self, connection: Api, kind: Kind) -> None:
         """One watch to its end. Raises EndedError for one that comes too early."""
@@ -173,10 +192,13 @@ class Follower:
             async with aclosing(connection.watch(kind, self._versions[kind], timeout_s)) as events:
                 async for event in events:
                     if event.bookmark:
-                        self._versions[kind] = event.version
+                        self._versions[kind] = self._newest[kind] = event.version
                         self._note_watching(kind)
                     else:
                         self._note(kind, event)
+        except BusyError:
+            self._watching.discard(kind)
+            raise
         except ApiUnreachableError as error:
             if kind not in self._watching:
                 raise
@@ -186,8 +208,13 @@ class Follower:
 
     def _note(self, kind: Kind, event: Event) -> None:
         """The object as it is now."""
-        self._versions[kind] = event.version
+        self._versions[kind] = self._newest[kind] = event.version
         self._documents[kind] = event.document
+        if event.lack and event.lack != self._lacks.get(kind):
+            log.warning(
+                "Kubernetes: %s: %s; it counts as absent", self.part.origin(kind), event.lack
+            )
+        self._lacks[kind] = event.lack
         self._allowed.add(kind)
         self._settle(kind)
 
@@ -214,26 +241,37 @@ class Follower:
         if len(self._watching) + len(self._refused) < len(Kind):
             return
         if self._refused:
-            self._stand(Condition.REFUSED, "; ".join(self._refused.values()))
+            self._stand_refused()
         else:
             self._stand(Condition.WATCHING, "")
 
-    def _note_refusal(self, kind: Kind, error: RefusedError, delay_s: float) -> None:
+    def _stand_refused(self) -> bool:
+        errors = self._refused.values()
+        refused = any(isinstance(error, RefusedError) for error in errors)
+        condition = Condition.REFUSED if refused else Condition.AWAY
+        return self._stand(condition, "; ".join(map(str, errors)))
+
+    def _note_refusal(
+        self, kind: Kind, error: RefusedError | BusyError, delay_s: float, *, settled: bool = True
+    ) -> None:
+        """One kind is not answered, and the other may be."""
         self._watching.discard(kind)
-        self._refused[kind] = str(error)
-        if self._stand(Condition.REFUSED, "; ".join(self._refused.values())):
+        self._refused[kind] = error
+        if self._stand_refused():
             log.error(
                 "Kubernetes: %s: %s; what was known of it stays, asked again in %.0f s",
                 kind,
                 error,
                 delay_s,
             )
-        self._settle(kind)
+        if settled:
+            self._settle(kind)
 
     def _stand_apart(self, error: ClusterError, delay_s: float) -> None:
         """The connection is lost, or was never there."""
         if isinstance(error, EndedError):
             log.debug("Kubernetes: %s; connecting again in %.0f s", error, delay_s)
+            self._count_cut(error)
             if self.status.condition is Condition.WATCHING:
                 self._stand(Condition.RECONNECTING, "")
             return
@@ -244,6 +282,18 @@ class Follower:
                 "Kubernetes: %s; the configuration in force stays, tried again in %.0f s",
                 error,
                 delay_s,
+            )
+
+    def _count_cut(self, error: EndedError) -> None:
+        """Say once what keeps happening, each time within minutes."""
+        self._cuts = self._cuts + 1 if self._watched_s() < _YOUNG_S else 0
+        if self._cuts == _CUTS:
+            log.warning(
+                "Kubernetes: %s, %d times in a row after less than %.0f min; does a proxy or load "
+                "balancer before the API server cut what is idle? Changes are seen later than made",
+                error,
+                _CUTS,
+                _YOUNG_S / 60,
             )
 
     def _stand(self, condition: Condition, detail: str) -> bool:

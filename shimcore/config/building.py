@@ -298,12 +298,13 @@ class _Building:
             self._origins["kubernetes.kubeconfig"] = _ENVIRONMENT
             self._origins.setdefault("kubernetes.enabled", _ENVIRONMENT)
         enabled = bool(found) if values["enabled"] is None else values["enabled"]
-        there = (path for path in KUBELET_CONFIGS if Path(path).exists())
-        path = found or next(there, KUBELET_CONFIGS[0])
+        path = found or kubelet_config()
         hosts = ANY_HOST if values["hosts"] is None else Patterns(values["hosts"])
         if not hosts:
             self._no_empty_list("kubernetes.hosts")
-        return KubernetesSource(enabled, path, values["namespace"], values["name"], hosts)
+        return KubernetesSource(
+            enabled, path, values["namespace"], values["name"], hosts, by_default=not found
+        )
 
     def _general_notices(self) -> None:
         if self._reader.old_keys:
@@ -311,6 +312,12 @@ class _Building:
             self._notices.append(f"old keys, accepted and not used any more: {names}")
         if self._has_inline_password:
             self._note_open_file(self._source)
+
+
+def kubelet_config() -> str:
+    """Where kubelet's own kubeconfig is, or would be first."""
+    there = (path for path in KUBELET_CONFIGS if Path(path).exists())
+    return next(there, KUBELET_CONFIGS[0])
 
 
 def _key_path(registry: str, key: str) -> str:

@@ -46,6 +46,7 @@ def find_login(
     auth: str | None, password_file: str | None, docker_config: str | None, host: str, files: Files
 ) -> Login:
     """The login of the registry `host`. Raises CredentialsFaultError."""
+    auth = auth and auth.rstrip("\r\n")  # YAML's `|` leaves one, as a file does
     if docker_config and (auth or password_file):
         other = "auth" if auth else "passwordFile"
         raise CredentialsFaultError("dockerConfig", f"{other} is given as well; one of them only")

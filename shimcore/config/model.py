@@ -121,6 +121,8 @@ class KubernetesSource:
     name: str = CLUSTER_NAME
     hosts: Patterns = ANY_HOST
     """Registry hosts that the cluster may name, with the port where it is not the scheme's."""
+    by_default: bool = False
+    """Whether `kubeconfig` is kubelet's own, which may be another one once kubelet has started."""
 
 
 @dataclass(frozen=True, slots=True)

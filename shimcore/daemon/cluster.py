@@ -44,16 +44,12 @@ async def _follow(shim: Shim) -> None:
     from shimcore.cluster.pace import Pace  # noqa: PLC0415
     from shimcore.cluster.watch import Follower  # noqa: PLC0415
 
-    changed = asyncio.Event()
-
     async def tell(part: ClusterPart) -> None:
-        before = shim.cluster.part
-        if await shim.put_cluster(part) and (part.documents or (before and before.documents)):
-            changed.set()
+        await shim.put_cluster(part)
 
     pace = Pace()
     failures = 0
-    keeping = asyncio.ensure_future(_keep(shim, changed))
+    keeping = asyncio.ensure_future(_keep(shim))
     try:
         while True:
             source = shim.config.kubernetes
@@ -70,11 +66,11 @@ async def _follow(shim: Shim) -> None:
         keeping.cancel()
 
 
-async def _keep(shim: Shim, changed: asyncio.Event) -> None:
+async def _keep(shim: Shim) -> None:
     """Keep a copy of the part that counts whenever it has changed, at last."""
     from shimcore.cluster.documents import keep  # noqa: PLC0415
 
-    said = ""
+    said, changed = "", shim.cluster.changed
     while True:
         await changed.wait()
         changed.clear()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from shimcore.cluster.documents import ClusterPart
@@ -67,6 +67,14 @@ class ClusterState:
     fault: str = ""
     """What is wrong with what the cluster says now."""
     follower: Follower | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Another part counts, of which no copy has been kept yet."""
+
+    def take(self, part: ClusterPart) -> None:
+        """What the cluster says now counts."""
+        if part.documents or (self.part and self.part.documents):
+            self.changed.set()
+        self.part, self.kept_at, self.fault = part, 0.0, ""
 
 
 class Shim:
@@ -176,8 +184,7 @@ class Shim:
             self.cluster.fault = "; ".join(f"{error.source}: {fault}" for fault in error.faults)
             _say_unusable(error)
             return False
-        self.cluster.fault = ""
-        self.cluster.part, self.cluster.kept_at = part, 0.0
+        self.cluster.take(part)
         if self._watcher.file_is_good:
             self.config_fault = ""
         if config == self.config:  # what is known has been confirmed
@@ -200,7 +207,7 @@ class Shim:
         self.bypass_due.set()
         part = self._watcher.cluster
         if isinstance(part, ClusterPart) and part is not self.cluster.part:
-            self.cluster.part, self.cluster.fault = part, ""  # refused before, and usable now
+            self.cluster.take(part)  # refused before, and usable now
         log.info("configuration reloaded from %s", " and ".join(sources(config)))
 
     async def runtime_report(self) -> RuntimeReport:

@@ -18,7 +18,7 @@ from shimcore.fleet.records import Records
 from shimcore.fleet.report import is_in_mid_switch
 from shimcore.fleet.slots import Claim
 from shimcore.fleet.switchfiles import SwitchFiles
-from shimcore.fleet.values import Held, Lease, Rollout, Wanted
+from shimcore.fleet.values import Held, Lease, NoLeaseError, Rollout, Wanted
 
 log = logging.getLogger("shimcore.fleet")
 
@@ -56,28 +56,31 @@ class Queue:
         noted = self.files.held()
         if self.held is not None or noted is None:
             return
-        lease = await self.records.lease(noted.slot)
-        if lease.holder == self.node:
+        lease = await self._lease_of(noted)
+        if lease is None or lease.holder == self.node:
             self.held = noted
         else:
             self.files.let_go()
 
-    async def renew(self) -> None:
-        """Keep the slot; it may have been lost to another."""
-        if self.held is None or time.monotonic() - self._renewed < slots.RENEW_S:
-            return
-        lease = await self.records.lease(self.held.slot)
+    async def renew(self) -> bool:
+        """Keep the slot; False where it is not, and perhaps lost to another."""
+        if self.held is None:
+            return False
+        if time.monotonic() - self._renewed < slots.RENEW_S:
+            return True
+        lease = await self._lease_of(self.held)
+        if lease is None:
+            return False
         if lease.holder in {self.node, ""}:  # one that somebody has cleared is still its holder's
-            await self._take(lease)
-        else:
-            log.warning("slot %d is %s's now", self.held.slot, lease.holder)
-            self._forget()
+            return await self._take(lease)
+        log.warning("slot %d is %s's now", self.held.slot, lease.holder)
+        self._forget()
+        return False
 
     async def confirm(self, wanted: Wanted) -> bool:
         """Whether the slot is this node's and nobody has halted: asked right before a switch."""
         self._renewed = -math.inf
-        await self.renew()
-        if self.held is None or not await self._still_good(wanted):
+        if not await self.renew() or self.held is None or not await self._still_good(wanted):
             return False
         self.files.hold(self.held)  # if the API server was away when it was taken
         return True
@@ -86,8 +89,8 @@ class Queue:
         """Give the slot back."""
         if self.held is None:
             return
-        lease = await self.records.lease(self.held.slot)
-        if lease.holder == self.node:
+        lease = await self._lease_of(self.held)
+        if lease is not None and lease.holder == self.node:
             await self.records.give_back(lease)
         self._forget()
 
@@ -188,11 +191,23 @@ class Queue:
             return False
         return now - sight.at >= slots.STILL_S
 
+    async def _lease_of(self, held: Held) -> Lease | None:
+        """None where somebody has deleted it: then nobody else can have the slot either."""
+        try:
+            return await self.records.lease(held.slot)
+        except NoLeaseError as error:
+            if str(error) != self._said:
+                self._said = str(error)
+                log.warning("%s", error)
+            return None
+
     async def _take(self, lease: Lease) -> bool:
         try:
             await self.records.take(lease, self.node)
         except ConflictError:
-            return False
+            # One that was done, and whose answer was lost, is a conflict with itself.
+            if (await self.records.lease(lease.slot)).holder != self.node:
+                return False
         self._renewed = time.monotonic()
         return True
 

@@ -20,7 +20,7 @@ from shimcore.cluster.server import Object
 from shimcore.config.durations import parse_duration
 from shimcore.fleet.api import Api
 from shimcore.fleet.slots import DEAD_S, ENOUGH_WELL, LEASE_S
-from shimcore.fleet.values import FleetError, Halt, Lease, Rollout, Wanted, text_of
+from shimcore.fleet.values import FleetError, Halt, Lease, NoLeaseError, Rollout, Wanted, text_of
 from shimcore.jsontext import text_at, value_at
 from shimcore.switch.exchange import LONGEST_HEALTH_S, SHORTEST_HEALTH_S, Mode, Revision
 
@@ -148,7 +148,7 @@ class Records:
         try:
             return _lease(slot, await self._api.get(self._path(slot)))
         except MissingError as error:
-            raise FleetError(
+            raise NoLeaseError(
                 f"{error}: the chart's Leases are not all there, and no node begins without; "
                 "Argo CD leaves them out by its `resource.exclusions`"
             ) from error

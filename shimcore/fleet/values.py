@@ -13,6 +13,10 @@ class FleetError(ShimError):
     """Base: a roll-out cannot go on here."""
 
 
+class NoLeaseError(FleetError):
+    """There is no Lease for a slot."""
+
+
 class BundleError(FleetError):
     """The bundle cannot be put on the node."""
 

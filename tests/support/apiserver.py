@@ -145,6 +145,12 @@ class StandInApi:
         self, kind: str, data: dict[str, str], name: str = "image-cri-shim", **labels: str
     ) -> None:
         """The same with any data."""
+        self.put_item(kind, {"data": data}, name, **labels)
+
+    def put_item(
+        self, kind: str, fields: dict[str, Any], name: str = "image-cri-shim", **labels: str
+    ) -> None:
+        """The same with any fields beside the metadata."""
         self._version += 1
         there = (kind, name) in self._items
         self._items[kind, name] = {
@@ -154,7 +160,7 @@ class StandInApi:
                 "resourceVersion": str(self._version),
                 "labels": labels,
             },
-            "data": data,
+            **fields,
         }
         self._happened(kind, "MODIFIED" if there else "ADDED", self._items[kind, name])
 
@@ -250,8 +256,11 @@ class StandInApi:
             return trouble
         if not kind or f"/namespaces/{self.namespace}/" not in path:
             return 404
-        if watch and int(query.get("resourceVersion", "0")) < self._oldest:
+        version = int(query.get("resourceVersion") or "0")
+        if watch and version < self._oldest:
             return 410
+        if query.get("resourceVersionMatch") == "NotOlderThan" and version > self._version:
+            return 504
         # What RBAC's resourceNames ask for.
         return 200 if _selected(query) == "image-cri-shim" else 403
 
@@ -260,7 +269,9 @@ class StandInApi:
             "kind": "Status",
             "status": "Failure",
             "code": code,
-            "message": f'{kind.lower()}s "image-cri-shim" is refused with {code}',
+            "message": "Timeout: Too large resource version: 105, current: 103"
+            if code == 504
+            else f'{kind.lower()}s "image-cri-shim" is refused with {code}',
         }
         _send(writer, code, json.dumps(body).encode(), self.trouble.retry_after)
         return True

@@ -36,9 +36,9 @@ class QuickPace(Pace):
 class Followed:
     """A follower at work, and what it told."""
 
-    def __init__(self, source: KubernetesSource) -> None:
+    def __init__(self, source: KubernetesSource, known: ClusterPart | None) -> None:
         self.told: list[ClusterPart] = []
-        self.follower = Follower(source, None, self._tell, pace=QuickPace(), sleep=_short)
+        self.follower = Follower(source, known, self._tell, pace=QuickPace(), sleep=_short)
 
     async def _tell(self, part: ClusterPart) -> None:
         self.told.append(part)
@@ -63,8 +63,10 @@ async def _short(seconds: float) -> None:
 
 
 @asynccontextmanager
-async def followed(source: KubernetesSource) -> AsyncIterator[Followed]:
-    one = Followed(source)
+async def followed(
+    source: KubernetesSource, known: ClusterPart | None = None
+) -> AsyncIterator[Followed]:
+    one = Followed(source, known)
     task = asyncio.ensure_future(one.follower.run())
     try:
         yield one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from shimcore.cluster import api as kubernetes_api
 from shimcore.cluster import server as cluster_server
 from shimcore.cluster.api import Api
-from shimcore.cluster.documents import Kind
+from shimcore.cluster.documents import ClusterPart, Document, Kind
 from shimcore.cluster.errors import ApiUnreachableError, GoneError, RefusedError
 from shimcore.cluster.watch import Condition
 from shimcore.config.model import KubernetesSource
+from shimcore.errors import ConfigError
 from tests.integration.kubernetes.following import PASSWORD, followed
 from tests.support.apiserver import StandInApi, standing_in
 
@@ -68,6 +70,37 @@ async def test_a_server_that_ignores_the_selector(
         assert one.text(Kind.SECRET) == ""
 
 
+async def test_a_document_that_is_not_utf_8(server: StandInApi, source: KubernetesSource) -> None:
+    """kubectl puts it in binaryData: it is a fault, as in a Secret, and not an absent document."""
+    server.put("ConfigMap", "fallback: deny")
+    raw = b64encode("# gesch\xfctzt\nfallback: deny\n".encode("latin-1")).decode()
+    async with followed(source) as one:
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) == "fallback: deny")
+        server.put_item("ConfigMap", {"binaryData": {"registries.yaml": raw}})
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) != "fallback: deny")
+        with pytest.raises(ConfigError, match="ConfigMap kube-system/image-cri-shim"):
+            one.told[-1].layers()
+        server.put_item("ConfigMap", {"binaryData": {"registries.yaml": "ZGVidWc6IHRydWU="}})
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) == "debug: true")
+
+
+async def test_an_object_without_the_key(
+    server: StandInApi, source: KubernetesSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts as absent, as one without any data does, and that is said once."""
+    server.put_data("ConfigMap", {"registries.yml": "debug: true"})
+    async with followed(source) as one:
+        await one.until(lambda: bool(one.told))
+        server.put_data("ConfigMap", {"registries.yml": "debug: false"})
+        server.put("Secret", "timeout: 5m")
+        await one.until(lambda: one.text(Kind.SECRET) == "timeout: 5m")
+        assert one.text(Kind.CONFIG_MAP) == ""
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "Kubernetes: ConfigMap kube-system/image-cri-shim: it has no key registries.yaml, but "
+        "registries.yml; it counts as absent"
+    ]
+
+
 async def test_bookmarks_move_the_version(tmp_path: Path) -> None:
     """After a cut the watch goes on from the last bookmark, though all before is forgotten."""
     async with standing_in(bookmark_s=0.05) as server:
@@ -105,6 +138,17 @@ async def test_410_inside_a_watch(server: StandInApi, source: KubernetesSource) 
         server.put("ConfigMap", "a: 2")
         await one.until(lambda: one.text(Kind.CONFIG_MAP) == "a: 2")
         assert ("list", "") in {(asked.verb, asked.version) for asked in server.asked}
+
+
+async def test_a_server_that_lags_behind(server: StandInApi, source: KubernetesSource) -> None:
+    """What is older than the kept copy is not taken from its cache; the store has the last word."""
+    server.put("ConfigMap", "fallback: allow")
+    kept = {Kind.CONFIG_MAP: Document("fallback: deny", "105")}
+    async with followed(source, ClusterPart(source, kept)) as one:
+        await one.until(lambda: one.text(Kind.CONFIG_MAP) == "fallback: allow")
+        assert [text.documents[Kind.CONFIG_MAP].version for text in one.told] == ["101"]
+    lists = [asked for asked in server.asked if (asked.verb, asked.kind) == ("list", "ConfigMap")]
+    assert [(asked.version, asked.answered) for asked in lists] == [("105", 504), ("", 200)]
 
 
 @pytest.mark.parametrize(("code", "word"), [(401, "login"), (403, "rbac.yaml")])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import ssl
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from shimcore.cluster.documents import Kind
 from shimcore.cluster.watch import Condition
 from shimcore.config.model import KubernetesSource
 from tests.integration.kubernetes.following import PASSWORD, followed
-from tests.support.apiserver import StandInApi, standing_in
+from tests.support.apiserver import TOKEN, StandInApi, standing_in
 from tests.support.tls import PrivateCA
 
 
@@ -28,6 +30,35 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
             await one.until(lambda: one.condition is Condition.AWAY)
             assert "TLS" in one.follower.status.detail
             server.kubeconfig(path, ca_file=ca.ca_file)
+            await one.until(lambda: one.condition is Condition.WATCHING)
+
+
+async def test_a_certificate_that_a_command_prints(tmp_path: Path) -> None:
+    """It is shown to the server, beside the token; one that cannot be used is said."""
+    ca = PrivateCA(tmp_path)
+    mine = ca.issue(common_name="system:node:n1", organization="system:nodes")
+    context = ca.issue("127.0.0.1").context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca.ca_file)
+    status = {
+        "token": TOKEN,
+        "clientCertificateData": mine.cert_file.read_text(),
+        "clientKeyData": PASSWORD,
+    }
+    answer, path = tmp_path / "answer", tmp_path / "kubeconfig"
+    api = "client.authentication.k8s.io/v1"
+    command = {"apiVersion": api, "command": "cat", "args": [str(answer)]}
+    answer.write_text(json.dumps({"status": status}))
+    async with standing_in(tls=context) as server:
+        server.kubeconfig(path, ca_file=ca.ca_file)
+        tree = yaml.safe_load(path.read_text())
+        tree["users"][0]["user"] = {"exec": command}
+        path.write_text(yaml.safe_dump(tree))
+        async with followed(KubernetesSource(True, str(path))) as one:
+            await one.until(lambda: one.condition is Condition.AWAY)
+            assert one.follower.status.detail.endswith("certificate or key that cannot be used")
+            status["clientKeyData"] = mine.key_file.read_text()
+            answer.write_text(json.dumps({"status": status}))
             await one.until(lambda: one.condition is Condition.WATCHING)
 
 

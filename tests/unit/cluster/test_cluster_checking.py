@@ -69,11 +69,15 @@ def test_the_manifests_that_come_with_it(name: str) -> None:
 def test_a_bad_manifest(tmp_path: Path) -> None:
     """What the nodes would refuse is found before it is applied; base64 and plain."""
     text = f"sealos: {{auth: {{username: a, pasword: {PASSWORD}}}}}"
-    for held in (
-        {"stringData": {"registries.yaml": text}},
-        {"data": {"registries.yaml": b64encode(text.encode()).decode()}},
+    encoded = b64encode(text.encode()).decode()
+    for kind, field, value in (
+        ("Secret", "stringData", text),
+        ("Secret", "data", encoded),
+        ("ConfigMap", "data", text),
+        ("ConfigMap", "binaryData", encoded),
     ):
-        path = write(tmp_path / "secret.yaml", yaml.safe_dump({"kind": "Secret", **held}))
+        held = {"kind": kind, field: {"registries.yaml": value}}
+        path = write(tmp_path / "manifest.yaml", yaml.safe_dump(held))
         status, _, err = check(path)
         assert status == 78
         assert "registries.yaml: sealos.auth.pasword: unknown key" in err

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from shimcore.cluster import login
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import Command, Kubeconfig, read_kubeconfig
-from shimcore.cluster.login import login_of, token_of
+from shimcore.cluster.login import credential_of, login_of
 from tests.support.tls import PrivateCA
 
 API = "client.authentication.k8s.io/v1"
@@ -64,7 +64,9 @@ async def sent(config: Kubeconfig, *statuses: int) -> list[str]:
         return httpx.Response(next(answers))
 
     transport = httpx.MockTransport(answer)
-    async with httpx.AsyncClient(transport=transport, auth=login_of(config)) as client:
+    async with httpx.AsyncClient(
+        transport=transport, auth=login_of(config, config.tls())
+    ) as client:
         while len(seen) < len(statuses):
             await client.get("https://k/")
     return seen
@@ -84,6 +86,37 @@ def test_the_current_context_alone_counts(tmp_path: Path) -> None:
     assert config.authority == b"from the file"
     assert (config.certificate, config.key) == (b"from the data" * 20, b"the key")
     assert config.token == ""
+
+
+def test_what_kubectl_takes(tmp_path: Path) -> None:
+    """Entries of others that hold nothing, and documents after the first."""
+    path = Path(written(tmp_path, {"token": "t"}))
+    tree = yaml.safe_load(path.read_text())
+    tree["users"] += [{"name": "x", "user": None}, {"name": "y"}]
+    tree["clusters"].append({"name": "x", "cluster": None})
+    tree["contexts"].append({"name": "x"})
+    path.write_text(f"---\n{yaml.safe_dump(tree)}---\nnot: [read")
+    assert read_kubeconfig(str(path)).token == "t"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "url"),
+    [
+        ({"server": "k:6443"}, "http://k:6443"),
+        ({"server": "k:6443", "insecure-skip-tls-verify": True}, "https://k:6443"),
+        ({"server": "k:6443", "certificate-authority-data": "YQ=="}, "https://k:6443"),
+        ({"server": "HTTPS://k"}, "HTTPS://k"),
+    ],
+)
+def test_a_server_without_a_scheme(tmp_path: Path, cluster: dict[str, Any], url: str) -> None:
+    """As client-go has it: https where anything of TLS is said."""
+    assert read(tmp_path, {}, **cluster).server == url
+
+
+def test_no_server(tmp_path: Path) -> None:
+    """It is said, and not that of another cluster taken."""
+    with pytest.raises(ApiUnreachableError, match="its cluster has no server"):
+        read(tmp_path, {}, server=None)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +160,26 @@ async def test_tokens_and_passwords(tmp_path: Path) -> None:
     assert await sent(read(tmp_path, {}), 200) == [""]
 
 
+@pytest.mark.parametrize("token", ["", "two\nlines", "a b", "geh\u00e9im", "nul\0"])
+async def test_a_token_that_no_header_carries(tmp_path: Path, token: str) -> None:
+    """Line ends around it are none of it; else it is refused, and not shown."""
+    (tmp_path / "token").write_text(f"\n{token}\n")
+    for user in ({"tokenFile": "token"}, {"token": f" {token}\n"}):
+        config = read(tmp_path, {**user})
+        with pytest.raises(
+            ApiUnreachableError, match="the kubeconfig's token is empty, or"
+        ) as caught:
+            await sent(config, 200)
+        assert not token or token not in str(caught.value)
+    script = tmp_path / "get-token"
+    (tmp_path / "answer").write_text(json.dumps({"status": {"token": f" {token}"}}))
+    script.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\n")
+    script.chmod(0o700)
+    with pytest.raises(ApiUnreachableError, match="get-token prints a token that is empty"):
+        await credential_of(Command(API, (str(script),)))
+    assert await sent(read(tmp_path, {"token": "t\n"}), 200) == ["Bearer t"]
+
+
 async def test_a_command_gives_the_token(tmp_path: Path) -> None:
     """It runs once, and again where the server does not take what it gave."""
     script(
@@ -149,8 +202,8 @@ async def test_a_command_gives_the_token(tmp_path: Path) -> None:
     ("text", "word"),
     [
         ("echo secret; exit 3", "ended with status 3"),
-        ("echo secret", "prints no token"),
-        (printing(""), "prints no token"),
+        ("echo secret", "prints no token, and no certificate"),
+        (printing(""), "prints no token, and no certificate"),
         ("exec cat /dev/zero", "prints too much"),
         ("exec sleep 60", "has not ended"),
     ],
@@ -164,7 +217,7 @@ async def test_a_command_that_fails(
     path = script(tmp_path, f"echo $$ > {tmp_path}/pid\n{text}")
     async with asyncio.timeout(20):
         with pytest.raises(ApiUnreachableError, match=f"get-token {word}") as caught:
-            await token_of(Command(API, (str(path),)))
+            await credential_of(Command(API, (str(path),)))
     assert "secret" not in str(caught.value)
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
@@ -172,9 +225,9 @@ async def test_a_command_that_fails(
 async def test_no_such_command(tmp_path: Path) -> None:
     """Neither one that is not there nor one of another format is run."""
     with pytest.raises(ApiUnreachableError, match="No such file"):
-        await token_of(Command(API, (str(tmp_path / "gone"),)))
+        await credential_of(Command(API, (str(tmp_path / "gone"),)))
     with pytest.raises(ApiUnreachableError, match="API version"):
-        await token_of(Command("v9", ("true",)))
+        await credential_of(Command("v9", ("true",)))
 
 
 async def test_a_client_certificate_is_shown(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shimcore.cluster.api import Api
 from shimcore.cluster.documents import ClusterPart, Document, Kind, read_cluster_document
+from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.config import Config, Watcher, load, masked
 from shimcore.config.model import KubernetesSource
 from shimcore.config.provenance import sources, values
@@ -301,6 +304,19 @@ def test_kubelets_own_login(file: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for place in reversed(places[1:]):
         Path(place).touch()
         assert load(file).kubernetes.kubeconfig == place
+
+
+def test_kubelets_own_login_comes_later(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shim that started before kubelet had one finds it when it connects, wherever it is."""
+    places = [str(file.parent / name) for name in ("kubeadm", "k3s")]
+    monkeypatch.setattr("shimcore.config.building.KUBELET_CONFIGS", places)
+    file.write_text("address: https://hub.example\nkubernetes: {enabled: true}\n")
+    source = load(file).kubernetes
+    Path(places[1]).write_text("no kubeconfig")
+    with pytest.raises(ApiUnreachableError, match=f"kubeconfig {places[1]}: not a kubeconfig"):
+        Api(source)
+    with pytest.raises(ApiUnreachableError, match=f"kubeconfig {places[0]}: no such file"):
+        Api(replace(source, by_default=False))
 
 
 def test_when_it_is_on(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

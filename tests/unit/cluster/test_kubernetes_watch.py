@@ -15,6 +15,7 @@ from shimcore.cluster.api import Api
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
     ApiUnreachableError,
+    BusyError,
     ClusterError,
     GoneError,
     RefusedError,
@@ -73,7 +74,7 @@ class _Link(Api):
     def __init__(self, server: Server) -> None:
         self._stand_in = server
 
-    async def list(self, kind: Kind, *, fresh: bool) -> Event:
+    async def list(self, kind: Kind, *, fresh: bool, known: str = "") -> Event:
         self._stand_in.ask(f"{'fresh ' if fresh else ''}list {kind}")
         return Event("10", self._stand_in.objects.get(kind))
 
@@ -248,6 +249,25 @@ def test_a_server_that_ends_every_watch_at_once() -> None:
     run_simulated(story())
 
 
+def test_a_proxy_that_cuts_what_is_idle(caplog: pytest.LogCaptureFixture) -> None:
+    """Begun again within 30 s each time, from the version, nothing listed; that is said once."""
+    caplog.set_level(logging.WARNING, "shimcore")
+
+    async def story() -> None:
+        server = Server(ends_after_s=35.0)
+        async with following(server):
+            await asyncio.sleep(60)
+            begun = now()
+            await asyncio.sleep(HOUR)
+            asked = server.since(begun)
+            assert set(asked) == {"watch ConfigMap 10", "watch Secret 10"}
+            assert 2 * HOUR / 66 <= len(asked) <= 2 * HOUR / 40
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "3 times in a row after less than 5 min" in caplog.text
+
+    run_simulated(story())
+
+
 def test_too_old_a_version() -> None:
     """410: listed again, not from the cache, after a random while; only that kind."""
 
@@ -284,6 +304,71 @@ def test_one_kind_is_refused(caplog: pytest.LogCaptureFixture) -> None:
             await asyncio.sleep(901)
             assert condition(follower) is Condition.WATCHING
             assert told[1:] == [{Kind.CONFIG_MAP: "a"}]
+
+    run_simulated(story())
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_one_kind_is_not_answered(caplog: pytest.LogCaptureFixture, is_known: bool) -> None:
+    """Secrets answer 500: after a few tries the ConfigMap counts, with what was known of the
+    Secret; the watch of the other stays, and one line is logged."""
+    caplog.set_level(logging.WARNING, "shimcore")
+    kept = {Kind.SECRET: Document("kept", "1")} if is_known else {}
+
+    async def story() -> None:
+        server = Server()
+        server.faults["list Secret"] = BusyError("the API server answers 500: encryption")
+        server.objects[Kind.CONFIG_MAP] = Document("a", "5")
+        async with following(server, ClusterPart(SOURCE, kept)) as (follower, told):
+            await asyncio.sleep(180)
+            secret = {Kind.SECRET: "kept"} if is_known else {}
+            assert told == [{Kind.CONFIG_MAP: "a"} | secret]
+            await asyncio.sleep(HOUR)
+            assert server.connects == 1
+            assert condition(follower) is Condition.AWAY
+            assert follower.status.detail == "the API server answers 500: encryption"
+            assert 10 <= len([what for _, what in server.asked if what == "list Secret"]) <= 25
+            server.faults.clear()
+            server.objects[Kind.SECRET] = Document("new", "9")
+            await asyncio.sleep(302)
+            assert condition(follower) is Condition.WATCHING
+            assert told[1:] == [{Kind.CONFIG_MAP: "a", Kind.SECRET: "new"}]
+
+    run_simulated(story())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_neither_kind_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """The server is away, and may be another one at the next connection."""
+
+    async def story() -> None:
+        server = Server(fault=BusyError("the API server answers 503: starts"))
+        async with following(server) as (follower, told):
+            await asyncio.sleep(HOUR)
+            assert condition(follower) is Condition.AWAY
+            assert told == []
+            assert 10 <= server.connects <= 25
+
+    run_simulated(story())
+
+
+def test_a_login_that_expires(caplog: pytest.LogCaptureFixture) -> None:
+    """The first 401 after hours is no refusal: the renewed login is read within 30 s."""
+    caplog.set_level(logging.INFO, "shimcore")
+
+    async def story() -> None:
+        server = Server()
+        async with following(server) as (follower, _):
+            await asyncio.sleep(HOUR)
+            begun = now()
+            server.go_away(RefusedError("does not know the login (401)", 401))
+            server.fault = None
+            await asyncio.sleep(1)
+            assert condition(follower) is Condition.RECONNECTING
+            await asyncio.sleep(31)
+            assert condition(follower) is Condition.WATCHING
+            assert sorted(server.since(begun)) == ["watch ConfigMap 10", "watch Secret 10"]
+        assert [record.levelname for record in caplog.records] == ["INFO"]
 
     run_simulated(story())
 

@@ -75,6 +75,15 @@ def test_wrong_password_files(tmp_path: Path, auth: str, content: str | None, re
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_login_as_a_block_of_yaml(tmp_path: Path) -> None:
+    """Its line end is none of the password, nor of the user's name; a space is."""
+    block = "|\n  admin:a:b \n"
+    assert login(configured(tmp_path, "{}", auth=block)) == ("auth", "admin", "a:b ", "")
+    path = private(tmp_path / "password", "a:b\n")
+    found = login(configured(tmp_path, f"{{passwordFile: {path}}}", auth="|\n  admin\n"))
+    assert found == ("passwordFile", "admin", "a:b", "")
+
+
 def test_a_password_in_place_of_a_path_is_not_printed(tmp_path: Path) -> None:
     """`passwordFile: admin:passw0rd` is a mistake that must not reach a log."""
     with pytest.raises(ConfigError, match="no such file") as caught:

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from shimcore.cluster import watch
-from shimcore.cluster.documents import FILE_NAME, ClusterPart, Document, Kind, recall
+from shimcore.cluster.documents import FILE_NAME, ClusterPart, Document, Kind, keep, recall
 from shimcore.cluster.starting import begin
 from shimcore.config.model import KubernetesSource
 from shimcore.daemon import cluster
@@ -24,12 +24,14 @@ PART = ClusterPart(SOURCE, {Kind.CONFIG_MAP: Document("timeout: 5m", "1")})
 class OneTold:
     """A follower that tells one part."""
 
+    part = PART
+
     def __init__(self, _source: object, _own: object, tell: object) -> None:
         self._tell = tell
 
     async def run(self) -> None:
         assert callable(self._tell)
-        await self._tell(PART)
+        await self._tell(self.part)
         await asyncio.Event().wait()
 
 
@@ -60,5 +62,34 @@ async def test_a_disk_that_was_full(
     assert found.part == PART
     said = [record.getMessage() for record in caplog.records]
     assert len([line for line in said if "it will not be known after a restart" in line]) == 1
+    await shim.generations.close(1)
+    await shim.runtime.aclose()
+
+
+async def test_a_part_that_a_mended_file_lets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts from then on as confirmed, and is kept for a start without the API server."""
+    refused = Document("registries: [{address: 'http://h.example', auth: 'u:p'}]", "2")
+    part = ClusterPart(SOURCE, {Kind.CONFIG_MAP: refused})
+    monkeypatch.setattr(watch, "Follower", OneTold)
+    monkeypatch.setattr(OneTold, "part", part)
+    keep(f"{tmp_path}/state", PART)
+    path = tmp_path / "c.yaml"
+    rest = f"stateDir: {tmp_path}/state\nkubernetes: {{enabled: true}}\n"
+    path.write_text(f"address: https://h.example\n{rest}")
+    shim = Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+    following = asyncio.create_task(cluster.follow(shim))
+    async with asyncio.timeout(5):
+        while not shim.cluster.fault:
+            await asyncio.sleep(0.01)
+        assert shim.cluster.part is not None
+        assert (shim.cluster.part.documents, shim.cluster.kept_at > 0) == (PART.documents, True)
+        path.write_text(f"address: https://other.example\n{rest}")
+        assert await shim.reload(forced=False)
+        assert (shim.cluster.part, shim.cluster.kept_at, shim.cluster.fault) == (part, 0.0, "")
+        while (found := recall(f"{tmp_path}/state", SOURCE)) and found.part != part:
+            await asyncio.sleep(0.01)
+    following.cancel()
     await shim.generations.close(1)
     await shim.runtime.aclose()
