@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,8 +33,7 @@ async def wait_until_ready(socket: str, timeout_s: float | None, on_wait: OnWait
     """
     attempt_s = ATTEMPT_TIMEOUT_S if timeout_s is None else min(ATTEMPT_TIMEOUT_S, timeout_s)
     async with RuntimeClient(socket) as client:
-        attempt = partial(_ready_version, client, attempt_s)
-        return await retried(attempt, _may_pass, timeout_s, on_wait)
+        return await _wait_for(partial(_ready_version, client, attempt_s), timeout_s, on_wait)
 
 
 async def wait_for_socket(
@@ -46,7 +44,7 @@ async def wait_for_socket(
     Raises SeveralRuntimesError at once when there are more, since waiting does not mend
     that, and RuntimeUnavailableError after `timeout_s`; None waits for ever.
     """
-    return await retried(partial(detect_socket, candidates), _may_pass, timeout_s, on_wait)
+    return await _wait_for(partial(detect_socket, candidates), timeout_s, on_wait)
 
 
 async def _ready_version(client: RuntimeClient, attempt_s: float) -> RuntimeVersion:
@@ -69,9 +67,22 @@ def _hint(error: RuntimeCallError) -> str:
     return ""
 
 
+async def _wait_for(
+    attempt: Callable[[], Awaitable[T]], timeout_s: float | None, on_wait: OnWait
+) -> T:
+    started = time.monotonic()
+    try:
+        return await attempt()
+    except RuntimeUnavailableError as error:
+        if not _may_pass(error):
+            raise
+    left_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - started))
+    return await retried(attempt, _may_pass, left_s, on_wait)
+
+
 async def retried(
     attempt: Callable[[], Awaitable[T]],
-    may_pass: Callable[[Exception], bool],
+    may_pass: Callable[[BaseException], bool],
     timeout_s: float | None,
     on_wait: OnWait,
 ) -> T:
@@ -80,23 +91,33 @@ async def retried(
     Between two attempts 0.1 s doubling to 2, cut at what is left of the time. `on_wait` is told
     why there is waiting: at once, then at most every 10 s.
     """
-    started, wait_s, next_notice_s = time.monotonic(), FIRST_WAIT_S, 0.0
-    while True:
-        try:
-            return await attempt()
-        except Exception as error:
-            passed_s = time.monotonic() - started
-            left_s = math.inf if timeout_s is None else timeout_s - passed_s
-            if left_s <= 0 or not may_pass(error):
-                raise
-            if passed_s >= next_notice_s:
-                next_notice_s = passed_s + NOTICE_INTERVAL_S
-                on_wait(str(error))
-        await asyncio.sleep(min(wait_s, left_s))
-        wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+    import tenacity  # noqa: PLC0415 - a node whose runtime is up does not wait
+
+    backoff = tenacity.wait_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
+    limit_s = math.inf if timeout_s is None else timeout_s
+    next_notice_s = 0.0
+
+    def wait_s(state: tenacity.RetryCallState) -> float:
+        return min(backoff(state), max(0.0, limit_s - (state.seconds_since_start or 0.0)))
+
+    def notice(state: tenacity.RetryCallState) -> None:
+        nonlocal next_notice_s
+        now_s = time.monotonic()
+        if now_s >= next_notice_s and state.outcome is not None:
+            next_notice_s = now_s + NOTICE_INTERVAL_S
+            on_wait(str(state.outcome.exception()))
+
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(may_pass),
+        wait=wait_s,
+        stop=tenacity.stop_after_delay(limit_s),
+        before_sleep=notice,
+        reraise=True,
+    )
+    return await retrying(attempt)
 
 
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: BaseException) -> bool:
     """Whether `error` is one that time mends."""
     return isinstance(error, RuntimeUnavailableError) and not isinstance(
         error, SeveralRuntimesError

@@ -15,7 +15,7 @@ from cli import exits
 from tests.integration.cli_support import COMMAND, run, run_on_terminal, write_config
 from tests.support.scripted_registry import ScriptedRegistry
 
-HEAVY = ("grpc", "google", "httpx", "yaml", "rich", "hpack", "asyncio", "ssl")
+HEAVY = ("grpc", "google", "httpx", "yaml", "rich", "tenacity", "hpack", "asyncio", "ssl")
 IMPORTED = f"""
 import sys
 sys.argv = ["image-cri-shim", *sys.argv[1:]]

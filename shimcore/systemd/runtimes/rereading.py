@@ -27,7 +27,7 @@ def cri_answers(runtime_socket: str) -> bool:
         async with RuntimeClient(runtime_socket) as client:
             await client.version(5)
 
-    def may_pass(error: Exception) -> bool:
+    def may_pass(error: BaseException) -> bool:
         return isinstance(error, (RuntimeUnavailableError, RuntimeCallError))
 
     try:
