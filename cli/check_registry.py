@@ -125,13 +125,11 @@ def _address(text: str) -> Address:
 
 
 def _reports(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:
-    from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
+    from cli.waiting import answer_of, asking  # noqa: PLC0415 - a fast --help
 
     if not registries:
         return []
-    count = len(registries)
-    asking = "asking 1 registry" if count == 1 else f"asking {count} registries"
-    return answer_of(_ping(registries, timeout_s), asking)
+    return answer_of(_ping(registries, timeout_s), asking(len(registries)))
 
 
 async def _ping(registries: Sequence[Registry], timeout_s: float) -> list[PingReport]:

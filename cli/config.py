@@ -126,23 +126,15 @@ def _same(one: str, other: str) -> bool:
 
 def _of_file(path: str) -> Shown:
     """What a shim that started now would have. Raises ConfigError."""
-    import yaml  # noqa: PLC0415 - a fast --help
-
-    from shimcore.client.admin import Shown  # noqa: PLC0415
-    from shimcore.config import masked  # noqa: PLC0415
-    from shimcore.config.provenance import sources, values  # noqa: PLC0415
+    from shimcore.client.admin import shown_of  # noqa: PLC0415 - a fast --help
+    from shimcore.config.provenance import sources  # noqa: PLC0415
+    from shimcore.daemon.states import shown_config  # noqa: PLC0415
+    from shimcore.pb.admin_pb2 import ConfigState  # noqa: PLC0415
 
     config = started(path)
-    text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
-    state = {
-        "file": path,
-        "loaded_at": None,
-        "valid": True,
-        "error": None,
-        "sources": list(sources(config)),
-        "kubernetes": None,
-    }
-    return Shown(state, text, tuple(values(config)))
+    answer = shown_config(config)
+    answer.config.CopyFrom(ConfigState(file=path, valid=True, sources=sources(config)))
+    return shown_of(answer)
 
 
 def _blocks(shown: Shown, *, running: bool) -> list[Block]:

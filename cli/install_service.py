@@ -181,9 +181,9 @@ def _control(root: Root) -> ServiceControl | None:
 def _examine(path: str) -> None:
     """Raises ShimError while something fails without which a kubelet here has no images."""
     from cli.waiting import answer_of  # noqa: PLC0415 - as above
-    from shimcore.doctor.run import stands_before_kubelet  # noqa: PLC0415
+    from shimcore.doctor.run import BEFORE_KUBELET, failing  # noqa: PLC0415
 
-    found = answer_of(stands_before_kubelet(path), "looking at the node")
+    found = answer_of(failing(path, BEFORE_KUBELET), "looking at the node")
     for finding in found:
         exits.say(f"FAIL {finding.check}: {finding.detail}; mend: {finding.mend}")
     if found:

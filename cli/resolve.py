@@ -76,7 +76,7 @@ def _found(
 
     `whole`: with what is shown to people alone.
     """
-    from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
+    from cli.waiting import answer_of, asking  # noqa: PLC0415 - a fast --help
     from shimcore.reference import parse  # noqa: PLC0415
 
     names = []
@@ -87,8 +87,8 @@ def _found(
             exits.say(_fault(image, error))
         else:
             names.append(image)
-    asking = "" if offline else f"asking {_registries(len(config.registries))}"
-    found = answer_of(_explain(names, config, offline=offline, whole=whole), asking)
+    waiting_for = "" if offline else asking(len(config.registries))
+    found = answer_of(_explain(names, config, offline=offline, whole=whole), waiting_for)
     return found, len(names) == len(images)
 
 
@@ -114,10 +114,6 @@ async def _explain(
         found = await asyncio.gather(*(explain(image, config, client) for image in images))
         beside = await presences(found, config, client) if whole else [Presence()] * len(found)
     return list(zip(found, beside, strict=True))
-
-
-def _registries(count: int) -> str:
-    return "1 registry" if count == 1 else f"{count} registries"
 
 
 def _warnings(resolutions: Sequence[Resolution]) -> list[str]:

@@ -37,6 +37,11 @@ def answer_of(question: Coroutine[Any, Any, T], waiting_for: str = "") -> T:
         return asyncio.run(question)
 
 
+def asking(count: int) -> str:
+    """What is waited for while so many registries are asked."""
+    return "asking 1 registry" if count == 1 else f"asking {count} registries"
+
+
 def _spinner(text: str) -> contextlib.AbstractContextManager[object]:
     if not text or not sys.stderr.isatty():
         return contextlib.nullcontext()

@@ -15,7 +15,7 @@ ShimError
 ├── RuntimeCallError       a gRPC status that the runtime answered
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
 │                          BusyError, EndedError; RefusedError, below it ConflictError,
-│                          MissingError; GoneError, NotInstalledError
+│                          MissingError; GoneError
 ├── SocketInUseError       another process serves the shim's socket
 ├── FleetError             a roll-out cannot go on at a node; below it BundleError,
 │                          NoLeaseError
@@ -94,10 +94,14 @@ class ConfigFault:
 
 
 class ConfigError(ShimError):
-    """A configuration that cannot be used; carries every fault that was found."""
+    """A configuration that cannot be used; carries every fault that was found.
+
+    `reason` is all of them in a line.
+    """
 
     def __init__(self, source: str, faults: tuple[ConfigFault, ...]) -> None:
-        super().__init__(f"{source}: " + "; ".join(str(fault) for fault in faults))
+        self.reason = "; ".join(map(str, faults))
+        super().__init__(f"{source}: {self.reason}")
         self.source = source
         self.faults = faults
 

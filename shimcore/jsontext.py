@@ -1,4 +1,4 @@
-"""JSON of others, of which an object is wanted."""
+"""JSON of others, and trees like it: an object in a text, a value in a tree."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ def object_in(content: str | bytes) -> dict[str, Any] | None:
     return tree if isinstance(tree, dict) else None
 
 
-def field_of(tree: Any, *names: str) -> str:
-    """The text at a path in a tree; empty where there is none."""
-    for name in names:
-        tree = tree.get(name) if isinstance(tree, dict) else None
-    return tree if isinstance(tree, str) else ""
+def value_at(tree: Any, *keys: str) -> Any:
+    """What stands at a path in a tree; None where nothing does."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def text_at(tree: Any, *keys: str) -> str:
+    """The text at a path in a tree; "" where there is none."""
+    value = value_at(tree, *keys)
+    return value if isinstance(value, str) else ""

@@ -18,12 +18,12 @@ from shimcore.config.reading import texts
 from shimcore.errors import AdminError, ConfigError
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
+from shimcore.systemd.places import DEFAULT_SHIM
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import UnitSettings
 from shimcore.unixsocket import connection_error, socket_path
 
 DEFAULT_FILE = UnitSettings().config_file
-DEFAULT_SOCKET = "/var/run/image-cri-shim.sock"
 ANSWER_S = 5.0
 
 
@@ -71,14 +71,10 @@ def endpoint_of(file: str) -> Endpoint:
         start = own_start(file)
     except ConfigError as error:
         shim, admin, runtime = _named_sockets(file)
-        return Endpoint(file, shim, admin, _message(error), runtime)
-    fault = _message(start.file_error) if start.file_error else ""
+        return Endpoint(file, shim, admin, error.reason, runtime)
+    fault = start.file_error.reason if start.file_error else ""
     own = start.own
     return Endpoint(file, own.shim_socket, own.admin_socket, fault, own.runtime_socket)
-
-
-def _message(error: ConfigError) -> str:
-    return "; ".join(str(fault) for fault in error.faults)
 
 
 def _named_sockets(file: str) -> tuple[str, str, str | None]:
@@ -88,12 +84,12 @@ def _named_sockets(file: str) -> tuple[str, str, str | None]:
     except UnreadableFileError:
         tree = None
     named = {key: socket_path(text) for key, text in texts(tree).items()}
-    shim = named.get("shim", DEFAULT_SOCKET)
+    shim = named.get("shim", DEFAULT_SHIM)
     return shim, named.get("admin", f"{shim}.admin"), named.get("cri")
 
 
-def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
-    """How the shim at `place` is. Raises AdminError where that cannot be found out."""
+def status(endpoint: Endpoint) -> Status:
+    """How the shim at `endpoint` is. Raises AdminError where that cannot be found out."""
     problem = _knock(endpoint.admin_socket)
     kubelet = kubelet_way(Root(), endpoint.shim_socket)
     unknown = nothing(endpoint.file, endpoint.fault, endpoint.shim_socket, kubelet)
@@ -103,7 +99,7 @@ def status(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Status:
     if problem:
         return Status(Condition.NOT_RUNNING, unknown, (problem,))
     try:
-        answer = ask(endpoint.admin_socket, "Status", timeout_s)
+        answer = ask(endpoint.admin_socket, "Status")
     except AdminError as error:
         return Status(Condition.DEGRADED, unknown, (str(error),))
     facts = status_facts(answer, kubelet)
@@ -129,11 +125,11 @@ class Vitals:
     calls: dict[str, int]
 
 
-def vitals(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Vitals | None:
+def vitals(endpoint: Endpoint) -> Vitals | None:
     """Those of the running shim; None while none serves. Raises AdminError."""
     if _knock(endpoint.admin_socket):
         return None
-    answer = ask(endpoint.admin_socket, "Status", timeout_s)
+    answer = ask(endpoint.admin_socket, "Status")
     if answer.starting or not answer.serving:
         return None
     return Vitals(
@@ -220,7 +216,7 @@ class UnknownCallError(AdminError):
     """The shim is of a version that does not know the call."""
 
 
-def ask(path: str, method: str, timeout_s: float, **fields: int | str) -> Any:
+def ask(path: str, method: str, timeout_s: float = ANSWER_S, **fields: int | str) -> Any:
     """The answer to a request with these fields.
 
     Raises AdminError, StartingError, UnknownCallError.
@@ -263,14 +259,19 @@ class Shown:
     values: tuple[Value, ...]
 
 
-def show_config(endpoint: Endpoint, *, timeout_s: float = ANSWER_S) -> Shown | None:
+def show_config(endpoint: Endpoint) -> Shown | None:
     """The configuration of the running shim; None without one that serves. Raises AdminError."""
     if _knock(endpoint.admin_socket):
         return None
     try:
-        answer = ask(endpoint.admin_socket, "ShowConfig", timeout_s)
+        answer = ask(endpoint.admin_socket, "ShowConfig")
     except StartingError:
         return None
+    return shown_of(answer)
+
+
+def shown_of(answer: Any) -> Shown:
+    """What an answer to ShowConfig says."""
     values = tuple(Value(one.key, one.value, one.origin) for one in answer.values)
     return Shown(config_facts(answer.config), answer.yaml, values)
 
@@ -287,15 +288,15 @@ class History:
     last: int
 
 
-def history(endpoint: Endpoint, after: int = 0, *, timeout_s: float = ANSWER_S) -> History | None:
+def history(endpoint: Endpoint, after: int = 0) -> History | None:
     """What the running shim remembers; None without one. Raises AdminError.
 
     Calls up to the number `after` are left out, unless the shim has been started anew.
     """
     if _knock(endpoint.admin_socket):
         return None
-    answer = ask(endpoint.admin_socket, "History", timeout_s, after=after)
+    answer = ask(endpoint.admin_socket, "History", after=after)
     if answer.last < after:
-        answer = ask(endpoint.admin_socket, "History", timeout_s)
+        answer = ask(endpoint.admin_socket, "History")
     calls = [call_facts(call) for call in answer.calls]
     return History(calls, [pull_facts(pull) for pull in answer.pulls], answer.last)

@@ -40,26 +40,11 @@ def status_facts(answer: Any, kubelet: KubeletWay) -> dict[str, Any]:
 
 def nothing(file: str, fault: str, shim_socket: str, kubelet: KubeletWay) -> dict[str, Any]:
     """The same keys where no shim has answered."""
-    return {
-        "serving": False,
-        "starting": None,
-        "shim_socket": shim_socket,
-        "runtime": {
-            "socket": None,
-            "name": None,
-            "version": None,
-            "api_version": None,
-            "ready": False,
-        },
-        "config": {"file": file, "loaded_at": None, "valid": not fault, "error": fault or None},
-        "cache": {"entries": 0, "hits": 0, "misses": 0},
-        "registries": [],
-        "kubelet": _kubelet(kubelet),
-        "calls": 0,
-        "pulls": [],
-        "last_failed_pull": None,
-        "older_processes": [],
-    }
+    from shimcore.pb import admin_pb2  # noqa: PLC0415 - slow to import
+
+    config = admin_pb2.ConfigState(file=file, valid=not fault, error=fault)
+    unknown = admin_pb2.StatusResponse(shim_socket=shim_socket, config=config)
+    return status_facts(unknown, kubelet)
 
 
 def config_facts(config: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shimcore import __version__
-from shimcore.client.admin import ANSWER_S, Endpoint, StartingError, UnknownCallError, ask, is_there
+from shimcore.client.admin import Endpoint, StartingError, UnknownCallError, ask, is_there
 from shimcore.errors import AdminError
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import SERVICE
@@ -68,7 +68,7 @@ class RunningService:
         try:
             if not is_there(self.endpoint):
                 return False
-            answer = ask(self.endpoint.admin_socket, "Status", ANSWER_S)
+            answer = ask(self.endpoint.admin_socket, "Status")
         except AdminError:
             return False
         return bool(answer.shim_version != __version__)

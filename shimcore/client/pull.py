@@ -6,16 +6,17 @@ import asyncio
 import errno
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from shimcore.errors import ReferenceSyntaxError, RuntimeUnavailableError, ShimError
+from shimcore.client.admin import Endpoint, ask
+from shimcore.errors import AdminError, ReferenceSyntaxError, RuntimeUnavailableError, ShimError
 from shimcore.reference import Reference, parse_reference
 from shimcore.unixsocket import connection_error
 
 if TYPE_CHECKING:
-    from shimcore.client.admin import Endpoint
     from shimcore.runtime.client import RuntimeClient
 
 KNOCK_S = 5.0
@@ -25,8 +26,6 @@ LOOK_S = 0.5
 ANSWER_S = 2.0
 REMEMBERED_S = 1.0
 """The shim remembers a pull a moment after its answer, once the image has its names."""
-PULLS = "/imagecrishim.admin.v1.Admin/Pulls"
-HISTORY = "/imagecrishim.admin.v1.Admin/History"
 VERSION_S = 30.0
 """A shim that systemd starts for this connection answers when the runtime does."""
 
@@ -141,15 +140,11 @@ async def _follow(
     admin_socket: str, pulling: dict[str, Step], on_step: Callable[[Step], None]
 ) -> None:
     """Tells how far the pulls are, as long as the shim says so."""
-    from shimcore.pb import admin_pb2  # noqa: PLC0415 - loads protobuf
-    from shimcore.runtime.channel import Channel  # noqa: PLC0415 - loads grpc
-
-    channel = Channel(admin_socket)
-    try:
+    with suppress(AdminError):  # bars without numbers: the pulls themselves go on
         while True:
             await asyncio.sleep(LOOK_S)
-            answer = await channel.call(PULLS, b"", timeout_s=ANSWER_S)
-            states = {one.image: one for one in admin_pb2.PullsResponse.FromString(answer).pulls}
+            answer = await asyncio.to_thread(ask, admin_socket, "Pulls", ANSWER_S)
+            states = {one.image: one for one in answer.pulls}
             for image, step in list(pulling.items()):
                 state = states.get(str(parse_reference(image)))
                 if state is not None:
@@ -162,37 +157,25 @@ async def _follow(
                         total_layers=state.total_layers,
                     )
                     on_step(pulling[image])
-    except ShimError:
-        return  # bars without numbers: the pulls themselves go on
-    finally:
-        await channel.aclose()
 
 
 async def _remembered(admin_socket: str, step: Step, began: float) -> Step:
     """Where a pull came from that ended before anybody looked, as the shim's history has it."""
-    from shimcore.pb import admin_pb2  # noqa: PLC0415 - as above
-    from shimcore.runtime.channel import Channel  # noqa: PLC0415
-
-    channel = Channel(admin_socket)
     until = time.monotonic() + REMEMBERED_S
-    try:
+    with suppress(AdminError):  # it is pulled, from wherever
         while time.monotonic() < until:
-            answer = await channel.call(HISTORY, b"", timeout_s=ANSWER_S)
-            for call in reversed(admin_pb2.HistoryResponse.FromString(answer).calls):
+            answer = await asyncio.to_thread(ask, admin_socket, "History", ANSWER_S)
+            for call in reversed(answer.calls):
                 ended = call.started_at.ToMilliseconds() / 1000 + call.seconds
                 if call.call == "PullImage" and call.image == step.image and ended >= began:
                     size = call.bytes
                     return replace(step, registry=call.registry, bytes=size, total_bytes=size)
             await asyncio.sleep(REMEMBERED_S / 10)
-    except ShimError:
-        pass  # it is pulled, from wherever
-    finally:
-        await channel.aclose()
     return step
 
 
 async def _pull(client: RuntimeClient, image: str, see: str) -> Step:
-    from shimcore.pb import cri_pb2  # noqa: PLC0415 - as above
+    from shimcore.pb import cri_pb2  # noqa: PLC0415 - loads protobuf
     from shimcore.runtime.errors import RuntimeCallError  # noqa: PLC0415
     from shimcore.runtime.messages import parsed  # noqa: PLC0415
 

@@ -12,7 +12,6 @@ from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-import h2  # noqa: F401 - httpx would miss it only when it talks: both watches share a connection
 import httpx
 
 from shimcore.cluster import server
@@ -22,7 +21,7 @@ from shimcore.cluster.kubeconfig import read_kubeconfig
 from shimcore.cluster.server import Object, Server, bounded, read_json
 from shimcore.config.building import kubelet_config
 from shimcore.config.model import KubernetesSource
-from shimcore.jsontext import field_of
+from shimcore.jsontext import text_at
 
 OVERTIME_S = 60.0
 """How much longer than agreed a watch may last before it counts as hung."""
@@ -40,6 +39,7 @@ class Api(Server):
     def __init__(self, source: KubernetesSource) -> None:
         self._source = source
         path = kubelet_config() if source.by_default else source.kubeconfig
+        # HTTP/2: both watches share a connection.
         super().__init__(read_kubeconfig(path), http2=True)
 
     async def list(self, kind: Kind, *, fresh: bool, known: str = "") -> Event:
@@ -52,11 +52,11 @@ class Api(Server):
         if not fresh and known.isascii() and known.isdecimal():
             query = {"resourceVersion": known, "resourceVersionMatch": "NotOlderThan"}
         answer = await self.whole("GET", self._path(kind), self._selecting(query))
-        version = field_of(answer, "metadata", "resourceVersion")
+        version = text_at(answer, "metadata", "resourceVersion")
         items = answer.get("items") or []
         if not version or not isinstance(items, list):
             raise ApiUnreachableError("the API server's answer is no list of objects")
-        mine = [item for item in items if field_of(item, "metadata", "name") == self._source.name]
+        mine = [item for item in items if text_at(item, "metadata", "name") == self._source.name]
         return _event_of(kind, version, mine[0]) if mine else Event(version)
 
     async def watch(self, kind: Kind, version: str, timeout_s: float) -> AsyncGenerator[Event]:
@@ -91,13 +91,13 @@ class Api(Server):
         what, item = tree.get("type"), tree.get("object")
         if what == "ERROR":
             code = item.get("code") if isinstance(item, dict) else None
-            self.raise_for(code if isinstance(code, int) else 0, field_of(item, "message"))
-        version = field_of(item, "metadata", "resourceVersion")
+            self.raise_for(code if isinstance(code, int) else 0, text_at(item, "message"))
+        version = text_at(item, "metadata", "resourceVersion")
         if not version:
             raise ApiUnreachableError("the API server's watch sends what is no event")
         if what == "BOOKMARK":
             return Event(version, bookmark=True)
-        if field_of(item, "metadata", "name") != self._source.name:
+        if text_at(item, "metadata", "name") != self._source.name:
             return None
         return Event(version) if what == "DELETED" else _event_of(kind, version, item)
 
@@ -134,8 +134,8 @@ def _event_of(kind: Kind, version: str, item: Any) -> Event:
         others = ", ".join(sorted({*data, *binary})[:_NAMED_KEYS])
         lack = f"it has no key {DATA_KEY}{others and f', but {others}'}"
         return Event(version, lack=lack)
-    text = field_of(data, DATA_KEY)
-    encoded = text if kind is Kind.SECRET else field_of(binary, DATA_KEY)
+    text = text_at(data, DATA_KEY)
+    encoded = text if kind is Kind.SECRET else text_at(binary, DATA_KEY)
     if encoded:
         try:
             # What is not UTF-8 becomes what YAML does not allow, and so a fault of the document.
@@ -143,7 +143,7 @@ def _event_of(kind: Kind, version: str, item: Any) -> Event:
             text = b64decode(encoded, validate=True).decode("utf-8", "surrogateescape")
         except ValueError:
             text = "\0"
-    at = field_of(item, "metadata", "resourceVersion")
+    at = text_at(item, "metadata", "resourceVersion")
     return Event(version, Document(text, at) if text.strip() else None)
 
 

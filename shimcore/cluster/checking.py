@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
-from importlib.util import find_spec
 
 from shimcore.cluster.documents import DATA_KEY, Kind, read_cluster_document
-from shimcore.cluster.errors import ApiUnreachableError, not_installed
+from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import read_kubeconfig
 from shimcore.config.document import Tree, mapping_of, read_document
 from shimcore.config.files import Files
@@ -24,8 +23,7 @@ def checked(path: str) -> tuple[str, ...]:
     tree, faults = read_document(text_of(path, Files(os.path.dirname(path))))
     kind = tree.get("kind") if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or kind not in set(Kind):
-        config = load(path)
-        return (*config.notices, *package_doubts(config))
+        return load(path).notices
     if faults:
         raise ConfigError(path, tuple(faults))
     layer = read_cluster_document(_content(tree, path), f"{path}: {DATA_KEY}")
@@ -33,19 +31,10 @@ def checked(path: str) -> tuple[str, ...]:
     return tuple(notice.removeprefix(f"{path}: ") for notice in notices)
 
 
-def package_doubts(config: Config) -> tuple[str, ...]:
-    """What is missing to read the cluster's part, if it is to be read."""
-    if not config.kubernetes.enabled or find_spec("h2") is not None:
-        return ()
-    return (f"kubernetes.enabled: {not_installed(None)}",)
-
-
 def cluster_doubts(config: Config) -> tuple[str, ...]:
     """Why the cluster's part cannot be read on this machine."""
     if not config.kubernetes.enabled:
         return ()
-    if doubts := package_doubts(config):
-        return doubts
     try:
         read_kubeconfig(config.kubernetes.kubeconfig)
     except ApiUnreachableError as error:

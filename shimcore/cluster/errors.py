@@ -48,16 +48,3 @@ class MissingError(RefusedError):
 
 class GoneError(ClusterError):
     """The version to go on from is too old (410), or newer than the server's; list again."""
-
-
-class NotInstalledError(ClusterError):
-    """The client's packages are not installed here."""
-
-
-def not_installed(module: str | None) -> str:
-    """What to do about a module that is missing."""
-    missing = (module or "h2").partition(".")[0]
-    return (
-        f"{missing} is not installed: install image-cri-shim[kubernetes], or set "
-        "kubernetes.enabled to false"
-    )

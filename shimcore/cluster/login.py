@@ -16,7 +16,7 @@ from shimcore.childprocess import output_of
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.cluster.kubeconfig import Command, Kubeconfig, show_certificate
 from shimcore.config.files import Files, UnreadableFileError
-from shimcore.jsontext import field_of, object_in
+from shimcore.jsontext import object_in, text_at
 
 COMMAND_S = 20.0
 """How long a command may take; those of clouds ask a server of theirs."""
@@ -154,9 +154,9 @@ async def credential_of(command: Command) -> Credential:
 def _credential_in(output: bytes, name: str) -> Credential:
     """`status` of an ExecCredential (client.authentication.k8s.io/v1)."""
     status = (object_in(output) or {}).get("status")
-    token = field_of(status, "token")
-    certificate = field_of(status, "clientCertificateData").encode()
-    key = field_of(status, "clientKeyData").encode()
+    token = text_at(status, "token")
+    certificate = text_at(status, "clientCertificateData").encode()
+    key = text_at(status, "clientKeyData").encode()
     if not (token or certificate) or bool(certificate) != bool(key):
         raise ApiUnreachableError(
             f"the kubeconfig's {name} prints no token, and no certificate with its key"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shimcore.config.document import Tree, list_of, mapping_of
+from shimcore.config.keys import LOGIN_KEYS
 from shimcore.config.model import Config, Fallback, LoneLogin
 from shimcore.config.overlay import Merged
 from shimcore.config.provenance import leaves
@@ -23,8 +24,6 @@ _BY_THEMSELVES = {*_REGISTRIES, "exclude", "fallback", "cache"}
 
 _LOOSER = "somebody before it says deny"
 _LETS_OUT = "the node's file says fallback: deny, and excluded names would go out"
-
-_LOGIN_KEYS = ("auth", "passwordFile", "dockerConfig")
 
 _NOT_ALLOWED = "kubernetes.hosts of the node's file does not allow the host"
 _MORE_DOMAINS = "more domains than the registry serves without it"
@@ -210,7 +209,7 @@ class _Registries:
     def _complete(self, entry: _Entry) -> None:
         """Add what the file says of the same address, and the login that counts for it."""
         entry.fill(self._below.get(entry.address.place, {}))
-        options = {key: one for key, one in entry.given.items() if key not in _LOGIN_KEYS}
+        options = {key: one for key, one in entry.given.items() if key not in LOGIN_KEYS}
         entry.given = {**options, **self._logins.get(entry.address.place, {})}
 
     def _hub(self) -> _Entry | None:
@@ -305,7 +304,7 @@ def _entry(tree: Mapping[str, Tree], origin: str, path: str) -> _Entry | None:
 
 
 def _login(given: _Given) -> _Given:
-    return {key: given[key] for key in _LOGIN_KEYS if key in given}
+    return {key: given[key] for key in LOGIN_KEYS if key in given}
 
 
 def _put(

@@ -29,7 +29,7 @@ from shimcore.cluster.errors import (
 from shimcore.cluster.keepalive import KeptAliveTransport
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.login import login_of
-from shimcore.jsontext import field_of, object_in
+from shimcore.jsontext import object_in, text_at
 
 ANSWER_S = 30.0
 """Bound on an answer, and on how long one to a watch may take to begin."""
@@ -134,7 +134,7 @@ class Server:
 
     async def _raise_for_response(self, response: httpx.Response) -> NoReturn:
         try:
-            message = field_of(read_json(await _body(response)), "message")
+            message = text_at(read_json(await _body(response)), "message")
         except ApiUnreachableError:
             message = ""
         wait = response.headers.get("Retry-After", "")

@@ -18,9 +18,7 @@ from shimcore.cluster.errors import (
     ClusterError,
     EndedError,
     GoneError,
-    NotInstalledError,
     RefusedError,
-    not_installed,
 )
 from shimcore.cluster.pace import SETTLE_S, STEADY_S, Pace
 from shimcore.config.model import KubernetesSource
@@ -48,7 +46,6 @@ class Condition(StrEnum):
     RECONNECTING = "reconnecting"
     AWAY = "away"
     REFUSED = "refused"
-    NOT_INSTALLED = "not installed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +275,8 @@ class Follower:
             if self.status.condition is Condition.WATCHING:
                 self._stand(Condition.RECONNECTING, "")
             return
-        condition = Condition.AWAY
-        if isinstance(error, RefusedError):
-            condition = Condition.REFUSED
-        elif isinstance(error, NotInstalledError):
-            condition = Condition.NOT_INSTALLED
+        refused = isinstance(error, RefusedError)
+        condition = Condition.REFUSED if refused else Condition.AWAY
         if self._stand(condition, str(error)):
             log.warning(
                 "Kubernetes: %s; the configuration in force stays, tried again in %.0f s",
@@ -326,10 +320,8 @@ async def _connect(source: KubernetesSource) -> Api:
 
 
 def _connect_now(source: KubernetesSource) -> Api:
-    try:
-        from shimcore.cluster.api import Api  # noqa: PLC0415
-    except ImportError as error:
-        raise NotInstalledError(not_installed(error.name)) from error
+    from shimcore.cluster.api import Api  # noqa: PLC0415
+
     return Api(source)
 
 

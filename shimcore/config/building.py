@@ -16,6 +16,7 @@ from shimcore.config.keys import (
     CACHE_LIMIT,
     CACHE_OFF,
     KUBELET_CONFIGS,
+    LOGIN_KEYS,
     PRIORITY_LIMIT,
     TOP_KEYS,
     Kind,
@@ -43,7 +44,6 @@ _HUB = "hub"
 """The key path of the hub's options."""
 _AT_TOP = {"auth": "auth", "priority": "offlinePriority"}
 """Those of them that are keys at the top."""
-_LOGIN_KEYS = ("auth", "passwordFile", "dockerConfig")
 
 
 def build(
@@ -257,7 +257,7 @@ class _Building:
         self._notices.append(f"{other.key} is the same registry as {kept.key}, which counts")
         if not needs_login:
             return kept
-        for key in _LOGIN_KEYS:
+        for key in LOGIN_KEYS:
             if origin := self._origins.get(_key_path(other.key, key)):
                 self._origins[_key_path(kept.key, key)] = origin
         return replace(

@@ -29,14 +29,12 @@ def parse_duration(text: str) -> float:
     if body.isascii() and body.isdigit():
         raise ValueError(f"a duration needs a unit, for example {body[:20]}s or {body[:20]}m")
     total, position = 0, 0
-    while position < len(body):
+    while not body or position < len(body):
         term = _TERM.match(body, position)
         if not term or not (term[1] or term[2]) or term[3] not in _NANOSECONDS:
             raise ValueError("a duration is numbers with units, for example 15m, 1h30m or 300ms")
         total += _term_ns(term[1], term[2] or "", _NANOSECONDS[term[3]])
         position = term.end()
-    if not body:
-        raise ValueError("a duration is numbers with units, for example 15m, 1h30m or 300ms")
     if total > _LIMIT_NS:
         raise ValueError("a duration is at most 292 years")
     return sign * total / 1_000_000_000

@@ -113,6 +113,8 @@ KUBELET_CONFIGS = (
     "/var/lib/kubelet/kubeconfig",
 )
 """kubelet's own kubeconfig: of kubeadm, k3s, RKE2, k0s, MicroK8s, and of managed clusters."""
+LOGIN_KEYS = ("auth", "passwordFile", "dockerConfig")
+"""Those of a registry that give its login."""
 _DOMAINS_LIMIT = 64
 _PATTERNS_LIMIT = 1024
 

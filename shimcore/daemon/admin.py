@@ -9,14 +9,12 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import yaml
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from shimcore import __version__
-from shimcore.config import Config, masked
-from shimcore.config.provenance import values
+from shimcore.config import Config
 from shimcore.daemon import states
 from shimcore.daemon.handover import CannotHandOverError, HandOver, Successor
 from shimcore.daemon.preload import PreloadError, preload
@@ -44,7 +42,7 @@ class AdminServer:
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         self._health = health.HealthServicer()
         self._serving = True
-        self._hand_over: HandOver | None = None
+        self._hand_over: HandOver  # it comes with the shim
         self._handing_over: asyncio.Future[Successor] | None = None
         self.waiting_why = ""
         """Why the start has to wait for the runtime, as far as it is known."""
@@ -162,7 +160,7 @@ class AdminServer:
         return admin_pb2.ReloadResponse(config=states.config_state(shim), changed=changed)
 
     async def _show_config(self, shim: Shim, _request: Message) -> Message:
-        answer = await asyncio.to_thread(_shown, shim.config)
+        answer = await asyncio.to_thread(states.shown_config, shim.config)
         answer.config.CopyFrom(states.config_state(shim))
         return answer
 
@@ -174,8 +172,6 @@ class AdminServer:
             return admin_pb2.PrepareResponse(failure=str(error))
 
     async def _handed_over(self, _shim: Shim, request: Any) -> Message:
-        if self._hand_over is None:  # it comes with the shim
-            return admin_pb2.HandOverResponse(impossible="it does not serve yet")
         try:
             # To its end, whether the one who asked waits or not.
             self._handing_over = asyncio.ensure_future(self._hand_over(request.command))
@@ -185,16 +181,6 @@ class AdminServer:
         except ShimError as error:
             return admin_pb2.HandOverResponse(failure=str(error))
         return admin_pb2.HandOverResponse(pid=successor.pid, version=successor.version)
-
-
-def _shown(config: Config) -> admin_pb2.ShowConfigResponse:
-    """A configuration as text; that takes time, where it has many registries."""
-    text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
-    found = [
-        admin_pb2.ConfigValue(key=value.key, value=value.text, origin=value.origin)
-        for value in values(config)
-    ]
-    return admin_pb2.ShowConfigResponse(yaml=text, values=found)
 
 
 def _unary(

@@ -189,6 +189,5 @@ def _number(text: str) -> int:
 
 def _end(pid: int) -> None:
     """End a successor that does not serve, if it is not gone yet."""
-    if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

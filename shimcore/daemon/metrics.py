@@ -247,17 +247,14 @@ class _Collected(CollectorRegistry):
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket; without a host, on every address."""
     if not host and socket.has_dualstack_ipv6():
-        return _unblocked(
-            socket.create_server(
-                ("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
-            )
+        listening = socket.create_server(
+            ("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
         )
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, address = found[0]
-    return _unblocked(socket.create_server(address, family=family, backlog=_BACKLOG))
-
-
-def _unblocked(listening: socket.socket) -> socket.socket:
+    else:
+        (family, _, _, _, address), *_ = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listening = socket.create_server(address, family=family, backlog=_BACKLOG)
     listening.setblocking(False)
     return listening
 

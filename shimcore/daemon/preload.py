@@ -49,17 +49,9 @@ def preload() -> int:
     for name in names:
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not _is_optional(error.name):
-                raise PreloadError(f"{name} cannot be loaded: {error}") from error
         except (ImportError, OSError) as error:
             raise PreloadError(f"{name} cannot be loaded: {error}") from error
     return len(names)
-
-
-def _is_optional(name: str) -> bool:
-    """Whether a module comes with an extra of the project's, `kubernetes`."""
-    return name.partition(".")[0] in {"h2"}
 
 
 def _own() -> list[str]:

@@ -96,7 +96,7 @@ class Shim:
         self.generation_number = 1  # of the configuration in force
         self.config_file = path
         # What is wrong with the file as it is now.
-        self.config_fault = "; ".join(map(str, bad.faults)) if bad else ""
+        self.config_fault = bad.reason if bad else ""
         self._started_with = config
         self.cluster = ClusterState(kept.part, kept.kept_at) if kept else ClusterState()
         self.replaced = asyncio.Event()  # another configuration has come into force
@@ -168,7 +168,7 @@ class Shim:
         try:
             config = await in_thread(look)
         except ConfigError as error:
-            self.config_fault = "; ".join(map(str, error.faults))
+            self.config_fault = error.reason
             _say_unusable(error)
             return False
         if config is None:
@@ -212,16 +212,15 @@ class Shim:
 
     async def runtime_report(self) -> RuntimeReport:
         """Ask the runtime for its version and readiness, within RUNTIME_ANSWER_S."""
-        version = None
+        version, ready = None, False
         try:
             async with asyncio.timeout(RUNTIME_ANSWER_S):
                 version = await self.runtime.version(RUNTIME_ANSWER_S)
                 ready, why = await self.runtime.ready(RUNTIME_ANSWER_S)
         except (RuntimeUnavailableError, RuntimeCallError) as error:
-            return RuntimeReport(self.runtime_socket, version, ready=False, detail=str(error))
+            why = str(error)
         except TimeoutError:
             why = f"no answer within {RUNTIME_ANSWER_S:g} s"
-            return RuntimeReport(self.runtime_socket, version, ready=False, detail=why)
         return RuntimeReport(self.runtime_socket, version, ready, "" if ready else why)
 
     async def close(self, grace_s: float) -> None:

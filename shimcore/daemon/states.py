@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from shimcore.config.provenance import sources
+import yaml
+
+from shimcore.config import Config, masked
+from shimcore.config.provenance import sources, values
 from shimcore.pb import admin_pb2
 
 if TYPE_CHECKING:
@@ -116,6 +119,16 @@ def config_state(shim: Shim) -> admin_pb2.ConfigState:
     )
     _set(state.loaded_at, shim.loaded_at)
     return state
+
+
+def shown_config(config: Config) -> admin_pb2.ShowConfigResponse:
+    """A configuration as text; that takes time, where it has many registries."""
+    text = yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True)
+    found = [
+        admin_pb2.ConfigValue(key=value.key, value=value.text, origin=value.origin)
+        for value in values(config)
+    ]
+    return admin_pb2.ShowConfigResponse(yaml=text, values=found)
 
 
 def _kubernetes_state(shim: Shim) -> admin_pb2.KubernetesState | None:

@@ -46,9 +46,7 @@ class ImageTable:
 
     def add(self, name: str, pulled: PulledImage) -> None:
         """Adds what a pull of `name` (as people write it) brought, under all its names."""
-        reference = parsed(name)
-        if isinstance(reference, ImageID):
-            raise StatusError(StatusCode.INVALID_ARGUMENT, f"cannot pull an image ID: {name}")
+        reference = pullable(name)
         self._content[pulled.digest] = pulled
         target = Descriptor(pulled.media_type, pulled.digest, pulled.size)
         for each in (canonical(reference), f"{reference.name}@{pulled.digest}", pulled.id):
@@ -92,6 +90,14 @@ def parsed(text: str) -> Reference | ImageID:
     except ReferenceSyntaxError as error:
         details = f"failed to parse image reference {text!r}: {error}"
         raise StatusError(StatusCode.INVALID_ARGUMENT, details) from error
+
+
+def pullable(image: str) -> Reference:
+    """The name of an image that can be pulled; raises StatusError."""
+    reference = parsed(image)
+    if isinstance(reference, ImageID):
+        raise StatusError(StatusCode.INVALID_ARGUMENT, f"cannot pull an image ID: {image}")
+    return reference
 
 
 def canonical(reference: Reference) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 
 from shimcore.demo.registry_images import OCI_MANIFEST, digest_of
-from shimcore.demo.runtime_images import PulledImage, parsed
+from shimcore.demo.runtime_images import PulledImage, pullable
 from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
-from shimcore.reference import ImageID, Reference
+from shimcore.reference import Reference
 from shimcore.runtime.errors import StatusCode
 
 Puller = Callable[[str, cri_pb2.AuthConfig | None], Awaitable[PulledImage]]
@@ -107,14 +107,6 @@ class RegistryPuller:
     def pull(self, http: httpx.AsyncClient, reference: Reference) -> Pull:
         """One pull by that client."""
         return Pull(http, reference)
-
-
-def pullable(image: str) -> Reference:
-    """The name of an image that can be pulled; raises StatusError."""
-    reference = parsed(image)
-    if isinstance(reference, ImageID):
-        raise StatusError(StatusCode.INVALID_ARGUMENT, f"cannot pull an image ID: {image}")
-    return reference
 
 
 def failed(reference: Reference, code: StatusCode, why: str) -> StatusError:

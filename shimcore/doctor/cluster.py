@@ -10,7 +10,6 @@ from shimcore.doctor.node import Node
 
 CHECK = "cluster source"
 _RESTART = "systemctl restart image-cri-shim"
-_NOT_INSTALLED = "install image-cri-shim[kubernetes], or set kubernetes.enabled: false"
 
 
 async def look(node: Node) -> list[Finding]:
@@ -38,8 +37,6 @@ def _standing(state: dict[str, Any], source: KubernetesSource) -> Finding:
         return failed(CHECK, state["error"], mend)
     if state["state"] == "watching":
         return passed(CHECK, "watched")
-    if state["state"] == "not installed":
-        return failed(CHECK, said, _NOT_INSTALLED)
     if state["state"] == "refused":
         return failed(CHECK, said, _rights(source))
     mend = f"start the API server; then {_RESTART}  # or wait: it is asked again within 5 minutes"

@@ -39,8 +39,8 @@ def _file(node: Node) -> list[Finding]:
         config = node.facts.get("config", {})
         if node.facts.get("serving") and not config.get("valid", True):
             return [failed(check, config["error"], "systemctl reload image-cri-shim")]
-        return [passed(check, f"{node.file} can be used")]
-    check_it = f"image-cri-shim config check {node.file} says when it is right"
+        return [passed(check, f"{node.endpoint.file} can be used")]
+    check_it = f"image-cri-shim config check {node.endpoint.file} says when it is right"
     mend = f"mend it; {check_it}{node.reload}"
     if not os.path.lexists(error.source):
         written = f"write {error.source} (image-cri-shim config init)"

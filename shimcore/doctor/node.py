@@ -20,7 +20,6 @@ from shimcore.systemd.systemctl import ServiceControl, this_machine
 class Node:
     """`config` is what a shim that starts now would have; None where none can be had."""
 
-    file: str
     endpoint: Endpoint
     root: Root = field(default_factory=Root)
     proc: Path = Path("/proc")
@@ -81,7 +80,6 @@ async def node_of(file: str) -> Node:
         status_error = str(fault)
         refused = isinstance(fault.__cause__, PermissionError)
     return Node(
-        file=file,
         endpoint=endpoint,
         start=start,
         config_error=error,

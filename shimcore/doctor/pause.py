@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shimcore.config import Config, Fallback, Registry
 from shimcore.doctor.finding import Finding, failed, passed, warned
@@ -14,6 +14,7 @@ from shimcore.doctor.runtime_way import way_of_its_own
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.candidates import source_registry
 from shimcore.images.explanation import explain
+from shimcore.jsontext import text_at
 from shimcore.reference import (
     DOCKER_HUB_SERVER,
     Reference,
@@ -52,7 +53,7 @@ async def look(node: Node) -> list[Finding]:
 
 async def _looked_for(node: Node, config: Config, client: RuntimeClient) -> Finding:
     """Whether the runtime finds it. Raises ReferenceSyntaxError, and ShimError as the runtime's."""
-    name = config.sandbox_image or _told(await client.settings(ANSWER_S))
+    name = config.sandbox_image or text_at(await client.settings(ANSWER_S), "sandboxImage")
     name = name or await client.sandbox_image(ANSWER_S)
     if not name:
         return warned(CHECK, "its name is not known", _NO_NAME)
@@ -141,9 +142,3 @@ def _tell(runtime: str, name: str) -> str:
     file = "/etc/crio/crio.conf.d/50-pause.conf"
     put = f"printf '{setting}' | install -D -m 644 /dev/stdin {file}"
     return f"{put} && systemctl reload crio"
-
-
-def _told(settings: dict[str, Any]) -> str:
-    """The runtime's own word (CRI's Status, verbose)."""
-    name = settings.get("sandboxImage")
-    return name if isinstance(name, str) else ""

@@ -60,9 +60,9 @@ async def examine(
     return found
 
 
-async def stands_before_kubelet(file: str) -> list[Finding]:
-    """What fails on this machine now, and would be kubelet's as soon as it is pointed here."""
-    found = await examine(await node_of(file), checks=BEFORE_KUBELET)
+async def failing(file: str, checks: Sequence[Check], *, bound_s: float = BOUND_S) -> list[Finding]:
+    """What fails on this machine now."""
+    found = await examine(await node_of(file), checks=checks, bound_s=bound_s)
     return [finding for finding in found if finding.result is Result.FAIL]
 
 

@@ -69,7 +69,7 @@ def _install(node: Node, unit: str) -> str:
 async def _socket(node: Node) -> list[Finding]:
     check, status = "socket", node.status
     if status is None:
-        by_hand = f"see that admin in {node.file} is a path where a socket can be"
+        by_hand = f"see that admin in {node.endpoint.file} is a path where a socket can be"
         return [failed(check, node.status_error, _AS_ROOT if node.status_refused else by_hand)]
     said = "; ".join(status.detail)
     if status.condition is Condition.NOT_RUNNING:
@@ -86,7 +86,7 @@ async def _socket(node: Node) -> list[Finding]:
 def _serves_another(node: Node) -> Finding | None:
     """That the shim which answers has not the configuration that is looked at."""
     served = node.facts["config"].get("file")
-    if not served or os.path.realpath(served) == os.path.realpath(node.file):
+    if not served or os.path.realpath(served) == os.path.realpath(node.endpoint.file):
         return None
     why = f"{node.endpoint.shim_socket} is served by a shim with another file, {served}"
     mend = f"image-cri-shim -f {served} doctor  # or end that one, and start this one's service"

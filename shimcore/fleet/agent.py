@@ -124,7 +124,6 @@ class Agent:
             self._queue.control_plane = node.control_plane
 
     async def _facts(self, wanted: Wanted, state: State | None, health: Health | None) -> Facts:
-        drifted = health is Health.UNWIRED
         await self._time_wellness(wanted, state, health)
         return Facts(
             pod=self._settings.revision,
@@ -133,7 +132,7 @@ class Agent:
             held=self._queue.held,
             halted=self._halted,
             recorded=self._recorded == wanted.revision,
-            drifted=drifted,
+            drifted=health is Health.UNWIRED,
             begun_s=self._begun_s(state),
             well_s=None if self._well_since is None else _since(self._well_since),
             unwell_s=_since(self._unwell_since),

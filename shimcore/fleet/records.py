@@ -21,6 +21,7 @@ from shimcore.config.durations import parse_duration
 from shimcore.fleet.api import Api
 from shimcore.fleet.slots import DEAD_S, ENOUGH_WELL, LEASE_S
 from shimcore.fleet.values import FleetError, Halt, Lease, NoLeaseError, Rollout, Wanted, text_of
+from shimcore.jsontext import text_at, value_at
 from shimcore.switch.exchange import LONGEST_HEALTH_S, SHORTEST_HEALTH_S, Mode, Revision
 
 PREFIX = "image-cri-shim.io/"
@@ -191,8 +192,8 @@ class Records:
 
     async def count_nodes(self) -> int:
         """How many there are for the chart's pods, by their DaemonSet."""
-        status = _map((await self._api.get(self._pods)).get("status"))
-        return int(status.get("desiredNumberScheduled") or 0)
+        wanted = value_at(await self._api.get(self._pods), "status", "desiredNumberScheduled")
+        return int(wanted or 0)
 
     async def count_well(self, revision: Revision) -> int:
         """How many are well with the revision, up to as many as it matters."""
@@ -222,10 +223,10 @@ class Records:
             found = await self._api.get("/api/v1/nodes", query)
             for item in _items(found):
                 yield _node(item)
-            more = _map(found.get("metadata")).get("continue")
+            more = text_at(found, "metadata", "continue")
             if not more:
                 return
-            query = {**query, "continue": str(more)}
+            query = {**query, "continue": more}
 
     async def tell(self, node: str, reason: str, message: str, *, warning: bool) -> None:
         """An Event on the node, where `kubectl describe node` shows it."""
@@ -299,25 +300,23 @@ def _rollout(found: Object) -> Rollout:
 
 
 def _lease(slot: int, found: Object) -> Lease:
-    spec, metadata = _map(found.get("spec")), _map(found.get("metadata"))
     return Lease(
         slot,
-        str(metadata.get("resourceVersion", "")),
-        str(spec.get("holderIdentity") or ""),
-        _time(spec.get("renewTime")),
-        int(spec.get("leaseDurationSeconds") or 0),
+        text_at(found, "metadata", "resourceVersion"),
+        text_at(found, "spec", "holderIdentity"),
+        _time(value_at(found, "spec", "renewTime")),
+        int(value_at(found, "spec", "leaseDurationSeconds") or 0),
     )
 
 
 def _node(found: Object) -> Node:
-    metadata = _map(found.get("metadata"))
-    conditions = _map(found.get("status")).get("conditions") or []
-    ready = next((_map(one) for one in conditions if _map(one).get("type") == "Ready"), _map(None))
+    conditions = value_at(found, "status", "conditions") or []
+    ready = next((one for one in conditions if text_at(one, "type") == "Ready"), None)
     return Node(
-        str(metadata.get("name", "")),
-        {str(name): str(value) for name, value in _map(metadata.get("labels")).items()},
-        ready.get("status") == "True",
-        _time(ready.get("lastTransitionTime")),
+        text_at(found, "metadata", "name"),
+        _texts(value_at(found, "metadata", "labels")),
+        text_at(ready, "status") == "True",
+        _time(value_at(ready, "lastTransitionTime")),
     )
 
 
@@ -329,7 +328,7 @@ def _time(value: object) -> datetime | None:
 
 
 def _data(found: Object) -> dict[str, str]:
-    return {str(key): str(value) for key, value in _map(found.get("data")).items()}
+    return _texts(found.get("data"))
 
 
 def _items(found: Object) -> list[Any]:
@@ -337,8 +336,8 @@ def _items(found: Object) -> list[Any]:
     return items if isinstance(items, list) else []
 
 
-def _map(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _texts(tree: object) -> dict[str, str]:
+    return {str(key): str(value) for key, value in (tree if isinstance(tree, dict) else {}).items()}
 
 
 def _revision(text: str) -> Revision:

@@ -17,9 +17,8 @@ class Hints:
     several to look in, or none.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self) -> None:
         self.no_short_names = False
-        self._limit = limit
         self._names: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:
@@ -38,7 +37,7 @@ class Hints:
         """Takes note of the name; `str(image)` is its own."""
         self._names[str(image)] = name
         self._names.move_to_end(str(image))
-        while len(self._names) > self._limit:
+        while len(self._names) > LIMIT:
             self._names.popitem(last=False)
 
     def drop(self, image: Reference) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shimcore.errors import ShimError
 from shimcore.images.moment import Moment
@@ -74,7 +74,6 @@ class Progress:
     def __init__(self, ingests: Ingests, digest: str | None, *, certain: bool = True) -> None:
         self._ingests = ingests
         self._content = ingests.content
-        self._digest = digest
         self._certain = certain
         self._started = Moment()
         self._sizes: dict[str, int] = {}  # of the blobs that the manifest names
@@ -208,13 +207,9 @@ class Progress:
 def _descriptors(tree: object) -> dict[str, int]:
     """Digest → size of the descriptors in a list (OCI image-spec, descriptor.md)."""
     found: dict[str, int] = {}
-    for one in _list(tree):
+    for one in tree if isinstance(tree, list) else ():
         if isinstance(one, dict):
             digest, size = one.get("digest"), one.get("size")
             if isinstance(digest, str) and isinstance(size, int) and 0 <= size < 1 << 50:
                 found[digest] = size
     return found
-
-
-def _list(tree: object) -> list[Any]:
-    return tree if isinstance(tree, list) else []

@@ -81,10 +81,9 @@ class PullCall(ImageCall):
             async with asyncio.timeout(self._timeout_s):
                 ending = await self._context.pulls_under_way.run(key, transaction.run)
         except TimeoutError:
-            attempts = transaction.attempts
-            text = failure("the caller's deadline is over", attempts)
-            why = "the caller's deadline is over"
-            return self._failed(attempts, Refuse(StatusCode.DEADLINE_EXCEEDED, text), why)
+            attempts, why = transaction.attempts, "the caller's deadline is over"
+            refused = Refuse(StatusCode.DEADLINE_EXCEEDED, failure(why, attempts))
+            return self._failed(attempts, refused, why)
         except RuntimeUnavailableError as error:
             return self._failed((), Refuse(StatusCode.UNAVAILABLE, str(error)), str(error))
         except asyncio.CancelledError:

@@ -76,7 +76,7 @@ class Probe:
     async def next_found(self, tried: Collection[int] = ()) -> int | None:
         """The best candidate outside `tried` that is there, as soon as it is certain.
 
-        RegistryClient of lower priority are not waited for; those of higher priority are, each
+        Registries of lower priority are not waited for; those of higher priority are, each
         at most `probeTimeout` from the start of the round.
         """
         for index, task in enumerate(self._tasks):

@@ -22,6 +22,7 @@ from shimcore.images.history import PAUSE, Ending, Record
 from shimcore.images.messages import ImageRequest
 from shimcore.images.transaction import Pulled, Transaction
 from shimcore.images.wording import listed
+from shimcore.jsontext import text_at, value_at
 from shimcore.pb import cri_pb2
 from shimcore.reference import parse_reference
 
@@ -161,8 +162,7 @@ class PauseImage:
 
     async def _name(self) -> str:
         """The configuration's word, else the runtime's, else what a failed sandbox said."""
-        settings = (self._settings or {}).get("sandboxImage")
-        name = self._context.config.sandbox_image or (settings if isinstance(settings, str) else "")
+        name = self._context.config.sandbox_image or text_at(self._settings, "sandboxImage")
         return name or self._learned or await self._context.runtime.sandbox_image(ASK_LIMIT_S)
 
 
@@ -199,12 +199,8 @@ _GOES_ON = Verdict(AS_IT_CAME, "", "", "")
 
 def _needs_it(settings: Mapping[str, Any], handler: str) -> bool:
     """False for a handler that has no pause image."""
-    containerd = settings.get("containerd")
-    if not isinstance(containerd, dict):
-        return True
-    runtimes = containerd.get("runtimes")
-    name = handler or containerd.get("defaultRuntimeName") or ""
-    runtime = runtimes.get(name) if isinstance(runtimes, dict) else None
+    name = handler or text_at(settings, "containerd", "defaultRuntimeName")
+    runtime = value_at(settings, "containerd", "runtimes", name)
     if not isinstance(runtime, dict):
         return True
     return (runtime.get("sandboxer") or runtime.get("sandboxMode") or "podsandbox") == "podsandbox"

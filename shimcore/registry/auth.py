@@ -93,7 +93,8 @@ class Authenticator:
             self._tokens.drop(token_key(refused.challenge, ask.scope))
         silent = not answer.headers.get("WWW-Authenticate")
         challenge = refused.challenge if refused is not None and silent else self._read(answer)
-        if refused is not None and refused.fresh and not _differ(refused.challenge, challenge):
+        same = refused is not None and _needed(refused.challenge) == _needed(challenge)
+        if refused is not None and refused.fresh and same:
             return refused, answer
         grant = await self._grant(challenge, ask)
         answer = await self._send_with(ask, grant)
@@ -185,16 +186,9 @@ class Authenticator:
 
 
 def _needed(challenge: Challenge) -> Challenge:
-    """Return what answering a challenge again takes; the rest of it is not remembered."""
+    """Return what answering a challenge takes; scope and error, which differ all the time, not."""
     kept = ((name, challenge.get(name)) for name in ("realm", "service"))
     return Challenge(challenge.scheme, tuple((name, value) for name, value in kept if value))
-
-
-def _differ(one: Challenge, other: Challenge) -> bool:
-    """Say whether two challenges want different answers; scope and error differ all the time."""
-    return one.scheme != other.scheme or any(
-        one.get(name) != other.get(name) for name in ("realm", "service")
-    )
 
 
 def choose_challenge(registry: str, answer: Answer) -> Challenge:

@@ -27,9 +27,7 @@ KNOWN_SOCKETS: tuple[str, ...] = (
     "/var/snap/microk8s/common/run/containerd.sock",
 )
 """Where containerd, CRI-O and cri-dockerd listen unless told otherwise, and the containerd of k3s
-
-and RKE2, of k0s, and of MicroK8s.
-"""
+and RKE2, of k0s, and of MicroK8s."""
 
 CONNECT_TIMEOUT_S = 0.5
 """A local socket accepts or refuses at once; only a full backlog makes it wait."""

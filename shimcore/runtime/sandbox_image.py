@@ -9,10 +9,10 @@ import asyncio
 import os
 import tomllib
 from collections.abc import Sequence
-from typing import Any
 
 from shimcore.childprocess import output_of
 from shimcore.config.files import read_file
+from shimcore.jsontext import text_at
 from shimcore.runtime.peer import containerd_file, peer_of
 
 OUTPUT_LIMIT_BYTES = 1 << 20
@@ -96,13 +96,7 @@ def _text(path: str) -> str:
 def sandbox_image_in(config: str) -> str:
     """The pause image in the text of a runtime's configuration (TOML), or ""."""
     try:
-        tree: Any = tomllib.loads(config)
+        tree = tomllib.loads(config)
     except tomllib.TOMLDecodeError:
         return ""
-    for path in _PATHS:
-        value = tree
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, str) and value:
-            return value
-    return ""
+    return next(filter(None, (text_at(tree, *path) for path in _PATHS)), "")

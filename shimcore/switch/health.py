@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from shimcore.client import admin
 from shimcore.client.admin import Vitals
 from shimcore.doctor import run
-from shimcore.doctor.finding import Finding, Result
-from shimcore.doctor.node import node_of
 from shimcore.errors import AdminError, RuntimeUnavailableError
 from shimcore.runtime.channel import Channel
 from shimcore.runtime.errors import RuntimeCallError
+from shimcore.switch.exchange import CONFIG
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.root import Root
@@ -48,26 +47,19 @@ _COMPARED = (
 class Wanted:
     """What is to serve; `failing`: the checks that failed before the switch."""
 
-    file: str
     version: str
     failing: Collection[str]
 
 
-async def failing(file: str, *, kubelet: bool = True) -> list[Finding]:
-    """What fails on this node now, registries and the API server left out."""
-    checks = _CHECKS if kubelet else _BEFORE_KUBELET
-    found = await run.examine(await node_of(file), checks=checks, bound_s=DOCTOR_S)
-    return [finding for finding in found if finding.result is Result.FAIL]
-
-
-def failing_names(file: str) -> set[str]:
-    """The names of the checks that fail now."""
-    return {finding.check for finding in asyncio.run(failing(file))}
+def failing_names() -> set[str]:
+    """The names of the checks that fail now, registries and the API server left out."""
+    found = asyncio.run(run.failing(CONFIG, _CHECKS, bound_s=DOCTOR_S))
+    return {finding.check for finding in found}
 
 
 def why_not_before_kubelet(wanted: Wanted) -> str:
     """Why kubelet may not be pointed here; "" where it may."""
-    return asyncio.run(_new_failures(wanted, kubelet=False))
+    return asyncio.run(_new_failures(wanted, _BEFORE_KUBELET))
 
 
 def why_not_well(wanted: Wanted, control: ServiceControl, deadline: float) -> str:
@@ -84,8 +76,8 @@ def why_not_well(wanted: Wanted, control: ServiceControl, deadline: float) -> st
         elif steady is None or steady[1].started_at != now.started_at:
             why, steady = "it has not served for long enough", (time.monotonic(), now)
         elif time.monotonic() - steady[0] >= STEADY_S:
-            why = _kubelets_calls(wanted, control, steady[1], now)
-            why = why or asyncio.run(_new_failures(wanted, kubelet=True))
+            why = _kubelets_calls(control, steady[1], now)
+            why = why or asyncio.run(_new_failures(wanted, _CHECKS))
             if not why:
                 return ""
         time.sleep(LOOK_S)
@@ -94,7 +86,7 @@ def why_not_well(wanted: Wanted, control: ServiceControl, deadline: float) -> st
 
 def _vitals(wanted: Wanted) -> Vitals | str:
     """Those of the wanted version, answering as the runtime does; else what is wrong."""
-    endpoint = admin.endpoint_of(wanted.file)
+    endpoint = admin.endpoint_of(CONFIG)
     try:
         found = admin.vitals(endpoint)
     except AdminError as error:
@@ -106,13 +98,13 @@ def _vitals(wanted: Wanted) -> Vitals | str:
     if not found.runtime_ready:
         return "the shim finds its runtime not ready"
     if not found.config_valid:
-        return f"the shim cannot use {wanted.file}"
+        return f"the shim cannot use {CONFIG}"
     return asyncio.run(_answers_differing(endpoint.shim_socket, found.runtime_socket)) or found
 
 
-def _kubelets_calls(wanted: Wanted, control: ServiceControl, then: Vitals, now: Vitals) -> str:
+def _kubelets_calls(control: ServiceControl, then: Vitals, now: Vitals) -> str:
     """Why kubelet is not well with the shim, as far as it is to use it."""
-    way = kubelet_way(Root(), admin.endpoint_of(wanted.file).shim_socket)
+    way = kubelet_way(Root(), admin.endpoint_of(CONFIG).shim_socket)
     # One inside another program has no unit of its own.
     if way.way is not Way.WIRED or not control.is_active(KUBELET):
         return ""
@@ -125,8 +117,8 @@ def _count(vitals: Vitals) -> int:
     return sum(count for path, count in vitals.calls.items() if path.endswith(_KUBELETS))
 
 
-async def _new_failures(wanted: Wanted, *, kubelet: bool) -> str:
-    found = await failing(wanted.file, kubelet=kubelet)
+async def _new_failures(wanted: Wanted, checks: Sequence[run.Check]) -> str:
+    found = await run.failing(CONFIG, checks, bound_s=DOCTOR_S)
     new = [finding for finding in found if finding.check not in wanted.failing]
     return "; ".join(f"{finding.check}: {finding.detail}" for finding in new)
 

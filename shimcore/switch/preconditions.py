@@ -61,8 +61,7 @@ def check(root: Root, request: SwitchRequest) -> None:
         else:
             plan_removal(root, CONFIG, purge=True)
     except ConfigError as error:
-        said = "; ".join(str(fault) for fault in error.faults)
-        raise NotSwitchedError(f"{CONFIG}: {said}") from error
+        raise NotSwitchedError(f"{CONFIG}: {error.reason}") from error
     except ShimError as error:
         raise NotSwitchedError(str(error)) from error
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from shimcore.errors import ConfigError, ShimError
 from shimcore.switch import health, steps
 from shimcore.switch.exchange import (
-    CONFIG,
     CURRENT,
     LOCK,
     PROCESS,
@@ -67,7 +66,7 @@ def begin(
     say: Say,
 ) -> State:
     """Arm the undo, and do the rest below it."""
-    failing = health.failing_names(CONFIG)
+    failing = health.failing_names()
     handle = Handle(root, control)
     journaled = JournaledRoot(root)
     journaled.journal.begin()
@@ -87,7 +86,7 @@ def begin(
         journaled=journaled,
         control=watched,
         handle=handle,
-        wanted=Wanted(CONFIG, request.version, failing),
+        wanted=Wanted(request.version, failing),
         serves=serves,
         say=say,
         completions=completions,

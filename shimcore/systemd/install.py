@@ -108,6 +108,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     """What `install-service` would do. Changes nothing. Raises ShimError."""
     root = request.root
     notes: list[str] = []
+    known = record.load(root) or Record()
     values = places.settings(root, request.config_file)
     is_new = root.text(request.config_file) is None
     filled = "address" in values
@@ -116,17 +117,18 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     wired: list[Change] = []
     endpoint = None
     by_hand = ""
+    wires = filled or request.preview
     inside = embedded_kubelet(root, shim) if request.wire_kubelet else None
     if inside is not None:
-        if not inside.wired and (filled or request.preview):
+        if not inside.wired and wires:
             wired = list(inside.changes)
             by_hand = inside.advice
-        if filled or request.preview:
+        if wires:
             wired += wiring.wire_crictl(root, shim)
     elif request.wire_kubelet:
         found = kubelet.find(root, running_kubelet, wiring.own_drop_ins(root))
         endpoint = _runtime_of(found, shim)
-        if filled or request.preview:
+        if wires:
             wired = wiring.wire(root, found, shim)
         if endpoint and not is_new and not values.get("cri") and _others(root, endpoint):
             notes.append(f"kubelet used {endpoint}, others are there: set `cri: {endpoint}`")
@@ -137,13 +139,13 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     if request.wire_runtime and filled:
         told, said = _tell_runtime(request, runtime)
         notes += said
-    changes = _own(request, settings, template(endpoint) if is_new else None)
+    changes = _own(request, known, settings, template(endpoint) if is_new else None)
     changes = pending(root, [*changes, *told, *wired])
-    _refuse_changed_by_hand(request, changes)
+    if not request.force:
+        _refuse_changed_by_hand(root, known, changes)
     bypass = filled and values.get("onFailure", _on_failure(values.get("fallback"))) == "bypass"
     way = kubelet_way(root, shim) if request.wire_kubelet else None
     stale = way.unit if way is not None and way.stale else ""
-    known = record.load(root)
     return Plan(
         root,
         changes,
@@ -154,7 +156,7 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
         runtime,
         stale,
         by_hand,
-        known.unread if known else [],
+        known.unread,
     )
 
 
@@ -294,7 +296,9 @@ def _settings(request: Request, values: Mapping[str, str]) -> UnitSettings:
     )
 
 
-def _own(request: Request, settings: UnitSettings, config: str | None) -> list[Change]:
+def _own(
+    request: Request, known: Record, settings: UnitSettings, config: str | None
+) -> list[Change]:
     """The service's own files, with `config` its configuration."""
     texts = {
         SERVICE: units.service_text(settings),
@@ -304,7 +308,6 @@ def _own(request: Request, settings: UnitSettings, config: str | None) -> list[C
     root = request.root
     package = packaged.place_of(root, texts, request.config_file)
     if package is not None:
-        known = record.load(root) or Record()
         changes = packaged.changes(root, package, texts, _ENABLED, known)
     else:
         changes = [
@@ -369,14 +372,11 @@ def _known_endpoint(root: Root, running: Sequence[str] | None) -> str | None:
         return None  # no kubelet, or none that can be read: the runtime is looked for
 
 
-def _refuse_changed_by_hand(request: Request, changes: Sequence[Change]) -> None:
-    known = record.load(request.root)
-    if known is None or request.force:
-        return
+def _refuse_changed_by_hand(root: Root, known: Record, changes: Sequence[Change]) -> None:
     changed = []
     for change in changes:
         recorded = known.files.get(change.path)
-        now = read(request.root, change.path)
+        now = read(root, change.path)
         if recorded and change.edit is None and now is not None and not recorded.is_ours(now):
             changed.append(change.path)
     if changed:

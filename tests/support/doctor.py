@@ -127,7 +127,6 @@ class World:
             error = fault
         status = Status(self.condition, self.facts, self.detail)
         return Node(
-            file=str(self.file),
             endpoint=Endpoint(str(self.file), self.shim_socket, self.admin_socket),
             root=self.root,
             proc=self.proc,
@@ -143,7 +142,9 @@ class World:
         node = self.node()
         found = await examine(node, pull=pull)
         # Kubelet's files name the path that a real node has.
-        wired = replace(node, endpoint=Endpoint(node.file, SHIM, node.endpoint.admin_socket))
+        wired = replace(
+            node, endpoint=Endpoint(node.endpoint.file, SHIM, node.endpoint.admin_socket)
+        )
         from shimcore.doctor import kubelet  # noqa: PLC0415 - beside its use
 
         return [one for one in found if one.check not in {"kubelet", "crictl"}] + list(

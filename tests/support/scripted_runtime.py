@@ -20,8 +20,8 @@ import grpc
 
 from shimcore.demo.runtime import StandInRuntime
 from shimcore.demo.runtime_cri import CriMethods, CriState
-from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_pull import Puller, pullable
+from shimcore.demo.runtime_images import PulledImage, pullable
+from shimcore.demo.runtime_pull import Puller
 from shimcore.demo.runtime_rpc import (
     Context,
     Journal,

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shimcore.errors import ShimError
+from shimcore.jsontext import value_at
 from shimcore.runtime.containerd.route import Wanted, certificates
 from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
@@ -83,8 +84,7 @@ def _is_insecure(root: Root, told: Wanted, besides: str = "") -> bool:
     for path, tree in _files(root, besides):
         old = tree.get("registries")
         if isinstance(old, dict):  # version 1 of the format, which does not stand beside version 2
-            insecure = old.get("insecure")
-            listed = insecure.get("registries") if isinstance(insecure, dict) else None
+            listed = value_at(old, "insecure", "registries")
             if is_listed or (isinstance(listed, list) and told.host in listed):
                 return True
             addition = f"[registries.insecure]\nregistries = [{string(told.host)}]\n"
@@ -111,11 +111,9 @@ def _listed(root: Root) -> list[str]:
     listed: list[str] = []
     drop_ins = (f"{CONFIG_FOLDER}/{name}" for name in root.names(CONFIG_FOLDER))
     for path in (CONFIG, *(each for each in drop_ins if root.host(each).is_file())):
-        table: Any = _tree(root, path)
-        for name in ("crio", "image", "insecure_registries"):
-            table = table.get(name) if isinstance(table, dict) else None
-        if isinstance(table, list):
-            listed = [each for each in table if isinstance(each, str)]
+        given = value_at(_tree(root, path), "crio", "image", "insecure_registries")
+        if isinstance(given, list):
+            listed = [each for each in given if isinstance(each, str)]
     return listed
 
 

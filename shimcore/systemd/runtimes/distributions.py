@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from shimcore.jsontext import value_at
 from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import unitfile
@@ -201,14 +202,8 @@ def _tls(told: Wanted) -> dict[str, Any]:
 
 def _has(tree: dict[str, Any], told: Wanted) -> bool:
     """Whether somebody has written it already."""
-    endpoints = _at(tree, "mirrors", told.host, "endpoint") or []
+    endpoints = value_at(tree, "mirrors", told.host, "endpoint") or []
     if told.is_http:
         return told.address in endpoints
-    tls = _at(tree, "configs", told.host, "tls") or {}
+    tls = value_at(tree, "configs", told.host, "tls") or {}
     return all(tls.get(key) == value for key, value in _tls(told).items())
-
-
-def _at(tree: Any, *keys: str) -> Any:
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, dict) else None
-    return tree

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import ssl
-import sys
 from pathlib import Path
 
 import pytest
@@ -110,17 +109,6 @@ async def test_a_fifo_where_a_file_was(
     async with followed(KubernetesSource(True, str(path))) as one:
         await one.until(lambda: one.condition is Condition.AWAY)
         assert "not a regular file" in one.follower.status.detail
-
-
-async def test_without_the_packages(
-    source: KubernetesSource, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is said what to install; nothing else happens."""
-    monkeypatch.delitem(sys.modules, "shimcore.cluster.api")
-    monkeypatch.setitem(sys.modules, "h2", None)
-    async with followed(source) as one:
-        await one.until(lambda: one.condition is Condition.NOT_INSTALLED)
-    assert "h2 is not installed: install image-cri-shim[kubernetes]" in caplog.text
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe: 1", b"\x00"])

@@ -18,7 +18,6 @@ from shimcore.cluster.errors import (
     BusyError,
     ClusterError,
     GoneError,
-    NotInstalledError,
     RefusedError,
 )
 from shimcore.cluster.pace import Pace
@@ -44,8 +43,6 @@ class Server:
 
     async def connect(self, _source: KubernetesSource) -> Api:
         self.connects += 1
-        if isinstance(self.fault, NotInstalledError):
-            raise self.fault
         return _Link(self)
 
     def ask(self, what: str) -> None:
@@ -419,19 +416,6 @@ def test_retry_after() -> None:
             assert server.connects <= 4
 
     run_simulated(story())
-
-
-def test_not_installed(caplog: pytest.LogCaptureFixture) -> None:
-    """Said once, with what to do; the shim goes on."""
-
-    async def story() -> None:
-        server = Server(fault=NotInstalledError("h2 is not installed"))
-        async with following(server) as (follower, _):
-            await asyncio.sleep(HOUR)
-            assert condition(follower) is Condition.NOT_INSTALLED
-
-    run_simulated(story())
-    assert caplog.text.count("not installed") == 1
 
 
 def test_a_kept_copy_waits() -> None:

@@ -19,7 +19,7 @@ async def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path, content:
     (root / "etc").mkdir(parents=True)
     (root / "etc/crictl.yaml").write_bytes(content)
     endpoint = Endpoint("/x.yaml", "/run/shim.sock", "/run/shim.sock.admin")
-    node = Node("/x.yaml", endpoint, Root(root), proc=tmp_path / "none")
+    node = Node(endpoint, Root(root), proc=tmp_path / "none")
     _, crictl = await kubelet.look(node)
     assert crictl.result is Result.WARN
     assert crictl.detail.startswith("/etc/crictl.yaml: ")
@@ -32,7 +32,7 @@ async def test_root_is_not_told_to_be_root(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     file.write_text("a: [\n")
     endpoint = Endpoint("/x.yaml", "/run/shim.sock", "/run/shim.sock.admin")
-    node = Node("/x.yaml", endpoint, Root(tmp_path / "root"), proc=tmp_path / "none")
+    node = Node(endpoint, Root(tmp_path / "root"), proc=tmp_path / "none")
     found, _ = await kubelet.look(node)
     assert found.result is Result.WARN
     assert found.mend == "mend that file, or see that kubelet uses unix:///run/shim.sock"

@@ -14,4 +14,4 @@ def test_a_typo_elsewhere_does_not_hide_the_runtime(tmp_path: Path) -> None:
     file.write_text("adress: http://hub:5000\ncri: unix:///run/mine.sock\n")
     endpoint = endpoint_of(str(file))
     assert endpoint.fault
-    assert Node(str(file), endpoint).runtime_socket == "/run/mine.sock"
+    assert Node(endpoint).runtime_socket == "/run/mine.sock"

@@ -152,7 +152,7 @@ def well(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing: Callable[..., str] = lambda *_: ""  # noqa: E731
     monkeypatch.setattr(run, "main_process", lambda _: 4321)
     monkeypatch.setattr(Handle, "_hold", lambda _: None)
-    monkeypatch.setattr(health, "failing_names", lambda _: set())
+    monkeypatch.setattr(health, "failing_names", set)
     monkeypatch.setattr(health, "why_not_well", nothing)
     monkeypatch.setattr(health, "why_not_before_kubelet", nothing)
     monkeypatch.setattr(steps, "why_kubelet_is_not_well", nothing)
