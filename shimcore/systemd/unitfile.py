@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from shimcore.systemd import envfile
@@ -18,6 +18,7 @@ _DIRECTORIES = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
+_LINE_END = re.compile(r"\r\n?|\n\r?")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -89,7 +90,7 @@ def drop_ins(root: Root, name: str) -> list[str]:
     found: dict[str, str] = {}
     for directory in reversed(_DIRECTORIES):
         for each in root.names(f"{directory}/{name}.d"):
-            if each.endswith(".conf"):
+            if each.endswith(".conf") and not each.startswith("."):
                 found[each] = f"{directory}/{name}.d/{each}"
     return [found[each] for each in sorted(found)]
 
@@ -123,17 +124,34 @@ def listening(root: Root, name: str) -> list[str]:
 
 
 def _settings(text: str, wanted: str) -> list[tuple[str, str]]:
-    joined = re.sub(r"\\\n(?:[ \t]*[#;][^\n]*\n)*", " ", text.replace("\r\n", "\n"))
     section = ""
     found = []
-    for raw in joined.split("\n"):
+    for raw in _lines(text):
         line = raw.strip()
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
-        elif section == wanted and "=" in line and line[0] not in "#;":
+        elif section == wanted and "=" in line:
             key, _, value = line.partition("=")
             found.append((key.strip(), value.strip()))
     return found
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines without comments, those that end in a backslash joined with what follows.
+
+    systemd, config_parse: a comment is left out first, its backslash with it, also where it stands
+    between lines that are joined.
+    """
+    begun: list[str] = []
+    for line in _LINE_END.split(text.removeprefix("\ufeff")):
+        if line.lstrip().startswith(("#", ";")):
+            continue
+        if (len(line) - len(line.rstrip("\\"))) % 2:
+            begun.append(f"{line[:-1]} ")
+        else:
+            yield "".join((*begun, line))
+            begun = []
+    yield "".join(begun)
 
 
 def words(text: str) -> list[str]:

@@ -92,6 +92,11 @@ def _flags(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> Non
                 f"kubelet is started by a shell, and without --config; give it "
                 f"{RUNTIME_FLAG}={endpoint} in the command of {UNIT}"
             )
+        if not kubelet.unit.exec_start:
+            raise ShimError(
+                f"{UNIT} has no ExecStart to which {RUNTIME_FLAG}={endpoint} could be added; "
+                "give it one, or look in systemctl cat kubelet for what takes it away"
+            )
         if _MINIKUBE in kubelet.unit.exec_start:
             raise ShimError(
                 "minikube writes kubelet's unit anew at each start, with its version in it; wire "

@@ -261,6 +261,7 @@ def test_json_stays_json(tmp_path: Path) -> None:
         ({}, ["kubelet"], "without a systemd unit"),
         ({UNIT: unit("/usr/bin/kubelet --config=/gone.yaml")}, None, "/gone.yaml"),
         ({UNIT: unit("/bin/sh -c 'kubelet --v=2'")}, None, "started by a shell"),
+        ({UNIT: unit("")}, None, "kubelet.service has no ExecStart to which"),
         (
             {UNIT: unit("/usr/bin/kubelet --config=/k.yaml"), "/k.yaml": "- a\n"},
             None,
