@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -75,10 +76,17 @@ class Root:
     def text(self, path: str) -> str | None:
         """The file's text (UTF-8), line ends as they are; None when there is no such file.
 
-        Raises ShimError for what cannot be read.
+        `/dev/null` is empty, also where an unpacked image has none. Raises ShimError for what
+        cannot be read.
         """
+        real = self.real(path)
+        if real == os.devnull:
+            return ""
+        place = self._host(PurePosixPath(real))
         try:
-            return self.host(path).read_bytes().decode()
+            if stat.S_IFMT(place.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+                raise ShimError(f"{path}: not a regular file")  # a pipe would be waited for
+            return place.read_bytes().decode()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except UnicodeDecodeError as error:

@@ -65,9 +65,12 @@ class ServiceUnit:
 
 
 def read_service(root: Root, name: str, without: Collection[str] = ()) -> ServiceUnit | None:
-    """The service unit with its drop-ins but those; None when there is no such unit."""
+    """The service unit with its drop-ins but those; None when there is no such unit.
+
+    One that is masked (empty, or a link to /dev/null) is none, wherever another of its name is.
+    """
     text = _text_of(root, name)
-    if text is None:
+    if not text:
         return None
     unit = ServiceUnit()
     unit.apply(text)
@@ -80,7 +83,7 @@ def read_service(root: Root, name: str, without: Collection[str] = ()) -> Servic
 
 
 def _text_of(root: Root, name: str) -> str | None:
-    """The unit that counts of those of its name."""
+    """The unit that counts of those of its name; "" for one that is masked."""
     texts = (root.text(f"{each}/{name}") for each in _DIRECTORIES)
     return next((text for text in texts if text is not None), None)
 
@@ -113,7 +116,7 @@ def command(root: Root, unit: ServiceUnit) -> list[str]:
 def listening(root: Root, name: str) -> list[str]:
     """The paths that a socket unit listens at (systemd.socket(5)); none without such a unit."""
     text = _text_of(root, name)
-    if text is None:
+    if not text:
         return []
     found: list[str] = []
     for part in (text, *(root.text(path) or "" for path in drop_ins(root, name))):

@@ -235,6 +235,19 @@ class TestKubeletElsewhere:
         root.host("/var/lib/kubelet/config.yaml").write_text("containerRuntimeEndpoint: ''\n")
         assert plan_removal(root, CONFIG).record is None
 
+    def test_beside_a_masked_kubelet(self, tmp_path: Path) -> None:
+        """The kubelet inside is the one that is wired."""
+        unit = {
+            "/etc/systemd/system/k3s.service": "[Service]\nExecStart=/usr/local/bin/k3s server\n"
+        }
+        root = unpacked(tmp_path, {CONFIG: FILLED, "/var/lib/rancher/k3s/x": "", **unit})
+        root.host("/etc/systemd/system/kubelet.service").symlink_to("/dev/null")
+        (change,) = plan(request(root)).for_kubelet
+        assert (change.path, change.then) == (
+            "/etc/rancher/k3s/config.yaml.d/99-image-cri-shim.yaml",
+            "restart k3s.service",
+        )
+
     def test_arguments_that_are_there_already(self, tmp_path: Path) -> None:
         """Of two the last one counts, so it goes among them."""
         command = "/usr/local/bin/k0s worker --kubelet-extra-args=--v=2"

@@ -57,3 +57,27 @@ def test_a_socket_after_a_comment_with_a_backslash(tmp_path: Path) -> None:
     text = "[Socket]\n# C:\\\nListenStream=/run/x.sock\n"
     root = unpacked(tmp_path, {"/etc/systemd/system/x.socket": text})
     assert listening(root, "x.socket") == ["/run/x.sock"]
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_masked_unit_is_none(tmp_path: Path, is_link: bool) -> None:
+    """That of a later directory does not take its place."""
+    text = "[Service]\nExecStart=/new\n"
+    root = unpacked(tmp_path, {f"/usr/lib/systemd/system/{NAME}": text, f"{UNIT}.d/x.conf": text})
+    if is_link:
+        root.host(UNIT).symlink_to("/dev/null")
+    else:
+        root.host(UNIT).touch()
+    assert read_service(root, NAME) is None
+    assert listening(root, NAME) == []
+
+
+def test_a_masked_drop_in_says_nothing(tmp_path: Path) -> None:
+    """Nor does the one of its name in a later directory."""
+    text = "[Service]\nExecStart=/new\n"
+    package = {f"/usr/lib/systemd/system/{NAME}.d/x.conf": "[Service]\nEnvironment=A=1\n"}
+    root = unpacked(tmp_path, {UNIT: text, f"{UNIT}.d/other.conf": "", **package})
+    root.host(f"{UNIT}.d/x.conf").symlink_to("/dev/null")
+    unit = read_service(root, NAME)
+    assert unit is not None
+    assert (unit.exec_start, unit.environment) == ("/new", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -296,6 +297,16 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(ShimError) as caught:
         wire(root, kubelet.find(root), SOCKET)
     assert str(caught.value).count(path) == 1
+
+
+@pytest.mark.parametrize("path", [kubelet.KUBEADM_CONFIG, CRICTL, kubelet.KUBEADM_FLAGS])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, path: str) -> None:
+    """It is named."""
+    root = unpacked(tmp_path, {key: text for key, text in KUBEADM.items() if key != path})
+    root.host(path).parent.mkdir(exist_ok=True)
+    os.mkfifo(root.host(path))
+    with pytest.raises(ShimError, match=f"^{path}: not a regular file$"):
+        wire(root, kubelet.find(root), SOCKET)
 
 
 @pytest.mark.parametrize(
