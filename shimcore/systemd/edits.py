@@ -63,8 +63,7 @@ class FlagsEdit(_ValuesEdit):
     def revert(self, text: str) -> str:
         """The text with the old values wherever ours still are. Raises ShimError."""
         for flag, value in self.old.items():
-            words = envfile.variables(text).get(self.variable, "").split()
-            if envfile.flag_value(words, flag) == self.ours:
+            if envfile.flag_in(text, self.variable, flag) == self.ours:
                 text = envfile.set_flag(text, self.variable, flag, value)
         return text
 
