@@ -135,8 +135,7 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     unit = f"{service}.service"
     endpoint = argument.partition("=")[2]
     found = unitfile.read_service(root, unit) or ServiceUnit()
-    from_files = unitfile.file_variables(root, found)
-    variables = found.environment | {name: value for name, (value, _) in from_files.items()}
+    variables = unitfile.variables(root, found)
     command = " ".join(found.arguments(variables))
     if f"--{rancher.ARGUMENT}" in command:
         # On the command line they take the place of those in files.

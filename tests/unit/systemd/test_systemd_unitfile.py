@@ -81,3 +81,30 @@ def test_a_masked_drop_in_says_nothing(tmp_path: Path) -> None:
     unit = read_service(root, NAME)
     assert unit is not None
     assert (unit.exec_start, unit.environment) == ("/new", {})
+
+
+def test_variables_are_read_with_their_escapes(tmp_path: Path) -> None:
+    """An empty list takes back those before it."""
+    text = (
+        "[Service]\nEnvironment=A=1\nEnvironment=\nEnvironment=\"B=a\\tb\" C=x\\x20y 'D=a\\\\b'\n"
+    )
+    unit = read(tmp_path, text)
+    assert unit.environment == {"B": "a\tb", "C": "x y", "D": "a\\b"}
+
+
+def test_variables_are_put_into_the_command(tmp_path: Path) -> None:
+    """A word that is one is taken apart, quotes away; in braces it stays one word."""
+    text = """[Service]\nExecStart=/x $A ${A} --b=${B} --c=\\x41$B "$$d" $E %N %% %H\n"""
+    unit = read(tmp_path, text)
+    assert unit.origins({"A": "'a b' c", "B": "b"}) == [
+        ("/x", ""),
+        ("a b", "A"),
+        ("c", "A"),
+        ("'a b' c", "A"),
+        ("--b=b", ""),
+        ("--c=A$B", ""),
+        ("$d", ""),
+        ("kubelet", ""),
+        ("%", ""),
+        ("%H", ""),
+    ]
