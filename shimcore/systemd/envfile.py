@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from shimcore.errors import ShimError
 
+ERRORS = "surrogateescape"
+"""Bytes that are not UTF-8 stay what they are (codecs): in comments systemd takes them."""
+
 _LINE = r"""
     [ \t\r\n]*+
     (?: [#;] {comment}
@@ -184,7 +187,7 @@ def _unescaped(character: str, *, c_escapes: bool) -> str:
         return after or character
     if len(after) == 3:
         code = int(after[1:], 16) if after[0] == "x" else int(after, 8)
-        return bytes([code]).decode(errors="surrogateescape")
+        return bytes([code]).decode(errors=ERRORS)
     return _C_ESCAPES.get(after, character)  # one that has no meaning stays as it is
 
 

@@ -25,6 +25,7 @@ from shimcore.systemd.entries import (
     remove_empty,
     write,
 )
+from shimcore.systemd.envfile import ERRORS
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import STATE_DIR
 
@@ -217,7 +218,7 @@ def _reverted(entry: Entry | None, edit: Edit | None) -> Entry | None:
     """The file as it was before any edit of ours."""
     if edit is None or not isinstance(entry, File):
         return entry
-    content = edit.revert(entry.content.decode()).encode()
+    content = edit.revert(entry.content.decode(errors=ERRORS)).encode(errors=ERRORS)
     return File(content, entry.mode, entry.uid, entry.gid)
 
 

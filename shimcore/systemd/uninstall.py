@@ -13,6 +13,7 @@ from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read, write
+from shimcore.systemd.envfile import ERRORS
 from shimcore.systemd.kubelet_way import Way, kubelet_way
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, shim_socket
@@ -236,7 +237,7 @@ def _revert(removal: Removal, back: Change, edit: Edit, now: Entry | None) -> No
     if not isinstance(now, File):
         return  # it is gone, and our part with it
     try:
-        content = edit.revert(now.content.decode()).encode()
+        content = edit.revert(now.content.decode(errors=ERRORS)).encode(errors=ERRORS)
     except ShimError as error:
         raise ShimError(f"{back.path}: {error}") from error
     if back.entry is None and content.strip() in {b"", b"{}"}:

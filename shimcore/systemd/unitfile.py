@@ -105,14 +105,19 @@ def read_service(root: Root, name: str, without: Collection[str] = ()) -> Servic
     unit.apply(text)
     for path in drop_ins(root, name):
         if path not in without:
-            unit.apply(root.text(path) or "")
+            unit.apply(_text(root, path) or "")
     return unit
 
 
 def _text_of(root: Root, name: str) -> str | None:
     """The unit that counts of those of its name; "" for one that is masked."""
-    texts = (root.text(f"{each}/{name}") for each in _DIRECTORIES)
+    texts = (_text(root, f"{each}/{name}") for each in _DIRECTORIES)
     return next((text for text in texts if text is not None), None)
+
+
+def _text(root: Root, path: str) -> str | None:
+    """A file of systemd's: in comments it takes bytes that are not UTF-8."""
+    return root.text(path, envfile.ERRORS)
 
 
 def drop_ins(root: Root, name: str) -> list[str]:
@@ -130,7 +135,7 @@ def file_variables(root: Root, unit: ServiceUnit) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for pattern in unit.files:
         for path in _matching(root, pattern):
-            for name, value in envfile.variables(root.text(path) or "").items():
+            for name, value in envfile.variables(_text(root, path) or "").items():
                 found[name] = (value, path)
     return found
 
@@ -168,7 +173,7 @@ def listening(root: Root, name: str) -> list[str]:
     if not text:
         return []
     found: list[str] = []
-    for part in (text, *(root.text(path) or "" for path in drop_ins(root, name))):
+    for part in (text, *(_text(root, path) or "" for path in drop_ins(root, name))):
         for key, value in _settings(part, "Socket"):
             if key == "ListenStream":
                 found = [*found, value.replace("%%", "%")] if value else []
