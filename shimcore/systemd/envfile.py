@@ -16,8 +16,8 @@ ERRORS = "surrogateescape"
 """Bytes that are not UTF-8 stay what they are (codecs): in comments systemd takes them."""
 
 _LINE = r"""
-    [ \t\r\n]*+
-    (?: [#;] {comment}
+    (?: [ \t\r\n]++
+    | [#;] {comment}
     | (?P<name>[^\r\n][^=\r\n]*) = [ \t]*+ (?P<value>
         (?: [ \t]*+ (?: "(?:[^"\\]|\\.)*+(?:"|\\?\Z) | '[^']*(?:'|\Z) ) )*+
         (?: [ \t]*+ (?: [^\\ \t\r\n] | \\. | \\\Z ) )*+ )
