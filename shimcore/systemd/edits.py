@@ -75,8 +75,7 @@ class FlagsEdit(_ValuesEdit):
         """The text with the old values wherever ours still are. Raises ShimError."""
         for name, value in self.old.items():
             variable, flag = self._place(name)
-            words = envfile.variables(text).get(variable, "").split()
-            if self.is_ours(envfile.flag_value(words, flag)):
+            if self.is_ours(envfile.flag_in(text, variable, flag)):
                 text = envfile.set_flag(text, variable, flag, value)
         return text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +39,8 @@ $KUBELET_EXTRA_ARGS
 
 _FromFiles = dict[str, tuple[str, str]]
 """Variables of a unit's environment files: name → (value, file)."""
+_Origins = list[tuple[str, str]]
+"""The words of a command, each with the variable that gives it, "" for none."""
 
 
 class Origin(StrEnum):
@@ -97,23 +98,23 @@ def find(
         raise ShimError(
             f"no kubelet found: there is no {UNIT}, no {KUBEADM_CONFIG}, and none is running"
         )
-    return _kubelet(root, unit, unitfile.command(root, unit), unitfile.file_variables(root, unit))
+    origins = unit.origins(unitfile.variables(root, unit))
+    return _kubelet(root, unit, origins, unitfile.file_variables(root, unit))
 
 
 def of_process(root: Root, running: Sequence[str]) -> Kubelet:
     """The kubelet that has this command line, whatever its unit says. Raises ShimError."""
-    return _kubelet(root, None, list(running), {})
+    return _kubelet(root, None, [(word, "") for word in running], {})
 
 
 def _kubelet(
-    root: Root, unit: ServiceUnit | None, arguments: list[str], from_files: _FromFiles
+    root: Root, unit: ServiceUnit | None, origins: _Origins, from_files: _FromFiles
 ) -> Kubelet:
+    arguments = [word for word, _ in origins]
     config = envfile.flag_value(arguments, "--config")
     config_dir = envfile.flag_value(arguments, "--config-dir")
     flags = tuple(
-        _flag(unit, name, value, from_files)
-        for name in FLAGS
-        if (value := envfile.flag_value(arguments, name)) is not None
+        flag for name in FLAGS if (flag := _flag(unit, name, origins, from_files)) is not None
     )
     return Kubelet(
         unit=unit,
@@ -156,21 +157,22 @@ def _namespace(process: Path) -> str:
     return ""
 
 
-def _flag(unit: ServiceUnit | None, name: str, value: str, from_files: _FromFiles) -> Flag:
+def _flag(
+    unit: ServiceUnit | None, name: str, origins: _Origins, from_files: _FromFiles
+) -> Flag | None:
+    """The flag that counts, the last of its name; None where it is not given."""
+    arguments = [word for word, _ in origins]
+    place = envfile.flag_place(arguments, name)
+    value = envfile.flag_value(arguments, name)
+    if place is None or value is None:
+        return None
     if unit is None:
         return Flag(name, value, Origin.ELSEWHERE)
-    for variable in reversed(_used_variables(unit)):
-        content, file = from_files.get(variable, (None, ""))
-        if content is None:
-            content = unit.environment.get(variable, "")
-        if envfile.flag_value(content.split(), name) == value:
-            origin = Origin.ENV_FILE if file else Origin.UNIT_VARIABLE
-            return Flag(name, value, origin, variable, file)
-    return Flag(name, value, Origin.EXEC_START)
-
-
-def _used_variables(unit: ServiceUnit) -> list[str]:
-    return re.findall(r"\$\{?(\w+)", unit.exec_start)
+    variable = origins[place][1]
+    content, file = from_files.get(variable, (unit.environment.get(variable, ""), ""))
+    if envfile.flag_value(envfile.words(content), name) != value:
+        return Flag(name, value, Origin.EXEC_START)  # at least the value stands there
+    return Flag(name, value, Origin.ENV_FILE if file else Origin.UNIT_VARIABLE, variable, file)
 
 
 def _endpoint(

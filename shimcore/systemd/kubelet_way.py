@@ -153,11 +153,12 @@ def _inside(
     inside: EmbeddedKubelet | ShimError | None,
 ) -> KubeletWay:
     """That of a program with kubelet inside: by its own flags, or its distribution's file."""
+    from shimcore.systemd.runtimes import rancher  # noqa: PLC0415 - seldom wanted
+
     endpoint = f"unix://{shim_socket}"
-    flag = f"{kubelet.RUNTIME_FLAG.lstrip('-')}={endpoint}"
     running = host is not None
     name = "its distribution" if host is None else host[1][0].rpartition("/")[2]
-    if host is not None and any(flag in word for word in host[1]):
+    if host is not None and rancher.given(" ".join(host[1])) == endpoint:
         return KubeletWay(Way.WIRED, endpoint, running)
     if inside is None or isinstance(inside, ShimError):
         why = inside or f"{name} has kubelet inside, and its distribution is not known"

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from shimcore.errors import ShimError
 from shimcore.systemd.changes import Change, Part
-from shimcore.systemd.edits import Edit
+from shimcore.systemd.edits import Edit, FlagsEdit
 from shimcore.systemd.entries import File, read
+from shimcore.systemd.envfile import ERRORS
 from shimcore.systemd.root import Root
 
 HEADER = "# Written by image-cri-shim install-service.\n"
@@ -34,9 +35,9 @@ class Overlay:
         self._edits: dict[str, Edit] = {}
         self._thens: dict[str, str] = {}
 
-    def text(self, path: str) -> str | None:
-        """The file's text; None when there is no such file. Raises ShimError."""
-        return self._texts[path] if path in self._texts else self._root.text(path)
+    def text(self, path: str, errors: str = "strict") -> str | None:
+        """The file's text, as `Root.text`. Raises ShimError."""
+        return self._texts[path] if path in self._texts else self._root.text(path, errors)
 
     def names(self, path: str) -> Iterable[str]:
         """The names in a directory, sorted."""
@@ -62,16 +63,17 @@ class Overlay:
         `addition` is for `NotOursError`. Raises ShimError.
         """
         known = self._edits.get(path)
+        errors = ERRORS if isinstance(edit, FlagsEdit) else "strict"
         try:
-            text = edit.apply(self.text(path) or "")
+            text = edit.apply(self.text(path, errors) or "")
         except ShimError as error:
             raise ShimError(f"{self._root.real(path)}: {error}") from error
-        self._write(path, text, addition)
+        self._write(path, text, addition, errors)
         self._edits[path] = edit if known is None else edit.joined(known)
         self._thens[path] = then
 
-    def _write(self, path: str, text: str, addition: str) -> None:
-        if self._root.is_read_only(path) and text != self.text(path):
+    def _write(self, path: str, text: str, addition: str, errors: str = "strict") -> None:
+        if self._root.is_read_only(path) and text != self.text(path, errors):
             raise NotOursError(f"{self._root.real(path)}: its file system is read-only", addition)
         self._texts[path] = text
 
@@ -85,6 +87,6 @@ class Overlay:
         by_name = edit is None and self._part is Part.WIRING
         path = given if by_name else self._root.real(given)
         now = read(self._root, path) if edit else None
-        content = self._texts[given].encode()
+        content = self._texts[given].encode(errors=ERRORS)
         entry = replace(now, content=content) if isinstance(now, File) else File(content)
         return Change(path, entry, edit, self._part, then=then)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import posixpath
 import stat
 from collections.abc import Iterable
 
@@ -11,9 +12,8 @@ from shimcore.config.document import read_document
 from shimcore.config.reading import texts
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, live_sockets, with_cri
-from shimcore.systemd import record
+from shimcore.systemd import unitfile
 from shimcore.systemd.root import Root
-from shimcore.systemd.unitfile import read_service
 from shimcore.systemd.units import SERVICE
 from shimcore.unixsocket import socket_path
 
@@ -74,15 +74,17 @@ def path_of(key: str, value: str) -> str:
 def installed_file(root: Root) -> str | None:
     """The configuration of the service that was installed here; None without one. Raises ShimError.
 
-    As its unit has it now, which an administrator may have changed.
+    As its unit has it now, which an administrator, or sealos' image-cri-shim, may have written.
     """
-    known = record.load(root)
-    unit = read_service(root, SERVICE)
-    if known is None or unit is None:
-        return None
-    words = [*unit.arguments({}), ""]
-    named = words[words.index("--file") + 1] if "--file" in words else ""
-    return named.replace("%%", "%").replace("$$", "$") or None
+    unit = unitfile.read_service(root, SERVICE)
+    words = iter([] if unit is None else unitfile.command(root, unit)[1:])
+    named = ""
+    for word in words:
+        if word in ("-f", "--file"):
+            named = next(words, "")
+        elif word.startswith(("-f", "--file=")):
+            named = word.removeprefix("-f").removeprefix("--file=")
+    return posixpath.join("/", named) if named else None
 
 
 def unreadable(paths: Iterable[str]) -> list[str]:

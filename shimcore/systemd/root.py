@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -73,13 +74,20 @@ class Root:
         except OSError as error:
             raise ShimError(f"{path}: {error.strerror}") from error
 
-    def text(self, path: str) -> str | None:
+    def text(self, path: str, errors: str = "strict") -> str | None:
         """The file's text (UTF-8), line ends as they are; None when there is no such file.
 
-        Raises ShimError for what cannot be read.
+        `/dev/null` is empty, also where an unpacked image has none. `errors`: what other bytes
+        are (codecs). Raises ShimError for what cannot be read.
         """
+        real = self.real(path)
+        if real == os.devnull:
+            return ""
+        place = self._host(PurePosixPath(real))
         try:
-            return self.host(path).read_bytes().decode()
+            if stat.S_IFMT(place.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+                raise ShimError(f"{path}: not a regular file")  # a pipe would be waited for
+            return place.read_bytes().decode(errors=errors)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except UnicodeDecodeError as error:

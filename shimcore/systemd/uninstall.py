@@ -119,11 +119,11 @@ class _Afterwards(Root):
         super().__init__(root.directory)
         self._entries = {self.real(change.path): change.entry for change in changes}
 
-    def text(self, path: str) -> str | None:
+    def text(self, path: str, errors: str = "strict") -> str | None:
         """That of the file; None when there will be none. Raises ShimError."""
         real = self.real(path)
         if real not in self._entries:
-            return super().text(path)
+            return super().text(path, errors)
         entry = self._entries[real]
         return entry.content.decode(errors="replace") if isinstance(entry, File) else None
 

@@ -64,8 +64,10 @@ def bypass_text() -> str:
 def socket_text(settings: UnitSettings = UnitSettings()) -> str:
     """The socket unit. Raises ShimError for a path that no unit can hold."""
     path = modern(settings.shim_socket)
-    if len(path.encode()) > 107:  # sockaddr_un(7)
+    if len(path.encode(errors="surrogateescape")) > 107:  # sockaddr_un(7)
         raise ShimError(f"shim: {path} is longer than a socket's path can be (107 bytes)")
+    if path.endswith((" ", "\\")):  # a blank would be left out, a backslash joins the next line
+        raise ShimError(f"shim: {path!r}: a unit takes no path that ends so; choose another")
     listen = "ListenStream={}\n".format
     return _usual(SOCKET).replace(listen(UnitSettings().shim_socket), listen(_plain(path)))
 
@@ -90,6 +92,18 @@ def _usual(name: str) -> str:
 
 def _varying(settings: UnitSettings) -> tuple[str, str]:
     """What of the service unit hangs on the settings: its command line, what it may write."""
+    if any(character in settings.command for character in "\"'\\$"):
+        raise ShimError(
+            f"the command {settings.command}: systemd starts none whose path has a quote, a "
+            "backslash or a $; make a link to it and name that with --command"
+        )
+    for key, path in (
+        ("shim", settings.shim_socket),
+        ("admin", settings.admin_socket),
+        ("stateDir", settings.state_dir),
+    ):
+        if ".." in PurePosixPath(path).parts:
+            raise ShimError(f"{key}: {path}: systemd takes no path with `..`; write it without")
     command, config = (
         _word(path.replace("$", "$$")) for path in (settings.command, settings.config_file)
     )
@@ -99,8 +113,8 @@ def _varying(settings: UnitSettings) -> tuple[str, str]:
 
 def _plain(text: str) -> str:
     """`%` doubled (systemd.unit(5), specifiers)."""
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ShimError(f"{text!r} has a control character and cannot stand in a unit")
+    if any(ord(each) < 32 or ord(each) == 127 or 0xD800 <= ord(each) < 0xE000 for each in text):
+        raise ShimError(f"{text!r} has a control character, or is not UTF-8: no unit can hold it")
     return text.replace("%", "%%")
 
 

@@ -20,7 +20,7 @@ from shimcore.systemd.kubelet import (
 )
 from shimcore.systemd.overlay import HEADER, Overlay
 from shimcore.systemd.root import Root
-from shimcore.systemd.unitfile import ServiceUnit, drop_ins, words
+from shimcore.systemd.unitfile import ServiceUnit, drop_ins
 
 DROP_IN = "99-image-cri-shim.conf"
 _OURS = ".image-cri-shim.conf"
@@ -30,6 +30,8 @@ KUBEADM_INSTANCE = "/var/lib/kubelet/instance-config.yaml"
 # In the command of a kubelet that minikube starts.
 _MINIKUBE = "/minikube/"
 _SHELLS = ("sh", "bash", "dash")
+# systemd.syntax(7), Quoting.
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r"})
 CRICTL_KEYS = ("runtime-endpoint", "image-endpoint")
 
 
@@ -92,6 +94,11 @@ def _flags(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> Non
                 f"kubelet is started by a shell, and without --config; give it "
                 f"{RUNTIME_FLAG}={endpoint} in the command of {UNIT}"
             )
+        if not kubelet.unit.exec_start:
+            raise ShimError(
+                f"{UNIT} has no ExecStart to which {RUNTIME_FLAG}={endpoint} could be added; "
+                "give it one, or look in systemctl cat kubelet for what takes it away"
+            )
         if _MINIKUBE in kubelet.unit.exec_start:
             raise ShimError(
                 "minikube writes kubelet's unit anew at each start, with its version in it; wire "
@@ -139,14 +146,13 @@ def _unit_drop_in(
     environment: dict[str, str] = {}
     for flag in flags:
         if flag.origin is Origin.EXEC_START:
-            command = _replaced(command, flag.name, endpoint)
+            command = _replaced(command, flag.name, endpoint, c_escapes=True)
         else:
             value = environment.get(flag.variable) or unit.environment[flag.variable]
             environment[flag.variable] = _replaced(value, flag.name, endpoint)
     command += "".join(f" {flag}={endpoint}" for flag in adds)
     for name, value in environment.items():
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        lines.append(f'Environment="{name}={escaped}"')
+        lines.append(f'Environment="{name}={value.translate(_ESCAPED)}"')
     if command != unit.exec_start:
         lines += ["ExecStart=", f"ExecStart={command}"]
     return (
@@ -155,8 +161,8 @@ def _unit_drop_in(
     )
 
 
-def _replaced(text: str, flag: str, endpoint: str) -> str:
+def _replaced(text: str, flag: str, endpoint: str, *, c_escapes: bool = False) -> str:
     new = envfile.with_flag(text, flag, endpoint)
-    if envfile.flag_value(words(new), flag) != endpoint:
+    if envfile.flag_value(envfile.words(new, c_escapes=c_escapes), flag) != endpoint:
         raise ShimError(f"{UNIT}: {flag} cannot be found in its text; change it by hand")
     return new

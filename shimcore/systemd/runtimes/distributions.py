@@ -15,6 +15,7 @@ from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.entries import File
+from shimcore.systemd.envfile import flag_value
 from shimcore.systemd.kubelet import RUNTIME_FLAG, UNIT
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
@@ -115,7 +116,7 @@ def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
     """
     if has_unit(root, UNIT.removesuffix(".service")):
         return None
-    argument = f"{RUNTIME_FLAG.lstrip('-')}=unix://{shim_socket}"
+    endpoint = f"unix://{shim_socket}"
     for directory, of_kind in (
         ("/var/lib/rancher/k3s", partial(_of_rancher, kind=Kind.K3S)),
         ("/var/lib/rancher/rke2", partial(_of_rancher, kind=Kind.RKE2)),
@@ -123,21 +124,20 @@ def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
         ("/var/lib/k0s", _of_k0s),
     ):
         if root.exists(directory):
-            return of_kind(root, argument)
+            return of_kind(root, endpoint)
     return None
 
 
-def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
+def _of_rancher(root: Root, endpoint: str, kind: Kind) -> EmbeddedKubelet:
     """Arguments are added to those of other files by a drop-in (docs.k3s.io, Configuration File).
 
     RKE2 reads its files as k3s does (docs.rke2.io/install/configuration).
     """
     service = service_of(root, kind)
     unit = f"{service}.service"
-    endpoint = argument.partition("=")[2]
+    argument = f"{RUNTIME_FLAG[2:]}={endpoint}"
     found = unitfile.read_service(root, unit) or ServiceUnit()
-    from_files = unitfile.file_variables(root, found)
-    variables = found.environment | {name: value for name, (value, _) in from_files.items()}
+    variables = unitfile.variables(root, found)
     command = " ".join(found.arguments(variables))
     if f"--{rancher.ARGUMENT}" in command:
         # On the command line they take the place of those in files.
@@ -159,14 +159,18 @@ def _of_rancher(root: Root, argument: str, kind: Kind) -> EmbeddedKubelet:
     return EmbeddedKubelet(unit, wired, "", changes, tuple(texts))
 
 
-def _of_microk8s(root: Root, argument: str) -> EmbeddedKubelet:
+def _of_microk8s(root: Root, endpoint: str) -> EmbeddedKubelet:
+    """By kubelet's file of arguments (kubelite, ReadArgsFromFile): quotes have no meaning in it."""
     file = f"{MICROK8S_ARGUMENTS}/kubelet"
-    wired = argument in (root.text(file) or "")
-    advice = f"echo --{argument} >>{file} && snap restart microk8s.daemon-kubelite"
+    lines = (line.strip() for line in (root.text(file) or "").splitlines())
+    text = " ".join(line for line in lines if not line.startswith("#"))
+    arguments = text.replace('"', "").replace("'", "").split()
+    wired = flag_value(arguments, RUNTIME_FLAG) == endpoint
+    advice = f"echo {RUNTIME_FLAG}={endpoint} >>{file} && snap restart microk8s.daemon-kubelite"
     return EmbeddedKubelet("snap.microk8s.daemon-kubelite.service", wired, advice, files=(file,))
 
 
-def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
+def _of_k0s(root: Root, endpoint: str) -> EmbeddedKubelet:
     """By the command of its service: a worker's, or a controller's that is a worker, too.
 
     With `--cri-socket` it starts no containerd (docs.k0sproject.io, Runtime).
@@ -174,10 +178,11 @@ def _of_k0s(root: Root, argument: str) -> EmbeddedKubelet:
     service = service_of(root, Kind.K0S)
     unit = f"{service}.service"
     found = unitfile.read_service(root, unit)
-    wired = found is not None and argument in found.exec_start
-    what = f'--kubelet-extra-args="--{argument}" to ExecStart'
-    if found is not None and _K0S_ARGUMENTS in found.exec_start:  # the last one counts
-        what = f"--{argument} to {_K0S_ARGUMENTS} in ExecStart"
+    given = flag_value([] if found is None else unitfile.command(root, found), _K0S_ARGUMENTS)
+    wired = flag_value((given or "").split(), RUNTIME_FLAG) == endpoint
+    what = f'{_K0S_ARGUMENTS}="{RUNTIME_FLAG}={endpoint}" to ExecStart'
+    if given is not None:  # the last one counts
+        what = f"{RUNTIME_FLAG}={endpoint} to {_K0S_ARGUMENTS} in ExecStart"
     advice = (
         f"add {what} of {service} (systemctl edit --full {service}), "
         f"then systemctl restart {service}"

@@ -211,12 +211,21 @@ def test_a_distribution_that_has_not_read_its_files(
     assert found.detail == f"systemctl restart {'rke2-server' if 'rke2' in file else 'k3s'}"
 
 
-def test_its_own_flag_is_enough(tmp_path: Path) -> None:
-    """k3s takes kubelet's arguments on its command line, too."""
+@pytest.mark.parametrize(
+    ("flags", "way"),
+    [
+        ([f"--kubelet-arg={ARGUMENT}"], Way.WIRED),
+        (["--kubelet-arg", ARGUMENT], Way.WIRED),
+        ([f"--kubelet-arg={ARGUMENT}.admin"], Way.NOT_WIRED),
+        ([f"--kubelet-arg={ARGUMENT}", f"--kubelet-arg={ARGUMENT}x"], Way.NOT_WIRED),
+        ([f"--node-label={ARGUMENT}"], Way.NOT_WIRED),
+    ],
+)
+def test_its_own_flag_is_enough(tmp_path: Path, flags: list[str], way: Way) -> None:
+    """k3s takes kubelet's arguments on its command line, too; the last one counts."""
     root = unpacked(tmp_path / "root", {"/var/lib/rancher/k3s/x": ""})
-    flag = f"--kubelet-arg={ARGUMENT}"
-    proc = _process(tmp_path, "server", flag, program="/usr/local/bin/k3s")
-    assert kubelet_way(root, PATH, proc).way is Way.WIRED
+    proc = _process(tmp_path, "server", *flags, program="/usr/local/bin/k3s")
+    assert kubelet_way(root, PATH, proc).way is way
 
 
 def test_the_kubelet_of_a_node_in_a_container_is_another_nodes(tmp_path: Path) -> None:

@@ -89,6 +89,34 @@ class TestChangedByHand:
         undo(root)
         assert root.text(KUBELET_CONFIG) == new
 
+    def test_bytes_that_are_not_utf8_stay(self, tmp_path: Path) -> None:
+        """systemd takes them in comments: of units, of drop-ins and of environment files."""
+        root = unpacked(tmp_path, READY)
+        drop_in = "/usr/lib/systemd/system/kubelet.service.d/20.conf"
+        root.host(drop_in).write_bytes(b"# Schl\xfcssel\n[Service]\n")
+        flags = root.host("/var/lib/kubelet/kubeadm-flags.env")
+        flags.write_bytes(b"# Schl\xfcssel\n" + flags.read_bytes())
+        before = tree(root)
+        do(request(root))
+        assert flags.read_bytes().startswith(b"# Schl\xfcssel\nKUBELET_KUBEADM_ARGS=")
+        assert SHIM.encode() in flags.read_bytes()
+        flags.write_bytes(flags.read_bytes() + b"# \xe4\n")
+        undo(root)
+        assert flags.read_bytes().endswith(b"# \xe4\n")
+        flags.write_bytes(flags.read_bytes().removesuffix(b"# \xe4\n"))
+        assert tree(root) == before
+
+    def test_yaml_that_is_not_utf8_is_named(self, tmp_path: Path) -> None:
+        """Nothing is put back then."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        config = root.host(KUBELET_CONFIG)
+        config.write_bytes(config.read_bytes() + b"# Schl\xfcssel\n")
+        before = tree(root)
+        with pytest.raises(ShimError, match=f"^{KUBELET_CONFIG}: "):
+            undo(root)
+        assert tree(root) == before
+
     def test_a_file_that_is_gone_stays_gone(self, tmp_path: Path) -> None:
         """`kubeadm reset` removed kubelet's configuration: it is not brought back."""
         root = unpacked(tmp_path, READY)

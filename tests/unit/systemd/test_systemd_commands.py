@@ -62,6 +62,26 @@ def test_the_file_of_an_installation_is_kept(tmp_path: Path) -> None:
     assert tree(unpacked(directory, {})) == before
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "serve --file /x --file=/etc/other.yaml",
+        "serve -f/etc/other.yaml",
+        "-f /x serve -f /etc/other.yaml",
+        "-f $FILE",
+        "--file=etc/other.yaml",
+    ],
+)
+def test_the_file_that_somebody_elses_unit_names_is_kept(tmp_path: Path, arguments: str) -> None:
+    """In each form that the command takes, the last one counting; also before `serve` was."""
+    unit = "/etc/systemd/system/image-cri-shim.service"
+    text = f"[Service]\nEnvironment=FILE=/etc/other.yaml\nExecStart=/x/image-cri-shim {arguments}\n"
+    directory = image(tmp_path, **{"/etc/other.yaml": FILLED, unit: text})
+    assert run("install-service", "--root", directory)[0] == 0
+    assert "serve --file /etc/other.yaml\n" in (directory / unit.lstrip("/")).read_text()
+    assert not (directory / "etc/image-cri-shim.yaml").exists()
+
+
 def test_what_is_left_to_the_operator_comes_last(tmp_path: Path) -> None:
     """Everything else is done; it is said each time until it is done, and never without a hub."""
     worker = "[Service]\nExecStart=/usr/local/bin/k0s worker\n"

@@ -13,8 +13,10 @@ from shimcore.errors import ShimError
 from shimcore.systemd import places
 from shimcore.systemd.command import command_path
 from shimcore.systemd.install import install, plan
+from shimcore.systemd.kubelet import RUNTIME_FLAG
 from shimcore.systemd.places import runtime_socket
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.runtimes.node import Kind, service_of
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import (
@@ -234,6 +236,58 @@ class TestKubeletElsewhere:
         assert plan_removal(root, CONFIG, force=True).record is None
         root.host("/var/lib/kubelet/config.yaml").write_text("containerRuntimeEndpoint: ''\n")
         assert plan_removal(root, CONFIG).record is None
+
+    @pytest.mark.parametrize(
+        ("more", "wired"),
+        [
+            (f"--{ARGUMENT}", True),
+            (f"--v=2 '--{ARGUMENT}'", True),
+            (f"{RUNTIME_FLAG} {SHIM}", True),
+            (f"  # --{ARGUMENT}", False),
+            (f"--{ARGUMENT}\n{RUNTIME_FLAG}=${{SNAP_COMMON}}/run/containerd.sock", False),
+            (f"--{ARGUMENT}.admin", False),
+            (f"--x{ARGUMENT}", False),
+        ],
+    )
+    def test_arguments_that_microk8s_reads(self, tmp_path: Path, more: str, wired: bool) -> None:
+        """Comments are none, the last of two counts, and a longer path is another one."""
+        root = unpacked(tmp_path, {f"{MICROK8S}/kubelet": f"--v=2\n{more}\n"})
+        found = embedded_kubelet(root, SHIM.removeprefix("unix://"))
+        assert found is not None
+        assert found.wired == wired
+
+    @pytest.mark.parametrize(
+        ("arguments", "wired"),
+        [
+            (f"--kubelet-extra-args=--v=2\\x20--{ARGUMENT}", True),
+            (f"--kubelet-extra-args '--{ARGUMENT}'", True),
+            (f"--kubelet-extra-args='--{ARGUMENT} {RUNTIME_FLAG}=/x'", False),
+            (f"--kubelet-extra-args=--{ARGUMENT} --kubelet-extra-args=--v=2", False),
+            (f"--kubelet-extra-args=--{ARGUMENT}.admin", False),
+            (f"--labels={ARGUMENT}", False),
+        ],
+    )
+    def test_arguments_that_k0s_reads(self, tmp_path: Path, arguments: str, wired: bool) -> None:
+        """The last `--kubelet-extra-args` counts, and in it the last of two."""
+        text = f"[Service]\nExecStart=/usr/local/bin/k0s worker {arguments}\n"
+        unit = {"/etc/systemd/system/k0sworker.service": text}
+        root = unpacked(tmp_path, {"/var/lib/k0s/x": "", **unit})
+        found = embedded_kubelet(root, SHIM.removeprefix("unix://"))
+        assert found is not None
+        assert found.wired == wired
+
+    def test_beside_a_masked_kubelet(self, tmp_path: Path) -> None:
+        """The kubelet inside is the one that is wired."""
+        unit = {
+            "/etc/systemd/system/k3s.service": "[Service]\nExecStart=/usr/local/bin/k3s server\n"
+        }
+        root = unpacked(tmp_path, {CONFIG: FILLED, "/var/lib/rancher/k3s/x": "", **unit})
+        root.host("/etc/systemd/system/kubelet.service").symlink_to("/dev/null")
+        (change,) = plan(request(root)).for_kubelet
+        assert (change.path, change.then) == (
+            "/etc/rancher/k3s/config.yaml.d/99-image-cri-shim.yaml",
+            "restart k3s.service",
+        )
 
     def test_arguments_that_are_there_already(self, tmp_path: Path) -> None:
         """Of two the last one counts, so it goes among them."""

@@ -62,21 +62,33 @@ def test_the_legacy_directory_is_not_named() -> None:
 
 def test_words_are_quoted_as_systemd_reads_them() -> None:
     """Spaces, quotes, dollars and percent signs in paths stay what they are."""
-    text = service_text(UnitSettings(command='/opt/a b/$x/100%"/image-cri-shim'))
-    assert 'ExecStart="/opt/a b/$$x/100%%\\"/image-cri-shim" serve --file' in text
+    settings = UnitSettings(command="/opt/a b/100%/shim", config_file="/a\\b'$x/100%\"")
+    command = '"/opt/a b/100%%/shim" serve --file "/a\\\\b\'$$x/100%%\\""'
+    assert f"ExecStart={command}\n" in service_text(settings)
+    assert f"{command} --dry-run\n" in service_text(settings)
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "said"),
     [
-        UnitSettings(command="/opt/new\nline"),
-        UnitSettings(shim_socket="/run/\x1b.sock"),
-        UnitSettings(shim_socket="/run/" + "x" * 110),
+        (UnitSettings(command="/opt/new\nline"), r"'/opt/new\\nline' has a control character"),
+        (UnitSettings(config_file="/etc/\udcfc.yaml"), r"udcfc.yaml' .* is not UTF-8"),
+        (UnitSettings(shim_socket="/run/\x1b.sock"), "has a control character"),
+        (UnitSettings(shim_socket="/run/" + "x" * 110), "^shim: .* is longer"),
+        (UnitSettings(shim_socket="/run/x.sock "), "^shim: '/run/x.sock ': .* ends so"),
+        (UnitSettings(shim_socket="/run/x\\"), "^shim: .* ends so"),
+        (UnitSettings(shim_socket="/run/x/../y.sock"), "^shim: /run/x/../y.sock: .* write it"),
+        (UnitSettings(admin_socket="/run/../y.sock"), "^admin: /run/../y.sock: "),
+        (UnitSettings(state_dir="/var/lib/.."), "^stateDir: /var/lib/..: "),
+        *(
+            (UnitSettings(command=f"/opt/a{character}b/shim"), "^the command .* make a link to it")
+            for character in "\"'\\$"
+        ),
     ],
 )
-def test_a_path_that_no_unit_can_hold_is_refused(settings: UnitSettings) -> None:
-    """Control characters and sockets' paths that are too long."""
-    with pytest.raises(ShimError):
+def test_a_path_that_no_unit_can_hold_is_refused(settings: UnitSettings, said: str) -> None:
+    """Each as `systemd --test` (252) refuses it, or takes it for another."""
+    with pytest.raises(ShimError, match=said):
         service_text(settings) + socket_text(settings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,6 +155,62 @@ LAYOUTS = {
         CONTAINERD,
         {UNIT_DROP_IN},
     ),
+    "the same flag in a variable, and in the command after it": Layout(
+        {
+            UNIT: unit(
+                f"/usr/bin/kubelet $RUNTIME_ARGS {kubelet.RUNTIME_FLAG}={CONTAINERD}",
+                "EnvironmentFile=-/etc/default/kubelet",
+            ),
+            "/etc/default/kubelet": f"RUNTIME_ARGS={kubelet.RUNTIME_FLAG}={CONTAINERD}\n",
+        },
+        CONTAINERD,
+        {UNIT_DROP_IN},
+    ),
+    "a variable that is one word": Layout(
+        {
+            UNIT: unit("/usr/bin/kubelet ${ENDPOINT}", "EnvironmentFile=-/etc/default/kubelet"),
+            "/etc/default/kubelet": f"ENDPOINT={kubelet.RUNTIME_FLAG}={CONTAINERD}\n",
+        },
+        CONTAINERD,
+        {"/etc/default/kubelet"},
+    ),
+    "a variable that is the value alone": Layout(
+        {
+            UNIT: unit(
+                f"/usr/bin/kubelet {kubelet.RUNTIME_FLAG} ${{ENDPOINT}} --v=2",
+                f"Environment=ENDPOINT={CONTAINERD}",
+            ),
+        },
+        CONTAINERD,
+        {UNIT_DROP_IN},
+    ),
+    "a quoted flag in an environment file": Layout(
+        {
+            UNIT: unit("/usr/bin/kubelet $ARGS", "EnvironmentFile=-/etc/default/kubelet"),
+            "/etc/default/kubelet": "A=it's\n"
+            f"ARGS='{kubelet.RUNTIME_FLAG}=\"{CONTAINERD}\" -v 2'\n",
+        },
+        CONTAINERD,
+        {"/etc/default/kubelet"},
+    ),
+    "environment files by a pattern": Layout(
+        {
+            UNIT: unit("/usr/bin/kubelet $ARGS", "EnvironmentFile=-/etc/kube*/*let?.env"),
+            "/etc/kubernetes/kubelet1.env": f"ARGS={kubelet.RUNTIME_FLAG}=/old.sock\n",
+            "/etc/kubernetes/kubelet2.env": f"ARGS={kubelet.RUNTIME_FLAG}={CONTAINERD}\n",
+            "/etc/kubernetes/.kubelet3.env": "ARGS=\n",
+        },
+        CONTAINERD,
+        {"/etc/kubernetes/kubelet2.env"},
+    ),
+    "an environment file with the unit's name": Layout(
+        {
+            UNIT: unit("/usr/bin/kubelet $ARGS", "EnvironmentFile=-%E/default/%p"),
+            "/etc/default/kubelet": f"ARGS={kubelet.RUNTIME_FLAG}={CONTAINERD}\n",
+        },
+        CONTAINERD,
+        {"/etc/default/kubelet"},
+    ),
     "a command without any flag": Layout(
         {UNIT: unit("/usr/bin/kubelet --v=2")}, None, {UNIT_DROP_IN}
     ),
@@ -217,6 +274,25 @@ def test_kubelets_own_settings_stay(tmp_path: Path) -> None:
     )
 
 
+def test_the_units_variables_stay(tmp_path: Path) -> None:
+    """Those that are copied have the values that they had, escapes and specifiers included."""
+    text = rf'Environment="A={kubelet.RUNTIME_FLAG}={CONTAINERD} --b=\x22c\\d\x22 --e=%H"'
+    root = unpacked(tmp_path, {UNIT: unit("/usr/bin/kubelet --config=/k.yaml $A", text)})
+    (root.directory / "k.yaml").touch()
+    for change in wire(root, kubelet.find(root), SOCKET):
+        write(root, change.path, change.entry)
+    expected = rf'Environment="A={kubelet.RUNTIME_FLAG}={SHIM} --b=\"c\\d\" --e=%H"'
+    assert f"\n{expected}\n" in (root.text(UNIT_DROP_IN) or "")
+
+
+def test_a_value_that_stands_apart_from_its_flag(tmp_path: Path) -> None:
+    """It is not changed in the variable of the flag."""
+    command = unit(f"/usr/bin/kubelet $A {CONTAINERD}", f"Environment=A={kubelet.RUNTIME_FLAG}")
+    root = unpacked(tmp_path, {UNIT: command})
+    with pytest.raises(ShimError, match="cannot be found in its text; change it by hand"):
+        wire(root, kubelet.find(root), SOCKET)
+
+
 def test_a_command_that_has_changed_since(tmp_path: Path) -> None:
     """An upgrade gives kubelet's unit another one: our drop-in is made anew from that."""
     root = unpacked(tmp_path, {UNIT: unit(f"/usr/bin/kubelet {kubelet.RUNTIME_FLAG}=/x.sock")})
@@ -261,6 +337,7 @@ def test_json_stays_json(tmp_path: Path) -> None:
         ({}, ["kubelet"], "without a systemd unit"),
         ({UNIT: unit("/usr/bin/kubelet --config=/gone.yaml")}, None, "/gone.yaml"),
         ({UNIT: unit("/bin/sh -c 'kubelet --v=2'")}, None, "started by a shell"),
+        ({UNIT: unit("")}, None, "kubelet.service has no ExecStart to which"),
         (
             {UNIT: unit("/usr/bin/kubelet --config=/k.yaml"), "/k.yaml": "- a\n"},
             None,
@@ -295,6 +372,16 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(ShimError) as caught:
         wire(root, kubelet.find(root), SOCKET)
     assert str(caught.value).count(path) == 1
+
+
+@pytest.mark.parametrize("path", [kubelet.KUBEADM_CONFIG, CRICTL, kubelet.KUBEADM_FLAGS])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, path: str) -> None:
+    """It is named."""
+    root = unpacked(tmp_path, {key: text for key, text in KUBEADM.items() if key != path})
+    root.host(path).parent.mkdir(exist_ok=True)
+    os.mkfifo(root.host(path))
+    with pytest.raises(ShimError, match=f"^{path}: not a regular file$"):
+        wire(root, kubelet.find(root), SOCKET)
 
 
 @pytest.mark.parametrize(
