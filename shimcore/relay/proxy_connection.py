@@ -89,12 +89,14 @@ class ProxyConnection:
                 lambda: self.upstream, sock=connection
             )
         except OSError as error:
-            log.warning("%s; calls are answered UNAVAILABLE", away(path, error))
-            self._server = UnavailableServer(partial(why_away, path))
+            self._relay.outage.refused(away(path, error))
+            self._server = UnavailableServer(partial(why_away, path), self._relay.count_refused)
             change = Change.REFUSED
         except asyncio.CancelledError:
             self.upstream.abort()
             raise
+        else:
+            self._relay.outage.over(path)
         self._happened(change)
         self._ends()
         self._pace()
