@@ -138,7 +138,7 @@ class ShimCollector:
         yield _counter("cache_misses", "Questions that went to registries.", stats["misses"])
         rewrites = CounterMetricFamily(
             "image_cri_shim_rewrites",
-            "Pulls that tried a registry, by what became of it there.",
+            "Pulls by registry and by what became of them there, in the words of `history`.",
             labels=["registry", "outcome"],
         )
         for (host, outcome), count in stats["rewrites"].items():
