@@ -25,7 +25,9 @@ from shimcore import __version__
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import MetricsPages
 from shimcore.daemon.threads import in_thread
+from shimcore.images.call import METHODS
 from shimcore.registry.answers import RegistryState
+from shimcore.relay.proxy_connection import ENDLESS_METHODS
 from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
@@ -79,7 +81,8 @@ class CallMetrics:
             buckets=_PULL_SECONDS,
             registry=registry,
         )
-        self._methods: dict[bytes, str] = {}
+        # The image calls come first: no name that a client makes up takes the place of one.
+        self._methods = {path.encode(): path.lstrip("/") for path in METHODS}
 
     def began(self, path: bytes) -> None:
         """A call has begun."""
@@ -94,7 +97,7 @@ class CallMetrics:
         if path.endswith(b"/PullImage"):
             self._pulls.dec()
             self._pull_seconds.labels(code).observe(seconds)
-        elif not path.endswith(b"/GetContainerEvents"):
+        elif not path.endswith(ENDLESS_METHODS):
             self._seconds.labels(method).observe(seconds)
 
     def refused(self) -> None:
