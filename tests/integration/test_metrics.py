@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shimcore.client.admin import endpoint_of
 from shimcore.client.handover import HandOverFailedError, RunningService
+from tests.support import raw
 from tests.support.activation import ActivatedService
 from tests.support.cri import pull_request
 from tests.support.registry_puller import RegistryPuller
@@ -174,6 +175,29 @@ async def test_a_runtime_that_is_away_is_seen(runtime: ScriptedRuntime, tmp_path
             assert away.value.code() is grpc.StatusCode.UNAVAILABLE
         assert (await _until(port, ready, 0))[refused] in {2, 3}  # the first may have begun before
         assert shim.log.count("; calls are answered UNAVAILABLE") == 1
+
+
+async def test_a_client_that_dies_has_cancelled_its_call(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
+    """Whatever the runtime says to it then: nobody hears it, and the runtime is there."""
+    port = _free_port()
+    asked = asyncio.Event()
+
+    async def hangs(_: bytes) -> bytes:
+        asked.set()
+        await asyncio.sleep(60)
+        return b""
+
+    method = "runtime.v1.RuntimeService/ListPodSandbox"
+    async with serving(tmp_path, runtime.socket_path, metrics=str(port)) as shim:
+        runtime.overrides[f"/{method}"] = hangs
+        async with raw.connected(shim.socket) as client:
+            await raw.send(client, raw.opening() + raw.call(1, f"/{method}", b""))
+            async with asyncio.timeout(10):
+                await asked.wait()
+        counted = "image_cri_shim_calls_total", frozenset((method, "CANCELLED"))
+        assert await _until(port, counted, 1)
 
 
 async def _until(port: int, sample: tuple[str, frozenset[str]], value: float) -> Samples:
