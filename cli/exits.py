@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from shimcore.errors import ConfigError, ShimError
+from shimcore.lines import journal_reads, printable
 
 OK = 0
 FAILED = 1
@@ -74,17 +75,12 @@ def say(text: str) -> None:
     line = "image-cri-shim: " + printable(" ".join(text.split()))
     if sys.stderr.isatty():
         line = _broken(line)
-    elif os.environ.get("JOURNAL_STREAM"):
+    elif journal_reads():
         line = f"<3>{line}"  # sd-daemon(3): an error
     try:
         print(line, file=sys.stderr)
     except OSError:
         return  # nobody reads it
-
-
-def printable(text: str) -> str:
-    """`text` on one line, with what could steer a terminal escaped."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _broken(line: str) -> str:

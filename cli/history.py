@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0
 """Between two questions of --follow."""
+GONE_S = 4.0
+"""How long nobody may answer them: a process that hands over leaves the socket to the next."""
 
 _STYLES = {"pulled": GOOD, "failed": BAD, "cancelled": WARN, "absent": WARN}
 _GOOD = frozenset({"pulled", "skipped"})
@@ -106,17 +108,36 @@ def _blocks(calls: list[dict[str, Any]], pulls: list[dict[str, Any]]) -> Iterato
 
 def _follow(endpoint: Endpoint, found: History, wanted: _Wanted, output: Output) -> None:
     """Calls as they end, until interrupted or the shim is gone."""
-    from shimcore.client import admin  # noqa: PLC0415 - as above
-
     now: History | None = found
-    last = 0
     while now is not None:
         _print(wanted.calls(now), output)
-        last = now.last
         time.sleep(LOOK_S)
-        now = admin.history(endpoint, after=last)
+        now = _since(endpoint, now.last)
     exits.say("the shim has stopped")
     raise typer.Exit(exits.NOT_RUNNING)
+
+
+def _since(endpoint: Endpoint, last: int) -> History | None:
+    """What has come after `last`, once a shim serves; None when there is none any more.
+
+    Raises AdminError.
+    """
+    from shimcore.client import admin  # noqa: PLC0415 - as above
+    from shimcore.errors import AdminError  # noqa: PLC0415 - as above
+
+    until = time.monotonic() + GONE_S
+    while True:
+        try:
+            found = admin.history(endpoint, after=last)
+        except admin.StartingError:  # the next one waits for the runtime
+            until = time.monotonic() + GONE_S
+        except AdminError:
+            if time.monotonic() >= until:
+                raise
+        else:
+            if found is not None or time.monotonic() >= until:
+                return found
+        time.sleep(LOOK_S)
 
 
 def _print(calls: list[dict[str, Any]], output: Output) -> None:

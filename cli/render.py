@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO, TypeVar
 
-from cli import exits
 from cli.options import Output
+from shimcore import lines
 
 GOOD, BAD, WARN, DIM, HEADING = "green", "bold red", "yellow", "dim", "bold"
 
@@ -129,7 +129,7 @@ def so_far(done: int, total: int | None, layers: int, total_layers: int | None) 
 
 def printable(text: str) -> str:
     """`text` on one line, with what could steer a terminal escaped; `-` for none."""
-    return exits.printable(text) or EMPTY
+    return lines.printable(text) or EMPTY
 
 
 def _lines(blocks: Sequence[Block], width: int, rule: str) -> Iterator[Line]:

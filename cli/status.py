@@ -85,6 +85,8 @@ def _watched(path: str, output: Output) -> Status:
             while True:
                 if live:
                     console.clear()
+                if output is Output.YAML:
+                    print("---")
                 found = _shown(path, output)
                 time.sleep(WATCH_INTERVAL_S)
                 if not live:

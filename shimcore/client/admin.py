@@ -50,7 +50,8 @@ class Status:
 class Endpoint:
     """Where the shim of a configuration file is found; `fault` when the file is unusable.
 
-    `runtime_socket` as it is named there; None where it is not.
+    `runtime_socket` as it is named there; None where it is not. `denied`: this user may not read
+    the file, so the sockets are a guess.
     """
 
     file: str
@@ -58,6 +59,7 @@ class Endpoint:
     admin_socket: str
     fault: str = ""
     runtime_socket: str | None = None
+    denied: PermissionError | None = None
 
     def command(self, words: str) -> str:
         """The command of this program, as it is typed for the same configuration."""
@@ -70,27 +72,29 @@ def endpoint_of(file: str) -> Endpoint:
     try:
         start = own_start(file)
     except ConfigError as error:
-        shim, admin, runtime = _named_sockets(file)
-        return Endpoint(file, shim, admin, error.reason, runtime)
+        return _named_endpoint(file, error.reason)
     fault = start.file_error.reason if start.file_error else ""
     own = start.own
     return Endpoint(file, own.shim_socket, own.admin_socket, fault, own.runtime_socket)
 
 
-def _named_sockets(file: str) -> tuple[str, str, str | None]:
-    """`shim`, `admin` and `cri` of a file that has other faults; else the defaults."""
+def _named_endpoint(file: str, fault: str) -> Endpoint:
+    """By `shim`, `admin` and `cri` of a file that has other faults; else by the defaults."""
+    tree, denied = None, None
     try:
         tree, _ = read_document(Files(os.path.dirname(file)).read_text(file))
-    except UnreadableFileError:
-        tree = None
+    except UnreadableFileError as error:
+        denied = error.__cause__ if isinstance(error.__cause__, PermissionError) else None
     named = {key: socket_path(text) for key, text in texts(tree).items()}
     shim = named.get("shim", DEFAULT_SHIM)
-    return shim, named.get("admin", f"{shim}.admin"), named.get("cri")
+    return Endpoint(
+        file, shim, named.get("admin", f"{shim}.admin"), fault, named.get("cri"), denied
+    )
 
 
 def status(endpoint: Endpoint) -> Status:
     """How the shim at `endpoint` is. Raises AdminError where that cannot be found out."""
-    problem = _knock(endpoint.admin_socket)
+    problem = _absence(endpoint)
     kubelet = kubelet_way(Root(), endpoint.shim_socket)
     unknown = nothing(endpoint.file, endpoint.fault, endpoint.shim_socket, kubelet)
     if problem and os.path.isdir(SIGN) and not _knock(endpoint.shim_socket, "socket"):
@@ -127,7 +131,7 @@ class Vitals:
 
 def vitals(endpoint: Endpoint) -> Vitals | None:
     """Those of the running shim; None while none serves. Raises AdminError."""
-    if _knock(endpoint.admin_socket):
+    if _absence(endpoint):
         return None
     answer = ask(endpoint.admin_socket, "Status")
     if answer.starting or not answer.serving:
@@ -188,7 +192,16 @@ def _kubernetes_details(state: dict[str, Any] | None) -> list[str]:
 
 def is_there(endpoint: Endpoint) -> bool:
     """Whether a shim answers on the admin socket. Raises AdminError where that cannot be known."""
-    return not _knock(endpoint.admin_socket)
+    return not _absence(endpoint)
+
+
+def _absence(endpoint: Endpoint) -> str:
+    """Why no shim answers; empty when one does. Raises AdminError where that cannot be known."""
+    why = _knock(endpoint.admin_socket)
+    if why and endpoint.denied is not None:
+        text = f"{endpoint.file}: permission denied; run this as root"
+        raise AdminError(text) from endpoint.denied
+    return why
 
 
 def _knock(path: str, what: str = "admin socket") -> str:
@@ -261,7 +274,7 @@ class Shown:
 
 def show_config(endpoint: Endpoint) -> Shown | None:
     """The configuration of the running shim; None without one that serves. Raises AdminError."""
-    if _knock(endpoint.admin_socket):
+    if _absence(endpoint):
         return None
     try:
         answer = ask(endpoint.admin_socket, "ShowConfig")
@@ -293,7 +306,7 @@ def history(endpoint: Endpoint, after: int = 0) -> History | None:
 
     Calls up to the number `after` are left out, unless the shim has been started anew.
     """
-    if _knock(endpoint.admin_socket):
+    if _absence(endpoint):
         return None
     answer = ask(endpoint.admin_socket, "History", after=after)
     if answer.last < after:

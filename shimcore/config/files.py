@@ -58,7 +58,7 @@ class Files:
             content, mode = read_file(path)
         except OSError as error:
             self._stamps[path] = _error_stamp(error)
-            raise UnreadableFileError(_reason(error)) from None
+            raise UnreadableFileError(_reason(error)) from error
         self._stamps[path] = _content_stamp(content)
         self._modes[path] = mode
         if len(content) > FILE_LIMIT_BYTES:

@@ -6,11 +6,11 @@ Nobody waits for who reads them: see `outlet`.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from asyncio import AbstractEventLoop
 
 from shimcore.daemon.outlet import Outlet
+from shimcore.lines import journal_reads, printable
 
 # sd-daemon(3): the priority in front of each line.
 _PRIORITIES = {
@@ -27,7 +27,10 @@ _TELL_AGAIN_S = 5.0
 
 
 class _OneLine(logging.Formatter):
-    """A record as one line: line breaks of foreign text are escaped, a traceback's are not."""
+    """A record as one line, all that cannot be printed escaped; a traceback keeps its lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base's name
         return super().formatMessage(record).replace("\n", "\\n").replace("\r", "\\r")
@@ -112,7 +115,7 @@ def set_up(*, debug: bool) -> Lines:
     # Facts about a record that no format here shows.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = Lines(Outlet(sys.stderr.fileno()))
-    if os.environ.get("JOURNAL_STREAM"):
+    if journal_reads():
         handler.setFormatter(_Journal("%(message)s"))
     else:
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s"))

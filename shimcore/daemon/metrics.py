@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -25,7 +25,9 @@ from shimcore import __version__
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import MetricsPages
 from shimcore.daemon.threads import in_thread
+from shimcore.images.call import METHODS
 from shimcore.registry.answers import RegistryState
+from shimcore.relay.proxy_connection import ENDLESS_METHODS
 from shimcore.runtime.errors import StatusCode
 
 if TYPE_CHECKING:
@@ -39,15 +41,16 @@ _STATES = tuple(RegistryState)
 # A client may call anything; past this many names (the CRI has about sixty, in two versions) the
 # rest are counted together.
 _METHODS = 128
+_OTHER = "other"
 _BACKLOG = 64
 # An address that cannot be had, such as one that DHCP has yet to bring, is tried again.
 _AGAIN_S = 10.0
 # Why it cannot: also a name that no resolver takes, and no thread to look it up in.
 _NOT_HAD = (OSError, UnicodeError, RuntimeError)
-# Every node asks for what is older than this: for an alert after five minutes.
-_STATE_OLD_S = 240.0
-# How long making the text may keep the loop at a time; a family is not divided.
-_TURN_S = 0.002
+# Every node asks for what is older than this: an alert after five minutes is one.
+_STATE_OLD_S = 60.0
+# Likewise of the runtime.
+_RUNTIME_OLD_S = 5.0
 _CODES = {int(code): code.name for code in StatusCode}
 
 
@@ -78,7 +81,8 @@ class CallMetrics:
             buckets=_PULL_SECONDS,
             registry=registry,
         )
-        self._methods: dict[bytes, str] = {}
+        # The image calls come first: no name that a client makes up takes the place of one.
+        self._methods = {path.encode(): path.lstrip("/") for path in METHODS}
 
     def began(self, path: bytes) -> None:
         """A call has begun."""
@@ -87,20 +91,24 @@ class CallMetrics:
 
     def ended(self, path: bytes, status: int, seconds: float) -> None:
         """A call is over, with its gRPC status."""
-        code = _CODES.get(status, "other")
+        code = _CODES.get(status, _OTHER)
         method = self._method(path)
         self._calls.labels(method, code).inc()
         if path.endswith(b"/PullImage"):
             self._pulls.dec()
             self._pull_seconds.labels(code).observe(seconds)
-        elif not path.endswith(b"/GetContainerEvents"):
+        elif not path.endswith(ENDLESS_METHODS):
             self._seconds.labels(method).observe(seconds)
+
+    def refused(self) -> None:
+        """A call was answered UNAVAILABLE in the runtime's place; its method was not read."""
+        self._calls.labels(_OTHER, "UNAVAILABLE").inc()
 
     def _method(self, path: bytes) -> str:
         method = self._methods.get(path)
         if method is None:
             if len(self._methods) >= _METHODS:
-                return "other"
+                return _OTHER
             method = self._methods[path] = path.decode("ascii", "replace").lstrip("/")[:128]
         return method
 
@@ -121,6 +129,8 @@ class ShimCollector:
         info.add_metric([__version__], 1)
         yield info
         yield from self._config()
+        if shim.runtime_said is not None:
+            yield _gauge("runtime_ready", "1: it answers, and is ready.", shim.runtime_said.ready)
         yield _gauge("connections_open", "Clients' connections.", len(shim.relay.connections))
         in_work = shim.relay.slots.taken + shim.relay.pull_slots.taken
         yield _gauge("decisions_in_work", "Held calls in work.", in_work)
@@ -131,7 +141,7 @@ class ShimCollector:
         yield _counter("cache_misses", "Questions that went to registries.", stats["misses"])
         rewrites = CounterMetricFamily(
             "image_cri_shim_rewrites",
-            "Pulls that tried a registry, by what became of it there.",
+            "Pulls by registry and by what became of them there, in the words of `history`.",
             labels=["registry", "outcome"],
         )
         for (host, outcome), count in stats["rewrites"].items():
@@ -179,11 +189,14 @@ class MetricsServer:
         self._shim = shim
         self._address = address
         self._pages = MetricsPages(CONTENT_TYPE_LATEST, self._text)
+        self._asking_runtime: asyncio.Task[object] | None = None
+        self._runtime_asked_at = float("-inf")
         self._acceptor: Acceptor | None = None
         self._opening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Listen; where that cannot be, it is said, and tried again while all else is served."""
+        self._ask_runtime()
         try:
             self._accept(await self._listen())
         except _NOT_HAD as error:
@@ -211,15 +224,21 @@ class MetricsServer:
         self._socket = listening
         log.info("metrics at http://%s/metrics", self._address)
 
-    async def _text(self) -> AsyncIterator[bytes]:
-        """Prometheus' text format, a family at a time; others have their turn in between."""
-        await self._shim.generations.current.registries.look(_STATE_OLD_S)
-        began = time.monotonic()
+    def _text(self) -> Iterator[bytes]:
+        """Prometheus' text format, a family at a time.
+
+        Nobody is waited for: what is old is asked for anew, and the next text has the news.
+        """
+        self._shim.generations.current.registries.begin_look(_STATE_OLD_S)
+        self._ask_runtime()
         for metric in self._registry.collect():
             yield generate_latest(_Collected(metric))
-            if time.monotonic() - began > _TURN_S:
-                await asyncio.sleep(_TURN_S)
-                began = time.monotonic()
+
+    def _ask_runtime(self) -> None:
+        now = time.monotonic()
+        if now - self._runtime_asked_at >= _RUNTIME_OLD_S:
+            self._runtime_asked_at = now
+            self._asking_runtime = asyncio.create_task(self._shim.runtime_report())
 
     def close(self) -> None:
         """Stop serving; calls are counted on, and it may be opened again."""
@@ -230,6 +249,9 @@ class MetricsServer:
             self._acceptor.close()
             self._acceptor = None
             self._socket.close()
+        if self._asking_runtime is not None:
+            self._asking_runtime.cancel()
+            self._asking_runtime = None
         self._pages.close()
 
 

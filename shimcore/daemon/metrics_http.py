@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 import re
+import time
 from asyncio import StreamReader, StreamWriter
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 log = logging.getLogger("shimcore.daemon")
@@ -22,14 +23,18 @@ CONNECTIONS = 32
 REQUEST_BYTES = 8192
 # For the whole exchange, a reader who reads slowly included.
 EXCHANGE_S = 10.0
-# The next text is not begun before this many times what making the last one took: who asks without
-# a pause waits, and costs a fifth of the loop's time at most.
+# How long making the text may keep the loop at a time; a piece is not divided.
+TURN_S = 0.002
+# The next text is not begun before this many times the work on the last one: who asks without a
+# pause waits, and costs a fifth of the loop's time at most.
 PAUSE_TIMES = 4
 
-_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/1\.[01]")  # RFC 9112 §3
+_LINE = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (?:(?i:http)://[^\s/?]*)?(\S+) HTTP/1\.[01]"
+)  # RFC 9112 §3; the absolute form (§3.2.2) names the same
 _PLAIN = "text/plain; charset=utf-8"
 
-Body = Callable[[], AsyncIterator[bytes]]
+Body = Callable[[], Iterator[bytes]]
 
 
 class MetricsPages:
@@ -67,8 +72,10 @@ class MetricsPages:
     async def _exchange(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection: a request's head, its answer, the end."""
         self._asking[writer] = None
-        # It may be the other side that ends it.
-        with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
+        # It may be the other side that ends it, or this one that stops.
+        with contextlib.suppress(
+            TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError
+        ):
             async with asyncio.timeout(EXCHANGE_S):
                 writer.write(await self._response(reader, writer))
                 writer.close()  # a body, or another request: this one's answer is the last
@@ -111,15 +118,22 @@ class MetricsPages:
         return await asyncio.shield(self._making)
 
     async def _made(self) -> bytes:
-        loop = asyncio.get_running_loop()
         try:
-            await asyncio.sleep(self._not_before - loop.time())
-            began = loop.time()
-            text = b"".join([piece async for piece in self._body()])
+            await asyncio.sleep(self._not_before - time.monotonic())
+            pieces: list[bytes] = []
+            worked, began = 0.0, time.monotonic()
+            for piece in self._body():
+                pieces.append(piece)
+                turn = time.monotonic() - began
+                if turn > TURN_S:  # others have their turn
+                    worked += turn
+                    await asyncio.sleep(TURN_S)
+                    began = time.monotonic()
         finally:
             self._making = None
-        self._not_before = loop.time() + PAUSE_TIMES * (loop.time() - began)
-        return text
+        now = time.monotonic()
+        self._not_before = now + PAUSE_TIMES * (worked + now - began)
+        return b"".join(pieces)
 
 
 def _response(status: HTTPStatus, text: str = "", more: str = "") -> bytes:

@@ -6,12 +6,14 @@ import contextlib
 import os
 import socket
 
+from shimcore.lines import printable
+
 # systemd reads at once; one that does not must not stop the loop.
 _WAIT_S = 0.2
 
 
 def notify(*states: str) -> None:
-    """Send `NAME=value` lines to the manager that started this process."""
+    """Send `NAME=value` lines to the manager that started this process, each one line."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -23,4 +25,4 @@ def notify(*states: str) -> None:
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
     ):
         manager.settimeout(_WAIT_S)
-        manager.sendto("\n".join(states).encode(), address)
+        manager.sendto("\n".join(map(printable, states)).encode(), address)

@@ -33,6 +33,7 @@ class Outlet:
         self._write, self.close = _writer(fd)
         self._lines: deque[memoryview] = deque()
         self._bytes = 0
+        self._torn = False  # what has been written ends in the middle of a line
 
     @property
     def waiting(self) -> bool:
@@ -41,6 +42,8 @@ class Outlet:
 
     def write(self, line: bytes) -> None:
         """Write it, or keep it for `flush`, or drop it."""
+        if self._torn and not self._lines:
+            line = b"\n" + line
         if self._bytes + len(line) > WAITING_BYTES:
             self.flush()
             if self._bytes + len(line) > WAITING_BYTES:
@@ -64,7 +67,8 @@ class Outlet:
                 self._bytes = 0
                 return
             self._bytes -= taken
-            if taken == len(line):
+            self._torn = taken < len(line)
+            if not self._torn:
                 self._lines.popleft()
             else:
                 self._lines[0] = line[taken:]

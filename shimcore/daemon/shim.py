@@ -100,6 +100,7 @@ class Shim:
         self._started_with = config
         self.cluster = ClusterState(kept.part, kept.kept_at) if kept else ClusterState()
         self.replaced = asyncio.Event()  # another configuration has come into force
+        self.runtime_said: RuntimeReport | None = None  # the last time that it was asked
         self.bypass_due = asyncio.Event()  # what onFailure says may be another thing now
         self.bypass_due.set()
         self._watcher = Watcher(path, config, self.cluster.part, start.contents)
@@ -212,6 +213,10 @@ class Shim:
 
     async def runtime_report(self) -> RuntimeReport:
         """Ask the runtime for its version and readiness, within RUNTIME_ANSWER_S."""
+        self.runtime_said = report = await self._runtime_report()
+        return report
+
+    async def _runtime_report(self) -> RuntimeReport:
         version, ready = None, False
         try:
             async with asyncio.timeout(RUNTIME_ANSWER_S):

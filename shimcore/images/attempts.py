@@ -25,9 +25,14 @@ class Result(StrEnum):
     UNREACHABLE = "unreachable"
     SKIPPED = "skipped"
     UNANSWERED = "unanswered"
+    CANCELLED = "cancelled"
 
 
-_SAID = {Result.FAILED: "pull failed", Result.UNANSWERED: "no answer in time"}
+_SAID = {
+    Result.FAILED: "pull failed",
+    Result.UNANSWERED: "no answer in time",
+    Result.CANCELLED: "pull cancelled",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from shimcore.images.wording import NAME_LIMIT, printable, reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shimcore.images.attempts import Attempt
 
 RECORDS = 500
@@ -19,6 +21,10 @@ RECORDS = 500
 LIMIT_BYTES = 1 << 20
 """Of all records together: one with ten registries and their reasons has some 3 KiB."""
 
+HOSTS = 256
+"""That are counted; further ones, as a configuration names new ones for ever, are one."""
+
+_OTHER = "other"
 _OVERHEAD_BYTES = 256  # of a record, and of each attempt in it
 PAUSE = "pause image"
 PULLS = frozenset({"PullImage", PAUSE})
@@ -72,6 +78,7 @@ class History:
         self.pulls: Counter[tuple[str, str]] = Counter()
         """Pulls by registry host and result; `fetched`: bytes by registry host."""
         self.fetched: Counter[str] = Counter()
+        self._hosts: set[str] = set()
         self.failed_pull: Record | None = None
         """The pull that failed last, unless its image has been pulled since."""
 
@@ -93,6 +100,20 @@ class History:
             self._absent[record.image] = self.last
         if record.call in PULLS:
             self._note_pull(record)
+
+    def count(self, attempts: Iterable[Attempt]) -> None:
+        """Count a pull, whoever waits for it, at each registry that had a part in it."""
+        for one in attempts:
+            self.pulls[self._counted(one.host), one.result] += 1
+
+    def count_bytes(self, host: str, number: int) -> None:
+        """Count bytes that have come from a registry."""
+        self.fetched[self._counted(host)] += number
+
+    def _counted(self, host: str) -> str:
+        if len(self._hosts) < HOSTS:
+            self._hosts.add(host)
+        return host if host in self._hosts else _OTHER
 
     def since(self, number: int) -> list[tuple[int, Record]]:
         """The records after that number, each with its own, the oldest first."""

@@ -127,14 +127,13 @@ class PullCall(ImageCall):
 
         async def report() -> None:
             await transaction.count()
-            by_host = {one.host: one for one in (*passed_over, *transaction.pulling)}
             self._close(
                 Ending.PULLED,
                 StatusCode.OK,
                 "pulled",
                 name=pulled.name,
                 registry=pulled.host,
-                attempts=tuple(by_host.values()),
+                attempts=transaction.told(pulled),
                 passed_over=passed_over,
                 fetched_bytes=sum(one.bytes for one in transaction.pulling),
             )
@@ -235,7 +234,7 @@ _ENDINGS: dict[int, Ending] = {
 
 _DENIED = "no registry gives it, and its own is denied"
 
-_AMISS = frozenset(set(Result) - {Result.PULLED, Result.SKIPPED, Result.ABSENT})
+_AMISS = frozenset(set(Result) - {Result.PULLED, Result.SKIPPED, Result.ABSENT, Result.CANCELLED})
 """What is wrong with a registry that has not served: that an image is elsewhere is nothing."""
 
 

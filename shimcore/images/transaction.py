@@ -119,9 +119,15 @@ class Transaction:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """What became of it at every registry of the configuration, as far as it is known."""
-        known = (*skipped(self._candidates), *self._others, *self.pulling)
+        known = [*skipped(self._candidates), *self._others, *self.pulling]
+        if self.now is not None and self.now[0]:  # who looks now waits for it no longer
+            host, progress = self.now
+            known.append(Attempt(host, Result.CANCELLED, "", progress.fetched))
         by_host = {one.host: one for one in known}
         hosts = [candidate.registry.host for candidate in self._candidates.ranked]
+        for one in known:
+            if one.result is Result.CANCELLED and one.host in hosts:
+                del hosts[hosts.index(one.host) :]  # those behind it were not waited for
         if self._probe is not None or not self._tried:
             by_host = {host: Attempt(host, Result.UNANSWERED) for host in hosts} | by_host
         return tuple(by_host.values())
@@ -147,15 +153,27 @@ class Transaction:
         if progress is not None:
             await progress.finish()
             pulled = self.pulling[-1] = replace(self.pulling[-1], bytes=progress.fetched)
-            self._context.history.fetched[pulled.host] += pulled.bytes
+            self._context.history.count_bytes(pulled.host, pulled.bytes)
 
     async def run(self) -> Pulled | Failed:
         """How it ended. Raises RuntimeUnavailableError; cancelled, it ends all its work."""
         try:
             with ExitStack() as stack:
-                return await self._run(stack)
+                ending = await self._run(stack)
+        except asyncio.CancelledError:
+            self._context.history.count(self.attempts)
+            raise
         finally:
             self.ended = True
+        self._context.history.count(self.told(ending))
+        return ending
+
+    def told(self, ending: Pulled | Failed) -> tuple[Attempt, ...]:
+        """What is told of a pull that ended so: of one that succeeded, what came before that."""
+        if isinstance(ending, Failed):
+            return self.attempts
+        by_host = {one.host: one for one in (*self.passed_over(ending.host), *self.pulling)}
+        return tuple(by_host.values())
 
     async def _run(self, stack: ExitStack) -> Pulled | Failed:
         while (index := await self._next(stack)) is not None:
@@ -223,9 +241,7 @@ class Transaction:
 
         def ended(result: Result, detail: str = "") -> None:
             seconds = time.monotonic() - started
-            attempt = Attempt(registry.host, result, detail, progress.fetched, seconds)
-            self.pulling.append(attempt)
-            self._context.history.pulls[registry.host, result] += 1
+            self.pulling.append(Attempt(registry.host, result, detail, progress.fetched, seconds))
 
         try:
             pulled = await self._named_pull(candidate, message, progress, may_leave)
@@ -235,7 +251,7 @@ class Transaction:
         except RuntimeCallError as error:
             ended(Result.FAILED, self._failed(error, str(reference), registry))
         except asyncio.CancelledError:
-            ended(Result.FAILED, "the caller is gone")
+            ended(Result.CANCELLED)
             raise
         else:
             ended(Result.PULLED)

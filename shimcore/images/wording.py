@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from shimcore import lines
+
 NAME_LIMIT = 320
 """Characters of an image name in a log line; a legal name with its digest is under 500."""
 
@@ -32,10 +34,7 @@ _HEADER = re.compile(r"\b(?P<kind>Basic|Bearer) [A-Za-z0-9._~+/=-]{8,}")
 
 def printable(text: str, limit: int) -> str:
     """`text` on one line, cut to `limit` characters; what cannot be printed is escaped."""
-    shown = text if len(text) <= limit else text[: limit - 1] + "…"
-    if shown.isprintable():
-        return shown
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
+    return lines.printable(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def shortened(text: str, limit: int) -> str:

@@ -114,22 +114,28 @@ class RegistryClient:
         elapsed_s = self._clock() - started
         return PingReport(reachable=False, ok=False, detail=detail, elapsed_s=elapsed_s)
 
-    async def look(self, old_s: float = LOOK_OLD_S) -> None:
-        """Ask those that have told nothing of themselves for `old_s`: no older state is shown.
+    async def look(self) -> None:
+        """Ask those that have told nothing of themselves for LOOK_OLD_S: no older state is shown.
 
         Returns when they have answered, or LOOK_S are over; questions that take longer go on.
         """
-        told = [(one, self._conditions[one.host].report()) for one in self._registries]
-        old = [one for one, health in told if _is_old(health, old_s)]
+        self.begin_look(LOOK_OLD_S)
+        if self._looks:
+            await asyncio.wait(set(self._looks.values()), timeout=LOOK_S)
+
+    def begin_look(self, old_s: float) -> None:
+        """Begin to ask those that have told nothing of themselves for `old_s`."""
+        told = [(one, self._conditions[one.host]) for one in self._registries]
+        old = [one for one, condition in told if _is_old(condition, old_s)]
         for registry in old[:LOOK_AT_ONCE]:
             if registry.host not in self._looks:
                 self._looks[registry.host] = asyncio.ensure_future(self._look_at(registry))
-        if self._looks:
-            await asyncio.wait(set(self._looks.values()), timeout=LOOK_S)
 
     async def _look_at(self, registry: Registry) -> None:
         try:
             await self.ping(registry)
+            if self._conditions[registry.host].breaker.in_doubt:
+                await self.ping(registry)
         finally:
             del self._looks[registry.host]
 
@@ -201,7 +207,10 @@ class RegistryClient:
         return self._contexts[key]
 
 
-def _is_old(health: RegistryHealth, old_s: float) -> bool:
+def _is_old(condition: Condition, old_s: float) -> bool:
+    health = condition.report()
+    if condition.breaker.in_doubt:
+        return True
     if health.state is RegistryState.DOWN and not health.retry_in_s:
         return True  # it would be tried now
     ages = [ago for ago in (health.answered_ago_s, health.failed_ago_s) if ago is not None]

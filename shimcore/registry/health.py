@@ -78,6 +78,11 @@ class Breaker:
         """Whether an ordinary question may be asked."""
         return self._state is State.CLOSED
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a question had no answer in time, which the next one may prove or disprove."""
+        return self._state is State.CLOSED and self._silent > 0
+
     def trial_is_due(self) -> bool:
         """Say whether the open period is over and nobody is trying yet."""
         return self._state is State.OPEN and self._clock() >= self._retry_at

@@ -18,7 +18,7 @@ from shimcore.relay.client_to_upstream import ClientToUpstream
 from shimcore.relay.clients import Client
 from shimcore.relay.events import CallReady, Event
 from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
-from shimcore.relay.messages import GRPC_UNAVAILABLE, write_message
+from shimcore.relay.messages import GRPC_CANCELLED, GRPC_UNAVAILABLE, write_message
 from shimcore.relay.opened import Phase
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import ALL_FRAMES, Scanner
@@ -246,10 +246,11 @@ class Connection:
         state = self._state
         if given_up and state.live:
             state.client.given_up(len(state.live))
+        status = GRPC_CANCELLED if given_up else GRPC_UNAVAILABLE
         for opened in state.opened.values():
-            state.report(opened, GRPC_UNAVAILABLE)
+            state.report(opened, status)
         for stream in list(state.live):
-            state.ended(stream, GRPC_UNAVAILABLE)
+            state.ended(stream, status)
         state.opened.clear()
         state.packed.clear()
         state.close_account()

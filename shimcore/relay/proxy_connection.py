@@ -89,12 +89,14 @@ class ProxyConnection:
                 lambda: self.upstream, sock=connection
             )
         except OSError as error:
-            log.warning("%s; calls are answered UNAVAILABLE", away(path, error))
-            self._server = UnavailableServer(partial(why_away, path))
+            self._relay.outage.refused(away(path, error))
+            self._server = UnavailableServer(partial(why_away, path), self._relay.count_refused)
             change = Change.REFUSED
         except asyncio.CancelledError:
             self.upstream.abort()
             raise
+        else:
+            self._relay.outage.over(path)
         self._happened(change)
         self._ends()
         self._pace()
@@ -226,7 +228,8 @@ class ProxyConnection:
         """Take in the end of a side, once what it has sent before is gone through."""
         if self.client.eof and not self._from_client and self.state is not State.CONNECTING:
             self._left = self._left or not self.upstream.eof
-            self._happened(Change.CLIENT_END)
+            # One that has closed, and not only its own direction, waits for no answer.
+            self._happened(Change.CLOSE if self.client.hung_up else Change.CLIENT_END)
         if self.upstream.eof and not self._from_upstream:
             self._happened(Change.UPSTREAM_END)
 

@@ -16,6 +16,7 @@ from shimcore.relay.events import Metadata
 from shimcore.relay.proxy_connection import ProxyConnection
 from shimcore.relay.route import Route
 from shimcore.relay.turns import Turns
+from shimcore.relay.unavailable import Outage
 from shimcore.relay.work import Slots
 
 # How long connections may take to close at the end of a drain.
@@ -36,6 +37,9 @@ class Observer(Protocol):
 
     def ended(self, path: bytes, status: int, seconds: float) -> None:
         """A call is over, with its gRPC status and how long it took."""
+
+    def refused(self) -> None:
+        """A call, of whatever method, was answered UNAVAILABLE in the runtime's place."""
 
 
 OpenCall = Callable[[bytes, bytes, float | None, Metadata], tuple[HeldCall, Decision | None]]
@@ -82,6 +86,7 @@ class Relay:
         self.calls: dict[bytes, int] = {}
         self.accepted = 0
         self.observer: Observer | None = None  # of connections that come from now on
+        self.outage = Outage()
         self._blocked: asyncio.TimerHandle | None = None
 
     def accept(self, connection: socket.socket | None = None) -> asyncio.Protocol:
@@ -97,6 +102,11 @@ class Relay:
         calls = self.calls
         if path in calls or len(calls) < limits.COUNTED_METHODS:
             calls[path] = calls.get(path, 0) + 1
+
+    def count_refused(self) -> None:
+        """Count a call that the runtime is not there for; nobody has read its method."""
+        if self.observer is not None:
+            self.observer.refused()
 
     def watch_blocked(self) -> None:
         """Look after connections that lack memory for their requests, until none does."""

@@ -8,6 +8,8 @@ again on that new connection, unseen by their callers (RFC 9113 §8.7).
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
@@ -17,16 +19,25 @@ from shimcore.relay.messages import GRPC_UNAVAILABLE
 from shimcore.relay.scanner import ALL_FRAMES, Handler, Scanner, Verdict
 from shimcore.unixsocket import connected
 
+log = logging.getLogger("shimcore.relay")
+
+# A line about refused connections comes at most this often.
+SAY_AGAIN_S = 60.0
+
 
 class UnavailableServer:
     """Bytes of one client in, bytes for it out; `answered` once a call has been refused.
 
-    `away` says at each call why the runtime cannot be reached; None when it can again.
+    `away` says at each call why the runtime cannot be reached; None when it can again. `count` is
+    told of every call that is answered UNAVAILABLE.
     """
 
-    def __init__(self, away: Callable[[], str | None]) -> None:
+    def __init__(
+        self, away: Callable[[], str | None], count: Callable[[], None] = lambda: None
+    ) -> None:
         self.answered = False
         self._away = away
+        self._count = count
         self._last_answered = 0
         self._preface_left = len(frames.PREFACE)
         self._out: list[bytes] = [frames.frame(frames.SETTINGS, 0, 0)]
@@ -92,6 +103,7 @@ class UnavailableServer:
             self._out.append(frames.rst_stream(stream, frames.REFUSED_STREAM))
             self.answered = True
             return
+        self._count()
         self._last_answered = stream
         self._out.append(frames.refusal(stream, GRPC_UNAVAILABLE, text, answered=False))
         if not self._block_ends_stream:
@@ -99,6 +111,35 @@ class UnavailableServer:
         if not self.answered:
             self._out.append(frames.goaway(frames.STREAM_MASK, frames.NO_ERROR))
         self.answered = True
+
+
+class Outage:
+    """Says in the log that the runtime is away: at first, then once a minute, and when it is back.
+
+    A runtime that comes and goes within that minute is told of at its end.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._connections = 0
+        self._silent_until = float("-inf")
+        self._told = False
+
+    def refused(self, why: str) -> None:
+        """A client's connection has no runtime to go to."""
+        self._connections += 1
+        now = self._clock()
+        if now < self._silent_until:
+            return
+        of = f" on {self._connections} more connections" if self._connections > 1 else ""
+        log.warning("%s; calls%s are answered UNAVAILABLE", why, of)
+        self._connections, self._silent_until, self._told = 0, now + SAY_AGAIN_S, True
+
+    def over(self, path: str) -> None:
+        """The runtime has taken a connection."""
+        if self._told:
+            self._told = False
+            log.info("the container runtime at %s is back", path)
 
 
 def why_away(path: str) -> str | None:

@@ -142,13 +142,19 @@ def test_closed_streams(tmp_path: Path) -> None:
 
 
 def test_an_error_has_journalds_priority(tmp_path: Path) -> None:
-    """So that `journalctl -p warning` shows why a start failed (sd-daemon(3))."""
+    """So that `journalctl -p warning` shows why a start failed (sd-daemon(3)).
+
+    Where the journal reads it: what a unit's process starts inherits the variable.
+    """
     bad = tmp_path / "bad.yaml"
     bad.write_text("addres: x\n")
-    environment = {**os.environ, "JOURNAL_STREAM": "1:2"}
     command = [*COMMAND, "-f", str(bad), "serve"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    assert done.stderr.startswith("<3>image-cri-shim: ")
+    for name, starts in (("journal", "<3>image-cri-shim: "), ("other", "image-cri-shim: ")):
+        with (tmp_path / name).open("wb+") as stderr:
+            found = (tmp_path / "journal").stat()
+            environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+            subprocess.run(command, check=False, stderr=stderr, env=environment)
+        assert (tmp_path / name).read_text().startswith(starts)
 
 
 def test_an_error_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

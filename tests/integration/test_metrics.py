@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shimcore.client.admin import endpoint_of
 from shimcore.client.handover import HandOverFailedError, RunningService
+from tests.support import raw
 from tests.support.activation import ActivatedService
 from tests.support.cri import pull_request
 from tests.support.registry_puller import RegistryPuller
@@ -135,6 +136,81 @@ async def test_an_address_in_use_keeps_no_image_from_a_node(
             assert "image_cri_shim_info" in await asyncio.to_thread(_scrape, port)
 
 
+async def test_a_hub_that_hangs_keeps_no_scrape(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+    """Each answers at once, and soon one tells that the hub is down."""
+    port = _free_port()
+    async with ScriptedRegistry() as hub:
+        hub.faults.hang = lambda _: True
+        settings: dict[str, Any] = {"address": hub.address, "probeTimeout": "2s"}
+        async with serving(tmp_path, runtime.socket_path, metrics=str(port), **settings):
+            down = "image_cri_shim_registry_state", frozenset((hub.host, "down"))
+            began = time.monotonic()
+            while not _samples(await asyncio.to_thread(_timed_scrape, port))[down]:
+                assert time.monotonic() - began < 20
+                await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)  # a question that the last scrape began has come to the hub
+
+
+def _timed_scrape(port: int) -> str:
+    began = time.monotonic()
+    text = _scrape(port)
+    assert time.monotonic() - began < 2
+    return text
+
+
+async def test_a_runtime_that_is_away_is_seen(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+    """By the gauge that the alert asks, and by the calls that were refused meanwhile."""
+    port = _free_port()
+    ready: tuple[str, frozenset[str]] = ("image_cri_shim_runtime_ready", frozenset())
+    refused = "image_cri_shim_calls_total", frozenset(("other", "UNAVAILABLE"))
+    async with (
+        serving(tmp_path, runtime.socket_path, metrics=str(port)) as shim,
+        grpc.aio.insecure_channel(f"unix:{shim.socket}") as channel,
+    ):
+        assert await _until(port, ready, 1)
+        await runtime.stop()
+        echo: Any = channel.unary_unary("/x.Unknown/Echo")
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as away:
+                await echo(b"", timeout=10)
+            assert away.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert (await _until(port, ready, 0))[refused] in {2, 3}  # the first may have begun before
+        assert shim.log.count("; calls are answered UNAVAILABLE") == 1
+
+
+async def test_a_client_that_dies_has_cancelled_its_call(
+    runtime: ScriptedRuntime, tmp_path: Path
+) -> None:
+    """Whatever the runtime says to it then: nobody hears it, and the runtime is there."""
+    port = _free_port()
+    asked = asyncio.Event()
+
+    async def hangs(_: bytes) -> bytes:
+        asked.set()
+        await asyncio.sleep(60)
+        return b""
+
+    method = "runtime.v1.RuntimeService/ListPodSandbox"
+    async with serving(tmp_path, runtime.socket_path, metrics=str(port)) as shim:
+        runtime.overrides[f"/{method}"] = hangs
+        async with raw.connected(shim.socket) as client:
+            await raw.send(client, raw.opening() + raw.call(1, f"/{method}", b""))
+            async with asyncio.timeout(10):
+                await asked.wait()
+        counted = "image_cri_shim_calls_total", frozenset((method, "CANCELLED"))
+        assert await _until(port, counted, 1)
+
+
+async def _until(port: int, sample: tuple[str, frozenset[str]], value: float) -> Samples:
+    """What is told once that sample has that value."""
+    async with asyncio.timeout(20):
+        while True:
+            samples = _samples(await asyncio.to_thread(_scrape, port))
+            if samples.get(sample) == value:
+                return samples
+            await asyncio.sleep(0.2)
+
+
 # It ends when its predecessor has left.
 DIES = """
 import shimcore.daemon.front as front
@@ -187,6 +263,8 @@ async def test_the_http_of_it(runtime: ScriptedRuntime, tmp_path: Path) -> None:
         b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n": 200,
         b"GET /metrics?name[]=x HTTP/1.0\r\n\r\n": 200,
         b"HEAD /metrics HTTP/1.1\r\nHost: h\r\n\r\n": 200,
+        b"GET http://h:9464/metrics HTTP/1.1\r\nHost: h:9464\r\n\r\n": 200,  # RFC 9112 3.2.2
+        b"GET http://h/other HTTP/1.1\r\nHost: h\r\n\r\n": 404,
         b"GET / HTTP/1.1\r\nHost: h\r\n\r\n": 404,
         b"GET /../etc/passwd HTTP/1.1\r\nHost: h\r\n\r\n": 404,
         b"POST /metrics HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nnine byte": 405,

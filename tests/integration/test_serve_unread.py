@@ -42,7 +42,8 @@ class Unread:
         else:  # as journald's
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             self._reader, writer = ours.detach(), theirs.detach()
-            environment["JOURNAL_STREAM"] = "1:1"
+            found = os.fstat(writer)
+            environment["JOURNAL_STREAM"] = f"{found.st_dev}:{found.st_ino}"
         self.shim.process = subprocess.Popen(
             [*COMMAND, "-f", str(self.shim.file), "serve"], stderr=writer, env=environment
         )

@@ -16,6 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "contrib/prometheus/alerts.yaml"
+SCRAPE = ROOT / "contrib/prometheus/scrape.yaml"
 DASHBOARD = ROOT / "contrib/grafana/image-cri-shim.json"
 SERVED = (ROOT / "shimcore/daemon/metrics.py").read_text()
 _ENDING = re.compile(r"_(total|bucket|count|sum)$")
@@ -37,6 +38,13 @@ def test_every_metric_that_is_asked_for_is_served(expression: str) -> None:
     for name in named:
         base = _ENDING.sub("", name).removeprefix("image_cri_shim_")
         assert f'"{base}"' in SERVED or f'"image_cri_shim_{base}"' in SERVED, name
+
+
+def test_the_job_is_the_one_that_the_alert_asks_for() -> None:
+    """Else `up` of a shim that is down is nobody's."""
+    [job] = yaml.safe_load(SCRAPE.read_text())["scrape_configs"]
+    assert f'up{{job="{job["job_name"]}"}} == 0' in list(_expressions())
+    assert not any("job=" in each for each in _expressions() if not each.startswith("up{"))
 
 
 @pytest.mark.skipif(
@@ -62,6 +70,20 @@ def test_a_registry_that_fails_is_an_alert_after_five_minutes(
     sample = 'ALERTS{alertstate="firing", alertname="ImageShimRegistryFailing"}'
     fired = [{"labels": "{}", "value": 1}] if fires else []
     _promtool(tmp_path, series, "0x4 1x30", f"count({sample})", eval_time, fired)
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None and not os.environ.get("CI"), reason="no promtool here"
+)
+@pytest.mark.parametrize(("eval_time", "fires"), [("8m", False), ("11m", True)])
+def test_a_runtime_that_is_away_is_an_alert_after_five_minutes(
+    tmp_path: Path, eval_time: str, fires: bool
+) -> None:
+    """Whether anybody calls it meanwhile or not."""
+    sample = 'ALERTS{alertstate="firing", alertname="ImageShimRuntimeUnavailable"}'
+    fired = [{"labels": "{}", "value": 1}] if fires else []
+    series = 'image_cri_shim_runtime_ready{instance="n1"}'
+    _promtool(tmp_path, series, "1x4 0x30", f"count({sample})", eval_time, fired)
 
 
 @pytest.mark.skipif(

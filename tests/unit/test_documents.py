@@ -37,6 +37,7 @@ _SHARED = {
     "errors",
     "heldcall",
     "jsontext",
+    "lines",
     "singleflight",
     "tls",
     "unixsocket",

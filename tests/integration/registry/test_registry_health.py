@@ -13,7 +13,7 @@ from shimcore.config import Credentials
 from shimcore.demo.registry_http import Response
 from shimcore.registry.answers import Outcome, RegistryState
 from shimcore.registry.client import RegistryClient
-from tests.integration.registry.questions import always
+from tests.integration.registry.questions import always, manifests
 from tests.support.registries import LOGIN, candidate, configured
 from tests.support.scripted_registry import ScriptedRegistry
 
@@ -163,3 +163,20 @@ async def test_states_know_every_configured_registry() -> None:
     """From the start, asked or not."""
     client = RegistryClient([configured("http://hub:5000")], probe_timeout_s=1)
     assert client.states() == {"hub:5000": "closed"}
+
+
+async def test_a_silence_is_doubted_at_once(demo: ScriptedRegistry) -> None:
+    """A look asks again where one question had no answer, and does not wait until that is old."""
+    demo.faults.hang = always
+    registry = configured(demo.address)
+    client = RegistryClient([registry], probe_timeout_s=0.2)
+    await client.look()
+    assert client.health()[registry.host].state is RegistryState.DOWN
+    await client.aclose()
+    demo.faults.hang = manifests
+    client = RegistryClient([registry], probe_timeout_s=0.2)
+    await client.head_manifest(registry, candidate(registry))  # a silence
+    assert client.health()[registry.host].state is RegistryState.NOT_ASKED
+    await client.look()
+    await client.aclose()
+    assert client.health()[registry.host].state is RegistryState.IN_USE

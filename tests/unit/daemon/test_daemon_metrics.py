@@ -9,10 +9,11 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from shimcore.cluster.starting import begin
 from shimcore.daemon import metrics
-from shimcore.daemon.metrics import MetricsServer
+from shimcore.daemon.metrics import CallMetrics, MetricsServer
 from shimcore.daemon.shim import Shim
 
 
@@ -51,3 +52,31 @@ async def test_a_moment_without_threads(
             await asyncio.sleep(0.01)
     server.close()
     assert caplog.text.count("can't start new thread; there are no metrics until") == 1
+
+
+def test_a_watch_that_ends_is_no_slow_call() -> None:
+    """The relay's own endless streams are not among the calls whose seconds are told."""
+    registry = CollectorRegistry()
+    calls = CallMetrics(registry)
+    for name in ("Watch", "Subscribe", "GetContainerEvents", "Version"):
+        calls.ended(f"/x/{name}".encode(), 0, 5.0)
+    seconds = {
+        sample.labels["method"]
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "image_cri_shim_call_seconds_count"
+    }
+    assert seconds == {"x/Version"}
+
+
+def test_no_invented_name_takes_an_image_calls_place() -> None:
+    """A client may call anything, and long before the first pull."""
+    registry = CollectorRegistry()
+    calls = CallMetrics(registry)
+    for number in range(1000):
+        calls.ended(b"/x/%d" % number, 12, 0.0)
+    calls.ended(b"/runtime.v1.ImageService/PullImage", 0, 1.0)
+    pulls = {"method": "runtime.v1.ImageService/PullImage", "code": "OK"}
+    assert registry.get_sample_value("image_cri_shim_calls_total", pulls) == 1
+    others = {"method": "other", "code": "UNIMPLEMENTED"}
+    assert 870 < (registry.get_sample_value("image_cri_shim_calls_total", others) or 0) < 1000

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,16 +18,18 @@ GET = b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 class Body:
-    """Counts how often it is made."""
+    """Counts how often it is made; each piece takes `work_s`."""
 
-    def __init__(self, size: int = 10) -> None:
+    def __init__(self, size: int = 10, work_s: float = 0.0) -> None:
         self.made = 0
         self._size = size
+        self._work_s = work_s
 
-    async def __call__(self) -> AsyncIterator[bytes]:
+    def __call__(self) -> Iterator[bytes]:
         self.made += 1
-        await asyncio.sleep(0.05)
-        yield b"x" * self._size
+        for _ in range(2):
+            time.sleep(self._work_s)
+            yield b"x" * (self._size // 2)
 
 
 class Served:
@@ -88,9 +90,10 @@ async def test_an_idle_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     served.close()
 
 
-async def test_who_asks_at_the_same_time_shares_one_text() -> None:
-    """A flood is the work of one; who asks then waits for a new one."""
-    body = Body()
+async def test_who_asks_at_the_same_time_shares_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood is the work of one; who asks then waits for a new one, four times as long."""
+    monkeypatch.setattr(metrics_http, "TURN_S", 0.2)  # so long others have their turn, too
+    body = Body(work_s=0.21)
     served = Served(body)
     answers = await asyncio.gather(*(served.ask() for _ in range(20)))
     assert all(answer.endswith(b"\r\n\r\n" + b"x" * 10) for answer in answers)
@@ -98,5 +101,27 @@ async def test_who_asks_at_the_same_time_shares_one_text() -> None:
     began = time.monotonic()
     await served.ask()
     assert body.made == 2
-    assert time.monotonic() - began > 0.1
+    assert 1.68 < time.monotonic() - began < 1.68 + 4 * 0.4 + 0.82
+    served.close()
+
+
+async def test_who_waits_when_it_stops(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place is free again, for a hand-over that fails; nothing is said of it."""
+    monkeypatch.setattr(metrics_http, "PAUSE_TIMES", 1000)
+    body = Body(work_s=0.01)
+    served = Served(body)
+    await served.ask()
+    waiting = [asyncio.ensure_future(served.ask()) for _ in range(CONNECTIONS)]
+    await asyncio.sleep(0.2)
+    assert len(served.pages._answering) == CONNECTIONS
+    served.pages.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    async with asyncio.timeout(5):
+        while served.pages._answering or served.pages._asking:
+            await asyncio.sleep(0.01)
+    assert served.pages.room(CONNECTIONS - 1)
+    assert body.made == 1
+    assert not caplog.records
     served.close()

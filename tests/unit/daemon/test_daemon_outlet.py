@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -82,3 +83,23 @@ def test_a_reader_that_is_gone(ends: tuple[int, Outlet]) -> None:
         tried.write(LINE)
     assert tried.dropped == 3
     assert not tried.waiting
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The half of it stays; what comes when there is room begins on a line of its own."""
+    disk, room = bytearray(), [5, 0, 0, 100, 100]
+
+    def write(line: memoryview) -> int:
+        taken = min(len(line), room.pop(0))
+        disk.extend(line[:taken])
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return taken
+
+    with open("/dev/null", "wb") as file:
+        outlet = Outlet(file.fileno())
+    monkeypatch.setattr(outlet, "_write", write)
+    for line in (b"line one\n", b"line two\n", b"line three\n", b"line four\n"):
+        outlet.write(line)
+    assert disk == b"line \nline three\nline four\n"
+    assert outlet.dropped == 2

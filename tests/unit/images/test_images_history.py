@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shimcore.images.attempts import Attempt, Result
-from shimcore.images.history import PAUSE, Ending, History, Record
+from shimcore.images.history import HOSTS, PAUSE, Ending, History, Record
 
 PULL, STATUS = "PullImage", "ImageStatus"
 
@@ -71,3 +71,14 @@ def test_the_last_failed_pull_is_forgotten_when_its_image_comes() -> None:
 
 def _failed(history: History) -> str | None:
     return None if history.failed_pull is None else history.failed_pull.image
+
+
+def test_hosts_that_are_counted_are_bounded() -> None:
+    """A configuration may name new ones for as long as the process lives."""
+    history = History()
+    for number in range(HOSTS + 9):
+        history.count([Attempt(f"hub{number}", Result.PULLED)])
+        history.count_bytes(f"hub{number}", 5)
+    assert len(history.pulls) == len(history.fetched) == HOSTS + 1
+    assert history.pulls["other", Result.PULLED] == 9
+    assert history.fetched["other"] == 45

@@ -144,6 +144,16 @@ async def test_statistics() -> None:
     }
 
 
+@pytest.mark.parametrize("outcome", [Outcome.ABSENT, Outcome.UNREACHABLE, Outcome.UNAUTHORIZED])
+async def test_a_registry_that_is_ruled_out_is_counted(outcome: Outcome) -> None:
+    """By its own word: that no pull was tried there is what an operator looks for."""
+    bench = Bench(
+        registries=FakeRegistries({HUB: outcome}), config=config_of(fallback=Fallback.DENY)
+    )
+    assert isinstance(await bench.pull("nginx"), Refuse)
+    assert bench.service.stats()["rewrites"][HUB, str(outcome)] == 1
+
+
 async def test_new_service_starts_fresh() -> None:
     """After a reload nothing is remembered."""
     bench = Bench(registries=FakeRegistries({HUB: Outcome.FOUND}))

@@ -34,6 +34,7 @@ class TestSharing:
         await asyncio.sleep(0.02)
         tasks[0].cancel()
         decisions = await asyncio.gather(*tasks[1:])
+        assert bench.service.stats()["rewrites"] == {(HUB, "pulled"): 1}
         assert {answered(decision) for decision in decisions} == {image_id(DIGEST)}
         assert pulled_as(bench) == [AT_HUB]
         with pytest.raises(asyncio.CancelledError):
@@ -120,3 +121,7 @@ async def test_cancelled_caller_ends_work_on_the_side_at_once() -> None:
         while asyncio.all_tasks() != {asyncio.current_task()}:
             await asyncio.sleep(0.001)
     assert bench.runtime.cancelled == [AT_HUB]
+    ((_, record),) = bench.service._context.history.since(0)
+    told = {(one.host, one.result) for one in record.attempts}
+    assert told == set(bench.service.stats()["rewrites"])
+    assert told == {(HUB, "cancelled"), ("last.local:5000", "absent")}

@@ -231,6 +231,23 @@ def test_watched_calls_begin_and_end_once() -> None:
     assert sum(isinstance(e, StreamEnded) for e in events) == 7
 
 
+@pytest.mark.parametrize(("given_up", "status"), [(True, 1), (False, 14)])
+def test_who_ends_a_connection_ends_its_calls(given_up: bool, status: int) -> None:
+    """A client that dies has cancelled them; that the runtime goes makes it UNAVAILABLE."""
+    wire = Wire()
+    wire.core.watched = True
+    wire.open(1, OTHER)
+    wire.call(3)
+    wire.core.forward(3, None)
+    wire.events()
+    wire.core.close(given_up=given_up)
+    assert wire.events() == [
+        CallEnded(3, status, False, ""),
+        StreamEnded(1, OTHER, status),
+        StreamEnded(3, PULL, status),
+    ]
+
+
 def test_late_trailers_open_no_stream() -> None:
     """The client ends its side after upstream has answered."""
     wire = Wire()
