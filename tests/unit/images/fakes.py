@@ -211,13 +211,11 @@ class FakeStore(ImageStore):
 
     def __init__(self, node: FakeRuntime) -> None:
         self._node = node
-
-    @property
-    def seen(self) -> bool:
-        return self._node.has_store
+        self._learned = None
 
     async def supported(self) -> bool:
         self._node.check()
+        self._learned = (0, self._node.has_store)
         return self._node.has_store
 
     async def get(self, name: str) -> ImageRecord | None:

@@ -76,8 +76,10 @@ async def test_namespaces_are_not_one(bench: Bench) -> None:
     """CRI-O has signature policies of namespaces; pods of one share a pull."""
     bench.runtime.pull_s = 0.05
     pods = [for_pod("a", {}), for_pod("b", {}), for_pod("a", {}, namespace="other")]
-    await asyncio.gather(*(bench.decide(PULL, request) for request in pods))
-    assert pulled_as(bench) == [AT_HUB, AT_HUB]
+    for _ in range(2):  # the first one may find out that the runtime has no image store
+        await asyncio.gather(*(bench.decide(PULL, request) for request in pods))
+        assert pulled_as(bench) == [AT_HUB, AT_HUB]
+        bench.runtime.pulls.clear()
 
 
 class TestNoShortNames:
