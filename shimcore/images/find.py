@@ -15,6 +15,7 @@ from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import AS_IT_CAME, Forward
 from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.history import Ending, Record
+from shimcore.reference.parsing import NAME_LIMIT
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class FindCall(ImageCall):
     def _uses(self) -> None:
         """The images keep their names while a container is made of them."""
         if self._method is Method.CREATE:
-            self._over = self._in_use.creating(self._request.images)
+            named = [image for image in self._request.images if len(image) <= NAME_LIMIT]
+            self._over = self._in_use.creating(named)
 
     def _left_s(self) -> float:
         """What is left of the call's time, which has run since it was opened."""
@@ -109,6 +111,11 @@ class FindCall(ImageCall):
         if self._timeout_s is not None:
             limit_s = min(self._timeout_s, limit_s)
         return limit_s - (time.monotonic() - self._started)
+
+    def _goes_on(self) -> None:
+        super()._goes_on()
+        del self._request
+        self._images = self._images[:1]
 
     def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """Takes the runtime's answer as a hint for the next question."""
@@ -134,7 +141,7 @@ class FindCall(ImageCall):
         ending = Ending.ABSENT if absent else Ending.FAILED
         seconds = time.monotonic() - self._started
         self._context.history.note(
-            Record(self._method, self._request.image, ending, seconds, code=code, reason=message)
+            Record(self._method, self._image, ending, seconds, code=code, reason=message)
         )
 
     def _is_settled(self, text: str, candidates: Candidates | None) -> bool:
