@@ -35,7 +35,7 @@ Decision = Forward | Answer | Refuse
 
 
 class HeldCall(Protocol):
-    """Decides on one held call."""
+    """Decides on one held call. After a Forward it keeps no more of it than the image's name."""
 
     async def decide(self) -> Decision:
         """The decision; the coroutine is cancelled with the call."""

@@ -90,6 +90,10 @@ class ImageCall(ABC):
     def _ended(self, code: int, *, empty: bool, message: str) -> None:  # noqa: B027
         """How the runtime answered, for those who want to know."""
 
+    def _goes_on(self) -> None:
+        """Its request is on its way: no more of it is kept than is told of the call at its end."""
+        self._image = self._image[: NAME_LIMIT + 1]  # `printable` shows that it was longer
+
     def decide_now(self) -> Decision | None:
         """The decision, if nobody has to be asked; else None, and `decide` is needed."""
         try:
@@ -138,6 +142,8 @@ class ImageCall(ABC):
             elapsed_s = time.monotonic() - self._started
             line = partial(decision_line, self._method, self._image, verdict, elapsed_s, decision)
             asyncio.get_running_loop().call_soon(lambda: logger.log(level, line()))
+        if isinstance(verdict.decision, Forward):
+            self._goes_on()
         return verdict.decision
 
 
@@ -150,6 +156,10 @@ class SettledCall(ImageCall):
 
     def _now(self) -> Verdict:
         return self._verdict
+
+    def _goes_on(self) -> None:
+        super()._goes_on()
+        del self._verdict
 
 
 def decision_line(

@@ -15,6 +15,7 @@ from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import AS_IT_CAME, Forward
 from shimcore.images.call import ImageCall, Method, Verdict
 from shimcore.images.history import Ending, Record
+from shimcore.reference.parsing import NAME_LIMIT
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from shimcore.images.context import ImageContext
     from shimcore.images.inuse import InUse
     from shimcore.images.messages import ImageRequest
+    from shimcore.reference import Reference
 
 NAMING_WAIT_S = 1.0
 """How long a question waits for an image's name to be given; longer, and it goes on without."""
@@ -100,7 +102,8 @@ class FindCall(ImageCall):
     def _uses(self) -> None:
         """The images keep their names while a container is made of them."""
         if self._method is Method.CREATE:
-            self._over = self._in_use.creating(self._request.images)
+            named = [image for image in self._request.images if len(image) <= NAME_LIMIT]
+            self._over = self._in_use.creating(named)
 
     def _left_s(self) -> float:
         """What is left of the call's time, which has run since it was opened."""
@@ -108,6 +111,11 @@ class FindCall(ImageCall):
         if self._timeout_s is not None:
             limit_s = min(self._timeout_s, limit_s)
         return limit_s - (time.monotonic() - self._started)
+
+    def _goes_on(self) -> None:
+        super()._goes_on()
+        del self._request
+        self._images = self._images[:1]
 
     def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """Takes the runtime's answer as a hint for the next question."""
@@ -133,19 +141,22 @@ class FindCall(ImageCall):
         ending = Ending.ABSENT if absent else Ending.FAILED
         seconds = time.monotonic() - self._started
         self._context.history.note(
-            Record(self._method, self._request.image, ending, seconds, code=code, reason=message)
+            Record(self._method, self._image, ending, seconds, code=code, reason=message)
         )
 
     def _is_settled(self, text: str, candidates: Candidates | None) -> bool:
         """Whether an image has no name but its own, or is known to be there under it."""
         if candidates is None or not candidates.ranked:
             return True
-        if self._own_name(text, candidates) != text:
+        image = candidates.image
+        return self._is_known(text, image) and not self._context.names.under_way(image)
+
+    def _is_known(self, text: str, image: Reference) -> bool:
+        """Whether an image is known to be there under its own name, which the runtime takes."""
+        hints = self._context.hints
+        if self._method is Method.REMOVE or not hints.is_own(image):
             return False
-        image, context = candidates.image, self._context
-        if self._method is Method.REMOVE or not context.hints.is_own(image):
-            return False
-        return not context.names.under_way(image)
+        return not hints.short_names_refused or text == str(image)
 
     async def _names(self) -> Verdict:
         names, found = [], []
@@ -153,9 +164,8 @@ class FindCall(ImageCall):
             if self._is_settled(text, candidates) or candidates is None:
                 names.append(text)
                 continue
-            candidate, why = await self._find(text, candidates)
-            own = self._own_name(text, candidates)
-            names.append(own if candidate is None else str(candidate.reference))
+            name, candidate, why = await self._find(text, candidates)
+            names.append(name)
             found.append((candidate, why))
         why = "; ".join(dict.fromkeys(why for _, why in found if why)) or "an image ID"
         if names == self._request.images:
@@ -168,25 +178,29 @@ class FindCall(ImageCall):
         why = "there under the registry's name"
         return Verdict(decision, self._under, under.registry.host, why)
 
-    async def _find(self, text: str, candidates: Candidates) -> tuple[Candidate | None, str]:
-        """The candidate under whose name an image is there; None when its own name will do."""
-        image = candidates.image
+    async def _find(self, text: str, candidates: Candidates) -> tuple[str, Candidate | None, str]:
+        """The name for the runtime, the candidate whose name that is, and why.
+
+        None when it is the image's own: the text, or the whole name where the text was refused.
+        """
+        image, own = candidates.image, text
         if self._context.names.under_way(image):
             await self._until(self._context.names.settled(image))
-            if self._method is not Method.REMOVE and self._context.hints.is_own(image):
-                return None, "known under its own name"
+            if self._is_known(text, image):
+                return own, None, "known under its own name"
         for name, candidate in self._names_to_ask(text, candidates):
             there = await self._is_there(name)
-            if not there and candidate is None and name != self._own_name(text, candidates):
-                there = await self._is_there(self._own_name(text, candidates))
+            if there is None and candidate is None:
+                own = str(image)
+                there = await self._is_there(own)
             if not there:
                 continue
             if candidate is None:
-                return None, "there under its own name"
+                return own, None, "there under its own name"
             if await self._mended(candidates, candidate):
-                return None, "has been given its own name"
-            return candidate, ""
-        return None, "not there under any name"
+                return own, None, "has been given its own name"
+            return name, candidate, ""
+        return own, None, "not there under any name"
 
     @staticmethod
     async def _until(settled: Coroutine[Any, Any, None]) -> None:
@@ -203,20 +217,21 @@ class FindCall(ImageCall):
         by_name = {str(candidate.reference): candidate for candidate in candidates.ranked}
         if last in by_name:
             yield last, by_name.pop(last)
-        yield self._own_name(text, candidates), None
+        yield text, None
         yield from by_name.items()
 
-    def _own_name(self, text: str, candidates: Candidates) -> str:
-        """The image's own name as the runtime takes it."""
-        return str(candidates.image) if self._context.hints.no_short_names else text
+    async def _is_there(self, name: str) -> bool | None:
+        """Whether the runtime has it; a status that it gives instead of an answer is no.
 
-    async def _is_there(self, name: str) -> bool:
-        """Whether the runtime has it; a status that it gives instead of an answer is no."""
+        None where it takes no such name.
+        """
         try:
             return await self._context.runtime.image_status(name, timeout_s=None) is not None
         except RuntimeCallError as error:
-            self._context.hints.no_short_names |= error.refuses_short_names
-            return False
+            if not error.refuses_short_names:
+                return False
+            self._context.hints.short_names_refused = True
+            return None
 
     async def _mended(self, candidates: Candidates, candidate: Candidate) -> bool:
         """True when the image has its own name now: a pull had ended, but not its naming."""

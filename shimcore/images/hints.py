@@ -13,12 +13,13 @@ LIMIT = 4096
 class Hints:
     """Image → the name it was last seen under; a hint that is wrong costs one question.
 
-    `no_short_names`: the runtime has refused a name without a registry, as CRI-O does where it has
-    several to look in, or none.
+    `short_names_refused`: the runtime has refused a name without a registry, as CRI-O does where it
+    has several to look in, or none. It still takes those that are aliases, or begin an image's ID:
+    only itself can tell, each time.
     """
 
     def __init__(self) -> None:
-        self.no_short_names = False
+        self.short_names_refused = False
         self._names: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:

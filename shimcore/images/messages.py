@@ -18,6 +18,11 @@ from shimcore.pb import cri_pb2
 # What decides in the runtime on the way that an image is unpacked, beside its runtime handler.
 _SNAPSHOT_ANNOTATIONS = ("io.containerd.", "containerd.io/")
 
+MOUNTS = 4096
+IMAGES = 64
+"""Mounts of a container that are looked through for images, and images that one request may name:
+5 ms of work each. A pod of hundreds of mounts has subPaths of them."""
+
 _Request = (
     cri_pb2.PullImageRequest
     | cri_pb2.ImageStatusRequest
@@ -36,7 +41,7 @@ _TYPES: dict[Method, type[_Request]] = {
 
 
 class UnreadableRequestError(ShimError):
-    """Bytes that are not a request of their method."""
+    """Bytes that are not a request of their method, or name too much."""
 
 
 class ImageRequest:
@@ -49,6 +54,8 @@ class ImageRequest:
             raise UnreadableRequestError(f"not a {method} request") from error
         # Every image that the request names: its own, and those of a container's volumes.
         self.images = [spec.image for spec in self._specs()]
+        if len(self.images) > IMAGES:
+            raise UnreadableRequestError(f"a {method} request with more than {IMAGES} images")
 
     @property
     def image(self) -> str:
@@ -137,7 +144,10 @@ class ImageRequest:
             return []
         if not isinstance(parsed, cri_pb2.CreateContainerRequest):
             return [parsed.image]
-        volumes = [mount.image for mount in parsed.config.mounts if mount.image.image]
+        mounts = parsed.config.mounts
+        if len(mounts) > MOUNTS:
+            raise UnreadableRequestError(f"a container with more than {MOUNTS} mounts")
+        volumes = [mount.image for mount in mounts if mount.image.image]
         return [parsed.config.image, *volumes]
 
     def _pull(self) -> cri_pb2.PullImageRequest:

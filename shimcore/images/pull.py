@@ -58,6 +58,7 @@ class PullCall(ImageCall):
         super().__init__(Method.PULL, request.image, denies=denies)
         self._context = context
         self._request = request
+        self._pod = request.pod
         self._candidates = candidates
         self._timeout_s = timeout_s
         self._metadata = metadata
@@ -100,6 +101,11 @@ class PullCall(ImageCall):
             why = reason(ending.error.details) if ending.error is not None else _DENIED
             return self._failed(transaction.attempts, refused, why)
         return self._pulled(transaction, ending)
+
+    def _goes_on(self) -> None:
+        super()._goes_on()
+        self._pod = self._pod[: NAME_LIMIT + 1]
+        del self._request, self._metadata
 
     def _transaction(self) -> Transaction:
         original = self._original_allowed()
@@ -197,10 +203,10 @@ class PullCall(ImageCall):
         seconds = time.monotonic() - self._started
         record = Record(
             Method.PULL,
-            self._request.image,
+            self._image,
             ending,
             seconds,
-            pod=self._request.pod,
+            pod=self._pod,
             code=int(code),
             registry=registry,
             bytes=fetched_bytes,

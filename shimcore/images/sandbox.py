@@ -188,6 +188,10 @@ class SandboxCall(ImageCall):
             logger.warning("pause image: a sandbox has waited for it for %.0f s", self._limit_s)
         return _GOES_ON
 
+    def _goes_on(self) -> None:
+        super()._goes_on()
+        del self._handler
+
     def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """A sandbox that failed for its image: it is looked for again."""
         if code:

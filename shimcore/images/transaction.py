@@ -181,7 +181,7 @@ class Transaction:
             if pulled is not None:
                 return pulled
         if self._original:
-            pulled = await self._as_original()
+            pulled = await self._as_original(self._request.image)
             if pulled is not None:
                 return pulled
         if self._stalled:
@@ -279,10 +279,12 @@ class Transaction:
         context.hints.seen(image, name)
         return Pulled(response, str(reference), registry.host)
 
-    async def _as_original(self) -> Pulled | None:
-        """The pull under the image's own name, with the caller's credentials or its registry's."""
+    async def _as_original(self, name: str) -> Pulled | None:
+        """The pull under the image's own name, with the caller's credentials or its registry's.
+
+        `name`: as the caller wrote it; where the runtime takes no such name, the whole one is next.
+        """
         own, image = self._candidates.source, self._candidates.image
-        name = self.image if self._context.hints.no_short_names else self._request.image
         auth = auth_for(own, image)
         message = self._request.authorized(name, auth) or self._request.renamed([name])
         progress = Progress(self._context.ingests, image.digest)
@@ -299,8 +301,8 @@ class Transaction:
             return None
         except RuntimeCallError as error:
             if error.refuses_short_names and name != self.image:
-                self._context.hints.no_short_names = True
-                return await self._as_original()
+                self._context.hints.short_names_refused = True
+                return await self._as_original(self.image)
             detail = self._failed(error, self.image, own)
             if host:
                 seconds = time.monotonic() - started
@@ -309,7 +311,7 @@ class Transaction:
         finally:
             over()
         self._context.hints.seen(image, self.image)
-        return Pulled(response, self._request.image, host)
+        return Pulled(response, name, host)
 
     def _failed(
         self, error: StalledError | RuntimeCallError, name: str, registry: Registry | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
-from shimcore.heldcall import Answer, Decision, Refuse
+from shimcore.heldcall import AS_IT_CAME, Answer, Decision, Refuse
 from shimcore.relay import frames
 from shimcore.relay.answers import Answers
 from shimcore.relay.budget import Budget
@@ -18,13 +18,21 @@ from shimcore.relay.client_to_upstream import ClientToUpstream
 from shimcore.relay.clients import Client
 from shimcore.relay.events import CallReady, Event
 from shimcore.relay.limits import HELD_SHARE_BYTES, PROCESS_HELD_BYTES
-from shimcore.relay.messages import GRPC_CANCELLED, GRPC_UNAVAILABLE, write_message
+from shimcore.relay.messages import (
+    GRPC_CANCELLED,
+    GRPC_RESOURCE_EXHAUSTED,
+    GRPC_UNAVAILABLE,
+    PREFIX_BYTES,
+    write_message,
+)
 from shimcore.relay.opened import Phase
 from shimcore.relay.route import Route
 from shimcore.relay.scanner import ALL_FRAMES, Scanner
 from shimcore.relay.settings import AnnouncedSettings
 from shimcore.relay.streams import ConnectionState
 from shimcore.relay.upstream_to_client import UpstreamToClient
+
+TOO_MUCH = "image-cri-shim: too many bytes of image requests are held"
 
 
 def held_budget() -> Budget:
@@ -171,6 +179,24 @@ class Connection:
         return taken
 
     # -- decisions in ------------------------------------------------------------------
+
+    def without_room(self, stream: int) -> Decision | None:
+        """What becomes of a call that there is no room to decide on; None where it may wait, held.
+
+        Where too much is held it goes on unread, or is refused if it must not.
+        """
+        if not self._state.holds_too_much():
+            return None
+        strict = self._state.opened[stream].strict
+        return Refuse(GRPC_RESOURCE_EXHAUSTED, TOO_MUCH) if strict else AS_IT_CAME
+
+    def inflated(self, stream: int) -> bool:
+        """Whether an opened call's message has come compressed."""
+        return self._state.opened[stream].inflated_bytes > 0
+
+    def held_message(self, stream: int) -> bytes:
+        """The message of a call that is held and has not come compressed."""
+        return bytes(memoryview(self._state.opened[stream].gathered)[PREFIX_BYTES:])
 
     def settle(self, stream: int, decision: Decision) -> bool:
         """Do with a held call what has been decided. False when it is not held any more."""

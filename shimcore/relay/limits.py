@@ -21,9 +21,8 @@ Memory of one connection is bounded, whatever its peers do:
 - header tables, blocks and queued frames, and metadata: 12 MiB.
 
 That is 64 MiB against a client that wants to do harm, and 4 KiB for one that is idle. Beyond
-each connection's share, the credit for held requests (PROCESS_HELD_BYTES) and the requests on
-their way to an answer (PROCESS_REQUEST_BYTES, PROCESS_PULL_BYTES) are bounded for all
-connections together.
+each connection's share, the credit for held requests (PROCESS_HELD_BYTES) and the requests that are
+decided on (PROCESS_REQUEST_BYTES, PROCESS_PULL_BYTES) are bounded for all connections together.
 """
 
 from __future__ import annotations
@@ -83,15 +82,20 @@ PROCESS_HELD_BYTES = 4 * MESSAGE_BYTES
 # windows or with a runtime whose window is larger; it is told to calm down.
 CONNECTION_LIMIT_BYTES = CONNECTION_HELD_BYTES + (16 << 20)
 
-# Messages and metadata of image calls whose answer has not come: they have gone on, but who
-# decided on them may look at them until then. Each connection has a share, and in common they
-# have two of the largest; a call over both is refused. Pulls, which may hang for
-# a quarter of an hour, have bytes of their own: a pull has some hundred of them, and at most the
-# annotations of its pod (256 KiB); a container some thousand.
+# Messages and metadata of image calls that are being decided on, which are read then. Each
+# connection has a share, and in common they have two of the largest; a call over both stays held
+# as it came, and waits. Pulls, which may hang for a quarter of an hour, have bytes of their own: a
+# pull has some hundred of them, and at most its pod's annotations (256 KiB), which kubelet sends
+# twice, for the image and for the sandbox. A container has some thousand, and 400 for each service
+# of its namespace (enableServiceLinks).
 REQUEST_SHARE_BYTES = 512 << 10
 PROCESS_REQUEST_BYTES = 2 * MESSAGE_BYTES
-PULL_SHARE_BYTES = 256 << 10
+PULL_SHARE_BYTES = 2 * (256 << 10) + (64 << 10)
 PROCESS_PULL_BYTES = 2 * MESSAGE_BYTES
+
+# What counts at most of one that has gone on, until its answer has come: who decided on it keeps
+# the image's name (`HeldCall`).
+SETTLED_CALL_BYTES = 1024
 
 # Header blocks and other frames without a window that wait behind a stream's DATA, and
 # what each counts beside its bytes. A client that sends more is told to calm down.

@@ -10,8 +10,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from shimcore.errors import FrameError
-from shimcore.relay.calls import TOO_MUCH, Calls
+from shimcore.relay.calls import Calls
 from shimcore.relay.clients import Client
+from shimcore.relay.connection import TOO_MUCH
 from shimcore.relay.lifecycle import MOVES, Change, State
 from shimcore.relay.limits import EARLY_BYTES, FREE_BYTES, FREE_FRAMES
 from shimcore.relay.messages import GRPC_RESOURCE_EXHAUSTED
@@ -329,6 +330,8 @@ class ProxyConnection:
         core.regrant()
         if core.memory_blocked and now - self._blocked_since > BLOCKED_S and not self._calls.busy:
             for stream in core.gathering[:1]:
+                method = core.live.get(stream, b"").decode(errors="replace")
+                log.warning("%s is refused: too many bytes of image requests are held", method)
                 core.refuse(stream, GRPC_RESOURCE_EXHAUSTED, TOO_MUCH)
         self._pump()
 

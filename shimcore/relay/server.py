@@ -9,11 +9,11 @@ from typing import Protocol
 
 from shimcore.heldcall import Decision, HeldCall
 from shimcore.relay import limits
-from shimcore.relay.budget import Budget
 from shimcore.relay.clients import Client, Clients
 from shimcore.relay.connection import held_budget
 from shimcore.relay.events import Metadata
 from shimcore.relay.proxy_connection import ProxyConnection
+from shimcore.relay.room import Room
 from shimcore.relay.route import Route
 from shimcore.relay.turns import Turns
 from shimcore.relay.unavailable import Outage
@@ -77,9 +77,9 @@ class Relay:
             limits.PROCESS_CALLS_IN_WORK,
             limits.SHARE_OF_CALLS_IN_WORK,
         )
-        # Of image calls that have no answer yet; the first of pulls, the second of others.
-        self.pull_bytes = Budget(limits.PROCESS_PULL_BYTES, limits.PULL_SHARE_BYTES)
-        self.request_bytes = Budget(limits.PROCESS_REQUEST_BYTES, limits.REQUEST_SHARE_BYTES)
+        # For image calls that are decided on; the first for pulls, the second for others.
+        self.pull_room = Room(limits.PROCESS_PULL_BYTES, limits.PULL_SHARE_BYTES)
+        self.request_room = Room(limits.PROCESS_REQUEST_BYTES, limits.REQUEST_SHARE_BYTES)
         self.turns = Turns()
         self.clients = Clients()
         self.connections: set[ProxyConnection] = set()

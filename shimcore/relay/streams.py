@@ -133,7 +133,7 @@ class ConnectionState:
             return
         if stream.ended or (need is not None and len(stream.gathered) > need):
             self.release(stream, "not exactly one message")  # otherwise not ours to judge
-        elif self._holds_too_much() and self._can_release(stream):
+        elif self.holds_too_much() and self._can_release(stream):
             self._notice(stream, "too much is held")
             self.release(stream, "too much is held", GRPC_RESOURCE_EXHAUSTED)
         else:
@@ -216,7 +216,7 @@ class ConnectionState:
         if self._inflated > CONNECTION_HELD_BYTES or self.account_held.over:
             raise UnreadableMessageError("too much is inflated at once", GRPC_RESOURCE_EXHAUSTED)
 
-    def _holds_too_much(self) -> bool:
+    def holds_too_much(self) -> bool:
         """Whether upstream's own windows let the client have more here than there is for it."""
         held = self.ledger.held
         if held <= HELD_SHARE_BYTES:

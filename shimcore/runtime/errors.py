@@ -8,7 +8,10 @@ from enum import IntEnum
 from shimcore.errors import RuntimeUnavailableError, ShimError
 
 _NAME_TAKEN = re.compile(r"failed to create image reference|from containerd image store")
-_SHORT_NAME = re.compile(r"\bshort[- ]name\b")
+# containers/image, pkg/shortnames; an image may have "short-name" in its own name.
+_SHORT_NAME = re.compile(
+    r'short-name "[^"]*" did not resolve to an alias|short name mode is enforcing, but image name '
+)
 _PARENT_SWEPT = re.compile(r"parent snapshot \S+ does not exist")
 
 

@@ -34,7 +34,7 @@ class ImageStore:
     @property
     def seen(self) -> bool:
         """Whether the runtime has been found to have this store."""
-        return self._learned is not None
+        return self._learned is not None and self._learned[1]
 
     async def supported(self) -> bool:
         """Whether the runtime has this store; asked once for each connection."""

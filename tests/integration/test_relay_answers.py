@@ -169,6 +169,6 @@ async def test_a_client_gets_its_answers(tmp_path: Path) -> None:
         assert set(told) == {((b"traceparent", b"00-1"),)}
         (pair,) = relay.connections
         assert pair._core.replies.windows[2] == 0
-        assert relay.request_bytes.used == relay.pull_bytes.used == 0
+        assert relay.request_room.budget.used == relay.pull_room.budget.used == 0
         await relay.drain(1)
     assert resets == 5 * len(SIZES)

@@ -11,23 +11,27 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
 
 from shimcore.heldcall import AS_IT_CAME, Decision, HeldCall
 from shimcore.relay import frames
 from shimcore.relay.events import Metadata
+from shimcore.relay.limits import PROCESS_REQUEST_BYTES
 from shimcore.relay.messages import write_message
 from shimcore.relay.route import Route
 from shimcore.relay.server import Relay
 from tests.support import raw
 from tests.support.attacks import packed as packed_message
 from tests.support.attacks import pull_request
+from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
-from tests.support.wire import parse
 
 WANTED_BYTES = 600 << 20
 STATUS = "/runtime.v1.ImageService/ImageStatus"
 PULL = "/runtime.v1.ImageService/PullImage"
+CREATE = "/runtime.v1.RuntimeService/CreateContainer"
 PASSED = "/x.Y/Stream"
 CHUNK_BYTES = 16_384
 # A direction: two send buffers, two chunks, and what the kernel's sockets take.
@@ -243,7 +247,7 @@ async def test_requests_that_are_held(packed: bool, tmp_path: Path) -> None:
 
 
 async def test_requests_without_an_answer(tmp_path: Path) -> None:
-    """Requests of 6 MB may wait for their answers; the next is refused, until one has ended."""
+    """However many and large they are, they go on; nothing of them is kept until their answers."""
     arrived: set[int] = set()
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -257,34 +261,91 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
                 if kind == frames.DATA and high << 8 | low == len(content):
                     arrived.add(stream)
 
-    async def accepted(client: socket.socket, stream: int) -> None:
-        await raw.send(client, request(stream))
-        async with asyncio.timeout(10):
-            while stream not in arrived:
-                await asyncio.sleep(0.01)
-
-    def request(stream: int) -> bytes:
-        data = frames.frame(frames.DATA, frames.END_STREAM, stream, content)
-        return raw.headers(stream, STATUS, {"grpc-encoding": "gzip"}) + data
-
     # An ID, which goes on at once.
     content = packed_message(pull_request("sha256:" + 64 * "a", 3_000_000))
     async with before(tmp_path, mute) as shim, raw.connected(shim.socket) as client:
         await raw.send(client, raw.opening())
         await asyncio.sleep(0.3)  # until the runtime has opened its window
-        for stream in (1, 3):
-            await accepted(client, stream)
-        refusal = b"too many bytes of image requests are held"
-        await raw.send(client, request(9))
-        got = await raw.read_until(client, refusal)
-        await raw.send(client, frames.rst_stream(3, frames.CANCEL))
-        await accepted(client, 11)
-        await raw.send(client, request(13))
-        got += await raw.read_until(client, refusal)
-        refused = [frame for frame in parse(got) if frame.kind == frames.HEADERS]
-        assert [frame.stream for frame in refused] == [9, 13]
-        status = raw.literal("grpc-status", "8")  # RESOURCE_EXHAUSTED
-        assert all(status in frame.payload for frame in refused)
+        start = rss_mib(shim)
+        for stream in range(1, 41, 2):
+            data = frames.frame(frames.DATA, frames.END_STREAM, stream, content)
+            await raw.send(client, raw.headers(stream, STATUS, {"grpc-encoding": "gzip"}) + data)
+            async with asyncio.timeout(10):
+                while stream not in arrived:
+                    await asyncio.sleep(0.01)
+        assert rss_mib(shim) < start + 2 * SPARE_MIB
+
+
+class Undecided:
+    """Held calls that are decided on when they may be; `open` is their requests' bytes."""
+
+    def __init__(self) -> None:
+        self.may = asyncio.Event()
+        self.open = 0
+
+    def open_call(
+        self, path: bytes, message: bytes, timeout_s: float | None, metadata: Metadata
+    ) -> tuple[HeldCall, Decision | None]:
+        self.open += len(message)
+        return UndecidedCall(self, len(message)), None
+
+
+class UndecidedCall(AsItCame):
+    def __init__(self, all_: Undecided, size: int) -> None:
+        self._all, self._size = all_, size
+
+    async def decide(self) -> Decision:
+        try:
+            await self._all.may.wait()
+        finally:
+            self._all.open -= self._size
+        return AS_IT_CAME
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("path", [PULL, CREATE])
+async def test_requests_that_are_decided_on(path: str, compressed: bool, tmp_path: Path) -> None:
+    """Those that there is no room for stay held and wait: none is refused, and none is lost."""
+    got: list[int] = []
+
+    async def takes(message: bytes) -> bytes:
+        got.append(len(message))
+        return b""
+
+    runtime, shim = str(tmp_path / "runtime.sock"), str(tmp_path / "shim.sock")
+    undecided, sizes = Undecided(), [600_000 + number for number in range(21)]
+    relay = Relay(lambda: runtime, lambda path: Route.LONG, undecided.open_call)
+    if path == CREATE:
+        relay.route = lambda path: Route.OPEN
+    how = grpc.Compression.Gzip if compressed else grpc.Compression.NoCompression
+    own_connection = [("grpc.use_local_subchannel_pool", 1)]
+    async with (
+        ScriptedRuntime(runtime, record=False) as stand_in,
+        await asyncio.get_running_loop().create_unix_server(relay.accept, shim),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        stand_in.overrides[path.removeprefix("/runtime.v1.")] = takes
+        calls = []
+        for number in range(3):
+            channel = await stack.enter_async_context(
+                grpc.aio.insecure_channel(f"unix:{shim}", own_connection, compression=how)
+            )
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+            calls += [call(bytes(size), timeout=30) for size in sizes[number::3]]
+        await asyncio.sleep(1)
+        room = relay.pull_room if path == PULL else relay.request_room
+        limit = PROCESS_REQUEST_BYTES + 3 * room.budget.share
+        assert limit - 3 * 600_000 < undecided.open <= limit
+        calls[0].cancel()
+        calls[20].cancel()
+        await asyncio.sleep(0.5)
+        assert limit - 3 * 600_000 < undecided.open <= limit
+        assert room.waiting
+        undecided.may.set()
+        assert await asyncio.gather(*calls[1:20]) == [b""] * 19
+        assert sorted(got) == sizes[1:20]
+        assert (undecided.open, room.budget.used, room.waiting) == (0, 0, {})
+        await relay.drain(1)
 
 
 def _pings() -> bytes:

@@ -87,6 +87,7 @@ async def test_whether_there_is_a_store_is_asked_once(
     assert await client.store.supported() is True
     assert await client.store.supported() is True
     assert len(runtime.calls) == 1
+    assert client.store.seen
 
 
 async def test_a_runtime_without_a_store_is_asked_once_too(tmp_path: Path) -> None:
@@ -96,6 +97,7 @@ async def test_a_runtime_without_a_store_is_asked_once_too(tmp_path: Path) -> No
         assert await client.store.supported() is False
         assert await client.store.supported() is False
         assert len(runtime.calls) == 1
+        assert not client.store.seen
 
 
 async def test_another_failure_teaches_nothing(

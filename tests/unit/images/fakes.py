@@ -123,6 +123,8 @@ class FakeRuntime(RuntimeClient):
         """Name → labels that the runtime gives, beside MANAGED, to a name that has not that one."""
         self.no_short_names = False
         """Names without a registry are refused, as CRI-O does it with several to look in."""
+        self.aliases: dict[str, str] = {}
+        """Texts that lead to a whole name and are not refused: aliases, beginnings of IDs."""
         self.on_update: Callable[[str], None] = lambda name: None
 
     def pulled(self, name: str, digest: str | None = None) -> None:
@@ -145,7 +147,7 @@ class FakeRuntime(RuntimeClient):
         self.statuses.append(image)
         await asyncio.sleep(0)
         self._refuse_short(image)
-        reference = parse_reference(image)
+        reference = parse_reference(self.aliases.get(image, image))
         wanted = str(replace(reference, tag=None) if reference.digest else reference)
         found = self.records.get(wanted)
         if self.hidden.get(wanted, 0) > 0:
@@ -193,11 +195,13 @@ class FakeRuntime(RuntimeClient):
         fault = self.failing.get(name) or self.failing.get(host)
         if fault is not None:
             raise fault
-        self.pulled(name)
+        self.pulled(self.aliases.get(name, name))
         target = parse_reference(name).digest or self.digest
         return cri_pb2.PullImageResponse(image_ref=image_id(target)).SerializeToString()
 
     def _refuse_short(self, name: str) -> None:
+        if name in self.aliases:
+            return
         if self.no_short_names and not name.startswith(parse_reference(name).domain):
             raise failed(f"short name mode is enforcing, but image name {name} is ambiguous")
 
@@ -211,13 +215,11 @@ class FakeStore(ImageStore):
 
     def __init__(self, node: FakeRuntime) -> None:
         self._node = node
-
-    @property
-    def seen(self) -> bool:
-        return self._node.has_store
+        self._learned = None
 
     async def supported(self) -> bool:
         self._node.check()
+        self._learned = (0, self._node.has_store)
         return self._node.has_store
 
     async def get(self, name: str) -> ImageRecord | None:

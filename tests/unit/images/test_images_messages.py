@@ -5,7 +5,7 @@ import pytest
 from shimcore.config import Credentials, Registry
 from shimcore.images.call import METHODS, Method, method_of
 from shimcore.images.credentials import auth_for, is_empty
-from shimcore.images.messages import ImageRequest, UnreadableRequestError
+from shimcore.images.messages import IMAGES, MOUNTS, ImageRequest, UnreadableRequestError
 from shimcore.pb import cri_pb2
 from shimcore.reference import Mirror, parse_reference
 
@@ -85,6 +85,22 @@ def test_an_image_volumes_name() -> None:
     assert changed.config.image.image == "app"
     assert [mount.image.image for mount in changed.config.mounts] == ["h/data", ""]
     assert request.images == ["app", "data"]
+
+
+@pytest.mark.parametrize(
+    ("image", "bound"), [("x:{}", IMAGES - 1), ("", MOUNTS)], ids=["images", "mounts"]
+)
+def test_a_container_that_names_too_much(image: str, bound: int) -> None:
+    """It is not read: 4 MiB can name a hundred thousand images, which are 17 s of work."""
+    config = cri_pb2.ContainerConfig(image=cri_pb2.ImageSpec(image="app"))
+    for number in range(bound):
+        config.mounts.add().image.image = image.format(number)
+    message = cri_pb2.CreateContainerRequest(config=config)
+    assert ImageRequest(Method.CREATE, message.SerializeToString()).image == "app"
+    config.mounts.add().image.image = image.format("last")
+    message = cri_pb2.CreateContainerRequest(config=config)
+    with pytest.raises(UnreadableRequestError):
+        ImageRequest(Method.CREATE, message.SerializeToString())
 
 
 @pytest.mark.parametrize("method", list(Method))

@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from shimcore.config import Fallback
-from shimcore.heldcall import Forward, Refuse
+from shimcore.heldcall import AS_IT_CAME, Forward, Refuse
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.call import Verdict, decision_line
+from shimcore.images.messages import ImageRequest
 from shimcore.images.wording import (
     REASON_LIMIT,
     REASONS_LIMIT,
@@ -19,20 +20,28 @@ from shimcore.images.wording import (
     reason,
     refusal,
 )
+from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
+    CREATE,
+    DIGEST,
     HUB,
     PULL,
+    REMOVE,
     STATUS,
     Bench,
     FakeRegistries,
     config_of,
+    create_request,
     failed,
+    image_id,
     pull_request,
     pulled_as,
+    remove_request,
     status_request,
 )
+from tests.unit.images.nginx import for_pod
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -223,3 +232,38 @@ async def test_a_text_that_is_too_long_for_a_name_is_not_remembered() -> None:
         bench.service.open(STATUS, status_request(f"{number}" + "x" * 1025), None).decide_now()
     assert bench.service._means.cache_info().currsize == 0
     assert len(bench.service._context.hints) == 0
+
+
+LONG = "x" * (1 << 20)
+SANDBOX = cri_pb2.RunPodSandboxRequest(runtime_handler=LONG)
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        (STATUS, status_request("nginx")),
+        (STATUS, status_request(LONG)),
+        (REMOVE, remove_request(LONG)),
+        (CREATE, create_request(image_id(DIGEST), LONG)),
+        (CREATE, create_request(LONG)),
+        (PULL, for_pod(LONG, {"a": LONG}).replace(b"nginx", b"x.y/z")),
+        ("/runtime.v1.RuntimeService/RunPodSandbox", SANDBOX.SerializeToString()),
+    ],
+    ids=["name", "long", "remove", "create", "create-long", "pull", "sandbox"],
+)
+async def test_a_call_that_goes_on_keeps_nothing_of_its_request(
+    method: str, request_: bytes
+) -> None:
+    """It may be under way for minutes, and only its name is told at its end."""
+    bench = Bench(config=config_of("address: http://h.l\nhub: {domains: [docker.io]}"))
+    call = bench.service.open(method, request_, None)
+    decision = call.decide_now()
+    if decision is None:
+        decision = await call.decide()
+    assert decision == AS_IT_CAME
+    await asyncio.sleep(0)  # until the log has its line
+    kept = list(vars(call).values())
+    assert not any(isinstance(each, ImageRequest) for each in kept)
+    assert len(repr(kept)) < 10_000
+    call.finished(StatusCode.UNKNOWN, True, "no")
+    assert method == STATUS or not bench.names.in_use._creating

@@ -10,19 +10,26 @@ from shimcore.heldcall import AS_IT_CAME
 from shimcore.images import transaction
 from shimcore.registry.answers import Outcome
 from tests.unit.images.fakes import (
+    CREATE,
     DIGEST,
     HUB,
     PULL,
+    REMOVE,
     STATUS,
     Bench,
     FakeRuntime,
     answered,
     config_of,
+    create_request,
+    failed,
     image_id,
     pulled_as,
+    remove_request,
     status_request,
 )
 from tests.unit.images.nginx import AT_HUB, AT_MIRROR, NGINX, both, for_pod
+
+FEDORA = "registry.fedoraproject.org/fedora:40"
 
 
 @pytest.fixture
@@ -76,8 +83,10 @@ async def test_namespaces_are_not_one(bench: Bench) -> None:
     """CRI-O has signature policies of namespaces; pods of one share a pull."""
     bench.runtime.pull_s = 0.05
     pods = [for_pod("a", {}), for_pod("b", {}), for_pod("a", {}, namespace="other")]
-    await asyncio.gather(*(bench.decide(PULL, request) for request in pods))
-    assert pulled_as(bench) == [AT_HUB, AT_HUB]
+    for _ in range(2):  # the first one may find out that the runtime has no image store
+        await asyncio.gather(*(bench.decide(PULL, request) for request in pods))
+        assert pulled_as(bench) == [AT_HUB, AT_HUB]
+        bench.runtime.pulls.clear()
 
 
 class TestNoShortNames:
@@ -106,3 +115,58 @@ class TestNoShortNames:
         await bench.status("nginx")
         call = bench.service.open(STATUS, status_request(NGINX), None)
         assert await call.decide() == AS_IT_CAME
+
+    async def test_another_text_of_the_image_is_asked_about_first(self, bench: Bench) -> None:
+        """It is refused as well, though the image is known to be there under its own name."""
+        bench.runtime.no_short_names = True
+        bench.registries.outcomes.clear()
+        await bench.pull("nginx")
+        assert await bench.status("nginx:latest") == NGINX
+
+    @pytest.mark.parametrize("method", [STATUS, REMOVE, CREATE])
+    @pytest.mark.parametrize("text", ["fedora:40", "99f83fb0f9b1d"])
+    async def test_aliases_and_beginnings_of_ids(
+        self, bench: Bench, method: str, text: str
+    ) -> None:
+        """They go on as they came, whatever was refused before: the runtime takes these."""
+        bench.runtime.no_short_names = True
+        bench.runtime.aliases[text] = FEDORA
+        bench.runtime.pulled(FEDORA)
+        await bench.status("nginx")
+        request = {STATUS: status_request, REMOVE: remove_request, CREATE: create_request}
+        assert await bench.decide(method, request[method](text)) == AS_IT_CAME
+
+    async def test_an_id_that_was_absent_before(self, bench: Bench) -> None:
+        """It was refused as a name then, and is one of an image now."""
+        bench.runtime.no_short_names = True
+        await bench.status("99f83fb0f9b1d")
+        bench.runtime.aliases["99f83fb0f9b1d"] = FEDORA
+        bench.runtime.pulled(FEDORA)
+        assert await bench.status("99f83fb0f9b1d") == "99f83fb0f9b1d"
+
+    async def test_an_alias_is_pulled_as_such(self, bench: Bench) -> None:
+        """And not as an image of Docker Hub's."""
+        bench.runtime.no_short_names = True
+        bench.runtime.aliases["fedora:40"] = FEDORA
+        bench.registries.outcomes.clear()
+        await bench.pull("nginx")
+        await bench.pull("fedora:40")
+        assert pulled_as(bench) == ["nginx", NGINX, "fedora:40"]
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        (
+            'short-name "nginx" did not resolve to an alias and no unqualified-search registries'
+            ' are defined in "/etc/containers/registries.conf"',
+            True,
+        ),
+        ("short name mode is enforcing, but image name nginx returns ambiguous list", True),
+        ('failed to pull "docker.io/acme/short-name:v1": not found', False),
+        ("docker.io/acme/short name: denied", False),
+    ],
+)
+def test_the_words_of_a_refusal(text: str, refused: bool) -> None:
+    """An image's own name is not taken for them."""
+    assert failed(text).refuses_short_names is refused
