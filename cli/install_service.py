@@ -20,7 +20,7 @@ from shimcore.errors import RuntimeUnavailableError, ShimError
 if TYPE_CHECKING:
     from shimcore.client.handover import RunningService
     from shimcore.systemd.changes import Change
-    from shimcore.systemd.install import Plan
+    from shimcore.systemd.install import Plan, Request
     from shimcore.systemd.root import Root
     from shimcore.systemd.systemctl import ServiceControl
 
@@ -88,7 +88,7 @@ def install_service(
         kubelets = kubelet.running_command_line() if place.is_machine else None
         plan = install.plan(request, kubelets)
         if plan.filled and place.is_machine:
-            _check_configuration(path, plan.notes)
+            _check_configuration(path, plan.notes, request)
         if dry_run:
             _show(place, plan.changes)
         else:
@@ -207,24 +207,22 @@ def completion_files() -> dict[str, str]:
     }
 
 
-def _check_configuration(path: str, notes: list[str]) -> None:
-    """Raises ShimError for a configuration that the service could not start with.
+def _check_configuration(path: str, notes: list[str], request: Request) -> None:
+    """Raises ShimError for a configuration, or a command, that the service could not start with.
 
     `notes` are said before one that does not name the runtime, which may be what they name.
     """
     from cli.waiting import answer_of  # noqa: PLC0415 - as above
+    from shimcore.cluster.checking import files_of  # noqa: PLC0415
     from shimcore.config import load  # noqa: PLC0415
     from shimcore.runtime.detection import detect_socket  # noqa: PLC0415
     from shimcore.runtime.errors import SeveralRuntimesError  # noqa: PLC0415
-    from shimcore.systemd.places import hidden, unreadable  # noqa: PLC0415
+    from shimcore.systemd.places import check_files  # noqa: PLC0415
 
     config = load(path)
     for notice in config.notices:
         exits.say(f"{path}: {notice}")
-    if unseen := hidden(each.path for each in config.files):
-        raise ShimError(f"the service cannot see {', '.join(unseen)}; use another directory")
-    if foreign := unreadable(each.path for each in config.files):
-        raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
+    check_files([request.command, *files_of(config)], request.root)
     if config.runtime_socket is None and not config.force:
         try:
             answer_of(detect_socket(), "looking for the runtime")

@@ -53,6 +53,17 @@ def cluster_doubts(config: Config) -> tuple[str, ...]:
     return ()
 
 
+def files_of(config: Config) -> tuple[str, ...]:
+    """The files that the service reads: the configuration's, and its kubeconfig's if readable."""
+    paths = tuple(stamp.path for stamp in config.files)
+    if not config.kubernetes.enabled:
+        return paths
+    try:
+        return *paths, *read_kubeconfig(config.kubernetes.kubeconfig).files
+    except ApiUnreachableError:  # its doubts are told by themselves
+        return paths
+
+
 def _content(manifest: dict[str, Tree], path: str) -> str:
     """The document in the manifest; a Secret's may be in `data` or in `stringData`."""
     is_secret = manifest.get("kind") == Kind.SECRET

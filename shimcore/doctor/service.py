@@ -14,6 +14,7 @@ from shimcore.runtime.errors import RuntimeCallError
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import record
 from shimcore.systemd.kubelet_way import same_socket
+from shimcore.systemd.places import closed
 from shimcore.systemd.unitfile import listening, read_service
 from shimcore.systemd.units import SERVICE, SOCKET
 
@@ -37,6 +38,9 @@ def _units(node: Node) -> list[Finding]:
     if command.startswith("/") and not node.root.exists(command):
         why = f"{SERVICE} starts {command}, which is not there"
         return [failed("units", why, f"{_install(node, SERVICE)}  # or reinstall the package")]
+    if command.startswith("/"):
+        for each in closed([str(node.root.host(command, last=False))], node.root):
+            return [failed("units", str(each), each.mend)]
     if node.control is not None and not node.control.is_active(SERVICE):
         return [failed("units", f"{SERVICE} does not run", _START)]
     if listens := _listens_elsewhere(node):
