@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 RootOption = Annotated[
-    str, typer.Option("--root", metavar="DIR", help="Work on an unpacked image at DIR.")
+    str | None, typer.Option("--root", metavar="DIR", help="Work on an unpacked image at DIR.")
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would change as a diff, and change nothing.")
@@ -48,7 +48,7 @@ def install_service(
         typer.Option("--wire-runtime", help="Tell the runtime how to reach the registries."),
     ] = False,
     dry_run: DryRunOption = False,
-    root: RootOption = "/",
+    root: RootOption = None,
     command: Annotated[
         str | None,
         typer.Option("--command", metavar="FILE", help="The command that the unit starts."),
@@ -73,7 +73,7 @@ def install_service(
         from shimcore.systemd.command import command_path  # noqa: PLC0415
 
         place = _root(root)
-        control = None if dry_run else _control(place)
+        control = None if dry_run else _control(place, root)
         path = _file(context, file, place)
         request = install.Request(
             root=place,
@@ -110,7 +110,7 @@ def uninstall_service(
         bool, typer.Option("--purge", help="Remove the configuration, too, if it was not there.")
     ] = False,
     dry_run: DryRunOption = False,
-    root: RootOption = "/",
+    root: RootOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Restore files that were changed by hand, too.")
     ] = False,
@@ -125,7 +125,7 @@ def uninstall_service(
         from shimcore.systemd import uninstall  # noqa: PLC0415 - a fast --help
 
         place = _root(root)
-        control = None if dry_run else _control(place)
+        control = None if dry_run else _control(place, root)
         path = _file(context, file, place)
         removal = uninstall.plan_removal(place, path, purge=purge, force=force)
         for note in removal.notes:
@@ -158,21 +158,30 @@ def _file(context: typer.Context, file: str | None, root: Root) -> str:
     return os.path.abspath(named_file(context, file) or installed_file(root) or DEFAULT_FILE)
 
 
-def _root(directory: str) -> Root:
+def _root(named: str | None) -> Root:
     from shimcore.systemd.root import Root  # noqa: PLC0415 - as above
 
+    directory = named or "/"
     if not os.path.isdir(directory):
         raise ShimError(f"--root: {directory} is not a directory")
     return Root(directory)
 
 
-def _control(root: Root) -> ServiceControl | None:
-    """systemd of this machine; None for an unpacked image. Raises ShimError."""
+def _control(root: Root, named: str | None) -> ServiceControl | None:
+    """systemd of this machine; None for an unpacked image. Raises ShimError.
+
+    None too for a `/` that was named and has no systemd that runs: one that was entered (chroot).
+    """
     from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415 - as above
 
     if not root.is_machine:
         return None
-    control = this_machine()
+    try:
+        control = this_machine()
+    except ShimError:
+        if not named:
+            raise
+        control = None
     if os.geteuid() != 0:
         raise ShimError("only root can do this; try it with sudo, or look with --dry-run")
     return control

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cli import install_service
 from cli.app import app
+from shimcore.errors import ShimError
 from shimcore.runtime import detection
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.systemd import places
+from shimcore.systemd.root import Root
 from tests.unit.systemd.machines import CONFIG, FILLED, KUBEADM, SHIM, tree, unpacked
 
 IMAGE = {**KUBEADM, "/usr/local/bin/image-cri-shim": "#!/bin/sh\n"}
@@ -119,6 +122,15 @@ def test_a_machine_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
         status, text = run(command)
         assert (status, text.count("\n")) == (1, 1)
         assert "systemd does not run this machine" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="asks for root")
+def test_a_named_root_without_systemd_is_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was entered by chroot: files alone are written, and put back."""
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == "/")
+    assert install_service._control(Root("/"), "/") is None
+    with pytest.raises(ShimError, match="systemd does not run"):
+        install_service._control(Root("/"), None)
 
 
 def test_files_that_the_service_would_not_see_are_refused(
