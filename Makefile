@@ -107,8 +107,9 @@ docs: venv ## Generate the tables of docs/configuration.md and the picture of th
 	$(BIN)/python docs/picture.py docs/demo.svg
 
 # What ends up in the packages, or makes them.
-PACKAGED := $(shell find cli shimcore docs packaging -type f \
-	-not -name '*.py[co]') pyproject.toml constraints.txt LICENSE README.md CHANGELOG.md
+PACKAGED := $(shell find cli shimcore docs packaging contrib -type f \
+	-not -name '*.py[co]') pyproject.toml constraints.txt LICENSE README.md CHANGELOG.md \
+	SECURITY.md CONTRIBUTING.md
 
 dist: dist/image-cri-shim-SHA256SUMS ## Packages with their own Python: .deb, .rpm and .tar.gz in dist/
 

@@ -52,8 +52,15 @@ async def _play() -> tuple[Pull, ...]:
     from shimcore.demo.show import show  # noqa: PLC0415
 
     task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def end() -> None:
+        # Once: a second signal does not keep the shim from being ended.
+        if task is not None and not task.cancelling():
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, end)
     paths = [_HOME, *filter(None, [os.environ.get("PYTHONPATH")])]
     return await show(_own_command(), {"PYTHONPATH": os.pathsep.join(paths)}, _say)
 

@@ -57,13 +57,10 @@ def status_of(command: Callable[[], object]) -> int:
     try:
         status = command()
         sys.stdout.flush()
-    except BrokenPipeError:
-        _drop_output()
-        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last stop: every error is said, none is shown raw
-        return _failure(error)
+        return _failure(_first(error))
     return status if isinstance(status, int) else OK
 
 
@@ -99,9 +96,19 @@ def _remedy(source: str) -> str:
     return "; name the configuration with -f FILE, or write one with install-service"
 
 
+def _first(error: Exception) -> Exception:
+    """The error itself; of a task group's, the first."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _failure(error: Exception) -> int:
     import typer  # noqa: PLC0415 - as above
 
+    if isinstance(error, BrokenPipeError):  # nobody reads it
+        _drop_output()
+        return FAILED
     if isinstance(error, typer.Abort):
         return INTERRUPTED
     if isinstance(error, typer.BadParameter.__mro__[1]):  # click's UsageError, wherever it lives

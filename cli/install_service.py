@@ -20,14 +20,14 @@ from shimcore.errors import RuntimeUnavailableError, ShimError
 if TYPE_CHECKING:
     from shimcore.client.handover import RunningService
     from shimcore.systemd.changes import Change
-    from shimcore.systemd.install import Plan
+    from shimcore.systemd.install import Plan, Request
     from shimcore.systemd.root import Root
     from shimcore.systemd.systemctl import ServiceControl
 
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 RootOption = Annotated[
-    str, typer.Option("--root", metavar="DIR", help="Work on an unpacked image at DIR.")
+    str | None, typer.Option("--root", metavar="DIR", help="Work on an unpacked image at DIR.")
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would change as a diff, and change nothing.")
@@ -48,7 +48,7 @@ def install_service(
         typer.Option("--wire-runtime", help="Tell the runtime how to reach the registries."),
     ] = False,
     dry_run: DryRunOption = False,
-    root: RootOption = "/",
+    root: RootOption = None,
     command: Annotated[
         str | None,
         typer.Option("--command", metavar="FILE", help="The command that the unit starts."),
@@ -73,7 +73,7 @@ def install_service(
         from shimcore.systemd.command import command_path  # noqa: PLC0415
 
         place = _root(root)
-        control = None if dry_run else _control(place)
+        control = None if dry_run else _control(place, root)
         path = _file(context, file, place)
         request = install.Request(
             root=place,
@@ -88,7 +88,7 @@ def install_service(
         kubelets = kubelet.running_command_line() if place.is_machine else None
         plan = install.plan(request, kubelets)
         if plan.filled and place.is_machine:
-            _check_configuration(path, plan.notes)
+            _check_configuration(path, plan.notes, request)
         if dry_run:
             _show(place, plan.changes)
         else:
@@ -110,7 +110,7 @@ def uninstall_service(
         bool, typer.Option("--purge", help="Remove the configuration, too, if it was not there.")
     ] = False,
     dry_run: DryRunOption = False,
-    root: RootOption = "/",
+    root: RootOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Restore files that were changed by hand, too.")
     ] = False,
@@ -125,7 +125,7 @@ def uninstall_service(
         from shimcore.systemd import uninstall  # noqa: PLC0415 - a fast --help
 
         place = _root(root)
-        control = None if dry_run else _control(place)
+        control = None if dry_run else _control(place, root)
         path = _file(context, file, place)
         removal = uninstall.plan_removal(place, path, purge=purge, force=force)
         for note in removal.notes:
@@ -158,21 +158,30 @@ def _file(context: typer.Context, file: str | None, root: Root) -> str:
     return os.path.abspath(named_file(context, file) or installed_file(root) or DEFAULT_FILE)
 
 
-def _root(directory: str) -> Root:
+def _root(named: str | None) -> Root:
     from shimcore.systemd.root import Root  # noqa: PLC0415 - as above
 
+    directory = named or "/"
     if not os.path.isdir(directory):
         raise ShimError(f"--root: {directory} is not a directory")
     return Root(directory)
 
 
-def _control(root: Root) -> ServiceControl | None:
-    """systemd of this machine; None for an unpacked image. Raises ShimError."""
+def _control(root: Root, named: str | None) -> ServiceControl | None:
+    """systemd of this machine; None for an unpacked image. Raises ShimError.
+
+    None too for a `/` that was named and has no systemd that runs: one that was entered (chroot).
+    """
     from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415 - as above
 
     if not root.is_machine:
         return None
-    control = this_machine()
+    try:
+        control = this_machine()
+    except ShimError:
+        if not named:
+            raise
+        control = None
     if os.geteuid() != 0:
         raise ShimError("only root can do this; try it with sudo, or look with --dry-run")
     return control
@@ -207,24 +216,22 @@ def completion_files() -> dict[str, str]:
     }
 
 
-def _check_configuration(path: str, notes: list[str]) -> None:
-    """Raises ShimError for a configuration that the service could not start with.
+def _check_configuration(path: str, notes: list[str], request: Request) -> None:
+    """Raises ShimError for a configuration, or a command, that the service could not start with.
 
     `notes` are said before one that does not name the runtime, which may be what they name.
     """
     from cli.waiting import answer_of  # noqa: PLC0415 - as above
+    from shimcore.cluster.checking import files_of  # noqa: PLC0415
     from shimcore.config import load  # noqa: PLC0415
     from shimcore.runtime.detection import detect_socket  # noqa: PLC0415
     from shimcore.runtime.errors import SeveralRuntimesError  # noqa: PLC0415
-    from shimcore.systemd.places import hidden, unreadable  # noqa: PLC0415
+    from shimcore.systemd.places import check_files  # noqa: PLC0415
 
     config = load(path)
     for notice in config.notices:
         exits.say(f"{path}: {notice}")
-    if unseen := hidden(each.path for each in config.files):
-        raise ShimError(f"the service cannot see {', '.join(unseen)}; use another directory")
-    if foreign := unreadable(each.path for each in config.files):
-        raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
+    check_files([request.command, *files_of(config)], request.root)
     if config.runtime_socket is None and not config.force:
         try:
             answer_of(detect_socket(), "looking for the runtime")

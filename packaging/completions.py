@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -39,12 +39,20 @@ class OptionSpec:
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """A command (`""`: none yet): its options, and the words that its arguments are of."""
+    """A command (`""`: none yet): its options, and what its arguments are of.
+
+    `below`: the commands of a group, each with the group's name before its own.
+    """
 
     name: str
     help: str
     options: tuple[OptionSpec, ...]
     words: tuple[str, ...] = ()
+    files: bool = False
+    below: tuple[CommandSpec, ...] = ()
+
+
+_HELP = OptionSpec(("-h", "--help"), "Show help and exit")
 
 
 def commands(app: typer.Typer, main: Callable[..., object]) -> tuple[CommandSpec, ...]:
@@ -54,24 +62,29 @@ def commands(app: typer.Typer, main: Callable[..., object]) -> tuple[CommandSpec
         if each.callback is not None and not each.hidden:
             described.append(_spec(each.name or each.callback.__name__, each.callback))
     described += [_group(group) for group in app.registered_groups]
-    return tuple(described)
+    names = tuple(each.name for each in described if each.name)
+    return tuple(replace(each, words=names) if each.name == "help" else each for each in described)
+
+
+def _flat(commands: Sequence[CommandSpec]) -> Iterator[CommandSpec]:
+    for each in commands:
+        yield each
+        yield from each.below
 
 
 def _group(group: TyperInfo) -> CommandSpec:
-    """A command with commands below it: their names are its words, their options are its own."""
+    """A command with commands below it: their names are its words."""
     below = group.typer_instance.registered_commands if group.typer_instance else []
-    specs = [
-        _spec(each.name or each.callback.__name__, each.callback) for each in below if each.callback
-    ]
-    options = {option.names: option for spec in specs for option in spec.options}
-    words = tuple(spec.name for spec in specs)
+    named = {each.name or each.callback.__name__: each.callback for each in below if each.callback}
+    specs = tuple(_spec(f"{group.name} {name}", command) for name, command in named.items())
     summary = group.typer_instance.info.help if group.typer_instance else ""
-    return CommandSpec(str(group.name), _summary(str(summary)), tuple(options.values()), words)
+    return CommandSpec(str(group.name), _summary(str(summary)), (_HELP,), tuple(named), below=specs)
 
 
 def _spec(name: str, command: Callable[..., object]) -> CommandSpec:
     options: list[OptionSpec] = []
     words: list[str] = []
+    files = False
     for parameter, hint in get_type_hints(command, include_extras=True).items():
         kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         for note in notes:
@@ -79,8 +92,9 @@ def _spec(name: str, command: Callable[..., object]) -> CommandSpec:
                 options.append(_option(parameter, kind, note))
             elif isinstance(note, ArgumentInfo):
                 words += _choices(kind)
-    options.append(OptionSpec(("-h", "--help"), "Show help and exit"))
-    return CommandSpec(name, _summary(command.__doc__), tuple(options), tuple(words))
+                files = files or "FILE" in (note.metavar or "")
+    options.append(_HELP)
+    return CommandSpec(name, _summary(command.__doc__), tuple(options), tuple(words), files)
 
 
 def _option(parameter: str, kind: Any, info: OptionInfo) -> OptionSpec:
@@ -106,13 +120,14 @@ def _summary(text: str | None) -> str:
 def bash(commands: Sequence[CommandSpec]) -> str:
     """A script for bash 4 and later; needs no bash-completion package."""
     names = " ".join(each.name for each in commands if each.name)
+    groups = " | ".join(each.name for each in commands if each.below)
     return f"""\
 # bash completion for {PROGRAM}
 {_NOTE.replace("SHELL", "bash")}
 
 {_FUNCTION}() {{
     local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}}
-    local command= word skip= options= words= i
+    local command= word skip= options= words= files= i
     COMPREPLY=()
     # Readline splits `--output=json` at the equals sign.
     if [[ $cur == = ]]; then
@@ -131,8 +146,11 @@ def bash(commands: Sequence[CommandSpec]) -> str:
 {_bash_valued(commands)}
                 -*) ;;
                 *)
-                    command=$word
-                    break
+                    command=${{command:+$command }}$word
+                    case $command in
+                        {groups}) ;;
+                        *) break ;;
+                    esac
                     ;;
             esac
         fi
@@ -147,6 +165,9 @@ def bash(commands: Sequence[CommandSpec]) -> str:
         words=$options
     elif [[ -z $command ]]; then
         words="{names}"
+    elif [[ -n $files ]]; then
+        {_FILENAMES.replace("    " * 3, "    " * 2)}mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }}
@@ -161,9 +182,11 @@ def _bash_valued(commands: Sequence[CommandSpec]) -> str:
 
 
 def _bash_values(commands: Sequence[CommandSpec]) -> str:
-    pairs = [(each.name, option) for each in commands for option in each.options if option.value]
+    pairs = [
+        (each.name, option) for each in _flat(commands) for option in each.options if option.value
+    ]
     return "\n".join(
-        f"        {' | '.join(f'{command}:{name}' for name in option.names)})\n"
+        f"        {' | '.join(_bash_word(f'{command}:{name}') for name in option.names)})\n"
         f"{_bash_value(option)}"
         f"            return\n"
         f"            ;;"
@@ -182,12 +205,17 @@ def _bash_value(option: OptionSpec) -> str:
 
 def _bash_commands(commands: Sequence[CommandSpec]) -> str:
     lines = []
-    for command in commands:
+    for command in _flat(commands):
         names = " ".join(name for option in command.options for name in option.names)
         words = f' words="{" ".join(command.words)}"' if command.words else ""
-        pattern = command.name or '""'
+        words += " files=1" * command.files
+        pattern = _bash_word(command.name)
         lines.append(f'        {pattern}) options="{names}"{words} ;;')
     return "\n".join(lines)
+
+
+def _bash_word(text: str) -> str:
+    return text if text and " " not in text else f'"{text}"'
 
 
 def zsh(commands: Sequence[CommandSpec]) -> str:
@@ -231,10 +259,27 @@ fi
 def _zsh_case(command: CommandSpec) -> str:
     options = _zsh_options(command, indent=20)
     rest = f":word:({' '.join(command.words)})" if command.words else ":argument:"
+    rest = ":file:_files" if command.files else rest
+    if command.below:
+        return _zsh_group(command, options)
     return (
-        f"                {command.name})\n"
+        f"                {command.name.rpartition(' ')[2]})\n"
         f"                    _arguments \\\n    {options.replace(chr(10), chr(10) + '    ')} \\\n"
         f"                        '*{rest}'\n"
+        f"                    ;;"
+    )
+
+
+def _zsh_group(group: CommandSpec, options: str) -> str:
+    cases = "\n".join(map(_zsh_case, group.below)).replace("\n", "\n        ")
+    return (
+        f"                {group.name})\n"
+        f"                    _arguments -C \\\n    {options} \\\n"
+        f"                        '1:command:({' '.join(group.words)})' \\\n"
+        f"                        '*::argument:->below' && return\n"
+        f"                    case $line[1] in\n"
+        f"        {cases}\n"
+        f"                    esac\n"
         f"                    ;;"
     )
 
@@ -265,12 +310,17 @@ def fish(commands: Sequence[CommandSpec]) -> str:
     none_yet = f"not __fish_seen_subcommand_from {' '.join(names)}"
     lines = [f"# fish completion for {PROGRAM}", _NOTE.replace("SHELL", "fish"), ""]
     lines.append(f"complete -c {PROGRAM} -f")
-    for command in commands:
-        seen = f"__fish_seen_subcommand_from {command.name}" if command.name else none_yet
-        if command.name:
+    for command in _flat(commands):
+        words = map("__fish_seen_subcommand_from {}".format, command.name.split())
+        seen = "; and ".join(words) or none_yet
+        if command.name and " " not in command.name:
             lines.append(_fish_line(none_yet, [f"-a {command.name}"], command.help))
         if command.words:
-            lines.append(_fish_line(seen, [f"-a {_quoted(' '.join(command.words))}"], ""))
+            offered = " ".join(command.words)
+            yet = f"; and not __fish_seen_subcommand_from {offered}" if command.below else ""
+            lines.append(_fish_line(seen + yet, [f"-a {_quoted(offered)}"], ""))
+        if command.files:
+            lines.append(_fish_line(seen, ["-F"], ""))
         lines += [_fish_line(seen, _fish_flags(option), option.help) for option in command.options]
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ ShimError
 │   ├── UnreachableError, below it UntrustedError; UnauthorizedError
 │   (registry) ChallengeSyntaxError, ExcessiveAnswerError: become one
 ├── RuntimeUnavailableError  the container runtime cannot be reached; below it
-│                          SeveralRuntimesError, NoCriError
+│                          ForbiddenRuntimeError, SeveralRuntimesError, NoCriError
 ├── RuntimeCallError       a gRPC status that the runtime answered
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
 │                          BusyError, EndedError; RefusedError, below it ConflictError,

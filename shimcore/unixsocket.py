@@ -27,6 +27,15 @@ def connected(path: str) -> socket.socket:
     return connection
 
 
+def is_forbidden(path: str) -> bool:
+    """Whether this user may not connect to the socket; asked at once."""
+    try:
+        connected(path).close()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
+
+
 def connection_error(path: str, wait_s: float = WAIT_S) -> OSError | None:
     """Why no connection can be made (connect(2)); None when somebody listens.
 

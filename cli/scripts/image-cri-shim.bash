@@ -3,7 +3,7 @@
 
 _image_cri_shim() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local command= word skip= options= words= i
+    local command= word skip= options= words= files= i
     COMPREPLY=()
     # Readline splits `--output=json` at the equals sign.
     if [[ $cur == = ]]; then
@@ -22,8 +22,11 @@ _image_cri_shim() {
                 -f | --file) skip=1 ;;
                 -*) ;;
                 *)
-                    command=$word
-                    break
+                    command=${command:+$command }$word
+                    case $command in
+                        config | switch | fleet) ;;
+                        *) break ;;
+                    esac
                     ;;
             esac
         fi
@@ -152,54 +155,65 @@ _image_cri_shim() {
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
             ;;
-        config:-f | config:--file)
+        "config show:-f" | "config show:--file")
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             return
             ;;
-        config:-o | config:--output)
+        "config show:-o" | "config show:--output")
             mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
             return
             ;;
-        switch:--root)
-            compopt -o filenames
-            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-            return
-            ;;
-        switch:-o | switch:--output)
-            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
-            return
-            ;;
-        fleet:--node)
-            return
-            ;;
-        fleet:--revision)
-            return
-            ;;
-        fleet:--namespace)
-            return
-            ;;
-        fleet:--name)
-            return
-            ;;
-        fleet:--host)
-            compopt -o filenames
-            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-            return
-            ;;
-        fleet:--bundle)
-            compopt -o filenames
-            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-            return
-            ;;
-        fleet:--node-file)
+        "config check:-f" | "config check:--file")
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             return
             ;;
-        fleet:--run-dir)
+        "switch status:--root")
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        "switch status:-o" | "switch status:--output")
+            mapfile -t COMPREPLY < <(compgen -W "table json yaml" -- "$cur")
+            return
+            ;;
+        "fleet agent:--node")
+            return
+            ;;
+        "fleet agent:--revision")
+            return
+            ;;
+        "fleet agent:--namespace")
+            return
+            ;;
+        "fleet agent:--name")
+            return
+            ;;
+        "fleet agent:--host")
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        "fleet agent:--bundle")
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        "fleet agent:--node-file")
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        "fleet agent:--run-dir")
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            return
+            ;;
+        "fleet remove:--namespace")
+            return
+            ;;
+        "fleet remove:--name")
             return
             ;;
     esac
@@ -217,16 +231,28 @@ _image_cri_shim() {
         hand-over) options="-f --file --command --or-restart --prepare -h --help" ;;
         demo) options="-h --help" ;;
         completions) options="-h --help" words="bash zsh fish" ;;
-        help) options="-h --help" ;;
+        help) options="-h --help" words="serve resolve check-registry status history doctor pull install-service uninstall-service hand-over demo completions help version config switch fleet" ;;
         version) options="-o --output -h --help" ;;
-        config) options="-f --file -o --output -h --help" words="show check init schema" ;;
-        switch) options="-h --help --root -o --output" words="run status" ;;
-        fleet) options="--node --revision --namespace --name --host --bundle --node-file --run-dir -h --help --wait" words="agent remove" ;;
+        config) options="-h --help" words="show check init schema" ;;
+        "config show") options="-f --file -o --output -h --help" ;;
+        "config check") options="-f --file -h --help" files=1 ;;
+        "config init") options="-h --help" files=1 ;;
+        "config schema") options="-h --help" ;;
+        switch) options="-h --help" words="run status" ;;
+        "switch run") options="-h --help" ;;
+        "switch status") options="--root -o --output -h --help" ;;
+        fleet) options="-h --help" words="agent remove" ;;
+        "fleet agent") options="--node --revision --namespace --name --host --bundle --node-file --run-dir -h --help" ;;
+        "fleet remove") options="--namespace --name --wait -h --help" ;;
     esac
     if [[ $cur == -* ]]; then
         words=$options
     elif [[ -z $command ]]; then
         words="serve resolve check-registry status history doctor pull install-service uninstall-service hand-over demo completions help version config switch fleet"
+    elif [[ -n $files ]]; then
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -138,7 +138,7 @@ _image_cri_shim() {
                 help)
                     _arguments \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
-                        '*:argument:'
+                        '*:word:(serve resolve check-registry status history doctor pull install-service uninstall-service hand-over demo completions help version config switch fleet)'
                     ;;
                 version)
                     _arguments \
@@ -147,32 +147,84 @@ _image_cri_shim() {
                         '*:argument:'
                     ;;
                 config)
-                    _arguments \
-                        '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
-                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                    _arguments -C \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
-                        '*:word:(show check init schema)'
+                        '1:command:(show check init schema)' \
+                        '*::argument:->below' && return
+                    case $line[1] in
+                        show)
+                            _arguments \
+                                '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                                '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                                '(-h --help)'{-h,--help}'[Show help and exit]' \
+                                '*:argument:'
+                            ;;
+                        check)
+                            _arguments \
+                                '(-f --file)'{-f,--file}'[Configuration file (default /etc/image-cri-shim.yaml)]:file:_files' \
+                                '(-h --help)'{-h,--help}'[Show help and exit]' \
+                                '*:file:_files'
+                            ;;
+                        init)
+                            _arguments \
+                                '(-h --help)'{-h,--help}'[Show help and exit]' \
+                                '*:file:_files'
+                            ;;
+                        schema)
+                            _arguments \
+                                '(-h --help)'{-h,--help}'[Show help and exit]' \
+                                '*:argument:'
+                            ;;
+                    esac
                     ;;
                 switch)
-                    _arguments \
+                    _arguments -C \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
-                        --root'[Look at the node whose root is DIR]:folder:_files -/' \
-                        '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
-                        '*:word:(run status)'
+                        '1:command:(run status)' \
+                        '*::argument:->below' && return
+                    case $line[1] in
+                        run)
+                            _arguments \
+                                '(-h --help)'{-h,--help}'[Show help and exit]' \
+                                '*:argument:'
+                            ;;
+                        status)
+                            _arguments \
+                                --root'[Look at the node whose root is DIR]:folder:_files -/' \
+                                '(-o --output)'{-o,--output}'[How to print the result]:value:(table json yaml)' \
+                                '(-h --help)'{-h,--help}'[Show help and exit]' \
+                                '*:argument:'
+                            ;;
+                    esac
                     ;;
                 fleet)
-                    _arguments \
-                        --node'[The pod'\''s node]:value:' \
-                        --revision'[What this pod is for]:value:' \
-                        --namespace'[Of the objects]:value:' \
-                        --name'[What their names begin with]:value:' \
-                        --host'[Where the node'\''s root is mounted]:folder:_files -/' \
-                        --bundle'[The bundle to put on the node]:folder:_files -/' \
-                        --node-file'[What the node'\''s file is to be]:file:_files' \
-                        --run-dir'[Where the file `ready` is written]:folder:_files -/' \
+                    _arguments -C \
                         '(-h --help)'{-h,--help}'[Show help and exit]' \
-                        --wait'[Until every node is as it was before]' \
-                        '*:word:(agent remove)'
+                        '1:command:(agent remove)' \
+                        '*::argument:->below' && return
+                    case $line[1] in
+                        agent)
+                            _arguments \
+                                --node'[The pod'\''s node]:value:' \
+                                --revision'[What this pod is for]:value:' \
+                                --namespace'[Of the objects]:value:' \
+                                --name'[What their names begin with]:value:' \
+                                --host'[Where the node'\''s root is mounted]:folder:_files -/' \
+                                --bundle'[The bundle to put on the node]:folder:_files -/' \
+                                --node-file'[What the node'\''s file is to be]:file:_files' \
+                                --run-dir'[Where the file `ready` is written]:folder:_files -/' \
+                                '(-h --help)'{-h,--help}'[Show help and exit]' \
+                                '*:argument:'
+                            ;;
+                        remove)
+                            _arguments \
+                                --namespace'[Of the objects]:value:' \
+                                --name'[What their names begin with]:value:' \
+                                --wait'[Until every node is as it was before]' \
+                                '(-h --help)'{-h,--help}'[Show help and exit]' \
+                                '*:argument:'
+                            ;;
+                    esac
                     ;;
             esac
             ;;

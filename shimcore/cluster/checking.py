@@ -42,6 +42,17 @@ def cluster_doubts(config: Config) -> tuple[str, ...]:
     return ()
 
 
+def files_of(config: Config) -> tuple[str, ...]:
+    """The files that the service reads: the configuration's, and its kubeconfig's if readable."""
+    paths = tuple(stamp.path for stamp in config.files)
+    if not config.kubernetes.enabled:
+        return paths
+    try:
+        return *paths, *read_kubeconfig(config.kubernetes.kubeconfig).files
+    except ApiUnreachableError:  # its doubts are told by themselves
+        return paths
+
+
 def _content(manifest: dict[str, Tree], path: str) -> str:
     """The document in the manifest: in the field that has it as it is, or in that of base64."""
     is_secret = manifest.get("kind") == Kind.SECRET

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shimcore.cluster.errors import ApiUnreachableError
@@ -47,6 +47,8 @@ class Kubeconfig:
     """In an error: whose login and certificates these are."""
     rights: str = "nodes need what contrib/kubernetes/rbac.yaml grants"
     """In an error: who has to have which."""
+    files: tuple[str, ...] = field(default=(), compare=False)
+    """The paths that it was read from."""
 
     def tls(self) -> ssl.SSLContext:
         """Whom it trusts, and its certificate. Raises OSError (SSLError) and ValueError."""
@@ -113,6 +115,7 @@ def _current(tree: Any, files: Files) -> Kubeconfig:
         username=_text(user, "username"),
         password=_text(user, "password"),
         command=_command(user.get("exec"), files),
+        files=tuple(stamp.path for stamp in files.stamps()),
     )
 
 

@@ -6,12 +6,13 @@ import os
 import time
 from datetime import UTC, datetime
 
+from shimcore.cluster.checking import files_of
 from shimcore.config import Config, Fallback
 from shimcore.config.model import Names
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.registry_mends import SET_CLOCK, in_docker_config
-from shimcore.systemd.places import unreadable
+from shimcore.systemd.places import closed
 
 DAY_S = 86_400.0
 FULL_BYTES = 64 << 20
@@ -27,7 +28,12 @@ async def look(node: Node) -> list[Finding]:
     found = [*_file(node)]
     config = node.config
     if config is not None:
-        found += [*_logins(config), *_notices(node, config), *_readable(config), _names(config)]
+        found += [
+            *_logins(config),
+            *_notices(node, config),
+            *_readable(node, config),
+            _names(config),
+        ]
         found += _clock(config)
         found += [*_disks(node, config)]
     return found
@@ -78,13 +84,10 @@ def _paths(config: Config) -> list[str]:
     return [config.source, *(stamp.path for stamp in config.files)]
 
 
-def _readable(config: Config) -> list[Finding]:
+def _readable(node: Node, config: Config) -> list[Finding]:
     """The service has not all of root's powers."""
-    foreign = unreadable(stamp.path for stamp in config.files)
-    return [
-        failed("file modes", f"the service cannot read {path}", f"chown root {path}")
-        for path in foreign
-    ]
+    found = closed(files_of(config), node.root)
+    return [failed("file modes", str(each), each.mend) for each in found]
 
 
 def _names(config: Config) -> Finding:

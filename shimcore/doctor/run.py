@@ -20,6 +20,7 @@ from shimcore.doctor import (
 )
 from shimcore.doctor.finding import Finding, Result, failed
 from shimcore.doctor.node import Node, node_of
+from shimcore.doctor.runtime import AS_ROOT
 
 BOUND_S = 20.0
 """Of a check; the longest questions in one have bounds of some seconds each."""
@@ -72,6 +73,8 @@ async def _bounded(check: Check, node: Node, bound_s: float) -> list[Finding]:
             return await check.look(node)
     except TimeoutError:
         return [failed(check.name, f"no end within {bound_s:g} s", "look at it by hand")]
+    except PermissionError as error:
+        return [failed(check.name, f"{error.filename}: permission denied", AS_ROOT)]
     except Exception as error:  # noqa: BLE001 - one that breaks does not end the others
         said = f"this check broke: {type(error).__name__}: {error}"
         return [failed(check.name, said, "please report it; look at it by hand")]

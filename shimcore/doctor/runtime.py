@@ -11,6 +11,7 @@ from shimcore.doctor.node import Node
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import (
+    ForbiddenRuntimeError,
     NoCriError,
     RuntimeCallError,
     SeveralRuntimesError,
@@ -23,6 +24,7 @@ from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.runtimes.node import DISTRIBUTIONS, config_file, kind_of, service_of
 
 ANSWER_S = 5.0
+AS_ROOT = "run it as root"
 
 
 async def look(node: Node) -> list[Finding]:
@@ -65,7 +67,7 @@ async def _asked(node: Node, path: str) -> Finding:
             return failed(check, f"what listens at {path} has no CRI", _enable(node, path))
         return failed(check, f"{path}: {error}", "see the runtime's log")
     except RuntimeUnavailableError as error:
-        return failed(check, str(error), await _elsewhere(node, path) or _start(node, path))
+        return failed(check, str(error), await _mend(node, path, error))
     named = f"{version.name} {version.version} at {path}"
     if not ready:
         return failed(check, f"{named} is not ready: {why}", "see the runtime's log")
@@ -112,6 +114,12 @@ def _disabled(node: Node, file: str) -> list[str]:
         return []
     names = [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
     return [each for each in names if "cri" in each.split(".")]
+
+
+async def _mend(node: Node, path: str, error: RuntimeUnavailableError) -> str:
+    if isinstance(error, ForbiddenRuntimeError):
+        return AS_ROOT
+    return await _elsewhere(node, path) or _start(node, path)
 
 
 async def _elsewhere(node: Node, path: str) -> str:

@@ -8,16 +8,16 @@ import os
 from shimcore.client.admin import Condition
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
-from shimcore.doctor.runtime import version_at
+from shimcore.doctor.runtime import AS_ROOT, version_at
 from shimcore.errors import ShimError
 from shimcore.runtime.errors import RuntimeCallError
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import record
 from shimcore.systemd.kubelet_way import same_socket
+from shimcore.systemd.places import closed
 from shimcore.systemd.unitfile import listening, read_service
 from shimcore.systemd.units import SERVICE, SOCKET
 
-_AS_ROOT = "run it as root"
 _INSTALL = "install-service --now"
 _LOG = f"journalctl -u {SERVICE}  # says why; then systemctl restart {SERVICE}"
 _START = f"systemctl start {SERVICE}  # if it does not: journalctl -u {SERVICE} says why"
@@ -37,6 +37,9 @@ def _units(node: Node) -> list[Finding]:
     if command.startswith("/") and not node.root.exists(command):
         why = f"{SERVICE} starts {command}, which is not there"
         return [failed("units", why, f"{_install(node, SERVICE)}  # or reinstall the package")]
+    if command.startswith("/"):
+        for each in closed([str(node.root.host(command, last=False))], node.root):
+            return [failed("units", str(each), each.mend)]
     if node.control is not None and not node.control.is_active(SERVICE):
         return [failed("units", f"{SERVICE} does not run", _START)]
     if listens := _listens_elsewhere(node):
@@ -70,7 +73,7 @@ async def _socket(node: Node) -> list[Finding]:
     check, status = "socket", node.status
     if status is None:
         by_hand = f"see that admin in {node.endpoint.file} is a path where a socket can be"
-        return [failed(check, node.status_error, _AS_ROOT if node.status_refused else by_hand)]
+        return [failed(check, node.status_error, AS_ROOT if node.status_refused else by_hand)]
     said = "; ".join(status.detail)
     if status.condition is Condition.NOT_RUNNING:
         runs = node.control is not None and node.control.is_active(SERVICE)

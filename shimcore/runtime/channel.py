@@ -12,7 +12,8 @@ import grpc
 import grpc.aio
 
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.runtime.errors import ForbiddenRuntimeError, RuntimeCallError, StatusCode
+from shimcore.unixsocket import is_forbidden
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -186,6 +187,8 @@ class Channel:
         return RuntimeCallError(int(code), details)
 
     def _unavailable(self, why: str) -> RuntimeUnavailableError:
+        if is_forbidden(self.socket):
+            return ForbiddenRuntimeError(self.socket)
         return RuntimeUnavailableError(
             f"the container runtime does not answer at {self.socket} ({why});"
             " see that it runs, and that `cri:` in the configuration names its socket"

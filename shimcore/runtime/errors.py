@@ -64,6 +64,13 @@ class RuntimeCallError(ShimError):
         return _PARENT_SWEPT.search(self.details) is not None
 
 
+class ForbiddenRuntimeError(RuntimeUnavailableError):
+    """The runtime's socket is not for this user."""
+
+    def __init__(self, socket: str) -> None:
+        super().__init__(f"{socket}: permission denied; run this as root")
+
+
 class SeveralRuntimesError(RuntimeUnavailableError):
     """More than one runtime is on the node, so none is taken; `sockets` are theirs."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+from shimcore.cluster.checking import files_of
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, ShimError
 from shimcore.switch.exchange import COMMAND, CONFIG, Mode, Phase, SwitchRequest, version_directory
 from shimcore.systemd.packaged import unit_path
-from shimcore.systemd.places import unreadable
+from shimcore.systemd.places import check_files
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.uninstall import plan_removal
@@ -84,9 +85,7 @@ def _check_install(root: Root, request: SwitchRequest) -> None:
     if text is None:
         raise ShimError(f"{CONFIG} is not there, and none was given: set `config`")
     config = parse_config(text, str(root.host(CONFIG)))
-    named = [each.path for each in config.files if each.path != str(root.host(CONFIG))]
-    if foreign := unreadable(named):
-        raise ShimError(f"the service could not read {', '.join(foreign)}; chown root, or chmod")
+    check_files([path for path in files_of(config) if path != str(root.host(CONFIG))], root)
     inside = embedded_kubelet(root, config.shim_socket) if request.wire_kubelet else None
     if inside is not None and not inside.wired and not inside.changes:
         raise ShimError(

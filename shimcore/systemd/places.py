@@ -6,7 +6,9 @@ import asyncio
 import os
 import posixpath
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from shimcore.config.document import read_document
 from shimcore.config.reading import texts
@@ -87,19 +89,47 @@ def installed_file(root: Root) -> str | None:
     return posixpath.join("/", named) if named else None
 
 
-def unreadable(paths: Iterable[str]) -> list[str]:
-    """Those of this machine's files that root cannot read without its powers.
+@dataclass(frozen=True, slots=True)
+class ClosedFile:
+    """A file that the service cannot read for the mode of `at`: its own, or of a folder above."""
 
-    The service has no CAP_DAC_OVERRIDE: what belongs to somebody else has to be readable by
-    everybody, or by root's group.
+    path: str
+    at: str
+
+    def __str__(self) -> str:
+        inside = "" if self.at == self.path else f", since it cannot enter {self.at}"
+        return f"the service cannot read {self.path}{inside}"
+
+    @property
+    def mend(self) -> str:
+        """A command that opens it to the service."""
+        if self.at == self.path:
+            return f"chown root {self.path} && chmod u+r {self.path}"
+        return f"chmod a+x {self.at}  # or keep {self.path} elsewhere, below /etc"
+
+
+def closed(paths: Iterable[str], root: Root) -> list[ClosedFile]:
+    """Those of the files at `paths`, as this process has them, that root cannot read bare.
+
+    The service has no CAP_DAC_OVERRIDE: what belongs to somebody else has to be open to everybody,
+    or to root's group. Folders count inside the root.
     """
     found = []
     for path in filter(os.path.exists, paths):
-        status = os.stat(path)
-        group = status.st_mode & stat.S_IRGRP and status.st_gid == 0
-        if status.st_uid != 0 and not group and not status.st_mode & stat.S_IROTH:
-            found.append(path)
+        real = Path(os.path.realpath(path))
+        above = reversed([*Path(path).parents, *real.parents])
+        inside = [each for each in above if root.directory in each.parents]
+        shut = [str(each) for each in inside if not _allows(each, stat.S_IXOTH)]
+        shut += [] if _allows(real, stat.S_IROTH) else [path]
+        found += [ClosedFile(path, at) for at in shut[:1]]
     return found
+
+
+def _allows(path: Path, permission: int) -> bool:
+    """Whether the mode gives root that permission (as others have it), powers aside."""
+    status = path.stat()
+    shift = 6 if status.st_uid == 0 else 3 if status.st_gid == 0 else 0
+    return bool(status.st_mode >> shift & permission)
 
 
 def hidden(paths: Iterable[str]) -> list[str]:
@@ -109,3 +139,11 @@ def hidden(paths: Iterable[str]) -> list[str]:
         for path in paths
         if path.startswith(HIDDEN) or os.path.realpath(path).startswith(HIDDEN)
     ]
+
+
+def check_files(paths: Sequence[str], root: Root) -> None:
+    """Raises ShimError for files that the service would not see, or not be let read."""
+    if unseen := hidden(paths):
+        raise ShimError(f"the service cannot see {', '.join(unseen)}; use another directory")
+    for each in closed(paths, root):
+        raise ShimError(f"{each}; {each.mend}")

@@ -29,7 +29,8 @@ class Root:
     def real(self, path: str, *, last: bool = True) -> str:
         """`path` with its links followed inside the root; without `last`, not the last name's.
 
-        What does not exist stays as it is. Raises ShimError for links that go in a circle.
+        What does not exist stays as it is. Raises ShimError for links that go in a circle, and for
+        what this user may not see.
         """
         done = PurePosixPath("/")
         left = list(PurePosixPath(path).parts[1:])
@@ -40,7 +41,7 @@ class Root:
                 done = done.parent
                 continue
             host = self._host(done / name)
-            if not host.is_symlink() or not (left or last):
+            if not _is_link(host) or not (left or last):
                 done /= name
                 continue
             links += 1
@@ -123,3 +124,11 @@ class Root:
 
     def _host(self, path: PurePosixPath) -> Path:
         return self.directory / path.relative_to("/")
+
+
+def _is_link(path: Path) -> bool:
+    """Raises ShimError where this user may not look."""
+    try:
+        return path.is_symlink()
+    except PermissionError as error:
+        raise ShimError(f"{path}: permission denied; run this as root") from error

@@ -91,6 +91,7 @@ def test_the_life_of_the_package(machine: BareMachine, older: Path, deb: Path) -
     assert f"next, write {CONFIG}" in said
     assert states(machine) == ["enabled", "inactive", "enabled", "inactive"]
     assert machine.place(f"/usr/share/doc/{NAME}/examples/{NAME}.yaml").exists()
+    assert machine.place(f"/usr/share/doc/{NAME}/contrib/prometheus/alerts.yaml").exists()
     assert shim(machine, "--version").stdout.startswith(f"{NAME} ")
     demo = shim(machine, "demo")
     assert demo.returncode == 0, demo.stderr

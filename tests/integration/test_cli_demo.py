@@ -31,8 +31,9 @@ async def test_demo(tmp_path: Path) -> None:
     assert os.listdir(folder) == []
 
 
-async def test_terminated(tmp_path: Path) -> None:
-    """A demo that is ended ends its shim and removes its folder."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_terminated(number: signal.Signals, tmp_path: Path) -> None:
+    """A demo that is ended, by its terminal too, ends its shim and removes its folder."""
     folder = tmp_path / "t"
     folder.mkdir()
     process = await asyncio.create_subprocess_exec(
@@ -41,10 +42,14 @@ async def test_terminated(tmp_path: Path) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(folder)},
+        # nohup has it ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     assert process.stdout is not None
     await process.stdout.readuntil(b"the real shim between them")
-    process.send_signal(signal.SIGTERM)
+    for _ in range(2):
+        process.send_signal(number)
+        await asyncio.sleep(0.05)
     _, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, err) == (143, b"")
     assert os.listdir(folder) == []

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from shimcore import unixsocket
 from shimcore.demo.runtime_images import PulledImage
 from shimcore.demo.runtime_rpc import StatusError
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.pb import cri_pb2
 from shimcore.runtime.client import RuntimeClient
-from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.runtime.errors import ForbiddenRuntimeError, RuntimeCallError, StatusCode
 from shimcore.runtime.values import Descriptor, ImageRecord, RuntimeVersion
 from tests.support.cri import pull_request, remove_image
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -205,6 +206,20 @@ async def test_no_socket_says_which_and_what_to_do(tmp_path: Path) -> None:
             assert path in str(caught.value)
             assert "`cri:`" in str(caught.value)
         assert time.monotonic() - started < 1
+
+
+async def test_a_socket_of_another_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No runtime that is down: the error says what to do."""
+    path = str(tmp_path / "none.sock")
+
+    def connected(path: str) -> socket.socket:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(unixsocket, "connected", connected)
+    async with RuntimeClient(path) as client:
+        with pytest.raises(ForbiddenRuntimeError) as caught:
+            await client.version(T_S)
+    assert str(caught.value) == f"{path}: permission denied; run this as root"
 
 
 async def test_a_socket_that_never_answers_is_an_unavailable_runtime(tmp_path: Path) -> None:

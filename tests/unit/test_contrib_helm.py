@@ -258,6 +258,12 @@ def test_passwords_are_in_secrets_alone() -> None:
         {"health": "121s"},
         {"mode": "upgrade"},
         {"imag": {}},
+        {"image": None},
+        {"image": {"digest": "sha256:1"}},
+        {"wave": None},
+        {"soak": None},
+        {"mode": None},
+        {"health": None},
         {"apiServer": {"port": 0}},
         {"config": {"address": "http://h", "auth": {"username": "u", "password": "p"}}},
         {"config": {"address": "http://h", "auth": 12345}},
@@ -270,6 +276,27 @@ def test_values_that_cannot_be_are_refused(values: dict[str, Any]) -> None:
     """By the schema, before anything reaches the cluster."""
     with pytest.raises(AssertionError, match="values don't meet the specifications"):
         rendered(values)
+
+
+def test_what_is_left_empty_is_empty() -> None:
+    """A key without a value, as one has it whose lines below are comments."""
+    names = ("config", "apiServer", "securityContext", "global")
+    assert rendered(dict.fromkeys(names)) == rendered({name: {} for name in names})
+
+
+def test_a_dependency_s_condition_is_no_fault() -> None:
+    """`condition: image-cri-shim.enabled` in the parent chart."""
+    assert rendered({**HUB, "enabled": True}) == rendered(HUB)
+
+
+def test_an_image_by_its_digest() -> None:
+    """The tag, which names the version, stays."""
+    digest = f"sha256:{'0' * 64}"
+    trees = rendered({**HUB, "image": {"tag": "1.2.3", "digest": digest}})
+    (container,) = one(trees, "DaemonSet", "image-cri-shim")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["image"] == f"docker.io/library/image-cri-shim:1.2.3@{digest}"
 
 
 def test_the_chart_is_of_this_version() -> None:

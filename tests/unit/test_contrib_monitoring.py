@@ -101,7 +101,7 @@ def test_a_runtime_that_is_away_is_an_alert_after_five_minutes(
         ("1.2.3.failing", {"ImageShimNodeFailing"}),
         ("1.2.3.unwired", {"ImageShimNodeFailing"}),
         ("1.2.3.undone", {"ImageShimRolloutHalted"}),
-        ("1.2.3.refused", {"ImageShimRolloutHalted"}),
+        ("1.2.3.refused", {"ImageShimNodeRefused"}),
     ],
 )
 def test_states_of_nodes_are_alerts(tmp_path: Path, state: str, alerts: set[str]) -> None:

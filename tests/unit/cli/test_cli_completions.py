@@ -86,6 +86,23 @@ def test_bash_offers_files(tmp_path: Path) -> None:
     assert completed("serve", "--file", "my", cwd=tmp_path) == ["my shim.yaml"]
 
 
+def test_bash_offers_what_is_below_a_group(tmp_path: Path) -> None:
+    """Once: after that the options and files of the command that it is."""
+    (tmp_path / "a b.yaml").touch()
+    assert completed("config", "") == ["show", "check", "init", "schema"]
+    assert completed("config", "check", "", cwd=tmp_path) == ["a b.yaml"]
+    assert completed("config", "check", "-f", "a", cwd=tmp_path) == ["a b.yaml"]
+    assert completed("config", "schema", "") == []
+    assert completed("config", "show", "--o") == ["--output"]
+    assert completed("config", "init", "--o") == []
+    assert completed("-f", "x", "switch", "status", "-o", "j") == ["json"]
+
+
+def test_bash_offers_commands_to_help() -> None:
+    """`help` takes one."""
+    assert completed("help", "st") == ["status"]
+
+
 def test_bash_offers_nothing_for_an_image() -> None:
     """An image's name cannot be guessed."""
     assert completed("resolve", "ng") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cli import exits
 from cli.app import COMMANDS, GROUPS, app
 from cli.exits import status_of
 
@@ -37,6 +39,26 @@ def invoke(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Ran(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BrokenPipeError(), ""),
+        (OSError(errno.ENOSPC, "No space left"), "cannot write the output: No space left"),
+    ],
+)
+def test_output_that_a_task_could_not_write(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The task group's error is the one in it."""
+    monkeypatch.setattr(exits, "_drop_output", lambda: None)
+
+    def command() -> None:
+        raise ExceptionGroup("tasks", [ExceptionGroup("more", [error])])
+
+    assert status_of(command) == 1
+    assert capsys.readouterr().err == (f"image-cri-shim: {said}\n" if said else "")
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *GROUPS])

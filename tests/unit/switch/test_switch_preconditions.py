@@ -13,6 +13,7 @@ from shimcore.switch.preconditions import (
     check,
     why_unsupported,
 )
+from shimcore.systemd import places
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import SERVICE
 from tests.unit.switch.nodes import node, request
@@ -95,6 +96,21 @@ def test_the_node_s_own_configuration(tmp_path: Path) -> None:
     check(root, request("1.0.0", config=None))
     unpacked(root.directory, {CONFIG: "adress: x\n"})
     assert "adress" in refused(root, None)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_file_that_the_service_would_not_have(
+    closed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a /tmp of its own, and none of root's powers."""
+    root = node(tmp_path).root
+    away = root.directory / "away"
+    away.mkdir()
+    (away / "password").write_text("secret\n")
+    monkeypatch.setattr(places, "HIDDEN", ("/hidden/" if closed else f"{away}/",))
+    monkeypatch.setattr(places, "_allows", lambda path, _: path != away)
+    said = refused(root, f"{FILLED}auth: admin\nhub: {{passwordFile: {away}/password}}\n")
+    assert f"the service cannot {'read' if closed else 'see'} {away}/password" in said
 
 
 def test_a_kubelet_that_is_wired_by_hand(tmp_path: Path) -> None:

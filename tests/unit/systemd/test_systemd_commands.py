@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from cli import install_service
 from cli.app import app
+from shimcore.errors import ShimError
 from shimcore.runtime import detection
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.systemd import places
+from shimcore.systemd.root import Root
 from tests.unit.systemd.machines import CONFIG, FILLED, KUBEADM, SHIM, tree, unpacked
 
 IMAGE = {**KUBEADM, "/usr/local/bin/image-cri-shim": "#!/bin/sh\n"}
@@ -140,6 +144,15 @@ def test_a_machine_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "systemd does not run this machine" in text
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="asks for root")
+def test_a_named_root_without_systemd_is_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was entered by chroot: files alone are written, and put back."""
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == "/")
+    assert install_service._control(Root("/"), "/") is None
+    with pytest.raises(ShimError, match="systemd does not run"):
+        install_service._control(Root("/"), None)
+
+
 def test_files_that_the_service_would_not_see_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +167,41 @@ def test_files_that_the_service_would_not_see_are_refused(
         file.write_text(f"{FILLED}hub: {{passwordFile: {named}}}\n")
         status, text = run("install-service", "--dry-run", "--file", file, "--command", "/bin/true")
         assert (status, f"the service cannot see {named}; use" in text) == (1, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+@pytest.mark.parametrize("closed", ["venv/bin/image-cri-shim", "password", "token"])
+def test_what_is_in_a_closed_home_is_refused(
+    closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service, which has none of root's powers, would not start, or not read the cluster."""
+    monkeypatch.setattr(places, "HIDDEN", ("/hidden/",))  # not where this test writes
+    home = tmp_path / "alice"
+    (home / "venv/bin").mkdir(parents=True)
+    (home / closed).write_text("secret\n")
+    (home / closed).chmod(0o755)
+    home.chmod(0o750)
+    os.chown(home, 1000, 1000)
+    kubeconfig = tmp_path / "kubeconfig"
+    user = {"tokenFile": str(home / "token")} if closed == "token" else {"token": "t"}
+    context = {"cluster": "c", "user": "u"}
+    tree = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://api.example"}}],
+        "contexts": [{"name": "x", "context": context}],
+        "users": [{"name": "u", "user": user}],
+        "current-context": "x",
+    }
+    kubeconfig.write_text(json.dumps(tree))
+    text = f"{FILLED}kubernetes: {{kubeconfig: {kubeconfig}}}\n"
+    if closed == "password":
+        text += f"auth: admin\nhub: {{passwordFile: {home}/password}}\n"
+    file = tmp_path / "shim.yaml"
+    file.touch(0o600)
+    file.write_text(text)
+    command = home / closed if closed.startswith("venv") else "/bin/true"
+    status, text = run("install-service", "--dry-run", "--file", file, "--command", command)
+    said = f"the service cannot read {home}/{closed}, since it cannot enter {home}; chmod a+x"
+    assert (status, said in text) == (1, True)
 
 
 def test_several_runtimes_are_refused_before_anything_changes(

@@ -12,7 +12,7 @@ from shimcore.systemd.changes import diff
 from shimcore.systemd.command import command_path
 from shimcore.systemd.entries import File
 from shimcore.systemd.install import install, plan
-from shimcore.systemd.places import unreadable
+from shimcore.systemd.places import closed
 from shimcore.systemd.root import Root
 from shimcore.systemd.uninstall import plan_removal
 from shimcore.systemd.units import BYPASS_LINK, SOCKET, UNITS
@@ -266,7 +266,36 @@ class TestRefusals:
         place.touch()
         place.chmod(mode)
         os.chown(place, owner, group)
-        assert unreadable([str(place)]) == ([] if readable else [str(place)])
+        found = [(each.path, each.at) for each in closed([str(place)], Root(tmp_path))]
+        assert found == ([] if readable else [(str(place), str(place))])
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+    @pytest.mark.parametrize(
+        ("owner", "group", "mode", "open_to_it"),
+        [
+            (0, 0, 0o700, True),
+            (1000, 1000, 0o750, False),
+            (1000, 1000, 0o711, True),
+            (1000, 0, 0o710, True),
+            (1000, 0, 0o701, False),
+        ],
+    )
+    @pytest.mark.parametrize("linked", [False, True])
+    def test_a_folder_that_root_cannot_enter_without_powers(
+        self, tmp_path: Path, owner: int, group: int, mode: int, open_to_it: bool, linked: bool
+    ) -> None:
+        """A home, say: it is named, also where a link leads into it."""
+        home = tmp_path / "alice"
+        named = tmp_path / "link" if linked else home / "ca/hub.pem"
+        (home / "ca").mkdir(parents=True)
+        (home / "ca/hub.pem").touch(0o644)
+        (tmp_path / "link").symlink_to(home / "ca/hub.pem")
+        home.chmod(mode)
+        os.chown(home, owner, group)
+        found = [(str(each), each.mend) for each in closed([str(named)], Root(tmp_path))]
+        why = f"the service cannot read {named}, since it cannot enter {home}"
+        mend = f"chmod a+x {home}  # or keep {named} elsewhere, below /etc"
+        assert found == ([] if open_to_it else [(why, mend)])
 
     def test_a_read_only_place_for_completions_is_no_failure(self, tmp_path: Path) -> None:
         """They are left out, with a line that says so."""

@@ -8,12 +8,12 @@ app.kubernetes.io/version: {{ include "shim.tag" . | trunc 63 | trimSuffix "-" |
 {{- end }}
 
 {{- define "shim.image" -}}
-{{ .Values.image.repository }}:{{ include "shim.tag" . }}
+{{ .Values.image.repository }}:{{ include "shim.tag" . }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
 {{/* The node's file. Where the cluster has a part in it, the file says so. */}}
 {{- define "shim.config" -}}
-{{- $config := deepCopy .Values.config }}
+{{- $config := deepCopy (.Values.config | default dict) }}
 {{- if include "shim.hasPart" . }}
 {{- $part := dict "enabled" true "namespace" .Release.Namespace }}
 {{- range $key, $value := $config.kubernetes }}
@@ -50,7 +50,7 @@ it, on each node, and the file has a password: it goes through scrypt, which mak
 {{- define "shim.environment" -}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-{{- with .Values.apiServer.host }}
+{{- with (.Values.apiServer | default dict).host }}
 - name: KUBERNETES_SERVICE_HOST
   value: {{ . | quote }}
 - name: KUBERNETES_SERVICE_PORT
