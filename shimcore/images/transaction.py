@@ -283,10 +283,11 @@ class Transaction:
         """The pull under the image's own name, with the caller's credentials or its registry's.
 
         `name`: as the caller wrote it; where the runtime takes no such name, the whole one is next.
+        A login of ours goes out under the whole one alone: of another, CRI-O finds the registry.
         """
         own, image = self._candidates.source, self._candidates.image
         auth = auth_for(own, image)
-        message = self._request.authorized(name, auth) or self._request.renamed([name])
+        message = self._request.authorized(self.image, auth) or self._request.renamed([name])
         progress = Progress(self._context.ingests, image.digest)
         stall_s = (own or self._context.config).stall_timeout_s
         host = own.host if own is not None else ""

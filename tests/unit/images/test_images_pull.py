@@ -171,11 +171,14 @@ registries:
     async def test_a_configured_public_registry_is_the_last_place_with_its_credentials(
         self,
     ) -> None:
-        """When the hub has it not, the original name goes out, with the configured login."""
+        """When the hub has it not, the original name goes out, with the configured login.
+
+        The whole name: CRI-O may find a name without a registry in another one.
+        """
         bench = Bench(config=config_of(self.PUBLIC, fallback=Fallback.DENY))
         await bench.pull("nginx")
         [request] = bench.runtime.pulls
-        assert request.image.image == "nginx"
+        assert request.image.image == "docker.io/library/nginx:latest"
         assert (request.auth.username, request.auth.password) == ("paid", "hub-account")
 
     async def test_denied_fallback_does_not_touch_it(self) -> None:
