@@ -38,7 +38,7 @@ class DemoRegistry:
         self._users = users
         self._tls = tls
         self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
         """Start it."""
@@ -52,7 +52,7 @@ class DemoRegistry:
     async def start(self) -> None:
         """Listen; a second start after a stop takes the same port."""
         self._server = await asyncio.start_server(
-            self._serve, *self._bind, ssl=self._tls, limit=HEAD_LIMIT_BYTES
+            self._begin, *self._bind, ssl=self._tls, limit=HEAD_LIMIT_BYTES
         )
         self._bind = (self._bind[0], self._server.sockets[0].getsockname()[1])
 
@@ -60,8 +60,14 @@ class DemoRegistry:
         """Close the port and every connection."""
         if self._server is None:
             return
+        loop = asyncio.get_running_loop()
+        for listening in self._server.sockets:
+            loop.remove_reader(listening)
+        for _ in range(3):  # what has just been accepted is begun: asyncio loses it at a close
+            await asyncio.sleep(0)
         self._server.close()
-        for task in tuple(self._serving):
+        for task, writer in self._serving.items():
+            writer.transport.abort()  # what hangs, or has not begun, must not hold it up
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
         await self._server.wait_closed()
@@ -82,11 +88,13 @@ class DemoRegistry:
         """Put a one-layer image there and return its digest."""
         return self.images.add_image(repository, tag, content)
 
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until either side closes it."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._serving.add(task)
         try:
             while (request := await read_request(reader)) is not None:
                 if not await self._serve_one(request, writer):
@@ -95,11 +103,7 @@ class DemoRegistry:
             writer.write(Response(400).encode(head=False, close=True))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the other side is gone: nobody is left to tell
-        except asyncio.CancelledError:
-            writer.transport.abort()  # stop(): what hangs must not hold it up
         finally:
-            if task is not None:
-                self._serving.discard(task)
             writer.close()
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
