@@ -23,10 +23,10 @@ demo: venv ## Show the main job on embedded parts
 	$(BIN)/image-cri-shim demo
 
 test: venv ## Unit, property and integration tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 e2e: venv ## Real containerd, registries, crictl and systemd (root, Debian)
-	$(BIN)/python -m pytest tests/e2e -m e2e --numprocesses 3 --dist loadgroup
+	$(BIN)/python -m pytest tests/e2e -m e2e --numprocesses 3 --dist loadgroup --max-worker-restart 0
 
 e2e-apiserver: venv ## The cluster's part against a real kube-apiserver, built first (20 minutes)
 	tests/e2e/apiserver/build
@@ -61,7 +61,7 @@ E2E_CLUSTER_PULL_S ?= 120
 e2e-cluster: venv ## A real cluster of three nodes, built first (half an hour)
 	tests/e2e/cluster/build
 	E2E_CLUSTER_PULL_S=$(E2E_CLUSTER_PULL_S) \
-	$(BIN)/python -m pytest -o faulthandler_timeout=1200 tests/e2e/cluster -m cluster
+	$(BIN)/python -m pytest -o faulthandler_timeout=1800 tests/e2e/cluster -m cluster
 
 # How many runs through the shim; which specs, as a regular expression of their names.
 RUNS ?= 1
@@ -69,7 +69,7 @@ FOCUS ?= .
 
 e2e-critest: venv ## All of CRI's conformance suite, directly and RUNS times through the shim
 	E2E_CRITEST_RUNS=$(RUNS) E2E_CRITEST_FOCUS='$(FOCUS)' \
-	$(BIN)/python -m pytest tests/e2e/test_critest.py -m critest
+	$(BIN)/python -m pytest -o faulthandler_timeout=7200 tests/e2e/test_critest.py -m critest
 
 lint: venv ## Style
 	$(BIN)/ruff check $(SOURCES)

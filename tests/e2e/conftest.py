@@ -28,7 +28,8 @@ PUBLIC = ("docker.io", "quay.io")
 HUB_LOGIN = "hub-user:hub:pass"
 MIRROR_LOGIN = "mirror-user:mirror-pass"
 TOKEN_LOGIN = "token-user:token-pass"
-
+RUNNING: set[str] = set()
+"""The tests that have begun and not ended."""
 
 # With several workers (`make e2e`), tests that share nodes, trees or the machine's ports are one's.
 LANES = {
@@ -384,8 +385,21 @@ def pytest_testnodedown(node: Any) -> None:
     NOTES.extend(output.get("notes", ()))
 
 
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Notes what runs, of all workers."""
+    RUNNING.add(nodeid)
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """Has ended."""
+    RUNNING.discard(nodeid)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of faults, for people; also in `.cache/e2e-faults.md`."""
+    """The table of faults, for people; also in `.cache/e2e-faults.md`. What an end came upon."""
+    if RUNNING:
+        terminalreporter.section("begun and not ended")
+        terminalreporter.write_line("\n".join(sorted(RUNNING)))
     if FAULTS or NOTES:
         terminalreporter.section("seconds until the image is there")
         terminalreporter.write_line(write_faults(Path(".cache/e2e-faults.md")))

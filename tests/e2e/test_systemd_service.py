@@ -309,13 +309,15 @@ class TestRestart:
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             pulling = pool.submit(self._pull, client)
             asking = [pool.submit(self._ask, service, stop) for _ in range(4)]
-            wait_for("the pull", service.place("/run/node/pulling").exists, 10)
-            started = time.monotonic()
-            service.systemctl("restart", SERVICE)
-            took = time.monotonic() - started
-            assert pulling.result(30) in ("finished", "UNAVAILABLE")
-            time.sleep(1)
-            stop.set()
+            try:
+                wait_for("the pull", service.place("/run/node/pulling").exists, 30)
+                started = time.monotonic()
+                service.systemctl("restart", SERVICE)
+                took = time.monotonic() - started
+                assert pulling.result(60) in ("finished", "UNAVAILABLE")
+                time.sleep(1)
+            finally:
+                stop.set()
             outcomes = [each for future in asking for each in future.result(30)]
         slowest = max(seconds for _, seconds in outcomes)
         kinds = {kind for kind, _ in outcomes}
