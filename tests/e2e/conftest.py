@@ -65,6 +65,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.xdist_group(lane(item)))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Nothing runs where a worker would not keep to the lanes."""
+    in_lanes = getattr(session.config.option, "loadgroup", False)
+    if in_lanes and any("@" not in item.nodeid for item in session.items):
+        raise RuntimeError("this pytest-xdist makes no groups with this pytest")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What needs a runtime runs on Debian's containerd, marked `releases` on the newest too.
 
