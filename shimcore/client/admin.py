@@ -168,11 +168,11 @@ def _details(
         detail.append("no registry can be used: images come from their own registries, or not")
     if kubelet.way is Way.NOT_WIRED:
         uses = kubelet.endpoint or "another endpoint"
+        past = f"it uses {uses} and its pulls pass the shim by"
+        if kubelet.sandboxes_alone:
+            past = f"its sandboxes come here, its images do not (they go to {uses})"
         wire = endpoint.command("install-service --wire-kubelet --now")
-        detail.append(
-            f"kubelet is NOT wired: it uses {uses} and its pulls pass the shim by; "
-            + (kubelet.detail or f"{wire} mends it")
-        )
+        detail.append(f"kubelet is NOT wired: {past}; {kubelet.detail or f'{wire} mends it'}")
     return detail
 
 
