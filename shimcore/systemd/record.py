@@ -15,7 +15,7 @@ from typing import Any
 from shimcore.errors import ShimError
 from shimcore.systemd import edits
 from shimcore.systemd.changes import Change, Part
-from shimcore.systemd.edits import Edit, SpliceEdit
+from shimcore.systemd.edits import Edit, FlagsEdit, SpliceEdit
 from shimcore.systemd.entries import (
     Entry,
     File,
@@ -25,13 +25,16 @@ from shimcore.systemd.entries import (
     remove_empty,
     write,
 )
+from shimcore.systemd.envfile import ERRORS
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import docker
 from shimcore.systemd.units import STATE_DIR
 
 RECORD = f"{STATE_DIR}/installed.json"
 ORIGINALS = f"{STATE_DIR}/originals"
-_VERSION = 1
+_VERSIONS = 1, 2
+"""The second has flags in several variables of one file: a program that knows the first alone
+would leave some of them."""
 
 
 @dataclass(slots=True)
@@ -114,8 +117,10 @@ class Record:
             remove_empty(root, directory)
 
     def _as_json(self) -> dict[str, Any]:
+        found = (each.back.edit for each in self.files.values())
+        several = any(isinstance(edit, FlagsEdit) and edit.is_of_several for edit in found)
         return {
-            "version": _VERSION,
+            "version": _VERSIONS[several],
             "was_active": self.was_active,
             "directories": self.directories,
             "files": [each.as_json() for each in self.files.values()],
@@ -131,7 +136,7 @@ def load(root: Root) -> Record | None:
         return None
     try:
         content = json.loads(text)
-        if content["version"] != _VERSION:
+        if content["version"] not in _VERSIONS:
             raise ShimError(f"{RECORD}: written by another version of image-cri-shim")
         record = Record(content["was_active"] is True, _texts(content["directories"]))
         record.unread = _texts(content.get("unread", []))  # an older version has none
@@ -169,6 +174,9 @@ def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
     before = _original(root, each["before"])
     if isinstance(before, Link):
         _texts([before.target])
+    if isinstance(before, File) and isinstance(edit, FlagsEdit) and not edit.is_of_several:
+        # 1.0.0 knew one variable of a file alone; until 2.0.
+        edit = edit.placed(before.content.decode(errors=ERRORS))
     (then,) = _texts([each.get("then", "")])  # an older version has none
     part = Part.RUNTIME if each.get("runtime") is True else Part.OWN
     part = Part.WIRING if each["wiring"] is True else part
