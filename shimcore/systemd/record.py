@@ -178,6 +178,13 @@ def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
         # 1.0.0 knew one variable of a file alone; until 2.0.
         edit = edit.placed(before.content.decode(errors=ERRORS))
     (then,) = _texts([each.get("then", "")])  # an older version has none
+    if edit is None and before is None and then == docker.RELOAD:
+        # 1.0.0 recorded a daemon.json that it made as a whole file; until 2.0.
+        sha256 = each["after"]["sha256"]
+        text = root.text(path, ERRORS) or ""
+        edit = docker.of_whole_file(
+            text, lambda written: _sha256(written.encode(errors=ERRORS)) == sha256
+        )
     part = Part.RUNTIME if each.get("runtime") is True else Part.OWN
     part = Part.WIRING if each["wiring"] is True else part
     return Recorded(Change(path, before, edit, part, then=then), each["after"])
