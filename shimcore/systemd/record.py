@@ -191,8 +191,9 @@ def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
 
 
 def _texts(values: list[Any]) -> list[str]:
-    """The same list, all of it texts. Raises TypeError."""
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    """The same list, all of it texts as a path may be. Raises TypeError."""
+    good = isinstance(values, list) and all(isinstance(v, str) and "\0" not in v for v in values)
+    if not good:
         raise TypeError("a text expected")
     return values
 

@@ -258,6 +258,8 @@ class TestChangedByHand:
             '{"version": 1, "was_active": true, "directories": [], "files": {"a": 1}}',
             '{"version": 1, "was_active": true, "directories": [], "files": [{"path": 5, '
             '"before": null, "after": null, "edit": null, "wiring": false}]}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/\\u0000", '
+            '"before": null, "after": null, "edit": null, "wiring": false}]}',
             '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
             '"before": {"link": 7}, "after": null, "edit": null, "wiring": false}]}',
             '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
