@@ -6,8 +6,6 @@ has an answer, too.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,7 +17,7 @@ from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet
 from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet, asked_here, same_socket
 from shimcore.systemd.root import Root
-from shimcore.systemd.systemctl import began_ticks
+from shimcore.systemd.systemctl import began_at
 from shimcore.systemd.unixpeers import connected_paths
 
 if TYPE_CHECKING:
@@ -208,13 +206,11 @@ def _image_endpoint(root: Root, found: Kubelet) -> str | None:
 def _is_stale(root: Root, files: Sequence[str], process: Path) -> bool:
     """Whether one of them is younger than the process."""
     try:
-        began_s = began_ticks(process)
-        uptime_s = float((process.parent / "uptime").read_text().split()[0])
-        age_s = uptime_s - began_s / os.sysconf("SC_CLK_TCK")
+        began_s = began_at(process)
         changed_s = max(root.host(each).stat().st_mtime for each in files if root.exists(each))
     except (OSError, ValueError, IndexError, ShimError):
         return False
-    return changed_s > time.time() - age_s + 1
+    return changed_s > began_s + 1
 
 
 def _files(root: Root, found: Kubelet) -> list[str]:

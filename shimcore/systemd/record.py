@@ -28,6 +28,7 @@ from shimcore.systemd.entries import (
 from shimcore.systemd.envfile import ERRORS
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import docker
+from shimcore.systemd.runtimes.rereading import unread_by_age
 from shimcore.systemd.units import STATE_DIR
 
 RECORD = f"{STATE_DIR}/installed.json"
@@ -116,8 +117,11 @@ class Record:
         for directory in reversed(self.directories):
             remove_empty(root, directory)
 
+    def _backs(self) -> list[Change]:
+        return [each.back for each in self.files.values()]
+
     def _as_json(self) -> dict[str, Any]:
-        found = (each.back.edit for each in self.files.values())
+        found = (back.edit for back in self._backs())
         several = any(isinstance(edit, FlagsEdit) and edit.is_of_several for edit in found)
         return {
             "version": _VERSIONS[several],
@@ -139,11 +143,12 @@ def load(root: Root) -> Record | None:
         if content["version"] not in _VERSIONS:
             raise ShimError(f"{RECORD}: written by another version of image-cri-shim")
         record = Record(content["was_active"] is True, _texts(content["directories"]))
-        record.unread = _texts(content.get("unread", []))  # an older version has none
-        (record.kubelet,) = _texts([content.get("kubelet", "")])
+        (record.kubelet,) = _texts([content.get("kubelet", "")])  # an older version has none
         for each in content["files"]:
             recorded = _recorded(root, each)
             record.files[recorded.back.path] = recorded
+        noted = "unread" in content
+        record.unread = _texts(content["unread"]) if noted else unread_by_age(root, record._backs())
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ShimError(
             f"{RECORD}: damaged, so it is not known what was there before ({error}); bring it back "
