@@ -112,13 +112,13 @@ def _follow(endpoint: Endpoint, found: History, wanted: _Wanted, output: Output)
     while now is not None:
         _print(wanted.calls(now), output)
         time.sleep(LOOK_S)
-        now = _since(endpoint, now.last)
+        now = _since(endpoint, now)
     exits.say("the shim has stopped")
     raise typer.Exit(exits.NOT_RUNNING)
 
 
-def _since(endpoint: Endpoint, last: int) -> History | None:
-    """What has come after `last`, once a shim serves; None when there is none any more.
+def _since(endpoint: Endpoint, before: History) -> History | None:
+    """What has come since, once a shim serves; None when there is none any more.
 
     Raises AdminError.
     """
@@ -128,7 +128,7 @@ def _since(endpoint: Endpoint, last: int) -> History | None:
     until = time.monotonic() + GONE_S
     while True:
         try:
-            found = admin.history(endpoint, after=last)
+            found = admin.history(endpoint, before)
         except admin.StartingError:  # the next one waits for the runtime
             until = time.monotonic() + GONE_S
         except AdminError:

@@ -168,11 +168,11 @@ def _details(
         detail.append("no registry can be used: images come from their own registries, or not")
     if kubelet.way is Way.NOT_WIRED:
         uses = kubelet.endpoint or "another endpoint"
+        past = f"it uses {uses} and its pulls pass the shim by"
+        if kubelet.sandboxes_alone:
+            past = f"its sandboxes come here, its images do not (they go to {uses})"
         wire = endpoint.command("install-service --wire-kubelet --now")
-        detail.append(
-            f"kubelet is NOT wired: it uses {uses} and its pulls pass the shim by; "
-            + (kubelet.detail or f"{wire} mends it")
-        )
+        detail.append(f"kubelet is NOT wired: {past}; {kubelet.detail or f'{wire} mends it'}")
     return detail
 
 
@@ -293,23 +293,25 @@ def shown_of(answer: Any) -> Shown:
 class History:
     """Image calls that have ended, the oldest first, and pulls under way; their fixed keys.
 
-    `last` is the number of the newest call there is: what a later question begins after.
+    `last` is the number of the newest call there is, as `process` counts; "" for one of 1.0.0.
     """
 
     calls: list[dict[str, Any]]
     pulls: list[dict[str, Any]]
     last: int
+    process: str
 
 
-def history(endpoint: Endpoint, after: int = 0) -> History | None:
+def history(endpoint: Endpoint, before: History | None = None) -> History | None:
     """What the running shim remembers; None without one. Raises AdminError.
 
-    Calls up to the number `after` are left out, unless the shim has been started anew.
+    Calls that were there `before` are left out, unless another process serves since.
     """
     if _absence(endpoint):
         return None
-    answer = ask(endpoint.admin_socket, "History", after=after)
-    if answer.last < after:
+    answer = ask(endpoint.admin_socket, "History", after=before.last if before else 0)
+    if before and (answer.process != before.process or answer.last < before.last):
         answer = ask(endpoint.admin_socket, "History")
     calls = [call_facts(call) for call in answer.calls]
-    return History(calls, [pull_facts(pull) for pull in answer.pulls], answer.last)
+    pulls = [pull_facts(pull) for pull in answer.pulls]
+    return History(calls, pulls, answer.last, answer.process)

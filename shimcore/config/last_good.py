@@ -35,19 +35,23 @@ class LastGood:
     kept_at: float
 
 
-def keep_good(folder: str, path: str, contents: Mapping[str, bytes]) -> None:
+def keep_good(
+    folder: str, path: str, contents: Mapping[str, bytes], *, takes: bool = False
+) -> None:
     """Keep what the configuration at `path` was read from, unless it is kept already.
 
-    Raises StateError; also where the copy there is of another file, which may need it.
+    Raises StateError; without `takes` also where the copy there is of another file, which may need
+    it.
     """
     source = os.path.abspath(path)
     try:
         before = _recall(folder, path)
     except StateError:
         before = None
-    if before is not None and before.source != source and os.path.lexists(before.source):
+    other = before.source if before is not None and before.source != source else None
+    if other is not None and not takes and os.path.lexists(other):
         raise StateError(
-            f"{os.path.join(folder, FILE_NAME)}: kept for {before.source}, which is there still: "
+            f"{os.path.join(folder, FILE_NAME)}: kept for {other}, which is there still: "
             f"set a stateDir of its own in {path}"
         )
     if before is not None and (before.source, before.contents) == (source, contents):
@@ -85,6 +89,10 @@ def _recall(folder: str, path: str) -> LastGood | None:
     try:
         tree = json.loads(content)
         files = {str(k): b64decode(v, validate=True) for k, v in tree["files"].items()}
+        relative = next((name for name in files if path.endswith(f"/{name}")), None)
+        if relative is not None:  # of a relative `-f` of 1.0.0; until 2.0
+            base = path.removesuffix(relative)
+            files = {os.path.join(base, name): content for name, content in files.items()}
         found = LastGood(str(tree["source"]), files, kept_at(tree["kept_at"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         found = None

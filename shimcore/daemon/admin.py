@@ -153,6 +153,7 @@ class AdminServer:
             calls=[states.image_call(*each) for each in history.since(request.after)],
             last=history.last,
             pulls=map(states.pull_state, shim.generations.pulls()),
+            process=f"{os.getpid()} {shim.started_at}",
         )
 
     async def _reload(self, shim: Shim, _request: Message) -> Message:

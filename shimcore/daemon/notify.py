@@ -12,6 +12,12 @@ from shimcore.lines import printable
 _WAIT_S = 0.2
 
 
+def is_of_systemd() -> bool:
+    """Whether systemd started this process (systemd.exec(5)), or the one that handed over to it."""
+    named = (os.environ.get("LISTEN_PID"), os.environ.get("SYSTEMD_EXEC_PID"))
+    return bool(os.environ.get("NOTIFY_SOCKET")) or str(os.getpid()) in named
+
+
 def notify(*states: str) -> None:
     """Send `NAME=value` lines to the manager that started this process, each one line."""
     address = os.environ.get("NOTIFY_SOCKET")

@@ -17,6 +17,7 @@ from shimcore.config.provenance import sources
 from shimcore.config.state import StateError
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
+from shimcore.daemon.notify import is_of_systemd
 from shimcore.daemon.threads import in_thread
 from shimcore.errors import ConfigError, RuntimeUnavailableError
 from shimcore.relay.server import Relay
@@ -140,8 +141,9 @@ class Shim:
         if not good or good is self._kept_good:
             return
         self._kept_good = good  # one at a time writes it
+        folder, takes = self.config.state_dir, is_of_systemd()  # a file that is tried takes none
         try:
-            await in_thread(lambda: keep_good(self.config.state_dir, self.config_file, good))
+            await in_thread(lambda: keep_good(folder, self.config_file, good, takes=takes))
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
             self._kept_good = None  # the next look tries again
             if str(error) != self._keep_fault:

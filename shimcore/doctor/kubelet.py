@@ -8,7 +8,8 @@ from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.errors import ShimError
 from shimcore.systemd.changes import CRICTL
-from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way, same_socket
+from shimcore.systemd.kubelet import same_socket
+from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.wiring import CRICTL_KEYS
 
 _WIRE = "install-service --wire-kubelet --now"
@@ -33,7 +34,8 @@ def _kubelet(node: Node) -> Finding:
             uses = found.endpoint or "the endpoint of before"
             why = f"the running kubelet has not read its files and uses {uses}: {_PAST}"
             return failed("kubelet", why, found.detail)
-        why = f"{running} uses {found.endpoint}: {_PAST}"
+        what = f"{found.endpoint} for images" if found.sandboxes_alone else found.endpoint
+        why = f"{running} uses {what}: {_PAST}"
         mend = found.detail or f"{node.command(_WIRE)}  # writes its files and restarts it"
         return failed("kubelet", why, mend)
     return _wired(node, found, running)
@@ -45,7 +47,7 @@ def _wired(node: Node, found: KubeletWay, running: str) -> Finding:
         return warned("kubelet", why, found.detail)
     if found.images_alone:
         why = f"{running} uses {found.endpoint} for images alone: nobody brings the pause image"
-        return warned("kubelet", why, node.command(_WIRE))
+        return warned("kubelet", why, found.detail or node.command(_WIRE))
     return passed("kubelet", f"{running} uses {found.endpoint}")
 
 

@@ -19,7 +19,8 @@ from shimcore.runtime.errors import (
 )
 from shimcore.runtime.peer import peer_of
 from shimcore.runtime.values import RuntimeVersion
-from shimcore.systemd.kubelet_way import kubelet_way, same_socket
+from shimcore.systemd.kubelet import same_socket
+from shimcore.systemd.kubelet_way import kubelet_way
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
 from shimcore.systemd.runtimes.node import DISTRIBUTIONS, config_file, kind_of, service_of
 

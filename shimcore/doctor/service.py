@@ -13,7 +13,7 @@ from shimcore.errors import ShimError
 from shimcore.runtime.errors import RuntimeCallError
 from shimcore.runtime.peer import peer_of
 from shimcore.systemd import record
-from shimcore.systemd.kubelet_way import same_socket
+from shimcore.systemd.kubelet import same_socket
 from shimcore.systemd.places import closed
 from shimcore.systemd.unitfile import listening, read_service
 from shimcore.systemd.units import SERVICE, SOCKET

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from shimcore.cluster.errors import ConflictError, MissingError
+from shimcore.cluster.errors import ConflictError, MissingError, RefusedError
 from shimcore.cluster.server import Object
 from shimcore.config.durations import parse_duration
 from shimcore.fleet.api import Api
@@ -191,9 +191,14 @@ class Records:
         await self._api.merge(f"/api/v1/nodes/{name}", {"metadata": {"labels": dict(labels)}})
 
     async def count_nodes(self) -> int:
-        """How many there are for the chart's pods, by their DaemonSet."""
-        wanted = value_at(await self._api.get(self._pods), "status", "desiredNumberScheduled")
-        return int(wanted or 0)
+        """How many there are for the chart's pods, by their DaemonSet; else all."""
+        try:
+            pods = await self._api.get(self._pods)
+        except RefusedError:
+            # 1.0.0's chart with this version's image does not let them read it; until 2.0.
+            found = await self._api.get("/api/v1/nodes", {"limit": "1"}, _METADATA)
+            return len(_items(found)) + int(value_at(found, "metadata", "remainingItemCount") or 0)
+        return int(value_at(pods, "status", "desiredNumberScheduled") or 0)
 
     async def count_well(self, revision: Revision) -> int:
         """How many are well with the revision, up to as many as it matters."""

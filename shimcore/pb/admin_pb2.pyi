@@ -109,14 +109,16 @@ class HistoryRequest(_message.Message):
     def __init__(self, after: _Optional[int] = ...) -> None: ...
 
 class HistoryResponse(_message.Message):
-    __slots__ = ("calls", "last", "pulls")
+    __slots__ = ("calls", "last", "pulls", "process")
     CALLS_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     PULLS_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
     calls: _containers.RepeatedCompositeFieldContainer[ImageCall]
     last: int
     pulls: _containers.RepeatedCompositeFieldContainer[PullState]
-    def __init__(self, calls: _Optional[_Iterable[_Union[ImageCall, _Mapping]]] = ..., last: _Optional[int] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ...) -> None: ...
+    process: str
+    def __init__(self, calls: _Optional[_Iterable[_Union[ImageCall, _Mapping]]] = ..., last: _Optional[int] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ..., process: _Optional[str] = ...) -> None: ...
 
 class PullState(_message.Message):
     __slots__ = ("image", "registry", "bytes", "total_bytes", "started_at", "layers", "total_layers")

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NewType
 
+from shimcore.config.files import read_file
 from shimcore.errors import ShimError
 from shimcore.systemd.entries import File, write
 from shimcore.systemd.root import Root
@@ -83,11 +84,11 @@ class SwitchRequest:
 
 def read_request(root: Root) -> SwitchRequest:
     """The request of this node. Raises ShimError for one that is missing or makes no sense."""
-    place = root.host(REQUEST)
     try:
-        if place.stat().st_size > MOST_BYTES:
+        text, _ = read_file(str(root.host(REQUEST)))
+        if len(text) > MOST_BYTES:
             raise ShimError(f"{REQUEST}: longer than {MOST_BYTES} bytes")
-        content = json.loads(place.read_bytes())
+        content = json.loads(text)
     except OSError as error:
         raise ShimError(f"{REQUEST}: {error.strerror}; nothing is asked of this node") from error
     except (ValueError, RecursionError) as error:

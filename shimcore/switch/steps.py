@@ -23,7 +23,7 @@ from shimcore.systemd import kubelet, record, uninstall
 from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.install import Request
-from shimcore.systemd.kubelet_way import Way, kubelet_way
+from shimcore.systemd.kubelet_way import kubelet_way
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl, main_process
@@ -116,7 +116,7 @@ def why_kubelet_is_not_well(unit: str, shim_socket: str, deadline: float) -> str
         now = main_process(unit)
         if now == 0 or now != process:
             since, process = time.monotonic(), now
-        elif kubelet_way(Root(), shim_socket).way is Way.WIRED:
+        elif kubelet_way(Root(), shim_socket).needs_shim:
             return "kubelet still uses the shim"
         elif time.monotonic() - since >= STEADY_S:
             return ""

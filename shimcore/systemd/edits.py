@@ -90,6 +90,20 @@ class FlagsEdit(_ValuesEdit):
             known = replace(known, old=old)
         return _ValuesEdit.joined(self, known)
 
+    @property
+    def is_of_several(self) -> bool:
+        """Whether flags are in more than one variable."""
+        return any(" " in name for name in self.old)
+
+    def placed(self, before: str) -> Self:
+        """Each flag in the variables that had it in the text of before, if not in `variable`."""
+        old: dict[str, str | None] = {}
+        for flag, value in self.old.items():
+            had = {each: envfile.flag_in(before, each, flag) for each in envfile.variables(before)}
+            elsewhere = {f"{each} {flag}": it for each, it in had.items() if it is not None}
+            old |= {flag: value} if had.get(self.variable) or not elsewhere else elsewhere
+        return replace(self, old=old)
+
     def _place(self, name: str) -> tuple[str, str]:
         """The variable and the flag in it."""
         variable, _, flag = name.rpartition(" ")

@@ -13,6 +13,8 @@ from shimcore.errors import ShimError
 from shimcore.systemd import envfile, unitfile
 from shimcore.systemd.root import Root
 from shimcore.systemd.unitfile import ServiceUnit
+from shimcore.systemd.units import modern
+from shimcore.unixsocket import socket_path
 
 UNIT = "kubelet.service"
 EXTRA_ARGS = "KUBELET_EXTRA_ARGS"
@@ -203,3 +205,22 @@ def _extra_args_file(root: Root, unit: ServiceUnit, from_files: _FromFiles) -> s
     known = [path for path in unit.files if path in EXTRA_ARGS_FILES]
     there = [path for path in known if root.exists(path.rpartition("/")[0])]
     return next(iter(there or known), None)
+
+
+def same_socket(root: Root, endpoint: str, path: str) -> bool:
+    """Whether an endpoint (`unix:///run/x.sock`, or its path) is the socket at `path`."""
+    return _real(root, endpoint) == _real(root, path)
+
+
+def asked_here(root: Root, arguments: Sequence[str], shim_socket: str) -> tuple[bool, bool]:
+    """Whether images, and whether sandboxes, come to the shim by kubelet's arguments."""
+    sandboxes = envfile.flag_value(arguments, RUNTIME_FLAG) or ""
+    images = envfile.flag_value(arguments, IMAGE_FLAG) or sandboxes
+    return same_socket(root, images, shim_socket), same_socket(root, sandboxes, shim_socket)
+
+
+def _real(root: Root, endpoint: str) -> str:
+    path = socket_path(endpoint)
+    if not path.startswith("/"):
+        return path
+    return root.real(modern(path))

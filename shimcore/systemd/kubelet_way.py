@@ -6,8 +6,6 @@ has an answer, too.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,12 +15,10 @@ from typing import TYPE_CHECKING
 from shimcore.errors import ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS
 from shimcore.systemd import kubelet
-from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet
+from shimcore.systemd.kubelet import IMAGE_FLAG, IMAGE_KEY, Kubelet, asked_here, same_socket
 from shimcore.systemd.root import Root
-from shimcore.systemd.systemctl import began_ticks
-from shimcore.systemd.units import modern
+from shimcore.systemd.systemctl import began_at
 from shimcore.systemd.unixpeers import connected_paths
-from shimcore.unixsocket import socket_path
 
 if TYPE_CHECKING:
     from shimcore.systemd.runtimes.distributions import EmbeddedKubelet
@@ -53,7 +49,7 @@ class KubeletWay:
     `stale`: its files have changed since the process began, which has not read them; where its
     connections can be seen, only if they do not lead to the shim. `detail` then has the command
     that has it read them, and `unit` what starts it. `images_alone`: its pods' sandboxes are asked
-    for elsewhere.
+    for elsewhere; `sandboxes_alone`: they come to the shim, and images do not.
     """
 
     way: Way
@@ -62,9 +58,15 @@ class KubeletWay:
     stale: bool = False
     detail: str = ""
     images_alone: bool = False
+    sandboxes_alone: bool = False
     unit: str = kubelet.UNIT
     refused: bool = False
     """This user may not read what would tell it."""
+
+    @property
+    def needs_shim(self) -> bool:
+        """Whether one of its endpoints is the shim's: without it no pod starts."""
+        return self.way is Way.WIRED or self.sandboxes_alone
 
 
 def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> KubeletWay:
@@ -87,17 +89,27 @@ def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> Kub
         why = "kubelet is not running, and nothing tells it yet where to go"
         return KubeletWay(Way.NO_KUBELET, detail=why)
     endpoint = named or DEFAULT_ENDPOINT
-    way = Way.WIRED if same_socket(root, endpoint, shim_socket) else Way.NOT_WIRED
-    whole = same_socket(root, found.endpoint or DEFAULT_ENDPOINT, shim_socket)
-    told = KubeletWay(
-        way, endpoint, process is not None, images_alone=way is Way.WIRED and not whole
-    )
+    images = same_socket(root, endpoint, shim_socket)
+    sandboxes = same_socket(root, found.endpoint or DEFAULT_ENDPOINT, shim_socket)
+    told = _told(endpoint, (images, sandboxes), running=process is not None)
     if process is None:
         return told
-    inside = _embedded(root, shim_socket) if way is Way.NOT_WIRED else None
+    inside = None if images else _embedded(root, shim_socket)
     if inside is not None and not isinstance(inside, ShimError):
-        return _unread(told, inside.unit) if inside.wired else replace(told, detail=inside.advice)
+        return _unread(told, inside.unit) if inside.images else replace(told, detail=inside.advice)
     return _read(root, shim_socket, proc / str(process[0]), _files(root, found), told)
+
+
+def _told(endpoint: str, asked: tuple[bool, bool], *, running: bool) -> KubeletWay:
+    """That of one whose images, and whose sandboxes, are `asked` for at the shim or not."""
+    images, sandboxes = asked
+    return KubeletWay(
+        Way.WIRED if images else Way.NOT_WIRED,
+        endpoint,
+        running,
+        images_alone=images and not sandboxes,
+        sandboxes_alone=sandboxes and not images,
+    )
 
 
 def _refused(error: ShimError | None) -> bool:
@@ -119,8 +131,9 @@ def _read(
     if paths is None:
         return _unread(told, unit)
     if any(same_socket(root, path, shim_socket) for path in paths):
-        return replace(told, way=Way.WIRED, endpoint=f"unix://{shim_socket}")
-    if told.way is Way.NOT_WIRED:
+        wired = replace(told, way=Way.WIRED, endpoint=f"unix://{shim_socket}")
+        return told if told.needs_shim else wired
+    if not told.needs_shim:
         return told
     older = next((path for path in KNOWN_SOCKETS if path in paths), None)
     endpoint = f"unix://{older}" if older else None
@@ -131,18 +144,6 @@ def _unread(told: KubeletWay, unit: str) -> KubeletWay:
     """The same of one that has to be started again."""
     command = f"systemctl restart {unit.removesuffix('.service')}"
     return replace(told, stale=True, detail=command, unit=unit)
-
-
-def same_socket(root: Root, endpoint: str, path: str) -> bool:
-    """Whether an endpoint (`unix:///run/x.sock`, or its path) is the socket at `path`."""
-    return _real(root, endpoint) == _real(root, path)
-
-
-def _real(root: Root, endpoint: str) -> str:
-    path = socket_path(endpoint)
-    if not path.startswith("/"):
-        return path
-    return root.real(modern(path))
 
 
 def _inside(
@@ -158,15 +159,17 @@ def _inside(
     endpoint = f"unix://{shim_socket}"
     running = host is not None
     name = "its distribution" if host is None else host[1][0].rpartition("/")[2]
-    if host is not None and rancher.given(" ".join(host[1])) == endpoint:
-        return KubeletWay(Way.WIRED, endpoint, running)
+    elsewhere = f"the runtime of {name}"
+    asked = asked_here(root, rancher.given(" ".join(host[1])) if host else (), shim_socket)
+    if any(asked):
+        return _told(endpoint if asked[0] else elsewhere, asked, running=running)
     if inside is None or isinstance(inside, ShimError):
         why = inside or f"{name} has kubelet inside, and its distribution is not known"
         return KubeletWay(Way.UNKNOWN, running=running, detail=str(why), refused=_refused(inside))
-    if not inside.wired:
-        return KubeletWay(Way.NOT_WIRED, f"the runtime of {name}", running, detail=inside.advice)
-    told = KubeletWay(Way.WIRED, endpoint, running)
-    if host is None:
+    asked = (inside.images, inside.sandboxes)
+    told = _told(endpoint if inside.images else elsewhere, asked, running=running)
+    told = told if all(asked) else replace(told, detail=inside.advice)
+    if host is None or not told.needs_shim:
         return told
     return _read(root, shim_socket, proc / str(host[0]), inside.files, told, inside.unit)
 
@@ -203,13 +206,11 @@ def _image_endpoint(root: Root, found: Kubelet) -> str | None:
 def _is_stale(root: Root, files: Sequence[str], process: Path) -> bool:
     """Whether one of them is younger than the process."""
     try:
-        began_s = began_ticks(process)
-        uptime_s = float((process.parent / "uptime").read_text().split()[0])
-        age_s = uptime_s - began_s / os.sysconf("SC_CLK_TCK")
+        began_s = began_at(process)
         changed_s = max(root.host(each).stat().st_mtime for each in files if root.exists(each))
     except (OSError, ValueError, IndexError, ShimError):
         return False
-    return changed_s > time.time() - age_s + 1
+    return changed_s > began_s + 1
 
 
 def _files(root: Root, found: Kubelet) -> list[str]:

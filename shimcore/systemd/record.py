@@ -15,7 +15,7 @@ from typing import Any
 from shimcore.errors import ShimError
 from shimcore.systemd import edits
 from shimcore.systemd.changes import Change, Part
-from shimcore.systemd.edits import Edit, SpliceEdit
+from shimcore.systemd.edits import Edit, FlagsEdit, SpliceEdit
 from shimcore.systemd.entries import (
     Entry,
     File,
@@ -25,13 +25,17 @@ from shimcore.systemd.entries import (
     remove_empty,
     write,
 )
+from shimcore.systemd.envfile import ERRORS
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import docker
+from shimcore.systemd.runtimes.rereading import unread_by_age
 from shimcore.systemd.units import STATE_DIR
 
 RECORD = f"{STATE_DIR}/installed.json"
 ORIGINALS = f"{STATE_DIR}/originals"
-_VERSION = 1
+_VERSIONS = 1, 2
+"""The second has flags in several variables of one file: a program that knows the first alone
+would leave some of them."""
 
 
 @dataclass(slots=True)
@@ -113,9 +117,14 @@ class Record:
         for directory in reversed(self.directories):
             remove_empty(root, directory)
 
+    def _backs(self) -> list[Change]:
+        return [each.back for each in self.files.values()]
+
     def _as_json(self) -> dict[str, Any]:
+        found = (back.edit for back in self._backs())
+        several = any(isinstance(edit, FlagsEdit) and edit.is_of_several for edit in found)
         return {
-            "version": _VERSION,
+            "version": _VERSIONS[several],
             "was_active": self.was_active,
             "directories": self.directories,
             "files": [each.as_json() for each in self.files.values()],
@@ -131,14 +140,15 @@ def load(root: Root) -> Record | None:
         return None
     try:
         content = json.loads(text)
-        if content["version"] != _VERSION:
+        if content["version"] not in _VERSIONS:
             raise ShimError(f"{RECORD}: written by another version of image-cri-shim")
         record = Record(content["was_active"] is True, _texts(content["directories"]))
-        record.unread = _texts(content.get("unread", []))  # an older version has none
-        (record.kubelet,) = _texts([content.get("kubelet", "")])
+        (record.kubelet,) = _texts([content.get("kubelet", "")])  # an older version has none
         for each in content["files"]:
             recorded = _recorded(root, each)
             record.files[recorded.back.path] = recorded
+        noted = "unread" in content
+        record.unread = _texts(content["unread"]) if noted else unread_by_age(root, record._backs())
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ShimError(
             f"{RECORD}: damaged, so it is not known what was there before ({error}); bring it back "
@@ -169,15 +179,26 @@ def _recorded(root: Root, each: Mapping[str, Any]) -> Recorded:
     before = _original(root, each["before"])
     if isinstance(before, Link):
         _texts([before.target])
+    if isinstance(before, File) and isinstance(edit, FlagsEdit) and not edit.is_of_several:
+        # 1.0.0 knew one variable of a file alone; until 2.0.
+        edit = edit.placed(before.content.decode(errors=ERRORS))
     (then,) = _texts([each.get("then", "")])  # an older version has none
+    if edit is None and before is None and then == docker.RELOAD:
+        # 1.0.0 recorded a daemon.json that it made as a whole file; until 2.0.
+        sha256 = each["after"]["sha256"]
+        text = root.text(path, ERRORS) or ""
+        edit = docker.of_whole_file(
+            text, lambda written: _sha256(written.encode(errors=ERRORS)) == sha256
+        )
     part = Part.RUNTIME if each.get("runtime") is True else Part.OWN
     part = Part.WIRING if each["wiring"] is True else part
     return Recorded(Change(path, before, edit, part, then=then), each["after"])
 
 
 def _texts(values: list[Any]) -> list[str]:
-    """The same list, all of it texts. Raises TypeError."""
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    """The same list, all of it texts as a path may be. Raises TypeError."""
+    good = isinstance(values, list) and all(isinstance(v, str) and "\0" not in v for v in values)
+    if not good:
         raise TypeError("a text expected")
     return values
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +55,12 @@ def began_ticks(process: Path) -> int:
     Raises OSError, ValueError and IndexError where that cannot be told.
     """
     return int((process / "stat").read_text().rpartition(")")[2].split()[19])
+
+
+def began_at(process: Path) -> float:
+    """When it began, in seconds since 1970. Raises the same."""
+    uptime_s = float((process.parent / "uptime").read_text().split()[0])
+    return time.time() - uptime_s + began_ticks(process) / os.sysconf("SC_CLK_TCK")
 
 
 def _systemctl(*arguments: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:

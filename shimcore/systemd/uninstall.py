@@ -13,7 +13,7 @@ from shimcore.systemd.bypass import FAILURES
 from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kubelet
 from shimcore.systemd.edits import Edit, SpliceEdit
 from shimcore.systemd.entries import Entry, File, Link, read, write
-from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
+from shimcore.systemd.kubelet_way import KubeletWay, kubelet_way
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, settings, shim_socket
 from shimcore.systemd.record import Record
@@ -69,9 +69,10 @@ def plan_removal(
     """
     known = record.load(root)
     removal = Removal(root, [], [], known, _runtime(root, config_file))
+    shim = _usual_socket(root, config_file)
     if known is None:
         if not force:
-            _refuse_a_wired_kubelet(kubelet_way(root, _usual_socket(root, config_file)), _STOP)
+            _refuse_a_wired_kubelet(_ways_afterwards(removal, shim), _STOP)
         return removal
     by_hand = []
     for recorded in reversed(known.files.values()):
@@ -96,20 +97,19 @@ def plan_removal(
             f"changed by hand since they were installed: {', '.join(by_hand)}; "
             "--force puts back what was there before the installation"
         )
-    shim = _usual_socket(root, config_file)
     if not removal.for_kubelet:
         removal.stale_kubelet = _stale_kubelet(root, known, shim)
     # A service of before is there again for a kubelet that was with it.
     if not force and not (removal.for_kubelet and known.was_active):
-        _refuse_a_wired_kubelet(_way_afterwards(removal, shim), _FORCE)
+        _refuse_a_wired_kubelet(_ways_afterwards(removal, shim), _FORCE)
     return removal
 
 
-def _way_afterwards(removal: Removal, shim: str) -> KubeletWay:
-    """Where kubelet goes when all is put back: by its files alone if it is restarted then."""
+def _ways_afterwards(removal: Removal, shim: str) -> Iterator[KubeletWay]:
+    """Where kubelet goes when all is put back: once it is restarted, and until then."""
+    yield kubelet_way(_Afterwards(removal.root, removal.changes), shim, proc=_NO_PROCESSES)
     if not removal.for_kubelet and not removal.stale_kubelet:
-        return kubelet_way(removal.root, shim)
-    return kubelet_way(_Afterwards(removal.root, removal.changes), shim, proc=_NO_PROCESSES)
+        yield kubelet_way(removal.root, shim)
 
 
 class _Afterwards(Root):
@@ -153,22 +153,23 @@ def _stale_kubelet(root: Root, known: Record, shim: str) -> str:
     hand.
     """
     wired = [each.back for each in known.files.values() if each.back.is_for_kubelet]
-    if not wired or kubelet_way(root, shim, proc=_NO_PROCESSES).way is Way.WIRED:
+    if not wired or kubelet_way(root, shim, proc=_NO_PROCESSES).needs_shim:
         return ""
     way = kubelet_way(root, shim)
-    uses = way.stale or way.way is Way.WIRED
+    uses = way.stale or way.needs_shim
     return known.kubelet or (kubelet_unit(wired) if uses else "")
 
 
-def _refuse_a_wired_kubelet(way: KubeletWay, otherwise: str) -> None:
+def _refuse_a_wired_kubelet(ways: Iterable[KubeletWay], otherwise: str) -> None:
     """One that was pointed here by hand would be left without a runtime.
 
     `otherwise`: what ends the shim all the same.
     """
-    if way.way is Way.WIRED:
+    if any(way.needs_shim for way in ways):
         raise ShimError(
-            f"kubelet was pointed at {way.endpoint} by hand: take that out where it stands (its "
-            f"container-runtime-endpoint) and restart it first; {otherwise} as it is"
+            "kubelet was pointed at the shim by hand: take that out where it stands (its "
+            "container-runtime-endpoint or image-service-endpoint) and restart it first; "
+            f"{otherwise} as it is"
         )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
 
+from shimcore.client import admin
+from shimcore.client.admin import endpoint_of
 from shimcore.pb import cri_pb2
 from tests.integration.cli_support import COMMAND, run, run_on_terminal
 from tests.support.registry_puller import RegistryPuller
@@ -124,6 +127,24 @@ async def test_following(shim: ServeProcess) -> None:
     assert await asyncio.to_thread(shim.stop) == 0
     _, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, err) == (3, b"image-cri-shim: the shim has stopped\n")
+
+
+async def test_another_process_is_another(shim: ServeProcess) -> None:
+    """Which counts its calls anew: they are all told to who follows."""
+    assert await _pull(shim, "web:v1")
+    endpoint = endpoint_of(str(shim.file))
+    before = await asyncio.to_thread(admin.history, endpoint)
+    assert before is not None
+    assert await asyncio.to_thread(admin.history, endpoint, before) == replace(before, calls=[])
+    assert await asyncio.to_thread(shim.stop) == 0
+    await asyncio.to_thread(shim.start)
+    for _ in range(2):
+        assert await _pull(shim, "web:v1")
+    await asyncio.sleep(0.3)
+    now = await asyncio.to_thread(admin.history, endpoint, before)
+    assert now is not None
+    assert (now.last, len(now.calls)) == (2, 2)
+    assert now.process != before.process
 
 
 async def test_without_a_shim(tmp_path: Path) -> None:

@@ -140,23 +140,25 @@ async def test_a_start_that_waits_says_for_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "condition"),
+    ("way", "sandboxes", "condition"),
     [
-        (Way.WIRED, Condition.SERVING),
-        (Way.NOT_WIRED, Condition.DEGRADED),
-        (Way.NO_KUBELET, Condition.SERVING),
-        (Way.UNKNOWN, Condition.SERVING),
+        (Way.WIRED, False, Condition.SERVING),
+        (Way.NOT_WIRED, False, Condition.DEGRADED),
+        (Way.NOT_WIRED, True, Condition.DEGRADED),
+        (Way.NO_KUBELET, False, Condition.SERVING),
+        (Way.UNKNOWN, False, Condition.SERVING),
     ],
 )
 async def test_a_kubelet_that_goes_past_the_shim(
     runtime: ScriptedRuntime,
     tmp_path: Path,
     way: Way,
+    sandboxes: bool,
     condition: Condition,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Degraded with the mend only where it is known not to be wired."""
-    found = KubeletWay(way, "unix:///run/containerd/containerd.sock")
+    found = KubeletWay(way, "unix:///run/containerd/containerd.sock", sandboxes_alone=sandboxes)
     monkeypatch.setattr(admin, "kubelet_way", lambda *_: found)
     async with (
         ScriptedRegistry() as hub,
@@ -168,3 +170,4 @@ async def test_a_kubelet_that_goes_past_the_shim(
     if way is Way.NOT_WIRED:
         mend = f"image-cri-shim install-service --wire-kubelet --now -f {shim.file} mends it"
         assert told.detail[0].endswith(mend)
+        assert ("its sandboxes come here, its images do not" in told.detail[0]) == sandboxes

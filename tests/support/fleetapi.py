@@ -200,6 +200,8 @@ class FleetApi:
         metadata: dict[str, Any] = {"resourceVersion": str(self._version)}
         if rest > 0:
             metadata["continue"] = str(start + limit)
+            if not selector:  # unknown with one (metav1.ListMeta)
+                metadata["remainingItemCount"] = rest
         if metadata_only:
             page = [{"metadata": item["metadata"]} for item in page]
         return 200, {"kind": "List", "metadata": metadata, "items": page}

@@ -16,7 +16,7 @@ from shimcore.systemd import unitfile
 from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.entries import File
 from shimcore.systemd.envfile import flag_value
-from shimcore.systemd.kubelet import RUNTIME_FLAG, UNIT
+from shimcore.systemd.kubelet import RUNTIME_FLAG, UNIT, asked_here
 from shimcore.systemd.overlay import HEADER, NotOursError, Overlay
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import containerd, rancher
@@ -38,6 +38,7 @@ REGISTRIES = {
 _K0S = "/etc/k0s/containerd.d"
 _K0S_OWN = "# k0s_managed=true"
 _K0S_ARGUMENTS = "--kubelet-extra-args"
+_K0S_RUNTIME = "--cri-socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,20 @@ class EmbeddedKubelet:
 
     unit: str
     """What starts it: restarted, it has read its files."""
-    wired: bool
+    images: bool
+    """Whether it asks for images at the shim."""
+    sandboxes: bool
     advice: str
     """What to set by hand; nothing where there are changes."""
     changes: tuple[Change, ...] = ()
     """What wires it; none where that is left to the operator."""
     files: tuple[str, ...] = ()
     """Those that hold its arguments, where the process does not show them."""
+
+    @property
+    def wired(self) -> bool:
+        """Whether there is nothing left to set."""
+        return self.images and self.sandboxes
 
 
 def wire_rancher(
@@ -116,7 +124,6 @@ def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
     """
     if has_unit(root, UNIT.removesuffix(".service")):
         return None
-    endpoint = f"unix://{shim_socket}"
     for directory, of_kind in (
         ("/var/lib/rancher/k3s", partial(_of_rancher, kind=Kind.K3S)),
         ("/var/lib/rancher/rke2", partial(_of_rancher, kind=Kind.RKE2)),
@@ -124,53 +131,60 @@ def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
         ("/var/lib/k0s", _of_k0s),
     ):
         if root.exists(directory):
-            return of_kind(root, endpoint)
+            return of_kind(root, shim_socket)
     return None
 
 
-def _of_rancher(root: Root, endpoint: str, kind: Kind) -> EmbeddedKubelet:
+def _of_rancher(root: Root, shim_socket: str, kind: Kind) -> EmbeddedKubelet:
     """Arguments are added to those of other files by a drop-in (docs.k3s.io, Configuration File).
 
     RKE2 reads its files as k3s does (docs.rke2.io/install/configuration).
     """
     service = service_of(root, kind)
     unit = f"{service}.service"
-    argument = f"{RUNTIME_FLAG[2:]}={endpoint}"
     found = unitfile.read_service(root, unit) or ServiceUnit()
     variables = unitfile.variables(root, found)
     command = " ".join(found.arguments(variables))
     if f"--{rancher.ARGUMENT}" in command:
         # On the command line they take the place of those in files.
+        told = rancher.given(command)
+        arguments = _added(told, shim_socket, f"--{rancher.ARGUMENT}=")
         advice = (
-            f"add --{rancher.ARGUMENT}={argument} to ExecStart of {service} "
+            f"add {arguments} to ExecStart of {service} "
             f"(systemctl edit --full {service}), then systemctl restart {service}"
         )
-        return EmbeddedKubelet(unit, rancher.given(command) == endpoint, advice)
+        return EmbeddedKubelet(unit, *asked_here(root, told, shim_socket), advice)
     main = rancher.main_file(kind.lower(), command, variables)
     texts = rancher.read(root, main)
-    text = f"{HEADER}{rancher.ARGUMENT}+:\n  - {argument}\n"
-    path, older = rancher.drop_in(main, texts, text)
+    path, text, older = rancher.drop_in(main, texts, f"unix://{shim_socket}")
     then = f"restart {unit}"
     changes = (
         Change(path, File(text.encode()), part=Part.WIRING, then=then),
         *(Change(each, None, part=Part.WIRING, then=then) for each in older),
     )
-    wired = rancher.endpoint(texts) == endpoint
-    return EmbeddedKubelet(unit, wired, "", changes, tuple(texts))
+    asked = asked_here(root, rancher.flags(texts), shim_socket)
+    return EmbeddedKubelet(unit, *asked, "", changes, tuple(texts))
 
 
-def _of_microk8s(root: Root, endpoint: str) -> EmbeddedKubelet:
+def _added(told: Sequence[str], shim_socket: str, before: str = "--") -> str:
+    """The arguments to add to those that kubelet is told."""
+    flags = rancher.needed(told)
+    return " ".join(f"{before}{flag[2:]}=unix://{shim_socket}" for flag in flags)
+
+
+def _of_microk8s(root: Root, shim_socket: str) -> EmbeddedKubelet:
     """By kubelet's file of arguments (kubelite, ReadArgsFromFile): quotes have no meaning in it."""
     file = f"{MICROK8S_ARGUMENTS}/kubelet"
     lines = (line.strip() for line in (root.text(file) or "").splitlines())
     text = " ".join(line for line in lines if not line.startswith("#"))
     arguments = text.replace('"', "").replace("'", "").split()
-    wired = flag_value(arguments, RUNTIME_FLAG) == endpoint
-    advice = f"echo {RUNTIME_FLAG}={endpoint} >>{file} && snap restart microk8s.daemon-kubelite"
-    return EmbeddedKubelet("snap.microk8s.daemon-kubelite.service", wired, advice, files=(file,))
+    added = _added(arguments, shim_socket)
+    advice = f"echo {added} >>{file} && snap restart microk8s.daemon-kubelite"
+    asked = asked_here(root, arguments, shim_socket)
+    return EmbeddedKubelet("snap.microk8s.daemon-kubelite.service", *asked, advice, files=(file,))
 
 
-def _of_k0s(root: Root, endpoint: str) -> EmbeddedKubelet:
+def _of_k0s(root: Root, shim_socket: str) -> EmbeddedKubelet:
     """By the command of its service: a worker's, or a controller's that is a worker, too.
 
     With `--cri-socket` it starts no containerd (docs.k0sproject.io, Runtime).
@@ -178,16 +192,19 @@ def _of_k0s(root: Root, endpoint: str) -> EmbeddedKubelet:
     service = service_of(root, Kind.K0S)
     unit = f"{service}.service"
     found = unitfile.read_service(root, unit)
-    given = flag_value([] if found is None else unitfile.command(root, found), _K0S_ARGUMENTS)
-    wired = flag_value((given or "").split(), RUNTIME_FLAG) == endpoint
-    what = f'{_K0S_ARGUMENTS}="{RUNTIME_FLAG}={endpoint}" to ExecStart'
+    command = [] if found is None else unitfile.command(root, found)
+    given = flag_value(command, _K0S_ARGUMENTS)
+    runtime = (flag_value(command, _K0S_RUNTIME) or "").removeprefix("remote:")
+    told = [*([f"{RUNTIME_FLAG}={runtime}"] if runtime else []), *(given or "").split()]
+    added = _added(told, shim_socket)
+    what = f'{_K0S_ARGUMENTS}="{added}" to ExecStart'
     if given is not None:  # the last one counts
-        what = f"{RUNTIME_FLAG}={endpoint} to {_K0S_ARGUMENTS} in ExecStart"
+        what = f"{added} to {_K0S_ARGUMENTS} in ExecStart"
     advice = (
         f"add {what} of {service} (systemctl edit --full {service}), "
         f"then systemctl restart {service}"
     )
-    return EmbeddedKubelet(unit, wired, advice)
+    return EmbeddedKubelet(unit, *asked_here(root, told, shim_socket), advice)
 
 
 def _registries(told: Iterable[Wanted]) -> str:

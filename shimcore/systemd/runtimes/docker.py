@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Collection, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 from shimcore.errors import ShimError
@@ -66,6 +66,20 @@ def _whole(hosts: Sequence[str]) -> SpliceEdit:
     start = f'"{_KEY}": ['
     items = ",".join(f"\n    {json.dumps(host)}" for host in hosts)
     return SpliceEdit((("", empty), (start, f"{start}{items}\n  ")))
+
+
+def of_whole_file(text: str, is_written: Callable[[str], bool]) -> SpliceEdit:
+    """What made a daemon.json that has this text now, by the hosts that are still in it.
+
+    `is_written` knows the text that was written; where no part of the list is that, all is ours.
+    """
+    try:
+        listed = _listed(DAEMON, text)
+    except ShimError:
+        listed = []
+    ends = combinations(range(len(listed) + 1), 2)
+    edits = (_whole(listed[start:end]) for start, end in ends)
+    return next((each for each in edits if is_written(each.apply(""))), _whole(listed))
 
 
 def _edit(text: str, hosts: Sequence[str]) -> SpliceEdit | None:

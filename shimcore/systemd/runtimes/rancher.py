@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shimcore.errors import ShimError
 from shimcore.systemd.envfile import flag_value
-from shimcore.systemd.kubelet import RUNTIME_FLAG
+from shimcore.systemd.kubelet import FLAGS, IMAGE_FLAG, RUNTIME_FLAG
 from shimcore.systemd.overlay import HEADER
 from shimcore.systemd.root import Root
 from shimcore.yamlreading import YamlError, first_document
@@ -21,13 +21,14 @@ ARGUMENT = "kubelet-arg"
 DROP_IN = "99-image-cri-shim.yaml"
 _OURS = "-image-cri-shim.yaml"
 # Of a command; that of a shell has quotes.
-_GIVEN = re.compile(rf"""--{ARGUMENT}[= ]['"]?(?:--)?{RUNTIME_FLAG[2:]}=([^\s'"]+)""")
+_FLAG = "|".join(flag[2:] for flag in FLAGS)
+_GIVEN = re.compile(rf"""--{ARGUMENT}[= ]['"]?(?:--)?((?:{_FLAG})=[^\s'"]+)""")
 _CONFIG = re.compile(r"""\s(?:server|agent)\s(?:.*?\s)?(?:--config|-c)[= ]['"]?([^\s'"]+)""")
 
 
-def given(command: str) -> str | None:
-    """The endpoint in the command's arguments for kubelet, the last one counting."""
-    return next(reversed(_GIVEN.findall(command)), None)
+def given(command: str) -> list[str]:
+    """The flags of kubelet's endpoints in the command's arguments for it."""
+    return [f"--{each}" for each in _GIVEN.findall(command)]
 
 
 def main_file(program: str, command: str, variables: Mapping[str, str]) -> str:
@@ -47,7 +48,7 @@ def read(root: Root, main: str) -> dict[str, str]:
     return {path: root.text(path) or "" for path in (main, *(f"{main}.d/{each}" for each in names))}
 
 
-def endpoint(texts: Mapping[str, str]) -> str | None:
+def flags(texts: Mapping[str, str]) -> list[str]:
     """What the files tell kubelet together, in the order of their names. Raises ShimError.
 
     Of the same key the last file counts; with a `+` it adds to what was there.
@@ -58,12 +59,11 @@ def endpoint(texts: Mapping[str, str]) -> str | None:
             if key in (ARGUMENT, f"{ARGUMENT}+"):
                 more = value if isinstance(value, list) else [value]
                 arguments = [*arguments, *more] if key.endswith("+") else more
-    flags = [f"--{str(each).strip().removeprefix('--')}" for each in arguments]
-    return flag_value(flags, RUNTIME_FLAG)
+    return [f"--{str(each).strip().removeprefix('--')}" for each in arguments]
 
 
-def drop_in(main: str, texts: Mapping[str, str], text: str) -> tuple[str, list[str]]:
-    """Where `text` has the last word, and the drop-ins of ours whose place it takes.
+def drop_in(main: str, texts: Mapping[str, str], endpoint: str) -> tuple[str, str, list[str]]:
+    """Where a file has the last word, its text, and the drop-ins of ours whose place it takes.
 
     Raises ShimError.
     """
@@ -71,10 +71,18 @@ def drop_in(main: str, texts: Mapping[str, str], text: str) -> tuple[str, list[s
         path for path, each in texts.items() if path.endswith(_OURS) and each.startswith(HEADER)
     ]
     others = {path: each for path, each in texts.items() if path not in ours}
+    ends = needed(flags(others))
+    text = f"{HEADER}{ARGUMENT}+:\n" + "".join(f"  - {end[2:]}={endpoint}\n" for end in ends)
     path = f"{main}.d/{DROP_IN}"
-    if endpoint({**others, path: text}) != endpoint({path: text}):
+    told = flags({**others, path: text})
+    if any(flag_value(told, end) != endpoint for end in ends):
         path = f"{max(others)}{_OURS}"
-    return path, [each for each in ours if each != path]
+    return path, text, [each for each in ours if each != path]
+
+
+def needed(told: Sequence[str]) -> tuple[str, ...]:
+    """The flags to add to those that kubelet is told: where images have one, that as well."""
+    return (RUNTIME_FLAG,) if flag_value(told, IMAGE_FLAG) is None else FLAGS
 
 
 def tree(path: str, text: str | None) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from shimcore.errors import RuntimeUnavailableError, ShimError
-from shimcore.systemd.changes import Change
+from shimcore.systemd.changes import Change, Part
 from shimcore.systemd.entries import Entry, write
 from shimcore.systemd.root import Root
-from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.systemctl import ServiceControl, began_at, main_process
 
 ANSWER_TIMEOUT_S = 60.0
 """How long a restarted runtime has for its first answer over CRI."""
@@ -40,6 +41,26 @@ def cri_answers(runtime_socket: str) -> bool:
 def to_read(unread: Iterable[str], changes: Iterable[Change]) -> list[str]:
     """What has the runtime read these changes and what it has not read yet, each once."""
     return list(dict.fromkeys([*unread, *(change.then for change in changes if change.then)]))
+
+
+def unread_by_age(root: Root, backs: Iterable[Change], proc: Path = Path("/proc")) -> list[str]:
+    """What has the runtime read those of our files that are younger than its process.
+
+    1.0.0 did not note what was still to be read; until 2.0. Nothing runs in an unpacked image.
+    """
+    of_runtime = (back for back in backs if root.is_machine and back.part is Part.RUNTIME)
+    return to_read((), (back for back in of_runtime if back.then and _is_younger(root, back, proc)))
+
+
+def _is_younger(root: Root, back: Change, proc: Path) -> bool:
+    """Also where that cannot be told; not where nothing runs."""
+    try:
+        number = main_process(back.then.partition(" ")[2])
+        return number != 0 and root.host(back.path).stat().st_mtime > began_at(proc / str(number))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, IndexError):
+        return True
 
 
 def reread(control: ServiceControl, thens: Sequence[str], *, now: bool) -> Iterator[str]:

@@ -31,15 +31,15 @@ def pulled(number: int) -> History:
         "registries": [],
         "reason": None,
     }
-    return History([call], [], number)
+    return History([call], [], number, "7 1.0")
 
 
 def follow(monkeypatch: pytest.MonkeyPatch, steps: Iterator[Step]) -> int:
     """The exit status; `steps` are the answers, the last one for ever."""
     last: list[Step] = [None]
 
-    def ask(_endpoint: Endpoint, after: int = 0) -> History | None:
-        assert after
+    def ask(_endpoint: Endpoint, before: History) -> History | None:
+        assert before.last
         last[0] = next(steps, last[0])
         if isinstance(last[0], AdminError):
             raise last[0]
@@ -71,9 +71,9 @@ def test_an_error_that_stays_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "LOOK_S", 0.001)
     monkeypatch.setattr(history, "GONE_S", 0.05)
 
-    def ask(_endpoint: Endpoint, after: int = 0) -> None:
-        raise AdminError(f"admin socket: no answer after {after}")
+    def ask(_endpoint: Endpoint, before: History) -> None:
+        raise AdminError(f"admin socket: no answer after {before.last}")
 
     monkeypatch.setattr(admin, "history", ask)
     with pytest.raises(AdminError, match="no answer after 7"):
-        history._since(ENDPOINT, 7)
+        history._since(ENDPOINT, pulled(7))

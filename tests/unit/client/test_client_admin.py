@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 import pytest
 
 from shimcore.client import admin
-from shimcore.client.admin import Endpoint, endpoint_of
+from shimcore.client.admin import Endpoint, History, endpoint_of
 from shimcore.errors import AdminError
+from shimcore.pb import admin_pb2
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,38 @@ def test_a_file_that_this_user_may_not_read(
         ask(endpoint_of("/etc/c.yaml"))
     assert str(caught.value) == "/etc/c.yaml: permission denied; run this as root"
     assert isinstance(caught.value.__cause__, PermissionError)  # doctor asks for that
+
+
+@pytest.mark.parametrize(
+    ("processes", "last", "after"),
+    [
+        (("7 1.0", "7 1.0"), 9, [5]),
+        (("7 1.0", "7 2.0"), 9, [5, 0]),
+        (("7 1.0", ""), 9, [5, 0]),
+        (("", "7 2.0"), 9, [5, 0]),
+        (("", ""), 9, [5]),
+        (("", ""), 4, [5, 0]),
+    ],
+)
+def test_history_of_another_process(
+    monkeypatch: pytest.MonkeyPatch, processes: tuple[str, str], last: int, after: list[int]
+) -> None:
+    """It counts its calls anew, and may have come as far as the one before by now."""
+    asked = []
+    before, now = processes
+
+    def ask(_path: str, _method: str, after: int = 0) -> admin_pb2.HistoryResponse:
+        asked.append(after)
+        calls = [admin_pb2.ImageCall(image=f"web:{n}") for n in range(after + 1, last + 1)]
+        return admin_pb2.HistoryResponse(calls=calls, last=last, process=now)
+
+    monkeypatch.setattr(admin, "ask", ask)
+    monkeypatch.setattr(admin, "_absence", lambda _: "")
+    endpoint = Endpoint("/c.yaml", "/s.sock", "/s.sock.admin")
+    found = admin.history(endpoint, History([], [], 5, before))
+    assert found is not None
+    assert asked == after
+    assert (len(found.calls), found.last, found.process) == (last - after[-1], last, now)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,11 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def kept(path: Path, text: str) -> Config:
+def kept(path: Path, text: str, *, takes: bool = False) -> Config:
     """A good configuration, kept in its stateDir."""
     tried = attempt(str(write(path, text)))
     assert isinstance(tried.outcome, Config)
-    keep_good(tried.outcome.state_dir, str(path), tried.contents)
+    keep_good(tried.outcome.state_dir, str(path), tried.contents, takes=takes)
     return tried.outcome
 
 
@@ -94,6 +94,37 @@ def test_the_copy_of_a_file_that_is_there_stays(file: Path, tmp_path: Path) -> N
         kept(other, "address: new.example\nstateDir: state\n")
     write(file, "adress: x\nstateDir: state\n")
     assert begin(str(file)).config == before
+
+
+def test_the_service_has_its_copy_back(file: Path, tmp_path: Path) -> None:
+    """From a file that was tried out, as 1.0.0 let it be kept."""
+    kept(tmp_path / "new.yaml", "address: new.example\nstateDir: state\n")
+    before = kept(file, "address: h.example\nstateDir: state\n", takes=True)
+    write(file, "adress: x\nstateDir: state\n")
+    assert begin(str(file)).config == before
+
+
+@pytest.mark.parametrize("named", ["shim.yaml", "conf/shim.yaml"])
+def test_a_copy_of_1_0_0_by_a_relative_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """Its other files are found as well."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / named
+    file.parent.mkdir(exist_ok=True)
+    write(file.parent / "pass", f"u:{PASSWORD}\n")
+    text = f"address: h.example\nhub: {{passwordFile: pass}}\nstateDir: {tmp_path}/state\n"
+    kept(file, text)
+    copy = tmp_path / "state" / FILE_NAME
+    tree = json.loads(copy.read_text())
+    tree["files"] = {os.path.relpath(name): held for name, held in tree["files"].items()}
+    copy.write_text(json.dumps(tree))
+    write(file, text.replace("address", "adress"))
+    found, faults = recall_good(str(file))
+    assert found is not None
+    assert faults == ()
+    assert set(found.contents) == {str(file), str(file.parent / "pass")}
+    assert begin(str(file)).config.hub.address == "https://h.example"
 
 
 def test_the_copy_of_a_file_that_is_gone_is_replaced(file: Path, tmp_path: Path) -> None:

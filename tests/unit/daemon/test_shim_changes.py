@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -102,10 +103,29 @@ async def test_a_moment_without_threads_costs_a_look(
     assert shim.config.debug
 
 
+@pytest.mark.parametrize("variable", ["NOTIFY_SOCKET", "LISTEN_PID", "SYSTEMD_EXEC_PID"])
+async def test_the_service_takes_another_files_copy(
+    shim: Shim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """As systemd starts it; a file that was tried out had it."""
+    copy = tmp_path / "state" / FILE_NAME
+    copy.parent.mkdir(exist_ok=True)
+    tried = {str(tmp_path): ""}
+    copy.write_text(json.dumps({"source": str(tmp_path), "kept_at": 1, "files": tried}))
+    monkeypatch.setenv(variable, str(os.getpid()))
+    await shim.keep_good()
+    assert json.loads(copy.read_text())["source"] == str(tmp_path / "c.yaml")
+
+
 async def test_another_files_copy_stays(
-    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    shim: Shim,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A second configuration with the same stateDir is warned of, once."""
+    for variable in ("NOTIFY_SOCKET", "LISTEN_PID", "SYSTEMD_EXEC_PID"):
+        monkeypatch.delenv(variable, raising=False)
     await shim.keep_good()
     copy = tmp_path / "state" / FILE_NAME
     before = copy.read_bytes()

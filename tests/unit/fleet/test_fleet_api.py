@@ -116,6 +116,15 @@ async def test_nodes_are_counted(server: FleetApi, records: Records) -> None:
     assert await records.count_well(Revision("r2")) == 0
 
 
+@pytest.mark.parametrize("status", [403, 404])
+async def test_all_nodes_are_counted(server: FleetApi, records: Records, status: int) -> None:
+    """Where the pods' DaemonSet cannot be read, as by the roles of 1.0.0's chart."""
+    for number in range(199):  # and the one that there is
+        server.add_node(f"w{number:03}")
+    server.fault = lambda _, path: status if "/daemonsets/" in path else None
+    assert await records.count_nodes() == 200
+
+
 async def test_who_is_left_is_found_on_any_page(server: FleetApi, records: Records) -> None:
     """A worker that is dead is nobody; one that was away for a moment is."""
     wanted = await records.wanted()

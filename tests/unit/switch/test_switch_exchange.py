@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shimcore.errors import ShimError
-from shimcore.switch.exchange import MOST_BYTES, REQUEST, Mode, SwitchRequest, read_request
+from shimcore.switch.exchange import MOST_BYTES, REQUEST, ROOM, Mode, SwitchRequest, read_request
 from tests.unit.systemd.machines import unpacked
 
 WHOLE = {
@@ -74,7 +75,7 @@ def test_what_is_no_object(text: str, tmp_path: Path) -> None:
 
 
 def test_one_that_is_too_long(tmp_path: Path) -> None:
-    """It is not read at all."""
+    """Nothing of it is used."""
     with pytest.raises(ShimError, match="longer"):
         read(tmp_path, " " * (MOST_BYTES + 1))
 
@@ -83,3 +84,11 @@ def test_none_at_all(tmp_path: Path) -> None:
     """Nothing is asked of the node."""
     with pytest.raises(ShimError, match="nothing is asked"):
         read_request(unpacked(tmp_path, {}))
+
+
+def test_a_pipe_in_its_place(tmp_path: Path) -> None:
+    """Is named, and not waited for."""
+    root = unpacked(tmp_path, {f"{ROOM}/x": ""})
+    os.mkfifo(root.host(REQUEST))
+    with pytest.raises(ShimError, match=rf"^{REQUEST}: not a regular file; nothing is asked"):
+        read_request(root)

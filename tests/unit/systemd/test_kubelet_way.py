@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.systemd.kubelet_way import Way, kubelet_way
+from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from tests.unit.systemd.machines import CONTAINERD, KUBEADM, KUBEADM_CONFIG, unpacked
 
 PATH = "/var/run/image-cri-shim.sock"
@@ -154,17 +154,93 @@ def test_a_program_with_kubelet_inside(
         assert (file in found.detail) == (file != RANCHER)  # k3s's is written by a command
 
 
-@pytest.mark.parametrize(
-    ("images", "sandboxes", "alone"), [(SHIM, CONTAINERD, True), (SHIM, SHIM, False)]
-)
-def test_one_that_asks_for_images_alone(
-    tmp_path: Path, images: str, sandboxes: str, alone: bool
+IMAGES_ARGUMENT = f"image-service-endpoint={SHIM}"
+PARTS = [
+    (SHIM, CONTAINERD, (Way.WIRED, True, False, True)),
+    (SHIM, SHIM, (Way.WIRED, False, False, True)),
+    (CONTAINERD, SHIM, (Way.NOT_WIRED, False, True, True)),
+    (CONTAINERD, CONTAINERD, (Way.NOT_WIRED, False, False, False)),
+]
+"""The endpoints for images and sandboxes, and what `_parts` says of them."""
+
+
+def _parts(found: KubeletWay) -> tuple[Way, bool, bool, bool]:
+    return found.way, found.images_alone, found.sandboxes_alone, found.needs_shim
+
+
+@pytest.mark.parametrize(("images", "sandboxes", "parts"), PARTS)
+def test_one_of_whose_endpoints_goes_elsewhere(
+    tmp_path: Path, images: str, sandboxes: str, parts: tuple[Way, bool, bool, bool]
 ) -> None:
-    """Its sandboxes go past the shim."""
+    """It is not left without the shim either."""
     root = unpacked(tmp_path / "root", {})
     flags = (f"--image-service-endpoint={images}", f"--container-runtime-endpoint={sandboxes}")
     found = kubelet_way(root, PATH, _process(tmp_path, *flags))
-    assert (found.way, found.images_alone) == (Way.WIRED, alone)
+    assert _parts(found) == parts
+
+
+@pytest.mark.parametrize(
+    ("files", "program"),
+    [
+        (
+            {RANCHER: "kubelet-arg:\n- image-service-endpoint={0}\n- {1}\n"},
+            "/usr/local/bin/k3s server",
+        ),
+        ({MICROK8S: "--image-service-endpoint {0}\n--{1}\n"}, "/snap/microk8s/1/kubelite"),
+        (
+            {
+                "/etc/systemd/system/k0sworker.service": (
+                    "[Service]\nExecStart=/usr/bin/k0s worker "
+                    "'--kubelet-extra-args=--image-service-endpoint={0} --{1}'\n"
+                )
+            },
+            "",
+        ),
+        (
+            {
+                "/etc/systemd/system/k3s.service": (
+                    "[Service]\nExecStart=/usr/bin/k3s server "
+                    "--kubelet-arg=image-service-endpoint={0} --kubelet-arg={1}\n"
+                )
+            },
+            "",
+        ),
+    ],
+)
+@pytest.mark.parametrize("spelled", [SHIM, "unix:///run/image-cri-shim.sock"])
+@pytest.mark.parametrize(("images", "sandboxes", "parts"), PARTS)
+def test_one_of_a_distributions_endpoints(
+    tmp_path: Path,
+    files: dict[str, str],
+    program: str,
+    spelled: str,
+    images: str,
+    sandboxes: str,
+    parts: tuple[Way, bool, bool, bool],
+) -> None:
+    """The same, by its files or its command."""
+    (file,) = files
+    home = "/var/lib/k0s/x" if "k0s" in file else "/var/lib/rancher/k3s/x"
+    images, sandboxes = (each.replace(SHIM, spelled) for each in (images, sandboxes))
+    text = files[file].format(images, f"container-runtime-endpoint={sandboxes}")
+    root = unpacked(tmp_path / "root", {file: text} | ({} if file == MICROK8S else {home: ""}))
+    found = kubelet_way(root, PATH, _process(tmp_path, program=program))
+    assert _parts(found) == parts
+
+
+def test_a_runtime_of_k0s_own(tmp_path: Path) -> None:
+    """`--cri-socket` names both endpoints of its kubelet."""
+    text = f"[Service]\nExecStart=/usr/bin/k0s worker --cri-socket=remote:{SHIM}\n"
+    files = {"/etc/systemd/system/k0sworker.service": text, "/var/lib/k0s/x": ""}
+    assert kubelet_way(unpacked(tmp_path, files), PATH).way is Way.WIRED
+
+
+def test_the_command_of_one_that_runs(tmp_path: Path) -> None:
+    """For images alone: k3s' own flag."""
+    root = unpacked(tmp_path / "root", {"/var/lib/rancher/k3s/x": ""})
+    flag = f"--kubelet-arg={IMAGES_ARGUMENT}"
+    found = kubelet_way(root, PATH, _process(tmp_path, flag, program="/usr/local/bin/k3s"))
+    assert _parts(found) == (Way.WIRED, True, False, True)
 
 
 def test_a_distribution_that_does_not_run(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,28 @@ class TestChangedByHand:
         undo(root)
         assert root.text(KUBELET_ENV) == "# theirs\n" + TWO_VARIABLES[KUBELET_ENV]
 
+    @pytest.mark.parametrize("variable", ["A", "B"])
+    def test_version_1_0_0_recorded_one_of_them(self, tmp_path: Path, variable: str) -> None:
+        """With both values: each goes back to the variable that had it."""
+        root = unpacked(tmp_path, TWO_VARIABLES)
+        do(request(root))
+        known = json.loads(root.text(RECORD) or "")
+        assert known["version"] == 2  # 1.0.0 refuses it, and would leave one of them
+        (file,) = (each for each in known["files"] if each["path"] == KUBELET_ENV)
+        ends = {name.rpartition(" ")[2]: old for name, old in file["edit"]["old"].items()}
+        file["edit"] |= {"old": ends, "variable": variable}
+        root.host(RECORD).write_text(json.dumps(known | {"version": 1}))
+        edit(root, KUBELET_ENV, "A=", "# theirs\nA=")
+        assert not plan(request(root))
+        undo(root)
+        assert root.text(KUBELET_ENV) == "# theirs\n" + TWO_VARIABLES[KUBELET_ENV]
+
+    def test_one_variable_is_recorded_as_ever(self, tmp_path: Path) -> None:
+        """So that 1.0.0 can take it back."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        assert json.loads(root.text(RECORD) or "")["version"] == 1
+
     @SPELLED
     def test_a_key_of_kubelets(self, tmp_path: Path, spelled: str) -> None:
         """As well."""
@@ -234,6 +257,8 @@ class TestChangedByHand:
             '{"version": 1, "was_active": true, "directories": [5], "files": []}',
             '{"version": 1, "was_active": true, "directories": [], "files": {"a": 1}}',
             '{"version": 1, "was_active": true, "directories": [], "files": [{"path": 5, '
+            '"before": null, "after": null, "edit": null, "wiring": false}]}',
+            '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/\\u0000", '
             '"before": null, "after": null, "edit": null, "wiring": false}]}',
             '{"version": 1, "was_active": true, "directories": [], "files": [{"path": "/etc/x", '
             '"before": {"link": 7}, "after": null, "edit": null, "wiring": false}]}',

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 import tomllib
 from pathlib import Path
 
@@ -14,11 +16,13 @@ from shimcore.errors import ShimError
 from shimcore.runtime.containerd.release import Release
 from shimcore.runtime.containerd.route import Verdict, Wanted, judge, route
 from shimcore.runtime.containerd.settings import DEFAULT_FILE, read_settings
+from shimcore.systemd import record
 from shimcore.systemd.changes import diff
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.overlay import NotOursError
 from shimcore.systemd.record import RECORD
 from shimcore.systemd.root import Root
+from shimcore.systemd.runtimes import rereading
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
 from tests.unit.systemd.machines import (
@@ -463,7 +467,7 @@ class TestContainerd:
         assert place.read_text() == after
 
     def test_a_record_of_an_earlier_version(self, tmp_path: Path) -> None:
-        """It does not say what is still to be read: nothing is."""
+        """It does not say what is still to be read: in an image nothing is."""
         root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
         before = tree(root)
         do(root, NotedSystemd({UNIT}))
@@ -473,6 +477,51 @@ class TestContainerd:
         assert not plan(request(root, wire=False, runtime=True))
         undo(root)
         assert tree(root) == before
+
+    @pytest.mark.parametrize(
+        ("number", "age_s", "unread"),
+        [(7, 900, True), (7, 10, False), (8, 0, True), (9, 0, False), (0, 0, False)],
+    )
+    def test_what_the_runtime_had_not_read_of_an_earlier_version(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+        age_s: int,
+        unread: bool,
+    ) -> None:
+        """It is what is younger than its process, which reads it before kubelet is wired."""
+        root = node(tmp_path / "root", {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
+        do(root, NotedSystemd({UNIT}))
+        changed = time.time() - 60
+        os.utime(root.host(DEFAULT_FILE), (changed, changed))
+        for name, ticks in (("7", int((1000 - age_s) * os.sysconf("SC_CLK_TCK"))), ("8", "?")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "stat").write_text(f"7 (containerd) S {'0 ' * 18}{ticks} 0\n")
+        (tmp_path / "uptime").write_text("1000.00 1.00\n")
+        known = record.load(root)
+        assert known is not None
+        backs = [each.back for each in known.files.values()]
+        assert rereading.unread_by_age(root, backs, tmp_path) == []
+        monkeypatch.setattr(Root, "is_machine", True)
+        monkeypatch.setattr(rereading, "main_process", lambda unit: number if unit == UNIT else 0)
+        found = rereading.unread_by_age(root, backs, tmp_path)
+        assert found == ([f"restart {UNIT}"] if unread else [])
+
+    def test_it_is_read_when_a_record_of_an_earlier_version_is_met(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By the next run with --now, and once."""
+        root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})
+        list(install(plan(request(root, wire=False, runtime=True)), None, now=False))
+        content = json.loads(root.text(RECORD) or "")
+        del content["unread"]
+        root.host(RECORD).write_text(json.dumps(content))
+        monkeypatch.setattr(record, "unread_by_age", lambda *_: [f"restart {UNIT}"])
+        control = NotedSystemd({UNIT})
+        for _ in range(2):
+            do(root, control)
+        assert control.asked.count(f"restart {UNIT}") == 1
 
     def test_a_dry_run_shows_it(self, tmp_path: Path) -> None:
         """As a diff."""

@@ -13,10 +13,12 @@ from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import BYPASS, SERVICE, SOCKET
-from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, undo
+from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, edit, undo
 from tests.unit.systemd.machines import (
     CONFIG,
+    CONTAINERD,
     KUBEADM,
+    SHIM,
     KilledError,
     NotedSystemd,
     request,
@@ -174,6 +176,23 @@ class TestSystemd:
         control.asked.clear()
         undo(root, control)
         assert control.asked[1] == "restart kubelet.service"
+
+    def test_a_kubelet_that_has_not_read_what_was_wired_by_hand(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It would be without a runtime after its next start."""
+        root = unpacked(tmp_path, READY)
+        do(request(root, wire=False))
+        edit(root, "/var/lib/kubelet/kubeadm-flags.env", CONTAINERD, SHIM)
+
+        def way(root: Root, shim_socket: str, proc: Path | None = None) -> KubeletWay:
+            if proc is not None:
+                return kubelet_way(root, shim_socket, proc)
+            return KubeletWay(Way.NOT_WIRED, CONTAINERD, running=True)
+
+        monkeypatch.setattr(uninstall, "kubelet_way", way)
+        with pytest.raises(ShimError, match="by hand"):
+            undo(root)
 
     def test_the_service_of_before_runs_again(self, tmp_path: Path) -> None:
         """A Go shim of the same name that ran before it was replaced."""

@@ -212,6 +212,12 @@ class TestKubeletElsewhere:
             (
                 {"/var/lib/k0s/x": "", **unit},
                 {"/var/lib/kubelet/config.yaml": f"containerRuntimeEndpoint: {SHIM}\n"},
+                {
+                    "/var/lib/kubelet/config.yaml": (
+                        f"containerRuntimeEndpoint: {SHIM}\nimageServiceEndpoint: {CONTAINERD}\n"
+                    )
+                },
+                {f"{MICROK8S}/kubelet": f"--image-service-endpoint={SHIM}\n"},
             )
         ):
             root = unpacked(tmp_path / str(number), {CONFIG: FILLED, **files})

@@ -90,6 +90,19 @@ def test_the_drop_in_has_the_last_word(tmp_path: Path, files: dict[str, str], ou
     assert tree(root) == before
 
 
+def test_images_are_asked_for_elsewhere(tmp_path: Path) -> None:
+    """By a flag of their own: the drop-in has that, too."""
+    root = k3s(tmp_path, {"10.yaml": "kubelet-arg: image-service-endpoint=unix:///run/x.sock\n"})
+    assert written(root) == [OURS]
+    list(install(plan(request(root)), None, now=True))
+    assert (root.text(OURS) or "").splitlines()[1:] == [
+        "kubelet-arg+:",
+        f"  - {ARGUMENT}",
+        f"  - image-service-endpoint={SHIM}",
+    ]
+    assert written(root) == []
+
+
 def test_a_file_that_comes_later(tmp_path: Path) -> None:
     """The drop-in moves behind it, and one is there at a time."""
     root = k3s(tmp_path, {})

@@ -12,11 +12,22 @@ import yaml
 
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.overlay import NotOursError
+from shimcore.systemd.record import RECORD
+from shimcore.systemd.root import Root
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from tests.unit.systemd.machines import CONFIG, KilledError, NotedSystemd, request, tree
 from tests.unit.systemd.wired import HOSTS, HUB, PLAIN, do, node, undo
 
 CRIO = {"/etc/crio/crio.conf": ""}
+
+
+def _as_1_0_0_recorded(root: Root, path: str) -> None:
+    """As a whole file."""
+    known = json.loads(root.text(RECORD) or "")
+    (file,) = (each for each in known["files"] if each["path"] == path)
+    assert file["before"] is None
+    file["edit"] = None
+    root.host(RECORD).write_text(json.dumps(known))
 
 
 @pytest.mark.parametrize(
@@ -224,10 +235,15 @@ class TestDocker:
         assert tree(root) == before
 
     @pytest.mark.parametrize("force", [False, True])
-    def test_a_file_of_ours_that_others_have_written_to(self, tmp_path: Path, force: bool) -> None:
-        """It keeps their keys through another registry and the removal."""
+    @pytest.mark.parametrize("old", [False, True])
+    def test_a_file_of_ours_that_others_have_written_to(
+        self, tmp_path: Path, old: bool, force: bool
+    ) -> None:
+        """It keeps their keys through another registry and the removal, also one of 1.0.0."""
         root = node(tmp_path, {}, self.CONFIG)
         do(root)
+        if old:
+            _as_1_0_0_recorded(root, self.DAEMON)
         place = root.host(self.DAEMON)
         text = place.read_text()
         assert text == json.dumps({"insecure-registries": [HUB]}, indent=2) + "\n"
@@ -239,6 +255,40 @@ class TestDocker:
         assert json.loads(place.read_text()) == {**theirs, **listed}
         list(uninstall(plan_removal(root, CONFIG, force=force), None))
         assert json.loads(place.read_text()) == theirs
+
+    @pytest.mark.parametrize(
+        ("text", "left"),
+        [
+            ('{"insecure-registries": ["a:1", "sealos.hub:5000", "b:1"]}', ["a:1", "b:1"]),
+            ('{"insecure-registries": ["sealos.hub:5000"], "x": 1}', None),
+            ('{"x": 1}', None),
+        ],
+    )
+    @pytest.mark.parametrize("force", [False, True])
+    def test_what_others_wrote_to_a_file_of_1_0_0(
+        self, tmp_path: Path, text: str, left: list[str] | None, force: bool
+    ) -> None:
+        """It stays, hosts as well."""
+        root = node(tmp_path, {}, self.CONFIG)
+        do(root)
+        _as_1_0_0_recorded(root, self.DAEMON)
+        root.host(self.DAEMON).write_text(text)
+        list(uninstall(plan_removal(root, CONFIG, force=force), None))
+        now = json.loads(root.text(self.DAEMON) or "")
+        assert now.get("insecure-registries") == left
+        assert ("x" in now) == ("x" in text)
+
+    @pytest.mark.parametrize("changed", [False, True])
+    def test_a_file_of_1_0_0_that_is_ours_alone(self, tmp_path: Path, changed: bool) -> None:
+        """It goes, in whichever way it is written by then."""
+        root = node(tmp_path, {}, self.CONFIG)
+        before = tree(root)
+        do(root)
+        _as_1_0_0_recorded(root, self.DAEMON)
+        if changed:
+            root.host(self.DAEMON).write_text('{"insecure-registries":["sealos.hub:5000"]}')
+        undo(root)
+        assert tree(root) == before
 
     def test_keys_that_others_wrote_later(self, tmp_path: Path) -> None:
         """The hosts alone are taken back; a file that has nothing else goes."""
