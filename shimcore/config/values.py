@@ -62,7 +62,12 @@ class Address:
     @property
     def plain_host(self) -> str:
         """The host as it is compared: without the port that the scheme stands for."""
-        return self.host.removesuffix(_API_PORTS[self.scheme])
+        return self.plain(self.host)
+
+    def plain(self, host: str) -> str:
+        """Another text for a host, as `plain_host` is written: the same for the same server."""
+        plain = host.lower().removesuffix(_API_PORTS[self.scheme])
+        return DOCKER_HUB if is_docker_hub(plain) else plain
 
     @property
     def place(self) -> str:
