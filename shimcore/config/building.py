@@ -145,9 +145,7 @@ class _Building:
         docker_config = self._resolved(options["dockerConfig"])
         login = Login(None)
         try:
-            login = find_login(
-                options["auth"], password_file, docker_config, address.host, self._files
-            )
+            login = find_login(options["auth"], password_file, docker_config, address, self._files)
         except CredentialsFaultError as fault:
             self._reader.faults.note(at(fault.key), self._login_fault(fault, options))
         if login.source == "auth" and variable_hint(options["auth"]):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.model import Credentials
+from shimcore.config.values import Address
 from shimcore.errors import ShimError
-from shimcore.reference import normalised_host
 
 _API_PATHS = {"", "v1", "v2"}
 
@@ -43,15 +43,19 @@ class Login:
 
 
 def find_login(
-    auth: str | None, password_file: str | None, docker_config: str | None, host: str, files: Files
+    auth: str | None,
+    password_file: str | None,
+    docker_config: str | None,
+    address: Address,
+    files: Files,
 ) -> Login:
-    """The login of the registry `host`. Raises CredentialsFaultError."""
+    """The login of the registry at `address`. Raises CredentialsFaultError."""
     auth = auth and auth.rstrip("\r\n")  # YAML's `|` leaves one, as a file does
     if docker_config and (auth or password_file):
         other = "auth" if auth else "passwordFile"
         raise CredentialsFaultError("dockerConfig", f"{other} is given as well; one of them only")
     if docker_config:
-        return _from_docker_config(docker_config, host, files)
+        return _from_docker_config(docker_config, address, files)
     if password_file:
         return Login(_from_password_file(password_file, auth, files), "passwordFile")
     if auth and auth.strip() != ":":
@@ -91,12 +95,13 @@ def _text(path: str, key: str, files: Files) -> str:
         raise CredentialsFaultError(key, str(error), missing=path) from None
 
 
-def _from_docker_config(path: str, host: str, files: Files) -> Login:
+def _from_docker_config(path: str, address: Address, files: Files) -> Login:
+    host = address.host
     document = _json(path, _text(path, "dockerConfig", files))
     auths = document.get("auths") or {}
     if not isinstance(auths, dict):
         raise CredentialsFaultError("dockerConfig", f"{path}: auths is not an object")
-    entries = (_entry_credentials(path, host, entry) for entry in _entries(auths, host) if entry)
+    entries = (_entry_credentials(path, host, each) for each in _entries(auths, address) if each)
     credentials = next((found for found in entries if found), None)
     if credentials is None:
         return Login(None, "", f"{path} {_why_none(document, host)}, so no login is sent")
@@ -118,18 +123,20 @@ def _json(path: str, text: str) -> dict[str, object]:
     raise CredentialsFaultError("dockerConfig", f"{path}: {reason}")
 
 
-def _entries(auths: dict[str, object], host: str) -> Iterator[object]:
-    """The entries of `host`: under its own name, then under keys that mean the same host."""
-    yield auths.get(host)
-    wanted = normalised_host(host)
-    yield from (entry for key, entry in auths.items() if _key_host(key) == wanted)
+def _entries(auths: dict[str, object], address: Address) -> Iterator[object]:
+    """The entries of a host: under its own name, then under keys that mean the same server."""
+    yield auths.get(address.host)
+    for key, entry in auths.items():
+        host = _key_host(key)
+        if host is not None and address.plain(host) == address.plain_host:
+            yield entry
 
 
 def _key_host(key: str) -> str | None:
     """The host of `host`, `https://host` or `https://host/v1/`; None if the key has a path."""
     _, scheme, rest = key.partition("://")
     host, _, path = (rest if scheme else key).partition("/")
-    return normalised_host(host) if path.rstrip("/") in _API_PATHS else None
+    return host if path.rstrip("/") in _API_PATHS else None
 
 
 def _entry_credentials(path: str, host: str, entry: object) -> Credentials | None:

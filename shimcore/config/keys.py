@@ -199,7 +199,7 @@ CACHE_KEYS = (
     Key(
         "imageCacheSize",
         Kind.INTEGER,
-        f"remembered answers; 0 is the default, below it off, {CACHE_LIMIT} the most",
+        f"remembered answers, up to 8 MiB; 0 is the default, below it off, {CACHE_LIMIT} the most",
         default="1024",
         zero="default",
         held="size",

@@ -45,8 +45,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _LISTEN_HOST = re.compile(r"[A-Za-z0-9._-]*|\[[A-Fa-f0-9:.]+\]")
 _PORT = re.compile(r"[0-9]{1,5}")
 _PORT_AFTER = re.compile(r"(?<=[^:]):([^:\]]*)$")
-# What httpx takes for an IPv4 address; its dots are any characters.
-_LIKE_IPV4 = re.compile(r"[0-9]+.[0-9]+.[0-9]+.[0-9]+")
+# What httpx takes for an IPv4 address.
+_LIKE_IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _API_PATHS = {"", "/v1", "/v2"}
 
@@ -62,7 +62,12 @@ class Address:
     @property
     def plain_host(self) -> str:
         """The host as it is compared: without the port that the scheme stands for."""
-        return self.host.removesuffix(_API_PORTS[self.scheme])
+        return self.plain(self.host)
+
+    def plain(self, host: str) -> str:
+        """Another text for a host, as `plain_host` is written: the same for the same server."""
+        plain = host.lower().removesuffix(_API_PORTS[self.scheme])
+        return DOCKER_HUB if is_docker_hub(plain) else plain
 
     @property
     def place(self) -> str:
@@ -170,10 +175,12 @@ def _is_port(digits: str) -> bool:
 
 def _resolvable(name: str) -> bool:
     """Whether a resolver takes the name: parts of at most 63 bytes, `xn--…` readable (RFC 5891)."""
-    labels = name.split(".")
+    if len(name) > HOST_LIMIT:
+        return False
     if _LIKE_IPV4.fullmatch(name) or name.startswith("["):
         return _is_ip(name.strip("[]"))
-    if len(name) > HOST_LIMIT or any(len(label) > LABEL_LIMIT for label in labels):
+    labels = name.split(".")
+    if any(len(label) > LABEL_LIMIT for label in labels):
         return False
     if not any(label.startswith("xn--") for label in labels):
         return True

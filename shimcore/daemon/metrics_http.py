@@ -30,7 +30,7 @@ TURN_S = 0.002
 PAUSE_TIMES = 4
 
 _LINE = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (?:(?i:http)://[^\s/?]*)?(\S+) HTTP/1\.[01]"
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (?:(?i:http)://[^\s/?]*+)?+(\S++) HTTP/1\.[01]"
 )  # RFC 9112 §3; the absolute form (§3.2.2) names the same
 _PLAIN = "text/plain; charset=utf-8"
 

@@ -299,7 +299,7 @@ def _rollout(found: Object) -> Rollout:
             )
             for one in listed
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FleetError(f"the roll-out's ConfigMap: `halts` cannot be read ({error})") from error
     return Rollout(halts, data.get("enough", ""))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ PROBE_SLACK_S = 0.2
 """Grace over `probeTimeout`: the registry client's own bound, whose reason is better, wins."""
 
 
+CACHE_LIMIT_BYTES = 8 << 20
+"""Of all remembered answers together: ten thousand of usual ones."""
+
+_KNOWN_BYTES, _OTHER_BYTES = 768, 160
+"""What an answer takes beside its texts, as measured (CPython 3.11, 64 bits)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """A remembered answer: the best candidate (its place in the order, the digest that its
@@ -38,6 +46,12 @@ class Known:
     index: int | None
     digest: str | None
     others: tuple[Attempt, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory, its image's name aside."""
+        texts = sum(sys.getsizeof(other.detail) for other in self.others)
+        return _KNOWN_BYTES + _OTHER_BYTES * len(self.others) + texts
 
 
 class Probe:
@@ -134,7 +148,9 @@ class Resolver:
     ) -> None:
         self._config = config
         self._registries = registries
-        self._cache: ExpiringCache[str, Known] = ExpiringCache(config.cache.size, clock)
+        self._cache: ExpiringCache[str, Known] = ExpiringCache(
+            config.cache.size, clock, CACHE_LIMIT_BYTES
+        )
         self._drops = 0
         self.hits = 0
         self.misses = 0
@@ -180,7 +196,8 @@ class Resolver:
                 ttl_s = min(ttl_s, BRIEF_TTL_S)
             found = probe.answer(index)
             digest = found.digest if found else None
-        self._cache.put(str(candidates.image), Known(index, digest, probe.others()), ttl_s)
+        name, known = str(candidates.image), Known(index, digest, probe.others())
+        self._cache.put(name, known, ttl_s, len(name) + known.size_bytes)
 
     def drop(self, image: Reference) -> None:
         """Forgets an answer that a pull has shown to be wrong; the next question asks anew."""

@@ -43,8 +43,12 @@ so that one which failed because the image was removed past the shim is not seen
 ASK_LIMIT_S = 5.0
 """Bound on one question to the runtime."""
 
-_WANTED = re.compile(r'failed to (?:get sandbox|get|pull) image "(?P<name>[^"\s]{1,1024})"')
-"""What containerd's RunPodSandbox says: 1.x of its sandbox image, 2.x of an image."""
+_WANTED = re.compile(
+    r'(?:rpc error: code = \w{1,32} desc = |failed to start sandbox "[^"\s]{1,128}": )*+'
+    r'failed to (?:get sandbox|get|pull) image "(?P<name>[^"\s]{1,1024})"'
+)
+"""How containerd's RunPodSandbox begins: 2.x with the sandbox's ID. Further on may stand what the
+pod's author has written, such as the path of a seccomp profile."""
 
 
 class PauseImage:
@@ -69,7 +73,7 @@ class PauseImage:
 
     def failed(self, message: str) -> None:
         """Learns from the runtime's words about a sandbox that did not start."""
-        match = _WANTED.search(message)
+        match = _WANTED.match(message)
         if match:
             self._learned = match["name"]
             self.forget()
@@ -163,7 +167,7 @@ class PauseImage:
     async def _name(self) -> str:
         """The configuration's word, else the runtime's, else what a failed sandbox said."""
         name = self._context.config.sandbox_image or text_at(self._settings, "sandboxImage")
-        return name or self._learned or await self._context.runtime.sandbox_image(ASK_LIMIT_S)
+        return name or await self._context.runtime.sandbox_image(ASK_LIMIT_S) or self._learned
 
 
 class SandboxCall(ImageCall):

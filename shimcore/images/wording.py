@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -26,8 +27,9 @@ LINE_LIMIT = 8192
 SECRET_LENGTH = 4
 """Shorter secrets are not looked for in text: they occur in any sentence."""
 
-_URL_SECRETS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/\s\"'@]*@)?")
-_URL_QUERY = re.compile(r"(?P<base>[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'?]*)\?[^\s\"']*")
+# From the first `://` of a word to its end, so that nothing is gone through twice.
+_URL = re.compile(r"://[^\s\"']*")
+_URL_LOGIN = re.compile(r"://[^/]*@")
 _TO_BE_QUOTED = re.compile('[ "=]')
 _HEADER = re.compile(r"\b(?P<kind>Basic|Bearer) [A-Za-z0-9._~+/=-]{8,}")
 
@@ -52,10 +54,14 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` without URL passwords and queries, authorization values and the given secrets."""
     for secret in secrets:
         if len(secret) >= SECRET_LENGTH:
-            text = text.replace(secret, "***")
-    text = _URL_SECRETS.sub(r"\g<scheme>", text)
-    text = _URL_QUERY.sub(r"\g<base>?***", text)
-    return _HEADER.sub(r"\g<kind> ***", text)
+            quoted = json.dumps(secret, ensure_ascii=False)[1:-1]  # as Go's %q has it
+            text = text.replace(secret, "***").replace(quoted, "***")
+    return _HEADER.sub(r"\g<kind> ***", _URL.sub(_plain_url, text))
+
+
+def _plain_url(found: re.Match[str]) -> str:
+    url, query, _ = _URL_LOGIN.sub("://", found[0]).partition("?")
+    return f"{url}?***" if query else url
 
 
 def reason(text: str, secrets: Iterable[str] = ()) -> str:

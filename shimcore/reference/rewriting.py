@@ -132,7 +132,8 @@ def is_excluded(image: Reference, patterns: Sequence[str]) -> str | None:
 
 
 def _forms(image: Reference) -> tuple[str, ...]:
-    forms = (str(image), image.name, image.familiar, image.familiar_name)
+    forms = (str(image), image.name)
     if image.domain != DOCKER_HUB:
-        return forms
-    return (*forms, f"{DOCKER_HUB}/{image.familiar}", f"{DOCKER_HUB}/{image.familiar_name}")
+        return forms  # the familiar ones are the same
+    short = (image.familiar, image.familiar_name)
+    return (*forms, *short, *(f"{DOCKER_HUB}/{form}" for form in short))

@@ -7,6 +7,10 @@ from enum import IntEnum
 
 from shimcore.errors import RuntimeUnavailableError, ShimError
 
+HEAD_LIMIT, TAIL_LIMIT = 4096, 8192
+"""Characters that are kept of a longer text of the runtime: what a registry says, of any length,
+is a part of it."""
+
 _NAME_TAKEN = re.compile(r"failed to create image reference|from containerd image store")
 # containers/image, pkg/shortnames; an image may have "short-name" in its own name.
 _SHORT_NAME = re.compile(
@@ -40,10 +44,13 @@ class StatusCode(IntEnum):
 class RuntimeCallError(ShimError):
     """The runtime answered a call with a status other than OK.
 
-    `code` is gRPC's number (see `StatusCode`), `details` the runtime's text as it came.
+    `code` is gRPC's number (see `StatusCode`), `details` the runtime's text, without the middle
+    of a long one.
     """
 
     def __init__(self, code: int, details: str) -> None:
+        if len(details) > HEAD_LIMIT + TAIL_LIMIT:
+            details = _shortened(details)
         super().__init__(f"the runtime answered {_code_name(code)}: {details}")
         self.code = code
         self.details = details
@@ -91,6 +98,13 @@ class NoCriError(RuntimeUnavailableError):
             " disabled in containerd's configuration, or cri-dockerd not running?"
         )
         self.sockets = sockets
+
+
+def _shortened(details: str) -> str:
+    """The text's two ends in whole words: a part of a secret would not be known for one."""
+    head = details[:HEAD_LIMIT].rpartition(" ")[0]
+    tail = details[-TAIL_LIMIT:].partition(" ")[2]
+    return f"{head} … {tail}"
 
 
 def _code_name(code: int) -> str:

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from shimcore.errors import ShimError
 from shimcore.systemd.root import Root
+from shimcore.systemd.units import STATE_DIR
 
 PARTIAL = ".image-cri-shim-"
 """After a dot and its name, what a file is called until it is whole; random letters follow."""
+
+_OURS = f"{STATE_DIR}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def read(root: Root, path: str) -> Entry | None:
 
 
 def write(root: Root, path: str, entry: Entry | None) -> None:
-    """Put `entry` at `path` (None: nothing), in directories made for it.
+    """Put `entry` at `path` (None: nothing), in directories made for it; the service's are root's.
 
     The old entry is replaced in one step. Raises ShimError.
     """
@@ -70,7 +73,7 @@ def write(root: Root, path: str, entry: Entry | None) -> None:
         for directory in missing_directories(root, path):
             root.changing(directory)
             root.host(directory).mkdir()
-            root.host(directory).chmod(0o755)
+            root.host(directory).chmod(0o700 if f"{directory}/".startswith(_OURS) else 0o755)
         root.changing(path)
         _replace(place, entry)
     except OSError as error:

@@ -137,19 +137,25 @@ def running_command_line(proc: Path = Path("/proc")) -> list[str] | None:
 def running_process(
     proc: Path = Path("/proc"), names: Sequence[str] = ("kubelet",)
 ) -> tuple[int, list[str]] | None:
-    """The number and the command line of a running program with one of these names, or None.
+    """The number and the command line of root's running program with one of these names, or None.
 
-    One in a PID namespace of its own (a node in a container) is another node's.
+    Any user's process may call itself kubelet. One in a PID namespace of its own (a node in a
+    container) is another node's.
     """
     ours = _namespace(proc / "self")
     for entry in proc.iterdir():
-        if entry.name.isdigit() and _namespace(entry) == ours:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and _namespace(entry) == ours and _is_root(entry):
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 # k3s writes itself a title, which is one word with blanks.
                 if words[0].rpartition("/")[2].partition(" ")[0] in names:
                     return int(entry.name), words[:-1]
     return None
+
+
+def _is_root(process: Path) -> bool:
+    """Whether root has started a process: a user's with the setuid bit has another real user."""
+    return b"\nUid:\t0\t0\t0\t0\n" in (process / "status").read_bytes()
 
 
 def _namespace(process: Path) -> str:

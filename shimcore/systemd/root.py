@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from shimcore.config.files import FILE_LIMIT_BYTES
 from shimcore.errors import ShimError
 from shimcore.systemd.yamltext import get_keys
 from shimcore.yamlreading import YamlError
@@ -88,7 +89,11 @@ class Root:
         try:
             if stat.S_IFMT(place.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
                 raise ShimError(f"{path}: not a regular file")  # a pipe would be waited for
-            return place.read_bytes().decode(errors=errors)
+            with place.open("rb") as file:
+                content = file.read(FILE_LIMIT_BYTES + 1)
+            if len(content) > FILE_LIMIT_BYTES:
+                raise ShimError(f"{path}: larger than {FILE_LIMIT_BYTES >> 20} MiB")
+            return content.decode(errors=errors)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except UnicodeDecodeError as error:

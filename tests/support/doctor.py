@@ -97,6 +97,7 @@ class World:
         if program == "/usr/bin/kubelet":
             words.insert(1, f"--config={KUBELET}")
         (folder / "cmdline").write_text("\0".join(words) + "\0")
+        (folder / "status").write_text("Name:\tkubelet\nUid:\t0\t0\t0\t0\n")
 
     def fails(self, method: str, code: StatusCode, text: str) -> None:
         """The runtime answers a method with a status."""

@@ -18,7 +18,7 @@ from shimcore.runtime.containerd.hosts import (
 )
 from shimcore.runtime.containerd.settings import Files, InlineTls, RegistrySettings
 
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
 
 
 class Reason(StrEnum):

@@ -49,6 +49,15 @@ def test_a_configmap_of_repeated_registries(tmp_path: Path) -> None:
     assert time.process_time() - started < 2
 
 
+@pytest.mark.parametrize("host", ["1" * 900 + "x", "1." * 450, "1" * 200_000])
+def test_a_host_of_many_digits(tmp_path: Path, host: str) -> None:
+    """The attack: 900 of them and a letter were gone through for minutes."""
+    started = time.process_time()
+    with pytest.raises(ConfigError, match="no host has this name"):
+        from_cluster(tmp_path, f"registries: [{{address: {host}}}]")
+    assert time.process_time() - started < 2
+
+
 def test_as_many_registries_as_there_may_be(tmp_path: Path) -> None:
     """256 of them, with all that they may have, are merged in a time that grows with them."""
     domains = ", ".join(f"d{n}.example" for n in range(64))

@@ -98,6 +98,10 @@ def test_a_password_in_place_of_a_path_is_not_printed(tmp_path: Path) -> None:
         ("h.example:5000", "https://h.example:5000"),
         ("h.example:5000", "http://H.example:5000/v2/"),
         ("h.example", "h.example:443"),
+        ("h.example:443", "h.example"),
+        ("http://h.example", "h.example:80"),
+        ("http://h.example", "https://h.example"),
+        ("hub", "hub"),
         ("docker.io", "https://index.docker.io/v1/"),
         ("docker.io", "registry-1.docker.io"),
     ],
@@ -108,6 +112,22 @@ def test_docker_config_keys(tmp_path: Path, address: str, key: str) -> None:
     private(tmp_path / "config.json", text)
     config = configured(tmp_path, "{dockerConfig: config.json}", address=address)
     assert login(config) == ("dockerConfig", "u", "p:w", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("h.example", "h.example:80"),
+        ("h.example", "http://h.example:80"),
+        ("h.example:80", "h.example"),
+        ("http://h.example", "h.example:443"),
+        ("h.example", "h.example/project"),
+    ],
+)
+def test_docker_config_keys_of_another_server(tmp_path: Path, address: str, key: str) -> None:
+    """What listens at another port of the host gets no login of this one, nor the other way."""
+    private(tmp_path / "d", json.dumps({"auths": {key: {"auth": b64("u:p")}}}))
+    assert configured(tmp_path, "{dockerConfig: d}", address=address).hub.credentials is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from shimcore.fleet.api import Api, pod_account
 from shimcore.fleet.records import Records
 from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import Revision
-from tests.support.fleetapi import LEASES, NAMESPACE, NODES, TOKEN, FleetApi, fleet_api
+from tests.support.fleetapi import LEASES, MAPS, NAMESPACE, NODES, TOKEN, FleetApi, fleet_api
 from tests.support.tls import PrivateCA
 
 
@@ -86,6 +86,14 @@ async def test_halts_keep_their_first_reason(records: Records) -> None:
     await records.halt(Revision("r19"), "n2", "another reason")
     halts = (await records.rollout()).halts
     assert [each.reason for each in halts] == [f"reason {number}" for number in range(19, 3, -1)]
+
+
+@pytest.mark.parametrize("halts", ["[", "[1]", "5", "[{}]", "[" * 100_000])
+async def test_halts_that_cannot_be_read(server: FleetApi, records: Records, halts: str) -> None:
+    """Whoever wrote them: the ConfigMap is named, and nothing else ends."""
+    server.put(f"{MAPS}/image-cri-shim-rollout", {"data": {"halts": halts}})
+    with pytest.raises(FleetError, match=r"roll-out's ConfigMap: `halts` cannot be read"):
+        await records.rollout()
 
 
 async def test_a_halt_is_written_in_spite_of_others(server: FleetApi, records: Records) -> None:

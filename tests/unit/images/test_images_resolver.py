@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 
+from shimcore.cache import ExpiringCache
+from shimcore.images import resolver as resolver_room
+from shimcore.images.attempts import Attempt, Result
 from shimcore.images.candidates import Candidates
-from shimcore.images.resolver import BRIEF_TTL_S, Resolver
+from shimcore.images.resolver import BRIEF_TTL_S, Known, Resolver
 from shimcore.registry.answers import Outcome
 from tests.support.clock import Clock
 from tests.unit.images.fakes import HUB, MIRROR, FakeRegistries, candidates, config_of
@@ -182,3 +186,35 @@ async def test_a_round_that_is_held_long_is_not_joined() -> None:
         clock.now += BRIEF_TTL_S
         assert resolver.known(where) is None
         assert await best(resolver, where) == 0
+
+
+async def test_the_cache_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registries with long reasons, and images with long names, do not fill the memory."""
+    monkeypatch.setattr(resolver_room, "CACHE_LIMIT_BYTES", 4096)
+    config = config_of()
+    resolver = Resolver(config, FakeRegistries({LAST: Outcome.FOUND}))
+    for image in "abcdef":
+        await best(resolver, candidates(image * 100, config))
+    assert 0 < len(resolver) < 4
+    assert resolver.known(candidates("f" * 100, config)) is not None
+
+
+@pytest.mark.parametrize("letter", ["d", "é", "…"])
+@pytest.mark.parametrize("others", [0, 1, 10])
+def test_an_answer_takes_no_more_than_it_says(letter: str, others: int) -> None:
+    """Its place in the cache and its image's name counted in."""
+    cache: ExpiringCache[str, Known] = ExpiringCache(1000, Clock())
+    told = 0
+    tracemalloc.start()
+    try:
+        for number in range(500):
+            said = (
+                Attempt(HUB, Result.ABSENT, letter * 60 + str(n), 0, n / 7) for n in range(others)
+            )
+            name = f"{number:0200}"
+            known = Known(0, f"sha256:{number:064}", tuple(said))
+            cache.put(name, known, 60.0, size := len(name) + known.size_bytes)
+            told += size
+        assert tracemalloc.get_traced_memory()[0] < told
+    finally:
+        tracemalloc.stop()

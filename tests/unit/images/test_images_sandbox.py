@@ -117,6 +117,8 @@ class TestName:
         [
             f'failed to get sandbox image "{PAUSE}": failed to pull image',
             f'failed to start sandbox "x": failed to pull image "{PAUSE}": no such host',
+            'rpc error: code = NotFound desc = failed to start sandbox "6141681be968": '
+            f'failed to get sandbox image "{PAUSE}": image "{PAUSE}": not found',
             f'failed to get image "{PAUSE}": not found',
         ],
     )
@@ -130,6 +132,34 @@ class TestName:
         await call.decide()
         call.finished(StatusCode.UNKNOWN, True, words)
         assert pulled_as(bench) == []
+        await run(bench)
+        assert pulled_as(bench) == [AT_HUB]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            'failed to setup network for sandbox: failed to parse: failed to pull image "huge:1"',
+            'failed to start sandbox "x": open seccomp/failed to get image "huge:1": no such file',
+        ],
+    )
+    async def test_not_out_of_what_a_pod_has_in_it(self, words: str) -> None:
+        """Its author may have written the same words into it."""
+        bench = blank(negative_cache_ttl_s=0.0)
+        bench.runtime.config = {}
+        call = bench.service.open(RUN, run_request(), None)
+        await call.decide()
+        call.finished(StatusCode.UNKNOWN, True, words)
+        await run(bench)
+        assert pulled_as(bench) == []
+
+    async def test_the_runtimes_configuration_before_what_a_sandbox_said(self) -> None:
+        """An error's text is the last that is believed."""
+        bench = blank(negative_cache_ttl_s=0.0)
+        bench.runtime.config = {}
+        call = bench.service.open(RUN, run_request(), None)
+        await call.decide()
+        call.finished(StatusCode.UNKNOWN, True, 'failed to get sandbox image "huge:1": not found')
+        bench.runtime.dumped_sandbox_image = PAUSE
         await run(bench)
         assert pulled_as(bench) == [AT_HUB]
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -194,17 +195,27 @@ class TestWording:
             ("Get https://user:pw@host/x: EOF", "Get https://host/x: EOF"),
             ('Get "https://s3/blob?X-Amz-Signature=abc": EOF', 'Get "https://s3/blob?***": EOF'),
             ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic ***"),
+            ("Get https://user:p@w@host/x?y: EOF", "Get https://host/x?*** EOF"),
+            ("https://a/b?u=http://u:p@c", "https://a/b?***"),
             ("password hunter22 refused\nnow", "password *** refused now"),
+            ('password "p\\"ss\\\\" refused', 'password "***" refused'),
         ],
     )
     def test_reason_has_no_secrets(self, text: str, shown: str) -> None:
         """URL passwords and queries, headers, and known secrets are taken out."""
-        assert reason(text, ["hunter22"]) == shown
+        assert reason(text, ["hunter22", 'p"ss\\']) == shown
 
     def test_reason_is_bounded(self) -> None:
         """A runtime's error text may be a megabyte; in bytes, whatever the script."""
         assert len(reason("x " * 1_000_000).encode()) <= REASON_LIMIT
         assert len(reason("é" * 1_000_000).encode()) <= REASON_LIMIT
+
+    @pytest.mark.parametrize("piece", ["a", "a://", "a.", "a://b?", "://u@", "Basic ", "?", "@"])
+    def test_reason_takes_a_time_that_grows_with_the_text(self, piece: str) -> None:
+        """64 KiB of letters, which a registry may answer, were gone through for half a minute."""
+        started = time.process_time()
+        reason(piece * (65536 // len(piece)))
+        assert time.process_time() - started < 1
 
     def test_refusal_names_all_of_many(self) -> None:
         """Twenty registries with long reasons still fit, each with its host."""

@@ -14,6 +14,8 @@ CONFIG = "/etc/image-cri-shim.yaml"
 FILLED = "address: http://sealos.hub:5000\n"
 SHIM = "unix:///var/run/image-cri-shim.sock"
 CONTAINERD = "unix:///run/containerd/containerd.sock"
+ROOTS = "Name:\tkubelet\nUid:\t0\t0\t0\t0\n"
+"""What proc(5)'s status has of a process of root's."""
 
 KUBELET_UNIT = """\
 [Unit]

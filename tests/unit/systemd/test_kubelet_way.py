@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
-from tests.unit.systemd.machines import CONTAINERD, KUBEADM, KUBEADM_CONFIG, unpacked
+from tests.unit.systemd.machines import CONTAINERD, KUBEADM, KUBEADM_CONFIG, ROOTS, unpacked
 
 PATH = "/var/run/image-cri-shim.sock"
 SHIM = f"unix://{PATH}"
@@ -28,6 +28,7 @@ def _process(
     (proc / "7").mkdir(parents=True)
     words = "\0".join((program, *arguments)) + "\0"
     (proc / "7/cmdline").write_text(words)
+    (proc / "7/status").write_text(ROOTS)
     ticks = int((1000 - age_s) * os.sysconf("SC_CLK_TCK"))
     (proc / "7/stat").write_text(f"7 (kubelet) S {'0 ' * 18}{ticks} 0\n")
     (proc / "uptime").write_text("1000.00 1.00\n")

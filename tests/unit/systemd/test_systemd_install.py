@@ -13,9 +13,10 @@ from shimcore.systemd.command import command_path
 from shimcore.systemd.entries import File
 from shimcore.systemd.install import install, plan
 from shimcore.systemd.places import closed
+from shimcore.systemd.record import ORIGINALS
 from shimcore.systemd.root import Root
 from shimcore.systemd.uninstall import plan_removal
-from shimcore.systemd.units import BYPASS_LINK, SOCKET, UNITS
+from shimcore.systemd.units import BYPASS_LINK, SOCKET, STATE_DIR, UNITS
 from tests.unit.systemd.installed import KUBELET_CONFIG, READY, SERVICE_FILE, do, edit, undo
 from tests.unit.systemd.machines import (
     CONFIG,
@@ -67,6 +68,14 @@ class TestThereAndBack:
         assert tree(root) == after
         undo(root)
         assert tree(root) == before
+
+    def test_what_it_keeps_is_roots_alone(self, tmp_path: Path) -> None:
+        """As the service has its folder at its start; others are as folders of the system are."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        modes = {path: root.host(path).stat().st_mode & 0o777 for path in (STATE_DIR, ORIGINALS)}
+        assert modes == {STATE_DIR: 0o700, ORIGINALS: 0o700}
+        assert root.host("/etc/systemd/system").stat().st_mode & 0o777 == 0o755
 
     def test_in_two_steps(self, tmp_path: Path) -> None:
         """First the service, then kubelet: the way back leads before the first."""

@@ -23,6 +23,7 @@ from tests.unit.systemd.machines import (
     KUBEADM_DROP_IN,
     KUBEADM_FLAGS,
     KUBELET_UNIT,
+    ROOTS,
     SHIM,
     unpacked,
 )
@@ -356,10 +357,21 @@ def test_what_cannot_be_wired_is_said(
 
 
 def test_a_running_kubelet_is_found(tmp_path: Path) -> None:
-    """By the name of its command, wherever that is."""
-    for pid, words in (("1", "/sbin/init"), ("7", "/opt/bin/kubelet\0--v=2"), ("x", "kubelet")):
+    """By the name of its command, wherever that is, if root has started it.
+
+    Not a user's own, not one that has become root's by its setuid bit, nor one whose name says so.
+    """
+    for pid, words, status in (
+        ("1", "/sbin/init", ROOTS),
+        ("3", "kubelet\0--v=3", "Name:\tkubelet\nUid:\t1000\t1000\t1000\t1000\n"),
+        ("4", "kubelet\0--v=4", "Name:\tkubelet\nUid:\t1000\t0\t0\t0\n"),
+        ("5", "kubelet\0--v=5", "Name:\t\rUid:\t0\t0\t0\t0\nUid:\t7\t7\t7\t7\n"),
+        ("7", "/opt/bin/kubelet\0--v=2", ROOTS),
+        ("x", "kubelet", ROOTS),
+    ):
         (tmp_path / pid).mkdir()
         (tmp_path / pid / "cmdline").write_bytes(words.encode() + b"\0")
+        (tmp_path / pid / "status").write_bytes(status.encode())
     assert kubelet.running_command_line(tmp_path) == ["/opt/bin/kubelet", "--v=2"]
 
 
@@ -372,6 +384,14 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(ShimError) as caught:
         wire(root, kubelet.find(root), SOCKET)
     assert str(caught.value).count(path) == 1
+
+
+def test_a_file_without_end_is_named(tmp_path: Path) -> None:
+    """A sparse one, which would take all memory."""
+    root = unpacked(tmp_path, KUBEADM)
+    os.truncate(root.host(kubelet.KUBEADM_FLAGS), 1 << 40)
+    with pytest.raises(ShimError, match=f"^{kubelet.KUBEADM_FLAGS}: larger than 4 MiB$"):
+        kubelet.find(root)
 
 
 @pytest.mark.parametrize("path", [kubelet.KUBEADM_CONFIG, CRICTL, kubelet.KUBEADM_FLAGS])
