@@ -63,7 +63,7 @@ class PullCall(ImageCall):
         self._timeout_s = timeout_s
         self._metadata = metadata
         self._verdict: Verdict | None = None  # of a call that has gone on as it came
-        self._over: Callable[[], None] | None = None
+        self._over: Callable[[bool], None] | None = None
 
     def _now(self) -> Verdict | None:
         """The verdict of a pull that has no candidates; None where there are some."""
@@ -116,7 +116,7 @@ class PullCall(ImageCall):
     def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """How the runtime answered a pull that went on as it came."""
         if self._over is not None:
-            self._over()
+            self._over(code == StatusCode.OK)
         if code == StatusCode.OK:
             self._context.hints.seen(self._candidates.image, str(self._candidates.image))
         if self._verdict is not None:

@@ -157,6 +157,7 @@ class Transaction:
 
     async def run(self) -> Pulled | Failed:
         """How it ended. Raises RuntimeUnavailableError; cancelled, it ends all its work."""
+        ending, over = None, self._context.names.asked_for(self._candidates.image)
         try:
             with ExitStack() as stack:
                 ending = await self._run(stack)
@@ -165,6 +166,7 @@ class Transaction:
             raise
         finally:
             self.ended = True
+            over(isinstance(ending, Pulled))
         self._context.history.count(self.told(ending))
         return ending
 
@@ -292,7 +294,6 @@ class Transaction:
         stall_s = (own or self._context.config).stall_timeout_s
         host = own.host if own is not None else ""
         started = time.monotonic()
-        over = self._context.names.asked_for(image)
         try:
             response = await self._watched(
                 message, host, progress, stall_s, lambda: bool(self._stalled)
@@ -309,8 +310,6 @@ class Transaction:
                 seconds = time.monotonic() - started
                 self.pulling.append(Attempt(host, Result.FAILED, detail, 0, seconds))
             return None
-        finally:
-            over()
         self._context.hints.seen(image, self.image)
         return Pulled(response, name, host)
 
