@@ -9,19 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.config import Names
+from shimcore.config import Names, Registry
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Forward
 from shimcore.images import names as names_module
 from shimcore.images.call import ImageCall
 from shimcore.pb import cri_pb2
+from shimcore.reference import Reference
+from shimcore.registry.answers import ManifestAnswer, Outcome
 from tests.unit.images.fakes import (
     CREATE,
     DIGEST,
     HUB,
     PULL,
+    THREE,
     Bench,
+    FakeRegistries,
+    config_of,
     create_request,
+    failed,
     image_id,
     pull_request,
 )
@@ -226,3 +232,48 @@ async def test_the_digests_name_was_there_before() -> None:
     await asyncio.gather(bench.pull("nginx"), bench.decide(PULL, message))
     await bench.names.drain()
     assert bench.runtime.names() == {NGINX, NGINX_DIGEST, HUB_DIGEST}
+
+
+class TestNeverRewritten:
+    """A name that goes on as it came is asked for, whatever the reason."""
+
+    async def test_an_excluded_one(self) -> None:
+        """`exclude` covers the hub's own names."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.config = config_of(f'{THREE}exclude: ["{HUB}/**"]\n', names=Names.ORIGINAL)
+        bench.restart()
+        bench.runtime.pull_s = 0.02
+        pull = asyncio.create_task(bench.pull("nginx"))
+        await asyncio.sleep(0.01)
+        ended(bench, begun(bench))
+        await pull
+        assert bench.runtime.names() == ALL
+
+    async def test_one_that_another_registry_gives(self) -> None:
+        """quay.io serves ghcr.io's images, too: its own were pulled through the hub meanwhile."""
+        quay = '- {address: "https://quay.io", domains: ["quay.io", "ghcr.io"]}'
+        bench = Bench(
+            config=config_of(f"address: http://{HUB}\nregistries:\n{quay}\n", names=Names.ORIGINAL),
+            registries=_Everywhere({HUB: Outcome.FOUND}),
+        )
+        bench.runtime.failing[f"{HUB}/org/app:1"] = failed("500")
+        held = asyncio.Event()
+        bench.runtime.pull_steps["quay.io"] = lambda _: held.wait()  # type: ignore[assignment,return-value]
+        other = asyncio.create_task(bench.pull("ghcr.io/org/app:1"))
+        while len(bench.runtime.pulls) < 2:
+            await asyncio.sleep(0.01)
+        bench.runtime.failing.clear()
+        await bench.decide(PULL, pull_request("quay.io/org/app:1"))
+        held.set()
+        await other
+        names = {name for name in bench.runtime.names() if "@" not in name}
+        assert names == {"quay.io/org/app:1", "ghcr.io/org/app:1"}
+        assert f"quay.io/org/app@{DIGEST}" in bench.runtime.names()
+
+
+class _Everywhere(FakeRegistries):
+    """Every registry has every image."""
+
+    async def head_manifest(self, registry: Registry, image: Reference) -> ManifestAnswer:
+        answer = await super().head_manifest(registry, image)
+        return replace(answer, outcome=Outcome.FOUND, digest=DIGEST)
