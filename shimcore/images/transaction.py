@@ -179,7 +179,7 @@ class Transaction:
 
     async def _run(self, stack: ExitStack) -> Pulled | Failed:
         while (index := await self._next(stack)) is not None:
-            pulled = await self._through(index, may_leave=self._has_more)
+            pulled = await self._through(index, may_leave=partial(self._has_more, stack))
             if pulled is not None:
                 return pulled
         if self._original:
@@ -207,9 +207,7 @@ class Transaction:
                 return known.index
         if not candidates.ranked:
             return None
-        if self._probe is None:
-            self._probe = stack.enter_context(resolver.probe(candidates))
-        probe = self._probe
+        probe = self._probe or self._begin_probe(stack)
         index = await probe.next_found(self._tried)
         if not self._settled:
             self._settled = True
@@ -221,13 +219,17 @@ class Transaction:
             self._tried[index] = answer.digest if answer else None
         return index
 
-    def _has_more(self) -> bool:
-        """Whether there is somewhere to go when the present candidate stands still."""
+    def _begin_probe(self, stack: ExitStack) -> Probe:
+        self._probe = stack.enter_context(self._context.resolver.probe(self._candidates))
+        return self._probe
+
+    def _has_more(self, stack: ExitStack) -> bool:
+        """Whether it is known that there is somewhere to go when the present candidate stands
+        still; those that were not asked are asked then."""
         if self._original:
             return True
-        if self._probe is None:
-            return len(self._tried) < len(self._candidates.ranked)
-        return self._probe.open_places(self._tried) > 0
+        probe = self._probe or self._begin_probe(stack)  # what was remembered told of one alone
+        return probe.found_beside(self._tried)
 
     # -- one pull ------------------------------------------------------------------------------
 
