@@ -19,6 +19,7 @@ from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed
+from shimcore.singleflight import heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -340,6 +341,7 @@ class Transaction:
         ask_after_s = self._share_s()
         self.now = host, progress
         task = asyncio.ensure_future(self._answer(message))
+        task.add_done_callback(heard)
         try:
             while True:
                 await asyncio.wait({task}, timeout=LOOK_S)
