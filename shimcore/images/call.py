@@ -80,6 +80,10 @@ class ImageCall(ABC):
         self._denies = denies
         self._started = time.monotonic()
 
+    def _left_s(self, timeout_s: float | None) -> float | None:
+        """What is left now of a time that the call had when it was opened."""
+        return None if timeout_s is None else timeout_s - (time.monotonic() - self._started)
+
     @abstractmethod
     def _now(self) -> Verdict | None:
         """The verdict, if nobody has to be asked for it."""

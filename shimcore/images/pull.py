@@ -79,7 +79,7 @@ class PullCall(ImageCall):
         if transaction is None or transaction.ended or key not in self._context.pulls_under_way:
             transaction = self._context.transactions[key] = self._transaction()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._left_s(self._timeout_s)):
                 ending = await self._context.pulls_under_way.run(key, transaction.run)
         except TimeoutError:
             attempts, why = transaction.attempts, "the caller's deadline is over"

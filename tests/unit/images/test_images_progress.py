@@ -263,7 +263,7 @@ async def test_a_pull_ends_while_the_runtime_is_asked(caplog: pytest.LogCaptureF
     await asyncio.sleep(0.01)
     del progress, look
     gc.collect()
-    assert caplog.records == []
+    assert "never retrieved" not in caplog.text
 
 
 async def test_many_pulls_ask_once(clock: Time) -> None:
