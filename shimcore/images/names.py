@@ -95,6 +95,8 @@ class Names:
         self._failed: ExpiringCache[str, bool] = ExpiringCache(FAILURES_LIMIT, time.monotonic)
         self._mends: set[asyncio.Task[str]] = set()
         self._removals: dict[object, float] = {}  # those under way, and until when they count
+        self.removals = 0
+        """How many have begun and ended."""
         self._unsupported_told = False
         self.in_use = InUse()
 
@@ -159,9 +161,11 @@ class Names:
         result when the removal is over."""
         token = object()
         self._removals[token] = time.monotonic() + REMOVAL_LIMIT_S
+        self.removals += 1
 
         def over() -> None:
             self._removals.pop(token, None)
+            self.removals += 1
 
         return over
 
