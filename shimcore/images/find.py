@@ -99,7 +99,7 @@ class FindCall(ImageCall):
     def _removes(self) -> None:
         """No image is named while one is removed. A call that nobody waits for never gets here."""
         if self._method is Method.REMOVE:
-            self._over = self._context.names.removal()
+            self._over = self._context.names.removals.begin()
 
     def _uses(self) -> None:
         """The images keep their names while a container is made of them."""

@@ -38,8 +38,10 @@ from shimcore.images.namestore import (
     shows,
     until_shown,
 )
+from shimcore.images.removals import Removals
 from shimcore.images.wording import reason
 from shimcore.reference import parse_reference
+from shimcore.runtime.errors import RuntimeCallError
 
 if TYPE_CHECKING:
     from shimcore.reference import Reference
@@ -59,9 +61,6 @@ LATE_S = (0.2, 2.0, 10.0)
 
 AGAIN_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)
 """When it is looked again where that could not be told, or be mended: the runtime may be away."""
-
-REMOVAL_LIMIT_S = 60.0
-"""How long a removal counts whose end nobody tells."""
 
 CLOCK_SLACK_S = 5.0
 """How far a time of the runtime's may be ahead of the clock that is read here."""
@@ -94,18 +93,16 @@ class Names:
         self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
         self._failed: ExpiringCache[str, bool] = ExpiringCache(FAILURES_LIMIT, time.monotonic)
         self._mends: set[asyncio.Task[str]] = set()
-        self._removals: dict[object, float] = {}  # those under way, and until when they count
-        self.removals = 0
-        """How many have begun and ended."""
         self._unsupported_told = False
         self.in_use = InUse()
+        self.removals = Removals()
 
     # -- pulls through a registry ------------------------------------------------------
 
     @asynccontextmanager
     async def pulling(self, pull: Pulling) -> AsyncIterator[None]:
         """Around a pull that may bring names; what it leaves when it is given up is seen to."""
-        if pull.mode is not Mode.ORIGINAL or not await self._runtime.store.supported():
+        if pull.mode is not Mode.ORIGINAL or not await self._may_have_store():
             yield
             return
         self._pulls.add(pull)
@@ -119,6 +116,14 @@ class Names:
             raise
         finally:
             self._start(lambda: _logged(lambda: self._over(pull)), late=pull.open)
+
+    async def _may_have_store(self) -> bool:
+        """Whether names can come with a pull; a store that does not answer is no registry's fault.
+        Raises RuntimeUnavailableError."""
+        try:
+            return await self._runtime.store.supported()
+        except RuntimeCallError:
+            return True
 
     async def give(self, pull: Pulling, pulled_id: str) -> str:
         """The name under which the image is on the node now, its own if all went well.
@@ -156,27 +161,10 @@ class Names:
         """Whether an image that is there already is being named."""
         return bool(self._mends)
 
-    def removal(self) -> Callable[[], None]:
-        """Something is removed: no image is named meanwhile, which would bring it back. Call the
-        result when the removal is over."""
-        token = object()
-        self._removals[token] = time.monotonic() + REMOVAL_LIMIT_S
-        self.removals += 1
-
-        def over() -> None:
-            self._removals.pop(token, None)
-            self.removals += 1
-
-        return over
-
     async def mended(self) -> None:
         """Returns when none of the namings is under way any more that were before a removal."""
         if self._mends:
             await asyncio.wait(self._mends)
-
-    def _removing(self) -> bool:
-        now = time.monotonic()
-        return any(until > now for until in self._removals.values())
 
     # -- what is under way -----------------------------------------------------------------
 
@@ -294,7 +282,7 @@ class Names:
     async def _name(self, pull: Pulling, pulled_id: str) -> None:
         """Called with both locks held."""
         image, candidate, runtime = pull.image, pull.candidate, self._runtime
-        if not pull.moves and self._removing():
+        if not pull.moves and self.removals.under_way:
             raise NamingError("an image is being removed")
         record, there = await asyncio.gather(
             runtime.store.get(kept_name(candidate)), shown(runtime, image)

@@ -86,7 +86,8 @@ class PullCall(ImageCall):
             refused = Refuse(StatusCode.DEADLINE_EXCEEDED, failure(why, attempts))
             return self._failed(attempts, refused, why)
         except RuntimeUnavailableError as error:
-            return self._failed((), Refuse(StatusCode.UNAVAILABLE, str(error)), str(error))
+            refused = Refuse(StatusCode.UNAVAILABLE, str(error))
+            return self._failed(transaction.attempts, refused, str(error))
         except asyncio.CancelledError:
             self._close(
                 Ending.CANCELLED,

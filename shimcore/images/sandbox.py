@@ -62,7 +62,7 @@ class PauseImage:
     @property
     def wanted(self) -> bool:
         """Whether a sandbox has to be held: nobody knows that the image is there."""
-        there = self._there_until if self._removals == self._context.names.removals else 0.0
+        there = self._there_until if self._removals == self._context.names.removals.count else 0.0
         return time.monotonic() >= max(there, self._left_alone_until)
 
     def forget(self) -> None:
@@ -94,7 +94,7 @@ class PauseImage:
             return True
 
     async def _bring(self) -> None:
-        why, self._removals = "", self._context.names.removals
+        why, self._removals = "", self._context.names.removals.count
         try:
             async with asyncio.timeout(HOLD_LIMIT_S):
                 why = await self._ensure()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shimcore.errors import ShimError
+from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.images.attempts import Attempt, Result, skipped
 from shimcore.images.credentials import auth_for, secrets_of
 from shimcore.images.namestore import Pulling
@@ -162,7 +162,7 @@ class Transaction:
         try:
             with ExitStack() as stack:
                 ending = await self._run(stack)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, RuntimeUnavailableError):
             self._context.history.count(self.attempts)
             raise
         finally:
@@ -255,7 +255,7 @@ class Transaction:
             ended(Result.STALLED, self._failed(error, str(reference)))
         except RuntimeCallError as error:
             ended(Result.FAILED, self._failed(error, str(reference), registry))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, RuntimeUnavailableError):
             ended(Result.CANCELLED)
             raise
         else:

@@ -226,6 +226,6 @@ class TestRemoval:
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert not bench.names._removing()
+        assert not bench.names.removals.under_way
         bench.runtime.hidden.clear()
         await asked
