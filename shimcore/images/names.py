@@ -91,6 +91,7 @@ class Names:
         self._asked: Counter[str] = Counter()  # names that somebody pulls as such, now
         self._tasks: set[asyncio.Task[Any]] = set()
         self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
+        self._looked_after: dict[str, Pulling] = {}  # by candidates' names, in `_end_later`
         self._failed: ExpiringCache[str, bool] = ExpiringCache(FAILURES_LIMIT, time.monotonic)
         self._mends: set[asyncio.Task[str]] = set()
         self._unsupported_told = False
@@ -198,16 +199,13 @@ class Names:
                 del self._asked[name]
             if not succeeded:
                 return
-            for pull in self._pulls_of(repository):
-                pull.asked.add(name)
+            for pull in (*self._pulls, *self._looked_after.values()):
+                if pull.candidate.name == repository:
+                    pull.asked.add(name)
             if spared := self._journal.spare(repository):
                 self.later(lambda: self._journal.note(spared))
 
         return over
-
-    def _pulls_of(self, repository: str) -> list[Pulling]:
-        """The pulls under way that may bring names of a repository."""
-        return [pull for pull in self._pulls if pull.candidate.name == repository]
 
     def _asked_for(self, pull: Pulling) -> set[str]:
         """Names of the pull's repository that somebody pulls as such now, or has since it began."""
@@ -300,6 +298,12 @@ class Names:
             record = await runtime.store.get(kept_name(candidate))
         if record is None:
             raise NamingError(f"the image store has no {kept_name(candidate)}")
+        if not pull.moves:
+            named = await runtime.store.get(kept_name(image))
+            if named is not None and named.target.digest != record.target.digest:
+                # It leads elsewhere by now: this image's own name is that by digest.
+                image = replace(image, tag=None, digest=record.target.digest)
+                pull, there = replace(pull, image=image), await shown(runtime, image)
         own = names_for(image, record.target.digest)
         if not pulled_id:
             pulled = await shown(runtime, candidate)
@@ -326,8 +330,9 @@ class Names:
 
                 def gone() -> Sequence[str]:
                     """None once another pull of that repository may bring them again."""
-                    others = [each for each in self._pulls_of(pull.candidate.name) if each != pull]
-                    return () if others or self._asked_for(pull) - asked else brought
+                    others = [each for each in self._pulls if each is not pull]
+                    shared = any(each.candidate.name == pull.candidate.name for each in others)
+                    return () if shared or self._asked_for(pull) - asked else brought
 
                 await until_shown(self._runtime, pull.image, "", own, gone)
         await self._end(str(pull.candidate))
@@ -398,12 +403,18 @@ class Names:
         return ended
 
     async def _end_later(self, pull: Pulling) -> None:
-        """Looks again at what could not be ended; what is its own, the journal alone tells now."""
-        known = replace(pull, started=NEVER)
-        for pause_s in AGAIN_S:
-            if await self._end_open(known, [pause_s]):
-                await self._end(str(pull.candidate))
-                return
+        """Looks again at what could not be ended; the oldest pull of a name does so for all."""
+        candidate = str(pull.candidate)
+        if candidate in self._looked_after:
+            return
+        self._looked_after[candidate] = pull
+        try:
+            for pause_s in AGAIN_S:
+                if await self._end_open(pull, [pause_s]):
+                    await self._end(candidate)
+                    return
+        finally:
+            del self._looked_after[candidate]
 
 
 async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

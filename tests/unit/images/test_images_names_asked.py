@@ -95,6 +95,22 @@ class TestAnOlderPullIsOpen:
         await bench.names.drain()
         assert bench.runtime.names() == ALL
 
+    async def test_it_is_looked_at_when_another_was_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What it brought goes; the other tag stays, and the digest that is that one's, too."""
+        monkeypatch.setattr(names_module, "LATE_S", ())
+        monkeypatch.setattr(names_module, "AGAIN_S", (0.1,))
+        bench = bench_of(Names.ORIGINAL)
+        await interrupted(bench)
+        bench.runtime.pulled(AT_HUB)
+        other = f"{HUB}/library/nginx:other"
+        await bench.pull(other)
+        async with asyncio.timeout(3):
+            while bench.names._late or bench.names._tasks:
+                await asyncio.sleep(0.01)
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST, HUB_DIGEST, other}
+
     async def test_nor_does_the_next_process(self, tmp_path: Path) -> None:
         """The journal says since when."""
         bench = bench_of(Names.ORIGINAL)

@@ -108,6 +108,36 @@ class TestGivenUp:
         assert looks == 5
         assert bench.names._journal.unfinished() == []
 
+    async def test_its_name_leads_elsewhere_by_then(self) -> None:
+        """A tag that has moved: it stays, and the older image has the name of its digest."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.01)
+        bench.runtime.pulled(AT_HUB)
+        bench.runtime.pulled(NGINX, OTHER_DIGEST)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        names = {NGINX, NGINX_DIGEST, f"docker.io/library/nginx@{OTHER_DIGEST}"}
+        async with asyncio.timeout(3):
+            while bench.runtime.names() != names:
+                await asyncio.sleep(0.01)
+        assert bench.runtime.records[NGINX].target.digest == OTHER_DIGEST
+
+    async def test_one_is_looked_after_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However often an image is pulled whose names cannot be given."""
+        monkeypatch.setattr(names_module, "LATE_S", ())
+        monkeypatch.setattr(names_module, "AGAIN_S", (60.0,))
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.store_fault = failed("disk full", StatusCode.RESOURCE_EXHAUSTED)
+        for _ in range(5):
+            await bench.pull("nginx")
+        await asyncio.sleep(0.01)
+        assert len(bench.names._late) == 1
+        await bench.names.close()
+        assert bench.names._looked_after == {}
+
     async def test_one_that_is_open_holds_no_other_back(self) -> None:
         """Its names are gone with the next pull of the same: it is over then."""
         bench = bench_of(Names.ORIGINAL)
