@@ -130,7 +130,8 @@ class Names:
         """The name under which the image is on the node now, its own if all went well.
 
         `pulled_id` is the image's ID where the runtime's answer to the pull told it, else "".
-        Raises nothing: a pull that succeeded stays one.
+        A pull that succeeded stays one: raises only what pulling again does, where another pull has
+        taken the image's names away before.
         """
         if pull.mode is Mode.REGISTRY:
             return str(pull.candidate)
@@ -149,7 +150,7 @@ class Names:
         return self._mend(Pulling(image, candidate, mode, started=NEVER))
 
     def _mend(self, pull: Pulling) -> asyncio.Task[str]:
-        found = replace(pull, moves=False, again=nothing)
+        found = replace(pull, moves=False, again=nothing, lost=False)
         task: asyncio.Task[str] = self._start(lambda: self._named(found, ""))
         self._mends.add(task)
         task.add_done_callback(self._mends.discard)
@@ -258,7 +259,7 @@ class Names:
     # -- naming ----------------------------------------------------------------------------
 
     async def _named(self, pull: Pulling, pulled_id: str) -> str:
-        """`_name`, with every failure as a warning."""
+        """`_name`, with every failure as a warning but that of a pull that is lost."""
         image, candidate = pull.image, pull.candidate
         try:
             async with asyncio.timeout(NAMING_LIMIT_S):
@@ -267,6 +268,8 @@ class Names:
                 async with self._lock(str(image)), self._lock(candidate.name):
                     await self._name(pull, pulled_id)
         except (ShimError, TimeoutError) as error:
+            if pull.lost and isinstance(error, ShimError):
+                raise
             self._failed.put(str(image), True, MEND_BACKOFF_S)
             why = reason(str(error) or f"not done within {NAMING_LIMIT_S:g} s")
             logger.warning("image %s keeps the name %s: %s", image, candidate, why)
@@ -294,7 +297,9 @@ class Names:
                     digest = named.target.digest
                     await self._take_away(pull, digest, names_for(image, digest), pulled_id)
                 return
+            pull.lost = True
             await pull.again()
+            pull.lost = False
             record = await runtime.store.get(kept_name(candidate))
         if record is None:
             raise NamingError(f"the image store has no {kept_name(candidate)}")

@@ -49,7 +49,8 @@ class Pulling:
     `mode`: which names the image is to have. `again` pulls once more: another pull of the same
     name may have taken it away. `moves`: whether a name that leads elsewhere is led to the image;
     not where it was only found. `open`: names that it brought may still be there. `asked`: names
-    of that repository that somebody has pulled as such since it began.
+    of that repository that somebody has pulled as such since it began. `lost`: the names were taken
+    away by another pull, and it could not be pulled again.
     """
 
     image: Reference
@@ -59,6 +60,7 @@ class Pulling:
     started: Moment = field(default_factory=Moment)
     moves: bool = True
     open: bool = False
+    lost: bool = False
     asked: set[str] = field(default_factory=set)
 
 
