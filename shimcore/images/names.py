@@ -326,9 +326,12 @@ class Names:
         self, pull: Pulling, digest: str, own: Sequence[str], image_id: str
     ) -> None:
         """Takes away what the pull brought of that digest under the registry's name."""
-        if await self._brought(pull, digest):
-            async with self.in_use.taking(image_id):  # which may have waited
-                brought, asked = await self._brought(pull, digest), self._asked_for(pull)
+        brought = await self._brought(pull, digest)
+        if brought:
+            async with self.in_use.taking(image_id) as waited:
+                if waited:
+                    brought = await self._brought(pull, digest)
+                asked = self._asked_for(pull)
                 for name in brought:
                     if name not in self._asked_for(pull):
                         await self._runtime.store.delete(name)
