@@ -12,6 +12,12 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+def heard(task: asyncio.Future[Any]) -> None:
+    """Takes note of how a task ended, as its done callback: nobody may be left to hear of it."""
+    if not task.cancelled():
+        task.exception()
+
+
 class FlightCancelledError(ShimError):
     """The work was cancelled from outside, not by those who wait for it."""
 
@@ -72,5 +78,5 @@ class SingleFlight(Generic[K, V]):
         """Take a flight off the table, unless a later one has its key."""
         if self._flights.get(key) is flight:
             del self._flights[key]
-        if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # nobody may be left to hear of it
+        if flight.task.done():
+            heard(flight.task)

@@ -151,7 +151,10 @@ class _Undecided:
         request, self._request = self._request, None  # it may be large, and the call long
         if self._generation.retired and request is not None:
             self._generation = self._generations.current
-            self._call = self._generation.images.open(*request)
+            self._call = call = self._generation.images.open(*request)
+            decision = call.decide_now()
+            if decision is not None:
+                return decision
         generation = self._generation
         generation.deciding += 1
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
@@ -79,6 +80,10 @@ class ImageCall(ABC):
         self._denies = denies
         self._started = time.monotonic()
 
+    def _left_s(self, timeout_s: float | None) -> float | None:
+        """What is left now of a time that the call had when it was opened."""
+        return None if timeout_s is None else timeout_s - (time.monotonic() - self._started)
+
     @abstractmethod
     def _now(self) -> Verdict | None:
         """The verdict, if nobody has to be asked for it."""
@@ -148,11 +153,18 @@ class ImageCall(ABC):
 
 
 class SettledCall(ImageCall):
-    """A call that needs no deciding."""
+    """A call that needs no deciding; `over` is told at its end whether it has succeeded."""
 
-    def __init__(self, method: Method, image: str, verdict: Verdict) -> None:
+    def __init__(
+        self,
+        method: Method,
+        image: str,
+        verdict: Verdict,
+        over: Callable[[bool], None] | None = None,
+    ) -> None:
         super().__init__(method, image)
         self._verdict = verdict
+        self._over = over
 
     def _now(self) -> Verdict:
         return self._verdict
@@ -160,6 +172,10 @@ class SettledCall(ImageCall):
     def _goes_on(self) -> None:
         super()._goes_on()
         del self._verdict
+
+    def _ended(self, code: int, *, empty: bool, message: str) -> None:
+        if self._over is not None:
+            self._over(code == StatusCode.OK)
 
 
 def decision_line(

@@ -57,7 +57,6 @@ class FindCall(ImageCall):
         """The verdict that needs no question: images with one possible name, or known ones."""
         if self._method is Method.REMOVE:
             self._context.hints.clear()
-            self._context.pause.forget()
             if self._context.names.mending:
                 return None
         if self._method is Method.CREATE and self._in_use.losing(self._request.images):
@@ -73,7 +72,10 @@ class FindCall(ImageCall):
         """The verdict after asking the runtime, within the call's deadline."""
         self._removes()
         try:
-            async with asyncio.timeout(self._left_s()):
+            limit_s = self._context.config.timeout_s
+            if self._timeout_s is not None:
+                limit_s = min(self._timeout_s, limit_s)
+            async with asyncio.timeout(self._left_s(limit_s)):
                 if self._method is Method.REMOVE:
                     await self._until(self._context.names.mended())
                 if self._method is Method.CREATE:
@@ -97,20 +99,13 @@ class FindCall(ImageCall):
     def _removes(self) -> None:
         """No image is named while one is removed. A call that nobody waits for never gets here."""
         if self._method is Method.REMOVE:
-            self._over = self._context.names.removal()
+            self._over = self._context.names.removals.begin()
 
     def _uses(self) -> None:
         """The images keep their names while a container is made of them."""
         if self._method is Method.CREATE:
             named = [image for image in self._request.images if len(image) <= NAME_LIMIT]
             self._over = self._in_use.creating(named)
-
-    def _left_s(self) -> float:
-        """What is left of the call's time, which has run since it was opened."""
-        limit_s = self._context.config.timeout_s
-        if self._timeout_s is not None:
-            limit_s = min(self._timeout_s, limit_s)
-        return limit_s - (time.monotonic() - self._started)
 
     def _goes_on(self) -> None:
         super()._goes_on()
@@ -125,7 +120,6 @@ class FindCall(ImageCall):
             self._over()
         if self._method is Method.REMOVE:
             hints.clear()
-            self._context.pause.forget()
         elif self._method is Method.STATUS and candidates is not None and candidates.ranked:
             if code == 0 and not empty:
                 if not hints.is_own(candidates.image):

@@ -48,11 +48,13 @@ class InUse:
         return over
 
     @asynccontextmanager
-    async def taking(self, image: str) -> AsyncIterator[None]:
-        """Around the end of one of the image's names, until the runtime shows it no more."""
+    async def taking(self, image: str) -> AsyncIterator[bool]:
+        """Around the end of one of the image's names, until the runtime shows it no more. Gives
+        whether a container had to be waited for."""
+        waits = image in self._creating
         await _ended(self._creating, image)
         with _begun(self._losing, image):
-            yield
+            yield waits
 
 
 _UnderWay = dict[str, set["asyncio.Future[None]"]]

@@ -2,7 +2,7 @@
 
 A line of JSON a change, appended: a pull that begins with its image, the name it is pulled
 as and the time; a pull that has ended with that name alone. A name that is created after
-its pull began is that pull's, and goes when the image has its own.
+that time is the pull's, and goes when the image has its own; a later line moves the time.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import contextlib
 import json
 import logging
 import os
+import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 logger = logging.getLogger("shimcore.images")
 
@@ -29,7 +31,8 @@ LEFT_LIMIT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A pull of `image` as `candidate` that began at `at` (seconds since 1970)."""
+    """A pull of `image` as `candidate`; names that were there at `at` (seconds since 1970) are not
+    its own."""
 
     image: str
     candidate: str
@@ -99,6 +102,21 @@ class Journal:
         self._open[candidate] = Unfinished(image, candidate, at)
         await self._write(asdict(self._open[candidate]))
 
+    def spare(self, repository: str) -> list[Unfinished]:
+        """Counts what is there of a repository now as older than its unfinished pulls: somebody
+        asked for it. Those pulls, to be given to `note`."""
+        now, of_it = time.time(), (f"{repository}:", f"{repository}@")
+        pulls = [one for one in self._open.values() if one.candidate.startswith(of_it)]
+        moved = [replace(one, at=now) for one in pulls]
+        self._open.update((one.candidate, one) for one in moved)
+        return moved
+
+    async def note(self, pulls: Iterable[Unfinished]) -> None:
+        """Writes what these unfinished pulls are now, those that have not ended meanwhile."""
+        for one in pulls:
+            if self._open.get(one.candidate) is one:
+                await self._write(asdict(one))
+
     async def ended(self, candidate: str) -> None:
         """The name that the pull brought is gone, or stays on purpose."""
         if self._open.pop(candidate, None) is not None:
@@ -139,7 +157,7 @@ def _take(found: dict[str, Unfinished], entry: dict[str, object]) -> None:
     candidate = str(entry["candidate"])
     if "image" not in entry:
         found.pop(candidate, None)
-    elif len(found) < LEFT_LIMIT:
+    elif candidate in found or len(found) < LEFT_LIMIT:
         found[candidate] = Unfinished(str(entry["image"]), candidate, float(str(entry["at"])))
 
 

@@ -26,3 +26,7 @@ class Moment:
     def seconds(self) -> float:
         """The moment by the clock as it is now, where that was set back; else `at`."""
         return self.at + min(0.0, _wall_ahead_s() - self._ahead_s)
+
+
+NEVER = Moment(float("inf"))
+"""Later than all others."""

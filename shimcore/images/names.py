@@ -14,7 +14,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -24,7 +24,7 @@ from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.inuse import InUse
 from shimcore.images.journal import Journal, Unfinished
-from shimcore.images.moment import Moment
+from shimcore.images.moment import NEVER
 from shimcore.images.namestore import (
     NamingError,
     Pulling,
@@ -38,13 +38,14 @@ from shimcore.images.namestore import (
     shows,
     until_shown,
 )
+from shimcore.images.removals import Removals
 from shimcore.images.wording import reason
 from shimcore.reference import parse_reference
+from shimcore.runtime.errors import RuntimeCallError
 
 if TYPE_CHECKING:
     from shimcore.reference import Reference
     from shimcore.runtime.client import RuntimeClient
-    from shimcore.runtime.values import ImageRecord
 
 logger = logging.getLogger("shimcore.images")
 
@@ -58,8 +59,8 @@ MEND_BACKOFF_S = 30.0
 LATE_S = (0.2, 2.0, 10.0)
 """After a pull that was given up: when it is looked whether its names have come all the same."""
 
-REMOVAL_LIMIT_S = 60.0
-"""How long a removal counts whose end nobody tells."""
+AGAIN_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)
+"""When it is looked again where that could not be told, or be mended: the runtime may be away."""
 
 CLOCK_SLACK_S = 5.0
 """How far a time of the runtime's may be ahead of the clock that is read here."""
@@ -88,28 +89,24 @@ class Names:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pulls: set[Pulling] = set()  # those under way that may bring names
         self._asked: Counter[str] = Counter()  # names that somebody pulls as such, now
-        self._kept: dict[str, set[str]] = {}  # repository → such names, while pulls are under way
         self._tasks: set[asyncio.Task[Any]] = set()
         self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
+        self._looked_after: dict[str, Pulling] = {}  # by candidates' names, in `_end_later`
         self._failed: ExpiringCache[str, bool] = ExpiringCache(FAILURES_LIMIT, time.monotonic)
         self._mends: set[asyncio.Task[str]] = set()
-        self._removals: dict[object, float] = {}  # those under way, and until when they count
         self._unsupported_told = False
         self.in_use = InUse()
+        self.removals = Removals()
 
     # -- pulls through a registry ------------------------------------------------------
 
     @asynccontextmanager
     async def pulling(self, pull: Pulling) -> AsyncIterator[None]:
         """Around a pull that may bring names; what it leaves when it is given up is seen to."""
-        if pull.mode is not Mode.ORIGINAL or not await self._runtime.store.supported():
+        if pull.mode is not Mode.ORIGINAL or not await self._may_have_store():
             yield
             return
         self._pulls.add(pull)
-        repository = pull.candidate.name
-        self._kept.setdefault(repository, set()).update(
-            name for name in self._asked if _repository_of(name) == repository
-        )
         # The pull may go out meanwhile: it asks its registry first, which takes longer.
         image, candidate, at = str(pull.image), str(pull.candidate), pull.started.at
         self.later(lambda: self._journal.began(image, candidate, at))
@@ -119,16 +116,22 @@ class Names:
             pull.open = may_have_pulled(error)
             raise
         finally:
-            task = asyncio.ensure_future(_logged(lambda: self._over(pull)))
-            tasks = self._late if pull.open else self._tasks
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            self._start(lambda: _logged(lambda: self._over(pull)), late=pull.open)
+
+    async def _may_have_store(self) -> bool:
+        """Whether names can come with a pull; a store that does not answer is no registry's fault.
+        Raises RuntimeUnavailableError."""
+        try:
+            return await self._runtime.store.supported()
+        except RuntimeCallError:
+            return True
 
     async def give(self, pull: Pulling, pulled_id: str) -> str:
         """The name under which the image is on the node now, its own if all went well.
 
         `pulled_id` is the image's ID where the runtime's answer to the pull told it, else "".
-        Raises nothing: a pull that succeeded stays one.
+        A pull that succeeded stays one: raises only what pulling again does, where another pull has
+        taken the image's names away before.
         """
         if pull.mode is Mode.REGISTRY:
             return str(pull.candidate)
@@ -144,11 +147,10 @@ class Names:
         """
         if mode is Mode.REGISTRY or self._failed.get(str(image)):
             return None
-        started = self._journal.since(str(candidate), float("inf"))
-        return self._mend(Pulling(image, candidate, mode, started=Moment(started)))
+        return self._mend(Pulling(image, candidate, mode, started=NEVER))
 
     def _mend(self, pull: Pulling) -> asyncio.Task[str]:
-        found = replace(pull, moves=False, again=nothing)
+        found = replace(pull, moves=False, again=nothing, lost=False)
         task: asyncio.Task[str] = self._start(lambda: self._named(found, ""))
         self._mends.add(task)
         task.add_done_callback(self._mends.discard)
@@ -161,25 +163,10 @@ class Names:
         """Whether an image that is there already is being named."""
         return bool(self._mends)
 
-    def removal(self) -> Callable[[], None]:
-        """Something is removed: no image is named meanwhile, which would bring it back. Call the
-        result when the removal is over."""
-        token = object()
-        self._removals[token] = time.monotonic() + REMOVAL_LIMIT_S
-
-        def over() -> None:
-            self._removals.pop(token, None)
-
-        return over
-
     async def mended(self) -> None:
         """Returns when none of the namings is under way any more that were before a removal."""
         if self._mends:
             await asyncio.wait(self._mends)
-
-    def _removing(self) -> bool:
-        now = time.monotonic()
-        return any(until > now for until in self._removals.values())
 
     # -- what is under way -----------------------------------------------------------------
 
@@ -201,20 +188,30 @@ class Names:
 
     # -- pulls of a registry's name as such ----------------------------------------------
 
-    def asked_for(self, reference: Reference) -> Callable[[], None]:
+    def asked_for(self, reference: Reference) -> Callable[[bool], None]:
         """Somebody pulls this very name: it stays, whatever else pulls it. Call the result when
-        that pull is over."""
-        name = kept_name(reference)
+        that pull is over, with whether it has succeeded."""
+        name, repository = kept_name(reference), reference.name
         self._asked[name] += 1
-        if reference.name in self._kept:
-            self._kept[reference.name].add(name)
 
-        def over() -> None:
+        def over(succeeded: bool) -> None:
             self._asked[name] -= 1
             if not self._asked[name]:
                 del self._asked[name]
+            if not succeeded:
+                return
+            for pull in (*self._pulls, *self._looked_after.values()):
+                if pull.candidate.name == repository:
+                    pull.asked.add(name)
+            if spared := self._journal.spare(repository):
+                self.later(lambda: self._journal.note(spared))
 
         return over
+
+    def _asked_for(self, pull: Pulling) -> set[str]:
+        """Names of the pull's repository that somebody pulls as such now, or has since it began."""
+        of_it = f"{pull.candidate.name}:", f"{pull.candidate.name}@"
+        return {*pull.asked, *(name for name in self._asked if name.startswith(of_it))}
 
     # -- the rest of a process's life ----------------------------------------------------
 
@@ -231,11 +228,9 @@ class Names:
         try:
             image, candidate = parse_reference(left.image), parse_reference(left.candidate)
         except ReferenceSyntaxError:
-            ended = True
-        else:
-            ended = await self._end_open(Pulling(image, candidate, mode, started=Moment(left.at)))
-        if ended:
             await self._end(left.candidate)
+        else:
+            await self._over(Pulling(image, candidate, mode, started=NEVER, open=True))
 
     def later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs `work` in a task of this object."""
@@ -253,16 +248,18 @@ class Names:
         if self._late:
             await asyncio.wait(self._late)
 
-    def _start(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(work())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _start(
+        self, work: Callable[[], Coroutine[Any, Any, Any]], *, late: bool = False
+    ) -> asyncio.Task[Any]:
+        task, tasks = asyncio.ensure_future(work()), self._late if late else self._tasks
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         return task
 
     # -- naming ----------------------------------------------------------------------------
 
     async def _named(self, pull: Pulling, pulled_id: str) -> str:
-        """`_name`, with every failure as a warning."""
+        """`_name`, with every failure as a warning but that of a pull that is lost."""
         image, candidate = pull.image, pull.candidate
         try:
             async with asyncio.timeout(NAMING_LIMIT_S):
@@ -271,6 +268,8 @@ class Names:
                 async with self._lock(str(image)), self._lock(candidate.name):
                     await self._name(pull, pulled_id)
         except (ShimError, TimeoutError) as error:
+            if pull.lost and isinstance(error, ShimError):
+                raise
             self._failed.put(str(image), True, MEND_BACKOFF_S)
             why = reason(str(error) or f"not done within {NAMING_LIMIT_S:g} s")
             logger.warning("image %s keeps the name %s: %s", image, candidate, why)
@@ -284,7 +283,7 @@ class Names:
     async def _name(self, pull: Pulling, pulled_id: str) -> None:
         """Called with both locks held."""
         image, candidate, runtime = pull.image, pull.candidate, self._runtime
-        if not pull.moves and self._removing():
+        if not pull.moves and self.removals.under_way:
             raise NamingError("an image is being removed")
         record, there = await asyncio.gather(
             runtime.store.get(kept_name(candidate)), shown(runtime, image)
@@ -296,13 +295,20 @@ class Names:
                 if pull.mode is Mode.ORIGINAL and named is not None:
                     # That by digest may have come after.
                     digest = named.target.digest
-                    left = replace(named, name=f"{candidate.name}@{digest}")
-                    await self._take_away(pull, left, names_for(image, digest), pulled_id)
+                    await self._take_away(pull, digest, names_for(image, digest), pulled_id)
                 return
+            pull.lost = True
             await pull.again()
+            pull.lost = False
             record = await runtime.store.get(kept_name(candidate))
         if record is None:
             raise NamingError(f"the image store has no {kept_name(candidate)}")
+        if not pull.moves:
+            named = await runtime.store.get(kept_name(image))
+            if named is not None and named.target.digest != record.target.digest:
+                # It leads elsewhere by now: this image's own name is that by digest.
+                image = replace(image, tag=None, digest=record.target.digest)
+                pull, there = replace(pull, image=image), await shown(runtime, image)
         own = names_for(image, record.target.digest)
         if not pulled_id:
             pulled = await shown(runtime, candidate)
@@ -311,42 +317,53 @@ class Names:
         if not shows(there, wanted_id, own, ()):
             for name in own:
                 await put(runtime.store, replace(record, name=name), moves=pull.moves)
-            await until_shown(runtime, image, wanted_id, own, ())
+            await until_shown(runtime, image, wanted_id, own, lambda: ())
             await label_alike(runtime.store, own)
         if pull.mode is Mode.ORIGINAL:
-            await self._take_away(pull, record, own, pulled_id)
+            await self._take_away(pull, record.target.digest, own, pulled_id)
 
     async def _take_away(
-        self, pull: Pulling, record: ImageRecord, own: Sequence[str], image_id: str
+        self, pull: Pulling, digest: str, own: Sequence[str], image_id: str
     ) -> None:
-        """Takes away what the pull brought under the registry's name, whose record is given."""
-        brought = await self._brought(pull, record)
+        """Takes away what the pull brought of that digest under the registry's name."""
+        brought = await self._brought(pull, digest)
         if brought:
-            async with self.in_use.taking(image_id):
-                await asyncio.gather(*map(self._runtime.store.delete, brought))
-                # Another pull of that repository may bring them again at any time.
-                others = [each for each in self._pulls if each is not pull]
-                shared = any(each.candidate.name == pull.candidate.name for each in others)
-                await until_shown(self._runtime, pull.image, "", own, () if shared else brought)
+            async with self.in_use.taking(image_id) as waited:
+                if waited:
+                    brought = await self._brought(pull, digest)
+                asked = self._asked_for(pull)
+                for name in brought:
+                    if name not in self._asked_for(pull):
+                        await self._runtime.store.delete(name)
+
+                def gone() -> Sequence[str]:
+                    """None once another pull of that repository may bring them again."""
+                    others = [each for each in self._pulls if each is not pull]
+                    shared = any(each.candidate.name == pull.candidate.name for each in others)
+                    return () if shared or self._asked_for(pull) - asked else brought
+
+                await until_shown(self._runtime, pull.image, "", own, gone)
         await self._end(str(pull.candidate))
 
-    async def _brought(self, pull: Pulling, record: ImageRecord) -> list[str]:
-        """The names that came with this pull and that nobody asked for."""
-        store, repository = self._runtime.store, pull.candidate.name
-        digested = await store.get(f"{repository}@{record.target.digest}")
+    async def _brought(self, pull: Pulling, digest: str) -> list[str]:
+        """The names of that digest that came with this pull and that nobody asked for, the one
+        by which `_end_open` looks last. They are right until the next await."""
+        get, digested = self._runtime.store.get, f"{pull.candidate.name}@{digest}"
+        found = await asyncio.gather(*map(get, {kept_name(pull.candidate), digested}))
+        spared: set[str] = set()
+        while asked := self._asked_for(pull) - spared:
+            spared |= asked
+            for one in await asyncio.gather(*map(get, asked)):
+                if one is not None and one.target.digest == digest:
+                    spared.add(digested)  # it came with that one
         since = self._journal.since(str(pull.candidate), pull.started.seconds)
         now = time.time() + CLOCK_SLACK_S  # a later one is of before the clock was set back
         names = {
             one.name
-            for one in (record, digested)
-            if one is not None and since <= one.created_at <= now and one.name not in self._asked
+            for one in found
+            if one is not None and one.target.digest == digest and since <= one.created_at <= now
         }
-        for name in self._kept.get(repository, set()):
-            names.discard(name)
-            asked = await store.get(name)
-            if asked is not None:  # its digest's name came with it
-                names.discard(f"{repository}@{asked.target.digest}")
-        return sorted(names)
+        return sorted(names - spared, reverse=True)
 
     # -- runtimes without an image store ---------------------------------------------------
 
@@ -366,36 +383,46 @@ class Names:
 
     async def _over(self, pull: Pulling) -> None:
         """A pull is over. What was given up may have brought names, or may still do so."""
-        ended = not pull.open or await self._end_open(pull)
+        ended = not pull.open or await self._end_open(pull, LATE_S)
         self._pulls.discard(pull)
         if ended:
             await self._end(str(pull.candidate))
-        repository = pull.candidate.name
-        if all(other.candidate.name != repository for other in self._pulls):
-            self._kept.pop(repository, None)
+        else:
+            self._start(lambda: _logged(lambda: self._end_later(pull)), late=True)
 
     async def _end(self, candidate: str) -> None:
         """Nothing is left to be done about a candidate's name, unless it is being pulled."""
         if all(str(pull.candidate) != candidate for pull in self._pulls):
             await self._journal.ended(candidate)
 
-    async def _end_open(self, pull: Pulling) -> bool:
-        """Whether nothing that the pull brought is left under the registry's name."""
-        for pause_s in LATE_S:
+    async def _end_open(self, pull: Pulling, pauses_s: Iterable[float]) -> bool:
+        """Whether nothing that the pull brought is left under the registry's name, as the last
+        look tells; a look that finds something sees to it."""
+        ended = False
+        for pause_s in pauses_s:
             await asyncio.sleep(pause_s)
-            try:
+            ended = False
+            with suppress(ShimError):
                 record = await self._runtime.store.get(kept_name(pull.candidate))
                 since = self._journal.since(str(pull.candidate), pull.started.seconds)
-                if record is None or record.created_at < since:
-                    continue
-            except ShimError:
-                return False
-            return await asyncio.shield(self._mend(pull)) == str(pull.image)
-        return True
+                ended = record is None or record.created_at < since
+                if not ended and await asyncio.shield(self._mend(pull)) == str(pull.image):
+                    return True
+        return ended
 
-
-def _repository_of(name: str) -> str:
-    return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+    async def _end_later(self, pull: Pulling) -> None:
+        """Looks again at what could not be ended; the oldest pull of a name does so for all."""
+        candidate = str(pull.candidate)
+        if candidate in self._looked_after:
+            return
+        self._looked_after[candidate] = pull
+        try:
+            for pause_s in AGAIN_S:
+                if await self._end_open(pull, [pause_s]):
+                    await self._end(candidate)
+                    return
+        finally:
+            del self._looked_after[candidate]
 
 
 async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -48,7 +48,9 @@ class Pulling:
 
     `mode`: which names the image is to have. `again` pulls once more: another pull of the same
     name may have taken it away. `moves`: whether a name that leads elsewhere is led to the image;
-    not where it was only found. `open`: names that it brought may still be there.
+    not where it was only found. `open`: names that it brought may still be there. `asked`: names
+    of that repository that somebody has pulled as such since it began. `lost`: the names were taken
+    away by another pull, and it could not be pulled again.
     """
 
     image: Reference
@@ -58,6 +60,8 @@ class Pulling:
     started: Moment = field(default_factory=Moment)
     moves: bool = True
     open: bool = False
+    lost: bool = False
+    asked: set[str] = field(default_factory=set)
 
 
 def may_have_pulled(error: BaseException) -> bool:
@@ -109,9 +113,10 @@ async def until_shown(
     image: Reference,
     pulled_id: str,
     own: Iterable[str],
-    gone: Iterable[str],
+    gone: Callable[[], Iterable[str]],
 ) -> None:
-    """Returns once the runtime shows the image with its own names and without `gone`.
+    """Returns once the runtime shows the image with its own names and without `gone`, which is
+    asked at each look.
 
     Raises NamingError where it does not within SHOWN_LIMIT_S.
     """
@@ -119,7 +124,7 @@ async def until_shown(
     pauses = iter(PAUSES_S)
     while True:
         await asyncio.sleep(next(pauses, PAUSES_S[-1]))
-        if shows(await shown(runtime, image), pulled_id, own, gone):
+        if shows(await shown(runtime, image), pulled_id, own, gone()):
             return
         if time.monotonic() > deadline:
             raise NamingError(f"the runtime does not show it within {SHOWN_LIMIT_S:g} s")

@@ -15,6 +15,7 @@ from shimcore.errors import ShimError
 from shimcore.images.moment import Moment
 from shimcore.jsontext import object_in
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
+from shimcore.singleflight import heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +59,7 @@ class Ingests:
         if self._task is None or (self._task.done() and now - self._asked_at > LOOK_S / 2):
             self._asked_at = now
             self._task = asyncio.ensure_future(self.content.ingests())
+            self._task.add_done_callback(heard)
         task = self._task
         await asyncio.wait({task})
         return task.result()

@@ -63,7 +63,7 @@ class PullCall(ImageCall):
         self._timeout_s = timeout_s
         self._metadata = metadata
         self._verdict: Verdict | None = None  # of a call that has gone on as it came
-        self._over: Callable[[], None] | None = None
+        self._over: Callable[[bool], None] | None = None
 
     def _now(self) -> Verdict | None:
         """The verdict of a pull that has no candidates; None where there are some."""
@@ -79,14 +79,15 @@ class PullCall(ImageCall):
         if transaction is None or transaction.ended or key not in self._context.pulls_under_way:
             transaction = self._context.transactions[key] = self._transaction()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._left_s(self._timeout_s)):
                 ending = await self._context.pulls_under_way.run(key, transaction.run)
         except TimeoutError:
             attempts, why = transaction.attempts, "the caller's deadline is over"
             refused = Refuse(StatusCode.DEADLINE_EXCEEDED, failure(why, attempts))
             return self._failed(attempts, refused, why)
         except RuntimeUnavailableError as error:
-            return self._failed((), Refuse(StatusCode.UNAVAILABLE, str(error)), str(error))
+            refused = Refuse(StatusCode.UNAVAILABLE, str(error))
+            return self._failed(transaction.attempts, refused, str(error))
         except asyncio.CancelledError:
             self._close(
                 Ending.CANCELLED,
@@ -116,7 +117,7 @@ class PullCall(ImageCall):
     def _ended(self, code: int, *, empty: bool, message: str) -> None:
         """How the runtime answered a pull that went on as it came."""
         if self._over is not None:
-            self._over()
+            self._over(code == StatusCode.OK)
         if code == StatusCode.OK:
             self._context.hints.seen(self._candidates.image, str(self._candidates.image))
         if self._verdict is not None:

@@ -102,10 +102,10 @@ class Probe:
                 return index
         return None
 
-    def open_places(self, tried: Collection[int]) -> int:
-        """How many candidates outside `tried` are there, or may still turn out to be."""
+    def found_beside(self, tried: Collection[int]) -> bool:
+        """Whether a candidate outside `tried` is known to be there."""
         rest = [answer for index, answer in enumerate(self._answers) if index not in tried]
-        return sum(1 for answer in rest if answer is None or answer.outcome is Outcome.FOUND)
+        return any(answer is not None and answer.outcome is Outcome.FOUND for answer in rest)
 
     def others(self) -> tuple[Attempt, ...]:
         """What the registries said that have not found it, as far as they have answered."""

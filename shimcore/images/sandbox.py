@@ -57,6 +57,7 @@ class PauseImage:
     def __init__(self, context: ImageContext) -> None:
         self._context = context
         self._there_until = 0.0
+        self._removals = 0  # until it was found there: the next one makes that uncertain
         self._left_alone_until = 0.0
         self._settings: Mapping[str, Any] | None = None
         self._learned = ""  # its name, from the words of a sandbox that failed
@@ -65,10 +66,11 @@ class PauseImage:
     @property
     def wanted(self) -> bool:
         """Whether a sandbox has to be held: nobody knows that the image is there."""
-        return time.monotonic() >= max(self._there_until, self._left_alone_until)
+        there = self._there_until if self._removals == self._context.names.removals.count else 0.0
+        return time.monotonic() >= max(there, self._left_alone_until)
 
     def forget(self) -> None:
-        """Something was removed, or a sandbox failed: it is looked for again."""
+        """A sandbox failed: it is looked for again."""
         self._there_until = 0.0
 
     def failed(self, message: str) -> None:
@@ -96,7 +98,7 @@ class PauseImage:
             return True
 
     async def _bring(self) -> None:
-        why = ""
+        why, self._removals = "", self._context.names.removals.count
         try:
             async with asyncio.timeout(HOLD_LIMIT_S):
                 why = await self._ensure()

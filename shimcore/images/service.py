@@ -21,7 +21,7 @@ from shimcore.images.names import Names
 from shimcore.images.pull import PullCall
 from shimcore.images.sandbox import SandboxCall
 from shimcore.images.wording import NAME_LIMIT, printable
-from shimcore.reference import ImageID, parse
+from shimcore.reference import ImageID, Reference, parse
 from shimcore.reference.parsing import NAME_LIMIT as LONGEST_NAME
 from shimcore.runtime.errors import StatusCode
 
@@ -43,10 +43,10 @@ of an image each time."""
 
 @dataclass(frozen=True, slots=True)
 class _Untouched:
-    """A text that is not for the shim, and why; `is_name`: not an ID, and not unreadable."""
+    """A text that is not for the shim, and why; the image where it is a name."""
 
     why: str
-    is_name: bool
+    image: Reference | None = None
 
 
 _Meaning = Candidates | _Untouched
@@ -137,25 +137,29 @@ class ImageService:
         images = [each if isinstance(each, Candidates) else None for each in meant]
         if isinstance(first, Candidates) or kind in {Method.REMOVE, Method.CREATE}:
             return FindCall(self._context, kind, request, images, timeout_s)
-        return SettledCall(kind, request.image, self._untouched(kind, request.image, first))
+        verdict = self._untouched(kind, request.image, first)
+        if kind is Method.PULL and first.image is not None:
+            over = self._context.names.asked_for(first.image)
+            return SettledCall(kind, request.image, verdict, over)
+        return SettledCall(kind, request.image, verdict)
 
     def _meaning(self, text: str) -> _Meaning:
         """Where an image may come from, or why its name is not for the shim."""
         try:
             image = parse(text)
         except ReferenceSyntaxError as error:
-            return _Untouched(f"no image name: {error.reason}", is_name=False)
+            return _Untouched(f"no image name: {error.reason}")
         if isinstance(image, ImageID):
-            return _Untouched("an image ID", is_name=False)
+            return _Untouched("an image ID")
         candidates = candidates_of(image, self._config)
         if candidates.excluded_by is not None:
-            return _Untouched(f"excluded by {candidates.excluded_by}", is_name=True)
+            return _Untouched(f"excluded by {candidates.excluded_by}", image)
         return candidates
 
     def _untouched(self, kind: Method, image: str, meant: _Untouched) -> Verdict:
         """A request for the runtime alone; refused where that would look for it on Docker Hub."""
         denies = kind is Method.PULL and self._config.fallback is Fallback.DENY
-        if denies and not meant.is_name:
+        if denies and meant.image is None:
             return _unreadable(f"{printable(image, NAME_LIMIT)}: {meant.why}", denies=True)
         return Verdict(AS_IT_CAME, image, "", meant.why)
 

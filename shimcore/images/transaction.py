@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shimcore.errors import ShimError
+from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.images.attempts import Attempt, Result, skipped
 from shimcore.images.credentials import auth_for, secrets_of
 from shimcore.images.namestore import Pulling
@@ -19,6 +19,7 @@ from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed
+from shimcore.singleflight import heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,14 +158,16 @@ class Transaction:
 
     async def run(self) -> Pulled | Failed:
         """How it ended. Raises RuntimeUnavailableError; cancelled, it ends all its work."""
+        ending, over = None, self._context.names.asked_for(self._candidates.image)
         try:
             with ExitStack() as stack:
                 ending = await self._run(stack)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, RuntimeUnavailableError):
             self._context.history.count(self.attempts)
             raise
         finally:
             self.ended = True
+            over(isinstance(ending, Pulled))
         self._context.history.count(self.told(ending))
         return ending
 
@@ -177,7 +180,7 @@ class Transaction:
 
     async def _run(self, stack: ExitStack) -> Pulled | Failed:
         while (index := await self._next(stack)) is not None:
-            pulled = await self._through(index, may_leave=self._has_more)
+            pulled = await self._through(index, may_leave=partial(self._has_more, stack))
             if pulled is not None:
                 return pulled
         if self._original:
@@ -205,9 +208,7 @@ class Transaction:
                 return known.index
         if not candidates.ranked:
             return None
-        if self._probe is None:
-            self._probe = stack.enter_context(resolver.probe(candidates))
-        probe = self._probe
+        probe = self._probe or self._begin_probe(stack)
         index = await probe.next_found(self._tried)
         if not self._settled:
             self._settled = True
@@ -219,13 +220,17 @@ class Transaction:
             self._tried[index] = answer.digest if answer else None
         return index
 
-    def _has_more(self) -> bool:
-        """Whether there is somewhere to go when the present candidate stands still."""
+    def _begin_probe(self, stack: ExitStack) -> Probe:
+        self._probe = stack.enter_context(self._context.resolver.probe(self._candidates))
+        return self._probe
+
+    def _has_more(self, stack: ExitStack) -> bool:
+        """Whether it is known that there is somewhere to go when the present candidate stands
+        still; those that were not asked are asked then."""
         if self._original:
             return True
-        if self._probe is None:
-            return len(self._tried) < len(self._candidates.ranked)
-        return self._probe.open_places(self._tried) > 0
+        probe = self._probe or self._begin_probe(stack)  # what was remembered told of one alone
+        return probe.found_beside(self._tried)
 
     # -- one pull ------------------------------------------------------------------------------
 
@@ -250,7 +255,7 @@ class Transaction:
             ended(Result.STALLED, self._failed(error, str(reference)))
         except RuntimeCallError as error:
             ended(Result.FAILED, self._failed(error, str(reference), registry))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, RuntimeUnavailableError):
             ended(Result.CANCELLED)
             raise
         else:
@@ -292,7 +297,6 @@ class Transaction:
         stall_s = (own or self._context.config).stall_timeout_s
         host = own.host if own is not None else ""
         started = time.monotonic()
-        over = self._context.names.asked_for(image)
         try:
             response = await self._watched(
                 message, host, progress, stall_s, lambda: bool(self._stalled)
@@ -309,8 +313,6 @@ class Transaction:
                 seconds = time.monotonic() - started
                 self.pulling.append(Attempt(host, Result.FAILED, detail, 0, seconds))
             return None
-        finally:
-            over()
         self._context.hints.seen(image, self.image)
         return Pulled(response, name, host)
 
@@ -339,6 +341,7 @@ class Transaction:
         ask_after_s = self._share_s()
         self.now = host, progress
         task = asyncio.ensure_future(self._answer(message))
+        task.add_done_callback(heard)
         try:
             while True:
                 await asyncio.wait({task}, timeout=LOOK_S)

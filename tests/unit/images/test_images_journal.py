@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -38,6 +39,27 @@ async def test_the_older_pull_of_a_name_counts(tmp_path: Path) -> None:
     await journal.began(NGINX, AT_HUB, 9.0)
     assert journal.since(AT_HUB, 9.0) == 5.0
     assert journal.since("other", 9.0) == 9.0
+
+
+async def test_what_somebody_asked_for_is_older(tmp_path: Path) -> None:
+    """Than the unfinished pulls of its repository, for the next process too; not those of others,
+    nor one that has ended meanwhile."""
+    path = tmp_path / "j"
+    journal = Journal(str(path))
+    others = "h:5000/library/nginx-x:1", "h:5000/library:1", "h:5000/library/nginx/x:1"
+    by_digest = f"h:5000/library/nginx@sha256:{'a' * 64}"
+    for candidate in (AT_HUB, by_digest, "h:5000/library/nginx:2", *others):
+        await journal.began(NGINX, candidate, 5.0)
+    spared = journal.spare("h:5000/library/nginx")
+    await journal.ended("h:5000/library/nginx:2")
+    await journal.note(spared)
+    since = {one.candidate: one.at for one in loaded(path).unfinished()}
+    assert {candidate for candidate, at in since.items() if at > time.time() - 60} == {
+        AT_HUB,
+        by_digest,
+    }
+    assert since.keys() == {AT_HUB, by_digest, *others}
+    assert {candidate: journal.since(candidate, float("inf")) for candidate in since} == since
 
 
 async def test_it_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,9 @@ from tests.unit.images.fakes import (
     failed,
     image_id,
     pull_request,
+    pulled_as,
 )
-from tests.unit.images.nginx import AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST, bench_of
+from tests.unit.images.nginx import AT_HUB, AT_MIRROR, HUB_DIGEST, NGINX, NGINX_DIGEST, bench_of
 
 
 async def test_both() -> None:
@@ -244,6 +245,26 @@ async def test_the_same_image_from_two_registries_at_once() -> None:
     await bench.names.drain()
     assert not any(name.startswith(HUB) for name in bench.runtime.names())
     assert NGINX in bench.runtime.names()
+
+
+async def test_the_names_were_taken_by_another_pull_and_the_hub_is_gone() -> None:
+    """The image is under no name of this pull's: it has failed there, and the next one is tried."""
+    bench = bench_of(Names.ORIGINAL)
+    bench.registries.outcomes[MIRROR] = Outcome.FOUND
+    pulled = bench.runtime.pulled
+
+    def taken(name: str, digest: str | None = None) -> None:
+        pulled(name, digest)
+        if name == AT_HUB:
+            for each in (AT_HUB, HUB_DIGEST):
+                del bench.runtime.records[each]
+            bench.runtime.failing[HUB] = failed("not found", StatusCode.NOT_FOUND)
+
+    bench.runtime.pulled = taken  # type: ignore[method-assign]
+    await bench.pull("nginx")
+    assert pulled_as(bench) == [AT_HUB, AT_HUB, AT_MIRROR]
+    assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+    assert bench.service.stats()["rewrites"] == {(HUB, "failed"): 1, (MIRROR, "pulled"): 1}
 
 
 async def test_naming_failure_is_a_warning_and_keeps_the_registrys_name(

@@ -12,11 +12,13 @@ from shimcore.config import Names
 from shimcore.heldcall import Forward
 from shimcore.images import names as names_module
 from shimcore.registry.answers import Outcome
+from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
     HUB,
     OTHER_DIGEST,
     PULL,
     REMOVE,
+    failed,
     pull_request,
     remove_request,
 )
@@ -29,6 +31,7 @@ class TestGivenUp:
     @pytest.fixture(autouse=True)
     def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(names_module, "LATE_S", (0.01, 0.05))
+        monkeypatch.setattr(names_module, "AGAIN_S", (0.1, 0.1, 0.1))
 
     async def test_its_names_are_seen_to(self) -> None:
         """The image gets its own name, and the hub's goes."""
@@ -81,6 +84,72 @@ class TestGivenUp:
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    async def test_the_runtime_goes_away_in_between(self) -> None:
+        """What could not be taken away goes when it is back, and nothing is open then."""
+        bench = bench_of(Names.ORIGINAL)
+        delete, looks = bench.runtime.store.delete, 0
+
+        async def once(name: str) -> bool:
+            nonlocal looks
+            if name == AT_HUB:
+                looks += 1
+                if looks <= 4:  # the answer's own, both looks soon after it, and one more
+                    raise failed("transport is closing", StatusCode.UNAVAILABLE)
+            return await delete(name)
+
+        bench.runtime.store.delete = once  # type: ignore[method-assign]
+        await bench.pull("nginx")
+        assert AT_HUB in bench.runtime.names()
+        async with asyncio.timeout(10):
+            while bench.names._late or bench.names._tasks:
+                await asyncio.sleep(0.01)
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+        assert looks == 5
+        assert bench.names._journal.unfinished() == []
+
+    async def test_its_name_leads_elsewhere_by_then(self) -> None:
+        """A tag that has moved: it stays, and the older image has the name of its digest."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.01)
+        bench.runtime.pulled(AT_HUB)
+        bench.runtime.pulled(NGINX, OTHER_DIGEST)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        names = {NGINX, NGINX_DIGEST, f"docker.io/library/nginx@{OTHER_DIGEST}"}
+        async with asyncio.timeout(3):
+            while bench.runtime.names() != names:
+                await asyncio.sleep(0.01)
+        assert bench.runtime.records[NGINX].target.digest == OTHER_DIGEST
+
+    async def test_one_is_looked_after_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However often an image is pulled whose names cannot be given."""
+        monkeypatch.setattr(names_module, "LATE_S", ())
+        monkeypatch.setattr(names_module, "AGAIN_S", (60.0,))
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.store_fault = failed("disk full", StatusCode.RESOURCE_EXHAUSTED)
+        for _ in range(5):
+            await bench.pull("nginx")
+        await asyncio.sleep(0.01)
+        assert len(bench.names._late) == 1
+        await bench.names.close()
+        assert bench.names._looked_after == {}
+
+    async def test_one_that_is_open_holds_no_other_back(self) -> None:
+        """Its names are gone with the next pull of the same: it is over then."""
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.store_fault = failed("disk full", StatusCode.RESOURCE_EXHAUSTED)
+        await bench.pull("nginx")
+        await asyncio.sleep(0.1)
+        bench.runtime.store_fault = None
+        await bench.pull("nginx")
+        assert bench.names._pulls == set()
+        assert bench.names._journal.unfinished() == []
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+        await bench.names.close()
 
 
 async def test_shim_killed_between_pull_and_naming() -> None:
@@ -151,6 +220,29 @@ class TestRemoval:
         bench.names._failed.drop(NGINX)
         assert await bench.status("nginx") == "nginx"
 
+    async def test_what_was_found_in_the_middle_of_it_is_looked_at_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pull that was given up: its names have come while another image was removed."""
+        monkeypatch.setattr(names_module, "LATE_S", (0.01, 0.1))
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.hanging.add(HUB)
+        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+        while not bench.runtime.pulls:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        bench.runtime.pulled(AT_HUB)
+        call = bench.service.open(REMOVE, remove_request("sha256:" + "1" * 64), None)
+        assert isinstance(call.decide_now(), Forward)
+        await asyncio.sleep(0.05)
+        assert bench.runtime.names() == {AT_HUB, HUB_DIGEST}
+        call.finished(0, True, "")
+        async with asyncio.timeout(10):
+            while bench.names._late:
+                await asyncio.sleep(0.01)
+        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+
     async def test_a_removal_whose_caller_is_gone_is_over(self) -> None:
         """It holds nothing up."""
         bench = bench_of(Names.ORIGINAL)
@@ -164,6 +256,6 @@ class TestRemoval:
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert not bench.names._removing()
+        assert not bench.names.removals.under_way
         bench.runtime.hidden.clear()
         await asked

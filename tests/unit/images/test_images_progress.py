@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 
 import pytest
 
+from shimcore.errors import RuntimeUnavailableError
 from shimcore.images import moment as moment_module
 from shimcore.images import progress as progress_module
 from shimcore.images.progress import Ingests, Progress
@@ -241,6 +243,27 @@ async def test_a_manifest_that_a_stranger_wrote(manifest: bytes, clock: Time) ->
     progress = Progress(Ingests(runtime.content), INDEX)
     await looked(progress, clock, 1)
     assert progress.total <= progress_module.BLOBS_LIMIT
+
+
+async def test_a_pull_ends_while_the_runtime_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    """That the runtime then fails to answer is nobody's to hear."""
+    runtime = FakeRuntime()
+    answers = asyncio.Event()
+
+    async def fails() -> list[Ingest]:
+        await answers.wait()
+        raise RuntimeUnavailableError("gone")
+
+    runtime.content.ingests = fails  # type: ignore[method-assign]
+    progress = Progress(Ingests(runtime.content), INDEX)
+    look = asyncio.create_task(progress.look())
+    await asyncio.sleep(0)
+    look.cancel()
+    answers.set()
+    await asyncio.sleep(0.01)
+    del progress, look
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_many_pulls_ask_once(clock: Time) -> None:

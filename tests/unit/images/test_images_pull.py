@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from shimcore.config import Fallback, Names
 from shimcore.heldcall import Forward
+from shimcore.images import progress, transaction
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import StatusCode
+from shimcore.runtime.values import Ingest
 from tests.unit.images.fakes import (
     DIGEST,
     HUB,
     MIRROR,
     PULL,
+    THREE,
     Bench,
     FakeRegistries,
     answered,
@@ -108,6 +114,24 @@ async def test_remembered_answer_that_fails_is_asked_again() -> None:
     bench.runtime.failing[HUB] = failed("500")
     await bench.pull("nginx")
     assert pulled_as(bench) == [AT_HUB, AT_HUB, AT_MIRROR]
+
+
+@pytest.mark.parametrize("mirror", [Outcome.ABSENT, Outcome.FOUND])
+async def test_remembered_answer_that_stands_still(
+    mirror: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left where another registry has the image now, and let finish where none has."""
+    monkeypatch.setattr(progress, "LOOK_S", 0.05)
+    monkeypatch.setattr(transaction, "LOOK_S", 0.05)
+    config = config_of(f"{THREE}stallTimeout: 1s\n", fallback=Fallback.DENY)
+    bench = Bench(config=config, registries=FakeRegistries({HUB: Outcome.FOUND}))
+    await bench.pull("nginx")
+    bench.registries.outcomes[MIRROR] = mirror
+    bench.registries.delays_s["last.local:5000"] = 0.2  # it is not waited for as if it had it
+    bench.runtime.listed = [Ingest(f"manifest-{DIGEST}", 300, 0, time.time() + 60)]
+    bench.runtime.pull_steps[HUB] = lambda _: asyncio.sleep(1.6)
+    await bench.pull("nginx")
+    assert pulled_as(bench) == [AT_HUB, AT_HUB, AT_MIRROR][: 3 if mirror is Outcome.FOUND else 2]
 
 
 async def test_the_callers_metadata_goes_along() -> None:

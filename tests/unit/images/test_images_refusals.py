@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from shimcore.config import Fallback
+from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Forward, Refuse
+from shimcore.images.attempts import Result
+from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import StatusCode
 from tests.unit.images.fakes import (
@@ -20,7 +23,7 @@ from tests.unit.images.fakes import (
     pull_request,
     pulled_as,
 )
-from tests.unit.images.nginx import AT_HUB, AT_MIRROR, CALLERS, both
+from tests.unit.images.nginx import AT_HUB, AT_MIRROR, CALLERS, NGINX, NGINX_DIGEST, both
 
 
 class TestWhenAllFails:
@@ -98,6 +101,40 @@ async def test_runtime_that_is_gone_is_told_as_such() -> None:
     assert decision.code == StatusCode.UNAVAILABLE
     assert "the runtime is down" in decision.text
     assert HUB not in decision.text
+
+
+async def test_runtime_that_goes_away_in_a_pull() -> None:
+    """The history says from where it was pulled, and it is counted there; nobody is blamed."""
+    bench = Bench(registries=both())
+
+    async def gone(_: cri_pb2.PullImageRequest) -> None:
+        raise RuntimeUnavailableError("socket closed")
+
+    bench.runtime.pull_steps[HUB] = gone
+    decision = await bench.decide(PULL, pull_request("nginx"))
+    assert decision == Refuse(StatusCode.UNAVAILABLE, "socket closed")
+    [(_, record)] = bench.service._context.history.since(0)
+    assert (HUB, Result.CANCELLED) in [(one.host, one.result) for one in record.attempts]
+    assert bench.service.stats()["rewrites"][HUB, "cancelled"] == 1
+    await bench.names.close()
+
+
+async def test_a_store_that_does_not_answer_at_first() -> None:
+    """It is no registry's failure: the pull goes on, and the names are given after it."""
+    bench = Bench(registries=both())
+    supported, answers = bench.runtime.store.supported, 0
+
+    async def late() -> bool:
+        nonlocal answers
+        answers += 1
+        if answers == 1:
+            raise failed("no answer within 10 s", StatusCode.DEADLINE_EXCEEDED)
+        return await supported()
+
+    bench.runtime.store.supported = late  # type: ignore[method-assign]
+    await bench.pull("nginx")
+    assert bench.service.stats()["rewrites"] == {(HUB, "pulled"): 1}
+    assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from shimcore.config import Fallback, Names
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.heldcall import Forward
 from shimcore.images import sandbox
+from shimcore.images.service import ImageService
 from shimcore.pb import cri_pb2
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import StatusCode
@@ -268,6 +269,18 @@ async def test_a_removal_makes_it_uncertain() -> None:
     bench = blank()
     await run(bench)
     await bench.decide(REMOVE, remove_request("anything"))
+    assert bench.service.opens(RUN)
+
+
+async def test_a_removal_that_began_before_a_reload() -> None:
+    """Its end makes the new configuration look, too."""
+    bench = blank()
+    removal = bench.service.open(REMOVE, remove_request("sha256:" + "1" * 64), None)
+    assert removal.decide_now() == Forward(None)
+    bench.service = ImageService(bench.config, bench.registries, bench.runtime, bench.names)
+    await run(bench)
+    assert not bench.service.opens(RUN)
+    removal.finished(0, False, "")
     assert bench.service.opens(RUN)
 
 

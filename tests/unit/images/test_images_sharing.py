@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -104,6 +105,44 @@ class TestSharing:
         assert answered(await patient) == image_id(DIGEST)
         assert pulled_as(bench) == [AT_HUB]
         await bench.names.drain()
+
+
+async def test_the_wait_for_a_slot_is_the_callers_time() -> None:
+    """A pull whose deadline is over by then asks nobody for anything more."""
+    bench = Bench(registries=both())
+    bench.runtime.hanging.add(HUB)
+    call = bench.service.open(PULL, pull_request("nginx"), 0.05)
+    assert call.decide_now() is None
+    await asyncio.sleep(0.1)
+    decision = await call.decide()
+    assert isinstance(decision, Refuse)
+    assert decision.code == StatusCode.DEADLINE_EXCEEDED
+    assert pulled_as(bench) == []
+
+
+async def test_a_caller_goes_as_the_runtimes_failure_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody hears of it, and nothing is said of an exception that nobody has asked for."""
+    bench = Bench(registries=both())
+    ends = asyncio.Event()
+
+    async def fails(_: cri_pb2.PullImageRequest) -> None:
+        await ends.wait()
+        raise failed("not found", StatusCode.NOT_FOUND)
+
+    bench.runtime.pull_steps[HUB] = fails
+    task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+    while not bench.runtime.pulls:
+        await asyncio.sleep(0.01)
+    ends.set()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await bench.names.close()
+    del task
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_cancelled_caller_ends_work_on_the_side_at_once() -> None:
