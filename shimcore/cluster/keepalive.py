@@ -15,6 +15,8 @@ from typing import Any
 import httpcore
 import httpx
 
+from shimcore.registry.http.lookup import LookupBackend
+
 PING_AFTER_S = 15.0
 """Silence of the peer after which it is asked; client-go waits for 30 s."""
 ACK_S = 15.0
@@ -41,8 +43,8 @@ class KeptAliveTransport(httpx.AsyncHTTPTransport):
         )
 
 
-class _Backend(httpcore.AnyIOBackend):
-    """Opens connections that ask a silent peer whether it is there."""
+class _Backend(LookupBackend):
+    """Makes connections that ask a silent peer whether it is there."""
 
     async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         return _Stream(await super().connect_tcp(*arguments, **options))
