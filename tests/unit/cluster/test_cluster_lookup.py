@@ -26,18 +26,20 @@ async def test_it_is_told_and_has_no_thread_of_the_pool(
     monkeypatch.setattr(server, "_TIMEOUT", httpx.Timeout(0.05, read=None, pool=None))
     kubeconfig = StandInApi().kubeconfig(tmp_path / "kubeconfig")
     kubeconfig.write_text(kubeconfig.read_text().replace("127.0.0.1", "api.example"))
-    api, go_on = Api(KubernetesSource(True, str(kubeconfig))), threading.Event()
+    source, go_on = KubernetesSource(True, str(kubeconfig)), threading.Event()
 
     def hang(*_: object, **__: object) -> list[object]:
         go_on.wait(10)
         return []
 
     with mock.patch.object(socket, "getaddrinfo", hang):
-        with pytest.raises(ApiUnreachableError, match=r"the name api\.example was not looked up"):
-            await api.list(Kind.SECRET, fresh=False)
+        for _ in range(3):  # connections, which share one lookup
+            api = Api(source)
+            with pytest.raises(ApiUnreachableError, match=r"the name api\.example was not looked"):
+                await api.list(Kind.SECRET, fresh=False)
+            await api.aclose()
         [looking] = [one for one in threading.enumerate() if one.name == "lookup of api.example"]
         assert looking.daemon
         assert not [one for one in threading.enumerate() if one.name.startswith("asyncio_")]
         go_on.set()
         await asyncio.to_thread(looking.join)
-    await api.aclose()
