@@ -224,9 +224,7 @@ class MetricsServer:
                 await asyncio.sleep(_AGAIN_S)
 
     async def _looked_up(self, host: str, *, told: bool) -> str:
-        """The host's first address, "" for every one; one that takes long is told."""
-        if not host:
-            return host
+        """The host's first address; a lookup that takes long is told."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SLOW_S):
                 return (await self._lookups.addresses(host))[0]
@@ -288,17 +286,14 @@ class _Collected(CollectorRegistry):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket at an address; without one, or at `::`, on every one of both families."""
-    if host in ("", "::") and socket.has_dualstack_ipv6():
+    """A listening socket at an address; at `::`, on every one of both families."""
+    if host == "::" and socket.has_dualstack_ipv6():
         listening = socket.create_server(
             ("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
         )
     else:
         (family, _, _, _, address), *_ = socket.getaddrinfo(
-            host or None,
-            port,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST,
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
         listening = socket.create_server(address, family=family, backlog=_BACKLOG)
     listening.setblocking(False)

@@ -91,7 +91,7 @@ async def test_a_name_whose_lookup_takes_long(
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs both families")
-@pytest.mark.parametrize("address", [":0", "[::]:0", "[0:0:0:0:0:0:0:0]:0"])
+@pytest.mark.parametrize("address", ["[::]:0", "[0:0:0:0:0:0:0:0]:0"])
 async def test_every_address(shim: Shim, address: str) -> None:
     """Of both families, as Go listens there; there is a socket when `open` is done."""
     server = MetricsServer(shim, address, lambda: 0)

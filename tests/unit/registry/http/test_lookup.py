@@ -14,7 +14,7 @@ from unittest import mock
 import httpcore
 import pytest
 
-from shimcore.registry.errors import UnreachableError
+from shimcore.registry.errors import Fault, UnreachableError
 from shimcore.registry.http import lookup
 from shimcore.registry.http.lookup import LOOKUPS, LookupBackend, Lookups
 from shimcore.registry.http.proxy import ProxyRules
@@ -59,6 +59,16 @@ async def listening() -> AsyncIterator[int]:
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+async def ask(host: str, limit_s: float) -> None:
+    """As a registry is asked."""
+    transport = Transport(host, ssl.create_default_context(), ProxyRules("", "", ()))
+    deadline = asyncio.get_running_loop().time() + limit_s
+    try:
+        await transport.send(Ask("GET", f"http://{host}/v2/", deadline))
+    finally:
+        await transport.aclose()
 
 
 async def test_an_address_is_not_looked_up(names: NameServer) -> None:
@@ -176,11 +186,8 @@ async def test_a_name_that_is_not_looked_up_in_time(names: NameServer) -> None:
     backend, slow = LookupBackend(), SLOW.format(0)
     with pytest.raises(httpcore.ConnectTimeout, match=f"the name {slow} was not looked up in time"):
         await backend.connect_tcp(slow, 1, 0.05)
-    transport = Transport("hub.example", ssl.create_default_context(), ProxyRules("", "", ()))
-    deadline = asyncio.get_running_loop().time() + 0.05
     with pytest.raises(UnreachableError, match=f"the name {slow} was not looked up in time"):
-        await transport.send(Ask("GET", f"http://{slow}/v2/", deadline))
-    await transport.aclose()
+        await ask(slow, 0.05)
     with (
         mock.patch.object(httpcore.AnyIOBackend, "connect_tcp", silent),
         pytest.raises(httpcore.ConnectTimeout, match="no connection to silent in time"),
@@ -212,6 +219,9 @@ async def test_a_thread_that_cannot_be_started(names: NameServer) -> None:
                 await lookups.addresses("quick")
         with pytest.raises(httpcore.ConnectError, match="can't start new thread"):
             await backend.connect_tcp("quick", 1)
+        with pytest.raises(UnreachableError, match="can't start new thread") as caught:
+            await ask("quick", 5)
+    assert caught.value.fault is Fault.OWN
     async with asyncio.timeout(5):
         assert await lookups.addresses("quick") == ["127.0.0.1"]
 
