@@ -103,7 +103,7 @@ async def _not_reached(node: Node, source: str, registry: Registry, report: Ping
     name = urlsplit(registry.address).hostname or registry.host
     if proxies.in_the_way(os.environ, registry):
         return await _past_the_proxy(registry)
-    if mend := await _name_mend(name):
+    if mend := await name_mend(name):
         return mend
     if other := await _other_scheme(registry):
         return f"in {source}, write {other} as its address{_then(node)}"
@@ -137,7 +137,7 @@ async def _connects(registry: Registry) -> bool:
     return True
 
 
-async def _name_mend(name: str) -> str:
+async def name_mend(name: str) -> str:
     """For a name without an address, or whose lookup does not end; "" for any other."""
     try:
         async with asyncio.timeout(ANSWER_S):
