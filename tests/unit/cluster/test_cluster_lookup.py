@@ -19,6 +19,20 @@ from shimcore.config.model import KubernetesSource
 from tests.support.apiserver import StandInApi
 
 
+async def test_no_thread_for_it(tmp_path: Path) -> None:
+    """That is what is told."""
+    kubeconfig = StandInApi().kubeconfig(tmp_path / "kubeconfig")
+    kubeconfig.write_text(kubeconfig.read_text().replace("127.0.0.1", "api.example"))
+    api = Api(KubernetesSource(True, str(kubeconfig)))
+    refused = RuntimeError("can't start new thread")
+    with (
+        mock.patch.object(threading.Thread, "start", side_effect=refused),
+        pytest.raises(ApiUnreachableError, match=r"api\.example cannot be looked up: can't start"),
+    ):
+        await api.list(Kind.SECRET, fresh=False)
+    await api.aclose()
+
+
 async def test_it_is_told_and_has_no_thread_of_the_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
