@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import httpcore
 import httpx
 
-from shimcore.registry.http.lookup import LookupBackend, Lookups
+from shimcore.lookup import LookupBackend, Lookups
 
 PING_AFTER_S = 15.0
 """Silence of the peer after which it is asked; client-go waits for 30 s."""

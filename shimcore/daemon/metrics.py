@@ -25,8 +25,8 @@ from shimcore import __version__
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import MetricsPages
 from shimcore.images.call import METHODS
+from shimcore.lookup import Lookups, not_in_time
 from shimcore.registry.answers import RegistryState
-from shimcore.registry.http.lookup import Lookups, not_in_time
 from shimcore.relay.proxy_connection import ENDLESS_METHODS
 from shimcore.runtime.errors import StatusCode
 

@@ -19,9 +19,9 @@ from shimcore.config import Registry
 from shimcore.doctor import proxies
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime_way import wire
+from shimcore.lookup import LookupBackend, Lookups
 from shimcore.registry.answers import PingReport, TlsReport
 from shimcore.registry.client import RegistryClient
-from shimcore.registry.http.lookup import LookupBackend, Lookups
 
 ANSWER_S = 5.0
 """For an answer besides: the resolver's, or that of the other scheme."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpcore
 
-from shimcore.registry.http.lookup import LookupBackend, Lookups
+from shimcore.lookup import LookupBackend, Lookups
 from shimcore.registry.http.proxy import Proxy, ProxyRules, read_proxy
 from shimcore.registry.http.url import Origin
 from shimcore.registry.http.wire import BoundedBackend

@@ -22,6 +22,7 @@ import httpx
 
 from shimcore import __version__
 from shimcore.errors import ShimError
+from shimcore.lookup import not_in_time
 from shimcore.registry.answers import TlsReport
 from shimcore.registry.errors import (
     Fault,
@@ -30,7 +31,6 @@ from shimcore.registry.errors import (
     from_exception,
     from_proxy,
 )
-from shimcore.registry.http.lookup import not_in_time
 from shimcore.registry.http.pools import MAX_CONNECTIONS, Pools
 from shimcore.registry.http.proxy import Proxy, ProxyRules
 from shimcore.registry.http.tls import report_session

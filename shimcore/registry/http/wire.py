@@ -15,7 +15,7 @@ from typing import Any
 import httpcore
 
 from shimcore.errors import ShimError
-from shimcore.registry.http.lookup import LookupBackend
+from shimcore.lookup import LookupBackend
 
 # A registry's answer has 10 to 40 lines and 1 to 4 KiB before its body; a challenge up to 8 KiB.
 HEAD_LIMIT_LINES = 256

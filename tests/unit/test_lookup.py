@@ -14,9 +14,9 @@ from unittest import mock
 import httpcore
 import pytest
 
+from shimcore import lookup
+from shimcore.lookup import LOOKUPS, LookupBackend, Lookups
 from shimcore.registry.errors import Fault, UnreachableError
-from shimcore.registry.http import lookup
-from shimcore.registry.http.lookup import LOOKUPS, LookupBackend, Lookups
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.transport import Ask, Transport
 

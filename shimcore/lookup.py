@@ -48,7 +48,7 @@ def not_in_time(host: str) -> str:
 
 
 class Lookups:
-    """What one registry has looked up."""
+    """What one registry, or another who asks, has looked up."""
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(LOOKUPS)
