@@ -11,9 +11,12 @@ import asyncio
 import ssl
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpcore
 import httpx
+
+from shimcore.lookup import LookupBackend, Lookups
 
 PING_AFTER_S = 15.0
 """Silence of the peer after which it is asked; client-go waits for 30 s."""
@@ -22,6 +25,8 @@ ACK_S = 15.0
 
 # RFC 9113 §4.1, §6.7: 8 bytes, type 6, no flags, stream 0. httpcore takes no notice of the answer.
 _PING = bytes((0, 0, 8, 6, 0, 0, 0, 0, 0)) + b"shimping"
+
+_lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, Lookups] = WeakKeyDictionary()
 
 
 class KeptAliveTransport(httpx.AsyncHTTPTransport):
@@ -41,10 +46,12 @@ class KeptAliveTransport(httpx.AsyncHTTPTransport):
         )
 
 
-class _Backend(httpcore.AnyIOBackend):
-    """Opens connections that ask a silent peer whether it is there."""
+class _Backend(LookupBackend):
+    """Makes connections that ask a silent peer whether it is there."""
 
     async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        # One connection after the other is made, each by a backend of its own.
+        self.lookups = _lookups.setdefault(asyncio.get_running_loop(), self.lookups)
         return _Stream(await super().connect_tcp(*arguments, **options))
 
 

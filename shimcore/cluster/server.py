@@ -6,6 +6,7 @@ Only those who ask it import this module: it costs about 9 MiB.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -49,6 +50,8 @@ _GONE, _GATEWAY_TIMEOUT = 410, 504
 # apimachinery's NewTooLargeResourceVersionError, which older API servers give no cause beside.
 _TOO_LARGE = "Too large resource version"
 _TEXT_LIMIT = 300
+# What a lookup without a thread or without memory says in words of its own.
+_SHORTAGES = (errno.EAGAIN, errno.ENOMEM)
 _LONGEST_WAIT_S = 3600.0
 _REFUSALS: Mapping[int, type[RefusedError]] = {404: MissingError, 409: ConflictError}
 
@@ -189,10 +192,9 @@ def _reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
             return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or 'failed'}"
-        if isinstance(cause, socket.gaierror) and cause.strerror:
-            return cause.strerror
         if isinstance(cause, OSError) and cause.errno:
-            return os.strerror(cause.errno)
+            told = isinstance(cause, socket.gaierror) or cause.errno in _SHORTAGES
+            return (told and cause.strerror) or os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.RemoteProtocolError):
         return "the connection was cut"

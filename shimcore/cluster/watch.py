@@ -36,6 +36,7 @@ _FORGET = 3
 _PASSING_REFUSALS = 2
 # Connections in a row that were cut this young, after which that is said once.
 _CUTS, _YOUNG_S = 3, 300.0
+_NO_MEMORY = "no memory is left"
 
 
 class Condition(StrEnum):
@@ -91,6 +92,8 @@ class Follower:
         self._watching: set[Kind] = set()
         self._steady_since: float | None = None
         self._cuts = 0
+        self.has_watched = False
+        """Whether it ever did."""
         self._lacks: dict[Kind, str] = {}
         self._news = asyncio.Event()
         self.status = WatchStatus(Condition.STARTING, "", time.time())
@@ -148,6 +151,8 @@ class Follower:
                     group.create_task(self._follow(connection, kind))
         except* ClusterError as errors:
             failed = [one for one in errors.exceptions if isinstance(one, ClusterError)]
+        except* MemoryError:
+            failed.append(ApiUnreachableError(_NO_MEMORY))
         finally:
             await connection.aclose()
         return failed[0]
@@ -236,6 +241,7 @@ class Follower:
     def _note_watching(self, kind: Kind) -> None:
         self._refused.pop(kind, None)
         self._watching.add(kind)
+        self.has_watched = True
         if self._steady_since is None:
             self._steady_since = _now()
         if len(self._watching) + len(self._refused) < len(Kind):
@@ -314,9 +320,13 @@ class Follower:
 async def _connect(source: KubernetesSource) -> Api:
     """A connection, with an HTTP client that only those who need it load.
 
-    In a thread: it takes the first time some 300 ms, and calls are relayed meanwhile.
+    In a thread: it takes the first time some 300 ms, and calls are relayed meanwhile. Raises
+    ApiUnreachableError where none can be had.
     """
-    return await asyncio.to_thread(_connect_now, source)
+    try:
+        return await asyncio.to_thread(_connect_now, source)
+    except (RuntimeError, MemoryError) as error:
+        raise ApiUnreachableError(str(error) or _NO_MEMORY) from error
 
 
 def _connect_now(source: KubernetesSource) -> Api:

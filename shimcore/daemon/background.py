@@ -8,7 +8,9 @@ import logging
 import os
 import select
 import time
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
+from functools import partial
 from socket import socket as Socket  # noqa: N812 - beside paths that are called so
 
 from shimcore.config.model import OnFailure
@@ -16,6 +18,7 @@ from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.front import Front
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import RuntimeReport, Shim
+from shimcore.daemon.threads import in_thread
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
@@ -34,11 +37,23 @@ UNSERVED_S = 30.0
 _OFF_S = 60.0
 # How often it is looked whether a runtime has appeared, where none was on the node.
 _APPEARS_S = 2.0
+# How long a moment without memory is borne.
+_MEMORY_S = 1.0
 # How often it is looked whether an older process, which finishes its calls, is gone.
 _OTHERS_S = 2.0
 
 _ASTRAY = "its path does not lead to systemd's socket any more, so no new client comes"
 _RESTART = "systemctl restart image-cri-shim.socket"
+
+
+async def done_again(work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work`, and anew after a moment in which no memory was left: that ends no shim."""
+    while True:
+        try:
+            return await work()
+        except MemoryError:
+            log.error("no memory is left for what goes on in the background: it begins anew")
+        await asyncio.sleep(_MEMORY_S)
 
 
 async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
@@ -52,9 +67,11 @@ async def reload_on_change(shim: Shim, asked: asyncio.Event) -> None:
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             await shim.reload(forced=forced)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, MemoryError) as error:
             # No descriptor, no memory or no thread is left: the next look is another.
-            log.error("the configuration cannot be looked at: %s", error)
+            log.error(
+                "the configuration cannot be looked at: %s", str(error) or "no memory is left"
+            )
         if forced:
             notify("READY=1")
 
@@ -147,7 +164,7 @@ async def keep_bypass(shim: Shim) -> None:
         allowed = shim.config.on_failure is OnFailure.BYPASS
         runtime = shim.runtime_socket if allowed else None
         try:
-            await asyncio.to_thread(keep_link, runtime)
+            await in_thread(partial(keep_link, runtime))
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had
             log.error("onFailure cannot be kept for a shim that does not start: %s", error)
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("shimcore.daemon")
 
-# A copy that could not be written, as on a full disk, is tried again.
+# A copy that could not be written, as on a full disk, is tried again; so is a part that could not
+# be taken up.
 KEEP_AGAIN_S = 30.0
 
 
@@ -45,7 +46,16 @@ async def _follow(shim: Shim) -> None:
     from shimcore.cluster.watch import Follower  # noqa: PLC0415
 
     async def tell(part: ClusterPart) -> None:
-        await shim.put_cluster(part)
+        while True:
+            try:
+                await shim.put_cluster(part)
+            except (OSError, RuntimeError, MemoryError) as error:
+                # No descriptor, no memory or no thread is left.
+                reason = str(error) or "no memory is left"
+                log.error("the cluster's part cannot be taken up now: %s", reason)
+                await asyncio.sleep(KEEP_AGAIN_S)
+            else:
+                return
 
     pace = Pace()
     failures = 0
@@ -55,11 +65,11 @@ async def _follow(shim: Shim) -> None:
             source = shim.config.kubernetes
             known = shim.cluster.part
             own = known if known and known.belongs_to(source) else None
-            shim.cluster.follower = Follower(source, own, tell)
+            shim.cluster.follower = follower = Follower(source, own, tell)
             try:
-                await shim.cluster.follower.run()
+                await follower.run()
             except Exception:
-                failures += 1
+                failures = 1 if follower.has_watched else failures + 1
                 log.exception("watching the cluster's part failed, please report it; trying again")
                 await asyncio.sleep(pace.refused(failures))
     finally:

@@ -24,8 +24,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from shimcore import __version__
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import MetricsPages
-from shimcore.daemon.threads import in_thread
 from shimcore.images.call import METHODS
+from shimcore.lookup import Lookups, not_in_time
 from shimcore.registry.answers import RegistryState
 from shimcore.relay.proxy_connection import ENDLESS_METHODS
 from shimcore.runtime.errors import StatusCode
@@ -45,8 +45,10 @@ _OTHER = "other"
 _BACKLOG = 64
 # An address that cannot be had, such as one that DHCP has yet to bring, is tried again.
 _AGAIN_S = 10.0
-# Why it cannot: also a name that no resolver takes, and no thread to look it up in.
-_NOT_HAD = (OSError, UnicodeError, RuntimeError)
+# Why it cannot: also a name that no resolver takes.
+_NOT_HAD = (OSError, UnicodeError, MemoryError)
+# A lookup that takes longer is told; one that takes as long as this begins anew.
+_SLOW_S, _LOOKUP_S = 1.0, 30.0
 # Every node asks for what is older than this: an alert after five minutes is one.
 _STATE_OLD_S = 60.0
 # Likewise of the runtime.
@@ -193,29 +195,46 @@ class MetricsServer:
         self._runtime_asked_at = float("-inf")
         self._acceptor: Acceptor | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._lookups = Lookups()
 
     async def open(self) -> None:
-        """Listen; where that cannot be, it is said, and tried again while all else is served."""
+        """Listen, at a name once it is looked up; what cannot be had is tried while all else goes.
+
+        It waits for nothing.
+        """
         self._ask_runtime()
-        try:
-            self._accept(await self._listen())
-        except _NOT_HAD as error:
-            log.error(
-                "metrics address %s: %s; there are no metrics until it can be had",
-                self._address,
-                getattr(error, "strerror", None) or error,
-            )
-            self._opening = asyncio.create_task(self._try_again())
+        self._opening = asyncio.create_task(self._open())
+        await asyncio.sleep(0)  # there is one at an address that can be had, then
 
-    async def _try_again(self) -> None:
-        while self._acceptor is None:
-            await asyncio.sleep(_AGAIN_S)
-            with contextlib.suppress(*_NOT_HAD):
-                self._accept(await self._listen())
-
-    async def _listen(self) -> socket.socket:
+    async def _open(self) -> None:
         host, _, port = self._address.rpartition(":")
-        return await in_thread(lambda: _listen(host.strip("[]"), int(port)))
+        told = False
+        while self._acceptor is None:
+            try:
+                address = await self._looked_up(host.strip("[]"), told=told)
+                self._accept(_listen(address, int(port)))
+            except _NOT_HAD as error:
+                if not told:
+                    log.error(
+                        "metrics address %s: %s; there are no metrics until it can be had",
+                        self._address,
+                        getattr(error, "strerror", None) or error,
+                    )
+                told = True
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _looked_up(self, host: str, *, told: bool) -> str:
+        """The host's first address; a lookup that takes long is told."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SLOW_S):
+                return (await self._lookups.addresses(host))[0]
+        if not told:
+            log.warning("metrics address %s: its name is being looked up", self._address)
+        try:
+            async with asyncio.timeout(_LOOKUP_S):
+                return (await self._lookups.addresses(host))[0]
+        except TimeoutError as error:
+            raise OSError(not_in_time(host)) from error
 
     def _accept(self, listening: socket.socket) -> None:
         self._acceptor = Acceptor(
@@ -267,14 +286,14 @@ class _Collected(CollectorRegistry):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; without a host, on every address."""
-    if not host and socket.has_dualstack_ipv6():
+    """A listening socket at an address; at `::`, on every one of both families."""
+    if host == "::" and socket.has_dualstack_ipv6():
         listening = socket.create_server(
             ("", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
         )
     else:
         (family, _, _, _, address), *_ = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
         listening = socket.create_server(address, family=family, backlog=_BACKLOG)
     listening.setblocking(False)

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from shimcore import __version__
@@ -223,17 +224,18 @@ async def _serve_on(
     # What the start made stays: a garbage collection that looks through it, of which there is one
     # now and then, would hold up every call for 15 to 20 ms.
     gc.freeze()
-    upkeeping = [
-        loop.create_task(background.reload_on_change(shim, signals.reload)),
-        loop.create_task(background.watch(shim, front)),
-        loop.create_task(background.keep_bypass(shim)),
-        loop.create_task(background.log_statistics(shim)),
-        loop.create_task(cluster.follow(shim)),
-        loop.create_task(background.end_left(shim)),
-        loop.create_task(shim.keep_good()),
+    works: list[Callable[[], Coroutine[None, None, None]]] = [
+        partial(background.reload_on_change, shim, signals.reload),
+        partial(background.watch, shim, front),
+        partial(background.keep_bypass, shim),
+        partial(background.log_statistics, shim),
+        partial(cluster.follow, shim),
+        partial(background.end_left, shim),
+        shim.keep_good,
     ]
     if assumed:
-        upkeeping.append(loop.create_task(background.find_runtime(shim)))
+        works.append(partial(background.find_runtime, shim))
+    upkeeping = [loop.create_task(background.done_again(work)) for work in works]
     try:
         await _first(signals, upkeeping)
     finally:

@@ -10,8 +10,9 @@ _T = TypeVar("_T")
 
 
 async def in_thread(work: Callable[[], _T]) -> _T:
-    """What `work` gives. Raises RuntimeError where no thread can be had, and it is not done then.
+    """What `work` gives. Raises RuntimeError where no thread or no memory can be had.
 
+    What has not begun then is not done any more.
     Python's own pool keeps what it has no thread for, and does it later: what that changes or
     opens, nobody would hear of.
     """
@@ -27,3 +28,6 @@ async def in_thread(work: Callable[[], _T]) -> _T:
     except RuntimeError:
         wanted = False
         raise
+    except MemoryError as error:
+        wanted = False
+        raise RuntimeError("no memory is left") from error

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
+from shimcore.cluster.errors import ApiUnreachableError
+from shimcore.cluster.kubeconfig import read_kubeconfig
+from shimcore.config.building import kubelet_config
 from shimcore.config.model import KubernetesSource
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
+from shimcore.doctor.registry_mends import name_mend
 
 CHECK = "cluster source"
 _RESTART = "systemctl restart image-cri-shim"
@@ -23,10 +28,10 @@ async def look(node: Node) -> list[Finding]:
     state = node.facts.get("config", {}).get("kubernetes")
     if state is None:
         return [*kept, warned(CHECK, "only a running shim can tell", "see the socket above")]
-    return [*kept, _standing(state, node.config.kubernetes)]
+    return [*kept, await _standing(state, node.config.kubernetes)]
 
 
-def _standing(state: dict[str, Any], source: KubernetesSource) -> Finding:
+async def _standing(state: dict[str, Any], source: KubernetesSource) -> Finding:
     """What the running shim says of it."""
     said = f"{state['state']}: {state['detail']}" if state["detail"] else state["state"]
     if state["error"]:
@@ -39,8 +44,17 @@ def _standing(state: dict[str, Any], source: KubernetesSource) -> Finding:
         return passed(CHECK, "watched")
     if state["state"] == "refused":
         return failed(CHECK, said, _rights(source))
-    mend = f"start the API server; then {_RESTART}  # or wait: it is asked again within 5 minutes"
-    return warned(CHECK, said, mend)
+    start = f"start the API server; then {_RESTART}  # or wait: it is asked again within 5 minutes"
+    return warned(CHECK, said, await name_mend(_host(source)) or start)
+
+
+def _host(source: KubernetesSource) -> str:
+    """The API server's; "localhost" where its kubeconfig cannot be read."""
+    path = kubelet_config() if source.by_default else source.kubeconfig
+    try:
+        return urlsplit(read_kubeconfig(path).server).hostname or "localhost"
+    except (ApiUnreachableError, ValueError):
+        return "localhost"
 
 
 def _rights(source: KubernetesSource) -> str:

@@ -13,10 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpcore
+
 from shimcore.config import Registry
 from shimcore.doctor import proxies
 from shimcore.doctor.node import Node
 from shimcore.doctor.runtime_way import wire
+from shimcore.lookup import LookupBackend, Lookups
 from shimcore.registry.answers import PingReport, TlsReport
 from shimcore.registry.client import RegistryClient
 
@@ -100,8 +103,8 @@ async def _not_reached(node: Node, source: str, registry: Registry, report: Ping
     name = urlsplit(registry.address).hostname or registry.host
     if proxies.in_the_way(os.environ, registry):
         return await _past_the_proxy(registry)
-    if not await _resolves(name):
-        return f"echo 'ADDRESS {name}' >> /etc/hosts  # with its address, or add it to the DNS"
+    if mend := await name_mend(name):
+        return mend
     if other := await _other_scheme(registry):
         return f"in {source}, write {other} as its address{_then(node)}"
     if report.reachable:
@@ -127,24 +130,25 @@ async def _connects(registry: Registry) -> bool:
     url = urlsplit(registry.address)
     port = url.port or proxies.PORTS[registry.scheme]
     try:
-        async with asyncio.timeout(ANSWER_S):
-            _, writer = await asyncio.open_connection(url.hostname, port)
-    except (OSError, UnicodeError, TimeoutError):
+        stream = await LookupBackend().connect_tcp(url.hostname or "", port, ANSWER_S)
+    except (httpcore.ConnectError, httpcore.ConnectTimeout, OSError, UnicodeError):
         return False
-    writer.close()
+    await stream.aclose()
     return True
 
 
-async def _resolves(name: str) -> bool:
-    """False where the resolver has said that there is no such name."""
+async def name_mend(name: str) -> str:
+    """For a name without an address, or whose lookup does not end; "" for any other."""
     try:
         async with asyncio.timeout(ANSWER_S):
-            await asyncio.get_running_loop().getaddrinfo(name, None)
+            await Lookups().addresses(name)
     except socket.gaierror:
-        return False
-    except (OSError, UnicodeError, TimeoutError):
-        return True
-    return True
+        return f"echo 'ADDRESS {name}' >> /etc/hosts  # with its address, or add it to the DNS"
+    except TimeoutError:
+        return f"getent ahosts {name}  # to be answered at once by the servers of /etc/resolv.conf"
+    except (OSError, UnicodeError):
+        pass
+    return ""
 
 
 async def _other_scheme(registry: Registry) -> str:

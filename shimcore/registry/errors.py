@@ -18,8 +18,15 @@ _JSON_MARKS = (b",", b"[", b"{")
 _ERROR_CODE = re.compile(r"[A-Z][A-Z_]{1,63}")
 
 _PROXY_LOGIN = "407"
-# No descriptor, port or memory left on this side: says nothing of the other.
-_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+# No thread, descriptor, port or memory left on this side: says nothing of the other.
+_SHORTAGES = {
+    errno.EAGAIN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+    errno.EADDRNOTAVAIL,
+}
 
 # OpenSSL's verification results (x509_vfy.h) that have their own remedy.
 _EARLY, _EXPIRED = 9, 10  # any certificate of the chain

@@ -38,6 +38,7 @@ _SHARED = {
     "heldcall",
     "jsontext",
     "lines",
+    "lookup",
     "singleflight",
     "tls",
     "unixsocket",

@@ -1,6 +1,5 @@
 """Exchanges over HTTP with a registry, and what bounds them.
 
 `transport` sends one question over the connections of `pools`, directly or through a `proxy`;
-`lookup` finds the addresses of hosts, `wire` bounds what an answer may cost, `url` says what may be
-asked, `tls` whom to believe.
+`wire` bounds what an answer may cost, `url` says what may be asked, `tls` whom to believe.
 """

@@ -8,9 +8,10 @@ from typing import Any
 
 import httpcore
 
-from shimcore.registry.http.lookup import LookupBackend
+from shimcore.lookup import LookupBackend, Lookups
 from shimcore.registry.http.proxy import Proxy, ProxyRules, read_proxy
 from shimcore.registry.http.url import Origin
+from shimcore.registry.http.wire import BoundedBackend
 
 MAX_CONNECTIONS = 32  # for one registry; a node starting a hundred pods asks about a dozen images
 KEEPALIVE_CONNECTIONS = 8
@@ -29,6 +30,8 @@ class Pools:
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._rules = rules
+        backend = backend or BoundedBackend()
+        self._lookups = backend.lookups if isinstance(backend, LookupBackend) else Lookups()
         self._options: dict[str, Any] = {
             "ssl_context": context,
             "max_connections": MAX_CONNECTIONS,
@@ -46,6 +49,10 @@ class Pools:
             return read_proxy(text) if text else None
         except ValueError as error:
             raise ValueError(f"{origin.scheme.upper()}_PROXY cannot be used: {error}") from None
+
+    def looked_up(self, host: str) -> str:
+        """Return the name whose address is just being looked up; "" if it is not."""
+        return host if self._lookups.running(host) else ""
 
     def pool(self, proxy: Proxy | None) -> httpcore.AsyncConnectionPool:
         """Return the pool of connections through a proxy, or of direct ones."""

@@ -13,6 +13,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -105,9 +106,10 @@ def _with_scheme(proxy: str) -> str:
 
 def _address(host: str) -> IPAddress | None:
     try:
-        return ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _matches(entry: str, host: str, address: IPAddress | None, port: int) -> bool:
@@ -119,26 +121,42 @@ def _matches(entry: str, host: str, address: IPAddress | None, port: int) -> boo
     name, entry_port = _split_port(entry)
     if entry_port and entry_port != str(port):
         return False
-    if (exact := _address(name)) is not None:
+    exact = _address(name)
+    if exact is not None or address is not None:
         return exact == address
-    name = name.removeprefix("*")
+    name = _ascii(name[1:] if name.startswith("*.") else name)
     if name.startswith("."):
         return host.endswith(name)
     return host == name or host.endswith("." + name)
 
 
+@lru_cache(maxsize=64)
+def _ascii(name: str) -> str:
+    """Return a name as it is on the wire (IDNA), or as it is if it has no such form."""
+    if name.isascii():
+        return name
+    import idna  # noqa: PLC0415 - httpx's, slow to import, and seldom needed
+
+    try:
+        dot = "." * name.startswith(".")
+        return dot + idna.encode(name.removeprefix("."), uts46=True).decode("ascii")
+    except UnicodeError:
+        return name
+
+
 def _in_network(entry: str, address: IPAddress) -> bool:
     try:
-        return address in ipaddress.ip_network(entry, strict=False)
+        network = ipaddress.ip_network(entry, strict=False)
     except ValueError:
         return False
+    return address in network and entry.rpartition("/")[2].isdecimal()  # no mask
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """Split `host:port`, `[v6]:port`; a bare IPv6 address has no port."""
-    if entry.startswith("["):
-        name, _, rest = entry[1:].partition("]")
-        return name, rest.removeprefix(":")
+    """Split `host:port`, `[v6]:port`; a bare IPv6 address has no port, nor brackets."""
+    if entry.startswith("[") and "]:" in entry:
+        name, _, port = entry[1:].partition("]:")
+        return name, port
     if entry.count(":") == 1:
         name, _, port = entry.partition(":")
         return name, port

@@ -22,6 +22,7 @@ import httpx
 
 from shimcore import __version__
 from shimcore.errors import ShimError
+from shimcore.lookup import not_in_time
 from shimcore.registry.answers import TlsReport
 from shimcore.registry.errors import (
     Fault,
@@ -137,8 +138,10 @@ class _Progress:
         elif event.endswith("receive_response_headers.complete"):
             self.answered = True
 
-    def timeout(self, registry: str, origin: Origin, proxy: Proxy | None) -> UnreachableError:
-        """Return what running out of time means at this point."""
+    def timeout(
+        self, registry: str, origin: Origin, proxy: Proxy | None, name: str
+    ) -> UnreachableError:
+        """Return what running out of time means at this point; `name` is still looked up."""
         if self.answered:
             reason, fault = f"the answer of {origin} did not end in time", Fault.SILENT
         elif self.sent:
@@ -147,6 +150,8 @@ class _Progress:
             reason, fault = f"the TLS handshake with {origin} did not end in time", Fault.CONNECT
         elif self.reused:
             reason, fault = f"all {MAX_CONNECTIONS} connections to {origin} are busy", Fault.OWN
+        elif name:
+            reason, fault = not_in_time(name), Fault.CONNECT
         else:
             peer = f"the proxy {proxy}" if proxy else str(origin)
             reason, fault = f"no connection to {peer} in time", Fault.CONNECT
@@ -247,7 +252,8 @@ class Transport:
                 finally:
                     await response.aclose()
         except TimeoutError as error:
-            raise progress.timeout(self._registry, origin, proxy) from error
+            name = self._pools.looked_up(proxy.host if proxy else request.url.host.decode())
+            raise progress.timeout(self._registry, origin, proxy, name) from error
         except ExcessiveAnswerError as error:
             raise self._unusable(str(error)) from error
         except httpcore.ProxyError as error:

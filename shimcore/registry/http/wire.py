@@ -15,6 +15,7 @@ from typing import Any
 import httpcore
 
 from shimcore.errors import ShimError
+from shimcore.lookup import LookupBackend
 
 # A registry's answer has 10 to 40 lines and 1 to 4 KiB before its body; a challenge up to 8 KiB.
 HEAD_LIMIT_LINES = 256
@@ -31,6 +32,14 @@ FRAMING_LIMIT_BYTES = 128 * 1024
 
 class ExcessiveAnswerError(ShimError):
     """An answer that costs more than any registry's; the text says of what it has too much."""
+
+
+class BoundedBackend(LookupBackend):
+    """Makes connections whose answers are bounded."""
+
+    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        """Connect as LookupBackend does."""
+        return BoundedStream(await super().connect_tcp(*arguments, **options))
 
 
 class BoundedStream(httpcore.AsyncNetworkStream):

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from unittest import mock
 
 import pytest
 
@@ -457,6 +458,33 @@ def test_a_fault_of_ours_is_not_swallowed() -> None:
         with pytest.raises(ExceptionGroup) as caught:
             await follower.run()
         assert caught.group_contains(RuntimeError, match="a fault of ours")
+
+    run_simulated(story())
+
+
+def test_a_moment_without_a_thread_or_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as if the server were away: said as such, and tried again soon."""
+
+    async def story() -> None:
+        server = Server()
+        follower = Follower(SOURCE, None, _nobody, pace=Pace(random.Random(7)))
+        with monkeypatch.context() as scarce:
+            refused = mock.AsyncMock(side_effect=RuntimeError("can't start new thread"))
+            scarce.setattr(asyncio, "to_thread", refused)
+            task = asyncio.ensure_future(follower.run())
+            await asyncio.sleep(10)
+        assert follower.status.detail == "can't start new thread"
+        assert condition(follower) is Condition.AWAY
+        follower._connect = server.connect
+        with mock.patch.object(_Link, "list", side_effect=MemoryError):
+            await asyncio.sleep(70)
+        assert follower.status.detail == "no memory is left"
+        await asyncio.sleep(300)
+        assert condition(follower) is Condition.WATCHING
+        assert follower.has_watched
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
     run_simulated(story())
 

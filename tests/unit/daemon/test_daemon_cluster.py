@@ -12,8 +12,10 @@ import pytest
 
 from shimcore.cluster import watch
 from shimcore.cluster.documents import FILE_NAME, ClusterPart, Document, Kind, keep, recall
+from shimcore.cluster.pace import Pace
 from shimcore.cluster.starting import begin
 from shimcore.config.model import KubernetesSource
+from shimcore.config.watching import Watcher
 from shimcore.daemon import cluster
 from shimcore.daemon.shim import Shim
 
@@ -62,6 +64,64 @@ async def test_a_disk_that_was_full(
     assert found.part == PART
     said = [record.getMessage() for record in caplog.records]
     assert len([line for line in said if "it will not be known after a restart" in line]) == 1
+    await shim.generations.close(1)
+    await shim.runtime.aclose()
+
+
+async def test_a_part_that_there_is_no_memory_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken up as soon as there is some; nothing is to be reported."""
+    monkeypatch.setattr(cluster, "KEEP_AGAIN_S", 0.02)
+    monkeypatch.setattr(watch, "Follower", OneTold)
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"address: h.example\nstateDir: {tmp_path}/state\nkubernetes: {{enabled: true}}\n"
+    )
+    shim = Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+    with mock.patch.object(Watcher, "put", side_effect=MemoryError):
+        following = asyncio.create_task(cluster.follow(shim))
+        await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while shim.cluster.part != PART:
+            await asyncio.sleep(0.01)
+    following.cancel()
+    assert "the cluster's part cannot be taken up now: no memory is left" in caplog.text
+    assert "report" not in caplog.text
+    await shim.generations.close(1)
+    await shim.runtime.aclose()
+
+
+async def test_faults_before_it_watched_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault after it is the first one again."""
+    counted: list[int] = []
+
+    class Faulty(OneTold):
+        has_watched = False
+
+        async def run(self) -> None:
+            self.has_watched = len(counted) == 2
+            raise ZeroDivisionError
+
+    def refused(_: Pace, count: int) -> float:
+        counted.append(count)
+        return 0.01 if len(counted) < 4 else 100.0
+
+    monkeypatch.setattr(Pace, "refused", refused)
+    monkeypatch.setattr(watch, "Follower", Faulty)
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"address: h.example\nstateDir: {tmp_path}/state\nkubernetes: {{enabled: true}}\n"
+    )
+    shim = Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+    following = asyncio.create_task(cluster.follow(shim))
+    async with asyncio.timeout(5):
+        while len(counted) < 4:
+            await asyncio.sleep(0.01)
+    following.cancel()
+    assert counted == [1, 2, 1, 2]
     await shim.generations.close(1)
     await shim.runtime.aclose()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,6 +33,9 @@ async def test_a_host_that_no_resolver_takes(shim: Shim, caplog: pytest.LogCaptu
     """One line, whatever the configuration's check has let through."""
     server = MetricsServer(shim, "node..local:0", lambda: 0)
     await server.open()
+    async with asyncio.timeout(5):
+        while not caplog.records:
+            await asyncio.sleep(0.01)
     server.close()
     [record] = caplog.records
     assert re.match(r"metrics address node\.\.local:0: .*'idna' codec", record.getMessage())
@@ -43,16 +47,59 @@ async def test_a_moment_without_threads(
     """They are there once a thread can be had."""
     caplog.set_level("INFO")
     monkeypatch.setattr(metrics, "_AGAIN_S", 0.02)
-    server = MetricsServer(shim, "127.0.0.1:0", lambda: 0)
+    server = MetricsServer(shim, "localhost:0", lambda: 0)
     refused = RuntimeError("can't start new thread")
     with mock.patch.object(threading.Thread, "start", side_effect=refused):
         await server.open()
         await asyncio.sleep(0.1)
     async with asyncio.timeout(5):
-        while "metrics at http://127.0.0.1:0" not in caplog.text:
+        while "metrics at http://localhost:0" not in caplog.text:
             await asyncio.sleep(0.01)
     server.close()
     assert caplog.text.count("can't start new thread; there are no metrics until") == 1
+
+
+async def test_a_name_whose_lookup_takes_long(
+    shim: Shim, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for it, which is told once; then there are metrics."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(metrics, "_SLOW_S", 0.02)
+    monkeypatch.setattr(metrics, "_LOOKUP_S", 0.02)
+    monkeypatch.setattr(metrics, "_AGAIN_S", 0.02)
+    go_on = threading.Event()
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+
+    def look_up(host: str, *_: object, **__: object) -> list[object]:
+        if host == "node1":
+            go_on.wait(10)
+        return [address]
+
+    server = MetricsServer(shim, "node1:0", lambda: 0)
+    with mock.patch.object(socket, "getaddrinfo", look_up):
+        async with asyncio.timeout(1):
+            await server.open()
+        await asyncio.sleep(0.3)
+        slow, late = (record.getMessage() for record in caplog.records)
+        go_on.set()
+        async with asyncio.timeout(5):
+            while "metrics at http://node1:0" not in caplog.text:
+                await asyncio.sleep(0.01)
+    server.close()
+    assert slow == "metrics address node1:0: its name is being looked up"
+    assert late.startswith("metrics address node1:0: the name node1 was not looked up in time: ")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs both families")
+@pytest.mark.parametrize("address", ["[::]:0", "[0:0:0:0:0:0:0:0]:0"])
+async def test_every_address(shim: Shim, address: str) -> None:
+    """Of both families, as Go listens there; there is a socket when `open` is done."""
+    server = MetricsServer(shim, address, lambda: 0)
+    await server.open()
+    port = server._socket.getsockname()[1]
+    for host in ("127.0.0.1", "::1"):
+        socket.create_connection((host, port), 5).close()
+    server.close()
 
 
 def test_a_watch_that_ends_is_no_slow_call() -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -101,6 +102,31 @@ async def test_a_moment_without_threads_costs_a_look(
     await shim.reload(forced=False)
     looking.cancel()
     assert shim.config.debug
+
+
+async def test_a_moment_without_memory_costs_a_look(
+    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the thread that looks, and in what is done in the loop."""
+    monkeypatch.setattr(background, "_MEMORY_S", 0.01)
+    write(tmp_path, "debug: true\n")
+    asked = asyncio.Event()
+    look = partial(background.reload_on_change, shim, asked)
+    looking = asyncio.create_task(background.done_again(look))
+    for place in (Watcher, "reload"), (Shim, "_put_in_force"), (background, "notify"):
+        with mock.patch.object(*place, side_effect=MemoryError):
+            asked.set()
+            await asyncio.sleep(0.05)
+            asked.set()
+            await asyncio.sleep(0.05)
+    assert caplog.text.count("cannot be looked at: no memory is left") == 4
+    assert "no memory is left for what goes on in the background" in caplog.text
+    asked.set()
+    async with asyncio.timeout(5):
+        while not shim.config.debug:
+            await asyncio.sleep(0.01)
+    assert not looking.done()
+    looking.cancel()
 
 
 @pytest.mark.parametrize("variable", ["NOTIFY_SOCKET", "LISTEN_PID", "SYSTEMD_EXEC_PID"])

@@ -21,7 +21,9 @@ def test_by_scheme() -> None:
     assert proxy_for("https://hub.example:443", HTTP_PROXY="plain:3128") == ""
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "[::ffff:127.0.0.1]"]
+)
 def test_loopback_is_asked_directly(host: str) -> None:
     """Whatever NO_PROXY says."""
     assert proxy_for(f"http://{host}:5000", HTTP_PROXY="p:1") == ""
@@ -34,12 +36,26 @@ def test_loopback_is_asked_directly(host: str) -> None:
         ("10.0.0.0/8", "10.1.2.3", True),
         ("10.0.0.0/8", "11.1.2.3", False),
         ("10.0.0.0/8", "hub.example", False),
+        ("10.0.0.0/255.0.0.0", "10.1.2.3", False),
         ("fd00::/8", "[fd00::5]", True),
         ("10.1.2.3", "10.1.2.3", True),
         ("10.1.2.3:5000", "10.1.2.3", True),
         ("10.1.2.3:5001", "10.1.2.3", False),
         ("fd00::5", "[fd00::5]", True),
         ("[fd00::5]:5000", "[fd00::5]", True),
+        ("[fd00::5]:5001", "[fd00::5]", False),
+        ("[fd00::5]", "[fd00::5]", False),
+        ("10.1.2.3", "[::ffff:10.1.2.3]", True),
+        ("10.0.0.0/8", "[::ffff:10.1.2.3]", True),
+        ("::ffff:10.1.2.3", "10.1.2.3", True),
+        ("2.3", "10.1.2.3", False),
+        ("*hub.example", "hub.example", False),
+        ("*hub.example", "a.hub.example", False),
+        ("*.hub.example", "hub.example", False),
+        ("bücher.example", "xn--bcher-kva.example", True),
+        ("*.BÜCHER.example:5000", "a.xn--bcher-kva.example", True),
+        (".bücher.example", "xn--bcher-kva.example", False),
+        ("bü cher.example", "xn--bcher-kva.example", False),
         ("hub.example", "hub.example", True),
         ("hub.example", "a.hub.example", True),
         ("hub.example", "myhub.example", False),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from unittest import mock
@@ -12,7 +14,11 @@ from unittest import mock
 import httpcore
 import pytest
 
-from shimcore.registry.http.lookup import LOOKUPS, LookupBackend, Lookups
+from shimcore import lookup
+from shimcore.lookup import LOOKUPS, LookupBackend, Lookups
+from shimcore.registry.errors import Fault, UnreachableError
+from shimcore.registry.http.proxy import ProxyRules
+from shimcore.registry.http.transport import Ask, Transport
 
 SLOW = "slow-{}.invalid"
 
@@ -53,6 +59,16 @@ async def listening() -> AsyncIterator[int]:
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+async def ask(host: str, limit_s: float) -> None:
+    """As a registry is asked."""
+    transport = Transport(host, ssl.create_default_context(), ProxyRules("", "", ()))
+    deadline = asyncio.get_running_loop().time() + limit_s
+    try:
+        await transport.send(Ask("GET", f"http://{host}/v2/", deadline))
+    finally:
+        await transport.aclose()
 
 
 async def test_an_address_is_not_looked_up(names: NameServer) -> None:
@@ -113,6 +129,72 @@ async def test_one_lookup_for_all_who_ask(names: NameServer) -> None:
         assert isinstance(error, socket.gaierror)
 
 
+async def test_a_lookup_that_never_ends(names: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is old, another one's answer is for all; it leaves a place to other names."""
+    monkeypatch.setattr(lookup, "LOOKUP_OLD_S", 0.05)
+    lookups, name = Lookups(), SLOW.format(0)
+    stuck = []
+    for n in range(1, LOOKUPS + 2):
+        stuck.append(asyncio.create_task(lookups.addresses(name)))
+        await asyncio.sleep(0.06)
+        assert names.asked == [name] * min(n, LOOKUPS - 1)
+    assert await lookups.addresses("quick") == ["127.0.0.1"]
+    names.go_on.set()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*stuck) == [["127.0.0.1"]] * len(stuck)
+        assert await lookups.addresses(name) == ["127.0.0.1"]
+
+
+async def test_a_second_lookup_ends_first(
+    names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its failure is not the first one's, whose answer may come; its answer is."""
+    monkeypatch.setattr(lookup, "LOOKUP_OLD_S", 0.02)
+    lookups = Lookups()
+    answers = iter([socket.gaierror(socket.EAI_AGAIN, "again"), None])
+    first = asyncio.create_task(lookups.addresses(SLOW.format(0)))
+    for answer in answers:
+        await asyncio.sleep(0.05)
+        side_effect = answer or [names.look_up("quick")]
+        with mock.patch.object(socket, "getaddrinfo", side_effect=side_effect):
+            second = asyncio.create_task(lookups.addresses(SLOW.format(0)))
+            await asyncio.sleep(0.05)
+        assert first.done() is second.done() is (answer is None)
+    assert await first == await second == ["127.0.0.1"]
+
+
+async def test_no_memory_for_a_lookup(names: NameServer) -> None:
+    """It ends all the same, as a shortage of this process; the next one is another."""
+    lookups = Lookups()
+    for _ in range(LOOKUPS + 1):
+        with (
+            mock.patch.object(socket, "getaddrinfo", side_effect=MemoryError),
+            pytest.raises(OSError, match="quick cannot be looked up: no memory") as caught,
+        ):
+            async with asyncio.timeout(5):
+                await lookups.addresses("quick")
+        assert caught.value.errno == errno.ENOMEM
+    assert await lookups.addresses("quick") == ["127.0.0.1"]
+
+
+async def test_a_name_that_is_not_looked_up_in_time(names: NameServer) -> None:
+    """It is told to be that; a connection that is not made in time is not."""
+
+    async def silent(*_: object) -> None:
+        await asyncio.sleep(10)
+
+    backend, slow = LookupBackend(), SLOW.format(0)
+    with pytest.raises(httpcore.ConnectTimeout, match=f"the name {slow} was not looked up in time"):
+        await backend.connect_tcp(slow, 1, 0.05)
+    with pytest.raises(UnreachableError, match=f"the name {slow} was not looked up in time"):
+        await ask(slow, 0.05)
+    with (
+        mock.patch.object(httpcore.AnyIOBackend, "connect_tcp", silent),
+        pytest.raises(httpcore.ConnectTimeout, match="no connection to silent in time"),
+    ):
+        await backend.connect_tcp("silent", 1, 0.05)
+
+
 async def test_more_who_wait_for_a_place_than_there_are_names(names: NameServer) -> None:
     """They take none that others need."""
     lookups = Lookups()
@@ -137,6 +219,9 @@ async def test_a_thread_that_cannot_be_started(names: NameServer) -> None:
                 await lookups.addresses("quick")
         with pytest.raises(httpcore.ConnectError, match="can't start new thread"):
             await backend.connect_tcp("quick", 1)
+        with pytest.raises(UnreachableError, match="can't start new thread") as caught:
+            await ask("quick", 5)
+    assert caught.value.fault is Fault.OWN
     async with asyncio.timeout(5):
         assert await lookups.addresses("quick") == ["127.0.0.1"]
 

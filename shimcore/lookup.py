@@ -1,8 +1,9 @@
-"""Addresses of hosts: each registry has lookups of its own, a few at a time.
+"""Addresses of hosts: each registry, and the API server, has lookups of its own, a few at a time.
 
 A name server may take as long as it likes, and whoever answers for a registry names the hosts
 that are asked for next. In the process's own pool of threads a few such names would hold up
-everybody else's lookups, and all other work that is done beside the event loop.
+everybody else's lookups, and all other work that is done beside the event loop; and a process
+waits for that pool when it ends.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import httpcore
-
-from shimcore.registry.http.wire import BoundedStream
 
 # Lookups of one registry that are under way: its own name, its token realm's and a mirror's or two
 # that it redirects to.
 LOOKUPS = 4
+# One of this age may never end: who asks then begins another beside it. glibc asks its next name
+# server after so long (resolv.conf(5), timeout).
+LOOKUP_OLD_S = 5.0
 # After so long without a connection the next address is tried as well (RFC 8305 §5).
 NEXT_ADDRESS_S = 0.25
 # Addresses of one name that are tried.
@@ -30,63 +33,96 @@ ADDRESSES = 16
 _Attempt = asyncio.Task[httpcore.AsyncNetworkStream]
 
 
+@dataclass(slots=True)
+class _Lookup:
+    """Of one host: the first answer of its threads, else the last one's failure."""
+
+    found: asyncio.Future[list[str]]
+    begun_at: float = 0.0  # the latest of its threads
+    threads: int = 0
+
+
+def not_in_time(host: str) -> str:
+    """Why there is no connection to a host that is still being looked up."""
+    return f"the name {host} was not looked up in time: does this node's DNS answer?"
+
+
 class Lookups:
-    """What one registry has looked up."""
+    """What one registry, or another who asks, has looked up."""
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(LOOKUPS)
-        self._running: dict[str, asyncio.Future[list[str]]] = {}
+        self._running: dict[str, _Lookup] = {}
+
+    def running(self, host: str) -> bool:
+        """Whether a host is being looked up."""
+        return host in self._running
 
     async def addresses(self, host: str) -> list[str]:
         """The addresses of a host, of both families in turn. Raises OSError, UnicodeError.
 
-        Those who ask for the same at a time share one lookup. It has its place until the
-        name server has answered, also if nobody waits any more.
+        Those who ask for the same at a time share one lookup, and another beside it when it is
+        old. Each has its place until the name server has answered, also if nobody waits any more.
         """
         with contextlib.suppress(ValueError):
             return [str(ipaddress.ip_address(host))]
-        running = self._running.get(host)
-        if running is None:
+        if self._to_be_begun(host):
             await self._free.acquire()
-            running = self._running.get(host)
-            if running is None:
-                running = self._begin(host)
+            if self._to_be_begun(host):
+                self._begin(host)
             else:
                 self._free.release()
-        return await asyncio.shield(running)
+        return await asyncio.shield(self._running[host].found)
 
-    def _begin(self, host: str) -> asyncio.Future[list[str]]:
+    def _to_be_begun(self, host: str) -> bool:
+        running = self._running.get(host)
+        if running is None:
+            return True
+        age_s = asyncio.get_running_loop().time() - running.begun_at
+        return age_s > LOOKUP_OLD_S and running.threads < LOOKUPS - 1 and not self._free.locked()
+
+    def _begin(self, host: str) -> None:
         loop = asyncio.get_running_loop()
-        found: asyncio.Future[list[str]] = loop.create_future()
+        lookup = self._running.get(host) or _Lookup(loop.create_future())
 
         def end(addresses: list[str], error: OSError | UnicodeError | None) -> None:
             self._free.release()
+            lookup.threads -= 1
+            if lookup.found.done() or (error is not None and lookup.threads):
+                return
             del self._running[host]
             if error is None:
-                found.set_result(addresses)
+                lookup.found.set_result(addresses)
             else:
-                found.set_exception(error)
-                found.exception()  # somebody may have waited, or nobody
+                lookup.found.set_exception(error)
+                lookup.found.exception()  # somebody may have waited, or nobody
 
         def look() -> None:
             addresses: list[str] = []
-            error: OSError | UnicodeError | None = None
+            error: OSError | UnicodeError | None = OSError(
+                errno.ENOMEM, f"{host} cannot be looked up: no memory is left"
+            )
             try:
-                addresses = _look_up(host)
+                addresses, error = _look_up(host), None
             except (OSError, UnicodeError) as caught:
                 error = caught
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(end, addresses, error)
+            except MemoryError:
+                pass
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(end, addresses, error)
 
         # Not a pool's: the process does not wait for a name server when it ends.
         thread = threading.Thread(target=look, name=f"lookup of {host}", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # no thread can be had: the next question is another
+        except (RuntimeError, MemoryError) as error:  # no thread can be had: the next is another
             self._free.release()
-            raise OSError(errno.EAGAIN, f"{host} cannot be looked up: {error}") from error
-        self._running[host] = found
-        return found
+            reason = f"{host} cannot be looked up: {str(error) or 'no memory is left'}"
+            raise OSError(errno.EAGAIN, reason) from error
+        lookup.threads += 1
+        lookup.begun_at = loop.time()
+        self._running[host] = lookup
 
 
 def _look_up(host: str) -> list[str]:
@@ -101,10 +137,10 @@ def _look_up(host: str) -> list[str]:
 
 
 class LookupBackend(httpcore.AsyncNetworkBackend):
-    """Makes connections to hosts whose addresses it looks up by itself; answers are bounded."""
+    """Makes connections to hosts whose addresses it looks up by itself."""
 
     def __init__(self) -> None:
-        self._lookups = Lookups()
+        self.lookups = Lookups()
         self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -115,14 +151,21 @@ class LookupBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address that answers. Raises httpcore.ConnectError, OSError."""
+        """Connect to the first address that answers, within `timeout`, its lookup included.
+
+        Raises httpcore.ConnectError, httpcore.ConnectTimeout, OSError.
+        """
+        addresses: list[str] | None = None
         try:
-            addresses = await self._lookups.addresses(host)
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
-        options = list(socket_options or ())
-        async with asyncio.timeout(timeout):
-            return BoundedStream(await self._first(addresses, port, local_address, options))
+            async with asyncio.timeout(timeout):
+                try:
+                    addresses = await self.lookups.addresses(host)
+                except OSError as error:
+                    raise httpcore.ConnectError(str(error)) from error
+                return await self._first(addresses, port, local_address, list(socket_options or ()))
+        except TimeoutError as error:
+            reason = f"no connection to {host} in time" if addresses else not_in_time(host)
+            raise httpcore.ConnectTimeout(reason) from error
 
     async def _first(
         self,
