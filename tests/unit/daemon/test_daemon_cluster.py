@@ -37,6 +37,15 @@ class OneTold:
         await asyncio.Event().wait()
 
 
+def _followed(tmp_path: Path) -> Shim:
+    """A shim that follows a cluster."""
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"address: h.example\nstateDir: {tmp_path}/state\nkubernetes: {{enabled: true}}\n"
+    )
+    return Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+
+
 async def test_a_disk_that_was_full(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,11 +53,7 @@ async def test_a_disk_that_was_full(
     once."""
     monkeypatch.setattr(cluster, "KEEP_AGAIN_S", 0.02)
     monkeypatch.setattr(watch, "Follower", OneTold)
-    path = tmp_path / "c.yaml"
-    path.write_text(
-        f"address: h.example\nstateDir: {tmp_path}/state\nkubernetes: {{enabled: true}}\n"
-    )
-    shim = Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+    shim = _followed(tmp_path)
     await shim.keep_good()
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with mock.patch.object(os, "fsync", side_effect=full):
@@ -74,11 +79,7 @@ async def test_a_part_that_there_is_no_memory_for(
     """It is taken up as soon as there is some; nothing is to be reported."""
     monkeypatch.setattr(cluster, "KEEP_AGAIN_S", 0.02)
     monkeypatch.setattr(watch, "Follower", OneTold)
-    path = tmp_path / "c.yaml"
-    path.write_text(
-        f"address: h.example\nstateDir: {tmp_path}/state\nkubernetes: {{enabled: true}}\n"
-    )
-    shim = Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+    shim = _followed(tmp_path)
     with mock.patch.object(Watcher, "put", side_effect=MemoryError):
         following = asyncio.create_task(cluster.follow(shim))
         await asyncio.sleep(0.1)
@@ -111,11 +112,7 @@ async def test_faults_before_it_watched_do_not_count(
 
     monkeypatch.setattr(Pace, "refused", refused)
     monkeypatch.setattr(watch, "Follower", Faulty)
-    path = tmp_path / "c.yaml"
-    path.write_text(
-        f"address: h.example\nstateDir: {tmp_path}/state\nkubernetes: {{enabled: true}}\n"
-    )
-    shim = Shim(str(path), begin(str(path)), str(tmp_path / "none.sock"))
+    shim = _followed(tmp_path)
     following = asyncio.create_task(cluster.follow(shim))
     async with asyncio.timeout(5):
         while len(counted) < 4:

@@ -18,11 +18,24 @@ from tests.unit.images.fakes import (
     OTHER_DIGEST,
     PULL,
     REMOVE,
+    Bench,
     failed,
     pull_request,
     remove_request,
 )
 from tests.unit.images.nginx import AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST, bench_of
+
+
+async def _given_up(bench: Bench, *pulled: tuple[str, ...]) -> None:
+    """A pull that is cancelled, of which the runtime has these names (and digests) all the same."""
+    bench.runtime.hanging.add(HUB)
+    task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
+    while not bench.runtime.pulls:
+        await asyncio.sleep(0.01)
+    for each in pulled:
+        bench.runtime.pulled(*each)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class TestGivenUp:
@@ -36,13 +49,7 @@ class TestGivenUp:
     async def test_its_names_are_seen_to(self) -> None:
         """The image gets its own name, and the hub's goes."""
         bench = bench_of(Names.ORIGINAL)
-        bench.runtime.hanging.add(HUB)
-        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        while not bench.runtime.pulls:
-            await asyncio.sleep(0.01)
-        bench.runtime.pulled(AT_HUB)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await _given_up(bench, (AT_HUB,))
         async with asyncio.timeout(10):
             while bench.runtime.names() != {NGINX, NGINX_DIGEST}:
                 await asyncio.sleep(0.01)
@@ -111,14 +118,7 @@ class TestGivenUp:
     async def test_its_name_leads_elsewhere_by_then(self) -> None:
         """A tag that has moved: it stays, and the older image has the name of its digest."""
         bench = bench_of(Names.ORIGINAL)
-        bench.runtime.hanging.add(HUB)
-        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        while not bench.runtime.pulls:
-            await asyncio.sleep(0.01)
-        bench.runtime.pulled(AT_HUB)
-        bench.runtime.pulled(NGINX, OTHER_DIGEST)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await _given_up(bench, (AT_HUB,), (NGINX, OTHER_DIGEST))
         names = {NGINX, NGINX_DIGEST, f"docker.io/library/nginx@{OTHER_DIGEST}"}
         async with asyncio.timeout(3):
             while bench.runtime.names() != names:
