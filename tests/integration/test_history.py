@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 
 from shimcore.client import admin
-from shimcore.client.admin import endpoint_of
+from shimcore.client.admin import History, endpoint_of
 from shimcore.pb import cri_pb2
 from tests.integration.cli_support import COMMAND, run, run_on_terminal
 from tests.support.registry_puller import RegistryPuller
@@ -45,6 +45,17 @@ async def _pull(shim: ServeProcess, image: str, pod: str = "") -> bool:
     return await _call(shim, "PullImage", request.SerializeToString())
 
 
+async def _remembered(shim: ServeProcess, calls: int) -> History:
+    """What it remembers once it has `calls`: a pull is told after its answer."""
+    endpoint = endpoint_of(str(shim.file))
+    async with asyncio.timeout(20):
+        while True:
+            told = await asyncio.to_thread(admin.history, endpoint)
+            if told is not None and told.last >= calls:
+                return told
+            await asyncio.sleep(0.05)
+
+
 async def _call(shim: ServeProcess, method: str, request: bytes) -> bool:
     """Whether it ended well."""
     async with grpc.aio.insecure_channel(f"unix:{shim.socket}") as channel:
@@ -66,7 +77,7 @@ async def _history(shim: ServeProcess, *words: str) -> list[dict[str, Any]]:
 async def test_a_pull_and_each_registry_of_it(shim: ServeProcess) -> None:
     """Who was passed over and why, who served, bytes and seconds, and for which pod."""
     assert await _pull(shim, "web:v1", pod="front-1")
-    await asyncio.sleep(0.3)
+    await _remembered(shim, 1)
     (call,) = await _history(shim)
     assert (call["call"], call["image"], call["pod"]) == ("PullImage", "web:v1", "web/front-1")
     assert (call["outcome"], call["registry"]) == ("pulled", call["registries"][1]["registry"])
@@ -80,7 +91,7 @@ async def test_what_is_asked_for_alone(shim: ServeProcess) -> None:
     assert not await _pull(shim, "web:v2", pod="back-1")
     absent = cri_pb2.ImageStatusRequest(image=cri_pb2.ImageSpec(image="never:v1"))
     assert await _call(shim, "ImageStatus", absent.SerializeToString())
-    await asyncio.sleep(0.3)
+    await _remembered(shim, 3)
     told = {(call["call"], call["image"], call["outcome"]) for call in await _history(shim)}
     assert told == {
         ("PullImage", "web:v1", "pulled"),
@@ -99,6 +110,7 @@ async def test_what_is_asked_for_alone(shim: ServeProcess) -> None:
 async def test_it_survives_a_reload(shim: ServeProcess) -> None:
     """Another configuration is no other memory."""
     assert await _pull(shim, "web:v1")
+    await _remembered(shim, 1)
     shim.write_config(debug=True, reloadInterval="1h")
     shim.signal(1)
     await asyncio.to_thread(shim.wait_log, "configuration reloaded")
@@ -133,14 +145,13 @@ async def test_another_process_is_another(shim: ServeProcess) -> None:
     """Which counts its calls anew: they are all told to who follows."""
     assert await _pull(shim, "web:v1")
     endpoint = endpoint_of(str(shim.file))
-    before = await asyncio.to_thread(admin.history, endpoint)
-    assert before is not None
+    before = await _remembered(shim, 1)
     assert await asyncio.to_thread(admin.history, endpoint, before) == replace(before, calls=[])
     assert await asyncio.to_thread(shim.stop) == 0
     await asyncio.to_thread(shim.start)
     for _ in range(2):
         assert await _pull(shim, "web:v1")
-    await asyncio.sleep(0.3)
+    await _remembered(shim, 2)
     now = await asyncio.to_thread(admin.history, endpoint, before)
     assert now is not None
     assert (now.last, len(now.calls)) == (2, 2)
