@@ -77,6 +77,16 @@ class TestThereAndBack:
         assert modes == {STATE_DIR: 0o700, ORIGINALS: 0o700}
         assert root.host("/etc/systemd/system").stat().st_mode & 0o777 == 0o755
 
+    def test_nothing_that_the_service_kept_stays(self, tmp_path: Path) -> None:
+        """Nor what a process has left that was killed while it wrote: passwords may be in it."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        kept = ("last-good.json", ".last-good.json.17", ".kubernetes.json.17", "bypass.new")
+        for name in (*kept, "pulls.journal.new", "pulls.journal.2.new", "mine"):
+            root.host(f"/var/lib/image-cri-shim/{name}").touch()
+        undo(root)
+        assert list(root.names("/var/lib/image-cri-shim")) == ["mine"]
+
     def test_in_two_steps(self, tmp_path: Path) -> None:
         """First the service, then kubelet: the way back leads before the first."""
         root = unpacked(tmp_path, READY)
