@@ -189,6 +189,7 @@ def uninstall(
     root, known = removal.root, removal.record
     if known is None:
         return
+    removal.refuse_read_only()
     of_kubelet, locks = removal.for_kubelet, _locks(root)
     unit = kubelet_unit(of_kubelet) if of_kubelet else removal.stale_kubelet
     yield from _from_runtime(removal, known, control, answers)
