@@ -21,7 +21,7 @@ ShimError
 │                          NoLeaseError
 ├── NotSwitchedError       a node on which nothing was touched (switch)
 ├── HandOverError          the successor does not serve (daemon); below it CannotHandOverError;
-│                          PreloadError
+│                          NobodyServesError; PreloadError
 ├── AdminError             the running shim could not be asked, or did not do it: StartingError,
 │                          UnknownCallError, RestartNeededError, HandOverFailedError,
 │                          UnpreparedError

@@ -22,10 +22,11 @@ from shimcore.daemon.activation import inherited_sockets, is_at
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.descriptors import most_connections, raise_limit
 from shimcore.daemon.front import Front, FrontSettings
-from shimcore.daemon.handover import CannotHandOverError, HandOverError, Successor
+from shimcore.daemon.handover import CannotHandOverError, NobodyServesError, Successor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import DRAIN_S, Shim
+from shimcore.daemon.sockets import check_place
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
@@ -150,6 +151,8 @@ async def _begin(
     runtime = await _find_runtime(start.config, limit_s, None)
     if not any(is_at(each, start.config.shim_socket) for each in settings.inherited):
         raise ShimError(f"shim: {start.config.shim_socket} is not what systemd listens on: restart")
+    for path in (start.config.shim_socket, start.config.admin_socket):
+        check_place(path)  # once the process before has left them, there may be no way back
     await predecessor.may_serve()
     return await claimed(), runtime
 
@@ -206,10 +209,8 @@ async def _serve_on(
                     command, front, lambda: front.come_back(shim, hand_over)
                 )
                 successor = await _until_stopped(handing, signals.stop)
-            except HandOverError:
-                raise
-            except Exception as error:  # nobody serves the socket: a start will
-                log.error("hand-over: this process ends, for it cannot serve again: %s", error)
+            except NobodyServesError as error:  # a start will
+                log.error("hand-over: %s", error)
                 signals.stop.set()
                 raise
         if successor is None:
