@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import anyio._backends._asyncio  # noqa: F401 - else the first connection does, on the event loop
 import httpcore
 
 # Lookups of one registry that are under way: its own name, its token realm's and a mirror's or two
