@@ -130,7 +130,9 @@ def _look_up(host: str) -> list[str]:
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     families: dict[int, list[str]] = {}
     for family, _, _, _, address in found:
-        families.setdefault(family, []).append(str(address[0]))
+        # A link-local address is one of an interface (RFC 4007 §11).
+        scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
+        families.setdefault(family, []).append(f"{address[0]}{scope}")
     ordered: list[str] = []
     while any(families.values()):
         ordered += [addresses.pop(0) for addresses in families.values() if addresses]

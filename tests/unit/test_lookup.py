@@ -85,6 +85,16 @@ async def test_families_take_turns(names: NameServer) -> None:
     assert await Lookups().addresses("both") == ["::1", "127.0.0.1", "::2"]
 
 
+async def test_a_link_local_address_keeps_its_interface() -> None:
+    """Without it nobody can be reached there."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, 0, 0, scope))
+        for address, scope in (("fe80::1", 2), ("fe80::1", 3), ("fd00::1", 0))
+    ]
+    with mock.patch.object(socket, "getaddrinfo", return_value=found):
+        assert await Lookups().addresses("hub.local") == ["fe80::1%2", "fe80::1%3", "fd00::1"]
+
+
 async def test_slow_names_are_a_few_threads(names: NameServer) -> None:
     """Of one registry; another's are looked up, and what is done beside the loop is done."""
     lookups = Lookups()
