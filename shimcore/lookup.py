@@ -28,6 +28,8 @@ LOOKUPS = 4
 LOOKUP_OLD_S = 5.0
 # After so long without a connection the next address is tried as well (RFC 8305 §5).
 NEXT_ADDRESS_S = 0.25
+# All have been tried after so long: `probeTimeout` is 3 s by default.
+ALL_ADDRESSES_S = 2.0
 # Addresses of one name that are tried.
 ADDRESSES = 16
 
@@ -186,9 +188,9 @@ class LookupBackend(httpcore.AsyncNetworkBackend):
                 if left:
                     one = self._backend.connect_tcp(left.pop(0), port, None, local, options)
                     trying.add(asyncio.ensure_future(one))
-                wait_s = NEXT_ADDRESS_S if left else None
+                next_s = min(NEXT_ADDRESS_S, ALL_ADDRESSES_S / len(addresses))
                 done, _ = await asyncio.wait(
-                    trying, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+                    trying, timeout=next_s if left else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for attempt in done:
                     trying.discard(attempt)
