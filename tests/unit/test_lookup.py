@@ -15,7 +15,7 @@ import httpcore
 import pytest
 
 from shimcore import lookup
-from shimcore.lookup import LOOKUPS, LookupBackend, Lookups
+from shimcore.lookup import ADDRESSES, LOOKUPS, LookupBackend, Lookups
 from shimcore.registry.errors import Fault, UnreachableError
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.transport import Ask, Transport
@@ -83,6 +83,16 @@ async def test_families_take_turns(names: NameServer) -> None:
     """In the order of the resolver, each address once."""
     names.addresses["both"] = ["::1", "::2", "127.0.0.1", "::2"]
     assert await Lookups().addresses("both") == ["::1", "127.0.0.1", "::2"]
+
+
+async def test_a_link_local_address_keeps_its_interface() -> None:
+    """Without it nobody can be reached there."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, 0, 0, scope))
+        for address, scope in (("fe80::1", 2), ("fe80::1", 3), ("fd00::1", 0))
+    ]
+    with mock.patch.object(socket, "getaddrinfo", return_value=found):
+        assert await Lookups().addresses("hub.local") == ["fe80::1%2", "fe80::1%3", "fd00::1"]
 
 
 async def test_slow_names_are_a_few_threads(names: NameServer) -> None:
@@ -242,6 +252,15 @@ async def test_the_next_address_is_tried(names: NameServer) -> None:
                 stream = await LookupBackend().connect_tcp("two", port)
             assert stream.get_extra_info("server_addr")[0] == "127.0.0.1"
             await stream.aclose()
+
+
+async def test_every_address_is_tried_in_time(names: NameServer) -> None:
+    """Also the last of as many as there may be, within the default of `probeTimeout`."""
+    silent = [f"192.0.2.{n}" for n in range(1, ADDRESSES)]
+    names.addresses["many"] = [*silent, "127.0.0.1"]
+    async with listening() as port:
+        stream = await LookupBackend().connect_tcp("many", port, timeout=3)
+    await stream.aclose()
 
 
 async def test_no_address_that_answers(names: NameServer) -> None:
