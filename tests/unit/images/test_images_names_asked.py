@@ -11,7 +11,7 @@ import pytest
 
 from shimcore.config import Names, Registry
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.heldcall import Forward
+from shimcore.heldcall import Decision, Forward
 from shimcore.images import names as names_module
 from shimcore.images.call import ImageCall
 from shimcore.pb import cri_pb2
@@ -66,13 +66,9 @@ async def interrupted(bench: Bench) -> None:
     bench.runtime.pull_steps.clear()
 
 
-async def hanging(bench: Bench) -> asyncio.Task[object]:
-    """A pull of nginx that does not end, and stands in the journal."""
-    bench.runtime.hanging.add(HUB)
-    task: asyncio.Task[object] = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-    while not bench.runtime.pulls:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+async def hanging(bench: Bench) -> asyncio.Task[Decision]:
+    """A pull of nginx that does not end, and stands in the journal; others do."""
+    task = await bench.hanging_pull()
     bench.runtime.hanging.clear()
     return task
 

@@ -60,11 +60,7 @@ class TestGivenUp:
         bench = bench_of(Names.ORIGINAL)
         bench.journal = str(tmp_path / "state" / "pulls.journal")
         bench.restart()
-        bench.runtime.hanging.add(HUB)
-        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        while not bench.runtime.pulls:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)  # its journal is written beside it
+        task = await bench.hanging_pull()
         bench.runtime.pulled(AT_HUB)
         bench.restart()  # the old one never gets to its end
         await bench.names.recover(Names.ORIGINAL)
@@ -78,11 +74,7 @@ class TestGivenUp:
         bench = bench_of(Names.ORIGINAL)
         bench.journal = str(tmp_path / "pulls.journal")
         bench.restart()
-        bench.runtime.hanging.add(HUB)
-        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        written = Path(bench.journal)  # beside the pull
-        while not bench.runtime.pulls or not written.exists() or not written.read_text():
-            await asyncio.sleep(0.01)
+        task = await bench.hanging_pull()
         bench.runtime.pulled(AT_HUB)
         bench.runtime.hanging.clear()
         bench.restart()
