@@ -25,7 +25,7 @@ CONNECTIONS = 44
 WATCHED_S = 3.0
 # The 99th percentile, beyond what it is by the same measure on the same machine without an attack.
 # Before there were turns it was seconds.
-LATER_S = 0.05
+LATER_S = 0.5
 TIMES = 10
 MEMORY_MIB = 144.0  # 122 of Python 3.11, 128 of 3.14
 IMAGE = cri_pb2.ImageSpec(image="hub.invalid/asked:1")
