@@ -18,6 +18,7 @@ from shimcore.config.model import KubernetesSource
 from shimcore.config.watching import Watcher
 from shimcore.daemon import cluster
 from shimcore.daemon.shim import Shim
+from tests.support.polling import until
 
 SOURCE = KubernetesSource(enabled=True)
 PART = ClusterPart(SOURCE, {Kind.CONFIG_MAP: Document("timeout: 5m", "1")})
@@ -82,12 +83,10 @@ async def test_a_part_that_there_is_no_memory_for(
     shim = _followed(tmp_path)
     with mock.patch.object(Watcher, "put", side_effect=MemoryError):
         following = asyncio.create_task(cluster.follow(shim))
-        await asyncio.sleep(0.1)
-    async with asyncio.timeout(5):
-        while shim.cluster.part != PART:
-            await asyncio.sleep(0.01)
+        said = "the cluster's part cannot be taken up now: no memory is left"
+        await until(lambda: said in caplog.text, f"it does not say {said!r}")
+    await until(lambda: shim.cluster.part == PART, "the cluster's part is not taken up")
     following.cancel()
-    assert "the cluster's part cannot be taken up now: no memory is left" in caplog.text
     assert "report" not in caplog.text
     await shim.generations.close(1)
     await shim.runtime.aclose()
