@@ -15,6 +15,7 @@ from shimcore.demo.runtime_images import PulledImage
 from shimcore.pb import cri_pb2
 from tests.integration import cli_support
 from tests.integration.cli_support import AUTH, USERS, Ran, run, run_on_terminal
+from tests.support.polling import until
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -215,9 +216,7 @@ async def test_shim_that_dies_meanwhile(node: Node) -> None:
     """What was being pulled failed, with a line for each image."""
     node.puller.delay_s = 20
     pulling = asyncio.create_task(node.pull("nginx", "redis"))
-    async with asyncio.timeout(10):
-        while node.puller.running < 2:
-            await asyncio.sleep(0.02)
+    await until(lambda: node.puller.running >= 2, "the runtime does not pull both")
     node.shim.kill()
     ran = await pulling
     assert (ran.status, ran.out.splitlines()) == (1, ["0 of 2 images pulled"])

@@ -365,9 +365,7 @@ async def test_two_hundred_pulls_of_forty_images(three: Node) -> None:
     for image in images:
         assert await three.question(image) == (image, True)
     await three.registries.aclose()
-    async with asyncio.timeout(10):
-        while len(os.listdir("/proc/self/fd")) > before:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before, "descriptors are kept open")
 
 
 def _count_equal_questions(*registries: ScriptedRegistry) -> Counter[tuple[str, str]]:

@@ -204,12 +204,13 @@ async def test_a_client_that_dies_has_cancelled_its_call(
 
 async def _until(port: int, sample: tuple[str, frozenset[str]], value: float) -> Samples:
     """What is told once that sample has that value."""
-    async with asyncio.timeout(20):
-        while True:
-            samples = _samples(await asyncio.to_thread(_scrape, port))
-            if samples.get(sample) == value:
-                return samples
-            await asyncio.sleep(0.2)
+    deadline = time.monotonic() + 20
+    while True:
+        samples = _samples(await asyncio.to_thread(_scrape, port))
+        if samples.get(sample) == value:
+            return samples
+        assert time.monotonic() < deadline, (sample, samples.get(sample))
+        await asyncio.sleep(0.2)
 
 
 # It ends when its predecessor has left.

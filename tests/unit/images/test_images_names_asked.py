@@ -17,6 +17,7 @@ from shimcore.images.call import ImageCall
 from shimcore.pb import cri_pb2
 from shimcore.reference import Reference
 from shimcore.registry.answers import ManifestAnswer, Outcome
+from tests.support.polling import until
 from tests.unit.images.fakes import (
     CREATE,
     DIGEST,
@@ -102,9 +103,7 @@ class TestAnOlderPullIsOpen:
         bench.runtime.pulled(AT_HUB)
         other = f"{HUB}/library/nginx:other"
         await bench.pull(other)
-        async with asyncio.timeout(3):
-            while bench.names._late or bench.names._tasks:
-                await asyncio.sleep(0.01)
+        await until(lambda: not (bench.names._late or bench.names._tasks), "its looks do not end")
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST, HUB_DIGEST, other}
 
     async def test_nor_does_the_next_process(self, tmp_path: Path) -> None:
