@@ -27,6 +27,7 @@ from shimcore.errors import AdminError
 from shimcore.pb import cri_pb2
 from tests.support.activation import ActivatedService, alive, wait_gone
 from tests.support.calling import open_channel
+from tests.support.polling import until
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -329,14 +330,12 @@ async def test_what_a_killed_predecessor_leaves_is_ended_by_its_successor(node: 
         pulling = asyncio.ensure_future(node.pull(channel, "web:v2"))
         await asyncio.wait_for(node.puller.begun.wait(), 20)
         await node.hand_over()
+        journal = service.folder / "state" / "pulls.journal"
+        await until(journal.exists, "the pull is in no journal")
         os.kill(old, signal.SIGKILL)
         with pytest.raises(grpc.aio.AioRpcError):
             await pulling
-    state = service.folder / "state"
-    assert (state / "pulls.journal").exists()
-    async with asyncio.timeout(20):
-        while (state / "pulls.journal").exists():
-            await asyncio.sleep(0.1)
+    await until(lambda: not journal.exists(), "what the killed process left is not ended")
 
 
 @pytest.mark.parametrize("prepared", [True, False])

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from shimcore.unixsocket import connected
 from tests.support.activation import ActivatedService
 from tests.support.calling import IMAGES, RUNTIME, open_channel, unary
 from tests.support.cri import status_request
+from tests.support.polling import until
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
 
@@ -243,12 +244,6 @@ def _descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-async def _until(done: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not done():
-            await asyncio.sleep(0.02)
-
-
 async def test_descriptors_return_to_where_they_were(
     runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
@@ -266,7 +261,7 @@ async def test_descriptors_return_to_where_they_were(
                 client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[: number % 25])
                 if number % 3 == 0:
                     client.shutdown(socket.SHUT_WR)
-        await _until(lambda: _descriptors(pid) <= before)
+        await until(lambda: _descriptors(pid) <= before, lambda: _descriptors(pid))
 
 
 async def test_a_reader_that_does_not_read_costs_bounded_memory(

@@ -19,6 +19,7 @@ from shimcore.lookup import ADDRESSES, LOOKUPS, LookupBackend, Lookups
 from shimcore.registry.errors import Fault, UnreachableError
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.transport import Ask, Transport
+from tests.support.polling import until
 
 SLOW = "slow-{}.invalid"
 
@@ -99,6 +100,7 @@ async def test_slow_names_are_a_few_threads(names: NameServer) -> None:
     """Of one registry; another's are looked up, and what is done beside the loop is done."""
     lookups = Lookups()
     waiting = [asyncio.create_task(lookups.addresses(SLOW.format(n))) for n in range(40)]
+    await until(lambda: len(names.asked) >= LOOKUPS, "not as many are looked up as may be")
     await asyncio.sleep(0.1)
     assert len(names.asked) == LOOKUPS
     async with asyncio.timeout(5):
@@ -146,6 +148,7 @@ async def test_a_lookup_that_never_ends(names: NameServer, monkeypatch: pytest.M
     stuck = []
     for n in range(1, LOOKUPS + 2):
         stuck.append(asyncio.create_task(lookups.addresses(name)))
+        await until(lambda: len(names.asked) >= min(len(stuck), LOOKUPS - 1), "it is not asked for")
         await asyncio.sleep(0.06)
         assert names.asked == [name] * min(n, LOOKUPS - 1)
     assert await lookups.addresses("quick") == ["127.0.0.1"]
@@ -163,12 +166,16 @@ async def test_a_second_lookup_ends_first(
     lookups = Lookups()
     answers = iter([socket.gaierror(socket.EAI_AGAIN, "again"), None])
     first = asyncio.create_task(lookups.addresses(SLOW.format(0)))
+    await until(lambda: names.asked, "the first lookup was not begun")
     for answer in answers:
         await asyncio.sleep(0.05)
         side_effect = answer or [names.look_up("quick")]
-        with mock.patch.object(socket, "getaddrinfo", side_effect=side_effect):
+        with mock.patch.object(socket, "getaddrinfo", side_effect=side_effect) as resolver:
             second = asyncio.create_task(lookups.addresses(SLOW.format(0)))
-            await asyncio.sleep(0.05)
+            await until(lambda: resolver.called, "the second lookup was not begun")
+        await asyncio.sleep(0.05)
+        if answer is None:
+            await asyncio.wait([second], timeout=5)
         assert first.done() is second.done() is (answer is None)
     assert await first == await second == ["127.0.0.1"]
 
@@ -202,7 +209,7 @@ async def test_a_name_that_is_not_looked_up_in_time(names: NameServer) -> None:
         mock.patch.object(httpcore.AnyIOBackend, "connect_tcp", silent),
         pytest.raises(httpcore.ConnectTimeout, match="no connection to silent in time"),
     ):
-        await backend.connect_tcp("silent", 1, 0.05)
+        await backend.connect_tcp("silent", 1, 1.0)
 
 
 async def test_more_who_wait_for_a_place_than_there_are_names(names: NameServer) -> None:

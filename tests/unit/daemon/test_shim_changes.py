@@ -21,6 +21,7 @@ from shimcore.config.last_good import FILE_NAME
 from shimcore.config.model import KubernetesSource
 from shimcore.daemon import background
 from shimcore.daemon.shim import Shim
+from tests.support.polling import until
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -113,18 +114,23 @@ async def test_a_moment_without_memory_costs_a_look(
     asked = asyncio.Event()
     look = partial(background.reload_on_change, shim, asked)
     looking = asyncio.create_task(background.done_again(look))
-    for place in (Watcher, "reload"), (Shim, "_put_in_force"), (background, "notify"):
+
+    async def ask(line: str) -> None:
+        said = caplog.text.count(line)
+        asked.set()
+        await until(lambda: caplog.text.count(line) > said, f"it does not say {line!r}")
+
+    not_looked = "cannot be looked at: no memory is left"
+    for place in (Watcher, "reload"), (Shim, "_put_in_force"):
         with mock.patch.object(*place, side_effect=MemoryError):
-            asked.set()
-            await asyncio.sleep(0.05)
-            asked.set()
-            await asyncio.sleep(0.05)
-    assert caplog.text.count("cannot be looked at: no memory is left") == 4
-    assert "no memory is left for what goes on in the background" in caplog.text
+            await ask(not_looked)
+            await ask(not_looked)
+    with mock.patch.object(background, "notify", side_effect=MemoryError):
+        for _ in range(2):
+            await ask("no memory is left for what goes on in the background")
+    assert caplog.text.count(not_looked) == 4
     asked.set()
-    async with asyncio.timeout(5):
-        while not shim.config.debug:
-            await asyncio.sleep(0.01)
+    await until(lambda: shim.config.debug, "the change is not in force")
     assert not looking.done()
     looking.cancel()
 
