@@ -26,6 +26,7 @@ from shimcore.daemon.handover import CannotHandOverError, HandOverError, Success
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import DRAIN_S, Shim
+from shimcore.daemon.threads import need_threads
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
@@ -63,7 +64,7 @@ def serve(path: str, start: Start) -> None:
     """Serve until SIGTERM or SIGINT with the configuration at `path`, as it was loaded.
 
     Raises ShimError where serving cannot begin: the runtime did not come in `timeout`,
-    or the socket is another's.
+    the socket is another's, or there are too few threads.
     """
     predecessor = inherited_predecessor()
     inherited = inherited_sockets()
@@ -109,6 +110,7 @@ async def _serve(settings: FrontSettings, start: Start, predecessor: Predecessor
     signals.watch()
     async with contextlib.AsyncExitStack() as open_until_end:
         try:
+            need_threads()
             begun = _begin(settings, start, predecessor, open_until_end)
             ready = await _until_stopped(begun, signals.stop)
             if ready is not None:
