@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -88,7 +89,15 @@ class Api(Server):
                 return await self.whole(method, path, query, content, more)
             except ApiUnreachableError as error:
                 await asyncio.sleep(_wait_s(number, error.retry_after_s))
+                await self._follow_authority()
         return await self.whole(method, path, query, content, more)
+
+    async def _follow_authority(self) -> None:
+        """Trust whom the pod's ca.crt names by now: kubelet replaces it, as it does the token."""
+        with contextlib.suppress(FleetError):  # being replaced
+            account = pod_account(Path(self._config.token_file).parent)
+            if account.authority != self._config.authority:
+                await self.use(account)
 
 
 def _wait_s(number: int, told_s: float) -> float:

@@ -20,6 +20,8 @@ from shimcore.fleet.api import Api, pod_account
 from shimcore.fleet.records import Records
 from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import Revision
+from tests.support.apiserver import TOKEN as CLUSTER_TOKEN
+from tests.support.apiserver import StandInApi
 from tests.support.fleetapi import LEASES, MAPS, NAMESPACE, NODES, TOKEN, FleetApi, fleet_api
 from tests.support.tls import PrivateCA
 
@@ -185,6 +187,35 @@ async def test_the_token_is_read_anew(server: FleetApi, api: Api, tmp_path: Path
     (tmp_path / "token").unlink()
     with pytest.raises(ApiUnreachableError, match="token"):
         await api.get(f"{NODES}/n1")
+
+
+async def test_the_authority_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """kubelet replaces it where the cluster's is rotated; one that is no certificate is passed
+    over."""
+    folders = [tmp_path / name for name in ("pod", "first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    pod, first, second = folders[0], *map(PrivateCA, folders[1:])
+    server = StandInApi(tls=first.issue("127.0.0.1").context())
+    await server.start()
+    (pod / "ca.crt").write_bytes(first.ca_file.read_bytes())
+    (pod / "token").write_text(CLUSTER_TOKEN)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", server.url.rpartition(":")[2])
+    api = Api(pod_account(pod))
+    path, query = MAPS, {"fieldSelector": "metadata.name=image-cri-shim"}
+    await api.get(path, query)
+    await server.stop()
+    server.tls = second.issue("127.0.0.1").context()
+    await server.start()
+    for told in (first.ca_file.read_bytes(), b"half"):
+        (pod / "ca.crt").write_bytes(told)
+        with pytest.raises(ApiUnreachableError, match="TLS: "):
+            await api.get(path, query)
+    (pod / "ca.crt").write_bytes(second.ca_file.read_bytes())
+    await api.get(path, query)
+    await api.aclose()
+    await server.stop()
 
 
 async def test_an_answer_has_its_bounds(
