@@ -26,6 +26,7 @@ from shimcore.cluster.errors import (
     GoneError,
     MissingError,
     RefusedError,
+    TooLongError,
 )
 from shimcore.cluster.keepalive import KeptAliveTransport
 from shimcore.cluster.kubeconfig import Kubeconfig
@@ -93,7 +94,7 @@ class Server:
         ):
             body = await _body(response)
             if len(body) > LIMIT_BYTES:
-                raise ApiUnreachableError("the API server's answer is too long")
+                raise TooLongError("the API server's answer is too long")
         return read_json(body)
 
     @asynccontextmanager

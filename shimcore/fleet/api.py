@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from shimcore.cluster.errors import ApiUnreachableError
+from shimcore.cluster.errors import ApiUnreachableError, TooLongError
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.server import Object, Server
 from shimcore.fleet.values import FleetError
@@ -87,6 +87,8 @@ class Api(Server):
         for number in range(1, TRIES):
             try:
                 return await self.whole(method, path, query, content, more)
+            except TooLongError:
+                raise
             except ApiUnreachableError as error:
                 await asyncio.sleep(_wait_s(number, error.retry_after_s))
                 await self._follow_authority()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from shimcore.cluster.errors import (
     ConflictError,
     MissingError,
     RefusedError,
+    TooLongError,
 )
 from shimcore.fleet import api as client
 from shimcore.fleet.api import Api, pod_account
@@ -147,6 +149,30 @@ async def test_who_is_left_is_found_on_any_page(server: FleetApi, records: Recor
     assert await records.first_left(wanted) == "zz-control"
     server.set_ready("dead050", False, ago_s=10)
     assert await records.first_left(wanted, workers=True) == "dead050"
+
+
+def _limits(server: FleetApi) -> list[str]:
+    """How many objects each list was to have at most."""
+    return [limit for _, path in server.asked for limit in re.findall(r"limit=(\d+)", path)]
+
+
+async def test_nodes_that_are_large(
+    server: FleetApi, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come in smaller pages, down to one node each; one that is too large is said at once."""
+    monkeypatch.setattr(cluster_server, "LIMIT_BYTES", 20_000)
+    for number in range(40):
+        server.add_node(f"w{number:02}")
+        large = {"nodeInfo": "x" * (9_000 if number >= 20 else 10)}
+        server.put(f"{NODES}/w{number:02}", {**server.objects[f"{NODES}/w{number:02}"], **large})
+    names = [node.name async for node in records.each("")]
+    assert names == ["n1", *(f"w{number:02}" for number in range(40))]
+    assert _limits(server) == ["16", "16", "8", "4", "4", *["2"] * 11]
+    server.put(f"{NODES}/w39", {"metadata": {}, "padding": "x" * 20_000})
+    server.asked.clear()
+    with pytest.raises(TooLongError):
+        [node async for node in records.each("")]
+    assert _limits(server) == [*["2"] * 21, "1"]
 
 
 async def test_passing_faults_are_tried_again(server: FleetApi, records: Records) -> None:
