@@ -14,8 +14,8 @@ ShimError
 │                          ForbiddenRuntimeError, SeveralRuntimesError, NoCriError
 ├── RuntimeCallError       a gRPC status that the runtime answered
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
-│                          BusyError, EndedError; RefusedError, below it ConflictError,
-│                          MissingError; GoneError
+│                          BusyError, TooLongError, EndedError; RefusedError, below it
+│                          ConflictError, MissingError; GoneError
 ├── SocketInUseError       another process serves the shim's socket
 ├── FleetError             a roll-out cannot go on at a node; below it BundleError,
 │                          NoLeaseError

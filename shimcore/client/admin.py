@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,7 @@ from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.provenance import Value
 from shimcore.config.reading import texts
 from shimcore.errors import AdminError, ConfigError
+from shimcore.images.journals import serving
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.places import DEFAULT_SHIM
@@ -51,7 +52,8 @@ class Endpoint:
     """Where the shim of a configuration file is found; `fault` when the file is unusable.
 
     `runtime_socket` as it is named there; None where it is not. `denied`: this user may not read
-    the file, so the sockets are a guess.
+    the file, so the sockets are a guess. `state_dir`: as it is named; "" where it is not known.
+    `changed`: the sockets are those of a shim that was started before the file had others.
     """
 
     file: str
@@ -60,6 +62,8 @@ class Endpoint:
     fault: str = ""
     runtime_socket: str | None = None
     denied: PermissionError | None = None
+    state_dir: str = ""
+    changed: bool = False
 
     def command(self, words: str) -> str:
         """The command of this program, as it is typed for the same configuration."""
@@ -75,7 +79,23 @@ def endpoint_of(file: str) -> Endpoint:
         return _named_endpoint(file, error.reason)
     fault = start.file_error.reason if start.file_error else ""
     own = start.own
-    return Endpoint(file, own.shim_socket, own.admin_socket, fault, own.runtime_socket)
+    return Endpoint(
+        file, own.shim_socket, own.admin_socket, fault, own.runtime_socket, state_dir=own.state_dir
+    )
+
+
+def running_endpoint(file: str) -> Endpoint:
+    """`endpoint_of`; but where the shim that runs has the sockets that the file had before, those.
+
+    It says so beside its state, which a user who may not read that does not learn.
+    """
+    named = endpoint_of(file)
+    for one in serving(named.state_dir):
+        there = replace(named, shim_socket=one.shim_socket, admin_socket=one.admin_socket)
+        same_file = one.file == os.path.realpath(file)
+        if same_file and there != named and connection_error(one.admin_socket) is None:
+            return replace(there, changed=True)
+    return named
 
 
 def _named_endpoint(file: str, fault: str) -> Endpoint:
@@ -151,6 +171,11 @@ def _details(
 ) -> list[str]:
     """What is not as it should be."""
     detail = []
+    if endpoint.changed:
+        detail.append(
+            f"{endpoint.file} has another shim or admin socket by now: admin counts from the next"
+            f" start on, shim from {endpoint.command('install-service --now')} on"
+        )
     if not facts["serving"]:
         detail.append("the shim is stopping: running calls may end, new ones are refused")
     if not facts["runtime"]["ready"]:

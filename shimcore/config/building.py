@@ -195,7 +195,8 @@ class _Building:
 
     def _note_open_file(self, path: str) -> None:
         mode = self._files.readable_by_others(path)
-        notice = f"{path} holds a login and others can read it (mode {mode or 0:04o}): chmod 600"
+        what = "it" if path == self._source else path  # the source stands before a notice
+        notice = f"{what} holds a login and others can read it (mode {mode or 0:04o}): chmod 600"
         if mode is not None and notice not in self._notices:
             self._notices.append(notice)
 

@@ -27,7 +27,9 @@ from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import DRAIN_S, Shim
 from shimcore.daemon.sockets import check_place
+from shimcore.daemon.threads import need_threads
 from shimcore.errors import RuntimeUnavailableError, ShimError
+from shimcore.images.journals import OtherProcess, Serving
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
@@ -64,7 +66,7 @@ def serve(path: str, start: Start) -> None:
     """Serve until SIGTERM or SIGINT with the configuration at `path`, as it was loaded.
 
     Raises ShimError where serving cannot begin: the runtime did not come in `timeout`,
-    or the socket is another's.
+    the socket is another's, or there are too few threads.
     """
     predecessor = inherited_predecessor()
     inherited = inherited_sockets()
@@ -110,6 +112,7 @@ async def _serve(settings: FrontSettings, start: Start, predecessor: Predecessor
     signals.watch()
     async with contextlib.AsyncExitStack() as open_until_end:
         try:
+            need_threads()
             begun = _begin(settings, start, predecessor, open_until_end)
             ready = await _until_stopped(begun, signals.stop)
             if ready is not None:
@@ -262,7 +265,8 @@ async def _finish(shim: Shim, stop: asyncio.Event) -> None:
     stopping = asyncio.ensure_future(stop.wait())
     try:
         while not (ending.done() or stopping.done()):
-            shim.generations.journals.tell(os.getpid(), __version__, relay.running)
+            does = OtherProcess(os.getpid(), __version__, relay.running)
+            shim.generations.journals.tell(does)
             await asyncio.wait(
                 {ending, stopping}, timeout=_TELL_S, return_when=asyncio.FIRST_COMPLETED
             )
@@ -287,6 +291,9 @@ def _refuse_hand_over(shim: Shim, front: Front, turn: asyncio.Lock) -> None:
 
 def _say_serving(shim: Shim) -> None:
     config = shim.config
+    file = os.path.realpath(shim.config_file)
+    here = Serving(file, config.shim_socket, config.admin_socket)
+    shim.generations.journals.tell(here)
     others = len(config.registries) - 1
     more = f" and {others} more" if others else ""
     log.info(

@@ -69,6 +69,7 @@ def _notices(node: Node, config: Config) -> list[Finding]:
     lone = set(map(str, config.lone_logins))
     mend = "mend it in the file, or leave it: it works"
     mends = {f"{path} holds a login": f"chmod 600 {path}" for path in _paths(config)}
+    mends["it holds a login"] = f"chmod 600 {config.source}"
     for one in config.registries:
         if one.docker_config and one.credentials is None:  # it works only where none is asked for
             put = f"{in_docker_config(one.docker_config, one.host)}{node.reload}"

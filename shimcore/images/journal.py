@@ -1,8 +1,10 @@
 """Pulls through a registry that are under way, on disk: what a killed shim leaves to be done.
 
 A line of JSON a change, appended: a pull that begins with its image, the name it is pulled
-as and the time; a pull that has ended with that name alone. A name that is created after
-that time is the pull's, and goes when the image has its own; a later line moves the time.
+as and the time; that name alone where a pull of it has ended, and after it those of other images
+that have not. Versions that know of one image for a name see the last of them. A name that is
+created after that time is the pull's, and goes when the image has its own; a later line moves
+the time.
 """
 
 from __future__ import annotations
@@ -38,13 +40,18 @@ class Unfinished:
     candidate: str
     at: float
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What there is one of: images of several registries may be pulled as one candidate."""
+        return self.image, self.candidate
+
 
 class Journal:
     """The journal at `path`; None keeps it in memory alone. Writes go in order, off the loop."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self._open: dict[str, Unfinished] = {}
+        self._open: dict[tuple[str, str], Unfinished] = {}
         self._bytes = 0
         self._writer: ThreadPoolExecutor | None = None
         self._fault_told = False
@@ -55,8 +62,10 @@ class Journal:
 
     def since(self, candidate: str, started: float) -> float:
         """When the oldest pull of that name began that is not known to have ended."""
-        known = self._open.get(candidate)
-        return min(started, known.at) if known else started
+        return min([started, *(one.at for one in self._of(candidate))])
+
+    def _of(self, candidate: str) -> list[Unfinished]:
+        return [one for one in self._open.values() if one.candidate == candidate]
 
     def load(self) -> None:
         """Reads what an earlier process has left; what cannot be read counts as nothing."""
@@ -70,16 +79,16 @@ class Journal:
         if left is None:
             return []
         for one in left.values():
-            known = self._open.get(one.candidate)
+            known = self._open.get(one.key)
             if known is None or known.at > one.at:
-                self._open[one.candidate] = one
+                self._open[one.key] = one
                 await self._write(asdict(one))
         with contextlib.suppress(OSError):
             os.unlink(path)
-        return [self._open[candidate] for candidate in left if candidate in self._open]
+        return [self._open[key] for key in left if key in self._open]
 
-    def _read(self, path: str) -> dict[str, Unfinished] | None:
-        """Candidate → the pull of it that a journal has open; None when it cannot be read."""
+    def _read(self, path: str) -> dict[tuple[str, str], Unfinished] | None:
+        """The pulls that a journal has open; None when it cannot be read."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:
@@ -89,7 +98,7 @@ class Journal:
         except OSError as error:
             self._tell(error)
             return None
-        found: dict[str, Unfinished] = {}
+        found: dict[tuple[str, str], Unfinished] = {}
         for line in text.splitlines():
             with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
                 _take(found, json.loads(line))
@@ -97,10 +106,11 @@ class Journal:
 
     async def began(self, image: str, candidate: str, at: float) -> None:
         """Returns when it is written: only then may the pull go out."""
-        if candidate in self._open:  # an older one says it already
+        if (image, candidate) in self._open:  # an older one says it already
             return
-        self._open[candidate] = Unfinished(image, candidate, at)
-        await self._write(asdict(self._open[candidate]))
+        one = Unfinished(image, candidate, self.since(candidate, at))
+        self._open[one.key] = one
+        await self._write(asdict(one))
 
     def spare(self, repository: str) -> list[Unfinished]:
         """Counts what is there of a repository now as older than its unfinished pulls: somebody
@@ -108,26 +118,26 @@ class Journal:
         now, of_it = time.time(), (f"{repository}:", f"{repository}@")
         pulls = [one for one in self._open.values() if one.candidate.startswith(of_it)]
         moved = [replace(one, at=now) for one in pulls]
-        self._open.update((one.candidate, one) for one in moved)
+        self._open.update((one.key, one) for one in moved)
         return moved
 
     async def note(self, pulls: Iterable[Unfinished]) -> None:
         """Writes what these unfinished pulls are now, those that have not ended meanwhile."""
         for one in pulls:
-            if self._open.get(one.candidate) is one:
+            if self._open.get(one.key) is one:
                 await self._write(asdict(one))
 
-    async def ended(self, candidate: str) -> None:
-        """The name that the pull brought is gone, or stays on purpose."""
-        if self._open.pop(candidate, None) is not None:
-            await self._write({"candidate": candidate})
+    async def ended(self, image: str, candidate: str) -> None:
+        """The name that the pull brought is gone, or is no longer this image's only one."""
+        if self._open.pop((image, candidate), None) is not None:
+            await self._write({"candidate": candidate}, *map(asdict, self._of(candidate)))
 
-    async def _write(self, entry: dict[str, object]) -> None:
+    async def _write(self, *entries: dict[str, object]) -> None:
         if self._path is None:
             return
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, "pull-journal")
-        line = _line(entry)
+        line = b"".join(map(_line, entries))
         whole = None
         if self._bytes + len(line) > COMPACT_BYTES:
             whole = b"".join(_line(asdict(one)) for one in self._open.values())
@@ -153,12 +163,15 @@ class Journal:
             )
 
 
-def _take(found: dict[str, Unfinished], entry: dict[str, object]) -> None:
+def _take(found: dict[tuple[str, str], Unfinished], entry: dict[str, object]) -> None:
     candidate = str(entry["candidate"])
     if "image" not in entry:
-        found.pop(candidate, None)
-    elif candidate in found or len(found) < LEFT_LIMIT:
-        found[candidate] = Unfinished(str(entry["image"]), candidate, float(str(entry["at"])))
+        for key in [key for key in found if key[1] == candidate]:
+            del found[key]
+        return
+    one = Unfinished(str(entry["image"]), candidate, float(str(entry["at"])))
+    if one.key in found or len(found) < LEFT_LIMIT:
+        found[one.key] = one
 
 
 def _line(entry: dict[str, object]) -> bytes:

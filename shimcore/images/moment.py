@@ -28,5 +28,8 @@ class Moment:
         return self.at + min(0.0, _wall_ahead_s() - self._ahead_s)
 
 
+CLOCK_SLACK_S = 5.0
+"""How far a time of the runtime's may be ahead of the clock that is read here."""
+
 NEVER = Moment(float("inf"))
 """Later than all others."""

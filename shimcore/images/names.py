@@ -24,7 +24,7 @@ from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
 from shimcore.images.inuse import InUse
 from shimcore.images.journal import Journal, Unfinished
-from shimcore.images.moment import NEVER
+from shimcore.images.moment import CLOCK_SLACK_S, NEVER
 from shimcore.images.namestore import (
     NamingError,
     Pulling,
@@ -32,6 +32,7 @@ from shimcore.images.namestore import (
     label_alike,
     may_have_pulled,
     names_for,
+    needed,
     nothing,
     put,
     shown,
@@ -62,9 +63,6 @@ LATE_S = (0.2, 2.0, 10.0)
 AGAIN_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)
 """When it is looked again where that could not be told, or be mended: the runtime may be away."""
 
-CLOCK_SLACK_S = 5.0
-"""How far a time of the runtime's may be ahead of the clock that is read here."""
-
 FAILURES_LIMIT = 4096
 """Images remembered for MEND_BACKOFF_S; beyond that some are tried again."""
 
@@ -91,7 +89,7 @@ class Names:
         self._asked: Counter[str] = Counter()  # names that somebody pulls as such, now
         self._tasks: set[asyncio.Task[Any]] = set()
         self._late: set[asyncio.Task[None]] = set()  # may be broken off: the journal knows
-        self._looked_after: dict[str, Pulling] = {}  # by candidates' names, in `_end_later`
+        self._looked_after: dict[tuple[str, str], Pulling] = {}  # in `_end_later`
         self._failed: ExpiringCache[str, bool] = ExpiringCache(FAILURES_LIMIT, time.monotonic)
         self._mends: set[asyncio.Task[str]] = set()
         self._unsupported_told = False
@@ -108,8 +106,7 @@ class Names:
             return
         self._pulls.add(pull)
         # The pull may go out meanwhile: it asks its registry first, which takes longer.
-        image, candidate, at = str(pull.image), str(pull.candidate), pull.started.at
-        self.later(lambda: self._journal.began(image, candidate, at))
+        self.later(lambda: self._journal.began(*pull.key, pull.started.at))
         try:
             yield
         except BaseException as error:
@@ -136,7 +133,7 @@ class Names:
         if pull.mode is Mode.REGISTRY:
             return str(pull.candidate)
         name: str = await asyncio.shield(self._start(lambda: self._named(pull, pulled_id)))
-        pull.open = name != str(pull.image)
+        pull.open = pull.unnamed = name != str(pull.image)
         return name
 
     def mend(self, image: Reference, candidate: Reference, mode: Mode) -> asyncio.Task[str] | None:
@@ -156,7 +153,7 @@ class Names:
         task.add_done_callback(self._mends.discard)
         return task
 
-    # -- removals --------------------------------------------------------------------------
+    # -- what is under way -----------------------------------------------------------------
 
     @property
     def mending(self) -> bool:
@@ -167,8 +164,6 @@ class Names:
         """Returns when none of the namings is under way any more that were before a removal."""
         if self._mends:
             await asyncio.wait(self._mends)
-
-    # -- what is under way -----------------------------------------------------------------
 
     def under_way(self, image: Reference) -> bool:
         """Whether an image's names are being changed right now."""
@@ -200,13 +195,18 @@ class Names:
                 del self._asked[name]
             if not succeeded:
                 return
-            for pull in (*self._pulls, *self._looked_after.values()):
+            for pull in self._seen_to:
                 if pull.candidate.name == repository:
                     pull.asked.add(name)
             if spared := self._journal.spare(repository):
                 self.later(lambda: self._journal.note(spared))
 
         return over
+
+    @property
+    def _seen_to(self) -> tuple[Pulling, ...]:
+        """The pulls whose names may be there."""
+        return (*self._pulls, *self._looked_after.values())
 
     def _asked_for(self, pull: Pulling) -> set[str]:
         """Names of the pull's repository that somebody pulls as such now, or has since it began."""
@@ -228,9 +228,11 @@ class Names:
         try:
             image, candidate = parse_reference(left.image), parse_reference(left.candidate)
         except ReferenceSyntaxError:
-            await self._end(left.candidate)
+            await self._journal.ended(left.image, left.candidate)
         else:
-            await self._over(Pulling(image, candidate, mode, started=NEVER, open=True))
+            pull = Pulling(image, candidate, mode, started=NEVER, open=True, unnamed=True)
+            self._pulls.add(pull)
+            await self._over(pull)
 
     def later(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs `work` in a task of this object."""
@@ -343,7 +345,7 @@ class Names:
                     return () if shared or self._asked_for(pull) - asked else brought
 
                 await until_shown(self._runtime, pull.image, "", own, gone)
-        await self._end(str(pull.candidate))
+        await self._end(pull)
 
     async def _brought(self, pull: Pulling, digest: str) -> list[str]:
         """The names of that digest that came with this pull and that nobody asked for, the one
@@ -363,7 +365,7 @@ class Names:
             for one in found
             if one is not None and one.target.digest == digest and since <= one.created_at <= now
         }
-        return sorted(names - spared, reverse=True)
+        return [] if needed(pull, self._seen_to) else sorted(names - spared, reverse=True)
 
     # -- runtimes without an image store ---------------------------------------------------
 
@@ -383,17 +385,16 @@ class Names:
 
     async def _over(self, pull: Pulling) -> None:
         """A pull is over. What was given up may have brought names, or may still do so."""
-        ended = not pull.open or await self._end_open(pull, LATE_S)
-        self._pulls.discard(pull)
-        if ended:
-            await self._end(str(pull.candidate))
-        else:
+        if pull.open and not await self._end_open(pull, LATE_S):
             self._start(lambda: _logged(lambda: self._end_later(pull)), late=True)
+        else:
+            self._pulls.discard(pull)
+            await self._end(pull)
 
-    async def _end(self, candidate: str) -> None:
-        """Nothing is left to be done about a candidate's name, unless it is being pulled."""
-        if all(str(pull.candidate) != candidate for pull in self._pulls):
-            await self._journal.ended(candidate)
+    async def _end(self, pull: Pulling) -> None:
+        """Nothing is left to be done for a pull, unless the same is under way."""
+        if pull.key not in {one.key for one in self._pulls}:
+            await self._journal.ended(*pull.key)
 
     async def _end_open(self, pull: Pulling, pauses_s: Iterable[float]) -> bool:
         """Whether nothing that the pull brought is left under the registry's name, as the last
@@ -411,18 +412,19 @@ class Names:
         return ended
 
     async def _end_later(self, pull: Pulling) -> None:
-        """Looks again at what could not be ended; the oldest pull of a name does so for all."""
-        candidate = str(pull.candidate)
-        if candidate in self._looked_after:
+        """Looks again at what could not be ended; the oldest pull of an image does so for all."""
+        self._pulls.discard(pull)
+        oldest = self._looked_after.setdefault(pull.key, pull)
+        oldest.unnamed |= pull.unnamed
+        if oldest is not pull:
             return
-        self._looked_after[candidate] = pull
         try:
             for pause_s in AGAIN_S:
                 if await self._end_open(pull, [pause_s]):
-                    await self._end(candidate)
+                    await self._end(pull)
                     return
         finally:
-            del self._looked_after[candidate]
+            del self._looked_after[pull.key]
 
 
 async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -50,7 +50,8 @@ class Pulling:
     name may have taken it away. `moves`: whether a name that leads elsewhere is led to the image;
     not where it was only found. `open`: names that it brought may still be there. `asked`: names
     of that repository that somebody has pulled as such since it began. `lost`: the names were taken
-    away by another pull, and it could not be pulled again.
+    away by another pull, and it could not be pulled again. `unnamed`: the image may be on the node
+    under the candidate's names alone.
     """
 
     image: Reference
@@ -61,7 +62,13 @@ class Pulling:
     moves: bool = True
     open: bool = False
     lost: bool = False
+    unnamed: bool = False
     asked: set[str] = field(default_factory=set)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The image and the candidate, as the journal has them."""
+        return str(self.image), str(self.candidate)
 
 
 def may_have_pulled(error: BaseException) -> bool:
@@ -72,6 +79,15 @@ def may_have_pulled(error: BaseException) -> bool:
         StatusCode.DEADLINE_EXCEEDED,
         StatusCode.UNAVAILABLE,
     }
+
+
+def needed(pull: Pulling, pulls: Iterable[Pulling]) -> bool:
+    """Whether another image has no name but those that `pull`, whose image has its own, brought:
+    it is that one's to take them away, once it is named itself."""
+    alike = [one for one in pulls if one.candidate == pull.candidate]
+    for one in alike:
+        one.unnamed &= one.image.name != pull.image.name  # that by digest is one, too
+    return any(one.unnamed for one in alike)
 
 
 async def shown(runtime: RuntimeClient, name: Reference) -> ImageOnNode | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -165,6 +166,21 @@ async def test_without_force_it_waits_says_so_and_gives_up(tmp_path: Path) -> No
         assert not os.path.exists(shim.socket)
         assert await asyncio.to_thread(shim.wait) == 1
     assert "Traceback" not in shim.log
+
+
+async def test_without_threads_it_says_so(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+    """Before gRPC ends the process without a word: status 1, one line, no socket made."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\n"
+        'def refuse(thread): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse\n"
+    )
+    path = os.pathsep.join(map(str, (tmp_path, os.environ.get("PYTHONPATH", ""))))
+    shim = ServeProcess(tmp_path, runtime.socket_path)
+    shim.start(wait=False, env={"PYTHONPATH": path})
+    assert await asyncio.to_thread(shim.wait) == 1
+    assert re.fullmatch(r"image-cri-shim: threads cannot be had \(0 of \d+: .*\n", shim.log)
+    assert not os.path.exists(shim.socket)
 
 
 async def test_sighup_reloads_and_a_bad_file_keeps_the_old_config(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from shimcore.images import journal as journal_module
 from shimcore.images.journal import Journal, Unfinished
 
 NGINX, AT_HUB = "docker.io/library/nginx:latest", "h:5000/library/nginx:latest"
+_LEFT = "docker.io", "ghcr.io"
 
 
 def loaded(path: Path) -> Journal:
@@ -27,7 +29,7 @@ async def test_what_has_not_ended_is_known_to_the_next(tmp_path: Path) -> None:
     journal = Journal(str(path))
     await journal.began(NGINX, AT_HUB, 5.5)
     await journal.began("a/b:1", "h:5000/a/b:1", 6.0)
-    await journal.ended("h:5000/a/b:1")
+    await journal.ended("a/b:1", "h:5000/a/b:1")
     assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 5.5)]
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -41,6 +43,31 @@ async def test_the_older_pull_of_a_name_counts(tmp_path: Path) -> None:
     assert journal.since("other", 9.0) == 9.0
 
 
+async def test_images_that_are_pulled_as_one(tmp_path: Path) -> None:
+    """Each is known until it has ended; a name that came with the older came with the other, too.
+    An end is written as the version before reads it: it knows of one of those that are left."""
+    path = tmp_path / "j"
+    journal = Journal(str(path))
+    images = "docker.io/a:1", "quay.io/a:1", "ghcr.io/a:1"
+    for at, image in enumerate(images, 5):
+        await journal.began(image, "h/a:1", at)
+    assert loaded(path).unfinished() == [Unfinished(image, "h/a:1", 5) for image in images]
+    await journal.ended("quay.io/a:1", "h/a:1")
+    lines = [json.loads(line) for line in path.read_text().splitlines()[3:]]
+    left = [{"image": f"{domain}/a:1", "candidate": "h/a:1", "at": 5} for domain in _LEFT]
+    assert lines == [{"candidate": "h/a:1"}, *left]
+    assert [one.image for one in loaded(path).unfinished()] == ["docker.io/a:1", "ghcr.io/a:1"]
+
+
+def test_an_end_of_the_version_before_is_that_of_all(tmp_path: Path) -> None:
+    """It has named one image alone; those that are written after it are left."""
+    path = tmp_path / "j"
+    began = [{"image": f"{domain}/a:1", "candidate": "h/a:1", "at": 5} for domain in _LEFT]
+    lines = [*began, {"candidate": "h/a:1"}, began[0]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert loaded(path).unfinished() == [Unfinished("docker.io/a:1", "h/a:1", 5)]
+
+
 async def test_what_somebody_asked_for_is_older(tmp_path: Path) -> None:
     """Than the unfinished pulls of its repository, for the next process too; not those of others,
     nor one that has ended meanwhile."""
@@ -51,7 +78,7 @@ async def test_what_somebody_asked_for_is_older(tmp_path: Path) -> None:
     for candidate in (AT_HUB, by_digest, "h:5000/library/nginx:2", *others):
         await journal.began(NGINX, candidate, 5.0)
     spared = journal.spare("h:5000/library/nginx")
-    await journal.ended("h:5000/library/nginx:2")
+    await journal.ended(NGINX, "h:5000/library/nginx:2")
     await journal.note(spared)
     since = {one.candidate: one.at for one in loaded(path).unfinished()}
     assert {candidate for candidate, at in since.items() if at > time.time() - 60} == {
@@ -70,7 +97,7 @@ async def test_it_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     await journal.began(NGINX, AT_HUB, 1.0)
     for number in range(200):
         await journal.began(f"a/{number}", f"h/{number}", 2.0)
-        await journal.ended(f"h/{number}")
+        await journal.ended(f"a/{number}", f"h/{number}")
         assert path.stat().st_size <= 2000
     assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
 
@@ -101,7 +128,7 @@ async def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureF
     path.symlink_to(target)
     journal = loaded(path)
     await journal.began(NGINX, AT_HUB, 1.0)
-    await journal.ended(AT_HUB)
+    await journal.ended(NGINX, AT_HUB)
     assert target.read_text() == "mine\n"
     assert len(caplog.records) == 1
 
@@ -119,7 +146,7 @@ async def test_without_a_thread_pulls_go_on(
     assert [record.getMessage().split("; ")[0] for record in caplog.records] == [
         f"{path}: can't start new thread"
     ]
-    await journal.ended("h:5000/a/b:1")
+    await journal.ended("a/b:1", "h:5000/a/b:1")
     assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
 
 
@@ -138,7 +165,7 @@ async def test_what_another_process_has_left_is_taken_over(tmp_path: Path) -> No
     await left.began(NGINX, AT_HUB, 3.0)
     await left.began("a/b:1", "h:5000/a/b:1", 9.0)
     await left.began("c:1", "h:5000/c:1", 1.0)
-    await left.ended("h:5000/c:1")
+    await left.ended("c:1", "h:5000/c:1")
     journal = Journal(str(tmp_path / "own"))
     await journal.began(NGINX, AT_HUB, 5.0)
     await journal.began("a/b:1", "h:5000/a/b:1", 6.0)
@@ -177,9 +204,9 @@ async def test_a_line_that_the_disk_takes_half_of(
         disk.room = 20
         await journal.began("late:1", "h/late:1", 2.0)
         disk.room = 1000
-        await journal.ended(AT_HUB)
+        await journal.ended(NGINX, AT_HUB)
         assert loaded(path).unfinished() == [Unfinished("late:1", "h/late:1", 2.0)]
-        await journal.ended("h/late:1")
+        await journal.ended("late:1", "h/late:1")
     assert caplog.text.count("No space left on device") == 2
 
 

@@ -15,6 +15,7 @@ from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import StatusCode
 from tests.support.polling import until
 from tests.unit.images.fakes import (
+    DIGEST,
     HUB,
     OTHER_DIGEST,
     PULL,
@@ -26,6 +27,8 @@ from tests.unit.images.fakes import (
 )
 from tests.unit.images.nginx import AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST, bench_of
 
+_DOMAINS = "docker.io", "quay.io"
+
 
 async def _given_up(bench: Bench, *pulled: tuple[str, ...]) -> None:
     """A pull that is cancelled, of which the runtime has these names (and digests) all the same."""
@@ -36,6 +39,11 @@ async def _given_up(bench: Bench, *pulled: tuple[str, ...]) -> None:
         bench.runtime.pulled(*each)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def _until_at_rest(bench: Bench) -> None:
+    """Returns when no pull is looked after any more."""
+    await until(lambda: not (bench.names._late or bench.names._tasks), "its looks do not end")
 
 
 class TestGivenUp:
@@ -97,7 +105,7 @@ class TestGivenUp:
         bench.runtime.store.delete = once  # type: ignore[method-assign]
         await bench.pull("nginx")
         assert AT_HUB in bench.runtime.names()
-        await until(lambda: not (bench.names._late or bench.names._tasks), "its looks do not end")
+        await _until_at_rest(bench)
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
         assert looks == 5
         assert bench.names._journal.unfinished() == []
@@ -135,6 +143,47 @@ class TestGivenUp:
         assert bench.names._journal.unfinished() == []
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
         await bench.names.close()
+
+    @pytest.mark.parametrize("looks", [(0.05,), ()], ids=["soon", "later"])
+    @pytest.mark.parametrize("digest", [DIGEST, OTHER_DIGEST])
+    async def test_an_image_without_its_name_keeps_the_registrys(
+        self, monkeypatch: pytest.MonkeyPatch, looks: tuple[float, ...], digest: str
+    ) -> None:
+        """Until it has its own: another image that is pulled as the same takes none of them away,
+        though it comes first."""
+        monkeypatch.setattr(names_module, "LATE_S", looks)
+        bench = bench_of(Names.ORIGINAL)
+        bench.runtime.store_fault = failed("disk full", StatusCode.RESOURCE_EXHAUSTED)
+        await bench.pull("docker.io/team/app:1")
+        bench.runtime.store_fault, bench.runtime.digest = None, digest
+        await bench.pull("quay.io/team/app:1")
+        assert {f"{HUB}/team/app:1", "quay.io/team/app:1"} < bench.runtime.names()
+        await _until_at_rest(bench)
+        names = {f"{domain}/team/app{end}" for domain in _DOMAINS for end in (":1", f"@{digest}")}
+        old = {f"{HUB}/team/app@{DIGEST}"} if digest != DIGEST else set()
+        assert bench.runtime.names() == names | old
+        assert bench.names._journal.unfinished() == []
+
+    async def test_two_of_them_are_named_both(self, tmp_path: Path) -> None:
+        """By this process, and by the next."""
+        for restarted in (False, True):
+            bench = bench_of(Names.ORIGINAL)
+            bench.journal = str(tmp_path / f"journal-{restarted}")
+            bench.restart()
+            bench.runtime.store_fault = failed("disk full", StatusCode.RESOURCE_EXHAUSTED)
+            for domain in _DOMAINS:
+                await bench.pull(f"{domain}/team/app:1")
+            if restarted:
+                await bench.names.close()
+                bench.restart()
+            bench.runtime.store_fault = None
+            if restarted:
+                await bench.names.recover(Names.ORIGINAL)
+            await _until_at_rest(bench)
+            assert bench.runtime.names() == {
+                f"{domain}/team/app{end}" for domain in _DOMAINS for end in (":1", f"@{DIGEST}")
+            }
+            assert bench.names._journal.unfinished() == []
 
 
 async def test_shim_killed_between_pull_and_naming() -> None:
