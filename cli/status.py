@@ -119,6 +119,9 @@ def _blocks(found: Status) -> list[Block]:
         pairs.append(("cache", Cell(f"{_images(cache['entries'])}{share}")))
         pairs.append(("calls", Cell(f"{facts['calls']:,}")))
     pairs += [("older process", Cell(_older(one))) for one in facts["older_processes"]]
+    if facts["older_unknown"]:
+        pairs.append(("older process", Cell(f"unknown: {facts['older_unknown']}", WARN)))
+    pairs += [("not kept", Cell(fault, WARN)) for fault in facts["unkept"]]
     if facts["last_failed_pull"]:
         pairs += _failed_pull(facts["last_failed_pull"])
     blocks: list[Block] = [Facts("image-cri-shim", tuple(pairs))]
@@ -130,6 +133,8 @@ def _blocks(found: Status) -> list[Block]:
 
 
 def _older(process: dict[str, Any]) -> str:
+    if not process["pid"]:
+        return "one finishes its calls"
     calls = "1 call" if process["calls"] == 1 else f"{process['calls']} calls"
     return f"{process['pid']} (version {process['version']}) finishes {calls}"
 

@@ -35,6 +35,8 @@ def status_facts(answer: Any, kubelet: KubeletWay) -> dict[str, Any]:
         "older_processes": [
             {"pid": one.pid, "version": one.version, "calls": one.calls} for one in answer.older
         ],
+        "older_unknown": answer.older_unknown or None,
+        "unkept": list(answer.unkept),
     }
 
 

@@ -131,7 +131,9 @@ class AdminServer:
                 shim_version=__version__,
             )
         generation = shim.generations.current
-        report, _ = await asyncio.gather(shim.runtime_report(), generation.registries.look())
+        report, older, _ = await asyncio.gather(
+            shim.runtime_report(), states.older_processes(shim), generation.registries.look()
+        )
         calls = shim.relay.calls
         answer = admin_pb2.StatusResponse(
             serving=self._serving,
@@ -145,8 +147,9 @@ class AdminServer:
             shim_version=__version__,
             pulls=map(states.pull_state, shim.generations.pulls()),
             last_failed_pull=states.failed_pull(shim),
-            older=states.older_processes(shim),
+            unkept=shim.unkept,
         )
+        answer.MergeFrom(older)
         answer.started_at.FromNanoseconds(int(shim.started_at * 1e9))
         return answer
 

@@ -14,6 +14,7 @@ from functools import partial
 from socket import socket as Socket  # noqa: N812 - beside paths that are called so
 
 from shimcore.config.model import OnFailure
+from shimcore.config.state import StateError
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.front import Front
 from shimcore.daemon.notify import notify
@@ -39,6 +40,8 @@ _OFF_S = 60.0
 _APPEARS_S = 2.0
 # How long a moment without memory is borne.
 _MEMORY_S = 1.0
+# A link of the bypass that could not be written or removed, as on a full disk, is tried again.
+KEEP_AGAIN_S = 30.0
 # How often it is looked whether an older process, which finishes its calls, is gone.
 _OTHERS_S = 2.0
 
@@ -158,27 +161,37 @@ def _is_elsewhere(error: Exception, listening: Socket) -> bool:
 
 async def keep_bypass(shim: Shim) -> None:
     """Leave word for the time when the shim cannot start: where the bypass leads, if anywhere."""
+    again_s: float | None = None
     while True:
-        await shim.bypass_due.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(shim.bypass_due.wait(), again_s)
         shim.bypass_due.clear()
         allowed = shim.config.on_failure is OnFailure.BYPASS
         runtime = shim.runtime_socket if allowed else None
+        before, again_s = shim.bypass_fault, None
         try:
             await in_thread(partial(keep_link, runtime))
-        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had
-            log.error("onFailure cannot be kept for a shim that does not start: %s", error)
+            shim.bypass_fault = ""
+        except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
+            shim.bypass_fault, again_s = str(error), KEEP_AGAIN_S
+            if shim.bypass_fault != before:
+                log.error("%s", error)
 
 
 async def end_left(shim: Shim) -> None:
     """End what the pulls of earlier processes have left: of those that are gone at once, of those
-    that finish their calls when they are."""
+    that finish their calls when they are. It goes on until this process has a journal, too."""
     generations = shim.generations
-    await generations.names.recover(shim.config.names)
-    others = True
-    while others:
-        others = bool(generations.journals.others())
-        left = await generations.journals.take_over()
-        await generations.names.end_left(left, shim.config.names)
+    journals, more = generations.journals, True
+    while more:
+        try:
+            await journals.hold()
+            more = bool(await journals.others())
+            left = await journals.take_over()
+        except (StateError, OSError, RuntimeError):  # full, hung, or not there: it is told
+            more = True
+        else:
+            await generations.names.end_left(left, shim.config.names)
         await asyncio.sleep(_OTHERS_S)
 
 

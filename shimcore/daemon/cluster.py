@@ -80,20 +80,19 @@ async def _keep(shim: Shim) -> None:
     """Keep a copy of the part that counts whenever it has changed, at last."""
     from shimcore.cluster.documents import keep  # noqa: PLC0415
 
-    said, changed = "", shim.cluster.changed
+    cluster, changed = shim.cluster, shim.cluster.changed
     while True:
         await changed.wait()
         changed.clear()
-        part = shim.cluster.part
+        part = cluster.part
         if part is None:
             continue
         try:
             await in_thread(partial(keep, shim.config.state_dir, part))
-            said = ""
+            cluster.keep_fault = ""
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
-            if str(error) != said:
-                log.warning(
-                    "%s; it will not be known after a restart while the API server is away", error
-                )
-            said = str(error)
+            text = f"{error}; it will not be known after a restart while the API server is away"
+            if text != cluster.keep_fault:
+                log.warning("%s", text)
+            cluster.keep_fault = text
             asyncio.get_running_loop().call_later(KEEP_AGAIN_S, changed.set)

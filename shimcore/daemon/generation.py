@@ -124,7 +124,7 @@ class Generations:
         if late:
             await asyncio.wait(late)
         await self.names.close()
-        self.journals.close()
+        await self.journals.close()
 
 
 class _Request(NamedTuple):

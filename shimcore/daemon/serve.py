@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from shimcore import __version__
 from shimcore.cluster.starting import Start
 from shimcore.config import Config
+from shimcore.config.state import StateError
 from shimcore.daemon import background, cluster, handover, logs
 from shimcore.daemon.activation import inherited_sockets, is_at
 from shimcore.daemon.admin import AdminServer
@@ -205,8 +206,9 @@ async def _serve_on(
     turn = asyncio.Lock()
 
     async def hand_over(command: str) -> Successor:
-        _refuse_hand_over(shim, front, turn)
+        _refuse_hand_over(front, turn)
         async with turn:
+            await _refuse_beside_others(shim)
             try:
                 handing = handover.hand_over(
                     command, front, lambda: front.come_back(shim, hand_over)
@@ -224,6 +226,7 @@ async def _serve_on(
     await front.open(shim, hand_over)
     if predecessor is not None:
         await predecessor.serving()
+    await shim.generations.journals.tell(_here(shim))
     _say_serving(shim)
     # What the start made stays: a garbage collection that looks through it, of which there is one
     # now and then, would hold up every call for 15 to 20 ms.
@@ -266,7 +269,7 @@ async def _finish(shim: Shim, stop: asyncio.Event) -> None:
     try:
         while not (ending.done() or stopping.done()):
             does = OtherProcess(os.getpid(), __version__, relay.running)
-            shim.generations.journals.tell(does)
+            await shim.generations.journals.tell(does)
             await asyncio.wait(
                 {ending, stopping}, timeout=_TELL_S, return_when=asyncio.FIRST_COMPLETED
             )
@@ -275,7 +278,7 @@ async def _finish(shim: Shim, stop: asyncio.Event) -> None:
         stopping.cancel()
 
 
-def _refuse_hand_over(shim: Shim, front: Front, turn: asyncio.Lock) -> None:
+def _refuse_hand_over(front: Front, turn: asyncio.Lock) -> None:
     """Raises CannotHandOverError."""
     if front.socket is None or not os.environ.get("NOTIFY_SOCKET"):
         raise CannotHandOverError("systemd does not hold its socket")
@@ -283,17 +286,32 @@ def _refuse_hand_over(shim: Shim, front: Front, turn: asyncio.Lock) -> None:
         raise CannotHandOverError("systemd holds another socket of it, too")
     if turn.locked():
         raise CannotHandOverError("another process is just being handed over to")
-    if len(shim.generations.journals.others()) >= OLDER_PROCESSES:
+
+
+async def _refuse_beside_others(shim: Shim) -> None:
+    """Raises CannotHandOverError where too many finish their calls, or the next process would not
+    know that this one does."""
+    journals = shim.generations.journals
+    try:
+        await journals.hold()
+        others = await journals.others()
+    except StateError as error:
+        raise CannotHandOverError(
+            f"the next process could not know of this one: {error}"
+        ) from error
+    if len(others) >= OLDER_PROCESSES:
         raise CannotHandOverError(
             f"{OLDER_PROCESSES} older processes still finish their calls (status shows them)"
         )
 
 
+def _here(shim: Shim) -> Serving:
+    file, config = os.path.realpath(shim.config_file), shim.config
+    return Serving(file, config.shim_socket, config.admin_socket)
+
+
 def _say_serving(shim: Shim) -> None:
     config = shim.config
-    file = os.path.realpath(shim.config_file)
-    here = Serving(file, config.shim_socket, config.admin_socket)
-    shim.generations.journals.tell(here)
     others = len(config.registries) - 1
     more = f" and {others} more" if others else ""
     log.info(

@@ -67,6 +67,8 @@ class ClusterState:
     """When it was kept (seconds since 1970), while it is a kept copy; 0 once it is confirmed."""
     fault: str = ""
     """What is wrong with what the cluster says now."""
+    keep_fault: str = ""
+    """Why no copy could be kept when that was tried last."""
     follower: Follower | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Another part counts, of which no copy has been kept yet."""
@@ -104,6 +106,7 @@ class Shim:
         self.runtime_said: RuntimeReport | None = None  # the last time that it was asked
         self.bypass_due = asyncio.Event()  # what onFailure says may be another thing now
         self.bypass_due.set()
+        self.bypass_fault = ""  # why the bypass does not lead where it says
         self._watcher = Watcher(path, config, self.cluster.part, start.contents)
         self._kept_good = start.contents if bad else None
         self._keep_fault = ""  # why it could not be kept when that was tried last
@@ -119,6 +122,13 @@ class Shim:
     def socket(self) -> str:
         """Path of the socket that is served."""
         return self._started_with.shim_socket
+
+    @property
+    def unkept(self) -> list[str]:
+        """What cannot be kept on disk, as the log says it."""
+        journals, cluster = self.generations.journals, self.cluster
+        faults = self._keep_fault, cluster.keep_fault, journals.fault, self.bypass_fault
+        return list(filter(None, faults))
 
     async def reload(self, *, forced: bool) -> bool:
         """Look at the configuration; whether another one is in force now.
@@ -146,9 +156,10 @@ class Shim:
             await in_thread(lambda: keep_good(folder, self.config_file, good, takes=takes))
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
             self._kept_good = None  # the next look tries again
-            if str(error) != self._keep_fault:
-                log.warning("%s; a start with a bad file would have nothing else", error)
-            self._keep_fault = str(error)
+            before = self._keep_fault
+            self._keep_fault = f"{error}; a start with a bad file would have nothing else"
+            if self._keep_fault != before:
+                log.warning("%s", self._keep_fault)
         else:
             self._keep_fault = ""
 

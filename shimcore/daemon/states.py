@@ -9,6 +9,7 @@ import yaml
 
 from shimcore.config import Config, masked
 from shimcore.config.provenance import sources, values
+from shimcore.config.state import StateError
 from shimcore.pb import admin_pb2
 
 if TYPE_CHECKING:
@@ -150,9 +151,13 @@ def _set(field: Timestamp, seconds: float) -> None:
     field.FromNanoseconds(int(seconds * 1e9))
 
 
-def older_processes(shim: Shim) -> list[admin_pb2.OlderProcess]:
-    """Those that have handed over and finish their calls."""
-    return [
-        admin_pb2.OlderProcess(pid=one.pid, version=one.version, calls=one.calls)
-        for one in shim.generations.journals.others()
+async def older_processes(shim: Shim) -> admin_pb2.StatusResponse:
+    """Those that have handed over and finish their calls, or why they are not known."""
+    try:
+        others = await shim.generations.journals.others()
+    except StateError as error:
+        return admin_pb2.StatusResponse(older_unknown=str(error))
+    older = [
+        admin_pb2.OlderProcess(pid=one.pid, version=one.version, calls=one.calls) for one in others
     ]
+    return admin_pb2.StatusResponse(older=older)

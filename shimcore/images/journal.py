@@ -9,15 +9,16 @@ the time.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+from shimcore.worker import Worker
 
 logger = logging.getLogger("shimcore.images")
 
@@ -29,6 +30,9 @@ READ_BYTES = 1 << 20
 
 LEFT_LIMIT = 1024
 """Unfinished pulls that are remembered; a node has a few dozen at once."""
+
+WITHOUT = "after a crash of the shim a registry's name may stay on an image"
+"""What it costs that a journal cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,15 @@ class Unfinished:
 
 
 class Journal:
-    """The journal at `path`; None keeps it in memory alone. Writes go in order, off the loop."""
+    """The journal at `path`; None keeps it in memory alone. `worker` reads and writes, in order."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, worker: Worker | None = None) -> None:
         self._path = path
+        self._worker = worker or Worker("pull-journal")
         self._open: dict[tuple[str, str], Unfinished] = {}
         self._bytes = 0
-        self._writer: ThreadPoolExecutor | None = None
-        self._fault_told = False
+        self.fault = ""
+        """Why the last change could not be written, and what that costs."""
 
     def unfinished(self) -> list[Unfinished]:
         """The pulls whose end is not known."""
@@ -67,15 +72,24 @@ class Journal:
     def _of(self, candidate: str) -> list[Unfinished]:
         return [one for one in self._open.values() if one.candidate == candidate]
 
-    def load(self) -> None:
-        """Reads what an earlier process has left; what cannot be read counts as nothing."""
-        if self._path is not None and (left := self._read(self._path)) is not None:
-            self._open.update(left)
-            self._bytes = COMPACT_BYTES  # the first change writes it anew
+    async def load(self, path: str) -> list[Unfinished]:
+        """Keeps the journal at `path` from now on, the next change with all that is open. What an
+        earlier process has left there; what cannot be read counts as nothing.
+
+        Raises TimeoutError, RuntimeError as `Worker.do` does.
+        """
+        found = await self._worker.do(partial(self._read, path)) or {}
+        left = {key: one for key, one in found.items() if self._open.get(key) != one}
+        self._open.update(left)
+        self._path, self._bytes = path, COMPACT_BYTES
+        return list(left.values())
 
     async def take_over(self, path: str) -> list[Unfinished]:
-        """Makes another process's unfinished pulls this journal's, and removes that one's file."""
-        left = self._read(path)
+        """Makes another process's unfinished pulls this journal's, and removes that one's file.
+
+        Raises TimeoutError, RuntimeError as `Worker.do` does.
+        """
+        left = await self._worker.do(partial(self._read, path))
         if left is None:
             return []
         for one in left.values():
@@ -84,7 +98,7 @@ class Journal:
                 self._open[one.key] = one
                 await self._write(asdict(one))
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            await self._worker.do(partial(os.unlink, path))
         return [self._open[key] for key in left if key in self._open]
 
     def _read(self, path: str) -> dict[tuple[str, str], Unfinished] | None:
@@ -96,7 +110,7 @@ class Journal:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._tell(error)
+            self._tell(path, error)
             return None
         found: dict[tuple[str, str], Unfinished] = {}
         for line in text.splitlines():
@@ -135,8 +149,6 @@ class Journal:
     async def _write(self, *entries: dict[str, object]) -> None:
         if self._path is None:
             return
-        if self._writer is None:
-            self._writer = ThreadPoolExecutor(1, "pull-journal")
         line = b"".join(map(_line, entries))
         whole = None
         if self._bytes + len(line) > COMPACT_BYTES:
@@ -144,23 +156,22 @@ class Journal:
             self._bytes = len(whole)
         else:
             self._bytes += len(line)
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._writer, _put, self._path, line, whole)
-        except (OSError, RuntimeError) as error:  # the latter: no thread can be started
+            await self._worker.do(partial(_put, self._path, line, whole))
+        except BaseException as error:
             self._bytes = COMPACT_BYTES  # a line may be cut: the next change writes it anew
-            self._tell(error)
+            # The latter: no thread can be started.
+            if not isinstance(error, OSError | RuntimeError):
+                raise
+            self._tell(self._path, error)
         else:
-            self._fault_told = False
+            self.fault = ""
 
-    def _tell(self, error: Exception) -> None:
-        if not self._fault_told:
-            self._fault_told = True
-            logger.warning(
-                "%s: %s; after a crash of the shim a registry's name may stay on an image",
-                self._path,
-                getattr(error, "strerror", None) or error,
-            )
+    def _tell(self, path: str, error: Exception) -> None:
+        text = f"{path}: {getattr(error, 'strerror', None) or error}; {WITHOUT}"
+        if not self.fault:
+            logger.warning("%s", text)
+        self.fault = text
 
 
 def _take(found: dict[tuple[str, str], Unfinished], entry: dict[str, object]) -> None:

@@ -8,16 +8,30 @@ and of the one that serves where it does so.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import fcntl
 import json
+import logging
 import os
+from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TypeVar
 
-from shimcore.images.journal import Journal, Unfinished
+from shimcore.config.state import StateError
+from shimcore.images.journal import WITHOUT, Journal, Unfinished
+from shimcore.worker import Worker
+
+logger = logging.getLogger("shimcore.images")
+
+_T = TypeVar("_T")
 
 PROCESSES = 4
 """Processes that can finish beside each other; a hand-over is refused before there are as many."""
+ANSWER_S = 2.0
+"""A disk that takes longer may hang, and an operator waits."""
 _NOTE_BYTES = 512
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -43,70 +57,126 @@ class Serving:
 class Journals:
     """The journals in `folder`, and which of them is this process's.
 
-    A folder that cannot be written to gives a journal that says so by itself, without a lock.
+    The folder may be on a disk that hangs: it is asked beside the event loop. Without a lock, which
+    a full disk or a read-only one has not, this process's pulls are kept in memory alone: others
+    would take them for those of a process that is gone.
     """
 
     def __init__(self, folder: str) -> None:
+        self._folder = folder
         self._paths = [os.path.join(folder, _name(number)) for number in range(1, PROCESSES + 1)]
         self._lock: int | None = None
-        own: str | None = self._paths[0]
+        self._own_path: str | None = None
+        self._loaded = False  # what an earlier process has left in it
+        self._left: list[Unfinished] = []  # which is to be ended yet
+        self._worker = Worker("pull-journal")
+        self.own = Journal(None, self._worker)
+        self._fault = ""
+        self._said = b""
+
+    async def hold(self) -> None:
+        """From here on this process has a journal of its own, with what has begun before.
+
+        Raises StateError where none can be had now, which is logged when the reason is another.
+        """
         try:
-            os.makedirs(folder, 0o700, exist_ok=True)
-            own = self._take()
-        except OSError:
-            pass  # the first write of the journal tells
-        self._own_path = own
-        self.own = Journal(own)
+            path = await self._answer(self._worker.do(self._take))
+            if not self._loaded:
+                self._left += await self._answer(self.own.load(path))
+                self._loaded = True
+                await self._answer(self.own.note(self.own.unfinished()[:1]))  # all of them
+        except StateError as error:
+            text = f"{error}; {WITHOUT}"
+            if not self._loaded and text != self._fault:
+                self._fault = text
+                logger.warning("%s", text)
+            raise
+        self._fault = ""
 
-    def close(self) -> None:
+    @property
+    def fault(self) -> str:
+        """Why pulls cannot be kept now, as it was logged; empty when they can."""
+        return self._fault or self.own.fault
+
+    async def close(self) -> None:
         """Let go of the journal: what is left in it is the next process's to end."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        with contextlib.suppress(StateError):
+            await self._answer(self._worker.do(self._release))
 
-    def tell(self, does: OtherProcess | Serving) -> None:
-        """Say what this process does: where it serves, or that it is not the one that is asked."""
-        if self._lock is not None:
-            note = json.dumps(asdict(does)).encode()
-            with contextlib.suppress(OSError):
-                os.pwrite(self._lock, note.ljust(_NOTE_BYTES), 0)
+    async def tell(self, does: OtherProcess | Serving) -> None:
+        """Say what this process does: where it serves, or that it is not the one that is asked; in
+        a lock that is taken later, too."""
+        self._said = json.dumps(asdict(does)).encode()
+        with contextlib.suppress(StateError):
+            await self._answer(self._worker.do(self._note))
 
-    def others(self) -> list[OtherProcess]:
-        """The processes that finish their calls beside this one."""
-        found = []
-        for path in self._paths:
-            if path != self._own_path and (note := _note_of_locked(path)) is not None:
-                found.append(note)
-        return found
+    async def others(self) -> list[OtherProcess]:
+        """The processes that finish their calls beside this one. Raises StateError."""
+        return await self._answer(self._worker.do(self._look))
 
     async def take_over(self) -> list[Unfinished]:
-        """What processes that are gone have left, which is this one's own to end from now on."""
-        left: list[Unfinished] = []
+        """What processes that are gone have left, which is this one's own to end from now on.
+
+        Raises TimeoutError, RuntimeError as `Worker.do` does.
+        """
         for path in self._paths:
-            if path == self._own_path or (lock := _lock_of_left(path)) is None:
+            if self._own_path in (None, path):
+                continue
+            lock = await self._worker.do(partial(_lock_of_left, path))
+            if lock is None:
                 continue
             try:
-                left += await self.own.take_over(path)
+                self._left += await self.own.take_over(path)
             finally:
-                os.close(lock)
+                await self._worker.do(partial(os.close, lock))
+        left, self._left = self._left, []
         return left
 
-    def _take(self) -> str | None:
-        """The first journal that nobody holds; None when none is to be had beside those that are
-        held. Raises OSError."""
+    async def _answer(self, asked: Awaitable[_T]) -> _T:
+        """What the disk answers. Raises StateError, also where that takes too long."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await asked
+        except TimeoutError:
+            raise StateError(f"stateDir {self._folder} does not answer") from None
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be had
+            reason = getattr(error, "strerror", None) or str(error)
+            text = f"stateDir {self._folder}: no journal of pulls can be had there: {reason}"
+            raise StateError(text) from error
+
+    # -- in the worker's thread --------------------------------------------------------------
+
+    def _take(self) -> str:
+        """The journal that is held, else the first that nobody else holds. Raises OSError."""
+        if self._lock is not None and self._own_path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                there = os.lstat(f"{self._own_path}.lock")
+                if os.path.samestat(os.fstat(self._lock), there):
+                    return self._own_path
+            self._release()  # the folder is another: a disk has been mounted there
+            self._loaded = False
+        os.makedirs(self._folder, 0o700, exist_ok=True)
         for path in self._paths:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 self._lock = _locked(path)
-            except BlockingIOError:
-                continue
-            except OSError:
-                if path == self._paths[0]:
-                    raise
-                return None
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._lock, 0)
-            return path
-        return None
+                self._own_path = path
+                with contextlib.suppress(OSError):  # the room for a note, while there is some
+                    self._note()
+                return path
+        raise OSError(errno.EUSERS, f"{PROCESSES} other processes have theirs")
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = self._own_path = None
+
+    def _note(self) -> None:
+        if self._lock is not None:
+            os.pwrite(self._lock, self._said.ljust(_NOTE_BYTES), 0)
+
+    def _look(self) -> list[OtherProcess]:
+        notes = (_note_of_locked(path) for path in self._paths if path != self._own_path)
+        return [note for note in notes if note is not None]
 
 
 def serving(folder: str) -> list[Serving]:

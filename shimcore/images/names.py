@@ -215,11 +215,6 @@ class Names:
 
     # -- the rest of a process's life ----------------------------------------------------
 
-    async def recover(self, mode: Mode) -> None:
-        """Ends what pulls of an earlier process have left."""
-        self._journal.load()
-        await self.end_left(self._journal.unfinished(), mode)
-
     async def end_left(self, left: Iterable[Unfinished], mode: Mode) -> None:
         """Ends what these pulls, whose process is gone, have left."""
         await asyncio.gather(*(self._end_left(one, mode) for one in left))

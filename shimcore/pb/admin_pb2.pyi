@@ -12,7 +12,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at", "pulls", "starting", "last_failed_pull", "older")
+    __slots__ = ("serving", "shim_socket", "runtime", "config", "cache", "registries", "calls", "calls_by_method", "shim_version", "started_at", "pulls", "starting", "last_failed_pull", "older", "older_unknown", "unkept")
     class CallsByMethodEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,8 @@ class StatusResponse(_message.Message):
     STARTING_FIELD_NUMBER: _ClassVar[int]
     LAST_FAILED_PULL_FIELD_NUMBER: _ClassVar[int]
     OLDER_FIELD_NUMBER: _ClassVar[int]
+    OLDER_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    UNKEPT_FIELD_NUMBER: _ClassVar[int]
     serving: bool
     shim_socket: str
     runtime: RuntimeState
@@ -48,7 +50,9 @@ class StatusResponse(_message.Message):
     starting: str
     last_failed_pull: ImageCall
     older: _containers.RepeatedCompositeFieldContainer[OlderProcess]
-    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ..., starting: _Optional[str] = ..., last_failed_pull: _Optional[_Union[ImageCall, _Mapping]] = ..., older: _Optional[_Iterable[_Union[OlderProcess, _Mapping]]] = ...) -> None: ...
+    older_unknown: str
+    unkept: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, serving: bool = ..., shim_socket: _Optional[str] = ..., runtime: _Optional[_Union[RuntimeState, _Mapping]] = ..., config: _Optional[_Union[ConfigState, _Mapping]] = ..., cache: _Optional[_Union[CacheState, _Mapping]] = ..., registries: _Optional[_Iterable[_Union[RegistryState, _Mapping]]] = ..., calls: _Optional[int] = ..., calls_by_method: _Optional[_Mapping[str, int]] = ..., shim_version: _Optional[str] = ..., started_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pulls: _Optional[_Iterable[_Union[PullState, _Mapping]]] = ..., starting: _Optional[str] = ..., last_failed_pull: _Optional[_Union[ImageCall, _Mapping]] = ..., older: _Optional[_Iterable[_Union[OlderProcess, _Mapping]]] = ..., older_unknown: _Optional[str] = ..., unkept: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class OlderProcess(_message.Message):
     __slots__ = ("pid", "version", "calls")

@@ -15,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+from shimcore.config.state import StateError
+
 BYPASS = "image-cri-shim-bypass.service"
 # Whether and where it leads. In the directory that the unit's StateDirectory= makes.
 LINK_NAME = "bypass"
@@ -27,16 +29,26 @@ FAILURES = "/run/image-cri-shim.failures"
 def keep_link(runtime_socket: str | None) -> None:
     """Let the bypass lead to this socket, or nowhere; only where systemd runs the process.
 
-    Raises OSError.
+    Raises StateError.
     """
     folder = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if not folder:
         return
     link = os.path.join(folder, LINK_NAME)
-    if runtime_socket is None:
-        with contextlib.suppress(FileNotFoundError):
+    try:
+        if runtime_socket is not None:
+            _lead(link, runtime_socket)
+        elif os.path.lexists(link):
             os.unlink(link)
-        return
+    except OSError as error:
+        what, then = "be removed", "the bypass still runs, against onFailure"
+        if runtime_socket is not None:
+            what, then = f"lead to {runtime_socket}", "the bypass does not go there"
+        text = f"{link}: it cannot {what}: {error.strerror or error}"
+        raise StateError(f"{text}; if the shim does not start, {then}") from None
+
+
+def _lead(link: str, runtime_socket: str) -> None:
     with contextlib.suppress(OSError):
         if os.readlink(link) == runtime_socket:
             return

@@ -42,6 +42,7 @@ _SHARED = {
     "singleflight",
     "tls",
     "unixsocket",
+    "worker",
     "yamlreading",
 }
 

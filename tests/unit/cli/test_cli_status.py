@@ -1,4 +1,4 @@
-"""`status --watch` for programs."""
+"""`status --watch` for programs, and what a person reads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import yaml
 
 from cli import status
 from cli.options import Output
+from cli.render import Facts
+from shimcore.client.admin import Condition, Status
+from shimcore.client.facts import status_facts
+from shimcore.pb import admin_pb2
+from shimcore.systemd.kubelet_way import KubeletWay, Way
 
 
 def test_each_look_is_a_document(
@@ -30,3 +35,32 @@ def test_each_look_is_a_document(
     monkeypatch.setattr("cli.status.time.sleep", sleep)
     status._watched("/c.yaml", Output.YAML)
     assert list(yaml.safe_load_all(capsys.readouterr().out)) == [{"look": n} for n in (1, 2, 3)]
+
+
+def rows(answer: admin_pb2.StatusResponse, key: str) -> list[str]:
+    facts = status_facts(answer, KubeletWay(Way.NO_KUBELET))
+    (block,) = status._blocks(Status(Condition.SERVING, facts))
+    assert isinstance(block, Facts)
+    return [cell.text for name, cell in block.pairs if name == key]
+
+
+def test_older_processes() -> None:
+    """Each has a row, one without a name as well; where they are not known that is said."""
+    older = [
+        admin_pb2.OlderProcess(pid=7, version="1.0.0", calls=1),
+        admin_pb2.OlderProcess(),
+    ]
+    answer = admin_pb2.StatusResponse(older=older)
+    assert rows(answer, "older process") == [
+        "7 (version 1.0.0) finishes 1 call",
+        "one finishes its calls",
+    ]
+    unknown = admin_pb2.StatusResponse(older_unknown="stateDir /state does not answer")
+    assert rows(unknown, "older process") == ["unknown: stateDir /state does not answer"]
+
+
+def test_what_cannot_be_kept() -> None:
+    """A row for each, as the log says it."""
+    answer = admin_pb2.StatusResponse(unkept=["/state: full", "/state/bypass: full"])
+    assert rows(answer, "not kept") == ["/state: full", "/state/bypass: full"]
+    assert rows(admin_pb2.StatusResponse(), "not kept") == []

@@ -19,7 +19,8 @@ from shimcore.cluster.starting import begin
 from shimcore.config import Watcher
 from shimcore.config.last_good import FILE_NAME
 from shimcore.config.model import KubernetesSource
-from shimcore.daemon import background
+from shimcore.config.state import StateError
+from shimcore.daemon import background, cluster
 from shimcore.daemon.shim import Shim
 from tests.support.polling import until
 
@@ -208,3 +209,68 @@ async def test_a_bad_file_and_a_good_cluster(shim: Shim, tmp_path: Path) -> None
     write(tmp_path, "")
     assert await shim.reload(forced=False)
     assert shim.config_fault == ""
+
+
+async def until_kept(shim: Shim, *, kept: bool) -> None:
+    while bool(shim.bypass_fault) is kept:
+        await asyncio.sleep(0.01)
+
+
+async def test_the_bypass_is_kept_once_it_can_be(
+    shim: Shim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without another change: its link is written, or removed. Each fault is told once."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(background, "KEEP_AGAIN_S", 0.01)
+    link, runtime = tmp_path / "bypass", shim.runtime_socket
+    (tmp_path / "bypass.new").mkdir()
+    keeping = asyncio.ensure_future(background.keep_bypass(shim))
+    async with asyncio.timeout(10):
+        await until_kept(shim, kept=False)
+        await asyncio.sleep(0.1)
+        (tmp_path / "bypass.new").rmdir()
+        await until_kept(shim, kept=True)
+    assert os.readlink(link) == runtime
+
+    link.unlink()
+    link.mkdir()
+    write(tmp_path, "fallback: deny\n")
+    assert await shim.reload(forced=True)
+    async with asyncio.timeout(10):
+        await until_kept(shim, kept=False)
+        await asyncio.sleep(0.1)
+        link.rmdir()
+        link.symlink_to(runtime)
+        await until_kept(shim, kept=True)
+    assert not os.path.lexists(link)
+    keeping.cancel()
+    why = "Is a directory; if the shim does not start"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        f"{link}: it cannot lead to {runtime}: {why}, the bypass does not go there",
+        f"{link}: it cannot be removed: {why}, the bypass still runs, against onFailure",
+    ]
+
+
+async def test_what_cannot_be_kept_is_told_until_it_is(shim: Shim, tmp_path: Path) -> None:
+    """The configuration, the cluster's part and the journal, each with what it costs."""
+    state = tmp_path / "state"
+    state.write_text("")
+    following = asyncio.ensure_future(cluster._keep(shim))
+    assert await shim.put_cluster(part("timeout: 5m"))
+    with pytest.raises(StateError):
+        await shim.generations.journals.hold()
+    async with asyncio.timeout(10):
+        while not shim.cluster.keep_fault:
+            await asyncio.sleep(0.01)
+    wants = ("a bad file would have", "while the API server is away", "may stay on an image")
+    assert len(shim.unkept) == len(wants)
+    for fault, want in zip(shim.unkept, wants, strict=True):
+        assert str(state) in fault
+        assert want in fault
+    state.unlink()
+    assert await shim.put_cluster(part("timeout: 6m"))
+    await shim.generations.journals.hold()
+    async with asyncio.timeout(10):
+        while shim.unkept:
+            await asyncio.sleep(0.01)
+    following.cancel()

@@ -327,6 +327,12 @@ class Bench:
         )
         return task
 
+    async def recover(self) -> None:
+        """End what an earlier service has left."""
+        assert self.journal is not None
+        left = await self.names._journal.load(self.journal)
+        await self.names.end_left(left, self.config.names)
+
     async def decide(self, method: str, message: bytes, timeout_s: float | None = None) -> Decision:
         """The decision of one call that is not followed any further."""
         call = self.service.open(method, message, timeout_s)

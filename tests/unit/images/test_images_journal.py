@@ -17,9 +17,9 @@ NGINX, AT_HUB = "docker.io/library/nginx:latest", "h:5000/library/nginx:latest"
 _LEFT = "docker.io", "ghcr.io"
 
 
-def loaded(path: Path) -> Journal:
-    journal = Journal(str(path))
-    journal.load()
+async def loaded(path: Path) -> Journal:
+    journal = Journal(None)
+    await journal.load(str(path))
     return journal
 
 
@@ -30,7 +30,7 @@ async def test_what_has_not_ended_is_known_to_the_next(tmp_path: Path) -> None:
     await journal.began(NGINX, AT_HUB, 5.5)
     await journal.began("a/b:1", "h:5000/a/b:1", 6.0)
     await journal.ended("a/b:1", "h:5000/a/b:1")
-    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 5.5)]
+    assert (await loaded(path)).unfinished() == [Unfinished(NGINX, AT_HUB, 5.5)]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -51,21 +51,24 @@ async def test_images_that_are_pulled_as_one(tmp_path: Path) -> None:
     images = "docker.io/a:1", "quay.io/a:1", "ghcr.io/a:1"
     for at, image in enumerate(images, 5):
         await journal.began(image, "h/a:1", at)
-    assert loaded(path).unfinished() == [Unfinished(image, "h/a:1", 5) for image in images]
+    assert (await loaded(path)).unfinished() == [Unfinished(image, "h/a:1", 5) for image in images]
     await journal.ended("quay.io/a:1", "h/a:1")
     lines = [json.loads(line) for line in path.read_text().splitlines()[3:]]
     left = [{"image": f"{domain}/a:1", "candidate": "h/a:1", "at": 5} for domain in _LEFT]
     assert lines == [{"candidate": "h/a:1"}, *left]
-    assert [one.image for one in loaded(path).unfinished()] == ["docker.io/a:1", "ghcr.io/a:1"]
+    assert [one.image for one in (await loaded(path)).unfinished()] == [
+        "docker.io/a:1",
+        "ghcr.io/a:1",
+    ]
 
 
-def test_an_end_of_the_version_before_is_that_of_all(tmp_path: Path) -> None:
+async def test_an_end_of_the_version_before_is_that_of_all(tmp_path: Path) -> None:
     """It has named one image alone; those that are written after it are left."""
     path = tmp_path / "j"
     began = [{"image": f"{domain}/a:1", "candidate": "h/a:1", "at": 5} for domain in _LEFT]
     lines = [*began, {"candidate": "h/a:1"}, began[0]]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert loaded(path).unfinished() == [Unfinished("docker.io/a:1", "h/a:1", 5)]
+    assert (await loaded(path)).unfinished() == [Unfinished("docker.io/a:1", "h/a:1", 5)]
 
 
 async def test_what_somebody_asked_for_is_older(tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ async def test_what_somebody_asked_for_is_older(tmp_path: Path) -> None:
     spared = journal.spare("h:5000/library/nginx")
     await journal.ended(NGINX, "h:5000/library/nginx:2")
     await journal.note(spared)
-    since = {one.candidate: one.at for one in loaded(path).unfinished()}
+    since = {one.candidate: one.at for one in (await loaded(path)).unfinished()}
     assert {candidate for candidate, at in since.items() if at > time.time() - 60} == {
         AT_HUB,
         by_digest,
@@ -99,25 +102,25 @@ async def test_it_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         await journal.began(f"a/{number}", f"h/{number}", 2.0)
         await journal.ended(f"a/{number}", f"h/{number}")
         assert path.stat().st_size <= 2000
-    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
+    assert (await loaded(path)).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
 
 
 @pytest.mark.parametrize(
     "content",
     [b"\xff\xfe\n{", b"[]\n3\nnull\n", b'{"candidate": "x", "image": "y", "at": "z"}\n', b"{}" * 9],
 )
-def test_damage_is_nothing(content: bytes, tmp_path: Path) -> None:
+async def test_damage_is_nothing(content: bytes, tmp_path: Path) -> None:
     """A journal that cannot be read keeps no shim from starting."""
     path = tmp_path / "j"
     path.write_bytes(content)
-    assert loaded(path).unfinished() == []
+    assert (await loaded(path)).unfinished() == []
 
 
-def test_a_half_written_last_line_is_left_out(tmp_path: Path) -> None:
+async def test_a_half_written_last_line_is_left_out(tmp_path: Path) -> None:
     """The lines before it count."""
     path = tmp_path / "j"
     path.write_text(f'{{"image": "{NGINX}", "candidate": "{AT_HUB}", "at": 5}}\n{{"image": "do')
-    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 5.0)]
+    assert (await loaded(path)).unfinished() == [Unfinished(NGINX, AT_HUB, 5.0)]
 
 
 async def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -126,7 +129,7 @@ async def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureF
     target.write_text("mine\n")
     path = tmp_path / "j"
     path.symlink_to(target)
-    journal = loaded(path)
+    journal = await loaded(path)
     await journal.began(NGINX, AT_HUB, 1.0)
     await journal.ended(NGINX, AT_HUB)
     assert target.read_text() == "mine\n"
@@ -138,7 +141,7 @@ async def test_without_a_thread_pulls_go_on(
 ) -> None:
     """It is said once; what could not be written is, when a thread can be had."""
     path = tmp_path / "j"
-    journal = loaded(path)
+    journal = Journal(str(path))
     refused = RuntimeError("can't start new thread")
     with mock.patch.object(threading.Thread, "start", side_effect=refused):
         await journal.began(NGINX, AT_HUB, 1.0)
@@ -147,14 +150,14 @@ async def test_without_a_thread_pulls_go_on(
         f"{path}: can't start new thread"
     ]
     await journal.ended("a/b:1", "h:5000/a/b:1")
-    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
+    assert (await loaded(path)).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
 
 
 async def test_a_fifo_does_not_hold_anything_up(tmp_path: Path) -> None:
     """Neither the start nor a pull."""
     path = tmp_path / "j"
     os.mkfifo(path)
-    journal = loaded(path)
+    journal = await loaded(path)
     await journal.began(NGINX, AT_HUB, 1.0)
     assert journal.since(AT_HUB, 2.0) == 1.0
 
@@ -172,7 +175,7 @@ async def test_what_another_process_has_left_is_taken_over(tmp_path: Path) -> No
     wanted = [Unfinished(NGINX, AT_HUB, 3.0), Unfinished("a/b:1", "h:5000/a/b:1", 6.0)]
     assert await journal.take_over(str(tmp_path / "left")) == wanted
     assert not (tmp_path / "left").exists()
-    assert loaded(tmp_path / "own").unfinished() == wanted
+    assert (await loaded(tmp_path / "own")).unfinished() == wanted
     assert await journal.take_over(str(tmp_path / "left")) == []
 
 
@@ -205,7 +208,7 @@ async def test_a_line_that_the_disk_takes_half_of(
         await journal.began("late:1", "h/late:1", 2.0)
         disk.room = 1000
         await journal.ended(NGINX, AT_HUB)
-        assert loaded(path).unfinished() == [Unfinished("late:1", "h/late:1", 2.0)]
+        assert (await loaded(path)).unfinished() == [Unfinished("late:1", "h/late:1", 2.0)]
         await journal.ended("late:1", "h/late:1")
     assert caplog.text.count("No space left on device") == 2
 
@@ -216,7 +219,7 @@ async def test_a_journal_that_cannot_be_written_anew_stays(
     """What it says is older, and whole."""
     path = tmp_path / "j"
     await Journal(str(path)).began(NGINX, AT_HUB, 1.0)
-    journal = loaded(path)
+    journal = await loaded(path)
     Disk(monkeypatch, 20)
     await journal.began("late:1", "h/late:1", 2.0)
-    assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
+    assert (await loaded(path)).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]

@@ -68,7 +68,7 @@ class TestGivenUp:
         task = await bench.hanging_pull()
         bench.runtime.pulled(AT_HUB)
         bench.restart()  # the old one never gets to its end
-        await bench.names.recover(Names.ORIGINAL)
+        await bench.recover()
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
         assert bench.names._journal.unfinished() == []
         task.cancel()
@@ -83,7 +83,7 @@ class TestGivenUp:
         bench.runtime.pulled(AT_HUB)
         bench.runtime.hanging.clear()
         bench.restart()
-        bench.names._journal.load()
+        await bench.names._journal.load(bench.journal)
         await bench.pull("nginx")
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
         task.cancel()
@@ -178,7 +178,7 @@ class TestGivenUp:
                 bench.restart()
             bench.runtime.store_fault = None
             if restarted:
-                await bench.names.recover(Names.ORIGINAL)
+                await bench.recover()
             await _until_at_rest(bench)
             assert bench.runtime.names() == {
                 f"{domain}/team/app{end}" for domain in _DOMAINS for end in (":1", f"@{DIGEST}")

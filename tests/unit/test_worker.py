@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from shimcore import worker as worker_module
+from shimcore.worker import Worker
+
+
+async def test_one_after_the_other() -> None:
+    """In one thread that is not the loop's, which no process waits for; what fails is raised."""
+    worker = Worker("disk")
+    done: list[int] = []
+    await asyncio.gather(*(worker.do(partial(done.append, n)) for n in range(9)))
+    assert done == list(range(9))
+    thread = await worker.do(threading.current_thread)
+    assert (thread.name, thread.daemon) == ("disk", True)
+    with pytest.raises(ZeroDivisionError):
+        await worker.do(lambda: 1 // 0)
+
+
+async def test_it_ends_with_who_has_it() -> None:
+    """Nobody can give it work any more."""
+    worker = Worker("disk")
+    thread = await worker.do(threading.current_thread)
+    del worker
+    gc.collect()
+    await asyncio.to_thread(thread.join, 5)
+    assert not thread.is_alive()
+
+
+async def test_a_bound_on_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody waits for any more is not begun, and waits all the same."""
+    monkeypatch.setattr(worker_module, "WAITING_LIMIT", 2)
+    worker, answers = Worker("disk"), threading.Event()
+    done: list[int] = []
+    hung = asyncio.ensure_future(worker.do(lambda: answers.wait(20)))
+    while worker._jobs.qsize() or not worker._begun:
+        await asyncio.sleep(0)
+    for n in range(2):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(worker.do(partial(done.append, n)), 0.01)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="the disk does not answer"):
+        await worker.do(lambda: done.append(2))
+    assert time.monotonic() - began < 1
+    answers.set()
+    assert await hung
+    await asyncio.sleep(0.05)
+    await worker.do(lambda: done.append(3))
+    assert done == [3]
