@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shimcore.config.state import StateError
 from shimcore.daemon.shim import Shim
-from shimcore.daemon.threads import in_thread
+from shimcore.threads import in_thread
 
 if TYPE_CHECKING:
     from shimcore.cluster.documents import ClusterPart
@@ -81,19 +81,26 @@ async def _keep(shim: Shim) -> None:
     from shimcore.cluster.documents import keep  # noqa: PLC0415
 
     said, changed = "", shim.cluster.changed
+
+    def tell(fault: str) -> None:
+        nonlocal said
+        if fault != said:
+            log.warning(
+                "%s; it will not be known after a restart while the API server is away", fault
+            )
+        said = fault
+
     while True:
         await changed.wait()
         changed.clear()
-        part = shim.cluster.part
+        part, folder = shim.cluster.part, shim.config.state_dir
         if part is None:
             continue
         try:
-            await in_thread(partial(keep, shim.config.state_dir, part))
+            await in_thread(
+                partial(keep, folder, part), partial(tell, f"{folder}: it does not answer")
+            )
             said = ""
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
-            if str(error) != said:
-                log.warning(
-                    "%s; it will not be known after a restart while the API server is away", error
-                )
-            said = str(error)
+            tell(str(error))
             asyncio.get_running_loop().call_later(KEEP_AGAIN_S, changed.set)

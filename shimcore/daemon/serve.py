@@ -25,12 +25,13 @@ from shimcore.daemon.front import Front, FrontSettings
 from shimcore.daemon.handover import CannotHandOverError, HandOverError, Successor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
-from shimcore.daemon.shim import DRAIN_S, Shim
+from shimcore.daemon.shim import CLOSE_S, DRAIN_S, Shim
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
 from shimcore.runtime.values import RuntimeVersion
+from shimcore.threads import finish
 
 log = logging.getLogger("shimcore.daemon")
 
@@ -75,9 +76,12 @@ def serve(path: str, start: Start) -> None:
         log.warning("%s", fault)
     for notice in config.notices:
         log.warning("%s: %s", config.source, notice)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        lines.serve_in(runner.get_loop())
-        runner.run(_serve(settings, start, predecessor))
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            lines.serve_in(runner.get_loop())
+            runner.run(_serve(settings, start, predecessor))
+    finally:
+        finish(CLOSE_S)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -16,8 +16,10 @@ import logging
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+from shimcore.threads import in_thread
 
 logger = logging.getLogger("shimcore.images")
 
@@ -53,7 +55,7 @@ class Journal:
         self._path = path
         self._open: dict[tuple[str, str], Unfinished] = {}
         self._bytes = 0
-        self._writer: ThreadPoolExecutor | None = None
+        self._turn = asyncio.Lock()
         self._fault_told = False
 
     def unfinished(self) -> list[Unfinished]:
@@ -96,7 +98,7 @@ class Journal:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._tell(error)
+            self._tell(_reason(error))
             return None
         found: dict[tuple[str, str], Unfinished] = {}
         for line in text.splitlines():
@@ -133,34 +135,41 @@ class Journal:
             await self._write({"candidate": candidate}, *map(asdict, self._of(candidate)))
 
     async def _write(self, *entries: dict[str, object]) -> None:
-        if self._path is None:
-            return
-        if self._writer is None:
-            self._writer = ThreadPoolExecutor(1, "pull-journal")
-        line = b"".join(map(_line, entries))
-        whole = None
-        if self._bytes + len(line) > COMPACT_BYTES:
-            whole = b"".join(_line(asdict(one)) for one in self._open.values())
-            self._bytes = len(whole)
-        else:
-            self._bytes += len(line)
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._writer, _put, self._path, line, whole)
-        except (OSError, RuntimeError) as error:  # the latter: no thread can be started
-            self._bytes = COMPACT_BYTES  # a line may be cut: the next change writes it anew
-            self._tell(error)
-        else:
-            self._fault_told = False
+        if self._path is not None:
+            # To its end, whoever waits: the next one comes after it.
+            writing = self._write_in_turn(self._path, b"".join(map(_line, entries)))
+            await asyncio.shield(asyncio.ensure_future(writing))
 
-    def _tell(self, error: Exception) -> None:
+    async def _write_in_turn(self, path: str, line: bytes) -> None:
+        async with self._turn:
+            whole = None
+            if self._bytes + len(line) > COMPACT_BYTES:
+                whole = b"".join(_line(asdict(one)) for one in self._open.values())
+                self._bytes = len(whole)
+            else:
+                self._bytes += len(line)
+            try:
+                await in_thread(
+                    partial(_put, path, line, whole), lambda: self._tell("it does not answer")
+                )
+            except (OSError, RuntimeError) as error:  # the latter: no thread can be started
+                self._bytes = COMPACT_BYTES  # a line may be cut: the next change writes it anew
+                self._tell(_reason(error))
+            else:
+                self._fault_told = False
+
+    def _tell(self, reason: str) -> None:
         if not self._fault_told:
             self._fault_told = True
             logger.warning(
                 "%s: %s; after a crash of the shim a registry's name may stay on an image",
                 self._path,
-                getattr(error, "strerror", None) or error,
+                reason,
             )
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _take(found: dict[tuple[str, str], Unfinished], entry: dict[str, object]) -> None:

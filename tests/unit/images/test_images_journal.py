@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
+from shimcore import threads
 from shimcore.images import journal as journal_module
 from shimcore.images.journal import Journal, Unfinished
 
@@ -148,6 +151,31 @@ async def test_without_a_thread_pulls_go_on(
     ]
     await journal.ended("a/b:1", "h:5000/a/b:1")
     assert loaded(path).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
+
+
+async def test_a_disk_that_takes_long(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once; what nobody waits for any more is written, each line in its turn."""
+    monkeypatch.setattr(threads, "SILENT_S", 0.05)
+    path, go_on, put = tmp_path / "j", threading.Event(), journal_module._put
+
+    def slow(*arguments: Any) -> None:
+        go_on.wait(10)
+        put(*arguments)
+
+    monkeypatch.setattr(journal_module, "_put", slow)
+    journal = Journal(str(path))
+    begun = [asyncio.create_task(journal.began(f"a/{n}", f"h/{n}", 1.0)) for n in range(3)]
+    await asyncio.sleep(0.2)
+    begun[0].cancel()
+    begun[1].cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await begun[2]
+    said = "it does not answer; after a crash of the shim a registry's name may stay on an image"
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: {said}"]
+    assert [one.image for one in loaded(path).unfinished()] == ["a/0", "a/1", "a/2"]
 
 
 async def test_a_fifo_does_not_hold_anything_up(tmp_path: Path) -> None:
