@@ -166,7 +166,7 @@ class Progress:
 
     def _counts(self, ingest: Ingest) -> bool:
         """Whether a blob is of this image, and has been touched since the pull began."""
-        if ingest.updated_at < self._started.seconds:
+        if ingest.updated_at < self._started.earliest:
             return False
         known = self._certain and (self._manifests or self._sizes)
         return not known or ingest.digest in self._manifests or ingest.digest in self._sizes
@@ -181,7 +181,7 @@ class Progress:
                 self._packed.discard(digest)
             if digest in self._whole:
                 continue
-            new = self._whole[digest] = blob.created_at >= self._started.seconds
+            new = self._whole[digest] = blob.created_at >= self._started.earliest
             if new:
                 self._begun = True
                 self._changed_at = time.monotonic()
