@@ -36,12 +36,12 @@ def show(
     """
     import yaml  # noqa: PLC0415 - a fast --help
 
-    from shimcore.client.admin import endpoint_of, show_config  # noqa: PLC0415
+    from shimcore.client.admin import running_endpoint, show_config  # noqa: PLC0415
 
     path = chosen_file(context, file)
     named = named_file(context, file) is not None
     with exits.reported():
-        endpoint = endpoint_of(path)
+        endpoint = running_endpoint(path)
         shown = show_config(endpoint)
         if shown is None:
             exits.say(

@@ -54,7 +54,7 @@ def history(
     from shimcore.client import admin  # noqa: PLC0415 - a fast --help
 
     with exits.reported(bad_config=exits.FAILED):
-        endpoint = admin.endpoint_of(chosen_file(context, file))
+        endpoint = admin.running_endpoint(chosen_file(context, file))
         found = admin.history(endpoint)
         if found is None:
             see = endpoint.command("status")

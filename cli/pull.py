@@ -128,9 +128,9 @@ def _pulled(file: str, names: Sequence[str], jobs: int, output: Output) -> list[
     """How each pull ended; meanwhile bars on a terminal, and a line for each."""
     from cli.waiting import answer_of  # noqa: PLC0415 - a fast --help
     from shimcore.client import pull as client  # noqa: PLC0415
-    from shimcore.client.admin import endpoint_of  # noqa: PLC0415
+    from shimcore.client.admin import running_endpoint  # noqa: PLC0415
 
-    endpoint = endpoint_of(file)
+    endpoint = running_endpoint(file)
     with _shown(len(names), output) as on_step:
         return answer_of(client.pull(endpoint, names, jobs, on_step))
 

@@ -63,7 +63,7 @@ def _exit_status(found: Status) -> int:
 def _shown(path: str, output: Output) -> Status:
     from shimcore.client import admin  # noqa: PLC0415 - a fast --help
 
-    endpoint = admin.endpoint_of(path)
+    endpoint = admin.running_endpoint(path)
     found = admin.status(endpoint)
     if output is not Output.TABLE:
         for line in found.detail:

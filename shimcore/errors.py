@@ -14,14 +14,14 @@ ShimError
 │                          ForbiddenRuntimeError, SeveralRuntimesError, NoCriError
 ├── RuntimeCallError       a gRPC status that the runtime answered
 ├── ClusterError           the Kubernetes API gives no answer: ApiUnreachableError, below it
-│                          BusyError, EndedError; RefusedError, below it ConflictError,
-│                          MissingError; GoneError
+│                          BusyError, TooLongError, EndedError; RefusedError, below it
+│                          ConflictError, MissingError; GoneError
 ├── SocketInUseError       another process serves the shim's socket
 ├── FleetError             a roll-out cannot go on at a node; below it BundleError,
 │                          NoLeaseError
 ├── NotSwitchedError       a node on which nothing was touched (switch)
 ├── HandOverError          the successor does not serve (daemon); below it CannotHandOverError;
-│                          PreloadError
+│                          NobodyServesError; PreloadError
 ├── AdminError             the running shim could not be asked, or did not do it: StartingError,
 │                          UnknownCallError, RestartNeededError, HandOverFailedError,
 │                          UnpreparedError

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
+import anyio._backends._asyncio  # noqa: F401 - else the first connection does, on the event loop
 import httpcore
 
 from shimcore.threads import started
@@ -27,6 +28,8 @@ LOOKUPS = 4
 LOOKUP_OLD_S = 5.0
 # After so long without a connection the next address is tried as well (RFC 8305 §5).
 NEXT_ADDRESS_S = 0.25
+# All have been tried after so long: `probeTimeout` is 3 s by default.
+ALL_ADDRESSES_S = 2.0
 # Addresses of one name that are tried.
 ADDRESSES = 16
 
@@ -115,7 +118,9 @@ def _look_up(host: str) -> list[str]:
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     families: dict[int, list[str]] = {}
     for family, _, _, _, address in found:
-        families.setdefault(family, []).append(str(address[0]))
+        # A link-local address is one of an interface (RFC 4007 §11).
+        scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
+        families.setdefault(family, []).append(f"{address[0]}{scope}")
     ordered: list[str] = []
     while any(families.values()):
         ordered += [addresses.pop(0) for addresses in families.values() if addresses]
@@ -169,9 +174,9 @@ class LookupBackend(httpcore.AsyncNetworkBackend):
                 if left:
                     one = self._backend.connect_tcp(left.pop(0), port, None, local, options)
                     trying.add(asyncio.ensure_future(one))
-                wait_s = NEXT_ADDRESS_S if left else None
+                next_s = min(NEXT_ADDRESS_S, ALL_ADDRESSES_S / len(addresses))
                 done, _ = await asyncio.wait(
-                    trying, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+                    trying, timeout=next_s if left else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for attempt in done:
                     trying.discard(attempt)

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
@@ -19,11 +19,12 @@ from shimcore.config.files import Files, UnreadableFileError, not_answering
 from shimcore.config.provenance import Value
 from shimcore.config.reading import texts
 from shimcore.errors import AdminError, ConfigError
+from shimcore.images.journals import Serving, serving
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.places import DEFAULT_SHIM
 from shimcore.systemd.root import Root
-from shimcore.systemd.units import UnitSettings
+from shimcore.systemd.units import STATE_DIR, UnitSettings
 from shimcore.threads import started
 from shimcore.unixsocket import connection_error, socket_path
 
@@ -57,7 +58,8 @@ class Endpoint:
     """Where the shim of a configuration file is found.
 
     `runtime_socket` as it is named there; None where it is not. `denied`: this user may not read
-    the file, so the sockets are a guess.
+    the file, so the sockets are a guess. `state_dir`: where it keeps its state.
+    `changed`: the sockets are those of a shim that was started before the file had others.
     """
 
     file: str
@@ -65,6 +67,8 @@ class Endpoint:
     admin_socket: str
     runtime_socket: str | None = None
     denied: PermissionError | None = None
+    state_dir: str = STATE_DIR
+    changed: bool = False
 
     def command(self, words: str) -> str:
         """The command of this program, as it is typed for the same configuration."""
@@ -75,20 +79,40 @@ class Endpoint:
 def endpoint_of(file: str) -> Endpoint:
     """The sockets that the configuration names, whatever else is in it; those of its last good copy
     where it cannot be read."""
-    tree, denied = None, None
+    tree, denied, files = None, None, Files(os.path.dirname(file))
     try:
-        tree, _ = read_document(_in_time(partial(Files(os.path.dirname(file)).read_text, file)))
+        tree, _ = read_document(_in_time(partial(files.read_text, file)))
     except UnreadableFileError as error:
         denied = error.__cause__ if isinstance(error.__cause__, PermissionError) else None
     except TimeoutError:
-        return Endpoint(file, DEFAULT_SHIM, f"{DEFAULT_SHIM}.admin")
+        tree = {}
     if not isinstance(tree, dict):
         with suppress(ConfigError, TimeoutError):
             own = _in_time(partial(own_start, file)).own
-            return Endpoint(file, own.shim_socket, own.admin_socket, own.runtime_socket)
-    named = {key: socket_path(text) for key, text in texts(tree).items()}
+            sockets = own.shim_socket, own.admin_socket, own.runtime_socket
+            return Endpoint(file, *sockets, state_dir=own.state_dir)
+    given = texts(tree)
+    named = {key: socket_path(text) for key, text in given.items()}
     shim = named.get("shim", DEFAULT_SHIM)
-    return Endpoint(file, shim, named.get("admin", f"{shim}.admin"), named.get("cri"), denied)
+    sockets = shim, named.get("admin", f"{shim}.admin"), named.get("cri")
+    folder = files.resolve(given.get("stateDir", STATE_DIR))
+    return Endpoint(file, *sockets, denied, folder)
+
+
+def running_endpoint(file: str) -> Endpoint:
+    """`endpoint_of`; but where the shim that runs has the sockets that the file had before, those.
+
+    It says so beside its state, which a user who may not read that does not learn.
+    """
+    named, told = endpoint_of(file), list[Serving]()
+    with suppress(TimeoutError):
+        told = _in_time(partial(serving, named.state_dir))
+    for one in told:
+        there = replace(named, shim_socket=one.shim_socket, admin_socket=one.admin_socket)
+        same_file = one.file == os.path.realpath(file)
+        if same_file and there != named and connection_error(one.admin_socket) is None:
+            return replace(there, changed=True)
+    return named
 
 
 def _fault_of(file: str) -> str:
@@ -170,6 +194,11 @@ def _details(
 ) -> list[str]:
     """What is not as it should be."""
     detail = []
+    if endpoint.changed:
+        detail.append(
+            f"{endpoint.file} has another shim or admin socket by now: admin counts from the next"
+            f" start on, shim from {endpoint.command('install-service --now')} on"
+        )
     if not facts["serving"]:
         detail.append("the shim is stopping: running calls may end, new ones are refused")
     if not facts["runtime"]["ready"]:

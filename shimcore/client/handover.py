@@ -22,7 +22,7 @@ class RestartNeededError(AdminError):
 
 
 class HandOverFailedError(AdminError):
-    """The new process did not serve, and the one before goes on."""
+    """The new process did not serve; the text says whether the one before goes on."""
 
 
 class UnpreparedError(AdminError):
@@ -88,9 +88,7 @@ class RunningService:
         if answer.impossible:
             raise RestartNeededError(answer.impossible)
         if answer.failure:
-            raise HandOverFailedError(
-                f"{answer.failure}; the process before goes on, see journalctl -u {SERVICE}"
-            )
+            raise HandOverFailedError(f"{answer.failure}; see journalctl -u {SERVICE}")
         return HandedOver(answer.pid, answer.version)
 
     def hand_over_or_restart(self, control: ServiceControl) -> str:

@@ -21,6 +21,10 @@ class BusyError(ApiUnreachableError):
     """The server answers that it cannot answer now (429, 5xx)."""
 
 
+class TooLongError(ApiUnreachableError):
+    """The answer is longer than is read; so would it be again."""
+
+
 class EndedError(ApiUnreachableError):
     """A watch came to an end before its time, as when the server restarts."""
 

@@ -26,6 +26,7 @@ from shimcore.cluster.errors import (
     GoneError,
     MissingError,
     RefusedError,
+    TooLongError,
 )
 from shimcore.cluster.keepalive import KeptAliveTransport
 from shimcore.cluster.kubeconfig import Kubeconfig
@@ -63,6 +64,7 @@ class Server:
 
     def __init__(self, config: Kubeconfig, *, http2: bool = False) -> None:
         self._config = config
+        self._http2 = http2
         self._client = _client(config, http2)
         self.now = datetime.fromtimestamp(0, UTC)
         """Its clock, as its last answer had it (RFC 9110 §6.6.1, Date)."""
@@ -70,6 +72,12 @@ class Server:
     async def aclose(self) -> None:
         """Close every connection, and with them every watch."""
         await self._client.aclose()
+
+    async def use(self, config: Kubeconfig) -> None:
+        """Go on with this one; no request may be under way."""
+        client = _client(config, self._http2)
+        await self.aclose()
+        self._config, self._client = config, client
 
     async def whole(
         self,
@@ -86,7 +94,7 @@ class Server:
         ):
             body = await _body(response)
             if len(body) > LIMIT_BYTES:
-                raise ApiUnreachableError("the API server's answer is too long")
+                raise TooLongError("the API server's answer is too long")
         return read_json(body)
 
     @asynccontextmanager

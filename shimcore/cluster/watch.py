@@ -58,6 +58,11 @@ class WatchStatus:
     detail: str
     since: float
 
+    @property
+    def watching(self) -> bool:
+        """Whether a change is learnt of."""
+        return self.condition is Condition.WATCHING
+
 
 class Follower:
     """Watches both objects and tells what they say: once it is known, and when it changes.

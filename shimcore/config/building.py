@@ -76,6 +76,7 @@ class _Building:
         self._notices = self._reader.notices
         self._lone_logins: list[LoneLogin] = []
         self._has_inline_password = False
+        self._authorities: dict[str, str] = {}  # what is wrong with each file; registries share one
 
     def config(self, tree: Tree) -> Config:
         values = self._reader.mapping(tree, TOP_KEYS, "")
@@ -194,7 +195,8 @@ class _Building:
 
     def _note_open_file(self, path: str) -> None:
         mode = self._files.readable_by_others(path)
-        notice = f"{path} holds a login and others can read it (mode {mode or 0:04o}): chmod 600"
+        what = "it" if path == self._source else path  # the source stands before a notice
+        notice = f"{what} holds a login and others can read it (mode {mode or 0:04o}): chmod 600"
         if mode is not None and notice not in self._notices:
             self._notices.append(notice)
 
@@ -222,14 +224,18 @@ class _Building:
         if path is None:
             return None
         resolved = self._files.resolve(path)
-        try:
-            content = self._files.read_bytes(resolved)
-        except UnreadableFileError as error:
-            self._reader.faults.note(key_path, f"{resolved}: {error}")
-            return resolved
-        if not _holds_certificates(content):
-            self._reader.faults.note(key_path, f"{resolved}: no PEM certificates in it")
+        if resolved not in self._authorities:
+            self._authorities[resolved] = self._authority_fault(resolved)
+        if fault := self._authorities[resolved]:
+            self._reader.faults.note(key_path, f"{resolved}: {fault}")
         return resolved
+
+    def _authority_fault(self, path: str) -> str:
+        try:
+            content = self._files.read_bytes(path)
+        except UnreadableFileError as error:
+            return str(error)
+        return "" if _holds_certificates(content) else "no PEM certificates in it"
 
     def _each_host_once(self, hub: Registry | None, registries: list[Registry]) -> list[Registry]:
         """The hub, if there is one, and of the others the last one for each host.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -24,13 +25,21 @@ def sample() -> str:
 
 
 def write_sample(path: str) -> None:
-    """Write it to a new file, for its owner alone. Raises ShimError where there is one."""
+    """Write it to a new file, for its owner alone.
+
+    Raises ShimError where there is one, or no room for the whole; else OSError.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise ShimError(f"{path} is there already, and stays as it is") from error
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(sample())
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(sample())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise ShimError(f"{path}: {error.strerror}; it is not written") from error
 
 
 def _entries(keys: Sequence[Key]) -> Iterator[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
+from collections.abc import Iterator
 
 from shimcore.config.files import FILE_LIMIT_BYTES, read_file
 from shimcore.errors import ShimError
@@ -11,6 +14,7 @@ from shimcore.errors import ShimError
 # What comes later is no date for datetime and protobuf.
 _YEAR_10000 = 253_402_300_800
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
+_UNFINISHED = re.compile(r"\..+\.\d+")
 
 
 class StateError(ShimError):
@@ -41,19 +45,41 @@ def _replace(path: str, content: bytes) -> None:
     """The new content under a name of its own first, on disk, and only then in place."""
     folder, name = os.path.split(path)
     new = os.path.join(folder, f".{name}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(new, flags, _FILE_MODE)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _turn(folder):
+        _clear_unfinished(folder)
+        descriptor = os.open(new, flags, _FILE_MODE)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), _FILE_MODE)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
+
+
+@contextlib.contextmanager
+def _turn(folder: str) -> Iterator[None]:
+    """Nobody else writes a file of the folder meanwhile: two processes do so in a hand-over."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), _FILE_MODE)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
+        with contextlib.suppress(OSError):  # NFS locks what is open for writing alone: flock(2)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear_unfinished(folder: str) -> None:
+    """Remove what processes that were killed have left, which may hold passwords."""
+    for name in os.listdir(folder):
+        if _UNFINISHED.fullmatch(name):
+            with contextlib.suppress(FileNotFoundError):  # one of 1.0.0 is not killed; until 2.0
+                os.unlink(os.path.join(folder, name))
 
 
 def read_state(folder: str, name: str) -> bytes | None:

@@ -17,7 +17,13 @@ from grpc_health.v1.health import aio as health
 from shimcore import __version__
 from shimcore.config import Config
 from shimcore.daemon import states
-from shimcore.daemon.handover import CannotHandOverError, HandOver, Successor
+from shimcore.daemon.handover import (
+    CannotHandOverError,
+    HandOver,
+    HandOverError,
+    NobodyServesError,
+    Successor,
+)
 from shimcore.daemon.preload import PreloadError, preload
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
@@ -181,7 +187,9 @@ class AdminServer:
             successor = await asyncio.shield(self._handing_over)
         except CannotHandOverError as error:
             return admin_pb2.HandOverResponse(impossible=str(error))
-        except ShimError as error:
+        except HandOverError as error:
+            return admin_pb2.HandOverResponse(failure=f"{error}; the process before goes on")
+        except NobodyServesError as error:
             return admin_pb2.HandOverResponse(failure=str(error))
         return admin_pb2.HandOverResponse(pid=successor.pid, version=successor.version)
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from shimcore.config import Config
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.admin import AdminServer
-from shimcore.daemon.handover import HandOver
+from shimcore.daemon.handover import HandOver, HandOverError
 from shimcore.daemon.logs import Lines
 from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket, elsewhere
-from shimcore.errors import ShimError, SocketInUseError
+from shimcore.errors import SocketInUseError
 
 if TYPE_CHECKING:
     from shimcore.daemon.metrics import MetricsServer
@@ -108,7 +108,10 @@ class Front:
                 each.close()
 
     async def leave(self) -> None:
-        """Give up all of it to another process, apart from the socket that systemd holds."""
+        """Give up all of it to another process, apart from the socket that systemd holds.
+
+        Raises HandOverError.
+        """
         self._stop_accepting()
         # The one who asked for this is answered when it is done.
         loop = asyncio.get_running_loop()
@@ -116,7 +119,7 @@ class Front:
         path, until = self._sockets.admin_socket.path, loop.time() + _GONE_S
         while os.path.lexists(path):  # noqa: ASYNC240 - grpc takes it away, at once
             if loop.time() > until:
-                raise ShimError(f"admin socket {path}: it cannot be given up")
+                raise HandOverError(f"admin socket {path}: it cannot be given up")
             await asyncio.sleep(0.01)
         self._give_up()
 

@@ -69,6 +69,13 @@ class CannotHandOverError(HandOverError):
     """This process cannot hand over now, whoever the successor is."""
 
 
+class NobodyServesError(ShimError):
+    """Nor can this process again, which has to end."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(f"this process ends, for it cannot serve again: {why}")
+
+
 @dataclass(frozen=True, slots=True)
 class Successor:
     """The process that serves from here on."""
@@ -78,7 +85,7 @@ class Successor:
 
 
 HandOver = Callable[[str], Coroutine[None, None, Successor]]
-"""Hands over to a command. Raises HandOverError."""
+"""Hands over to a command. Raises HandOverError, NobodyServesError."""
 
 
 class Conversation:
@@ -123,7 +130,8 @@ async def hand_over(
     """Start `command` as the successor, and return once it serves in this process's place.
 
     `come_back` undoes that the front was left. Raises HandOverError, and this process serves as
-    before; so it does where this is cancelled, at any moment until it returns.
+    before; so it does where this is cancelled, at any moment until it returns. Raises
+    NobodyServesError where it cannot.
     """
     if front.socket is None:
         raise CannotHandOverError("systemd does not hold its socket")
@@ -153,7 +161,10 @@ async def _leave_to(
         await asyncio.sleep(HEARD_S)
     except BaseException:
         _end(pid)  # before this process is back: each socket has one owner
-        await come_back()
+        try:
+            await come_back()
+        except Exception as error:
+            raise NobodyServesError(error) from error
         raise
     with contextlib.suppress(HandOverError):  # it serves, whatever it can still hear
         await talk.say(f"{MAIN} {address}")

@@ -162,6 +162,13 @@ class ShimCollector:
         yield _gauge("config_generation", "Configurations put in force.", shim.generation_number)
         yield _gauge("config_valid", "1: the file can be used.", 0 if shim.config_fault else 1)
         yield _gauge("config_loaded_timestamp_seconds", "When it came into force.", shim.loaded_at)
+        if shim.config.kubernetes.enabled:
+            cluster, lone = shim.cluster, shim.config.lone_logins
+            refused = cluster.fault or any(each.origin != shim.config_file for each in lone)
+            text = "1: all that the cluster's documents say can be used."
+            yield _gauge("cluster_config_valid", text, 0 if refused else 1)
+            watching = cluster.follower is not None and cluster.follower.status.watching
+            yield _gauge("cluster_watching", "1: a change of theirs is learnt of.", watching)
 
     def _registry_states(self) -> Metric:
         generation = self._shim.generations.current

@@ -18,7 +18,6 @@ _COMMANDS = ("client", "demo", "doctor", "fleet", "switch", "systemd")
 # What Python and the libraries import inside of functions that the service reaches.
 _LIBRARIES = (
     "_strptime",
-    "anyio._backends._asyncio",
     "anyio._core._asyncio_selector_thread",
     "email.generator",
     "email.policy",

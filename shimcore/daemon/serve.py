@@ -22,11 +22,14 @@ from shimcore.daemon.activation import inherited_sockets, is_at
 from shimcore.daemon.admin import AdminServer
 from shimcore.daemon.descriptors import most_connections, raise_limit
 from shimcore.daemon.front import Front, FrontSettings
-from shimcore.daemon.handover import CannotHandOverError, HandOverError, Successor
+from shimcore.daemon.handover import CannotHandOverError, NobodyServesError, Successor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import CLOSE_S, DRAIN_S, Shim
+from shimcore.daemon.sockets import check_place
+from shimcore.daemon.threads import need_threads
 from shimcore.errors import RuntimeUnavailableError, ShimError
+from shimcore.images.journals import OtherProcess, Serving
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
@@ -64,7 +67,7 @@ def serve(path: str, start: Start) -> None:
     """Serve until SIGTERM or SIGINT with the configuration at `path`, as it was loaded.
 
     Raises ShimError where serving cannot begin: the runtime did not come in `timeout`,
-    or the socket is another's.
+    the socket is another's, or there are too few threads.
     """
     predecessor = inherited_predecessor()
     inherited = inherited_sockets()
@@ -113,6 +116,7 @@ async def _serve(settings: FrontSettings, start: Start, predecessor: Predecessor
     signals.watch()
     async with contextlib.AsyncExitStack() as open_until_end:
         try:
+            need_threads()
             begun = _begin(settings, start, predecessor, open_until_end)
             ready = await _until_stopped(begun, signals.stop)
             if ready is not None:
@@ -154,6 +158,8 @@ async def _begin(
     runtime = await _find_runtime(start.config, limit_s, None)
     if not any(is_at(each, start.config.shim_socket) for each in settings.inherited):
         raise ShimError(f"shim: {start.config.shim_socket} is not what systemd listens on: restart")
+    for path in (start.config.shim_socket, start.config.admin_socket):
+        check_place(path)  # once the process before has left them, there may be no way back
     await predecessor.may_serve()
     return await claimed(), runtime
 
@@ -210,10 +216,8 @@ async def _serve_on(
                     command, front, lambda: front.come_back(shim, hand_over)
                 )
                 successor = await _until_stopped(handing, signals.stop)
-            except HandOverError:
-                raise
-            except Exception as error:  # nobody serves the socket: a start will
-                log.error("hand-over: this process ends, for it cannot serve again: %s", error)
+            except NobodyServesError as error:  # a start will
+                log.error("hand-over: %s", error)
                 signals.stop.set()
                 raise
         if successor is None:
@@ -265,7 +269,8 @@ async def _finish(shim: Shim, stop: asyncio.Event) -> None:
     stopping = asyncio.ensure_future(stop.wait())
     try:
         while not (ending.done() or stopping.done()):
-            shim.generations.journals.tell(os.getpid(), __version__, relay.running)
+            does = OtherProcess(os.getpid(), __version__, relay.running)
+            shim.generations.journals.tell(does)
             await asyncio.wait(
                 {ending, stopping}, timeout=_TELL_S, return_when=asyncio.FIRST_COMPLETED
             )
@@ -290,6 +295,9 @@ def _refuse_hand_over(shim: Shim, front: Front, turn: asyncio.Lock) -> None:
 
 def _say_serving(shim: Shim) -> None:
     config = shim.config
+    file = os.path.realpath(shim.config_file)
+    here = Serving(file, config.shim_socket, config.admin_socket)
+    shim.generations.journals.tell(here)
     others = len(config.registries) - 1
     more = f" and {others} more" if others else ""
     log.info(

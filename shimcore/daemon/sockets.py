@@ -36,6 +36,17 @@ def elsewhere(path: str, inherited: Iterable[socket.socket]) -> list[socket.sock
     return others
 
 
+def check_place(path: str) -> None:
+    """Raises ShimError where no socket could be made at the path and held, whoever has it now."""
+    os.close(_open_lock(path))
+    probe = f"{path}.{os.getpid()}"
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.unlink(probe)
+    except OSError as error:
+        raise _cannot_be_made(path, error) from error
+
+
 class ListeningSocket:
     """The place of a listening unix socket, held against other shims by a lock.
 
@@ -101,9 +112,13 @@ class ListeningSocket:
         """Stop listening and remove the socket file, if it is this one's own."""
         if self.socket is not None:
             self.socket.close()
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if self._identity is not None and _identity(self.path) == self._identity:
                 os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # nobody listens on it: the next start removes it
+            log.warning("socket %s: it stays: %s", self.path, error.strerror)
         self._unlock()
 
     def _unlock(self) -> None:
@@ -112,17 +127,25 @@ class ListeningSocket:
             self._lock = -1
 
 
-def _lock(path: str) -> int:
+def _open_lock(path: str) -> int:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        lock = os.open(f"{path}.lock", flags, 0o600)
+        return os.open(f"{path}.lock", flags, 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise ShimError(
                 f"{path}.lock is a symbolic link, which nobody may follow: remove it"
             ) from error
-        raise ShimError(f"socket {path}: {error.strerror}; is the directory writable?") from error
+        raise _cannot_be_made(path, error) from error
+
+
+def _cannot_be_made(path: str, error: OSError) -> ShimError:
+    return ShimError(f"socket {path}: {error.strerror}; is the directory writable?")
+
+
+def _lock(path: str) -> int:
+    lock = _open_lock(path)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from shimcore.cluster.checking import files_of
@@ -68,6 +69,7 @@ def _notices(node: Node, config: Config) -> list[Finding]:
     lone = set(map(str, config.lone_logins))
     mend = "mend it in the file, or leave it: it works"
     mends = {f"{path} holds a login": f"chmod 600 {path}" for path in _paths(config)}
+    mends["it holds a login"] = f"chmod 600 {config.source}"
     for one in config.registries:
         if one.docker_config and one.credentials is None:  # it works only where none is asked for
             put = f"{in_docker_config(one.docker_config, one.host)}{node.reload}"
@@ -112,17 +114,43 @@ def _clock(config: Config) -> list[Finding]:
 
 
 def _disks(node: Node, config: Config) -> list[Finding]:
-    found = []
-    for path in (config.state_dir, *(str(node.root.host(store)) for store in STORES)):
-        try:
-            room = os.statvfs(path)
-        except OSError:
-            continue
-        left, whole = room.f_bavail * room.f_frsize, max(room.f_blocks * room.f_frsize, 1)
-        said = f"{path} has {left / 1e6:,.0f} MB left"
-        mend = _PRUNE if path != config.state_dir else f"make room on the disk of {path}"
-        if left < FULL_BYTES:
-            found.append(failed("disk", said, mend))
-        elif left < whole * NEARLY_FULL:
-            found.append(warned("disk", said, mend))
+    found = [*_disk(config.state_dir, makes=True)]
+    for store in STORES:
+        found += _disk(str(node.root.host(store)), makes=False)
     return found
+
+
+def _disk(path: str, *, makes: bool) -> Iterator[Finding]:
+    """What is wrong with the disk of a folder, which the shim `makes` where it is not there."""
+    try:
+        disk = _disk_of(path, makes=makes)
+    except (FileNotFoundError, PermissionError):
+        return  # no such store; or nothing that this user may see
+    except OSError as error:
+        mend = f"make {path} a folder that can be written"
+        yield failed("disk", f"{path}: {error.strerror}", mend)
+        return
+    if disk.f_flag & os.ST_RDONLY:
+        mend = f"mount the disk of {path} for writing; dmesg may say why it is not"
+        yield failed("disk", f"{path} is on a file system that is read-only", mend)
+        return
+    bytes_left, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    if bytes_left < max(FULL_BYTES, size * NEARLY_FULL):
+        said = f"{path} has {bytes_left / 1e6:,.0f} MB left"
+        mend = f"make room on the disk of {path}" if makes else _PRUNE
+        yield (failed if bytes_left < FULL_BYTES else warned)("disk", said, mend)
+    if disk.f_favail < disk.f_files * NEARLY_FULL:  # Btrfs, which has no such bound, says 0 of 0
+        said = f"{path} has {disk.f_favail:,} inodes left"
+        mend = f"remove files on the disk of {path} (df -i)" if makes else _PRUNE
+        yield (warned if disk.f_favail else failed)("disk", said, mend)
+
+
+def _disk_of(path: str, *, makes: bool) -> os.statvfs_result:
+    """That of the folder, or where it `makes` one, that on which it would be. Raises OSError."""
+    while True:
+        try:
+            return os.statvfs(os.path.join(path, ""))
+        except FileNotFoundError:
+            if not makes:
+                raise
+            path = os.path.dirname(path)

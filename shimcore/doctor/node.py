@@ -72,7 +72,7 @@ async def node_of(file: str) -> Node:
         error = start.file_error
     except ConfigError as fault:
         error = fault
-    endpoint = admin.endpoint_of(file)
+    endpoint = admin.running_endpoint(file)
     status, status_error, refused = None, "", False
     try:
         status = await asyncio.to_thread(admin.status, endpoint)

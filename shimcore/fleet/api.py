@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from shimcore.cluster.errors import ApiUnreachableError
+from shimcore.cluster.errors import ApiUnreachableError, TooLongError
 from shimcore.cluster.kubeconfig import Kubeconfig
 from shimcore.cluster.server import Object, Server
 from shimcore.fleet.values import FleetError
@@ -86,9 +87,19 @@ class Api(Server):
         for number in range(1, TRIES):
             try:
                 return await self.whole(method, path, query, content, more)
+            except TooLongError:
+                raise
             except ApiUnreachableError as error:
                 await asyncio.sleep(_wait_s(number, error.retry_after_s))
+                await self._follow_authority()
         return await self.whole(method, path, query, content, more)
+
+    async def _follow_authority(self) -> None:
+        """Trust whom the pod's ca.crt names by now: kubelet replaces it, as it does the token."""
+        with contextlib.suppress(FleetError):  # being replaced
+            account = pod_account(Path(self._config.token_file).parent)
+            if account.authority != self._config.authority:
+                await self.use(account)
 
 
 def _wait_s(number: int, told_s: float) -> float:

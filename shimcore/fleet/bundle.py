@@ -6,6 +6,7 @@ node each version has a folder of its own below `/opt/image-cri-shim`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -63,6 +64,9 @@ def unpack(bundle: Bundle, place: Path) -> bool:
     except OSError as error:
         where = error.filename or place
         raise BundleError(f"{where}: {error.strerror}; the bundle is not on the node") from error
+    finally:
+        with contextlib.suppress(OSError):  # a part would keep a full disk full
+            _clear(unfinished)
     return True
 
 

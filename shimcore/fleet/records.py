@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from shimcore.cluster.errors import ConflictError, MissingError, RefusedError
+from shimcore.cluster.errors import ConflictError, MissingError, RefusedError, TooLongError
 from shimcore.cluster.server import Object
 from shimcore.config.durations import parse_duration
 from shimcore.fleet.api import Api
@@ -77,6 +77,7 @@ class Records:
         self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._pods = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"
         self._name = name
+        self._page = _PAGE
 
     @property
     def now(self) -> datetime:
@@ -222,10 +223,19 @@ class Records:
         return None
 
     async def each(self, selector: str) -> AsyncIterator[Node]:
-        """Every node that the selector selects, page by page."""
-        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        """Every node that the selector selects, page by page.
+
+        Nodes that list all their images (`nodeStatusMaxImages: -1`) are large: fewer fit then.
+        """
+        query = {"labelSelector": selector}
         while True:
-            found = await self._api.get("/api/v1/nodes", query)
+            try:
+                found = await self._api.get("/api/v1/nodes", {**query, "limit": str(self._page)})
+            except TooLongError:
+                if self._page == 1:
+                    raise
+                self._page //= 2
+                continue
             for item in _items(found):
                 yield _node(item)
             more = text_at(found, "metadata", "continue")

@@ -2,7 +2,8 @@
 
 A shim that was handed over finishes its pulls beside its successor (`shimcore.daemon.handover`), so
 both write. The file beside each journal (`.lock` added) is locked (flock(2)) for as long as its
-process lives: the kernel lets go of it, however the process ends. It says which process that is.
+process lives: the kernel lets go of it, however the process ends. It says which process that is,
+and of the one that serves where it does so.
 """
 
 from __future__ import annotations
@@ -30,6 +31,15 @@ class OtherProcess:
     calls: int
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A process that serves at these sockets since it was started with `file`."""
+
+    file: str
+    shim_socket: str
+    admin_socket: str
+
+
 class Journals:
     """The journals in `folder`, and which of them is this process's.
 
@@ -54,10 +64,10 @@ class Journals:
             os.close(self._lock)
             self._lock = None
 
-    def tell(self, pid: int, version: str, calls: int) -> None:
-        """Say what this process, which is not the one that is asked for its status, does."""
+    def tell(self, does: OtherProcess | Serving) -> None:
+        """Say what this process does: where it serves, or that it is not the one that is asked."""
         if self._lock is not None:
-            note = json.dumps(asdict(OtherProcess(pid, version, calls))).encode()
+            note = json.dumps(asdict(does)).encode()
             with contextlib.suppress(OSError):
                 os.pwrite(self._lock, note.ljust(_NOTE_BYTES), 0)
 
@@ -97,6 +107,20 @@ class Journals:
                 os.ftruncate(self._lock, 0)
             return path
         return None
+
+
+def serving(folder: str) -> list[Serving]:
+    """What processes that serve with the state in `folder` say, or that were killed did."""
+    found = []
+    for number in range(1, PROCESSES + 1):
+        path = os.path.join(folder, f"{_name(number)}.lock")
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            note = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                found.append(Serving(**json.loads(os.pread(note, _NOTE_BYTES, 0))))
+            finally:
+                os.close(note)
+    return found
 
 
 def _name(number: int) -> str:

@@ -27,10 +27,6 @@ BRIEF_TTL_S = 2.0
 """How long an answer lives in which a better registry could not be asked: one that comes
 back is used again within seconds."""
 
-PROBE_SLACK_S = 0.2
-"""Grace over `probeTimeout`: the registry client's own bound, whose reason is better, wins."""
-
-
 CACHE_LIMIT_BYTES = 8 << 20
 """Of all remembered answers together: ten thousand of usual ones."""
 
@@ -64,13 +60,11 @@ class Probe:
         self,
         candidates: tuple[Candidate, ...],
         registries: RegistryClient,
-        probe_timeout_s: float,
         drops: int,
     ) -> None:
         self.drops = drops
         self._candidates = candidates
         self._registries = registries
-        self._limit_s = probe_timeout_s + PROBE_SLACK_S
         self._answers: list[ManifestAnswer | None] = [None] * len(candidates)
         self._tasks = [asyncio.ensure_future(self._ask(index)) for index in range(len(candidates))]
 
@@ -91,7 +85,7 @@ class Probe:
         """The best candidate outside `tried` that is there, as soon as it is certain.
 
         Registries of lower priority are not waited for; those of higher priority are, each
-        at most `probeTimeout` from the start of the round.
+        at most `probeTimeout`.
         """
         for index, task in enumerate(self._tasks):
             if index in tried:
@@ -119,14 +113,7 @@ class Probe:
         candidate = self._candidates[index]
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self._limit_s):
-                answer = await self._registries.head_manifest(
-                    candidate.registry, candidate.reference
-                )
-        except TimeoutError:
-            elapsed_s = time.monotonic() - started
-            why = f"no answer within {elapsed_s:.1f} s"
-            answer = ManifestAnswer(Outcome.UNREACHABLE, None, why, elapsed_s)
+            answer = await self._registries.head_manifest(candidate.registry, candidate.reference)
         except Exception:
             logger.exception("the question to %s failed", candidate.registry.host)
             elapsed_s = time.monotonic() - started
@@ -173,7 +160,7 @@ class Resolver:
 
     def probe(self, candidates: Candidates) -> Probe:
         """A round of questions about an image, for a `with`."""
-        return Probe(candidates.ranked, self._registries, self._config.probe_timeout_s, self._drops)
+        return Probe(candidates.ranked, self._registries, self._drops)
 
     def settle(self, candidates: Candidates, probe: Probe, index: int | None) -> None:
         """Remembers a round's result, for as long as it may be relied on.

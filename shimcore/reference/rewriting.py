@@ -31,6 +31,10 @@ class Mirror:
     path_template: str = "{path}"
     domains: frozenset[str] | None = None
 
+    def __post_init__(self) -> None:
+        if self.domains is not None:
+            _domains(self.domains)  # when a configuration is read, and not at the first image
+
 
 @dataclass(frozen=True, slots=True)
 class Unmapped:
@@ -83,7 +87,7 @@ def serves(mirror: Mirror, domain: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _domains(domains: frozenset[str]) -> Patterns:
-    return Patterns(map(normalised_host, domains))
+    return Patterns(map(normalised_host, domains)).ready()
 
 
 @lru_cache(maxsize=1024)

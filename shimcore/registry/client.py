@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore.errors import RegistryError
@@ -26,6 +27,7 @@ from shimcore.registry.health import Breaker
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.tls import make_context
 from shimcore.singleflight import FlightCancelledError, SingleFlight
+from shimcore.threads import in_thread
 
 if TYPE_CHECKING:
     from shimcore.config import Registry
@@ -42,6 +44,9 @@ LOOK_S = 2.5
 
 LOOK_AT_ONCE = 16
 """Registries of one look. A node has one to five."""
+
+QUESTION_SLACK_S = 0.2
+"""Grace over `probeTimeout`: the endpoint's own bound, whose reason is better, wins."""
 
 _CLOSED = "not asked: the registry client was closed"
 _DEFECT = "unexpected error (see the log)"
@@ -70,12 +75,14 @@ class RegistryClient:
             self._condition(registry)
         self._endpoints: dict[Registry, Endpoint] = {}
         self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
+        self._loading = asyncio.Lock()
         self._flights: SingleFlight[tuple[Registry, str], ManifestAnswer] = SingleFlight()
         self._looks: dict[str, asyncio.Task[None]] = {}
 
     async def head_manifest(self, registry: Registry, image: Reference) -> ManifestAnswer:
         """Ask whether the registry has the image, within the probe timeout.
 
+        What has to be loaded before is no time of the registry's.
         `image` is the candidate, its domain the registry's host. Those who ask the same at the
         same time share one question. Raises nothing but CancelledError.
         """
@@ -94,7 +101,7 @@ class RegistryClient:
         Raises nothing but CancelledError.
         """
         try:
-            return await self._endpoint(registry).platforms(image)
+            return await (await self._endpoint(registry)).platforms(image)
         except RegistryError:
             return ()
         except Exception:
@@ -105,7 +112,7 @@ class RegistryClient:
         """Ask `GET /v2/` and log in as configured. Raises nothing but CancelledError."""
         started = self._clock()
         try:
-            return await self._endpoint(registry).ping()
+            return await (await self._endpoint(registry)).ping()
         except RegistryError as error:
             detail = error.reason
         except Exception:
@@ -159,13 +166,19 @@ class RegistryClient:
         await asyncio.gather(*(endpoint.aclose() for endpoint in endpoints))
 
     async def _question(self, registry: Registry, image: Reference) -> ManifestAnswer:
-        started = self._clock()
+        started, limit_s = self._clock(), self._probe_timeout_s + QUESTION_SLACK_S
         try:
-            answer = await self._endpoint(registry).find(image)
+            endpoint = await self._endpoint(registry)
+            started = self._clock()
+            async with asyncio.timeout(limit_s):
+                answer = await endpoint.find(image)
         except UnauthorizedError as error:
             answer = ManifestAnswer(Outcome.UNAUTHORIZED, None, error.reason)
         except RegistryError as error:
             answer = ManifestAnswer(Outcome.UNREACHABLE, None, error.reason)
+        except TimeoutError:
+            why = f"no answer within {limit_s:.1f} s"
+            answer = ManifestAnswer(Outcome.UNREACHABLE, None, why)
         except Exception:
             _logger.exception("%s: unexpected error", registry.host)
             answer = ManifestAnswer(Outcome.UNREACHABLE, None, _DEFECT)
@@ -180,18 +193,20 @@ class RegistryClient:
             self._conditions[registry.host] = condition
         return condition
 
-    def _endpoint(self, registry: Registry) -> Endpoint:
+    async def _endpoint(self, registry: Registry) -> Endpoint:
         """Return the registry's endpoint, made at the first question. Raises RegistryError."""
-        endpoint = self._endpoints.get(registry)
+        settings = (registry.ca_file, registry.insecure_skip_verify)
+        if settings not in self._contexts and not self._closed:
+            await self._load(registry.host, settings)
         if self._closed:
             raise RegistryError(registry.host, _CLOSED)
+        endpoint = self._endpoints.get(registry)
         if endpoint is None:
-            # A node that has its images asks no registry: until then no HTTP library is there.
-            from shimcore.registry.endpoint import Endpoint  # noqa: PLC0415
+            from shimcore.registry.endpoint import Endpoint  # noqa: PLC0415 - is loaded by now
 
             endpoint = self._endpoints[registry] = Endpoint(
                 registry,
-                self._context(registry),
+                self._contexts[settings],
                 ProxyRules.from_environment(os.environ),
                 self._condition(registry),
                 probe_timeout_s=self._probe_timeout_s,
@@ -199,12 +214,24 @@ class RegistryClient:
             )
         return endpoint
 
-    def _context(self, registry: Registry) -> ssl.SSLContext:
-        """Return the TLS context of a registry; those with the same settings share one."""
-        key = (registry.ca_file, registry.insecure_skip_verify)
-        if key not in self._contexts:
-            self._contexts[key] = make_context(registry.host, *key)
-        return self._contexts[key]
+    async def _load(self, host: str, settings: tuple[str | None, bool]) -> None:
+        """Make the TLS context of all registries with these settings. Raises RegistryError."""
+        # One at a time: each holds the interpreter for tens of milliseconds.
+        async with self._loading:
+            if settings in self._contexts:
+                return
+            try:
+                self._contexts[settings] = await in_thread(partial(_load_now, host, *settings))
+            except RuntimeError as error:  # no thread or no memory can be had
+                raise RegistryError(host, f"cannot be asked: {error}") from error
+
+
+def _load_now(host: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:
+    """Return a TLS context, with all imported that a question needs. Raises RegistryError."""
+    # A node that has its images asks no registry: until then no HTTP library is there.
+    import shimcore.registry.endpoint  # noqa: PLC0415, F401
+
+    return make_context(host, ca_file, insecure)
 
 
 def _is_old(condition: Condition, old_s: float) -> bool:

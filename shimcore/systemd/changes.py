@@ -6,12 +6,15 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import PurePosixPath
 
+from shimcore.errors import ShimError
 from shimcore.systemd import kubelet
 from shimcore.systemd.edits import Edit
 from shimcore.systemd.entries import Entry, File, Link, read
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
+from shimcore.systemd.units import STATE_DIR
 
 CRICTL = "/etc/crictl.yaml"
 
@@ -79,6 +82,16 @@ class Changes:
     def own(self) -> list[Change]:
         """The changes to the service's own files."""
         return self._of(Part.OWN)
+
+    def refuse_read_only(self) -> None:
+        """Raises ShimError, before anything is written, where a file system takes no writes."""
+        needed = [each.path for each in self.changes if not each.optional]
+        for folder in (*(str(PurePosixPath(path).parent) for path in needed), STATE_DIR):
+            if self.root.is_read_only(folder):
+                raise ShimError(
+                    f"{self.root.real(folder)}: its file system is read-only: mount it for "
+                    "writing, then run this command again; nothing was changed"
+                )
 
     def _of(self, part: Part) -> list[Change]:
         return [change for change in self.changes if change.part is part]

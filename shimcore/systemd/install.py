@@ -178,6 +178,8 @@ def install(
     would not have its images.
     """
     root = plan.root
+    if plan.changes:
+        plan.refuse_read_only()
     known = record.load(root)
     kept = known or Record()
     if known is None and control is not None and packaged.unit_path(root, SERVICE):

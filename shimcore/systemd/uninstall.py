@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ _STATE = (
     *(f"{journal}.lock" for journal in _JOURNALS),
 )
 STATE_FILES = tuple(f"{STATE_DIR}/{name}" for name in _STATE)
+_UNFINISHED = re.compile(r"\.(last-good|kubernetes)\.json\.\d+|(pulls\.journal.*|bypass)\.new")
+"""What a process that was killed while it wrote has left beside them."""
 
 _LISTENS = "ListenStream="
 _NO_PROCESSES = Path(os.devnull)  # in the place of /proc: what the files say alone
@@ -186,6 +189,7 @@ def uninstall(
     root, known = removal.root, removal.record
     if known is None:
         return
+    removal.refuse_read_only()
     of_kubelet, locks = removal.for_kubelet, _locks(root)
     unit = kubelet_unit(of_kubelet) if of_kubelet else removal.stale_kubelet
     yield from _from_runtime(removal, known, control, answers)
@@ -204,7 +208,10 @@ def uninstall(
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
     yield from _apply(root, removal.own)
-    for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *locks):
+    unfinished = (
+        f"{STATE_DIR}/{name}" for name in root.names(STATE_DIR) if _UNFINISHED.fullmatch(name)
+    )
+    for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *unfinished, *locks):
         write(root, path, None)
     known.forget(root)
     if control is not None:

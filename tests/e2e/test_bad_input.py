@@ -79,7 +79,7 @@ def test_no_runtime(shims: Shims, hub_config: dict[str, Any]) -> None:
     ran = run_shim("-f", shim.config, "serve")
     took_s = time.monotonic() - started
     assert ran.returncode == 1
-    assert 1.5 < took_s < 8
+    assert 1.5 < took_s < 25
     assert "Traceback" not in ran.stderr
     lines = ran.stderr.strip().splitlines()
     assert len(lines) >= 2, "says that it waits, then that it gives up"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from tests.e2e.support import images
 from tests.e2e.support.containerd import Containerd
 from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.crictl import Crictl
+from tests.e2e.support.process import wait_for
 from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.registry import Registry
 
@@ -31,8 +31,7 @@ def test_a_pod_runs_from_the_htpasswd_registry(
     direct.ok("start", container)
     assert direct.ok("exec", "-s", container, "cat", "/marker").strip() == "busybox"
     assert direct.ok("exec", container, "echo", "streamed").strip() == "streamed"
-    time.sleep(0.2)
-    assert "hello" in direct.ok("logs", container)
+    wait_for("the log", lambda: "hello" in direct.ok("logs", container), 15)
     direct.ok("stop", "-t", "0", container)
     direct.ok("rmp", "-f", pod)
 

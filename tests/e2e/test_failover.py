@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.conftest import HUB_LOGIN, MIRROR_LOGIN, Direct, Shims, on_node
 from tests.e2e.support import images
 from tests.e2e.support.cri_client import CriClient
+from tests.e2e.support.process import wait_for
 from tests.e2e.support.recorder import Recorder
 from tests.e2e.support.registry import Registry
 from tests.e2e.support.report import NOTES
@@ -80,8 +81,13 @@ def test_a_blob_fails_on_a_hub_that_has_just_worked(
             hub.fault = 0
             assert asked_in_vain(hub, blob(image, built.layers[-1].digest))
             client.remove_image(image)
-    passed_over = [line for line in shim.text().splitlines() if "pull failed" in line]
-    assert len(passed_over) == 3
+    wait_for("three lines of failed pulls", lambda: passed_over(shim) >= 3, 20)
+    assert passed_over(shim) == 3
+
+
+def passed_over(shim: Shim) -> int:
+    """How many lines tell of a pull that failed."""
+    return sum("pull failed" in line for line in shim.text().splitlines())
 
 
 def test_another_digest_on_the_second_registry(

@@ -160,17 +160,17 @@ def test_the_hub_hangs(bench: Bench) -> None:
 
 
 def test_a_dead_hub_stops_costing(bench: Bench) -> None:
-    """Behind a hub that hangs, the breaker opens: a later image waits for no probeTimeout (3 s)."""
+    """Behind a hub that hangs, the breaker opens: a later image waits for no probeTimeout."""
     silent = SilentListener()
     try:
-        shim = bench.shims.serve(bench.config(f"http://{silent.host}"))
+        shim = bench.shims.serve(bench.config(f"http://{silent.host}", probeTimeout="10s"))
         for _ in range(6):
             image, _ = bench.push()
             with CriClient(shim.socket) as client:
                 client.pull(image)
         image, _ = bench.push()
         _, took_s = bench.until_there("hub hung, seventh image (breaker open)", shim, image)
-        assert took_s < 3
+        assert took_s < 8
     finally:
         silent.close()
 

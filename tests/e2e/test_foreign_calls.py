@@ -42,7 +42,7 @@ def test_container_events(connection: grpc.Channel) -> None:
     started = time.monotonic()
     arrived = [time.monotonic() - started for _ in events(b"", timeout=30)]
     assert len(arrived) == EVENTS
-    assert arrived[0] < 1
+    assert arrived[0] < 5
     assert arrived[-1] > EVENT_GAP_S * (EVENTS - 2)
 
 

@@ -181,8 +181,13 @@ def test_no_secret_in_the_log(shim: Shim, crictl: Crictl) -> None:
     """One line for the decision, with both names and without a password."""
     assert crictl.pull("nginx:latest", credentials=CLIENT_LOGIN).status == 0
     assert crictl.pull("team/nobody:1", credentials=CLIENT_LOGIN).status != 0
+
+    def lines(image: str) -> list[str]:
+        return [line for line in shim.text().splitlines() if image in line and "PullImage" in line]
+
+    wait_for("a line of the one", lambda: len(lines("nginx:latest")) > 0, 20)
+    wait_for("a line of the other", lambda: len(lines("team/nobody:1")) > 0, 20)
     log = shim.text()
-    lines = [line for line in log.splitlines() if "nginx:latest" in line and "PullImage" in line]
-    assert len(lines) == 1, log
+    assert len(lines("nginx:latest")) == 1, log
     for secret in ("hub:pass", "secret", basic(HUB_LOGIN), basic(CLIENT_LOGIN)):
         assert secret not in log

@@ -19,8 +19,9 @@ pytestmark = pytest.mark.e2e
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """These sources and tests, with the compiled modules beside their own."""
     tree = tmp_path_factory.mktemp("native")
+    sources = shutil.ignore_patterns("__pycache__")  # which others write to meanwhile
     for folder in ("cli", "shimcore", "tests"):
-        shutil.copytree(PROJECT / folder, tree / folder)
+        shutil.copytree(PROJECT / folder, tree / folder, ignore=sources)
     shutil.copy(PROJECT / "pyproject.toml", tree)
     command = [sys.executable, "-P", f"{PROJECT}/packaging/native.py", str(tree)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

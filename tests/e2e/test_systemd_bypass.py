@@ -144,7 +144,7 @@ def test_the_interpreter_goes_and_returns(machine: Machine) -> None:
         time.sleep(1)
         gap = asking.longest_gap(back)
         print(f"longest without an answer on the way back: {gap:.2f} s; codes {set(asking.codes)}")
-        assert gap < 5
+        assert gap < 20
     assert set(asking.codes) <= {"OK", "UNAVAILABLE"}
     with CriClient(machine.place(SHIM), timeout_s=20) as client:
         assert client.pull("busybox:latest").startswith("sha256:")
@@ -209,6 +209,7 @@ def test_the_socket_ends_everything(machine: Machine) -> None:
     kill(machine)
     wait_for("the bypass", lambda: state(machine, BYPASS) == "active", 60)
     machine.systemctl("stop", SOCKET)
+    wait_for("the end of the bypass", lambda: state(machine, BYPASS) == "inactive", 20)
     time.sleep(3)
     assert state(machine, BYPASS) == "inactive"
     assert state(machine, SERVICE) in ("failed", "inactive")

@@ -10,6 +10,7 @@ from tests.e2e.conftest import refuse
 from tests.e2e.support import systemd_tree
 from tests.e2e.support.cri_client import CriClient
 from tests.e2e.support.kubeadm_layout import CONTAINERD, FILES, KUBELET
+from tests.e2e.support.process import wait_for
 from tests.e2e.support.shim import run_shim
 from tests.e2e.support.systemd_tree import Done, Machine, node, snapshot
 
@@ -61,6 +62,12 @@ def kubelet_pid(machine: Machine) -> str:
     return machine.shows("kubelet.service", "MainPID")
 
 
+def kubelet_says(machine: Machine, text: str) -> None:
+    """Its last lines come to have it: journald is another process."""
+    lines = ("journalctl", "--unit=kubelet", "--lines=4")
+    wait_for(text, lambda: text in machine.run(*lines).stdout, 20)
+
+
 def test_from_nothing_to_a_wired_kubelet_and_back(clean: Machine) -> None:
     """The way that the manual shows, each step on its own."""
     before = snapshot(clean, PLACES)
@@ -86,9 +93,8 @@ def test_from_nothing_to_a_wired_kubelet_and_back(clean: Machine) -> None:
     second = command(clean, "install-service", "--now", "--wire-kubelet", "--force")
     assert second.returncode == 0, second.stderr
     assert kubelet_pid(clean) != old
-    said = clean.run("journalctl", "--unit=kubelet", "--lines=4").stdout
-    assert f"--container-runtime-endpoint=unix://{SHIM} --v=2" in said
-    assert f"imageServiceEndpoint: unix://{SHIM}" in said
+    kubelet_says(clean, f"--container-runtime-endpoint=unix://{SHIM} --v=2")
+    kubelet_says(clean, f"imageServiceEndpoint: unix://{SHIM}")
     with CriClient(clean.place("/run/image-cri-shim.sock"), timeout_s=20) as client:
         assert client.pull("nginx:latest").startswith("sha256:")
     for unit in (SERVICE, SOCKET):
@@ -110,8 +116,7 @@ def test_from_nothing_to_a_wired_kubelet_and_back(clean: Machine) -> None:
     assert {path: each for path, each in left.items() if path != CONFIG} == before
     assert clean.shows(SERVICE, "LoadState") == "not-found"
     assert not clean.place("/run/image-cri-shim.sock").exists()
-    said = clean.run("journalctl", "--unit=kubelet", "--lines=4").stdout
-    assert f"--container-runtime-endpoint={CONTAINERD} --v=2" in said
+    kubelet_says(clean, f"--container-runtime-endpoint={CONTAINERD} --v=2")
     clean.place(CONFIG).unlink()
 
 

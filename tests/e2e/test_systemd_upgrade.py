@@ -23,7 +23,7 @@ SERVICE = "image-cri-shim.service"
 SOCKET = "image-cri-shim.socket"
 CONFIG = "/etc/image-cri-shim.yaml"
 SHIM = "/run/image-cri-shim.sock"
-PULL_S = 20
+PULL_S = 40
 HUB = "address: http://sealos.hub:5000\nauth: admin:pass:word\nreloadInterval: 1h\n"
 
 

@@ -11,7 +11,8 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,24 @@ async def run(*arguments: str, environment: Mapping[str, str] | None = None) -> 
     check(ran)
     assert "\x1b" not in ran.out + ran.err, "escape codes in a pipe"
     return ran
+
+
+@asynccontextmanager
+async def begun(*arguments: str, **settings: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A run with its output in pipes, killed if it has not ended at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        **settings,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def run_on_terminal(columns: int, *arguments: str) -> Ran:

@@ -12,7 +12,7 @@ import pytest
 
 from shimcore.demo.process import DemoError
 from shimcore.demo.show import show
-from tests.integration.cli_support import COMMAND, run
+from tests.integration.cli_support import begun, run
 
 
 async def test_demo(tmp_path: Path) -> None:
@@ -36,21 +36,18 @@ async def test_terminated(number: signal.Signals, tmp_path: Path) -> None:
     """A demo that is ended, by its terminal too, ends its shim and removes its folder."""
     folder = tmp_path / "t"
     folder.mkdir()
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
+    async with begun(
         "demo",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(folder)},
         # nohup has it ignored, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    )
-    assert process.stdout is not None
-    await process.stdout.readuntil(b"the real shim between them")
-    for _ in range(2):
-        process.send_signal(number)
-        await asyncio.sleep(0.05)
-    _, err = await asyncio.wait_for(process.communicate(), 20)
+    ) as process:
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readuntil(b"the real shim between them"), 60)
+        for _ in range(2):
+            process.send_signal(number)
+            await asyncio.sleep(0.05)
+        _, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, err) == (143, b"")
     assert os.listdir(folder) == []
 

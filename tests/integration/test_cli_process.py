@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cli import exits
-from tests.integration.cli_support import COMMAND, run, run_on_terminal, write_config
+from tests.integration.cli_support import COMMAND, begun, run, run_on_terminal, write_config
+from tests.support.polling import until
 from tests.support.scripted_registry import ScriptedRegistry
 
 HEAVY = ("grpc", "google", "httpx", "yaml", "rich", "tenacity", "hpack", "asyncio", "ssl")
@@ -78,20 +79,16 @@ async def test_interrupt(tmp_path: Path) -> None:
     async with ScriptedRegistry() as hub:
         hub.faults.hang = lambda request: True
         config = write_config(tmp_path, address=hub.address, probeTimeout="20s")
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
+        async with begun(
             "-f",
             config,
             "check-registry",
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
             # A run in the background has it ignored, and its children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        while not hub.requests:
-            await asyncio.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        out, err = await asyncio.wait_for(process.communicate(), 10)
+        ) as process:
+            await until(lambda: hub.requests, "the registry is not asked")
+            process.send_signal(signal.SIGINT)
+            out, err = await asyncio.wait_for(process.communicate(), 10)
     assert (process.returncode, out, err) == (130, b"", b"")
 
 

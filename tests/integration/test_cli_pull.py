@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from shimcore.demo.runtime_images import PulledImage
 from shimcore.pb import cri_pb2
+from tests.integration import cli_support
 from tests.integration.cli_support import AUTH, USERS, Ran, run, run_on_terminal
+from tests.support.polling import until
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -79,6 +82,15 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
             yield Node(shim, runtime, puller, hub)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command waits as long as it takes until the shim remembers a pull."""
+    change = "import shimcore.client.pull as pull; pull.REMEMBERED_S = 20.0; "
+    command = [sys.executable, "-c", f"{change}from cli.main import run; run()"]
+    monkeypatch.setattr(cli_support, "COMMAND", command)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_images_and_lists(node: Node, tmp_path: Path) -> None:
     """Everything named is pulled from the hub, once, with a line for each."""
     path = tmp_path / "list.txt"
@@ -164,6 +176,7 @@ async def test_how_many_at_a_time(node: Node, arguments: list[str], most: int) -
     assert node.puller.most == most
 
 
+@pytest.mark.usefixtures("patient")
 async def test_terminal(node: Node) -> None:
     """On a terminal each image has its bar, and ends as a line."""
     node.puller.delay_s = 0.5
@@ -203,9 +216,7 @@ async def test_shim_that_dies_meanwhile(node: Node) -> None:
     """What was being pulled failed, with a line for each image."""
     node.puller.delay_s = 20
     pulling = asyncio.create_task(node.pull("nginx", "redis"))
-    async with asyncio.timeout(10):
-        while node.puller.running < 2:
-            await asyncio.sleep(0.02)
+    await until(lambda: node.puller.running >= 2, "the runtime does not pull both")
     node.shim.kill()
     ran = await pulling
     assert (ran.status, ran.out.splitlines()) == (1, ["0 of 2 images pulled"])

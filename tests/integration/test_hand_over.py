@@ -27,6 +27,7 @@ from shimcore.errors import AdminError
 from shimcore.pb import cri_pb2
 from tests.support.activation import ActivatedService, alive, wait_gone
 from tests.support.calling import open_channel
+from tests.support.polling import until
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -209,7 +210,7 @@ async def test_a_new_version_that_does_not_start_changes_nothing(node: Node) -> 
     fails = service.make_command("fails", FAILS)
     async with load(service.socket):
         for command, why in ((dies, "ended"), (fails, "no room here"), ("/nowhere", "ended")):
-            with pytest.raises(HandOverFailedError, match=why):
+            with pytest.raises(HandOverFailedError, match=f"{why}.*; the process before goes on;"):
                 await node.hand_over(command)
         assert service.main_pid == old
         found = await asyncio.to_thread(status, endpoint_of(str(service.file)))
@@ -276,10 +277,47 @@ async def test_a_process_that_cannot_come_back_ends(tmp_path: Path) -> None:
             fails = service.make_command("fails", FAILS)
             (tmp_path / "full").touch()
             running = RunningService(endpoint_of(str(service.file)), fails)
-            with pytest.raises(HandOverFailedError, match=r"admin socket .* cannot be made"):
+            why = r"this process ends, for .* admin socket .* cannot be made"
+            with pytest.raises(HandOverFailedError, match=why) as failed:
                 await asyncio.to_thread(running.hand_over)
+            assert "goes on" not in str(failed.value)
             await asyncio.to_thread(wait_gone, old, 20)
             assert "it cannot serve again: admin socket" in service.log
+        finally:
+            service.close()
+
+
+# No file can be made in the admin socket's folder once the file `read-only` is there.
+READ_ONLY = """
+import os
+plain = os.open
+def opened(path, flags, *rest, **more):
+    if flags & os.O_CREAT and "/admin/" in str(path) and os.path.exists("read-only"):
+        raise OSError(30, "Read-only file system", path)
+    return plain(path, flags, *rest, **more)
+os.open = opened
+"""
+
+
+async def test_a_place_that_takes_no_socket_is_seen_before_it_is_left(tmp_path: Path) -> None:
+    """Neither process could make one there: the one that has it keeps it, and serves on."""
+    runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), record=False)
+    async with runtime:
+        service = ActivatedService(
+            tmp_path, runtime.socket_path, admin=str(tmp_path / "admin/socket")
+        )
+        service.command = service.make_command("read-only-shim", READ_ONLY)
+        try:
+            await asyncio.to_thread(service.start)
+            endpoint = endpoint_of(str(service.file))
+            (tmp_path / "read-only").touch()
+            why = "admin/socket: Read-only file system; .*; the process before goes on; see"
+            with pytest.raises(HandOverFailedError, match=why):
+                await asyncio.to_thread(RunningService(endpoint, service.command).hand_over)
+            assert alive(service.pids[0])
+            assert (await asyncio.to_thread(status, endpoint)).facts["serving"]
+            (tmp_path / "read-only").unlink()
+            assert sorted(os.listdir(tmp_path / "admin")) == ["socket", "socket.lock"]
         finally:
             service.close()
 
@@ -292,14 +330,12 @@ async def test_what_a_killed_predecessor_leaves_is_ended_by_its_successor(node: 
         pulling = asyncio.ensure_future(node.pull(channel, "web:v2"))
         await asyncio.wait_for(node.puller.begun.wait(), 20)
         await node.hand_over()
+        journal = service.folder / "state" / "pulls.journal"
+        await until(journal.exists, "the pull is in no journal")
         os.kill(old, signal.SIGKILL)
         with pytest.raises(grpc.aio.AioRpcError):
             await pulling
-    state = service.folder / "state"
-    assert (state / "pulls.journal").exists()
-    async with asyncio.timeout(20):
-        while (state / "pulls.journal").exists():
-            await asyncio.sleep(0.1)
+    await until(lambda: not journal.exists(), "what the killed process left is not ended")
 
 
 @pytest.mark.parametrize("prepared", [True, False])

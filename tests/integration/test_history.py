@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from shimcore.client import admin
 from shimcore.client.admin import History, endpoint_of
 from shimcore.pb import cri_pb2
-from tests.integration.cli_support import COMMAND, run, run_on_terminal
+from tests.integration.cli_support import begun, run, run_on_terminal
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
@@ -48,12 +49,13 @@ async def _pull(shim: ServeProcess, image: str, pod: str = "") -> bool:
 async def _remembered(shim: ServeProcess, calls: int) -> History:
     """What it remembers once it has `calls`: a pull is told after its answer."""
     endpoint = endpoint_of(str(shim.file))
-    async with asyncio.timeout(20):
-        while True:
-            told = await asyncio.to_thread(admin.history, endpoint)
-            if told is not None and told.last >= calls:
-                return told
-            await asyncio.sleep(0.05)
+    deadline = time.monotonic() + 20
+    while True:
+        told = await asyncio.to_thread(admin.history, endpoint)
+        if told is not None and told.last >= calls:
+            return told
+        assert time.monotonic() < deadline, f"it remembers less than {calls} calls: {told}"
+        await asyncio.sleep(0.05)
 
 
 async def _call(shim: ServeProcess, method: str, request: bytes) -> bool:
@@ -119,25 +121,15 @@ async def test_it_survives_a_reload(shim: ServeProcess) -> None:
 
 async def test_following(shim: ServeProcess) -> None:
     """What ends later comes by itself, a JSON object a line; a shim that stops ends it with 3."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        "-f",
-        str(shim.file),
-        "history",
-        "-F",
-        "-o",
-        "json",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert await _pull(shim, "web:v1")
-    first = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
-    assert not await _pull(shim, "web:v3")
-    second = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
-    assert (first["image"], second["image"]) == ("web:v1", "web:v3")
-    assert await asyncio.to_thread(shim.stop) == 0
-    _, err = await asyncio.wait_for(process.communicate(), 20)
+    async with begun("-f", str(shim.file), "history", "-F", "-o", "json") as process:
+        assert process.stdout is not None
+        assert await _pull(shim, "web:v1")
+        first = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+        assert not await _pull(shim, "web:v3")
+        second = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+        assert (first["image"], second["image"]) == ("web:v1", "web:v3")
+        assert await asyncio.to_thread(shim.stop) == 0
+        _, err = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, err) == (3, b"image-cri-shim: the shim has stopped\n")
 
 

@@ -19,6 +19,7 @@ from shimcore.images import progress
 from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
 from tests.integration.images_support import CALLER, HUB_LOGIN, Node, node
+from tests.support.polling import until
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import pull_out_of_thin_air
 
@@ -230,7 +231,7 @@ async def test_a_layer_that_is_gone_for_good(three: Node) -> None:
 
 async def test_a_slow_steady_transfer_is_not_left(three: Node) -> None:
     """Three times `stallTimeout`, in context that keep coming, with a mirror that is idle."""
-    three.hub.faults.trickle_s = 0.4
+    three.hub.faults.trickle_s = 0.3
     pulled = await three.pull("nginx")
     assert (pulled.name, pulled.code) == (three.at_hub(NGINX), 0)
     assert pulled.seconds > 3
@@ -265,9 +266,7 @@ async def test_the_one_with_the_most_bytes_is_taken_up_again(tmp_path: Path) -> 
         fill(made.hub)
         made.hub.faults.stall = is_blob
         task = asyncio.create_task(made.pull("nginx"))
-        async with asyncio.timeout(20):
-            while len(made.asked_runtime()) < 2:  # the hub, then the original
-                await asyncio.sleep(0.05)
+        await until(lambda: len(made.asked_runtime()) >= 2, "the original name is not asked for")
         made.hub.faults.stall = None
         pulled = await task
         assert made.asked_runtime() == [made.at_hub(NGINX), "nginx", made.at_hub(NGINX)]
@@ -325,13 +324,10 @@ async def test_cancelled_caller_ends_the_pull_in_the_runtime(three: Node) -> Non
     """Nothing goes on behind a caller that is gone."""
     three.hub.faults.hang = is_blob
     task = asyncio.create_task(three.pull("nginx"))
-    while not three.runtime.called("PullImage"):
-        await asyncio.sleep(0.01)
+    await until(lambda: three.runtime.called("PullImage"), "the runtime is asked for no pull")
     task.cancel()
     await asyncio.wait({task})
-    async with asyncio.timeout(10):
-        while not three.runtime.cancelled:
-            await asyncio.sleep(0.01)
+    await until(lambda: three.runtime.cancelled, "the pull goes on in the runtime")
     assert three.runtime.cancelled == ["/runtime.v1.ImageService/PullImage"]
     three.hub.faults.hang = None
 
@@ -369,9 +365,7 @@ async def test_two_hundred_pulls_of_forty_images(three: Node) -> None:
     for image in images:
         assert await three.question(image) == (image, True)
     await three.registries.aclose()
-    async with asyncio.timeout(10):
-        while len(os.listdir("/proc/self/fd")) > before:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before, "descriptors are kept open")
 
 
 def _count_equal_questions(*registries: ScriptedRegistry) -> Counter[tuple[str, str]]:

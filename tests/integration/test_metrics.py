@@ -8,7 +8,7 @@ import re
 import socket
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ PULL = "/runtime.v1.ImageService/PullImage"
 Samples = dict[tuple[str, frozenset[str]], float]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+@pytest.fixture
+def port() -> Iterator[int]:
+    """One that nobody listens on; it is held, so that nobody else is given it meanwhile."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def _scrape(port: int) -> str:
@@ -60,10 +62,9 @@ async def runtime(tmp_path: Path) -> AsyncIterator[ScriptedRuntime]:
 
 
 async def test_calls_pulls_and_registries_are_counted(
-    runtime: ScriptedRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path, port: int
 ) -> None:
     """Method, code, registry and outcome are there; image names and secrets are not."""
-    port = _free_port()
     async with ScriptedRegistry(users={"admin": "hub-s3cret"}, auth="basic") as hub:
         hub.add_image("library/secretive", "v1")
         async with (
@@ -136,9 +137,10 @@ async def test_an_address_in_use_keeps_no_image_from_a_node(
             assert "image_cri_shim_info" in await asyncio.to_thread(_scrape, port)
 
 
-async def test_a_hub_that_hangs_keeps_no_scrape(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+async def test_a_hub_that_hangs_keeps_no_scrape(
+    runtime: ScriptedRuntime, tmp_path: Path, port: int
+) -> None:
     """Each answers at once, and soon one tells that the hub is down."""
-    port = _free_port()
     async with ScriptedRegistry() as hub:
         hub.faults.hang = lambda _: True
         settings: dict[str, Any] = {"address": hub.address, "probeTimeout": "2s"}
@@ -157,9 +159,10 @@ def _timed_scrape(port: int) -> str:
     return text
 
 
-async def test_a_runtime_that_is_away_is_seen(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+async def test_a_runtime_that_is_away_is_seen(
+    runtime: ScriptedRuntime, tmp_path: Path, port: int
+) -> None:
     """By the gauge that the alert asks, and by the calls that were refused meanwhile."""
-    port = _free_port()
     ready: tuple[str, frozenset[str]] = ("image_cri_shim_runtime_ready", frozenset())
     refused = "image_cri_shim_calls_total", frozenset(("other", "UNAVAILABLE"))
     async with (
@@ -178,10 +181,9 @@ async def test_a_runtime_that_is_away_is_seen(runtime: ScriptedRuntime, tmp_path
 
 
 async def test_a_client_that_dies_has_cancelled_its_call(
-    runtime: ScriptedRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path, port: int
 ) -> None:
     """Whatever the runtime says to it then: nobody hears it, and the runtime is there."""
-    port = _free_port()
     asked = asyncio.Event()
 
     async def hangs(_: bytes) -> bytes:
@@ -202,12 +204,13 @@ async def test_a_client_that_dies_has_cancelled_its_call(
 
 async def _until(port: int, sample: tuple[str, frozenset[str]], value: float) -> Samples:
     """What is told once that sample has that value."""
-    async with asyncio.timeout(20):
-        while True:
-            samples = _samples(await asyncio.to_thread(_scrape, port))
-            if samples.get(sample) == value:
-                return samples
-            await asyncio.sleep(0.2)
+    deadline = time.monotonic() + 20
+    while True:
+        samples = _samples(await asyncio.to_thread(_scrape, port))
+        if samples.get(sample) == value:
+            return samples
+        assert time.monotonic() < deadline, (sample, samples.get(sample))
+        await asyncio.sleep(0.2)
 
 
 # It ends when its predecessor has left.
@@ -219,10 +222,9 @@ front.Front.start = no
 
 
 async def test_a_hand_over_that_fails_loses_no_call(
-    runtime: ScriptedRuntime, tmp_path: Path
+    runtime: ScriptedRuntime, tmp_path: Path, port: int
 ) -> None:
     """Those of the connections before it are counted on, in the same counters."""
-    port = _free_port()
     service = ActivatedService(tmp_path, runtime.socket_path, metrics=str(port))
     counter = "image_cri_shim_calls_total", frozenset(("x.Unknown/Echo", "OK"))
     try:
@@ -255,9 +257,8 @@ def _exchange(port: int, request: bytes) -> bytes:
     return answer
 
 
-async def test_the_http_of_it(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+async def test_the_http_of_it(runtime: ScriptedRuntime, tmp_path: Path, port: int) -> None:
     """GET and HEAD of /metrics; everything else has its status, and nothing is kept open."""
-    port = _free_port()
     expected = {
         b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n": 200,
         b"GET /metrics?name[]=x HTTP/1.0\r\n\r\n": 200,
@@ -286,9 +287,10 @@ async def test_the_http_of_it(runtime: ScriptedRuntime, tmp_path: Path) -> None:
         assert "Traceback" not in shim.log
 
 
-async def test_idle_connections_stop_nothing(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+async def test_idle_connections_stop_nothing(
+    runtime: ScriptedRuntime, tmp_path: Path, port: int
+) -> None:
     """1,000 that say nothing: no thread for them, few descriptors, CRI and a scrape answer."""
-    port = _free_port()
     async with (
         serving(tmp_path, runtime.socket_path, metrics=str(port)) as shim,
         grpc.aio.insecure_channel(f"unix:{shim.socket}") as channel,
@@ -326,9 +328,10 @@ def _threads(status: Path) -> int:
     return int(re.findall(r"Threads:\s+(\d+)", status.read_text())[0])
 
 
-async def test_scraping_without_a_pause(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+async def test_scraping_without_a_pause(
+    runtime: ScriptedRuntime, tmp_path: Path, port: int
+) -> None:
     """While images come into the caches and leave them: every scrape is whole, calls answer."""
-    port = _free_port()
     async with (
         ScriptedRegistry() as hub,
         serving(

@@ -9,6 +9,7 @@ import os
 import socket
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -25,6 +26,7 @@ from shimcore.relay.server import Relay
 from tests.support import raw
 from tests.support.attacks import packed as packed_message
 from tests.support.attacks import pull_request
+from tests.support.polling import until
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
 
@@ -140,9 +142,7 @@ async def test_a_connection_that_is_over(tmp_path: Path, no_collections: None) -
             (pair,) = relay.connections
             over = weakref.ref(pair)
             del pair
-        async with asyncio.timeout(10):
-            while relay.connections:
-                await asyncio.sleep(0.01)
+        await until(lambda: not relay.connections, "the connection does not end")
         await asyncio.sleep(0.01)
         assert over() is None
 
@@ -177,8 +177,9 @@ async def test_a_reader_that_does_not_read(tmp_path: Path) -> None:
     async with before(tmp_path, flood) as shim, raw.connected(shim.socket) as client:
         start = rss_mib(shim)
         await raw.send(client, raw.opening(raw.LARGEST_WINDOW) + raw.call(1, PASSED, b""))
+        await until(lambda: sent > CHUNK_BYTES, "the runtime's answer does not come")
         await asyncio.sleep(QUIET_S)
-        assert CHUNK_BYTES < sent < BUFFERED_BYTES
+        assert sent < BUFFERED_BYTES
         assert rss_mib(shim) < start + SPARE_MIB
         got = 0
         last = b""
@@ -270,9 +271,7 @@ async def test_requests_without_an_answer(tmp_path: Path) -> None:
         for stream in range(1, 41, 2):
             data = frames.frame(frames.DATA, frames.END_STREAM, stream, content)
             await raw.send(client, raw.headers(stream, STATUS, {"grpc-encoding": "gzip"}) + data)
-            async with asyncio.timeout(10):
-                while stream not in arrived:
-                    await asyncio.sleep(0.01)
+            await until(partial(arrived.__contains__, stream), f"stream {stream} has not arrived")
         assert rss_mib(shim) < start + 2 * SPARE_MIB
 
 
@@ -332,15 +331,20 @@ async def test_requests_that_are_decided_on(path: str, compressed: bool, tmp_pat
             )
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
             calls += [call(bytes(size), timeout=30) for size in sizes[number::3]]
-        await asyncio.sleep(1)
         room = relay.pull_room if path == PULL else relay.request_room
         limit = PROCESS_REQUEST_BYTES + 3 * room.budget.share
-        assert limit - 3 * 600_000 < undecided.open <= limit
+
+        def full() -> bool:
+            return limit - 3 * 600_000 < undecided.open and bool(room.waiting)
+
+        await until(full, "what may be decided on has not come")
+        await asyncio.sleep(0.2)  # nor does more
+        assert undecided.open <= limit
         calls[0].cancel()
         calls[20].cancel()
         await asyncio.sleep(0.5)
-        assert limit - 3 * 600_000 < undecided.open <= limit
-        assert room.waiting
+        await until(full, "nothing came in the place of what was cancelled")
+        assert undecided.open <= limit
         undecided.may.set()
         assert await asyncio.gather(*calls[1:20]) == [b""] * 19
         assert sorted(got) == sizes[1:20]

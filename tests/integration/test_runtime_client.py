@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.errors import ForbiddenRuntimeError, RuntimeCallError, StatusCode
 from shimcore.runtime.values import Descriptor, ImageRecord, RuntimeVersion
 from tests.support.cri import pull_request, remove_image
+from tests.support.polling import until
 from tests.support.scripted_runtime import ScriptedRuntime
 
 T_S = 15.0
@@ -26,10 +26,9 @@ T_S = 15.0
 HUB_NGINX = "sealos.hub:5000/library/nginx:latest"
 
 
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(T_S):
-        while not holds():
-            await asyncio.sleep(0.01)
+async def pulling(runtime: ScriptedRuntime) -> None:
+    """Until the runtime is asked for a pull."""
+    await until(lambda: runtime.called("PullImage"), "the runtime is asked for no pull")
 
 
 async def test_it_tells_version_and_readiness(
@@ -153,11 +152,12 @@ async def test_cancelling_the_task_cancels_the_call(
     """The runtime sees that nobody waits any more."""
     runtime.overrides["ImageService/PullImage"] = hang
     pull = asyncio.create_task(client.pull_image(pull_request("nginx"), timeout_s=None))
-    await eventually(lambda: bool(runtime.called("PullImage")))
+    await pulling(runtime)
     pull.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pull
-    await eventually(lambda: runtime.cancelled == ["/runtime.v1.ImageService/PullImage"])
+    cancelled = ["/runtime.v1.ImageService/PullImage"]
+    await until(lambda: runtime.cancelled == cancelled, lambda: runtime.cancelled)
 
 
 async def test_a_call_ends_at_its_time_limit(
@@ -168,7 +168,7 @@ async def test_a_call_ends_at_its_time_limit(
     with pytest.raises(RuntimeCallError) as caught:
         await client.pull_image(pull_request("nginx"), timeout_s=0.2)
     assert caught.value.code == StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: len(runtime.cancelled) == 1)
+    await until(lambda: len(runtime.cancelled) == 1, lambda: runtime.cancelled)
 
 
 async def test_an_asyncio_timeout_stays_one(
@@ -187,7 +187,7 @@ async def test_closing_ends_calls_with_an_error_of_ours(
     """A task that nobody cancelled does not see CancelledError when the client closes."""
     runtime.overrides["ImageService/PullImage"] = hang
     pull = asyncio.create_task(client.pull_image(pull_request("nginx"), timeout_s=None))
-    await eventually(lambda: bool(runtime.called("PullImage")))
+    await pulling(runtime)
     await client.aclose()
     with pytest.raises(RuntimeUnavailableError):
         await pull

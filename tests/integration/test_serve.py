@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from shimcore.unixsocket import connected
 from tests.support.activation import ActivatedService
 from tests.support.calling import IMAGES, RUNTIME, open_channel, unary
 from tests.support.cri import status_request
+from tests.support.polling import until
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
 
@@ -166,6 +168,21 @@ async def test_without_force_it_waits_says_so_and_gives_up(tmp_path: Path) -> No
     assert "Traceback" not in shim.log
 
 
+async def test_without_threads_it_says_so(runtime: ScriptedRuntime, tmp_path: Path) -> None:
+    """Before gRPC ends the process without a word: status 1, one line, no socket made."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\n"
+        'def refuse(thread): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse\n"
+    )
+    path = os.pathsep.join(map(str, (tmp_path, os.environ.get("PYTHONPATH", ""))))
+    shim = ServeProcess(tmp_path, runtime.socket_path)
+    shim.start(wait=False, env={"PYTHONPATH": path})
+    assert await asyncio.to_thread(shim.wait) == 1
+    assert re.fullmatch(r"image-cri-shim: threads cannot be had \(0 of \d+: .*\n", shim.log)
+    assert not os.path.exists(shim.socket)
+
+
 async def test_sighup_reloads_and_a_bad_file_keeps_the_old_config(
     runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
@@ -243,12 +260,6 @@ def _descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-async def _until(done: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not done():
-            await asyncio.sleep(0.02)
-
-
 async def test_descriptors_return_to_where_they_were(
     runtime: ScriptedRuntime, tmp_path: Path
 ) -> None:
@@ -266,7 +277,7 @@ async def test_descriptors_return_to_where_they_were(
                 client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[: number % 25])
                 if number % 3 == 0:
                     client.shutdown(socket.SHUT_WR)
-        await _until(lambda: _descriptors(pid) <= before)
+        await until(lambda: _descriptors(pid) <= before, lambda: _descriptors(pid))
 
 
 async def test_a_reader_that_does_not_read_costs_bounded_memory(

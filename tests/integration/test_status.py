@@ -52,6 +52,31 @@ async def test_a_registry_in_use_is_called_that(runtime: ScriptedRuntime, tmp_pa
     assert (registry["state"], registry["usable"]) == ("in use", True)
 
 
+@pytest.mark.parametrize("key", ["admin", "shim"])
+async def test_another_socket_in_the_file_before_a_restart(
+    runtime: ScriptedRuntime, tmp_path: Path, key: str
+) -> None:
+    """The shim that runs is asked where it is, and the file said to count later; not for another
+    file, nor once it is gone."""
+    async with serving(tmp_path, runtime.socket_path, reloadInterval="1s") as shim:
+        shim.write_config(**{key: str(tmp_path / "later.sock")})
+        other = tmp_path / "other.yaml"
+        other.write_text(shim.file.read_text())
+        other.chmod(0o600)
+        found = await run("-f", str(shim.file), "status", "-o", "json")
+        history = await run("-f", str(shim.file), "history")
+        shown = await run("-f", str(shim.file), "config", "show", "-o", "json")
+        others = await run("-f", str(other), "status")
+        checked = await run("-f", str(shim.file), "doctor")
+        assert shim.stop() == 0
+        gone = await run("-f", str(shim.file), "status")
+    assert (found.status, history.status, others.status, gone.status) == (1, 0, 3, 3)
+    assert json.loads(found.out)["shim_socket"] == shim.socket
+    assert "has another shim or admin socket by now: admin counts from the next start" in found.err
+    assert json.loads(shown.out)["running"]
+    assert f"PASS  socket: {shim.socket} answers" in checked.out
+
+
 async def test_a_wrong_password_is_degraded(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """Status 1, `login refused`, and no word of the password."""
     async with (

@@ -110,10 +110,10 @@ class Bed:
         self.runtime.start()
         self.start_shim()
 
-    def start_shim(self) -> None:
-        """Start it; returns when it accepts connections."""
+    def start_shim(self, *, wait: bool = True) -> None:
+        """Start it; returns when it serves (unless not `wait`)."""
         path = f"{ROOT}:{ROOT / 'tests' / 'soak' / 'clock'}"
-        self.shim.start(env={"SOAK_CLOCK": str(self.clock), "PYTHONPATH": path})
+        self.shim.start(wait=wait, env={"SOAK_CLOCK": str(self.clock), "PYTHONPATH": path})
 
     def close(self) -> None:
         self.shim.kill()

@@ -16,6 +16,7 @@ import yaml
 from shimcore.relay import frames
 from tests.soak.bed import Bed
 from tests.support import raw
+from tests.support.serving import START_S, wait_for
 
 CROWD = 1000
 # Memory that a thousand connections may take while they stand, and one that never reads.
@@ -239,7 +240,8 @@ class Faults:
             shim.log_file = log.with_name("full")
             if not shim.log_file.exists():
                 shim.log_file.symlink_to("/dev/full")
-            await asyncio.to_thread(bed.start_shim)
+            await asyncio.to_thread(bed.start_shim, wait=False)  # it can say nothing
+            await asyncio.to_thread(wait_for, shim.accepts, START_S, lambda: "it does not serve")
             shim.signal(signal.SIGHUP)
             await asyncio.sleep(2)
             if not shim.accepts():

@@ -67,7 +67,7 @@ class StandInApi:
         self.trouble = Trouble()
         self.asked: list[Asked] = []
         self.connections = 0
-        self._tls: ssl.SSLContext | None = tls
+        self.tls: ssl.SSLContext | None = tls
         self._items: dict[tuple[str, str], dict[str, Any]] = {}
         self._version = 100
         self._oldest = 0
@@ -82,13 +82,13 @@ class StandInApi:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
         """Listen, at the same port as before if there was one."""
         self._ending = asyncio.Event()
         self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", self._port, ssl=self._tls, backlog=4096
+            self._accept, "127.0.0.1", self._port, ssl=self.tls, backlog=4096
         )
         self._port = self._server.sockets[0].getsockname()[1]
 

@@ -50,8 +50,9 @@ class ServeProcess:
         new.replace(self.file)
 
     def start(self, *, wait: bool = True, env: dict[str, str] | None = None) -> None:
-        """Start it; returns once its socket accepts connections (unless not `wait`)."""
+        """Start it; returns once it serves and has said so (unless not `wait`)."""
         with self.log_file.open("ab") as log:
+            began = log.tell()
             self.process = subprocess.Popen(
                 [*COMMAND, "-f", str(self.file), "serve"],
                 stdout=log,
@@ -60,7 +61,12 @@ class ServeProcess:
                 cwd=self.folder,
             )
         if wait:
-            wait_for(self.accepts, START_S, lambda: f"the shim does not serve:\n{self.log}")
+            serves = f"serving {self.socket} for ".encode()
+            wait_for(
+                lambda: self.accepts() and serves in self.log_file.read_bytes()[began:],
+                START_S,
+                lambda: f"the shim does not serve:\n{self.log}",
+            )
 
     async def run_command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Another command with the same configuration, to its end."""

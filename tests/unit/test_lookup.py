@@ -15,10 +15,11 @@ import httpcore
 import pytest
 
 from shimcore import lookup
-from shimcore.lookup import LOOKUPS, LookupBackend, Lookups
+from shimcore.lookup import ADDRESSES, LOOKUPS, LookupBackend, Lookups
 from shimcore.registry.errors import Fault, UnreachableError
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.transport import Ask, Transport
+from tests.support.polling import until
 
 SLOW = "slow-{}.invalid"
 
@@ -85,10 +86,21 @@ async def test_families_take_turns(names: NameServer) -> None:
     assert await Lookups().addresses("both") == ["::1", "127.0.0.1", "::2"]
 
 
+async def test_a_link_local_address_keeps_its_interface() -> None:
+    """Without it nobody can be reached there."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, 0, 0, scope))
+        for address, scope in (("fe80::1", 2), ("fe80::1", 3), ("fd00::1", 0))
+    ]
+    with mock.patch.object(socket, "getaddrinfo", return_value=found):
+        assert await Lookups().addresses("hub.local") == ["fe80::1%2", "fe80::1%3", "fd00::1"]
+
+
 async def test_slow_names_are_a_few_threads(names: NameServer) -> None:
     """Of one registry; another's are looked up, and what is done beside the loop is done."""
     lookups = Lookups()
     waiting = [asyncio.create_task(lookups.addresses(SLOW.format(n))) for n in range(40)]
+    await until(lambda: len(names.asked) >= LOOKUPS, "not as many are looked up as may be")
     await asyncio.sleep(0.1)
     assert len(names.asked) == LOOKUPS
     async with asyncio.timeout(5):
@@ -136,6 +148,7 @@ async def test_a_lookup_that_never_ends(names: NameServer, monkeypatch: pytest.M
     stuck = []
     for n in range(1, LOOKUPS + 2):
         stuck.append(asyncio.create_task(lookups.addresses(name)))
+        await until(lambda: len(names.asked) >= min(len(stuck), LOOKUPS - 1), "it is not asked for")
         await asyncio.sleep(0.06)
         assert names.asked == [name] * min(n, LOOKUPS - 1)
     assert await lookups.addresses("quick") == ["127.0.0.1"]
@@ -153,12 +166,16 @@ async def test_a_second_lookup_ends_first(
     lookups = Lookups()
     answers = iter([socket.gaierror(socket.EAI_AGAIN, "again"), None])
     first = asyncio.create_task(lookups.addresses(SLOW.format(0)))
+    await until(lambda: names.asked, "the first lookup was not begun")
     for answer in answers:
         await asyncio.sleep(0.05)
         side_effect = answer or [names.look_up("quick")]
-        with mock.patch.object(socket, "getaddrinfo", side_effect=side_effect):
+        with mock.patch.object(socket, "getaddrinfo", side_effect=side_effect) as resolver:
             second = asyncio.create_task(lookups.addresses(SLOW.format(0)))
-            await asyncio.sleep(0.05)
+            await until(lambda: resolver.called, "the second lookup was not begun")
+        await asyncio.sleep(0.05)
+        if answer is None:
+            await asyncio.wait([second], timeout=5)
         assert first.done() is second.done() is (answer is None)
     assert await first == await second == ["127.0.0.1"]
 
@@ -192,7 +209,7 @@ async def test_a_name_that_is_not_looked_up_in_time(names: NameServer) -> None:
         mock.patch.object(httpcore.AnyIOBackend, "connect_tcp", silent),
         pytest.raises(httpcore.ConnectTimeout, match="no connection to silent in time"),
     ):
-        await backend.connect_tcp("silent", 1, 0.05)
+        await backend.connect_tcp("silent", 1, 1.0)
 
 
 async def test_more_who_wait_for_a_place_than_there_are_names(names: NameServer) -> None:
@@ -242,6 +259,15 @@ async def test_the_next_address_is_tried(names: NameServer) -> None:
                 stream = await LookupBackend().connect_tcp("two", port)
             assert stream.get_extra_info("server_addr")[0] == "127.0.0.1"
             await stream.aclose()
+
+
+async def test_every_address_is_tried_in_time(names: NameServer) -> None:
+    """Also the last of as many as there may be, within the default of `probeTimeout`."""
+    silent = [f"192.0.2.{n}" for n in range(1, ADDRESSES)]
+    names.addresses["many"] = [*silent, "127.0.0.1"]
+    async with listening() as port:
+        stream = await LookupBackend().connect_tcp("many", port, timeout=3)
+    await stream.aclose()
 
 
 async def test_no_address_that_answers(names: NameServer) -> None:

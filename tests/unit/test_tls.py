@@ -78,6 +78,15 @@ def test_an_authority_that_another_has_signed(
     assert client.getpeercert()
 
 
+def test_where_nothing_is_verified() -> None:
+    """No authority is read."""
+    context = make_context("hub", None, insecure=True)
+    assert not context.check_hostname
+    assert context.verify_mode is ssl.CERT_NONE
+    assert context.cert_store_stats()["x509"] == 0
+    assert make_context("hub", None, insecure=False).verify_mode is ssl.CERT_REQUIRED
+
+
 def test_a_pod_whose_authority_is_none(tmp_path: Path) -> None:
     """The file is named."""
     file = tmp_path / "ca.crt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def fails(node: StockNode) -> list[dict[str, str]]:
     return [one for one in node.doctor() if one["result"] == "FAIL" and one["check"] != "kubelet"]
 
 
+def mended(node: StockNode) -> None:
+    """Nothing does any more; what did is seen to be well a little later."""
+    deadline = time.monotonic() + 60
+    while left := fails(node):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+
+
 def pulls(node: StockNode, image: str) -> None:
     """The image comes through the shim, anew."""
     node.crictl("rmi", image)
@@ -65,7 +74,7 @@ def test_the_runtimes_way(node: StockNode, readme: list[Step]) -> None:
     mend = mend_of(node, WAY)
     node.sh(mend)
     assert node.shows("containerd.service", "MainPID") != began, "config_path is read at a restart"
-    assert fails(node) == []
+    mended(node)
     pulls(node, "nginx:latest")
     assert node.crictl(*straight, endpoint=CONTAINERD).returncode == 0
     began = node.shows("containerd.service", "MainPID")
@@ -74,12 +83,12 @@ def test_the_runtimes_way(node: StockNode, readme: list[Step]) -> None:
 
     node.place(HUB_HOSTS).unlink()
     node.sh(mend_of(node, WAY))
-    assert fails(node) == []
+    mended(node)
     pulls(node, "nginx:latest")
 
     node.add(HUB_HOSTS, ASTRAY)
     node.sh(mend_of(node, WAY))
-    assert fails(node) == []
+    mended(node)
     pulls(node, "nginx:latest")
     node.place(HUB_HOSTS).unlink()  # somebody's, which an uninstallation leaves there
 
@@ -94,7 +103,7 @@ def test_an_unknown_authority(node: StockNode, readme: list[Step]) -> None:
     check = f"registry {HARBOR}"
     reader = Reader(node.sh, node.place, {"FILE": "/etc/image-cri-shim/ca.pem"})
     reader.follow({"check": check, "mend": mend_of(node, check)})
-    assert fails(node) == []
+    mended(node)
     pulls(node, "harbor.example.com/team/app:1")
 
 
@@ -108,7 +117,7 @@ def test_a_missing_pause_image(
     archive = images.docker_archive(images.pause(), node.pause, tmp_path / "pause.tar")
     typed = typed.replace(f"docker://{node.pause}", f"docker-archive:{archive}")
     subprocess.run(shlex.split(typed.replace(stock_node.HUB, link.ip)), check=True)
-    assert fails(node) == []
+    mended(node)
     pulls(node, "nginx:latest")
     started = node.start_pod("one", "nginx:latest")
     assert node.running() == {started}

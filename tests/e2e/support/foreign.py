@@ -14,7 +14,7 @@ from . import wire
 VERSION = wire.encode({1: "0.1.0", 2: "foreign", 3: "9", 4: "v1"})
 READY = wire.encode({1: {1: [{1: "RuntimeReady", 2: 1}, {1: "NetworkReady", 2: 1}]}})
 DETAILS = b"\x08\x08\x12\x04full"
-EVENTS = 25
+EVENTS = 80
 EVENT_GAP_S = 0.1
 
 

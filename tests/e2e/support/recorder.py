@@ -89,7 +89,8 @@ class Recorder:
 
     def bytes_of(self, *digests: str) -> int:
         """Bytes of these blobs that went out."""
-        return sum(n for path, n in self.sent.items() if path.partition("?")[0].endswith(digests))
+        sent = list(self.sent.items())  # which its threads add to
+        return sum(n for path, n in sent if path.partition("?")[0].endswith(digests))
 
     def _send(self, path: str, body: bytes, wfile: BufferedIOBase) -> bool:
         """Whether the whole body went out."""

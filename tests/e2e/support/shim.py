@@ -39,8 +39,12 @@ class Shim(Process):
         self.config.write_text(yaml.safe_dump(dict(values), sort_keys=False))
 
     def serve(self, timeout_s: float = 20) -> float:
-        """Seconds until its socket accepts connections."""
-        return self.start(lambda: unix_answers(self.socket), timeout_s)
+        """Seconds until it serves and has said so."""
+        began = self.log.stat().st_size if self.log.exists() else 0
+        serves = f"serving {self.socket} for ".encode()
+        return self.start(
+            lambda: unix_answers(self.socket) and serves in self.log.read_bytes()[began:], timeout_s
+        )
 
 
 def run_shim(*arguments: str | Path, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ from shimcore.cluster.documents import ClusterPart, Kind
 from shimcore.cluster.pace import Pace
 from shimcore.cluster.watch import Condition, Follower
 from shimcore.config.model import KubernetesSource
+from tests.support.polling import until
 
 PASSWORD = "pa55-w0rd-zx81"
 
@@ -53,9 +54,7 @@ class Followed:
         return document.text if document else ""
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not done():
-                await asyncio.sleep(0.01)
+        await until(done, lambda: f"{self.condition}, last told {self.told[-1:]}")
 
 
 async def _short(seconds: float) -> None:

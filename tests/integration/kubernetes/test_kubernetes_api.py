@@ -31,7 +31,7 @@ async def test_change_delete_and_change_again(server: StandInApi, source: Kubern
         server.put("ConfigMap", "timeout: 5m")
         server.put("ConfigMap", "timeout: 6m", "another")
         await one.until(lambda: one.text(Kind.CONFIG_MAP) == "timeout: 5m")
-        assert one.text(Kind.SECRET) == DOCUMENT
+        await one.until(lambda: one.text(Kind.SECRET) == DOCUMENT)
         server.delete("Secret")
         await one.until(lambda: one.text(Kind.SECRET) == "")
         server.put("Secret", "debug: true")
@@ -108,7 +108,7 @@ async def test_bookmarks_move_the_version(tmp_path: Path) -> None:
         async with followed(source) as one:
             await one.until(lambda: one.condition is Condition.WATCHING)
             server.pass_versions(500)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.0)
             server.forget()
             server.asked.clear()
             server.cut()

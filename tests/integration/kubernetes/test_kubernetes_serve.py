@@ -14,6 +14,7 @@ import pytest
 from shimcore.cluster.documents import FILE_NAME
 from shimcore.runtime.client import RuntimeClient
 from tests.support.apiserver import TOKEN, StandInApi, standing_in
+from tests.support.polling import until
 from tests.support.scripted_runtime import ScriptedRuntime, pull_out_of_thin_air
 from tests.support.serving import ServeProcess, serving
 
@@ -127,8 +128,7 @@ async def test_the_api_server_is_away_at_the_start(
         api.put("Secret", SECRET + "timeout: 7m")
         await _log(shim, SECRET_NAME)
         kept = tmp_path / "state" / FILE_NAME
-        while not kept.exists():
-            await asyncio.sleep(0.05)
+        await until(kept.exists, lambda: f"nothing is kept:\n{shim.log}")
         assert await asyncio.to_thread(shim.stop) == 0
 
     await api.stop()
@@ -236,8 +236,10 @@ async def test_a_heavy_document_is_read_beside_the_calls(
         await client.version(10)
         api.put("ConfigMap", heavy)
         times = []
+        end = time.monotonic() + 60
         while "and ConfigMap" not in shim.log:
             started = time.monotonic()
+            assert started < end, shim.log
             await client.version(10)
             times.append(time.monotonic() - started)
         assert len(times) > 20
@@ -305,5 +307,7 @@ async def test_the_section_changes_while_it_runs(
         assert _origins(shown)["timeout"][0] == "15m"
         assert shown["kubernetes"] is None
         shim.write_config(kubernetes=kubernetes)
+        end = time.monotonic() + 60
         while _origins(await _shown(shim))["timeout"][0] != "7m":
+            assert time.monotonic() < end, shim.log
             await asyncio.sleep(0.2)

@@ -14,6 +14,7 @@ from shimcore.demo.registry_http import Response
 from shimcore.registry.answers import Outcome, RegistryState
 from shimcore.registry.client import RegistryClient
 from tests.integration.registry.questions import always, manifests
+from tests.support.polling import until
 from tests.support.registries import LOGIN, candidate, configured
 from tests.support.scripted_registry import ScriptedRegistry
 
@@ -65,16 +66,17 @@ async def test_a_silent_registry_costs_a_question_only_the_trials_grace(
 
 @pytest.mark.parametrize("patience_s", [0.02, 0.2])
 async def test_a_caller_that_gives_up_is_not_the_registrys_failure(
-    demo: ScriptedRegistry, client: RegistryClient, patience_s: float
+    demo: ScriptedRegistry, other: ScriptedRegistry, client: RegistryClient, patience_s: float
 ) -> None:
     """Deadlines and cancellations of callers, however many, while it takes its time."""
+    await client.ping(configured(other.address))  # the libraries are loaded
     demo.faults.hang = always
     registry = configured(demo.address)
     for number in range(5):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(patience_s):
                 await client.head_manifest(registry, candidate(registry, tag=f"v{number}"))
-    assert client.states() == {registry.host: "closed"}
+    assert client.states()[registry.host] == "closed"
     assert client.health()[registry.host].state is RegistryState.NOT_ASKED
 
 
@@ -90,8 +92,9 @@ async def test_a_caller_as_patient_as_the_probe_hides_no_silence(demo: ScriptedR
             await client.head_manifest(registry, candidate(registry, tag=tag))
 
     await asyncio.gather(ask("a"), ask("b"), return_exceptions=True)
-    await asyncio.sleep(0.05)  # the questions end a turn after those who asked
-    assert client.states() == {registry.host: "half-open"}
+    await until(  # the questions end a turn after those who asked
+        lambda: client.states() == {registry.host: "half-open"}, client.states
+    )
     await client.aclose()
 
 
@@ -174,7 +177,7 @@ async def test_a_silence_is_doubted_at_once(demo: ScriptedRegistry) -> None:
     assert client.health()[registry.host].state is RegistryState.DOWN
     await client.aclose()
     demo.faults.hang = manifests
-    client = RegistryClient([registry], probe_timeout_s=0.2)
+    client = RegistryClient([registry], probe_timeout_s=1.0)
     await client.head_manifest(registry, candidate(registry))  # a silence
     assert client.health()[registry.host].state is RegistryState.NOT_ASKED
     await client.look()

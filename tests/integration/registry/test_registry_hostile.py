@@ -16,7 +16,7 @@ from tests.support.registries import LOGIN, candidate, configured
 
 PULLS = 20
 TIMEOUT_S = 30.0
-LONGEST_TURN_S = 0.05
+LONGEST_TURN_S = 0.15
 
 
 class Turns:

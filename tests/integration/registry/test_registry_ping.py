@@ -317,7 +317,7 @@ async def test_a_handshake_that_never_ends_leaves_no_open_socket() -> None:
 
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    client = RegistryClient([], probe_timeout_s=0.2)
+    client = RegistryClient([], probe_timeout_s=1.0)
     registry = configured(f"https://127.0.0.1:{port}")
     answer = await client.head_manifest(registry, candidate(registry))
     assert "TLS handshake" in answer.detail

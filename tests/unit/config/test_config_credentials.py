@@ -6,9 +6,11 @@ import json
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from shimcore import tls
 from shimcore.config import Config, load
 from shimcore.errors import ConfigError
 
@@ -246,6 +248,27 @@ def test_real_authorities_are_accepted(tmp_path: Path, ca_pem: bytes) -> None:
     config = configured(tmp_path, "{caFile: ca.pem}")
     assert config.hub.ca_file == str(tmp_path / "ca.pem")
     assert str(tmp_path / "ca.pem") in [file.path for file in config.files]
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_authorities_that_registries_share(
+    tmp_path: Path, ca_pem: bytes, good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are parsed once, which takes 40 ms for a distribution's, and wrong for each."""
+    (tmp_path / "ca.pem").write_bytes(ca_pem if good else b"none")
+    parse = mock.Mock(wraps=tls.client_context)
+    monkeypatch.setattr(tls, "client_context", parse)
+    hosts = "".join(f"- {{address: r{i}.example, caFile: ca.pem}}\n" for i in range(3))
+    (tmp_path / "c.yaml").write_text(f"address: h.example\nregistries:\n{hosts}")
+    if good:
+        config = load(tmp_path / "c.yaml")
+        assert [one.ca_file for one in config.registries[1:]] == [str(tmp_path / "ca.pem")] * 3
+    else:
+        with pytest.raises(ConfigError, match="no PEM certificates") as caught:
+            load(tmp_path / "c.yaml")
+        paths = [fault.path for fault in caught.value.faults]
+        assert paths == [f"registries[{i}].caFile" for i in range(3)]
+    assert parse.call_count == 1
 
 
 def test_no_text_of_the_configuration_shows_a_password(tmp_path: Path) -> None:

@@ -357,7 +357,8 @@ def test_a_readable_file_with_a_login_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("address: h.example\nauth: u:p\n")
     path.chmod(0o640)
-    assert "others can read" in load(path).notices[0]
+    told = "it holds a login and others can read it (mode 0640): chmod 600"
+    assert load(path).notices == (told,)
     path.chmod(0o600)
     assert load(path).notices == ()
     path.write_text("address: h.example\n")

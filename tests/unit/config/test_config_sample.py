@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,20 @@ def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     with pytest.raises(ShimError, match="is there already"):
         write_sample(str(path))
     assert path.read_text() == "mine"
+
+
+def test_a_disk_that_becomes_full(tmp_path: Path) -> None:
+    """Half a file, which the next try would leave alone, does not stay."""
+    path = tmp_path / "shim.yaml"
+    script = (
+        "import sys; from shimcore.config.sample import write_sample; write_sample(sys.argv[1])"
+    )
+    limited = f"ulimit -f 4; trap '' XFSZ; exec \"$0\" -c '{script}' \"$1\""
+    done = subprocess.run(
+        ["/bin/sh", "-c", limited, sys.executable, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"ShimError: {path}: File too large; it is not written" in done.stderr
+    assert not path.exists()

@@ -18,6 +18,7 @@ from shimcore.config.model import KubernetesSource
 from shimcore.config.watching import Watcher
 from shimcore.daemon import cluster
 from shimcore.daemon.shim import Shim
+from tests.support.polling import until
 
 SOURCE = KubernetesSource(enabled=True)
 PART = ClusterPart(SOURCE, {Kind.CONFIG_MAP: Document("timeout: 5m", "1")})
@@ -58,17 +59,17 @@ async def test_a_disk_that_was_full(
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with mock.patch.object(os, "fsync", side_effect=full):
         following = asyncio.create_task(cluster.follow(shim))
-        await asyncio.sleep(0.3)
+        unknown = "it will not be known after a restart"
+        await until(lambda: unknown in caplog.text, f"it does not say {unknown!r}")
+        await asyncio.sleep(0.2)
     kept = tmp_path / "state" / FILE_NAME
-    async with asyncio.timeout(5):
-        while not kept.exists():
-            await asyncio.sleep(0.01)
+    await until(kept.exists, "it is not kept")
     following.cancel()
     found = recall(str(kept.parent), SOURCE)
     assert found is not None
     assert found.part == PART
     said = [record.getMessage() for record in caplog.records]
-    assert len([line for line in said if "it will not be known after a restart" in line]) == 1
+    assert len([line for line in said if unknown in line]) == 1
     await shim.generations.close(1)
     await shim.runtime.aclose()
 
@@ -82,12 +83,10 @@ async def test_a_part_that_there_is_no_memory_for(
     shim = _followed(tmp_path)
     with mock.patch.object(Watcher, "put", side_effect=MemoryError):
         following = asyncio.create_task(cluster.follow(shim))
-        await asyncio.sleep(0.1)
-    async with asyncio.timeout(5):
-        while shim.cluster.part != PART:
-            await asyncio.sleep(0.01)
+        said = "the cluster's part cannot be taken up now: no memory is left"
+        await until(lambda: said in caplog.text, f"it does not say {said!r}")
+    await until(lambda: shim.cluster.part == PART, "the cluster's part is not taken up")
     following.cancel()
-    assert "the cluster's part cannot be taken up now: no memory is left" in caplog.text
     assert "report" not in caplog.text
     await shim.generations.close(1)
     await shim.runtime.aclose()
@@ -114,9 +113,7 @@ async def test_faults_before_it_watched_do_not_count(
     monkeypatch.setattr(watch, "Follower", Faulty)
     shim = _followed(tmp_path)
     following = asyncio.create_task(cluster.follow(shim))
-    async with asyncio.timeout(5):
-        while len(counted) < 4:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(counted) >= 4, counted.copy)
     following.cancel()
     assert counted == [1, 2, 1, 2]
     await shim.generations.close(1)

@@ -13,9 +13,11 @@ from unittest import mock
 import pytest
 from prometheus_client import CollectorRegistry
 
+from shimcore.cluster.documents import ClusterPart, Document, Kind
 from shimcore.cluster.starting import begin
+from shimcore.cluster.watch import Condition, Follower, WatchStatus
 from shimcore.daemon import metrics
-from shimcore.daemon.metrics import CallMetrics, MetricsServer
+from shimcore.daemon.metrics import CallMetrics, MetricsServer, ShimCollector
 from shimcore.daemon.shim import Shim
 
 
@@ -27,6 +29,37 @@ async def shim(tmp_path: Path) -> AsyncIterator[Shim]:
     yield made
     await made.generations.close(1)
     await made.runtime.aclose()
+
+
+def _clusters(shim: Shim) -> dict[str, float]:
+    """What is told of the cluster's part."""
+    families = ShimCollector(shim, lambda: 0).collect()
+    start = "image_cri_shim_cluster_"
+    return {
+        sample.name.removeprefix(start): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith(start)
+    }
+
+
+async def test_documents_of_the_cluster_that_are_refused(shim: Shim, tmp_path: Path) -> None:
+    """As long as they are; so is a login in one that stands alone, but not one in the file. A node
+    without a part from the cluster tells nothing of it."""
+    assert _clusters(shim) == {}
+    path = tmp_path / "c.yaml"
+    lone = "registries: [{address: '', auth: 'u:p'}]\n"
+    path.write_text(f"{path.read_text()}{lone}kubernetes: {{enabled: true}}\n")
+    assert await shim.reload(forced=True)
+    assert _clusters(shim) == {"config_valid": 1, "watching": 0}
+    source = shim.config.kubernetes
+    for text, valid in ("registris: []", 0), ("timeout: 5m", 1), ("auth: u:p", 0):
+        await shim.put_cluster(ClusterPart(source, {Kind.SECRET: Document(text, "1")}))
+        assert _clusters(shim)["config_valid"] == valid, text
+    follower = shim.cluster.follower = Follower(source, None, mock.AsyncMock())
+    for condition in Condition:
+        follower.status = WatchStatus(condition, "", 0)
+        assert _clusters(shim)["watching"] == (condition is Condition.WATCHING)
 
 
 async def test_a_host_that_no_resolver_takes(shim: Shim, caplog: pytest.LogCaptureFixture) -> None:

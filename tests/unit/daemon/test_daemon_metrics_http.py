@@ -13,6 +13,7 @@ import pytest
 from shimcore.daemon import metrics_http
 from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.metrics_http import CONNECTIONS, MetricsPages
+from tests.support.polling import until
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -101,7 +102,7 @@ async def test_who_asks_at_the_same_time_shares_one_text(monkeypatch: pytest.Mon
     began = time.monotonic()
     await served.ask()
     assert body.made == 2
-    assert 1.68 < time.monotonic() - began < 1.68 + 4 * 0.4 + 0.82
+    assert time.monotonic() - began > 1.68
     served.close()
 
 
@@ -114,13 +115,10 @@ async def test_who_waits_when_it_stops(
     served = Served(body)
     await served.ask()
     waiting = [asyncio.ensure_future(served.ask()) for _ in range(CONNECTIONS)]
-    await asyncio.sleep(0.2)
-    assert len(served.pages._answering) == CONNECTIONS
+    await until(lambda: len(served.pages._answering) == CONNECTIONS, "not all of them wait")
     served.pages.close()
     await asyncio.gather(*waiting, return_exceptions=True)
-    async with asyncio.timeout(5):
-        while served.pages._answering or served.pages._asking:
-            await asyncio.sleep(0.01)
+    await until(lambda: not (served.pages._answering or served.pages._asking), "somebody waits on")
     assert served.pages.room(CONNECTIONS - 1)
     assert body.made == 1
     assert not caplog.records

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -23,6 +23,7 @@ from shimcore.config.last_good import FILE_NAME
 from shimcore.config.model import KubernetesSource
 from shimcore.daemon import background
 from shimcore.daemon.shim import Shim
+from tests.support.polling import until
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -115,18 +116,23 @@ async def test_a_moment_without_memory_costs_a_look(
     asked = asyncio.Event()
     look = partial(background.reload_on_change, shim, asked)
     looking = asyncio.create_task(background.done_again(look))
-    for place in (Watcher, "reload"), (Shim, "_put_in_force"), (background, "notify"):
+
+    async def ask(line: str) -> None:
+        said = caplog.text.count(line)
+        asked.set()
+        await until(lambda: caplog.text.count(line) > said, f"it does not say {line!r}")
+
+    not_looked = "cannot be looked at: no memory is left"
+    for place in (Watcher, "reload"), (Shim, "_put_in_force"):
         with mock.patch.object(*place, side_effect=MemoryError):
-            asked.set()
-            await asyncio.sleep(0.05)
-            asked.set()
-            await asyncio.sleep(0.05)
-    assert caplog.text.count("cannot be looked at: no memory is left") == 4
-    assert "no memory is left for what goes on in the background" in caplog.text
+            await ask(not_looked)
+            await ask(not_looked)
+    with mock.patch.object(background, "notify", side_effect=MemoryError):
+        for _ in range(2):
+            await ask("no memory is left for what goes on in the background")
+    assert caplog.text.count(not_looked) == 4
     asked.set()
-    async with asyncio.timeout(5):
-        while not shim.config.debug:
-            await asyncio.sleep(0.01)
+    await until(lambda: shim.config.debug, "the change is not in force")
     assert not looking.done()
     looking.cancel()
 
@@ -201,12 +207,6 @@ class Disk:
         monkeypatch.setattr(os, "open", opened)
 
 
-async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.01)
-
-
 async def test_a_login_that_does_not_answer(
     shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +222,7 @@ async def test_a_login_that_does_not_answer(
     disk = Disk(monkeypatch, "password")
     looks = [asyncio.create_task(shim.reload(forced=True)) for _ in range(2)]
     looks.append(asyncio.create_task(shim.put_cluster(part("timeout: 5m"))))
-    await until(lambda: bool(shim.config_fault))
+    await until(lambda: shim.config_fault, "it is not told")
     await asyncio.sleep(0.2)
     assert shim.config_fault == f"{password}: it does not answer"
     assert [record.getMessage() for record in caplog.records] == [
@@ -255,7 +255,7 @@ async def test_a_state_dir_that_does_not_answer(
         tree = json.loads(copy.read_text()) if copy.exists() else {"files": {}}
         return b64decode(tree["files"].get(str(tmp_path / "c.yaml"), "")).decode()
 
-    await until(lambda: "timeout: 7m" in kept())
+    await until(lambda: "timeout: 7m" in kept(), "the last one is not kept")
 
 
 async def test_one_after_the_other(shim: Shim) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,12 +15,15 @@ from shimcore.cluster.errors import (
     ConflictError,
     MissingError,
     RefusedError,
+    TooLongError,
 )
 from shimcore.fleet import api as client
 from shimcore.fleet.api import Api, pod_account
 from shimcore.fleet.records import Records
 from shimcore.fleet.values import FleetError
 from shimcore.switch.exchange import Revision
+from tests.support.apiserver import TOKEN as CLUSTER_TOKEN
+from tests.support.apiserver import StandInApi
 from tests.support.fleetapi import LEASES, MAPS, NAMESPACE, NODES, TOKEN, FleetApi, fleet_api
 from tests.support.tls import PrivateCA
 
@@ -147,6 +151,30 @@ async def test_who_is_left_is_found_on_any_page(server: FleetApi, records: Recor
     assert await records.first_left(wanted, workers=True) == "dead050"
 
 
+def _limits(server: FleetApi) -> list[str]:
+    """How many objects each list was to have at most."""
+    return [limit for _, path in server.asked for limit in re.findall(r"limit=(\d+)", path)]
+
+
+async def test_nodes_that_are_large(
+    server: FleetApi, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come in smaller pages, down to one node each; one that is too large is said at once."""
+    monkeypatch.setattr(cluster_server, "LIMIT_BYTES", 20_000)
+    for number in range(40):
+        server.add_node(f"w{number:02}")
+        large = {"nodeInfo": "x" * (9_000 if number >= 20 else 10)}
+        server.put(f"{NODES}/w{number:02}", {**server.objects[f"{NODES}/w{number:02}"], **large})
+    names = [node.name async for node in records.each("")]
+    assert names == ["n1", *(f"w{number:02}" for number in range(40))]
+    assert _limits(server) == ["16", "16", "8", "4", "4", *["2"] * 11]
+    server.put(f"{NODES}/w39", {"metadata": {}, "padding": "x" * 20_000})
+    server.asked.clear()
+    with pytest.raises(TooLongError):
+        [node async for node in records.each("")]
+    assert _limits(server) == [*["2"] * 21, "1"]
+
+
 async def test_passing_faults_are_tried_again(server: FleetApi, records: Records) -> None:
     """503 and 429; a refusal is not."""
     codes = iter([503, 429])
@@ -185,6 +213,35 @@ async def test_the_token_is_read_anew(server: FleetApi, api: Api, tmp_path: Path
     (tmp_path / "token").unlink()
     with pytest.raises(ApiUnreachableError, match="token"):
         await api.get(f"{NODES}/n1")
+
+
+async def test_the_authority_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """kubelet replaces it where the cluster's is rotated; one that is no certificate is passed
+    over."""
+    folders = [tmp_path / name for name in ("pod", "first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    pod, first, second = folders[0], *map(PrivateCA, folders[1:])
+    server = StandInApi(tls=first.issue("127.0.0.1").context())
+    await server.start()
+    (pod / "ca.crt").write_bytes(first.ca_file.read_bytes())
+    (pod / "token").write_text(CLUSTER_TOKEN)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", server.url.rpartition(":")[2])
+    api = Api(pod_account(pod))
+    path, query = MAPS, {"fieldSelector": "metadata.name=image-cri-shim"}
+    await api.get(path, query)
+    await server.stop()
+    server.tls = second.issue("127.0.0.1").context()
+    await server.start()
+    for told in (first.ca_file.read_bytes(), b"half"):
+        (pod / "ca.crt").write_bytes(told)
+        with pytest.raises(ApiUnreachableError, match="TLS: "):
+            await api.get(path, query)
+    (pod / "ca.crt").write_bytes(second.ca_file.read_bytes())
+    await api.get(path, query)
+    await api.aclose()
+    await server.stop()
 
 
 async def test_an_answer_has_its_bounds(

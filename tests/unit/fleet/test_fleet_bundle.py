@@ -45,17 +45,35 @@ def test_a_damaged_copy_is_replaced(tmp_path: Path, fault: str) -> None:
 
 
 def test_a_damaged_image_leaves_nothing_in_place(tmp_path: Path) -> None:
-    """The version is not there, and what was unfinished does not hinder the next try."""
+    """Neither the version nor a part of it, and the next try is not hindered."""
     bundle = make_bundle(tmp_path, "1.0.0")
     (bundle.folder / "image-cri-shim").write_bytes(b"other")
     with pytest.raises(BundleError, match="the image is damaged"):
         unpack(bundle, tmp_path / "opt")
-    assert not (tmp_path / "opt/1.0.0").exists()
+    assert os.listdir(tmp_path / "opt") == []
     assert unpack(make_bundle(tmp_path, "1.0.0"), tmp_path / "opt")
 
 
-def test_a_disk_that_is_full_is_said(tmp_path: Path) -> None:
-    """A path that cannot be written is named."""
+def test_a_disk_that_becomes_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written takes no room on it any more, and a damaged copy that was there stays."""
+    place = tmp_path / "opt"
+    unpack(make_bundle(tmp_path, "1.0.0"), place)
+    (place / "1.0.0/_internal/base.zip").unlink()
+    files = iter(["fits"])
+
+    def fsync(descriptor: int) -> None:
+        if next(files, None) is None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(BundleError, match=r"^/.*opt: No space left on device; the bundle is not"):
+        unpack(make_bundle(tmp_path, "1.0.0"), place)
+    assert os.listdir(place) == ["1.0.0"]
+    assert os.path.exists(place / "1.0.0/image-cri-shim")
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    """It is named."""
     (tmp_path / "opt").write_text("a file")
     with pytest.raises(BundleError, match=r"opt.*the bundle is not on the node"):
         unpack(make_bundle(tmp_path, "1.0.0"), tmp_path / "opt")

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from shimcore.config import Config, Registry, parse_config
 from shimcore.errors import RuntimeUnavailableError
@@ -25,6 +26,7 @@ from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.store import ImageStore
 from shimcore.runtime.values import Blob, Descriptor, ImageOnNode, ImageRecord, Ingest
 from tests.support.clock import Clock
+from tests.support.polling import until
 
 PULL = "/runtime.v1.ImageService/PullImage"
 STATUS = "/runtime.v1.ImageService/ImageStatus"
@@ -312,6 +314,18 @@ class Bench:
         names = Names(self.runtime, Journal(self.journal))
         self.service = ImageService(self.config, self.registries, self.runtime, names, self.clock)
         self.names = names
+
+    async def hanging_pull(self) -> asyncio.Task[Decision]:
+        """A pull of nginx that does not end, and stands in the journal, written beside it."""
+        self.runtime.hanging.add(HUB)
+        task = asyncio.create_task(self.decide(PULL, pull_request("nginx")))
+        assert self.journal is not None
+        journal = Path(self.journal)
+        await until(
+            lambda: self.runtime.pulls and journal.exists() and journal.read_text(),
+            "no pull has begun that stands in the journal",
+        )
+        return task
 
     async def decide(self, method: str, message: bytes, timeout_s: float | None = None) -> Decision:
         """The decision of one call that is not followed any further."""

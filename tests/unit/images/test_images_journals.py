@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.images.journals import PROCESSES, Journals, OtherProcess
+from shimcore.images.journals import PROCESSES, Journals, OtherProcess, Serving, serving
 
 NGINX, AT_HUB = "docker.io/library/nginx:latest", "h:5000/library/nginx:latest"
 
@@ -37,12 +37,32 @@ def test_who_else_there_is(tmp_path: Path) -> None:
     """What a process says of itself, for as long as it lives."""
     first, second = Journals(str(tmp_path)), Journals(str(tmp_path))
     assert second.others() == [OtherProcess(0, "", 0)]
-    first.tell(4711, "1.2.3", 1000)
-    first.tell(4711, "1.2.3", 2)
+    first.tell(OtherProcess(4711, "1.2.3", 1000))
+    first.tell(OtherProcess(4711, "1.2.3", 2))
     assert second.others() == [OtherProcess(4711, "1.2.3", 2)]
     assert first.others() == [OtherProcess(0, "", 0)]
     first.close()
     assert second.others() == []
+
+
+def test_where_a_process_serves(tmp_path: Path) -> None:
+    """What the one that serves says of itself, and one that was killed did; not one that has handed
+    over, nor what is damaged."""
+    first, second = Journals(str(tmp_path)), Journals(str(tmp_path))
+    assert serving(str(tmp_path)) == []
+    here = Serving("/etc/c.yaml", "/run/a.sock", "/run/a.sock.admin")
+    first.tell(here)
+    assert serving(str(tmp_path)) == [here]
+    first.close()
+    assert serving(str(tmp_path)) == [here]
+    second.tell(here)
+    first = Journals(str(tmp_path))
+    first.tell(OtherProcess(4711, "1.2.3", 2))
+    assert serving(str(tmp_path)) == [here]
+    assert first.others() == [OtherProcess(0, "", 0)]
+    (tmp_path / "pulls.journal.2.lock").write_bytes(b'{"file": 1}')
+    assert serving(str(tmp_path)) == []
+    assert serving(str(tmp_path / "none")) == []
 
 
 @pytest.mark.parametrize("text", [b"[]", b"{", b"\xff" * 600, b'{"pid": "x"}', b"[" * 512])

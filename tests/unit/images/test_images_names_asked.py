@@ -11,12 +11,13 @@ import pytest
 
 from shimcore.config import Names, Registry
 from shimcore.errors import RuntimeUnavailableError
-from shimcore.heldcall import Forward
+from shimcore.heldcall import Decision, Forward
 from shimcore.images import names as names_module
 from shimcore.images.call import ImageCall
 from shimcore.pb import cri_pb2
 from shimcore.reference import Reference
 from shimcore.registry.answers import ManifestAnswer, Outcome
+from tests.support.polling import until
 from tests.unit.images.fakes import (
     CREATE,
     DIGEST,
@@ -66,13 +67,9 @@ async def interrupted(bench: Bench) -> None:
     bench.runtime.pull_steps.clear()
 
 
-async def hanging(bench: Bench) -> asyncio.Task[object]:
-    """A pull of nginx that does not end, and stands in the journal."""
-    bench.runtime.hanging.add(HUB)
-    task: asyncio.Task[object] = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-    while not bench.runtime.pulls:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+async def hanging(bench: Bench) -> asyncio.Task[Decision]:
+    """A pull of nginx that does not end, and stands in the journal; others do."""
+    task = await bench.hanging_pull()
     bench.runtime.hanging.clear()
     return task
 
@@ -106,9 +103,7 @@ class TestAnOlderPullIsOpen:
         bench.runtime.pulled(AT_HUB)
         other = f"{HUB}/library/nginx:other"
         await bench.pull(other)
-        async with asyncio.timeout(3):
-            while bench.names._late or bench.names._tasks:
-                await asyncio.sleep(0.01)
+        await until(lambda: not (bench.names._late or bench.names._tasks), "its looks do not end")
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST, HUB_DIGEST, other}
 
     async def test_nor_does_the_next_process(self, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from shimcore.heldcall import Forward
 from shimcore.images import names as names_module
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import StatusCode
+from tests.support.polling import until
 from tests.unit.images.fakes import (
     DIGEST,
     HUB,
@@ -33,8 +34,7 @@ async def _given_up(bench: Bench, *pulled: tuple[str, ...]) -> None:
     """A pull that is cancelled, of which the runtime has these names (and digests) all the same."""
     bench.runtime.hanging.add(HUB)
     task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-    while not bench.runtime.pulls:
-        await asyncio.sleep(0.01)
+    await until(lambda: bench.runtime.pulls, "the runtime is asked for no pull")
     for each in pulled:
         bench.runtime.pulled(*each)
     task.cancel()
@@ -43,9 +43,7 @@ async def _given_up(bench: Bench, *pulled: tuple[str, ...]) -> None:
 
 async def _until_at_rest(bench: Bench) -> None:
     """Returns when no pull is looked after any more."""
-    async with asyncio.timeout(10):
-        while bench.names._late or bench.names._tasks:
-            await asyncio.sleep(0.01)
+    await until(lambda: not (bench.names._late or bench.names._tasks), "its looks do not end")
 
 
 class TestGivenUp:
@@ -60,21 +58,14 @@ class TestGivenUp:
         """The image gets its own name, and the hub's goes."""
         bench = bench_of(Names.ORIGINAL)
         await _given_up(bench, (AT_HUB,))
-        async with asyncio.timeout(10):
-            while bench.runtime.names() != {NGINX, NGINX_DIGEST}:
-                await asyncio.sleep(0.01)
-        assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
+        await until(lambda: bench.runtime.names() == {NGINX, NGINX_DIGEST}, bench.runtime.names)
 
     async def test_a_killed_shim_leaves_it_to_the_next(self, tmp_path: Path) -> None:
         """The journal has it: what came before the kill is named and cleared by the new one."""
         bench = bench_of(Names.ORIGINAL)
         bench.journal = str(tmp_path / "state" / "pulls.journal")
         bench.restart()
-        bench.runtime.hanging.add(HUB)
-        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        while not bench.runtime.pulls:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)  # its journal is written beside it
+        task = await bench.hanging_pull()
         bench.runtime.pulled(AT_HUB)
         bench.restart()  # the old one never gets to its end
         await bench.names.recover(Names.ORIGINAL)
@@ -88,11 +79,7 @@ class TestGivenUp:
         bench = bench_of(Names.ORIGINAL)
         bench.journal = str(tmp_path / "pulls.journal")
         bench.restart()
-        bench.runtime.hanging.add(HUB)
-        task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        written = Path(bench.journal)  # beside the pull
-        while not bench.runtime.pulls or not written.exists() or not written.read_text():
-            await asyncio.sleep(0.01)
+        task = await bench.hanging_pull()
         bench.runtime.pulled(AT_HUB)
         bench.runtime.hanging.clear()
         bench.restart()
@@ -128,9 +115,7 @@ class TestGivenUp:
         bench = bench_of(Names.ORIGINAL)
         await _given_up(bench, (AT_HUB,), (NGINX, OTHER_DIGEST))
         names = {NGINX, NGINX_DIGEST, f"docker.io/library/nginx@{OTHER_DIGEST}"}
-        async with asyncio.timeout(3):
-            while bench.runtime.names() != names:
-                await asyncio.sleep(0.01)
+        await until(lambda: bench.runtime.names() == names, bench.runtime.names)
         assert bench.runtime.records[NGINX].target.digest == OTHER_DIGEST
 
     async def test_one_is_looked_after_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,8 +262,7 @@ class TestRemoval:
         bench = bench_of(Names.ORIGINAL)
         bench.runtime.hanging.add(HUB)
         task = asyncio.create_task(bench.decide(PULL, pull_request("nginx")))
-        while not bench.runtime.pulls:
-            await asyncio.sleep(0.01)
+        await until(lambda: bench.runtime.pulls, "the runtime is asked for no pull")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         bench.runtime.pulled(AT_HUB)
@@ -287,9 +271,7 @@ class TestRemoval:
         await asyncio.sleep(0.05)
         assert bench.runtime.names() == {AT_HUB, HUB_DIGEST}
         call.finished(0, True, "")
-        async with asyncio.timeout(10):
-            while bench.names._late:
-                await asyncio.sleep(0.01)
+        await until(lambda: not bench.names._late, "its looks do not end")
         assert bench.runtime.names() == {NGINX, NGINX_DIGEST}
 
     async def test_a_removal_whose_caller_is_gone_is_over(self) -> None:

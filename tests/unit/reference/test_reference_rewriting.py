@@ -13,7 +13,9 @@ from shimcore.reference import (
     is_well_known,
     normalised_host,
     parse_reference,
+    patterns,
     rewrite,
+    serves,
     template_fault,
 )
 
@@ -102,6 +104,14 @@ def test_domains_say_what_a_registry_serves(domains: set[str], image: str, serve
     """Configured domains replace the default rule, in both directions."""
     mirror = Mirror("docker.io" if "*" in domains else HUB, domains=frozenset(domains))
     assert isinstance(rewrite(parse_reference(image), mirror), Reference) is served
+
+
+def test_domains_are_made_ready_with_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first image the event loop would stand still for it."""
+    mirror = Mirror(HUB, domains=frozenset({"*.ready.example"}))
+    monkeypatch.setattr(patterns, "translate", None)
+    assert serves(mirror, "quay.ready.example")
+    assert not serves(mirror, "quay.io")
 
 
 def test_hosts_that_are_the_same() -> None:

@@ -110,16 +110,24 @@ def test_connections_tell_what_files_cannot(tmp_path: Path, connected: bool, way
         for each, path in ((one, shim), (other, runtime)):
             each.bind(path)
             each.listen()
-        words = ["kubelet", "-c", CONNECTS, f"--config={CONFIG}", shim if connected else runtime]
-        with subprocess.Popen(words, executable=sys.executable, stdout=subprocess.PIPE) as process:
-            accepted, _ = (one if connected else other).accept()
-            for name in ("self", "uptime", str(process.pid)):
-                (proc / name).symlink_to(f"/proc/{name}")
-            later = time.time() + 60
-            os.utime(root.host(CONFIG), (later, later))
-            found = kubelet_way(root, shim, proc)
-            process.kill()
-            accepted.close()
+            each.settimeout(20)
+        command = [sys.executable, "-c", CONNECTS, shim if connected else runtime]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            try:
+                accepted, _ = (one if connected else other).accept()
+                (proc / str(process.pid)).mkdir()
+                own = [f"{process.pid}/{each}" for each in ("fd", "ns", "stat", "status")]
+                for name in ("self", "uptime", *own):
+                    (proc / name).symlink_to(f"/proc/{name}")
+                # A kubelet here alone: other tests look for the machine's.
+                words = f"kubelet\0--config={CONFIG}\0"
+                (proc / str(process.pid) / "cmdline").write_text(words)
+                later = time.time() + 60
+                os.utime(root.host(CONFIG), (later, later))
+                found = kubelet_way(root, shim, proc)
+                accepted.close()
+            finally:
+                process.kill()
     assert (found.way, found.stale) == (way, not connected)
     assert found.detail == ("" if connected else "systemctl restart kubelet")
 

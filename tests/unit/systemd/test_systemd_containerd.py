@@ -617,7 +617,7 @@ class TestReadOnly:
         name = f"/etc/systemd/system/{UNIT}.d/10-use-custom-config.conf"
         copied = {DEFAULT_FILE: DEBIAN, name: f"[Service]\n{drop_in}"}
         root = node(tmp_path, {**FLATCAR, FLATCAR_FILE: DEBIAN, **copied})
-        mount_read_only(monkeypatch, root, "/usr")
+        mount_read_only(monkeypatch, root, "/usr/share")
         before = tree(root)
         do(root)
         assert verdict(root, Wanted("http", HUB), Release.V1) is Verdict.FITS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shimcore.errors import ShimError
-from shimcore.systemd.changes import diff
+from shimcore.systemd.changes import Change, Changes, diff
 from shimcore.systemd.command import command_path
 from shimcore.systemd.entries import File
 from shimcore.systemd.install import install, plan
@@ -29,6 +29,7 @@ from tests.unit.systemd.machines import (
     tree,
     unpacked,
 )
+from tests.unit.systemd.wired import mount_read_only
 
 SOCKET_FILE = f"/etc/systemd/system/{SOCKET}"
 
@@ -76,6 +77,16 @@ class TestThereAndBack:
         modes = {path: root.host(path).stat().st_mode & 0o777 for path in (STATE_DIR, ORIGINALS)}
         assert modes == {STATE_DIR: 0o700, ORIGINALS: 0o700}
         assert root.host("/etc/systemd/system").stat().st_mode & 0o777 == 0o755
+
+    def test_nothing_that_the_service_kept_stays(self, tmp_path: Path) -> None:
+        """Nor what a process has left that was killed while it wrote: passwords may be in it."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        kept = ("last-good.json", ".last-good.json.17", ".kubernetes.json.17", "bypass.new")
+        for name in (*kept, "pulls.journal.new", "pulls.journal.2.new", "mine"):
+            root.host(f"/var/lib/image-cri-shim/{name}").touch()
+        undo(root)
+        assert list(root.names("/var/lib/image-cri-shim")) == ["mine"]
 
     def test_in_two_steps(self, tmp_path: Path) -> None:
         """First the service, then kubelet: the way back leads before the first."""
@@ -144,6 +155,47 @@ class TestThereAndBack:
         assert "[Service]" in (root.text(SERVICE_FILE) or "")
         undo(root)
         assert tree(root) == before
+
+
+class TestReadOnly:
+    """A file system that takes no writes is seen before the first one: nothing is half done."""
+
+    @pytest.mark.parametrize("folder", [UNITS, STATE_DIR])
+    def test_an_installation(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+    ) -> None:
+        """Of the service's own files."""
+        root = unpacked(tmp_path, READY)
+        root.host(folder).mkdir(parents=True, exist_ok=True)
+        before = tree(root)
+        with monkeypatch.context() as patch:
+            mount_read_only(patch, root, folder)
+            with pytest.raises(ShimError, match=f"^{folder}: its file system is read-only: mount"):
+                do(request(root))
+        assert tree(root) == before
+
+    @pytest.mark.parametrize("folder", ["/var/lib/kubelet", "/etc/systemd/system", STATE_DIR])
+    def test_a_removal(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+        """Kubelet would be without a runtime, or the shim without its record."""
+        root = unpacked(tmp_path, READY)
+        before = tree(root)
+        do(request(root))
+        installed = tree(root)
+        control = NotedSystemd({"kubelet.service"})
+        with monkeypatch.context() as patch:
+            mount_read_only(patch, root, folder)
+            with pytest.raises(ShimError, match=f"^{folder}.*; nothing was changed$"):
+                undo(root, control)
+        assert (tree(root), control.asked) == (installed, [])
+        undo(root)
+        assert tree(root) == before
+
+    def test_where_a_link_leads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Is no matter: the link is changed."""
+        root = unpacked(tmp_path, {"/usr/lib/x.service": "", "/etc/hostname": "node\n"})
+        root.host("/etc/x.service").symlink_to("/usr/lib/x.service")
+        mount_read_only(monkeypatch, root, "/usr")
+        Changes(root, [Change("/etc/x.service", None)], []).refuse_read_only()
 
 
 class TestTemplate:
