@@ -1,9 +1,7 @@
 """Addresses of hosts: each registry, and the API server, has lookups of its own, a few at a time.
 
 A name server may take as long as it likes, and whoever answers for a registry names the hosts
-that are asked for next. In the process's own pool of threads a few such names would hold up
-everybody else's lookups, and all other work that is done beside the event loop; and a process
-waits for that pool when it ends.
+that are asked for next: a few such names shall not hold up everybody else's lookups.
 """
 
 from __future__ import annotations
@@ -13,12 +11,14 @@ import contextlib
 import errno
 import ipaddress
 import socket
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import anyio._backends._asyncio  # noqa: F401 - else the first connection does, on the event loop
 import httpcore
+
+from shimcore.threads import started
 
 # Lookups of one registry that are under way: its own name, its token realm's and a mirror's or two
 # that it redirects to.
@@ -88,41 +88,27 @@ class Lookups:
         loop = asyncio.get_running_loop()
         lookup = self._running.get(host) or _Lookup(loop.create_future())
 
-        def end(addresses: list[str], error: OSError | UnicodeError | None) -> None:
+        def end(answer: asyncio.Future[list[str]]) -> None:
             self._free.release()
             lookup.threads -= 1
+            error = answer.exception()
             if lookup.found.done() or (error is not None and lookup.threads):
                 return
             del self._running[host]
             if error is None:
-                lookup.found.set_result(addresses)
-            else:
-                lookup.found.set_exception(error)
-                lookup.found.exception()  # somebody may have waited, or nobody
+                lookup.found.set_result(answer.result())
+                return
+            if not isinstance(error, OSError | UnicodeError):
+                error = OSError(errno.ENOMEM, f"{host} cannot be looked up: {error}")
+            lookup.found.set_exception(error)
+            lookup.found.exception()  # somebody may have waited, or nobody
 
-        def look() -> None:
-            addresses: list[str] = []
-            error: OSError | UnicodeError | None = OSError(
-                errno.ENOMEM, f"{host} cannot be looked up: no memory is left"
-            )
-            try:
-                addresses, error = _look_up(host), None
-            except (OSError, UnicodeError) as caught:
-                error = caught
-            except MemoryError:
-                pass
-            finally:
-                with contextlib.suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(end, addresses, error)
-
-        # Not a pool's: the process does not wait for a name server when it ends.
-        thread = threading.Thread(target=look, name=f"lookup of {host}", daemon=True)
         try:
-            thread.start()
-        except (RuntimeError, MemoryError) as error:  # no thread can be had: the next is another
+            answer = asyncio.wrap_future(started(partial(_look_up, host), f"lookup of {host}"))
+        except RuntimeError as error:  # no thread can be had: the next is another
             self._free.release()
-            reason = f"{host} cannot be looked up: {str(error) or 'no memory is left'}"
-            raise OSError(errno.EAGAIN, reason) from error
+            raise OSError(errno.EAGAIN, f"{host} cannot be looked up: {error}") from error
+        answer.add_done_callback(end)
         lookup.threads += 1
         lookup.begun_at = loop.time()
         self._running[host] = lookup

@@ -5,27 +5,33 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from shimcore.client.facts import call_facts, config_facts, nothing, pull_facts, status_facts
 from shimcore.cluster.starting import own_start
 from shimcore.config.document import read_document
-from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.files import Files, UnreadableFileError, not_answering
 from shimcore.config.provenance import Value
 from shimcore.config.reading import texts
 from shimcore.errors import AdminError, ConfigError
-from shimcore.images.journals import serving
+from shimcore.images.journals import Serving, serving
 from shimcore.systemd.bypass import SIGN
 from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.places import DEFAULT_SHIM
 from shimcore.systemd.root import Root
-from shimcore.systemd.units import UnitSettings
+from shimcore.systemd.units import STATE_DIR, UnitSettings
+from shimcore.threads import started
 from shimcore.unixsocket import connection_error, socket_path
 
 DEFAULT_FILE = UnitSettings().config_file
 ANSWER_S = 5.0
+
+_T = TypeVar("_T")
 
 
 class Condition(StrEnum):
@@ -49,20 +55,19 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the shim of a configuration file is found; `fault` when the file is unusable.
+    """Where the shim of a configuration file is found.
 
     `runtime_socket` as it is named there; None where it is not. `denied`: this user may not read
-    the file, so the sockets are a guess. `state_dir`: as it is named; "" where it is not known.
+    the file, so the sockets are a guess. `state_dir`: where it keeps its state.
     `changed`: the sockets are those of a shim that was started before the file had others.
     """
 
     file: str
     shim_socket: str
     admin_socket: str
-    fault: str = ""
     runtime_socket: str | None = None
     denied: PermissionError | None = None
-    state_dir: str = ""
+    state_dir: str = STATE_DIR
     changed: bool = False
 
     def command(self, words: str) -> str:
@@ -72,16 +77,26 @@ class Endpoint:
 
 
 def endpoint_of(file: str) -> Endpoint:
-    """The sockets that the configuration names, or its last good copy, as far as it can be read."""
+    """The sockets that the configuration names, whatever else is in it; those of its last good copy
+    where it cannot be read."""
+    tree, denied, files = None, None, Files(os.path.dirname(file))
     try:
-        start = own_start(file)
-    except ConfigError as error:
-        return _named_endpoint(file, error.reason)
-    fault = start.file_error.reason if start.file_error else ""
-    own = start.own
-    return Endpoint(
-        file, own.shim_socket, own.admin_socket, fault, own.runtime_socket, state_dir=own.state_dir
-    )
+        tree, _ = read_document(_in_time(partial(files.read_text, file)))
+    except UnreadableFileError as error:
+        denied = error.__cause__ if isinstance(error.__cause__, PermissionError) else None
+    except TimeoutError:
+        tree = {}
+    if not isinstance(tree, dict):
+        with suppress(ConfigError, TimeoutError):
+            own = _in_time(partial(own_start, file)).own
+            sockets = own.shim_socket, own.admin_socket, own.runtime_socket
+            return Endpoint(file, *sockets, state_dir=own.state_dir)
+    given = texts(tree)
+    named = {key: socket_path(text) for key, text in given.items()}
+    shim = named.get("shim", DEFAULT_SHIM)
+    sockets = shim, named.get("admin", f"{shim}.admin"), named.get("cri")
+    folder = files.resolve(given.get("stateDir", STATE_DIR))
+    return Endpoint(file, *sockets, denied, folder)
 
 
 def running_endpoint(file: str) -> Endpoint:
@@ -89,8 +104,10 @@ def running_endpoint(file: str) -> Endpoint:
 
     It says so beside its state, which a user who may not read that does not learn.
     """
-    named = endpoint_of(file)
-    for one in serving(named.state_dir):
+    named, told = endpoint_of(file), list[Serving]()
+    with suppress(TimeoutError):
+        told = _in_time(partial(serving, named.state_dir))
+    for one in told:
         there = replace(named, shim_socket=one.shim_socket, admin_socket=one.admin_socket)
         same_file = one.file == os.path.realpath(file)
         if same_file and there != named and connection_error(one.admin_socket) is None:
@@ -98,34 +115,40 @@ def running_endpoint(file: str) -> Endpoint:
     return named
 
 
-def _named_endpoint(file: str, fault: str) -> Endpoint:
-    """By `shim`, `admin` and `cri` of a file that has other faults; else by the defaults."""
-    tree, denied = None, None
+def _fault_of(file: str) -> str:
+    """Why the file cannot be used, or is not while a disk does not answer; "" if it can be."""
     try:
-        tree, _ = read_document(Files(os.path.dirname(file)).read_text(file))
-    except UnreadableFileError as error:
-        denied = error.__cause__ if isinstance(error.__cause__, PermissionError) else None
-    named = {key: socket_path(text) for key, text in texts(tree).items()}
-    shim = named.get("shim", DEFAULT_SHIM)
-    return Endpoint(
-        file, shim, named.get("admin", f"{shim}.admin"), fault, named.get("cri"), denied
-    )
+        error = _in_time(partial(own_start, file)).file_error
+    except ConfigError as fault:
+        error = fault
+    except TimeoutError:
+        return not_answering(file)
+    return error.reason if error else ""
+
+
+def _in_time(work: Callable[[], _T]) -> _T:
+    """What a look at files gives. Raises TimeoutError after ANSWER_S: a login, too, may be on a
+    disk that does not answer."""
+    return started(work).result(ANSWER_S)
 
 
 def status(endpoint: Endpoint) -> Status:
     """How the shim at `endpoint` is. Raises AdminError where that cannot be found out."""
     problem = _absence(endpoint)
     kubelet = kubelet_way(Root(), endpoint.shim_socket)
-    unknown = nothing(endpoint.file, endpoint.fault, endpoint.shim_socket, kubelet)
+
+    def unknown() -> dict[str, Any]:
+        return nothing(endpoint.file, _fault_of(endpoint.file), endpoint.shim_socket, kubelet)
+
     if problem and os.path.isdir(SIGN) and not _knock(endpoint.shim_socket, "socket"):
         why = "the shim does not start; its socket goes to the runtime as it is (onFailure)"
-        return Status(Condition.BYPASS, unknown, (why,))
+        return Status(Condition.BYPASS, unknown(), (why,))
     if problem:
-        return Status(Condition.NOT_RUNNING, unknown, (problem,))
+        return Status(Condition.NOT_RUNNING, unknown(), (problem,))
     try:
         answer = ask(endpoint.admin_socket, "Status")
     except AdminError as error:
-        return Status(Condition.DEGRADED, unknown, (str(error),))
+        return Status(Condition.DEGRADED, unknown(), (str(error),))
     facts = status_facts(answer, kubelet)
     if answer.starting:
         detail = [answer.runtime.detail] if answer.runtime.detail else []
@@ -187,8 +210,8 @@ def _details(
         )
     detail += answer.config.unused_logins
     detail += _kubernetes_details(facts["config"].get("kubernetes"))
-    if facts["config"]["valid"] and endpoint.fault:
-        detail.append(f"{endpoint.file} cannot be used: {endpoint.fault}")
+    if facts["config"]["valid"] and (fault := _fault_of(endpoint.file)):
+        detail.append(f"{endpoint.file} cannot be used: {fault}")
     if not any(registry["usable"] for registry in facts["registries"]):
         detail.append("no registry can be used: images come from their own registries, or not")
     if kubelet.way is Way.NOT_WIRED:

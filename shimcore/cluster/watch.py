@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
@@ -22,6 +23,7 @@ from shimcore.cluster.errors import (
 )
 from shimcore.cluster.pace import SETTLE_S, STEADY_S, Pace
 from shimcore.config.model import KubernetesSource
+from shimcore.threads import in_thread
 
 if TYPE_CHECKING:
     from shimcore.cluster.api import Api
@@ -36,7 +38,6 @@ _FORGET = 3
 _PASSING_REFUSALS = 2
 # Connections in a row that were cut this young, after which that is said once.
 _CUTS, _YOUNG_S = 3, 300.0
-_NO_MEMORY = "no memory is left"
 
 
 class Condition(StrEnum):
@@ -157,7 +158,7 @@ class Follower:
         except* ClusterError as errors:
             failed = [one for one in errors.exceptions if isinstance(one, ClusterError)]
         except* MemoryError:
-            failed.append(ApiUnreachableError(_NO_MEMORY))
+            failed.append(ApiUnreachableError("no memory is left"))
         finally:
             await connection.aclose()
         return failed[0]
@@ -329,9 +330,9 @@ async def _connect(source: KubernetesSource) -> Api:
     ApiUnreachableError where none can be had.
     """
     try:
-        return await asyncio.to_thread(_connect_now, source)
-    except (RuntimeError, MemoryError) as error:
-        raise ApiUnreachableError(str(error) or _NO_MEMORY) from error
+        return await in_thread(partial(_connect_now, source))
+    except RuntimeError as error:  # no thread or no memory can be had
+        raise ApiUnreachableError(str(error)) from error
 
 
 def _connect_now(source: KubernetesSource) -> Api:

@@ -21,6 +21,8 @@ FILE_LIMIT_BYTES = 4 * 1024 * 1024
 _STAMP_KEY = os.urandom(32)
 
 _NOT_REGULAR = "not a regular file"
+# By any thread, the latest last.
+_being_read: list[str] = []
 _READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -100,11 +102,21 @@ def read_file(path: str) -> tuple[bytes, int]:
 
     Raises OSError, for what is no regular file as well; never waits for a writer.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, _NOT_REGULAR, path)
-        return file.read(FILE_LIMIT_BYTES + 1), stat.S_IMODE(status.st_mode)
+    _being_read.append(path)
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, _NOT_REGULAR, path)
+            return file.read(FILE_LIMIT_BYTES + 1), stat.S_IMODE(status.st_mode)
+    finally:
+        _being_read.remove(path)
+
+
+def not_answering(otherwise: str) -> str:
+    """What is said of a look that takes too long: of the file that is being read now, which may
+    be on a disk that does not answer; of `otherwise` where it is none."""
+    return f"{[otherwise, *_being_read][-1]}: it does not answer"
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -28,6 +29,7 @@ from shimcore.daemon.shim import Shim
 from shimcore.daemon.sockets import ListeningSocket
 from shimcore.errors import ShimError
 from shimcore.pb import admin_pb2
+from shimcore.threads import in_thread
 
 SERVICE = "imagecrishim.admin.v1.Admin"
 _STOP_S = 0.5
@@ -170,14 +172,14 @@ class AdminServer:
         return admin_pb2.ReloadResponse(config=states.config_state(shim), changed=changed)
 
     async def _show_config(self, shim: Shim, _request: Message) -> Message:
-        answer = await asyncio.to_thread(states.shown_config, shim.config)
+        answer = await in_thread(partial(states.shown_config, shim.config))
         answer.config.CopyFrom(states.config_state(shim))
         return answer
 
     async def _prepare(self, _request: Message, _context: Any) -> Message:
         try:
             # Python's import locks are held a file long; the calls of others go on meanwhile.
-            return admin_pb2.PrepareResponse(modules=await asyncio.to_thread(preload))
+            return admin_pb2.PrepareResponse(modules=await in_thread(preload))
         except PreloadError as error:
             return admin_pb2.PrepareResponse(failure=str(error))
 

@@ -19,11 +19,11 @@ from shimcore.daemon.accepting import Acceptor
 from shimcore.daemon.front import Front
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import RuntimeReport, Shim
-from shimcore.daemon.threads import in_thread
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.detection import detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.systemd.bypass import keep_link
+from shimcore.threads import in_thread
 
 log = logging.getLogger("shimcore.daemon")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shimcore.config.state import StateError
 from shimcore.daemon.shim import Shim
-from shimcore.daemon.threads import in_thread
+from shimcore.threads import in_thread
 
 if TYPE_CHECKING:
     from shimcore.cluster.documents import ClusterPart
@@ -81,18 +81,24 @@ async def _keep(shim: Shim) -> None:
     from shimcore.cluster.documents import keep  # noqa: PLC0415
 
     cluster, changed = shim.cluster, shim.cluster.changed
+
+    def tell(fault: str) -> None:
+        text = f"{fault}; it will not be known after a restart while the API server is away"
+        if text != cluster.keep_fault:
+            log.warning("%s", text)
+        cluster.keep_fault = text
+
     while True:
         await changed.wait()
         changed.clear()
-        part = cluster.part
+        part, folder = cluster.part, shim.config.state_dir
         if part is None:
             continue
         try:
-            await in_thread(partial(keep, shim.config.state_dir, part))
+            await in_thread(
+                partial(keep, folder, part), partial(tell, f"{folder}: it does not answer")
+            )
             cluster.keep_fault = ""
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
-            text = f"{error}; it will not be known after a restart while the API server is away"
-            if text != cluster.keep_fault:
-                log.warning("%s", text)
-            cluster.keep_fault = text
+            tell(str(error))
             asyncio.get_running_loop().call_later(KEEP_AGAIN_S, changed.set)

@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore.daemon.notify import notify
@@ -34,6 +35,7 @@ from shimcore.daemon.predecessor import (
     STARTED,
 )
 from shimcore.errors import ShimError
+from shimcore.threads import in_thread
 
 if TYPE_CHECKING:
     from shimcore.daemon.front import Front
@@ -172,7 +174,7 @@ async def _start(command: str, listening: socket.socket) -> Conversation:
     ours, theirs = socket.socketpair()
     with theirs:
         try:
-            await asyncio.to_thread(_run, command, listening, theirs)
+            await in_thread(partial(_run, command, listening, theirs))
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             ours.close()  # RuntimeError: no thread can be had
             raise HandOverError(f"{command}: cannot be started: {error}") from error

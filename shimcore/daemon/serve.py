@@ -26,7 +26,7 @@ from shimcore.daemon.front import Front, FrontSettings
 from shimcore.daemon.handover import CannotHandOverError, NobodyServesError, Successor
 from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
-from shimcore.daemon.shim import DRAIN_S, Shim
+from shimcore.daemon.shim import CLOSE_S, DRAIN_S, Shim
 from shimcore.daemon.sockets import check_place
 from shimcore.daemon.threads import need_threads
 from shimcore.errors import RuntimeUnavailableError, ShimError
@@ -35,6 +35,7 @@ from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
 from shimcore.runtime.values import RuntimeVersion
+from shimcore.threads import finish
 
 log = logging.getLogger("shimcore.daemon")
 
@@ -79,9 +80,12 @@ def serve(path: str, start: Start) -> None:
         log.warning("%s", fault)
     for notice in config.notices:
         log.warning("%s: %s", config.source, notice)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        lines.serve_in(runner.get_loop())
-        runner.run(_serve(settings, start, predecessor))
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            lines.serve_in(runner.get_loop())
+            runner.run(_serve(settings, start, predecessor))
+    finally:
+        finish(CLOSE_S)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from shimcore.cluster.documents import ClusterPart
 from shimcore.cluster.starting import Start
 from shimcore.config import Config, Watcher
+from shimcore.config.files import not_answering
 from shimcore.config.last_good import keep_good
 from shimcore.config.provenance import sources
 from shimcore.config.state import StateError
 from shimcore.daemon import logs
 from shimcore.daemon.generation import Generations
 from shimcore.daemon.notify import is_of_systemd
-from shimcore.daemon.threads import in_thread
 from shimcore.errors import ConfigError, RuntimeUnavailableError
 from shimcore.relay.server import Relay
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.errors import RuntimeCallError
 from shimcore.runtime.values import RuntimeVersion
+from shimcore.threads import SILENT_S, in_thread
 
 if TYPE_CHECKING:
     from shimcore.cluster.watch import Follower
@@ -109,6 +111,7 @@ class Shim:
         self.bypass_fault = ""  # why the bypass does not lead where it says
         self._watcher = Watcher(path, config, self.cluster.part, start.contents)
         self._kept_good = start.contents if bad else None
+        self._keeping = False
         self._keep_fault = ""  # why it could not be kept when that was tried last
         self._turn = asyncio.Lock()
         self._changes: set[asyncio.Task[bool]] = set()
@@ -147,21 +150,31 @@ class Shim:
 
     async def keep_good(self) -> None:
         """Keep the last good configuration for a start with a bad one, if it is not kept yet."""
-        good = self._watcher.good
-        if not good or good is self._kept_good:
+        if self._keeping:  # one at a time writes it, and the last one then
             return
-        self._kept_good = good  # one at a time writes it
-        folder, takes = self.config.state_dir, is_of_systemd()  # a file that is tried takes none
+        self._keeping = True
         try:
-            await in_thread(lambda: keep_good(folder, self.config_file, good, takes=takes))
+            while (good := self._watcher.good) and good is not self._kept_good:
+                await self._keep(good)
+                self._kept_good, self._keep_fault = good, ""
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
-            self._kept_good = None  # the next look tries again
-            before = self._keep_fault
-            self._keep_fault = f"{error}; a start with a bad file would have nothing else"
-            if self._keep_fault != before:
-                log.warning("%s", self._keep_fault)
-        else:
-            self._keep_fault = ""
+            self._tell_not_kept(str(error))  # the next look tries again
+        finally:
+            self._keeping = False
+
+    async def _keep(self, good: Mapping[str, bytes]) -> None:
+        """Raises StateError, RuntimeError."""
+        folder, takes = self.config.state_dir, is_of_systemd()  # a file that is tried takes none
+        await in_thread(
+            lambda: keep_good(folder, self.config_file, good, takes=takes),
+            lambda: self._tell_not_kept(f"{folder}: it does not answer"),
+        )
+
+    def _tell_not_kept(self, fault: str) -> None:
+        text = f"{fault}; a start with a bad file would have nothing else"
+        if text != self._keep_fault:
+            log.warning("%s", text)
+        self._keep_fault = text
 
     async def _in_turn(self, change: Callable[[_T], Awaitable[bool]], value: _T) -> bool:
         """One change after the other, each to its end, also when nobody waits for it any more."""
@@ -169,8 +182,10 @@ class Shim:
         async def run() -> bool:
             async with self._turn:
                 done = await change(value)
-                await self.keep_good()
-                return done
+            keeping = asyncio.ensure_future(self.keep_good())
+            with suppress(TimeoutError):  # it goes on then, and nobody waits for it
+                await asyncio.wait_for(asyncio.shield(keeping), SILENT_S)
+            return done
 
         task = asyncio.get_running_loop().create_task(run())
         self._changes.add(task)
@@ -180,7 +195,7 @@ class Shim:
     async def _reload(self, forced: bool) -> bool:
         look = self._watcher.reload if forced else self._watcher.check
         try:
-            config = await in_thread(look)
+            config = await self._look(look)
         except ConfigError as error:
             self.config_fault = error.reason
             _say_unusable(error)
@@ -191,9 +206,24 @@ class Shim:
         self._put_in_force(config)
         return True
 
+    async def _look(self, look: Callable[[], _T]) -> _T:
+        """What a look at the files gives; that one does not answer is told meanwhile."""
+        fault = self.config_fault
+
+        def silent() -> None:
+            self.config_fault = not_answering(self.config_file)
+            log.error("%s; the configuration in force stays", self.config_fault)
+
+        looking = asyncio.ensure_future(in_thread(look, silent))
+        await asyncio.wait({looking})
+        if self.config_fault != fault:
+            self.config_fault = fault
+            log.info("the configuration can be looked at again")
+        return looking.result()
+
     async def _put_cluster(self, part: ClusterPart) -> bool:
         try:
-            config = await in_thread(lambda: self._watcher.put(part))
+            config = await self._look(lambda: self._watcher.put(part))
         except ConfigError as error:
             self.cluster.fault = "; ".join(f"{error.source}: {fault}" for fault in error.faults)
             _say_unusable(error)

@@ -4,21 +4,23 @@ A line of JSON a change, appended: a pull that begins with its image, the name i
 as and the time; that name alone where a pull of it has ended, and after it those of other images
 that have not. Versions that know of one image for a name see the last of them. A name that is
 created after that time is the pull's, and goes when the image has its own; a later line moves
-the time.
+the time. Which boot it was, and how far the clock was ahead of the boot's own, tells by how much it
+has been set since.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from shimcore.worker import Worker
+from shimcore.images.moment import Moment, boot_id, wall_ahead_s
+from shimcore.threads import Worker
 
 logger = logging.getLogger("shimcore.images")
 
@@ -38,11 +40,29 @@ WITHOUT = "after a crash of the shim a registry's name may stay on an image"
 @dataclass(frozen=True, slots=True)
 class Unfinished:
     """A pull of `image` as `candidate`; names that were there at `at` (seconds since 1970) are not
-    its own."""
+    its own. `ahead_s` as a `Moment` of this boot has it; None of another."""
 
     image: str
     candidate: str
     at: float
+    ahead_s: float | None = field(default=None, compare=False)
+
+    @property
+    def since(self) -> float:
+        """`at` by the clock as it is now, as far as that can be told."""
+        return self.at if self.ahead_s is None else Moment(self.at, self.ahead_s).seconds
+
+    @property
+    def line(self) -> bytes:
+        """As it stands in a journal."""
+        entry: dict[str, object] = {
+            "image": self.image,
+            "candidate": self.candidate,
+            "at": self.at,
+        }
+        if self.ahead_s is not None and boot_id():
+            entry |= {"ahead": self.ahead_s, "boot": boot_id()}
+        return _line(entry)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -66,8 +86,9 @@ class Journal:
         return list(self._open.values())
 
     def since(self, candidate: str, started: float) -> float:
-        """When the oldest pull of that name began that is not known to have ended."""
-        return min([started, *(one.at for one in self._of(candidate))])
+        """When the oldest pull of that name began that is not known to have ended, by the clock as
+        it is now, as `started` is."""
+        return min([started, *(one.since for one in self._of(candidate))])
 
     def _of(self, candidate: str) -> list[Unfinished]:
         return [one for one in self._open.values() if one.candidate == candidate]
@@ -94,9 +115,9 @@ class Journal:
             return []
         for one in left.values():
             known = self._open.get(one.key)
-            if known is None or known.at > one.at:
+            if known is None or known.since > one.since:
                 self._open[one.key] = one
-                await self._write(asdict(one))
+                await self._write(one.line)
         with contextlib.suppress(OSError):
             await self._worker.do(partial(os.unlink, path))
         return [self._open[key] for key in left if key in self._open]
@@ -110,7 +131,7 @@ class Journal:
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._tell(path, error)
+            self._tell(path, _reason(error))
             return None
         found: dict[tuple[str, str], Unfinished] = {}
         for line in text.splitlines():
@@ -122,16 +143,16 @@ class Journal:
         """Returns when it is written: only then may the pull go out."""
         if (image, candidate) in self._open:  # an older one says it already
             return
-        one = Unfinished(image, candidate, self.since(candidate, at))
+        one = Unfinished(image, candidate, self.since(candidate, at), wall_ahead_s())
         self._open[one.key] = one
-        await self._write(asdict(one))
+        await self._write(one.line)
 
     def spare(self, repository: str) -> list[Unfinished]:
         """Counts what is there of a repository now as older than its unfinished pulls: somebody
         asked for it. Those pulls, to be given to `note`."""
-        now, of_it = time.time(), (f"{repository}:", f"{repository}@")
+        now, of_it = Moment(), (f"{repository}:", f"{repository}@")
         pulls = [one for one in self._open.values() if one.candidate.startswith(of_it)]
-        moved = [replace(one, at=now) for one in pulls]
+        moved = [replace(one, at=now.at, ahead_s=now.ahead_s) for one in pulls]
         self._open.update((one.key, one) for one in moved)
         return moved
 
@@ -139,39 +160,45 @@ class Journal:
         """Writes what these unfinished pulls are now, those that have not ended meanwhile."""
         for one in pulls:
             if self._open.get(one.key) is one:
-                await self._write(asdict(one))
+                await self._write(one.line)
 
     async def ended(self, image: str, candidate: str) -> None:
         """The name that the pull brought is gone, or is no longer this image's only one."""
         if self._open.pop((image, candidate), None) is not None:
-            await self._write({"candidate": candidate}, *map(asdict, self._of(candidate)))
+            lines = [_line({"candidate": candidate}), *(one.line for one in self._of(candidate))]
+            await self._write(b"".join(lines))
 
-    async def _write(self, *entries: dict[str, object]) -> None:
-        if self._path is None:
-            return
-        line = b"".join(map(_line, entries))
+    async def _write(self, lines: bytes) -> None:
+        if self._path is not None:
+            # To its end, whoever waits: the next one comes after it.
+            await asyncio.shield(asyncio.ensure_future(self._write_now(self._path, lines)))
+
+    async def _write_now(self, path: str, lines: bytes) -> None:
         whole = None
-        if self._bytes + len(line) > COMPACT_BYTES:
-            whole = b"".join(_line(asdict(one)) for one in self._open.values())
+        if self._bytes + len(lines) > COMPACT_BYTES:
+            whole = b"".join(one.line for one in self._open.values())
             self._bytes = len(whole)
         else:
-            self._bytes += len(line)
+            self._bytes += len(lines)
         try:
-            await self._worker.do(partial(_put, self._path, line, whole))
-        except BaseException as error:
+            await self._worker.do(
+                partial(_put, path, lines, whole), lambda: self._tell(path, "it does not answer")
+            )
+        except (OSError, RuntimeError) as error:  # the latter: no thread can be started
             self._bytes = COMPACT_BYTES  # a line may be cut: the next change writes it anew
-            # The latter: no thread can be started.
-            if not isinstance(error, OSError | RuntimeError):
-                raise
-            self._tell(self._path, error)
+            self._tell(path, _reason(error))
         else:
             self.fault = ""
 
-    def _tell(self, path: str, error: Exception) -> None:
-        text = f"{path}: {getattr(error, 'strerror', None) or error}; {WITHOUT}"
+    def _tell(self, path: str, reason: str) -> None:
+        text = f"{path}: {reason}; {WITHOUT}"
         if not self.fault:
             logger.warning("%s", text)
         self.fault = text
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _take(found: dict[tuple[str, str], Unfinished], entry: dict[str, object]) -> None:
@@ -180,7 +207,9 @@ def _take(found: dict[tuple[str, str], Unfinished], entry: dict[str, object]) ->
         for key in [key for key in found if key[1] == candidate]:
             del found[key]
         return
-    one = Unfinished(str(entry["image"]), candidate, float(str(entry["at"])))
+    known = boot_id() != "" and entry.get("boot") == boot_id()
+    ahead_s = float(str(entry["ahead"])) if known else None
+    one = Unfinished(str(entry["image"]), candidate, float(str(entry["at"])), ahead_s)
     if one.key in found or len(found) < LEFT_LIMIT:
         found[one.key] = one
 

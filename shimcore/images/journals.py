@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from shimcore.config.state import StateError
 from shimcore.images.journal import WITHOUT, Journal, Unfinished
-from shimcore.worker import Worker
+from shimcore.threads import Worker
 
 logger = logging.getLogger("shimcore.images")
 

@@ -106,7 +106,7 @@ class Names:
             return
         self._pulls.add(pull)
         # The pull may go out meanwhile: it asks its registry first, which takes longer.
-        self.later(lambda: self._journal.began(*pull.key, pull.started.at))
+        self.later(lambda: self._journal.began(*pull.key, pull.started.seconds))
         try:
             yield
         except BaseException as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore.errors import ShimError
@@ -16,6 +17,7 @@ from shimcore.images.moment import Moment
 from shimcore.jsontext import object_in
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.singleflight import heard
+from shimcore.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,7 +166,7 @@ class Progress:
 
     def _counts(self, ingest: Ingest) -> bool:
         """Whether a blob is of this image, and has been touched since the pull began."""
-        if ingest.updated_at < self._started.seconds:
+        if ingest.updated_at < self._started.earliest:
             return False
         known = self._certain and (self._manifests or self._sizes)
         return not known or ingest.digest in self._manifests or ingest.digest in self._sizes
@@ -179,7 +181,7 @@ class Progress:
                 self._packed.discard(digest)
             if digest in self._whole:
                 continue
-            new = self._whole[digest] = blob.created_at >= self._started.seconds
+            new = self._whole[digest] = blob.created_at >= self._started.earliest
             if new:
                 self._begun = True
                 self._changed_at = time.monotonic()
@@ -193,7 +195,7 @@ class Progress:
             if data is None:
                 continue
             small = len(data) <= INLINE_BYTES
-            tree = object_in(data) if small else await asyncio.to_thread(object_in, data)
+            tree = object_in(data) if small else await in_thread(partial(object_in, data))
             tree = tree or {}
             for digest in list(_descriptors(tree.get("manifests")))[:MANIFESTS_LIMIT]:
                 if digest not in self._manifests:

@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore.errors import RegistryError
@@ -26,6 +27,7 @@ from shimcore.registry.health import Breaker
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.tls import make_context
 from shimcore.singleflight import FlightCancelledError, SingleFlight
+from shimcore.threads import in_thread
 
 if TYPE_CHECKING:
     from shimcore.config import Registry
@@ -219,8 +221,8 @@ class RegistryClient:
             if settings in self._contexts:
                 return
             try:
-                self._contexts[settings] = await asyncio.to_thread(_load_now, host, *settings)
-            except RuntimeError as error:  # no thread can be had
+                self._contexts[settings] = await in_thread(partial(_load_now, host, *settings))
+            except RuntimeError as error:  # no thread or no memory can be had
                 raise RegistryError(host, f"cannot be asked: {error}") from error
 
 

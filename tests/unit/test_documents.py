@@ -40,6 +40,7 @@ _SHARED = {
     "lines",
     "lookup",
     "singleflight",
+    "threads",
     "tls",
     "unixsocket",
     "worker",

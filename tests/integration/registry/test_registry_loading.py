@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -103,11 +104,9 @@ async def test_where_no_thread_can_be_had(
     demo.add_image("library/nginx", "latest")
     registry = configured(demo.address)
 
-    async def to_thread(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
+    refused = mock.Mock(side_effect=RuntimeError("can't start new thread"))
     with monkeypatch.context() as patched:
-        patched.setattr(asyncio, "to_thread", to_thread)
+        patched.setattr(threading.Thread, "start", refused)
         answer = await client.head_manifest(registry, candidate(registry))
     assert answer.outcome is Outcome.UNREACHABLE
     assert answer.detail == "cannot be asked: can't start new thread"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,3 +73,39 @@ def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(admin, "DEFAULT_SHIM", str(tmp_path / "shim.sock"))
     found = admin.status(endpoint_of(str(tmp_path / "none.yaml")))
     assert found.condition is admin.Condition.NOT_RUNNING
+
+
+@pytest.mark.parametrize("silent", ["password", "c.yaml"])
+def test_a_disk_that_does_not_answer(
+    silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sockets are known at once where it has a login alone; what is wrong is said in time."""
+    go_on, plain = threading.Event(), os.open
+
+    def opened(path: str, *arguments: int) -> int:
+        if path.endswith(silent):
+            go_on.wait(20)
+        return plain(path, *arguments)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(admin, "ANSWER_S", 0.2)
+    monkeypatch.setattr(admin, "DEFAULT_SHIM", str(tmp_path / "default.sock"))
+    file, password = tmp_path / "c.yaml", tmp_path / "password"
+    file.write_text(f"address: http://h\nhub: {{passwordFile: {password}}}\nshim: /x/s.sock\n")
+    endpoint = endpoint_of(str(file))
+    known = silent == "password"
+    shim = "/x/s.sock" if known else str(tmp_path / "default.sock")
+    assert (endpoint.shim_socket, endpoint.admin_socket) == (shim, f"{shim}.admin")
+    found = admin.status(endpoint)
+    assert found.condition is admin.Condition.NOT_RUNNING
+    assert found.facts["config"]["error"] == f"{tmp_path / silent}: it does not answer"
+    go_on.set()
+
+
+def test_a_file_with_faults_that_names_its_sockets(tmp_path: Path) -> None:
+    """They count; its fault is told."""
+    file = tmp_path / "c.yaml"
+    file.write_text(f"adress: http://h\nshim: {tmp_path}/s.sock\n")
+    endpoint = endpoint_of(str(file))
+    assert endpoint.admin_socket == f"{tmp_path}/s.sock.admin"
+    assert "adress" in admin.status(endpoint).facts["config"]["error"]

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import threading
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from unittest import mock
 
 import pytest
 
+from shimcore import threads
 from shimcore.cluster.documents import ClusterPart, Document, Kind
 from shimcore.cluster.starting import begin
 from shimcore.config import Watcher
@@ -187,6 +189,74 @@ async def test_a_disk_that_was_full(
     assert "the configuration cannot be kept: Read-only file system; a start" in second
     await shim.reload(forced=False)
     assert (tmp_path / "state" / FILE_NAME).exists()
+
+
+class Disk:
+    """One that answers for no path with this in it, until it `goes_on`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+        self.goes_on = threading.Event()
+        plain = os.open
+
+        def opened(path: str, *arguments: int) -> int:
+            if part in os.fspath(path):
+                self.goes_on.wait(20)
+            return plain(path, *arguments)
+
+        monkeypatch.setattr(threads, "SILENT_S", 0.1)
+        monkeypatch.setattr("shimcore.daemon.shim.SILENT_S", 0.1)
+        monkeypatch.setattr(os, "open", opened)
+
+
+async def test_a_login_that_does_not_answer(
+    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, with its name, and is a fault of the configuration until it answers; what
+    comes meanwhile has its turn then."""
+    caplog.set_level("INFO")
+    password = tmp_path / "password"
+    password.write_text("admin:x")
+    password.chmod(0o600)
+    write(tmp_path, f"hub: {{passwordFile: {password}}}\n")
+    assert await shim.reload(forced=False)
+    caplog.clear()
+    disk = Disk(monkeypatch, "password")
+    looks = [asyncio.create_task(shim.reload(forced=True)) for _ in range(2)]
+    looks.append(asyncio.create_task(shim.put_cluster(part("timeout: 5m"))))
+    await until(lambda: shim.config_fault, "it is not told")
+    await asyncio.sleep(0.2)
+    assert shim.config_fault == f"{password}: it does not answer"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{password}: it does not answer; the configuration in force stays"
+    ]
+    disk.goes_on.set()
+    assert all(await asyncio.gather(*looks))
+    assert shim.config_fault == ""
+    assert "the configuration can be looked at again" in caplog.text
+    assert shim.config.timeout_s == 300
+
+
+async def test_a_state_dir_that_does_not_answer(
+    shim: Shim, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, and keeps no change out of force; the last one is kept when it answers."""
+    disk = Disk(monkeypatch, "/state/")
+    for minutes in (5, 6, 7):
+        write(tmp_path, f"timeout: {minutes}m\n")
+        assert await shim.reload(forced=False)
+        assert shim.config.timeout_s == 60 * minutes
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage() for record in warnings] == [
+        f"{tmp_path}/state: it does not answer; a start with a bad file would have nothing else"
+    ]
+    disk.goes_on.set()
+
+    def kept() -> str:
+        copy = tmp_path / "state" / FILE_NAME
+        tree = json.loads(copy.read_text()) if copy.exists() else {"files": {}}
+        return b64decode(tree["files"].get(str(tmp_path / "c.yaml"), "")).decode()
+
+    await until(lambda: "timeout: 7m" in kept(), "the last one is not kept")
 
 
 async def test_one_after_the_other(shim: Shim) -> None:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
+from shimcore import threads
 from shimcore.images import journal as journal_module
 from shimcore.images.journal import Journal, Unfinished
+from tests.support.clock import YEAR_S, set_by
 
 NGINX, AT_HUB = "docker.io/library/nginx:latest", "h:5000/library/nginx:latest"
 _LEFT = "docker.io", "ghcr.io"
@@ -53,13 +57,12 @@ async def test_images_that_are_pulled_as_one(tmp_path: Path) -> None:
         await journal.began(image, "h/a:1", at)
     assert (await loaded(path)).unfinished() == [Unfinished(image, "h/a:1", 5) for image in images]
     await journal.ended("quay.io/a:1", "h/a:1")
-    lines = [json.loads(line) for line in path.read_text().splitlines()[3:]]
-    left = [{"image": f"{domain}/a:1", "candidate": "h/a:1", "at": 5} for domain in _LEFT]
-    assert lines == [{"candidate": "h/a:1"}, *left]
-    assert [one.image for one in (await loaded(path)).unfinished()] == [
-        "docker.io/a:1",
-        "ghcr.io/a:1",
-    ]
+    end, *left = [json.loads(line) for line in path.read_text().splitlines()[3:]]
+    assert end == {"candidate": "h/a:1"}
+    told = [(line["image"], line["candidate"], line["at"]) for line in left]
+    assert told == [(f"{domain}/a:1", "h/a:1", 5) for domain in _LEFT]
+    unfinished = (await loaded(path)).unfinished()
+    assert [one.image for one in unfinished] == ["docker.io/a:1", "ghcr.io/a:1"]
 
 
 async def test_an_end_of_the_version_before_is_that_of_all(tmp_path: Path) -> None:
@@ -151,6 +154,70 @@ async def test_without_a_thread_pulls_go_on(
     ]
     await journal.ended("a/b:1", "h:5000/a/b:1")
     assert (await loaded(path)).unfinished() == [Unfinished(NGINX, AT_HUB, 1.0)]
+
+
+async def test_a_disk_that_takes_long(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once; what nobody waits for any more is written, each line in its turn."""
+    monkeypatch.setattr(threads, "SILENT_S", 0.05)
+    path, go_on, put = tmp_path / "j", threading.Event(), journal_module._put
+
+    def slow(*arguments: Any) -> None:
+        go_on.wait(10)
+        put(*arguments)
+
+    monkeypatch.setattr(journal_module, "_put", slow)
+    journal = Journal(str(path))
+    begun = [asyncio.create_task(journal.began(f"a/{n}", f"h/{n}", 1.0)) for n in range(3)]
+    await asyncio.sleep(0.2)
+    begun[0].cancel()
+    begun[1].cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await begun[2]
+    said = "it does not answer; after a crash of the shim a registry's name may stay on an image"
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: {said}"]
+    assert [one.image for one in (await loaded(path)).unfinished()] == ["a/0", "a/1", "a/2"]
+
+
+@pytest.mark.parametrize("seconds", [YEAR_S, -YEAR_S])
+async def test_a_clock_that_is_set(seconds: float, tmp_path: Path) -> None:
+    """A pull began when it did: of this process, of one that was killed, and taken over; also when
+    it was written anew, and another image is pulled as the same."""
+    path, began = tmp_path / "left", time.time()
+    journal, own = Journal(str(path)), Journal(str(tmp_path / "own"))
+    await journal.began(NGINX, AT_HUB, began)
+    with set_by(seconds):
+        then = pytest.approx(began + seconds, abs=0.5)
+        assert journal.since(AT_HUB, float("inf")) == then
+        killed = await loaded(path)
+        assert killed.since(AT_HUB, float("inf")) == then
+        await killed.began("quay.io/nginx:latest", AT_HUB, float("inf"))
+        assert [one.since for one in (await loaded(path)).unfinished()] == [then, then]
+        await own.take_over(str(path))
+        assert own.since(AT_HUB, float("inf")) == then
+    assert own.since(AT_HUB, float("inf")) == pytest.approx(began, abs=0.5)
+
+
+@pytest.mark.parametrize("boot", [{}, {"boot": "another", "ahead": 1.0}, {"ahead": 1.0}])
+async def test_a_line_of_another_boot(boot: dict[str, object], tmp_path: Path) -> None:
+    """Or of a version that writes none: its time is as it stands, also when it is written anew."""
+    path = tmp_path / "j"
+    path.write_text(json.dumps({"image": NGINX, "candidate": AT_HUB, "at": 5, **boot}) + "\n")
+    for _ in range(2):
+        journal = await loaded(path)
+        assert journal.since(AT_HUB, 9.0) == 5.0
+        await journal.began("late:1", "h/late:1", 2.0)
+
+
+async def test_a_version_that_knows_of_no_boot_reads_it(tmp_path: Path) -> None:
+    """What it needs is in each line."""
+    path = tmp_path / "j"
+    await Journal(str(path)).began(NGINX, AT_HUB, 5.0)
+    line = json.loads(path.read_text())
+    assert line.items() >= {"image": NGINX, "candidate": AT_HUB, "at": 5.0}.items()
+    assert line.keys() == {"image", "candidate", "at", "ahead", "boot"}
 
 
 async def test_a_fifo_does_not_hold_anything_up(tmp_path: Path) -> None:

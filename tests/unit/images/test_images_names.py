@@ -15,6 +15,7 @@ from shimcore.images.namestore import names_for
 from shimcore.reference import parse_reference
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import StatusCode
+from tests.support.clock import YEAR_S, set_by
 from tests.unit.images.fakes import (
     DIGEST,
     HUB,
@@ -217,6 +218,19 @@ async def test_a_name_from_before_the_clock_was_set_back() -> None:
         ahead = time.time() + 8 * 3600
         bench.runtime.records[name] = replace(bench.runtime.records[name], created_at=ahead)
     await bench.pull("nginx")
+    assert {AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST} == bench.runtime.names()
+
+
+@pytest.mark.parametrize("ahead_s", [YEAR_S, -YEAR_S])
+async def test_a_clock_that_is_set_in_the_middle_of_a_pull(ahead_s: float) -> None:
+    """It does not make a name the pull's that somebody had pulled as such."""
+    bench = bench_of(Names.ORIGINAL)
+    await bench.pull(AT_HUB)
+    bench.runtime.pull_s = 0.1
+    with set_by(ahead_s):
+        pull = asyncio.create_task(bench.pull("nginx"))
+        await asyncio.sleep(0.05)
+    await pull
     assert {AT_HUB, HUB_DIGEST, NGINX, NGINX_DIGEST} == bench.runtime.names()
 
 

@@ -23,11 +23,16 @@ OTHER = "sha256:" + "f" * 64
 class Time:
     """The monotonic clock, which stands until it is moved."""
 
+    CLOCK_BOOTTIME = 7
+
     def __init__(self) -> None:
         self.now = 100.0
         self.wall = 1_000_000.0
 
     def monotonic(self) -> float:
+        return self.now
+
+    def clock_gettime(self, _clock: int) -> float:
         return self.now
 
     def time(self) -> float:

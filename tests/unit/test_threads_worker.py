@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from shimcore import worker as worker_module
-from shimcore.worker import Worker
+from shimcore import threads
+from shimcore.threads import Worker
 
 
 async def test_one_after_the_other() -> None:
@@ -36,7 +36,7 @@ async def test_it_ends_with_who_has_it() -> None:
 
 async def test_a_bound_on_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody waits for any more is not begun, and waits all the same."""
-    monkeypatch.setattr(worker_module, "WAITING_LIMIT", 2)
+    monkeypatch.setattr(threads, "WAITING_LIMIT", 2)
     worker, answers = Worker("disk"), threading.Event()
     done: list[int] = []
     hung = asyncio.ensure_future(worker.do(lambda: answers.wait(20)))
