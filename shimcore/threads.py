@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 import weakref
@@ -17,6 +18,8 @@ from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from shimcore.errors import ShimError
 
 SILENT_S = 10.0
 """A disk that is well answers long before: one that takes longer is told of."""
@@ -110,3 +113,29 @@ def finish(limit_s: float) -> None:
     for thread in threading.enumerate():
         if thread.name == _NAME:
             thread.join(max(deadline - time.monotonic(), 0))
+
+
+def need_threads() -> None:
+    """Raises ShimError where this process cannot have as many threads as gRPC starts.
+
+    Those are one for each processor, 4 to 16 (`PosixEventEngine`), and three more; gRPC itself ends
+    the process where it does not get them, without a word.
+    """
+    wanted = 3 + min(max(os.cpu_count() or 1, 4), 16)
+    begun: list[threading.Thread] = []
+    may_end = threading.Event()
+    try:
+        for _ in range(wanted):
+            thread = threading.Thread(target=may_end.wait)
+            thread.start()
+            begun.append(thread)
+    except (RuntimeError, MemoryError) as error:
+        why = str(error) or "no memory is left"
+        raise ShimError(
+            f"threads cannot be had ({len(begun)} of {wanted}: {why}): see TasksMax= of the"
+            " unit, pids.max of its cgroup, ulimit -u"
+        ) from error
+    finally:
+        may_end.set()
+        for thread in begun:
+            thread.join()

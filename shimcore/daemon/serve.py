@@ -28,14 +28,13 @@ from shimcore.daemon.notify import notify
 from shimcore.daemon.predecessor import Predecessor, inherited_predecessor
 from shimcore.daemon.shim import CLOSE_S, DRAIN_S, Shim
 from shimcore.daemon.sockets import check_place
-from shimcore.daemon.threads import need_threads
 from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.images.journals import OtherProcess, Serving
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
 from shimcore.runtime.values import RuntimeVersion
-from shimcore.threads import finish
+from shimcore.threads import finish, need_threads
 
 log = logging.getLogger("shimcore.daemon")
 

@@ -1,3 +1,5 @@
+"""A worker does one piece after the other, and nothing waits for a disk that hangs."""
+
 from __future__ import annotations
 
 import asyncio

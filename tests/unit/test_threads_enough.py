@@ -8,8 +8,8 @@ from unittest import mock
 
 import pytest
 
-from shimcore.daemon.threads import need_threads
 from shimcore.errors import ShimError
+from shimcore.threads import need_threads
 
 
 @pytest.mark.parametrize(("processors", "wanted"), [(None, 7), (2, 7), (8, 11), (64, 19)])
