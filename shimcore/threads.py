@@ -70,6 +70,16 @@ async def in_thread(work: Callable[[], _T], silent: Callable[[], object] = lambd
         return await asyncio.wrap_future(started(work))
 
 
+def in_time(work: Callable[[], _T], limit_s: float) -> _T:
+    """What `work` gives, for who may wait. Raises what `work` does, and TimeoutError after
+    `limit_s`; where no thread can be had it is done in this one, however long it takes."""
+    try:
+        begun = started(work)
+    except RuntimeError:
+        return work()
+    return begun.result(limit_s)
+
+
 class Worker:
     """A thread, called `name`, that does one piece after the other, from the first one on."""
 

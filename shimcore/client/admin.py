@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from shimcore.client.facts import call_facts, config_facts, nothing, pull_facts, status_facts
 from shimcore.cluster.starting import own_start
@@ -25,13 +24,11 @@ from shimcore.systemd.kubelet_way import KubeletWay, Way, kubelet_way
 from shimcore.systemd.places import DEFAULT_SHIM
 from shimcore.systemd.root import Root
 from shimcore.systemd.units import STATE_DIR, UnitSettings
-from shimcore.threads import started
+from shimcore.threads import in_time
 from shimcore.unixsocket import connection_error, socket_path
 
 DEFAULT_FILE = UnitSettings().config_file
 ANSWER_S = 5.0
-
-_T = TypeVar("_T")
 
 
 class Condition(StrEnum):
@@ -81,14 +78,14 @@ def endpoint_of(file: str) -> Endpoint:
     where it cannot be read."""
     tree, denied, files = None, None, Files(os.path.dirname(file))
     try:
-        tree, _ = read_document(_in_time(partial(files.read_text, file)))
+        tree, _ = read_document(in_time(partial(files.read_text, file), ANSWER_S))
     except UnreadableFileError as error:
         denied = error.__cause__ if isinstance(error.__cause__, PermissionError) else None
     except TimeoutError:
         tree = {}
     if not isinstance(tree, dict):
         with suppress(ConfigError, TimeoutError):
-            own = _in_time(partial(own_start, file)).own
+            own = in_time(partial(own_start, file), ANSWER_S).own
             sockets = own.shim_socket, own.admin_socket, own.runtime_socket
             return Endpoint(file, *sockets, state_dir=own.state_dir)
     given = texts(tree)
@@ -106,7 +103,7 @@ def running_endpoint(file: str) -> Endpoint:
     """
     named, told = endpoint_of(file), list[Serving]()
     with suppress(TimeoutError):
-        told = _in_time(partial(serving, named.state_dir))
+        told = in_time(partial(serving, named.state_dir), ANSWER_S)
     for one in told:
         there = replace(named, shim_socket=one.shim_socket, admin_socket=one.admin_socket)
         same_file = one.file == os.path.realpath(file)
@@ -118,18 +115,12 @@ def running_endpoint(file: str) -> Endpoint:
 def _fault_of(file: str) -> str:
     """Why the file cannot be used, or is not while a disk does not answer; "" if it can be."""
     try:
-        error = _in_time(partial(own_start, file)).file_error
+        error = in_time(partial(own_start, file), ANSWER_S).file_error
     except ConfigError as fault:
         error = fault
     except TimeoutError:
         return not_answering(file)
     return error.reason if error else ""
-
-
-def _in_time(work: Callable[[], _T]) -> _T:
-    """What a look at files gives. Raises TimeoutError after ANSWER_S: a login, too, may be on a
-    disk that does not answer."""
-    return started(work).result(ANSWER_S)
 
 
 def status(endpoint: Endpoint) -> Status:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from shimcore.config.files import Contents, Files, UnreadableFileError
-from shimcore.config.last_good import recall_good
-from shimcore.config.load import attempt
+from shimcore import threads
+from shimcore.config.files import Contents, Files, UnreadableFileError, not_answering
+from shimcore.config.last_good import LastGood, recall_good
+from shimcore.config.load import Attempt, attempt
 from shimcore.config.model import Config
 from shimcore.errors import ConfigError, ConfigFault
 
 if TYPE_CHECKING:
     from shimcore.cluster.documents import Kept
+
+_AUTHORITY_S = 1.0  # each: there may be many on one disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,13 @@ def begin(path: str) -> Start:
 
 
 def own_start(path: str) -> Start:
-    """The file, or else its copy, without the cluster's part. Raises ConfigError."""
-    tried = attempt(path)
+    """The file, or else its copy, without the cluster's part. Raises ConfigError.
+
+    A disk that does not answer is waited for where there is no copy.
+    """
+    tried, good, faults = _tried(path)
     if isinstance(tried.outcome, Config):
         return Start(tried.outcome, tried.outcome, tried.contents)
-    good, faults = recall_good(path)
     if good is None:
         raise _and(tried.outcome, faults)
     again = attempt(path, kept=good.contents.get)
@@ -57,6 +64,22 @@ def own_start(path: str) -> Start:
     # What is watched is the file: it may be mended.
     config = _without_lost_authorities(replace(again.outcome, files=tried.stamps))
     return Start(config, config, good.contents, None, (), tried.outcome, good.kept_at)
+
+
+def _tried(path: str) -> tuple[Attempt, LastGood | None, tuple[str, ...]]:
+    """The file, or why it is not used; then its copy, if there is one, and why one is not used."""
+    try:
+        tried = threads.in_time(partial(attempt, path), threads.SILENT_S)
+    except TimeoutError:
+        silent = ConfigError(path, (ConfigFault("", not_answering(path)),))
+        with suppress(TimeoutError):
+            good, faults = threads.in_time(partial(recall_good, path), threads.SILENT_S)
+            if good is not None:
+                return Attempt(silent, (), {}), good, faults
+        tried = attempt(path)
+    if isinstance(tried.outcome, Config):
+        return tried, None, ()
+    return tried, *recall_good(path)
 
 
 def with_kept(
@@ -88,15 +111,16 @@ def with_kept(
 
 def _without_lost_authorities(config: Config) -> Config:
     """No `caFile` that cannot be read now: its registry is then not trusted, if not by others."""
-    files = Files("")
-    kept = []
-    for registry in config.registries:
+    files, lost = Files(""), set[str | None]()
+    for path in {registry.ca_file for registry in config.registries if registry.ca_file}:
         try:
-            if registry.ca_file:
-                files.read_bytes(registry.ca_file)
-            kept.append(registry)
-        except UnreadableFileError:
-            kept.append(replace(registry, ca_file=None))
+            threads.in_time(partial(files.read_bytes, path), _AUTHORITY_S)
+        except (UnreadableFileError, TimeoutError):
+            lost.add(path)
+    kept = [
+        replace(registry, ca_file=None) if registry.ca_file in lost else registry
+        for registry in config.registries
+    ]
     hub = next(registry for registry in kept if registry.is_hub)
     return replace(config, hub=hub, registries=tuple(kept))
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from shimcore import threads
+from shimcore.cluster import starting
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
-from shimcore.cluster.starting import begin
-from shimcore.config import Config, Watcher, load
+from shimcore.cluster.starting import begin, own_start
+from shimcore.config import Config, Watcher, files, load
 from shimcore.config.last_good import FILE_NAME, keep_good, recall_good
 from shimcore.config.load import attempt
 from shimcore.config.model import KubernetesSource
@@ -125,6 +128,53 @@ def test_a_copy_of_1_0_0_by_a_relative_name(
     assert faults == ()
     assert set(found.contents) == {str(file), str(file.parent / "pass")}
     assert begin(str(file)).config.hub.address == "https://h.example"
+
+
+@pytest.mark.parametrize("hangs", ["pass", "ca.pem"])
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_file_on_a_disk_that_does_not_answer(
+    file: Path,
+    tmp_path: Path,
+    ca_pem: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    hangs: str,
+    is_kept: bool,
+) -> None:
+    """The copy serves, and that is said; without one the disk is waited for."""
+    write(tmp_path / "pass", f"u:{PASSWORD}\n")
+    (tmp_path / "ca.pem").write_bytes(ca_pem)
+    text = "address: https://h.example\nhub: {passwordFile: pass, caFile: ca.pem}\n"
+    if is_kept:
+        kept(file, f"{text}stateDir: state\n")
+    else:
+        write(file, f"{text}stateDir: empty\n")
+    read, answers = files.read_file, threading.Event()
+
+    def hanging(path: str) -> tuple[bytes, int]:
+        if path == str(tmp_path / hangs):
+            files._being_read.append(path)
+            answers.wait(10)
+            files._being_read.remove(path)
+        return read(path)
+
+    monkeypatch.setattr(files, "read_file", hanging)
+    monkeypatch.setattr(threads, "SILENT_S", 0.1)
+    monkeypatch.setattr(starting, "_AUTHORITY_S", 0.1)
+    answer = threading.Timer(5 if is_kept else 0.5, answers.set)
+    answer.start()
+    try:
+        start = own_start(str(file))
+        assert answers.is_set() != is_kept
+    finally:
+        answers.set()
+        answer.cancel()
+    assert start.config.hub.address == "https://h.example"
+    if is_kept:
+        assert str(start.file_error) == f"{file}: {tmp_path / hangs}: it does not answer"
+        assert (start.config.hub.ca_file is None) == (hangs == "ca.pem")
+        assert Watcher(file, start.own).check() is not None
+    else:
+        assert start.file_error is None
 
 
 def test_the_copy_of_a_file_that_is_gone_is_replaced(file: Path, tmp_path: Path) -> None:
