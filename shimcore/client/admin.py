@@ -106,7 +106,7 @@ def running_endpoint(file: str) -> Endpoint:
         told = in_time(partial(serving, named.state_dir), ANSWER_S)
     for one in told:
         there = replace(named, shim_socket=one.shim_socket, admin_socket=one.admin_socket)
-        same_file = one.file == os.path.realpath(file)
+        same_file = one.file == os.path.abspath(file)
         if same_file and there != named and connection_error(one.admin_socket) is None:
             return replace(there, changed=True)
     return named

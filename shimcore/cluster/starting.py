@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from shimcore.errors import ConfigError, ConfigFault
 if TYPE_CHECKING:
     from shimcore.cluster.documents import Kept
 
+_log = logging.getLogger("shimcore.config")
 _AUTHORITY_S = 1.0  # each: there may be many on one disk
 
 
@@ -76,6 +78,7 @@ def _tried(path: str) -> tuple[Attempt, LastGood | None, tuple[str, ...]]:
             good, faults = threads.in_time(partial(recall_good, path), threads.SILENT_S)
             if good is not None:
                 return Attempt(silent, (), {}), good, faults
+        _log.warning("%s; it is waited for: no copy of it is kept", silent)
         tried = attempt(path)
     if isinstance(tried.outcome, Config):
         return tried, None, ()

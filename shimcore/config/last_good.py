@@ -13,13 +13,16 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from shimcore.config.document import mapping_of, read_document
 from shimcore.config.files import Files, UnreadableFileError
 from shimcore.config.keys import TOP_KEYS
 from shimcore.config.state import StateError, kept_at, read_state, write_state
+from shimcore.threads import in_time
 
 FILE_NAME = "last-good.json"
+_ANSWER_S = 1.0
 _DEFAULT_FOLDER = next(key.default or "" for key in TOP_KEYS if key.name == "stateDir")
 # In a file that is not even YAML, this is what it most likely meant.
 _FOLDER_LINE = re.compile(r"""^stateDir:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
@@ -105,8 +108,8 @@ def _recall(folder: str, path: str) -> LastGood | None:
 def _folders(path: str) -> Iterator[str]:
     files = Files(os.path.dirname(path))
     try:
-        text = files.read_text(path)
-    except UnreadableFileError:
+        text = in_time(partial(files.read_text, path), _ANSWER_S)
+    except (UnreadableFileError, TimeoutError):
         text = ""
     tree, _ = read_document(text)
     named = mapping_of(tree).get("stateDir")

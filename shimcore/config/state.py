@@ -14,7 +14,9 @@ from shimcore.errors import ShimError
 # What comes later is no date for datetime and protobuf.
 _YEAR_10000 = 253_402_300_800
 _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
-_UNFINISHED = re.compile(r"\..+\.\d+")
+# The folder may have files of others.
+UNFINISHED = r"\.(last-good|kubernetes)\.json\.\d+"
+"""What a process that was killed while it wrote has left."""
 
 
 class StateError(ShimError):
@@ -77,8 +79,8 @@ def _turn(folder: str) -> Iterator[None]:
 def _clear_unfinished(folder: str) -> None:
     """Remove what processes that were killed have left, which may hold passwords."""
     for name in os.listdir(folder):
-        if _UNFINISHED.fullmatch(name):
-            with contextlib.suppress(FileNotFoundError):  # one of 1.0.0 is not killed; until 2.0
+        if re.fullmatch(UNFINISHED, name):
+            with contextlib.suppress(OSError):  # gone: one of 1.0.0 is not killed; until 2.0
                 os.unlink(os.path.join(folder, name))
 
 

@@ -309,7 +309,7 @@ async def _refuse_beside_others(shim: Shim) -> None:
 
 
 def _here(shim: Shim) -> Serving:
-    file, config = os.path.realpath(shim.config_file), shim.config
+    file, config = os.path.abspath(shim.config_file), shim.config
     return Serving(file, config.shim_socket, config.admin_socket)
 
 

@@ -66,6 +66,7 @@ class Journals:
         self._folder = folder
         self._paths = [os.path.join(folder, _name(number)) for number in range(1, PROCESSES + 1)]
         self._lock: int | None = None
+        self._left_lock: int | None = None
         self._own_path: str | None = None
         self._loaded = False  # what an earlier process has left in it
         self._left: list[Unfinished] = []  # which is to be ended yet
@@ -122,13 +123,12 @@ class Journals:
         for path in self._paths:
             if self._own_path in (None, path):
                 continue
-            lock = await self._worker.do(partial(_lock_of_left, path))
-            if lock is None:
-                continue
             try:
-                self._left += await self.own.take_over(path)
-            finally:
-                await self._worker.do(partial(os.close, lock))
+                if await self._worker.do(partial(self._take_left, path)):
+                    self._left += await self.own.take_over(path)
+            finally:  # also of a lock that comes when nobody waits for it any more
+                with contextlib.suppress(StateError):
+                    await self._answer(self._worker.do(self._let_left))
         left, self._left = self._left, []
         return left
 
@@ -166,9 +166,21 @@ class Journals:
         raise OSError(errno.EUSERS, f"{PROCESSES} other processes have theirs")
 
     def _release(self) -> None:
+        self._let_left()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = self._own_path = None
+
+    def _take_left(self, path: str) -> bool:
+        """Whether a journal's process is gone, and this one has its lock from now on."""
+        self._let_left()
+        self._left_lock = _lock_of_left(path)
+        return self._left_lock is not None
+
+    def _let_left(self) -> None:
+        if self._left_lock is not None:
+            os.close(self._left_lock)
+            self._left_lock = None
 
     def _note(self) -> None:
         if self._lock is not None:

@@ -48,6 +48,8 @@ LOOK_AT_ONCE = 16
 QUESTION_SLACK_S = 0.2
 """Grace over `probeTimeout`: the endpoint's own bound, whose reason is better, wins."""
 
+_LOAD_S = 5.0  # of a disk that is well, on a machine that is busy, a second
+_NEXT_LOAD_S = 1.0
 _CLOSED = "not asked: the registry client was closed"
 _DEFECT = "unexpected error (see the log)"
 
@@ -76,6 +78,7 @@ class RegistryClient:
         self._endpoints: dict[Registry, Endpoint] = {}
         self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
         self._loading = asyncio.Lock()
+        self._loads: dict[tuple[str | None, bool], tuple[asyncio.Future[None], float]] = {}
         self._flights: SingleFlight[tuple[Registry, str], ManifestAnswer] = SingleFlight()
         self._looks: dict[str, asyncio.Task[None]] = {}
 
@@ -216,14 +219,34 @@ class RegistryClient:
 
     async def _load(self, host: str, settings: tuple[str | None, bool]) -> None:
         """Make the TLS context of all registries with these settings. Raises RegistryError."""
-        # One at a time: each holds the interpreter for tens of milliseconds.
-        async with self._loading:
-            if settings in self._contexts:
-                return
-            try:
-                self._contexts[settings] = await in_thread(partial(_load_now, host, *settings))
-            except RuntimeError as error:  # no thread or no memory can be had
-                raise RegistryError(host, f"cannot be asked: {error}") from error
+        if settings not in self._loads:
+            begun = asyncio.ensure_future(self._load_in_turn(host, settings))
+            begun.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._loads[settings] = begun, asyncio.get_running_loop().time() + _LOAD_S
+        loading, deadline = self._loads[settings]
+        try:
+            async with asyncio.timeout_at(deadline):
+                await asyncio.shield(loading)
+        except RegistryError as error:
+            raise RegistryError(host, error.reason) from None
+        except TimeoutError:
+            what = settings[0] or "the folder of the program or of its authorities"
+            raise RegistryError(
+                host, f"{what} does not answer; see the disk that it is on"
+            ) from None
+
+    async def _load_in_turn(self, host: str, settings: tuple[str | None, bool]) -> None:
+        try:
+            # One at a time: each holds the interpreter for tens of milliseconds. One on a disk that
+            # does not answer keeps the others waiting for a moment alone.
+            async with self._loading:
+                loading = asyncio.ensure_future(in_thread(partial(_load_now, host, *settings)))
+                await asyncio.wait({loading}, timeout=_NEXT_LOAD_S)
+            self._contexts[settings] = await loading
+        except RuntimeError as error:  # no thread or no memory can be had
+            raise RegistryError(host, f"cannot be asked: {error}") from error
+        finally:
+            del self._loads[settings]
 
 
 def _load_now(host: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:

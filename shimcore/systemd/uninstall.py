@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shimcore.config.state import UNFINISHED
 from shimcore.errors import ShimError
 from shimcore.systemd import record
 from shimcore.systemd.bypass import FAILURES
@@ -41,7 +42,7 @@ _STATE = (
     *(f"{journal}.lock" for journal in _JOURNALS),
 )
 STATE_FILES = tuple(f"{STATE_DIR}/{name}" for name in _STATE)
-_UNFINISHED = re.compile(r"\.(last-good|kubernetes)\.json\.\d+|(pulls\.journal.*|bypass)\.new")
+_UNFINISHED = re.compile(rf"{UNFINISHED}|(pulls\.journal.*|bypass)\.new")
 """What a process that was killed while it wrote has left beside them."""
 
 _LISTENS = "ListenStream="

@@ -50,6 +50,7 @@ def loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loading]:
     """Takes as long as the test wants."""
     loading = Loading()
     monkeypatch.setattr(client_room, "make_context", loading.make_context)
+    monkeypatch.setattr(client_room, "_NEXT_LOAD_S", 10.0)
     yield loading
     loading.go_on.set()
 
@@ -83,6 +84,36 @@ async def test_it_is_done_once_and_beside_the_event_loop(
     assert len(loading.threads) == 2
     assert threading.main_thread() not in loading.threads
     assert loading.most_at_once == 1
+
+
+async def test_an_authority_on_a_disk_that_does_not_answer(
+    demo: ScriptedRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its registry is none, at once from the second question on; others are asked as ever."""
+    demo.add_image("library/nginx", "latest")
+    answers, made = threading.Event(), list[str | None]()
+
+    def make(registry: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:
+        made.append(ca_file)
+        assert ca_file is None or answers.wait(20)
+        return make_context(registry, None, insecure)
+
+    monkeypatch.setattr(client_room, "make_context", make)
+    monkeypatch.setattr(client_room, "_LOAD_S", 0.5)
+    monkeypatch.setattr(client_room, "_NEXT_LOAD_S", 0.1)
+    silent, well = configured(demo.address, ca_file=Path("/nfs/ca.pem")), configured(demo.address)
+    asked = asyncio.create_task(client.head_manifest(silent, candidate(silent)))
+    await asyncio.sleep(0)
+    assert (await client.head_manifest(well, candidate(well))).outcome is Outcome.FOUND
+    assert not answers.is_set()
+    for answer in (await asked, await client.head_manifest(silent, candidate(silent))):
+        assert answer.outcome is Outcome.UNREACHABLE
+        assert answer.detail == "/nfs/ca.pem does not answer; see the disk that it is on"
+    answers.set()
+    async with asyncio.timeout(20):
+        while (await client.head_manifest(silent, candidate(silent))).outcome is not Outcome.FOUND:
+            await asyncio.sleep(0.05)
+    assert made.count("/nfs/ca.pem") == 1
 
 
 async def test_a_client_that_is_closed_meanwhile(

@@ -28,9 +28,14 @@ def test_a_process_that_is_killed_leaves_nothing_for_long(tmp_path: Path) -> Non
         assert done.returncode == -9
         (left,) = os.listdir(tmp_path)
         assert left.startswith(".last-good.json.")
-    (tmp_path / ".mine").touch()
+    others = [".app.log.1", ".mine", ".viminfo.20250101"]
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / ".kubernetes.json.2").mkdir()
     write_state(str(tmp_path), "kubernetes.json", b"{}", "it")
-    assert sorted(os.listdir(tmp_path)) == [".mine", "kubernetes.json"]
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        [*others, ".kubernetes.json.2", "kubernetes.json"]
+    )
 
 
 def test_several_that_write_at_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from shimcore import threads
 from shimcore.cluster import starting
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.cluster.starting import begin, own_start
-from shimcore.config import Config, Watcher, files, load
+from shimcore.config import Config, Watcher, files, last_good, load
 from shimcore.config.last_good import FILE_NAME, keep_good, recall_good
 from shimcore.config.load import attempt
 from shimcore.config.model import KubernetesSource
@@ -130,13 +130,16 @@ def test_a_copy_of_1_0_0_by_a_relative_name(
     assert begin(str(file)).config.hub.address == "https://h.example"
 
 
-@pytest.mark.parametrize("hangs", ["pass", "ca.pem"])
-@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize(
+    ("hangs", "is_kept"),
+    [("pass", True), ("pass", False), ("ca.pem", True), ("ca.pem", False), ("shim.yaml", True)],
+)
 def test_a_file_on_a_disk_that_does_not_answer(
     file: Path,
     tmp_path: Path,
     ca_pem: bytes,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     hangs: str,
     is_kept: bool,
 ) -> None:
@@ -153,14 +156,16 @@ def test_a_file_on_a_disk_that_does_not_answer(
     def hanging(path: str) -> tuple[bytes, int]:
         if path == str(tmp_path / hangs):
             files._being_read.append(path)
-            answers.wait(10)
+            answers.wait(30)
             files._being_read.remove(path)
         return read(path)
 
     monkeypatch.setattr(files, "read_file", hanging)
-    monkeypatch.setattr(threads, "SILENT_S", 0.1)
+    monkeypatch.setattr(last_good, "_DEFAULT_FOLDER", str(tmp_path / "state"))
+    monkeypatch.setattr(last_good, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(threads, "SILENT_S", 0.4)
     monkeypatch.setattr(starting, "_AUTHORITY_S", 0.1)
-    answer = threading.Timer(5 if is_kept else 0.5, answers.set)
+    answer = threading.Timer(20 if is_kept else 1.0, answers.set)
     answer.start()
     try:
         start = own_start(str(file))
@@ -175,6 +180,8 @@ def test_a_file_on_a_disk_that_does_not_answer(
         assert Watcher(file, start.own).check() is not None
     else:
         assert start.file_error is None
+        said = "it does not answer; it is waited for: no copy of it is kept"
+        assert caplog.messages == [f"{file}: {tmp_path / hangs}: {said}"]
 
 
 def test_the_copy_of_a_file_that_is_gone_is_replaced(file: Path, tmp_path: Path) -> None:

@@ -34,6 +34,31 @@ async def test_each_process_has_its_own(tmp_path: Path) -> None:
     assert await second.take_over() == []
 
 
+async def test_who_is_broken_off_while_it_takes_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps no lock that it was about to get: the next process has what is left."""
+    first, second, third = [await held(tmp_path) for _ in range(3)]
+    await first.own.began(NGINX, AT_HUB, 5.0)
+    await first.close()
+    lock, begun, go_on = journals_module._lock_of_left, threading.Event(), threading.Event()
+
+    def slow(path: str) -> int | None:
+        begun.set()
+        go_on.wait(10)
+        return lock(path)
+
+    monkeypatch.setattr(journals_module, "_lock_of_left", slow)
+    taking = asyncio.create_task(second.take_over())
+    assert await asyncio.to_thread(begun.wait, 10)
+    taking.cancel()
+    await asyncio.sleep(0.05)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert [one.candidate for one in await third.take_over()] == [AT_HUB]
+
+
 async def test_a_start_alone_has_the_first_again(tmp_path: Path) -> None:
     """What an earlier version has left is where it looks for it, and is to be ended once."""
     before = await held(tmp_path)
