@@ -16,6 +16,7 @@ from socket import socket as Socket  # noqa: N812 - beside paths that are called
 from shimcore.config.model import OnFailure
 from shimcore.config.state import StateError
 from shimcore.daemon.accepting import Acceptor
+from shimcore.daemon.cluster import KEEP_AGAIN_S
 from shimcore.daemon.front import Front
 from shimcore.daemon.notify import notify
 from shimcore.daemon.shim import RuntimeReport, Shim
@@ -40,8 +41,6 @@ _OFF_S = 60.0
 _APPEARS_S = 2.0
 # How long a moment without memory is borne.
 _MEMORY_S = 1.0
-# A link of the bypass that could not be written or removed, as on a full disk, is tried again.
-KEEP_AGAIN_S = 30.0
 # How often it is looked whether an older process, which finishes its calls, is gone.
 _OTHERS_S = 2.0
 

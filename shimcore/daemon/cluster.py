@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("shimcore.daemon")
 
-# A copy that could not be written, as on a full disk, is tried again; so is a part that could not
-# be taken up.
 KEEP_AGAIN_S = 30.0
+"""When what could not be kept on disk, which may be full, is tried again; so is a part that could
+not be taken up."""
 
 
 async def follow(shim: Shim) -> None:
