@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from shimcore.errors import ShimError
@@ -25,68 +25,75 @@ class NotOursError(ShimError):
         self.addition = addition
 
 
-class Overlay:
-    """A root with changes over it, of one part; each change of a file is made on the one before."""
+class Overlay(Root):
+    """A root with changes over it; each change of a file is made on the one before.
 
-    def __init__(self, root: Root, part: Part) -> None:
-        self._root = root
+    Those made here are of one `part`.
+    """
+
+    def __init__(self, root: Root, part: Part = Part.OWN, changes: Iterable[Change] = ()) -> None:
+        super().__init__(root.directory)
         self._part = part
-        self._texts: dict[str, str] = {}
-        self._edits: dict[str, Edit] = {}
-        self._thens: dict[str, str] = {}
+        # By where each really is.
+        self._changes = {self.real(change.path): change for change in changes}
 
     def text(self, path: str, errors: str = "strict") -> str | None:
-        """The file's text, as `Root.text`. Raises ShimError."""
-        return self._texts[path] if path in self._texts else self._root.text(path, errors)
+        """The file's text as it will be, as `Root.text`. Raises ShimError."""
+        real = self.real(path)
+        if real not in self._changes:
+            return super().text(path, errors)
+        entry = self._changes[real].entry
+        return entry.content.decode(errors=ERRORS) if isinstance(entry, File) else None
 
-    def names(self, path: str) -> Iterable[str]:
-        """The names in a directory, sorted."""
-        top = path.rstrip("/") + "/"
-        new = {each[len(top) :].partition("/")[0] for each in self._texts if each.startswith(top)}
-        return sorted({*self._root.names(path), *new})
+    def names(self, path: str) -> Iterator[str]:
+        """The names that will be in a directory, sorted."""
+        top = self.real(path).rstrip("/") + "/"
+        below = (each[len(top) :] for each in self._changes if each.startswith(top))
+        changed = {each.partition("/")[0] for each in below}
+        names = {*super().names(path), *changed}
+        yield from sorted(each for each in names if each not in changed or self.exists(top + each))
 
     def exists(self, path: str) -> bool:
-        """Whether anything is there."""
-        below = path.rstrip("/") + "/"
-        return any(each == path or each.startswith(below) for each in self._texts) or (
-            self._root.exists(path)
-        )
+        """Whether anything will be there."""
+        real = self.real(path)
+        if real in self._changes:
+            return self._changes[real].entry is not None
+        below = real.rstrip("/") + "/"
+        there = (each for each, change in self._changes.items() if change.entry is not None)
+        return any(each.startswith(below) for each in there) or super().exists(path)
 
     def put(self, path: str, text: str, then: str = "") -> None:
         """A whole file of our own; `then` has it read (`Change.then`). Raises ShimError."""
-        self._write(path, text, text)
-        self._thens[path] = then
+        file = File(text.encode(errors=ERRORS))
+        # A drop-in of kubelet's keeps the name of the directory that kubelet was given.
+        name = path if self._part is Part.WIRING else self.real(path)
+        self._lay(Change(name, file, part=self._part, then=then), text, text)
 
     def edit(self, path: str, edit: Edit, addition: str, then: str = "") -> None:
         """A part of somebody else's file, which is made where there is none.
 
         `addition` is for `NotOursError`. Raises ShimError.
         """
-        known = self._edits.get(path)
+        real = self.real(path)
+        known = self._changes.get(real)
         errors = ERRORS if isinstance(edit, FlagsEdit) else "strict"
         try:
             text = edit.apply(self.text(path, errors) or "")
         except ShimError as error:
-            raise ShimError(f"{self._root.real(path)}: {error}") from error
-        self._write(path, text, addition, errors)
-        self._edits[path] = edit if known is None else edit.joined(known)
-        self._thens[path] = then
+            raise ShimError(f"{real}: {error}") from error
+        if known is not None and known.edit is not None:
+            edit = edit.joined(known.edit)
+        now = read(self, real)
+        file = File(text.encode(errors=ERRORS))
+        file = replace(now, content=file.content) if isinstance(now, File) else file
+        self._lay(Change(real, file, edit, self._part, then=then), text, addition)
 
-    def _write(self, path: str, text: str, addition: str, errors: str = "strict") -> None:
-        if self._root.is_read_only(path) and text != self.text(path, errors):
-            raise NotOursError(f"{self._root.real(path)}: its file system is read-only", addition)
-        self._texts[path] = text
+    def _lay(self, change: Change, text: str, addition: str) -> None:
+        real = self.real(change.path)
+        if self.is_read_only(real) and text != self.text(real, ERRORS):
+            raise NotOursError(f"{real}: its file system is read-only", addition)
+        self._changes[real] = change
 
     def changes(self) -> list[Change]:
-        """What was put and edited, in that order of paths. Raises ShimError."""
-        return [self._change(path, then) for path, then in self._thens.items()]
-
-    def _change(self, given: str, then: str) -> Change:
-        edit = self._edits.get(given)
-        # A drop-in of kubelet's keeps the name of the directory that kubelet was given.
-        by_name = edit is None and self._part is Part.WIRING
-        path = given if by_name else self._root.real(given)
-        now = read(self._root, path) if edit else None
-        content = self._texts[given].encode(errors=ERRORS)
-        entry = replace(now, content=content) if isinstance(now, File) else File(content)
-        return Change(path, entry, edit, self._part, then=then)
+        """What was put and edited, in that order of paths."""
+        return list(self._changes.values())

@@ -16,6 +16,7 @@ from shimcore.systemd.changes import Change, Changes, kubelet_unit, restart_kube
 from shimcore.systemd.edits import Edit, SpliceEdit
 from shimcore.systemd.entries import Entry, File, Link, read, write
 from shimcore.systemd.kubelet_way import KubeletWay, kubelet_way
+from shimcore.systemd.overlay import Overlay
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, settings, shim_socket
 from shimcore.systemd.record import Record
@@ -111,35 +112,10 @@ def plan_removal(
 
 def _ways_afterwards(removal: Removal, shim: str) -> Iterator[KubeletWay]:
     """Where kubelet goes when all is put back: once it is restarted, and until then."""
-    yield kubelet_way(_Afterwards(removal.root, removal.changes), shim, proc=_NO_PROCESSES)
+    afterwards = Overlay(removal.root, changes=removal.changes)
+    yield kubelet_way(afterwards, shim, proc=_NO_PROCESSES)
     if not removal.for_kubelet and not removal.stale_kubelet:
         yield kubelet_way(removal.root, shim)
-
-
-class _Afterwards(Root):
-    """The texts of a root as they will be when changes are made."""
-
-    def __init__(self, root: Root, changes: Iterable[Change]) -> None:
-        super().__init__(root.directory)
-        self._entries = {self.real(change.path): change.entry for change in changes}
-
-    def text(self, path: str, errors: str = "strict") -> str | None:
-        """That of the file; None when there will be none. Raises ShimError."""
-        real = self.real(path)
-        if real not in self._entries:
-            return super().text(path, errors)
-        entry = self._entries[real]
-        return entry.content.decode(errors="replace") if isinstance(entry, File) else None
-
-    def names(self, path: str) -> Iterator[str]:
-        """Those that will be in a directory."""
-        gone = {real for real, entry in self._entries.items() if entry is None}
-        return (name for name in super().names(path) if f"{self.real(path)}/{name}" not in gone)
-
-    def exists(self, path: str) -> bool:
-        """Whether anything will be there."""
-        real = self.real(path)
-        return self._entries[real] is not None if real in self._entries else super().exists(path)
 
 
 def _usual_socket(root: Root, config_file: str) -> str:

@@ -39,10 +39,10 @@ def wire(root: Root, kubelet: Kubelet, shim_socket: str) -> list[Change]:
     """The changes that point kubelet and crictl at the shim's socket. Raises ShimError."""
     endpoint = f"unix://{shim_socket}"
     overlay = Overlay(root, Part.WIRING)
-    _flags(root, overlay, kubelet, endpoint)
-    _configuration(root, overlay, kubelet, endpoint)
+    _flags(overlay, kubelet, endpoint)
+    _configuration(overlay, kubelet, endpoint)
     if root.keys(KUBEADM_INSTANCE, KEYS[:1])[KEYS[0]] is not None:
-        _keys(root, overlay, KUBEADM_INSTANCE, KEYS[:1], endpoint)
+        _keys(overlay, KUBEADM_INSTANCE, KEYS[:1], endpoint)
     return [*overlay.changes(), *wire_crictl(root, shim_socket)]
 
 
@@ -54,11 +54,11 @@ def own_drop_ins(root: Root) -> list[str]:
 def wire_crictl(root: Root, shim_socket: str) -> list[Change]:
     """The change that points crictl there. Raises ShimError."""
     overlay = Overlay(root, Part.WIRING)
-    _keys(root, overlay, CRICTL, CRICTL_KEYS, f"unix://{shim_socket}")
+    _keys(overlay, CRICTL, CRICTL_KEYS, f"unix://{shim_socket}")
     return overlay.changes()
 
 
-def _flags(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> None:
+def _flags(overlay: Overlay, kubelet: Kubelet, endpoint: str) -> None:
     """A flag wins over every file, so each that is there has to change."""
     # What a kubelet without any configuration file still needs.
     bare = not kubelet.config and not kubelet.config_dir and kubelet.value(RUNTIME_FLAG) is None
@@ -104,25 +104,25 @@ def _flags(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> Non
                 "minikube writes kubelet's unit anew at each start, with its version in it; wire "
                 f"it by: minikube start --extra-config=kubelet.{RUNTIME_FLAG[2:]}={endpoint}"
             )
-        name = _last(path.rpartition("/")[2] for path in drop_ins(root, UNIT))
+        name = _last(path.rpartition("/")[2] for path in drop_ins(overlay, UNIT))
         text = _unit_drop_in(kubelet.unit, changed, adds, endpoint)
         overlay.put(f"{UNIT_DROP_IN.rpartition('/')[0]}/{name}", text)
 
 
-def _configuration(root: Root, overlay: Overlay, kubelet: Kubelet, endpoint: str) -> None:
+def _configuration(overlay: Overlay, kubelet: Kubelet, endpoint: str) -> None:
     if kubelet.config_dir:
         values = _values(KEYS, endpoint)
         kind = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
         folder = kubelet.config_dir.rstrip("/")
-        overlay.put(f"{folder}/{_last(root.names(folder))}", HEADER + kind + values)
+        overlay.put(f"{folder}/{_last(overlay.names(folder))}", HEADER + kind + values)
     elif kubelet.config:
-        if not root.exists(kubelet.config):
+        if not overlay.exists(kubelet.config):
             raise ShimError(f"{kubelet.config}: kubelet is started with it, but it is not there")
-        _keys(root, overlay, kubelet.config, KEYS, endpoint)
+        _keys(overlay, kubelet.config, KEYS, endpoint)
 
 
-def _keys(root: Root, overlay: Overlay, path: str, keys: tuple[str, ...], endpoint: str) -> None:
-    edit = KeysEdit(endpoint, root.keys(path, keys))
+def _keys(overlay: Overlay, path: str, keys: tuple[str, ...], endpoint: str) -> None:
+    edit = KeysEdit(endpoint, overlay.keys(path, keys))
     overlay.edit(path, edit, _values(keys, endpoint))
 
 

@@ -33,18 +33,18 @@ def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Chan
     del ours  # daemon.json is shared with everybody, whoever made it
     overlay = Overlay(root, Part.RUNTIME)
     insecure = [each.host for each in told if each.is_insecure]
-    _list(root, overlay, insecure)
+    _list(overlay, insecure)
     for each in told:
         if each.ca_file:
             add_authority(overlay, DOCKER_CERTS, each)
     return overlay.changes()
 
 
-def _list(root: Root, overlay: Overlay, hosts: Sequence[str]) -> None:
-    unit = unitfile.read_service(root, UNIT)
-    words = [] if unit is None else unitfile.command(root, unit)
+def _list(overlay: Overlay, hosts: Sequence[str]) -> None:
+    unit = unitfile.read_service(overlay, UNIT)
+    words = [] if unit is None else unitfile.command(overlay, unit)
     path = envfile.flag_value(words, "--config-file") or DAEMON
-    text = root.text(path)
+    text = overlay.text(path)
     listed = _listed(path, text)
     flagged = _flagged(words)
     missing = [host for host in hosts if not is_covered(host, [*listed, *flagged])]
