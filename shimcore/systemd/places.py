@@ -78,8 +78,7 @@ def installed_file(root: Root) -> str | None:
 
     As its unit has it now, which an administrator, or sealos' image-cri-shim, may have written.
     """
-    unit = unitfile.read_service(root, SERVICE)
-    words = iter([] if unit is None else unitfile.command(root, unit)[1:])
+    words = iter(unitfile.command(root, SERVICE)[1:])
     named = ""
     for word in words:
         if word in ("-f", "--file"):

@@ -162,9 +162,10 @@ def variables(root: Root, unit: ServiceUnit) -> dict[str, str]:
     return unit.environment | from_files
 
 
-def command(root: Root, unit: ServiceUnit) -> list[str]:
-    """The command line as systemd has it: with its variables put in."""
-    return unit.arguments(variables(root, unit))
+def command(root: Root, name: str) -> list[str]:
+    """The command line of a service with its variables put in; [] when there is no such service."""
+    unit = read_service(root, name)
+    return [] if unit is None else unit.arguments(variables(root, unit))
 
 
 def listening(root: Root, name: str) -> list[str]:

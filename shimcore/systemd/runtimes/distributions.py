@@ -191,8 +191,7 @@ def _of_k0s(root: Root, shim_socket: str) -> EmbeddedKubelet:
     """
     service = service_of(root, Kind.K0S)
     unit = f"{service}.service"
-    found = unitfile.read_service(root, unit)
-    command = [] if found is None else unitfile.command(root, found)
+    command = unitfile.command(root, unit)
     given = flag_value(command, _K0S_ARGUMENTS)
     runtime = (flag_value(command, _K0S_RUNTIME) or "").removeprefix("remote:")
     told = [*([f"{RUNTIME_FLAG}={runtime}"] if runtime else []), *(given or "").split()]

@@ -41,8 +41,7 @@ def wire(root: Root, told: Sequence[Wanted], ours: Collection[str]) -> list[Chan
 
 
 def _list(overlay: Overlay, hosts: Sequence[str]) -> None:
-    unit = unitfile.read_service(overlay, UNIT)
-    words = [] if unit is None else unitfile.command(overlay, unit)
+    words = unitfile.command(overlay, UNIT)
     path = envfile.flag_value(words, "--config-file") or DAEMON
     text = overlay.text(path)
     listed = _listed(path, text)

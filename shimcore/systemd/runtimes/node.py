@@ -117,10 +117,9 @@ def _unit_command(root: Root, kind: Kind) -> Sequence[str]:
     """How its unit starts it, where it has one of its own."""
     named = kind if kind is Kind.MICROK8S else Kind.CONTAINERD
     try:
-        unit = unitfile.read_service(root, f"{_SERVICES[named][0]}.service")
+        return unitfile.command(root, f"{_SERVICES[named][0]}.service")
     except ShimError:
         return ()
-    return unitfile.command(root, unit) if unit is not None else ()
 
 
 def _release_in(program: Path) -> Release | None:
