@@ -15,7 +15,7 @@ from pathlib import Path
 
 from shimcore.errors import ShimError
 from shimcore.switch.exchange import JOURNAL
-from shimcore.systemd.entries import sync
+from shimcore.systemd.entries import File, put, sync
 from shimcore.systemd.root import Root
 
 KEPT = ".kept"
@@ -66,15 +66,9 @@ class Journal:
 
     def _enter(self, line: str, mark: str = "") -> None:
         """On the disk when this returns."""
-        number = self._next()
-        partial, place = self._directory / f"{number}.new", self._directory / number
+        place = self._directory / self._next()
         try:
-            with partial.open("w") as file:
-                file.write(line + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.rename(place)
-            sync(self._directory)
+            put(place, File(f"{line}\n".encode()))
         except OSError as error:
             raise ShimError(f"{place}: {error.strerror}") from error
         self._number += 1

@@ -75,7 +75,7 @@ def write(root: Root, path: str, entry: Entry | None) -> None:
             root.host(directory).mkdir()
             root.host(directory).chmod(0o700 if f"{directory}/".startswith(_OURS) else 0o755)
         root.changing(path)
-        _replace(place, entry)
+        put(place, entry)
     except OSError as error:
         raise ShimError(f"{path}: {error.strerror}") from error
 
@@ -99,7 +99,8 @@ def remove_empty(root: Root, directory: str) -> None:
         root.host(directory).rmdir()
 
 
-def _replace(place: Path, entry: Entry) -> None:
+def put(place: Path, entry: Entry) -> None:
+    """Replace what is at a place of this machine in one step, on the disk then. Raises OSError."""
     prefix = f".{place.name}{PARTIAL}"
     descriptor, name = tempfile.mkstemp(prefix=prefix, dir=place.parent)
     try:
