@@ -164,6 +164,13 @@ def _values(told: Wanted) -> dict[str, Any]:
     return values
 
 
+def tls_of(told: Wanted) -> dict[str, Any]:
+    """What `configs.*.tls` has of the registry, in containerd 1.x and in registries.yaml."""
+    if told.ca_file:
+        return {"ca_file": told.ca_file}
+    return {"insecure_skip_verify": True} if told.skip_verify else {}
+
+
 def _extend(
     overlay: Overlay, containerd: Containerd, settings: RegistrySettings, told: Wanted
 ) -> None:
@@ -172,10 +179,8 @@ def _extend(
     tables: dict[tuple[str, ...], dict[str, Any]] = {}
     if told.is_http:
         tables[(*table, "mirrors", told.host)] = {"endpoint": [told.address]}
-    if told.ca_file:
-        tables[(*table, "configs", told.host, "tls")] = {"ca_file": told.ca_file}
-    elif told.skip_verify:
-        tables[(*table, "configs", told.host, "tls")] = {"insecure_skip_verify": True}
+    if tls := tls_of(told):
+        tables[(*table, "configs", told.host, "tls")] = tls
     addition = "\n".join(tomltext.table_text(name, values) for name, values in tables.items())
     reason = f"{path}: registries are described in it, so config_path cannot be set"
     if not containerd.release.is_v1 and not told.is_http:

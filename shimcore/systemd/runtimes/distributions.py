@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import yaml
@@ -22,19 +21,16 @@ from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import containerd, rancher
 from shimcore.systemd.runtimes.containerd import Containerd
 from shimcore.systemd.runtimes.node import (
+    DISTRIBUTIONS,
     K0S_CONTAINERD,
     MICROK8S_ARGUMENTS,
     Kind,
     has_unit,
+    kind_of,
     service_of,
 )
 from shimcore.systemd.unitfile import ServiceUnit
 
-# docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
-REGISTRIES = {
-    Kind.K3S: "/etc/rancher/k3s/registries.yaml",
-    Kind.RKE2: "/etc/rancher/rke2/registries.yaml",
-}
 _K0S = "/etc/k0s/containerd.d"
 _K0S_OWN = "# k0s_managed=true"
 _K0S_ARGUMENTS = "--kubelet-extra-args"
@@ -69,8 +65,11 @@ class EmbeddedKubelet:
 def wire_rancher(
     root: Root, kind: Kind, told: Sequence[Wanted], ours: Collection[str]
 ) -> list[Change]:
-    """`registries.yaml` of k3s and RKE2, where nobody else has one. Raises ShimError."""
-    path = REGISTRIES[kind]
+    """`registries.yaml` of k3s and RKE2, where nobody else has one. Raises ShimError.
+
+    docs.k3s.io/installation/private-registry, docs.rke2.io/install/private_registry
+    """
+    path = f"/etc/rancher/{kind.lower()}/registries.yaml"
     text = root.text(path)
     tree = rancher.tree(path, text)
     missing = [each for each in told if not _has(tree, each)]
@@ -124,15 +123,12 @@ def embedded_kubelet(root: Root, shim_socket: str) -> EmbeddedKubelet | None:
     """
     if has_unit(root, UNIT.removesuffix(".service")):
         return None
-    for directory, of_kind in (
-        ("/var/lib/rancher/k3s", partial(_of_rancher, kind=Kind.K3S)),
-        ("/var/lib/rancher/rke2", partial(_of_rancher, kind=Kind.RKE2)),
-        (MICROK8S_ARGUMENTS, _of_microk8s),
-        ("/var/lib/k0s", _of_k0s),
-    ):
-        if root.exists(directory):
-            return of_kind(root, shim_socket)
-    return None
+    kind = kind_of(root, None)
+    if kind is Kind.MICROK8S:
+        return _of_microk8s(root, shim_socket)
+    if kind is Kind.K0S:
+        return _of_k0s(root, shim_socket)
+    return _of_rancher(root, shim_socket, kind) if kind in DISTRIBUTIONS else None
 
 
 def _of_rancher(root: Root, shim_socket: str, kind: Kind) -> EmbeddedKubelet:
@@ -209,16 +205,10 @@ def _of_k0s(root: Root, shim_socket: str) -> EmbeddedKubelet:
 def _registries(told: Iterable[Wanted]) -> str:
     mirrors = {each.host: {"endpoint": [each.address]} for each in told}
     tree: dict[str, Any] = {"mirrors": mirrors}
-    if configs := {each.host: {"tls": tls} for each in told if (tls := _tls(each))}:
+    if configs := {each.host: {"tls": tls} for each in told if (tls := containerd.tls_of(each))}:
         tree["configs"] = configs
     text: str = yaml.safe_dump(tree, sort_keys=False, default_flow_style=False)
     return text
-
-
-def _tls(told: Wanted) -> dict[str, Any]:
-    if told.ca_file:
-        return {"ca_file": told.ca_file}
-    return {"insecure_skip_verify": True} if told.skip_verify else {}
 
 
 def _has(tree: dict[str, Any], told: Wanted) -> bool:
@@ -227,4 +217,4 @@ def _has(tree: dict[str, Any], told: Wanted) -> bool:
     if told.is_http:
         return told.address in endpoints
     tls = value_at(tree, "configs", told.host, "tls") or {}
-    return all(tls.get(key) == value for key, value in _tls(told).items())
+    return all(tls.get(key) == value for key, value in containerd.tls_of(told).items())
