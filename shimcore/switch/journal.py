@@ -95,13 +95,11 @@ class JournaledRoot(Root):
 
 
 def _copy(path: Path, kept: Path, status: os.stat_result) -> None:
-    if stat.S_ISLNK(status.st_mode):
-        kept.unlink(missing_ok=True)
-        kept.symlink_to(os.readlink(path))
-    elif stat.S_ISREG(status.st_mode):
-        shutil.copyfile(path, kept)
-    elif stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         kept.mkdir(exist_ok=True)
+    elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+        kept.unlink(missing_ok=True)
+        shutil.copyfile(path, kept, follow_symlinks=False)
     else:
         raise OSError(0, "neither a file nor a link nor a directory")
     os.chown(kept, status.st_uid, status.st_gid, follow_symlinks=False)

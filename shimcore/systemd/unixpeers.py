@@ -57,7 +57,7 @@ def _sockets() -> tuple[dict[int | None, str], dict[int, int]]:
         for body in _messages(asked):
             # unix_diag_msg: family, type, state, pad, inode, cookie; attributes follow.
             inode = int(struct.unpack_from("=I", body, 4)[0])
-            for kind, value in _attributes(body[16:]):
+            for kind, value in _parts(body[16:], _ATTRIBUTE):
                 if kind == _NAME and value.startswith(b"/"):
                     names[inode] = os.fsdecode(value.rstrip(b"\0"))
                 elif kind == _PEER:
@@ -68,26 +68,22 @@ def _sockets() -> tuple[dict[int | None, str], dict[int, int]]:
 def _messages(asked: socket.socket) -> Iterator[bytes]:
     """The bodies of a dump, to its end. Raises OSError."""
     while True:
-        data = asked.recv(_LIMIT_BYTES)
-        while data:
-            size, kind, *_ = _HEADER.unpack_from(data)
+        for kind, body in _parts(asked.recv(_LIMIT_BYTES), _HEADER):
             if kind == _DONE:
                 return
-            if kind == _ERROR or size < _HEADER.size:
+            if kind == _ERROR:
                 raise OSError("the kernel does not say it")
-            yield data[_HEADER.size : size]
-            data = data[_aligned(size) :]
+            yield body
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _ATTRIBUTE.size:
-        size, kind = _ATTRIBUTE.unpack_from(data)
-        if size < _ATTRIBUTE.size:
-            return
-        yield kind, data[_ATTRIBUTE.size : size]
-        data = data[_aligned(size) :]
+def _parts(data: bytes, header: struct.Struct) -> Iterator[tuple[int, bytes]]:
+    """The kind and the body of each message, or attribute; they begin at multiples of four bytes.
 
-
-def _aligned(size: int) -> int:
-    """netlink(7): messages and attributes begin at multiples of four bytes."""
-    return (size + 3) & ~3
+    netlink(7). Raises OSError, and struct.error for what is cut off.
+    """
+    while data:
+        size, kind, *_ = header.unpack_from(data)
+        if size < header.size:
+            raise OSError("the kernel does not say it")
+        yield kind, data[header.size : size]
+        data = data[(size + 3) & ~3 :]
