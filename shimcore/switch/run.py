@@ -48,7 +48,8 @@ def switch(completions: Mapping[str, str], say: Say) -> State:
     with _alone(root):
         request = read_request(root)
         _settle_an_earlier_one(root)
-        serves = _version_now(root)
+        link = read(root, CURRENT)
+        serves = link.target if isinstance(link, Link) else None
         try:
             check(root, request)
             control = this_machine()
@@ -92,7 +93,9 @@ def begin(
         completions=completions,
     )
     before = Before(serving, main_process(SERVICE), root.exists(WANTS))
-    _name_process(root)
+    # The undo ends this process before it puts anything back.
+    process = f"{os.getpid()} {began_ticks(Path('/proc/self'))}\n"
+    write(root, PROCESS, File(process.encode(), 0o600))
     handle.arm(before, request.health_s)
     try:
         steps.install(work) if installs else steps.remove(work)
@@ -118,11 +121,6 @@ def _undo(work: Switch, why: str) -> State:
     return work.undone(why)
 
 
-def _version_now(root: Root) -> str | None:
-    link = read(root, CURRENT)
-    return link.target if isinstance(link, Link) else None
-
-
 def _settle_an_earlier_one(root: Root) -> None:
     """One that was killed is undone first. Raises ShimError where it cannot be."""
     if not root.exists(UNDO):
@@ -135,11 +133,6 @@ def _settle_an_earlier_one(root: Root) -> None:
         subprocess.run(clearing(), check=False)  # noqa: S603 - our own script
     if root.exists(UNDO):
         raise ShimError(f"an earlier switch could not be undone; see journalctl -u {UNDO_SERVICE}")
-
-
-def _name_process(root: Root) -> None:
-    """Let the undo end this process before it puts anything back."""
-    write(root, PROCESS, File(f"{os.getpid()} {began_ticks(Path('/proc/self'))}\n".encode(), 0o600))
 
 
 @contextmanager

@@ -49,22 +49,15 @@ def starting(command: str) -> tuple[str, ...]:
     )
 
 
-def unit_again(then: str, *, runs: bool) -> str:
-    """The line that has a unit read its file once more; `then` is `restart UNIT`, `reload UNIT`.
+def read_again(what: str, then: str, *, runs: bool) -> str:
+    """The line that has a unit read its files once more; `then` is `restart UNIT`, `reload UNIT`.
 
-    One that `runs` is there after, and no other is started.
+    `what`: `unit`, or `kubelet` for that of kubelet, if KUBELET_DUE comes before it. One that
+    `runs` is there after, and no other is started.
     """
     verb, unit = then.split(" ")
     verb = "try-restart" if verb == "restart" and not runs else verb
-    return f"unit {shlex.quote(verb)} {shlex.quote(unit)}"
-
-
-def kubelet_again(unit: str, *, runs: bool) -> str:
-    """The line that has kubelet's unit read its files once more, if KUBELET_DUE comes before it.
-
-    One that `runs` is there after.
-    """
-    return f"kubelet {'restart' if runs else 'try-restart'} {shlex.quote(unit)}"
+    return f"{what} {shlex.quote(verb)} {shlex.quote(unit)}"
 
 
 @dataclass(frozen=True, slots=True)

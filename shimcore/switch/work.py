@@ -13,7 +13,7 @@ from shimcore.switch.exchange import UNDONE, Phase, State, SwitchRequest, keep
 from shimcore.switch.handle import Handle
 from shimcore.switch.health import Wanted
 from shimcore.switch.journal import Journal, JournaledRoot
-from shimcore.switch.undo import HALT, KUBELET_DUE, kubelet_again, unit_again
+from shimcore.switch.undo import HALT, KUBELET_DUE, read_again
 from shimcore.systemd.changes import Change, kubelet_unit
 from shimcore.systemd.kubelet import UNIT as KUBELET
 from shimcore.systemd.root import Root
@@ -65,7 +65,9 @@ class SwitchControl:
         if verb == "stop" and ours:
             for line in self._when_stopped:
                 self._journal.note(line)
-        self.began_shim |= verb in {"start", "restart"} and not self._runs_on(verb, units)
+        if SERVICE in units:  # started while it runs, it is only asked to be there
+            runs_on = verb == "start" and self.is_active(SERVICE)
+            self.began_shim |= verb in {"start", "restart"} and not runs_on
         bound = self._shim_s if ours else self._health_s if self.kubelet in units else UNIT_S
         if units:
             self.touched()
@@ -76,10 +78,6 @@ class SwitchControl:
     def touched(self) -> None:
         """Something is done now that the node's pods could notice."""
         self.touched_at = time.monotonic()
-
-    def _runs_on(self, verb: str, units: list[str]) -> bool:
-        """Whether a service that runs is only asked to be there."""
-        return SERVICE not in units or (verb == "start" and self.is_active(SERVICE))
 
     def is_active(self, unit: str) -> bool:
         """Whether the unit runs, starts or reloads."""
@@ -117,13 +115,14 @@ class Switch:
         installation ends when kubelet has left it.
         """
         unit = kubelet_unit(wired)
-        last = [HALT, kubelet_again(unit, runs=self.control.is_active(unit))]
+        runs = self.control.is_active(unit)
+        last = [HALT, read_again("kubelet", f"restart {unit}", runs=runs)]
         for change in wired:
             self.journaled.after_putting_back(change.path, *last, KUBELET_DUE)
         for change in for_runtime:
             if change.then:
                 runs = self.control.is_active(change.then.partition(" ")[2])
-                again = unit_again(change.then, runs=runs)
+                again = read_again("unit", change.then, runs=runs)
                 self.journaled.after_putting_back(change.path, *last, again)
         self.control.kubelet = unit
         return unit

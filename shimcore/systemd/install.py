@@ -143,7 +143,8 @@ def plan(request: Request, running_kubelet: Sequence[str] | None = None) -> Plan
     changes = pending(root, [*changes, *told, *wired])
     if not request.force:
         _refuse_changed_by_hand(root, known, changes)
-    bypass = filled and values.get("onFailure", _on_failure(values.get("fallback"))) == "bypass"
+    usual = "closed" if values.get("fallback") == "deny" else "bypass"
+    bypass = filled and values.get("onFailure", usual) == "bypass"
     way = kubelet_way(root, shim) if request.wire_kubelet else None
     stale = way.unit if way is not None and way.stale else ""
     return Plan(
@@ -322,10 +323,6 @@ def _own(
     for path, text in completions.items():
         changes.append(Change(path, File(text.encode()), optional=True))
     return changes
-
-
-def _on_failure(fallback: str | None) -> str:
-    return "closed" if fallback == "deny" else "bypass"
 
 
 def _others(root: Root, endpoint: str) -> bool:

@@ -82,8 +82,9 @@ def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> Kub
         found = kubelet.of_process(root, process[1]) if process else kubelet.find(root)
         named = _image_endpoint(root, found) or found.endpoint
     except ShimError as error:
-        known = Way.NO_KUBELET if process is None and not _has_files(root) else Way.UNKNOWN
         running = process is not None
+        files = (kubelet.KUBEADM_CONFIG, kubelet.KUBEADM_FLAGS)
+        known = Way.UNKNOWN if running or any(map(root.exists, files)) else Way.NO_KUBELET
         return KubeletWay(known, running=running, detail=str(error), refused=_refused(error))
     if process is None and named is None:
         why = "kubelet is not running, and nothing tells it yet where to go"
@@ -189,10 +190,6 @@ def _process(proc: Path, *names: str) -> _Program | None:
         return kubelet.running_process(proc, names)
     except OSError:
         return None
-
-
-def _has_files(root: Root) -> bool:
-    return any(root.exists(path) for path in (kubelet.KUBEADM_CONFIG, kubelet.KUBEADM_FLAGS))
 
 
 def _image_endpoint(root: Root, found: Kubelet) -> str | None:
