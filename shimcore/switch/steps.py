@@ -24,10 +24,11 @@ from shimcore.systemd.changes import Change, pending
 from shimcore.systemd.entries import File, Link, read, write
 from shimcore.systemd.install import Request
 from shimcore.systemd.kubelet_way import kubelet_way
+from shimcore.systemd.overlay import Overlay
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl, main_process
-from shimcore.systemd.uninstall import STATE_FILES, locks_of
+from shimcore.systemd.uninstall import STATE_FILES, locks
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, UNITS
 
 
@@ -169,9 +170,8 @@ def _plan(work: Switch) -> installation.Plan:
         ),
         kubelet.running_command_line(),
     )
-    for change in plan.changes:
-        if change.path == f"{UNITS}/{SOCKET}" and isinstance(change.entry, File):
-            _made_by_the_service(work, locks_of(change.entry.content.decode()))
+    if listens := [each for each in plan.changes if each.path == f"{UNITS}/{SOCKET}"]:
+        _made_by_the_service(work, locks(Overlay(root, changes=listens)))
     plan.changes += pending(root, _command_link(work))
     for name in (SERVICE, SOCKET, BYPASS):
         root.after_putting_back(f"{UNITS}/{name}", AGAIN)

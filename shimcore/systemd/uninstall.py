@@ -46,7 +46,6 @@ STATE_FILES = tuple(f"{STATE_DIR}/{name}" for name in _STATE)
 _UNFINISHED = re.compile(rf"{UNFINISHED}|(pulls\.journal.*|bypass)\.new")
 """What a process that was killed while it wrote has left beside them."""
 
-_LISTENS = "ListenStream="
 _NO_PROCESSES = Path(os.devnull)  # in the place of /proc: what the files say alone
 _FORCE = "--force removes the shim"
 _STOP = f"systemctl stop {SOCKET} ends the shim"  # and the units that need it
@@ -167,7 +166,7 @@ def uninstall(
     if known is None:
         return
     removal.refuse_read_only()
-    of_kubelet, locks = removal.for_kubelet, _locks(root)
+    of_kubelet, left = removal.for_kubelet, locks(root)
     unit = kubelet_unit(of_kubelet) if of_kubelet else removal.stale_kubelet
     yield from _from_runtime(removal, known, control, answers)
     if control is not None and unit:
@@ -188,7 +187,7 @@ def uninstall(
     unfinished = (
         f"{STATE_DIR}/{name}" for name in root.names(STATE_DIR) if _UNFINISHED.fullmatch(name)
     )
-    for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *unfinished, *locks):
+    for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *unfinished, *left):
         write(root, path, None)
     known.forget(root)
     if control is not None:
@@ -233,16 +232,9 @@ def _runtime(root: Root, config_file: str) -> str | None:
         return None
 
 
-def _locks(root: Root) -> list[str]:
+def locks(root: Root) -> list[str]:
     """The lock files of the service's sockets, which stay when it ends."""
-    unit = unit_path(root, SOCKET)
-    return locks_of((root.text(unit) if unit else None) or "")
-
-
-def locks_of(text: str) -> list[str]:
-    """The lock files that a service leaves behind whose socket unit has this text."""
-    sockets = [line.removeprefix(_LISTENS) for line in text.splitlines() if _LISTENS in line]
-    return [f"{socket}{end}.lock" for socket in sockets for end in ("", ".admin")]
+    return [f"{socket}{end}.lock" for socket in listening(root, SOCKET) for end in ("", ".admin")]
 
 
 def _apply(root: Root, changes: list[Change]) -> Iterator[str]:
