@@ -68,7 +68,8 @@ def _logins(config: Config) -> list[Finding]:
 def _notices(node: Node, config: Config) -> list[Finding]:
     lone = set(map(str, config.lone_logins))
     mend = "mend it in the file, or leave it: it works"
-    mends = {f"{path} holds a login": f"chmod 600 {path}" for path in _paths(config)}
+    paths = [config.source, *(stamp.path for stamp in config.files)]
+    mends = {f"{path} holds a login": f"chmod 600 {path}" for path in paths}
     mends["it holds a login"] = f"chmod 600 {config.source}"
     for one in config.registries:
         if one.docker_config and one.credentials is None:  # it works only where none is asked for
@@ -80,10 +81,6 @@ def _notices(node: Node, config: Config) -> list[Finding]:
         if notice not in lone:
             found.append(warned("configuration", notice, typed[0] if typed else mend))
     return found
-
-
-def _paths(config: Config) -> list[str]:
-    return [config.source, *(stamp.path for stamp in config.files)]
 
 
 def _readable(node: Node, config: Config) -> list[Finding]:

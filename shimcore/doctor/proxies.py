@@ -14,12 +14,8 @@ PORTS = {"http": 80, "https": 443}
 _FOLDER = f"/etc/systemd/system/{SERVICE}.d"
 
 
-def in_the_way(environ: Mapping[str, str], registry: Registry) -> bool:
-    """Whether a process with this environment asks a proxy for the registry."""
-    return bool(_proxy(environ, registry))
-
-
-def _proxy(environ: Mapping[str, str], registry: Registry) -> str:
+def in_the_way(environ: Mapping[str, str], registry: Registry) -> str:
+    """The proxy that a process with this environment asks for the registry; "" for none."""
     url = urlsplit(registry.address)
     port = url.port or PORTS.get(url.scheme, 443)
     rules = ProxyRules.from_environment(environ)
@@ -29,7 +25,7 @@ def _proxy(environ: Mapping[str, str], registry: Registry) -> str:
 def unusable(environ: Mapping[str, str], registry: Registry) -> str:
     """The variable of a proxy that is to be asked for the registry and cannot be; else ""."""
     try:
-        read_proxy(_proxy(environ, registry))
+        read_proxy(in_the_way(environ, registry))
     except ValueError:
         name = f"{registry.scheme.upper()}_PROXY"
         return name if environ.get(name) else name.lower()

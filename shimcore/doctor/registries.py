@@ -42,18 +42,13 @@ async def look(node: Node) -> list[Finding]:
     )
 
 
-def _written_in(config: Config, registry: Registry) -> str:
-    """The file, the ConfigMap or the Secret that has its address."""
-    path = "address" if registry.is_hub else f"{registry.key}.address"
-    return config.origins.get(path, config.source)
-
-
 async def _finding(
     node: Node, config: Config, registry: Registry, report: PingReport, told: dict[str, Any] | None
 ) -> Finding:
     check = f"registry {registry.address}"
     if not report.ok:
-        source = _written_in(config, registry)
+        path = "address" if registry.is_hub else f"{registry.key}.address"
+        source = config.origins.get(path, config.source)
         return failed(check, report.detail, await mend_of(node, source, registry, report))
     if told is not None and not told["usable"]:
         told = await _told_again(node, told)

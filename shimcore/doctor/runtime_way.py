@@ -74,7 +74,8 @@ def _has_proxy(socket: str, host: str) -> bool:
     environ = {} if peer is None else peer.environ
     if environ is None:
         return True  # it cannot be seen
-    return proxies.in_the_way(environ, Registry.unconfigured(f"https://{host}", "https", host))
+    https = Registry.unconfigured(f"https://{host}", "https", host)
+    return bool(proxies.in_the_way(environ, https))
 
 
 def _containerd(root: Root, socket: str, version: RuntimeVersion) -> tuple[Kind, Containerd]:
