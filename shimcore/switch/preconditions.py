@@ -8,6 +8,7 @@ from shimcore.cluster.checking import files_of
 from shimcore.config import parse_config
 from shimcore.errors import ConfigError, ShimError
 from shimcore.switch.exchange import COMMAND, CONFIG, Mode, Phase, SwitchRequest, version_directory
+from shimcore.systemd import envfile
 from shimcore.systemd.packaged import unit_path
 from shimcore.systemd.places import check_files
 from shimcore.systemd.root import Root
@@ -44,11 +45,7 @@ def why_unsupported(root: Root) -> str:
 def closed_system(root: Root) -> str:
     """The name of the system that runs the machine of `root`, if it is closed. Raises ShimError."""
     named = next((text for path in _RELEASES if (text := root.text(path)) is not None), "")
-    for line in named.splitlines():
-        key, _, value = line.partition("=")
-        if key == "ID":
-            return _CLOSED.get(value.strip("\"' ").lower(), "")
-    return ""
+    return _CLOSED.get(envfile.variables(named).get("ID", "").lower(), "")
 
 
 def check(root: Root, request: SwitchRequest) -> None:

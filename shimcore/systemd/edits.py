@@ -189,12 +189,12 @@ def reverted(edit: Edit, content: bytes) -> bytes:
 
     What could be read before, as TOML or JSON, can be read after it.
     """
-    before = content.decode(errors="surrogateescape")
+    before = content.decode(errors=envfile.ERRORS)
     after = edit.revert(before)
     for read in (tomllib.loads, json.loads):
         if after.strip() and _reads(read, before) and not _reads(read, after):
             raise ShimError("our part cannot be taken out alone; change it by hand")
-    return after.encode(errors="surrogateescape")
+    return after.encode(errors=envfile.ERRORS)
 
 
 def _reads(read: Callable[[str], object], text: str) -> bool:

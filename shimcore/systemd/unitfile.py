@@ -98,21 +98,21 @@ def read_service(root: Root, name: str, without: Collection[str] = ()) -> Servic
 
     One that is masked (empty, or a link to /dev/null) is none, wherever another of its name is.
     """
-    text = _text_of(root, name)
-    if not text:
-        return None
+    texts = _texts(root, name, without)
     unit = ServiceUnit(name)
-    unit.apply(text)
-    for path in drop_ins(root, name):
-        if path not in without:
-            unit.apply(_text(root, path) or "")
-    return unit
+    for text in texts:
+        unit.apply(text)
+    return unit if texts else None
 
 
-def _text_of(root: Root, name: str) -> str | None:
-    """The unit that counts of those of its name; "" for one that is masked."""
-    texts = (_text(root, f"{each}/{name}") for each in _DIRECTORIES)
-    return next((text for text in texts if text is not None), None)
+def _texts(root: Root, name: str, without: Collection[str] = ()) -> list[str]:
+    """The unit that counts of those of its name, then its drop-ins; none of one that is masked."""
+    units = (_text(root, f"{each}/{name}") for each in _DIRECTORIES)
+    unit = next((text for text in units if text is not None), None)
+    if not unit:
+        return []
+    paths = (path for path in drop_ins(root, name) if path not in without)
+    return [unit, *(_text(root, path) or "" for path in paths)]
 
 
 def _text(root: Root, path: str) -> str | None:
@@ -170,12 +170,9 @@ def command(root: Root, name: str) -> list[str]:
 
 def listening(root: Root, name: str) -> list[str]:
     """The paths that a socket unit listens at (systemd.socket(5)); none without such a unit."""
-    text = _text_of(root, name)
-    if not text:
-        return []
     found: list[str] = []
-    for part in (text, *(_text(root, path) or "" for path in drop_ins(root, name))):
-        for key, value in _settings(part, "Socket"):
+    for text in _texts(root, name):
+        for key, value in _settings(text, "Socket"):
             if key == "ListenStream":
                 found = [*found, value.replace("%%", "%")] if value else []
     return found

@@ -13,6 +13,7 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from shimcore.errors import ShimError
+from shimcore.jsontext import object_in
 from shimcore.runtime.containerd.route import Wanted
 from shimcore.systemd import envfile, unitfile
 from shimcore.systemd.changes import Change, Part
@@ -106,13 +107,9 @@ def without(content: bytes, edit: SpliceEdit) -> bytes:
     """
     made = any(not old for old, _ in edit.pieces)
     ours = {each for _, new in edit.pieces for each in re.findall(r'"([^"]+)"', new)} - {_KEY}
-    text = content.decode(errors="surrogateescape")
-    try:
-        tree = _tree(text)
-    except (ValueError, RecursionError):
-        return content
-    listed = tree.get(_KEY) if isinstance(tree, dict) else None
-    if not isinstance(listed, list):
+    text = content.decode(errors=envfile.ERRORS)
+    tree = object_in(text.removeprefix("\ufeff"))
+    if tree is None or not isinstance(listed := tree.get(_KEY), list):
         return content
     left = [each for each in listed if each not in ours]
     if left == listed and (left or not made):
@@ -122,7 +119,7 @@ def without(content: bytes, edit: SpliceEdit) -> bytes:
         del tree[_KEY]
     indent = re.search(r"\n([ \t]+)", text)
     text = json.dumps(tree, indent=indent and indent[1], ensure_ascii=False) + "\n"
-    return text.encode(errors="surrogateescape")
+    return text.encode(errors=envfile.ERRORS)
 
 
 def _tree(text: str) -> Any:
