@@ -143,7 +143,7 @@ def running_process(
     container) is another node's.
     """
     ours = _namespace(proc / "self")
-    for entry in proc.iterdir():
+    for entry in proc.iterdir() if proc.is_dir() else ():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and _namespace(entry) == ours and _is_root(entry):
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")

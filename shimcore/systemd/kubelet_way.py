@@ -72,9 +72,9 @@ class KubeletWay:
 def kubelet_way(root: Root, shim_socket: str, proc: Path = Path("/proc")) -> KubeletWay:
     """Where the kubelet of `root` goes; `proc` is looked in on the machine itself alone."""
     looks = root.is_machine or proc != Path("/proc")
-    process = _process(proc, "kubelet") if looks else None
+    process = kubelet.running_process(proc) if looks else None
     if process is None:
-        host = _process(proc, *_HOSTS) if looks else None
+        host = kubelet.running_process(proc, _HOSTS) if looks else None
         inside = _embedded(root, shim_socket)
         if host is not None or inside is not None:
             return _inside(root, shim_socket, proc, host, inside)
@@ -183,13 +183,6 @@ def _embedded(root: Root, shim_socket: str) -> EmbeddedKubelet | ShimError | Non
         return distributions.embedded_kubelet(root, shim_socket)
     except ShimError as error:
         return error
-
-
-def _process(proc: Path, *names: str) -> _Program | None:
-    try:
-        return kubelet.running_process(proc, names)
-    except OSError:
-        return None
 
 
 def _image_endpoint(root: Root, found: Kubelet) -> str | None:
