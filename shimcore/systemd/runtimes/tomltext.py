@@ -34,15 +34,14 @@ def set_value(text: str, table: tuple[str, ...], key: str, value: str) -> Splice
 def add_table(text: str, table: tuple[str, ...], values: Mapping[str, Any]) -> SpliceEdit | None:
     """The edit that adds a table with values at the end; None where the text cannot have it."""
     expected = _with(tomllib.loads(text), table, values)
-    lines = "".join(f"  {key} = {_value(value)}\n" for key, value in values.items())
-    edit = SpliceEdit((("", f"{_gap(text)}[{_name(table)}] {MARK}\n{lines}"),))
+    edit = SpliceEdit((("", _gap(text) + table_text(table, values, f" {MARK}")),))
     return first_that_reads(text, [edit], expected, tomllib.loads)
 
 
-def table_text(table: tuple[str, ...], values: Mapping[str, Any]) -> str:
-    """A table of its own."""
+def table_text(table: tuple[str, ...], values: Mapping[str, Any], mark: str = "") -> str:
+    """A table of its own; `mark` stands after its header."""
     lines = "".join(f"  {key} = {_value(value)}\n" for key, value in values.items())
-    return f"[{_name(table)}]\n{lines}"
+    return f"[{_name(table)}]{mark}\n{lines}"
 
 
 def _replaced(text: str, key: str, line: str) -> Iterator[SpliceEdit]:
