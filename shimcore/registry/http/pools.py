@@ -38,7 +38,7 @@ class Pools:
             "max_keepalive_connections": KEEPALIVE_CONNECTIONS,
             "keepalive_expiry": KEEPALIVE_S,
             "socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)],
-            "network_backend": backend or LookupBackend(),
+            "network_backend": backend,
         }
         self._pools: dict[Proxy | None, httpcore.AsyncConnectionPool] = {}
 
