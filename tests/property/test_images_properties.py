@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shimcore.config import CacheSettings, Config, Credentials, Fallback, Names, Registry
+from shimcore.config import Config, Credentials, Fallback, Names, Registry
+from shimcore.config.model import CacheSettings
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.candidates import candidates_of
 from shimcore.images.resolver import Resolver
