@@ -8,7 +8,7 @@ from typing import Any
 
 import httpcore
 
-from shimcore.lookup import LookupBackend, Lookups
+from shimcore.lookup import LookupBackend
 from shimcore.registry.http.proxy import Proxy, ProxyRules, read_proxy
 from shimcore.registry.http.url import Origin
 from shimcore.registry.http.wire import BoundedBackend
@@ -27,11 +27,11 @@ class Pools:
         self,
         context: ssl.SSLContext,
         rules: ProxyRules,
-        backend: httpcore.AsyncNetworkBackend | None = None,
+        backend: LookupBackend | None = None,
     ) -> None:
         self._rules = rules
         backend = backend or BoundedBackend()
-        self._lookups = backend.lookups if isinstance(backend, LookupBackend) else Lookups()
+        self._lookups = backend.lookups
         self._options: dict[str, Any] = {
             "ssl_context": context,
             "max_connections": MAX_CONNECTIONS,
