@@ -57,9 +57,8 @@ def registries(draw: st.DrawFn, number: int) -> Registry:
     )
     mirror = Mirror(host, template, None if served is None else frozenset(served))
     return Registry(
-        f"http://{host}", "http", host, 1000 - number, not number, credentials, "auth", None, False,
-        mirror, 30.0,
-    )  # fmt: skip
+        f"http://{host}", "http", host, mirror, 1000 - number, not number, credentials, "auth"
+    )
 
 
 @st.composite
