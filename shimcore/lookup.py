@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, zip_longest
 
 import anyio._backends._asyncio  # noqa: F401 - else the first connection does, on the event loop
 import httpcore
@@ -121,10 +122,8 @@ def _look_up(host: str) -> list[str]:
         # A link-local address is one of an interface (RFC 4007 §11).
         scope = f"%{address[3]}" if len(address) == 4 and address[3] else ""
         families.setdefault(family, []).append(f"{address[0]}{scope}")
-    ordered: list[str] = []
-    while any(families.values()):
-        ordered += [addresses.pop(0) for addresses in families.values() if addresses]
-    return list(dict.fromkeys(ordered))[:ADDRESSES]
+    in_turn = chain.from_iterable(zip_longest(*families.values(), fillvalue=""))
+    return list(dict.fromkeys(filter(None, in_turn)))[:ADDRESSES]
 
 
 class LookupBackend(httpcore.AsyncNetworkBackend):

@@ -47,7 +47,7 @@ def read_marked_document(text: str) -> tuple[Tree, list[ConfigFault], Marks]:
         node = _compose(text)
         if node is None:
             return None, [], {}
-        _Measuring().measure(node)
+        _measure(node, {})
     except YamlError as error:
         return None, [ConfigFault("", str(error))], {}
     reading = _Reading(text)
@@ -91,30 +91,27 @@ def _says(document: yaml.Node) -> bool:
     return not (is_plain(document) and document.value == "")
 
 
-class _Measuring:
-    """Counts values, and levels, as if each alias were written out, without writing it out."""
+def _measure(node: yaml.Node, done: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node is, and how deep, as if each alias in it were written out.
 
-    def __init__(self) -> None:
-        self._done: dict[int, tuple[int, int]] = {}
-
-    def measure(self, node: yaml.Node) -> tuple[int, int]:
-        """How many values a node is, and how deep. Raises YamlError."""
-        if id(node) in self._done:
-            return self._done[id(node)]
-        # Of an anchor inside itself, which is a fault of its own.
-        self._done[id(node)] = values, depth = 1, 1
-        line = node.start_mark.line + 1
-        for child in _children(node):
-            more, below = self.measure(child)
-            values, depth = values + more, max(depth, below + 1)
-            if values > VALUES_LIMIT:
-                raise YamlError(
-                    f"line {line}: more than {VALUES_LIMIT} values, with aliases written out"
-                )
-        if depth > DEPTH_LIMIT:
-            raise YamlError(f"line {line}: nested too deeply, with aliases written out")
-        self._done[id(node)] = values, depth
-        return values, depth
+    Those that are `done` are known, by their id. Raises YamlError.
+    """
+    if id(node) in done:
+        return done[id(node)]
+    # Of an anchor inside itself, which is a fault of its own.
+    done[id(node)] = values, depth = 1, 1
+    line = node.start_mark.line + 1
+    for child in _children(node):
+        more, below = _measure(child, done)
+        values, depth = values + more, max(depth, below + 1)
+        if values > VALUES_LIMIT:
+            raise YamlError(
+                f"line {line}: more than {VALUES_LIMIT} values, with aliases written out"
+            )
+    if depth > DEPTH_LIMIT:
+        raise YamlError(f"line {line}: nested too deeply, with aliases written out")
+    done[id(node)] = values, depth
+    return values, depth
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:

@@ -52,7 +52,8 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """One registry that images are looked for at; the hub is one of them.
+    """One registry that images are looked for at; the hub is one of them. By default it is one
+    that no configuration names: no login, the system's authorities.
 
     `address` is `https://host:port` with nothing after it; `host` is what stands in image
     names. They differ for Docker Hub (`docker.io` is served by registry-1.docker.io) and
@@ -62,15 +63,15 @@ class Registry:
     address: str
     scheme: str
     host: str
-    priority: int
-    is_hub: bool
-    credentials: Credentials | None
-    credentials_source: str
-    """`auth`, `passwordFile`, `dockerConfig`, or `""`."""
-    ca_file: str | None
-    insecure_skip_verify: bool
     mirror: Mirror
-    stall_timeout_s: float
+    priority: int = 0
+    is_hub: bool = False
+    credentials: Credentials | None = None
+    credentials_source: str = ""
+    """`auth`, `passwordFile`, `dockerConfig`, or `""`."""
+    ca_file: str | None = None
+    insecure_skip_verify: bool = False
+    stall_timeout_s: float = 30.0
     """How long a transfer from it may stand still before the next registry is tried."""
     password_file: str | None = None
     docker_config: str | None = None
@@ -79,20 +80,8 @@ class Registry:
 
     @classmethod
     def unconfigured(cls, address: str, scheme: str, host: str) -> Registry:
-        """One that no configuration names: no login, the system's authorities."""
-        return cls(
-            address=address,
-            scheme=scheme,
-            host=host,
-            priority=0,
-            is_hub=False,
-            credentials=None,
-            credentials_source="",
-            ca_file=None,
-            insecure_skip_verify=False,
-            mirror=Mirror(host),
-            stall_timeout_s=30.0,
-        )
+        """One that no configuration names."""
+        return cls(address, scheme, host, Mirror(host))
 
     @property
     def inline_login(self) -> Credentials | None:

@@ -146,37 +146,24 @@ class Reader:
             self.faults.note(path, "has to be more than 0")
         return default
 
-    def _negative(self, key: Key, seconds: float, path: str) -> float:
-        """The default for a duration below 0; a notice, or a fault."""
-        default = key.default or "0"
-        if key.negative == "fault":
-            self.faults.note(path, "a duration cannot be negative")
-        else:
-            self.notices.append(f"{path}: {format_duration(seconds)} is below 0; {default} is used")
-            self.clamped[path] = default
-        return parse_duration(default)
-
     def _within(self, key: Key, seconds: float, path: str) -> float:
-        """A duration within the key's bounds."""
+        """A duration within the key's bounds; for one below 0 its default."""
+        least, most, given = key.least or "0s", key.most, format_duration(seconds)
         if seconds < 0:
-            return self._negative(key, seconds, path)
-        least, most = key.least or "0s", key.most
-        bound = ""
-        if seconds < parse_duration(least):
-            bound = least
-        elif most and seconds > parse_duration(most):
-            bound = most
-        if not bound:
-            return seconds
-        limits = f"between {least} and {most}"
-        if not self._clamps:
-            self.faults.note(path, f"{limits}, not {format_duration(seconds)}")
+            clamps, used = key.negative == "default", key.default or "0"
+            fault, notice = "a duration cannot be negative", f"{given} is below 0"
+        elif seconds < parse_duration(least) or (most and seconds > parse_duration(most)):
+            clamps, used = self._clamps, least if seconds < parse_duration(least) else most
+            limits = f"between {least} and {most}"
+            fault, notice = f"{limits}, not {given}", f"{given} is not {limits}"
         else:
-            self.notices.append(
-                f"{path}: {format_duration(seconds)} is not {limits}; {bound} is used"
-            )
-            self.clamped[path] = bound
-        return parse_duration(bound)
+            return seconds
+        if clamps:
+            self.notices.append(f"{path}: {notice}; {used} is used")
+            self.clamped[path] = used
+        else:
+            self.faults.note(path, fault)
+        return parse_duration(used)
 
 
 def variable_hint(text: str) -> str:

@@ -30,7 +30,8 @@ class Watcher:
     ) -> None:
         self._path = os.fspath(path)
         self._stamps = config.files
-        self._cluster = cluster
+        self.cluster = cluster
+        """The cluster's part that counts: the last one that could be used."""
         self._offered: Overlay | None = None
         self.good: Mapping[str, bytes] = good or {}
         """What the files held, by path, that the last good configuration was read from."""
@@ -55,9 +56,9 @@ class Watcher:
         if self._offered is not None:
             tried = self._attempt(self._offered)
             if isinstance(tried.outcome, Config):
-                self._cluster, self._offered = self._offered, None
+                self.cluster, self._offered = self._offered, None
                 return tried.outcome
-        return self._attempt(self._cluster).config
+        return self._attempt(self.cluster).config
 
     def _attempt(self, cluster: Overlay | None) -> Attempt:
         tried = attempt(self._path, cluster)
@@ -69,11 +70,6 @@ class Watcher:
         self.file_is_good = isinstance(tried.outcome, Config)
         if self.file_is_good:
             self.good = tried.contents
-
-    @property
-    def cluster(self) -> Overlay | None:
-        """The cluster's part that counts: the last one that could be used."""
-        return self._cluster
 
     def put(self, cluster: Overlay) -> Config:
         """The configuration with another cluster's part from here on.
@@ -90,7 +86,7 @@ class Watcher:
             self.file_is_good = False
             tried = attempt(self._path, cluster, self.good.get)
         config = tried.config
-        self._cluster, self._offered = cluster, None
+        self.cluster, self._offered = cluster, None
         return config
 
     def _is_bad(self) -> bool:

@@ -33,7 +33,6 @@ from shimcore.images.journals import OtherProcess, Serving
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import SeveralRuntimesError
 from shimcore.runtime.readiness import wait_for_socket, wait_until_ready
-from shimcore.runtime.values import RuntimeVersion
 from shimcore.threads import finish, need_threads
 
 log = logging.getLogger("shimcore.daemon")
@@ -189,12 +188,9 @@ async def _find_runtime(config: Config, limit_s: float, admin: AdminServer | Non
     deadline = loop.time() + limit_s
     path = config.runtime_socket or await wait_for_socket(limit_s, say)
     version = await wait_until_ready(path, max(deadline - loop.time(), 0.1), say)
-    log.info("runtime %s", _described(path, version))
+    found = f"{version.name} {version.version} (CRI {version.api_version}) at {path}"
+    log.info("runtime %s", found)
     return _Runtime(path)
-
-
-def _described(path: str, version: RuntimeVersion) -> str:
-    return f"{version.name} {version.version} (CRI {version.api_version}) at {path}"
 
 
 async def _serve_on(

@@ -256,10 +256,6 @@ class Shim:
 
     async def runtime_report(self) -> RuntimeReport:
         """Ask the runtime for its version and readiness, within RUNTIME_ANSWER_S."""
-        self.runtime_said = report = await self._runtime_report()
-        return report
-
-    async def _runtime_report(self) -> RuntimeReport:
         version, ready = None, False
         try:
             async with asyncio.timeout(RUNTIME_ANSWER_S):
@@ -269,7 +265,9 @@ class Shim:
             why = str(error)
         except TimeoutError:
             why = f"no answer within {RUNTIME_ANSWER_S:g} s"
-        return RuntimeReport(self.runtime_socket, version, ready, "" if ready else why)
+        report = RuntimeReport(self.runtime_socket, version, ready, "" if ready else why)
+        self.runtime_said = report
+        return report
 
     async def close(self, grace_s: float) -> None:
         """Let running calls end, for `grace_s` seconds at most, then close every connection."""

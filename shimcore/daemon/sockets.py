@@ -71,8 +71,8 @@ class ListeningSocket:
             os.close(self._lock)
             raise
 
-    def listen(self, *, mode: int = 0o600) -> socket.socket:
-        """Bind, with `mode` from the first moment on, and listen. Raises ShimError.
+    def listen(self) -> socket.socket:
+        """Bind, for its owner alone from the first moment on, and listen. Raises ShimError.
 
         A socket that systemd has opened is taken as it is.
         """
@@ -80,7 +80,7 @@ class ListeningSocket:
             self.socket = self.inherited
             return self.socket
         _remove_stale(self.path)
-        self.socket = _bind(self.path, mode)
+        self.socket = _bind(self.path)
         self._identity = _identity(self.path)
         return self.socket
 
@@ -172,9 +172,9 @@ def _remove_stale(path: str) -> None:
         raise SocketInUseError(f"socket {path}: another process serves it; stop that one first")
 
 
-def _bind(path: str, mode: int) -> socket.socket:
+def _bind(path: str) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o777 & ~mode)
+    before = os.umask(0o177)
     try:
         listening.bind(path)
     except OSError as error:

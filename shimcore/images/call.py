@@ -32,16 +32,14 @@ class Method(StrEnum):
 
 
 _SERVICES = {
-    Method.PULL: "ImageService",
-    Method.STATUS: "ImageService",
-    Method.REMOVE: "ImageService",
-    Method.CREATE: "RuntimeService",
-    Method.SANDBOX: "RuntimeService",
+    "ImageService": (Method.PULL, Method.STATUS, Method.REMOVE),
+    "RuntimeService": (Method.CREATE, Method.SANDBOX),
 }
 
 _BY_PATH = {
     f"/runtime.{api}.{service}/{method}": method
-    for method, service in _SERVICES.items()
+    for service, methods in _SERVICES.items()
+    for method in methods
     for api in API_VERSIONS
 }
 

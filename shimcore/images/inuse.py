@@ -1,4 +1,4 @@
-"""Images of which containers are being made, and images that are losing a name.
+"""Images of which containers are being made, that are losing a name, or that are being removed.
 
 CreateContainer gives an image's ID. containerd takes the first name that it remembers of that
 image, and looks this up in its image store: where the name goes in between, the call fails.
@@ -7,6 +7,7 @@ image, and looks this up in its image store: where the name goes in between, the
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 CREATE_LIMIT_S = 1.0
 """How long a container that is being made keeps its image's names where they are."""
+
+REMOVE_LIMIT_S = 60.0
+"""How long a removal counts whose end nobody tells."""
 
 
 class InUse:
@@ -55,6 +59,36 @@ class InUse:
         await _ended(self._creating, image)
         with _begun(self._losing, image):
             yield waits
+
+
+class Removals:
+    """No image is named while one is removed, which would bring it back.
+
+    `count`: how many removals have begun and ended; what was known of images before is uncertain
+    then.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[object, float] = {}
+        self.count = 0
+
+    def begin(self) -> Callable[[], None]:
+        """Something is removed. Call the result when that is over."""
+        token = object()
+        self._until[token] = time.monotonic() + REMOVE_LIMIT_S
+        self.count += 1
+
+        def over() -> None:
+            self._until.pop(token, None)
+            self.count += 1
+
+        return over
+
+    @property
+    def under_way(self) -> bool:
+        """Whether something is being removed."""
+        now = time.monotonic()
+        return any(until > now for until in self._until.values())
 
 
 _UnderWay = dict[str, set["asyncio.Future[None]"]]

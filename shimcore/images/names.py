@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 from shimcore.cache import ExpiringCache
 from shimcore.config import Names as Mode
 from shimcore.errors import ReferenceSyntaxError, ShimError
-from shimcore.images.inuse import InUse
+from shimcore.images.inuse import InUse, Removals
 from shimcore.images.journal import Journal, Unfinished
 from shimcore.images.moment import CLOCK_SLACK_S, NEVER
 from shimcore.images.namestore import (
@@ -39,7 +39,6 @@ from shimcore.images.namestore import (
     shows,
     until_shown,
 )
-from shimcore.images.removals import Removals
 from shimcore.images.wording import reason
 from shimcore.reference import parse_reference
 from shimcore.runtime.errors import RuntimeCallError

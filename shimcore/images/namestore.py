@@ -1,8 +1,6 @@
 """Pulls that bring names into containerd's image store, and whether the runtime shows those.
 
 Calls raise ShimError as the runtime's do.
-
-The runtime's CRI plugin learns of a change from an event, a moment after the store has it.
 """
 
 from __future__ import annotations

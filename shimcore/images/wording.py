@@ -84,11 +84,11 @@ def failure(words: str, attempts: Sequence[object]) -> str:
     return f"{text}; image-cri-shim: {listed(attempts)}" if attempts else text
 
 
-def listed(attempts: Sequence[object], limit: int = REASONS_LIMIT) -> str:
-    """What the registries said, each in its fair share of `limit` bytes."""
-    share = max(limit // max(len(attempts), 1) - 2, 24)
+def listed(attempts: Sequence[object]) -> str:
+    """What the registries said, each in its fair share of REASONS_LIMIT."""
+    share = max(REASONS_LIMIT // max(len(attempts), 1) - 2, 24)
     text = "; ".join(shortened(str(attempt), share) for attempt in attempts)
-    return shortened(text, limit)
+    return shortened(text, REASONS_LIMIT)
 
 
 def log_line(**fields: str) -> str:

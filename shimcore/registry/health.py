@@ -12,7 +12,7 @@ No I/O and no timers: the caller reports what happened, and the clock is given.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, StrEnum
+from enum import StrEnum
 
 from shimcore.registry.errors import Fault
 
@@ -29,22 +29,6 @@ class State(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
-
-
-class _Event(Enum):
-    ANSWERED = "answered"
-    FAILED = "failed"
-    TRIAL = "trial"
-
-
-_TRANSITIONS: dict[tuple[State, _Event], State] = {
-    (State.CLOSED, _Event.ANSWERED): State.CLOSED,
-    (State.CLOSED, _Event.FAILED): State.OPEN,
-    (State.OPEN, _Event.ANSWERED): State.CLOSED,
-    (State.OPEN, _Event.TRIAL): State.HALF_OPEN,
-    (State.HALF_OPEN, _Event.ANSWERED): State.CLOSED,
-    (State.HALF_OPEN, _Event.FAILED): State.OPEN,
-}
 
 
 class Breaker:
@@ -88,9 +72,12 @@ class Breaker:
         return self._state is State.OPEN and self._clock() >= self._retry_at
 
     def begin_trial(self) -> None:
-        """Let one question through; its end is reported as answered, failed or abandoned."""
+        """Let one question through; its end is reported as answered, failed or abandoned.
+
+        Only when it is due.
+        """
         self._current_since = self._clock()
-        self._move(_Event.TRIAL)
+        self._state = State.HALF_OPEN
 
     def abandon_trial(self) -> None:
         """Take back a trial that ended without telling anything."""
@@ -102,7 +89,7 @@ class Breaker:
         self._silent = 0
         self._period_s = 0.0
         self._current_since = self._clock()
-        self._move(_Event.ANSWERED)
+        self._state = State.CLOSED
 
     def failed(self, fault: Fault, reason: str, asked_at: float) -> None:
         """Note a failure of a question asked at `asked_at`: no connection, or no answer.
@@ -135,7 +122,4 @@ class Breaker:
         spread = 1 + JITTER * (2 * self._random() - 1)
         wait_s = 0.0 if at_once else min(self._period_s * spread, LONGEST_PERIOD_S)
         self._retry_at = self._clock() + wait_s
-        self._move(_Event.FAILED)
-
-    def _move(self, event: _Event) -> None:
-        self._state = _TRANSITIONS[self._state, event]
+        self._state = State.OPEN

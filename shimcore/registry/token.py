@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
@@ -148,14 +149,8 @@ def _get(realm: Realm, credentials: Credentials | None, wanted: Ask) -> Ask:
     query = {"service": realm.service, "scope": wanted.scope}
     url = httpx.URL(realm.url).copy_merge_params({k: v for k, v in query.items() if v})
     authorization = basic(credentials) if credentials is not None else ""
-    return Ask(
-        "GET",
-        str(url),
-        wanted.deadline,
-        body_limit_bytes=ANSWER_LIMIT_BYTES,
-        accept="application/json",
-        authorization=authorization,
-        stay=bool(authorization),
+    return _ask(
+        "GET", str(url), wanted.deadline, authorization=authorization, stay=bool(authorization)
     )
 
 
@@ -167,15 +162,11 @@ def _refresh(realm: Realm, identity_token: str, wanted: Ask) -> Ask:
         "scope": wanted.scope,
         "refresh_token": identity_token,
     }
-    return Ask(
-        "POST",
-        realm.url,
-        wanted.deadline,
-        body_limit_bytes=ANSWER_LIMIT_BYTES,
-        accept="application/json",
-        form={key: value for key, value in form.items() if value},
-        stay=True,
-    )
+    given = {key: value for key, value in form.items() if value}
+    return _ask("POST", realm.url, wanted.deadline, form=given, stay=True)
+
+
+_ask = partial(Ask, body_limit_bytes=ANSWER_LIMIT_BYTES, accept="application/json")
 
 
 def basic(credentials: Credentials) -> str:

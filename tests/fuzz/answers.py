@@ -18,6 +18,7 @@ from collections.abc import Iterable
 import httpcore
 
 from shimcore.config import Credentials, Registry
+from shimcore.lookup import LookupBackend
 from shimcore.reference import Mirror, Reference
 from shimcore.registry.answers import Outcome
 from shimcore.registry.auth import Authenticator
@@ -115,10 +116,11 @@ class _Stream(httpcore.AsyncNetworkStream):
         return None
 
 
-class _Server(httpcore.AsyncNetworkBackend):
+class _Server(LookupBackend):
     """Every host there is."""
 
     def __init__(self, reader: Reader) -> None:
+        super().__init__()
         self._reader = reader
         self._requests = 0
 

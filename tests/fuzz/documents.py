@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from shimcore.cluster.documents import ClusterPart, Document, Kind
-from shimcore.config import Config, Fallback, parse_duration
+from shimcore.config import Config, Fallback
+from shimcore.config.durations import parse_duration
 from shimcore.config.load import attempt
 from shimcore.config.model import KubernetesSource
 from shimcore.config.values import place_of

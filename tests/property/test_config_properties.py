@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shimcore.config import format_duration, masked, parse_config, parse_duration
+from shimcore.config import masked, parse_config
+from shimcore.config.durations import format_duration, parse_duration
 from shimcore.errors import ConfigError
 
 # Long and odd enough not to occur in a message by itself.

@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shimcore.config import CacheSettings, Config, Credentials, Fallback, Names, Registry
+from shimcore.config import Config, Credentials, Fallback, Names, Registry
+from shimcore.config.model import CacheSettings
 from shimcore.images.attempts import Attempt, Result
 from shimcore.images.candidates import candidates_of
 from shimcore.images.resolver import Resolver
@@ -56,9 +57,8 @@ def registries(draw: st.DrawFn, number: int) -> Registry:
     )
     mirror = Mirror(host, template, None if served is None else frozenset(served))
     return Registry(
-        f"http://{host}", "http", host, 1000 - number, not number, credentials, "auth", None, False,
-        mirror, 30.0,
-    )  # fmt: skip
+        f"http://{host}", "http", host, mirror, 1000 - number, not number, credentials, "auth"
+    )
 
 
 @st.composite

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpcore
 
-from shimcore.lookup import LookupBackend, Lookups
+from shimcore.lookup import LookupBackend
 from shimcore.registry.http.proxy import Proxy, ProxyRules, read_proxy
 from shimcore.registry.http.url import Origin
 from shimcore.registry.http.wire import BoundedBackend
@@ -27,18 +27,18 @@ class Pools:
         self,
         context: ssl.SSLContext,
         rules: ProxyRules,
-        backend: httpcore.AsyncNetworkBackend | None = None,
+        backend: LookupBackend | None = None,
     ) -> None:
         self._rules = rules
         backend = backend or BoundedBackend()
-        self._lookups = backend.lookups if isinstance(backend, LookupBackend) else Lookups()
+        self._lookups = backend.lookups
         self._options: dict[str, Any] = {
             "ssl_context": context,
             "max_connections": MAX_CONNECTIONS,
             "max_keepalive_connections": KEEPALIVE_CONNECTIONS,
             "keepalive_expiry": KEEPALIVE_S,
             "socket_options": [(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)],
-            "network_backend": backend or LookupBackend(),
+            "network_backend": backend,
         }
         self._pools: dict[Proxy | None, httpcore.AsyncConnectionPool] = {}
 

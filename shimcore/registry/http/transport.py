@@ -22,7 +22,7 @@ import httpx
 
 from shimcore import __version__
 from shimcore.errors import ShimError
-from shimcore.lookup import not_in_time
+from shimcore.lookup import LookupBackend, not_in_time
 from shimcore.registry.answers import TlsReport
 from shimcore.registry.errors import (
     Fault,
@@ -169,7 +169,7 @@ class Transport:
         registry: str,
         context: ssl.SSLContext,
         rules: ProxyRules,
-        backend: httpcore.AsyncNetworkBackend | None = None,
+        backend: LookupBackend | None = None,
     ) -> None:
         self._registry = registry
         self._pools = Pools(context, rules, backend)

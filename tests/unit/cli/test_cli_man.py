@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from cli.app import app
-from shimcore.config import TOP_KEYS, Kind
+from shimcore.config.keys import TOP_KEYS, Kind
 from tests.support.tools import loaded
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shimcore.cluster.documents import ClusterPart, Document, Kind, read_cluster_document
-from shimcore.config import Config, Fallback, LoneLogin, Names, OnFailure, load
-from shimcore.config.model import KubernetesSource
+from shimcore.config import Config, Fallback, Names, load
+from shimcore.config.model import KubernetesSource, LoneLogin, OnFailure
 from shimcore.errors import ConfigError
 
 CONFIG_MAP = "ConfigMap kube-system/image-cri-shim"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shimcore.config import format_duration, parse_duration
+from shimcore.config.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import traceback
 
 import pytest
 
-from shimcore.config import TOP_KEYS, Key, parse_config
+from shimcore.config import parse_config
+from shimcore.config.keys import TOP_KEYS, Key
 from shimcore.errors import ConfigError
 
 # What would send a login where it is not written for, and what the Go shim has no keys for.

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shimcore.config import TOP_KEYS, Config, Fallback, Kind, Names, load, masked, parse_config
+from shimcore.config import Config, Fallback, Names, load, masked, parse_config
+from shimcore.config.keys import TOP_KEYS, Kind
 from shimcore.errors import ConfigError
 
 GO_SHIM_FILE = """\

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shimcore.config import TOP_KEYS, Key, Kind, load, masked, parse_config
+from shimcore.config import load, masked, parse_config
+from shimcore.config.keys import TOP_KEYS, Key, Kind
 from shimcore.config.sample import sample, write_sample
 from shimcore.errors import ConfigError, ShimError
 

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from shimcore.config import TOP_KEYS, parse_config
+from shimcore.config import parse_config
+from shimcore.config.keys import TOP_KEYS
 from shimcore.config.schema import schema
 from shimcore.errors import ConfigError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.config import Key, parse_config
-from shimcore.config.keys import TOP_KEYS
+from shimcore.config import parse_config
+from shimcore.config.keys import TOP_KEYS, Key
 from shimcore.errors import ShimError
 from tests.support.tools import loaded
 

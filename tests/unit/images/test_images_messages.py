@@ -16,19 +16,7 @@ SANDBOX = b"\x1a\x08\x0a\x06\x0a\x04name"  # sandbox_config = 3
 def registry(
     credentials: Credentials | None, scheme: str = "https", host: str = "h:5000"
 ) -> Registry:
-    return Registry(
-        f"{scheme}://{host}",
-        scheme,
-        host,
-        1,
-        False,
-        credentials,
-        "auth",
-        None,
-        False,
-        Mirror(host),
-        30.0,
-    )
+    return Registry(f"{scheme}://{host}", scheme, host, Mirror(host), 1, False, credentials, "auth")
 
 
 def test_ten_paths_are_opened() -> None:
