@@ -128,7 +128,7 @@ class TestAnOlderPullIsOpen:
         task = await hanging(bench)
         bench.restart()
         recovery = asyncio.create_task(bench.recover())
-        await asyncio.sleep(0.01)
+        await until(lambda: bench.names._pulls, "what was left is not looked after")
         ended(bench, begun(bench))
         await recovery
         assert bench.runtime.names() == {AT_HUB, HUB_DIGEST}
