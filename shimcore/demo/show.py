@@ -58,16 +58,16 @@ async def show(shim: Sequence[str], environment: Mapping[str, str], say: Say) ->
     password = secrets.token_urlsafe(16)
     with tempfile.TemporaryDirectory(prefix="shim-demo-", dir=_short_folder()) as name:
         folder = Path(name)
-        hub = DemoRegistry(users={HUB_USER: password})
         runtime = StandInRuntime(str(folder / "runtime.sock"))
-        async with hub, runtime:
-            digest = hub.add_image("library/nginx", "latest", b"the demo's nginx\n")
+        with DemoRegistry(HUB_USER, password) as hub:
+            digest = hub.images.add_image("library/nginx", "latest", b"the demo's nginx\n")
             say("a hub that wants a password", f"{hub.address}, with library/{IMAGE}")
             say("a stand-in for the container runtime", runtime.socket_path)
             config = _write_config(folder, hub, runtime, password)
             command = [*shim, "-f", str(config), "serve"]
             socket = folder / "shim.sock"
             async with (
+                runtime,
                 serving(command, environment, socket, folder / "log") as waited_s,
                 RuntimeClient(str(socket)) as kubelet,
             ):
@@ -120,10 +120,10 @@ class _Node:
         return first, second
 
     async def _expect_absent(self) -> None:
-        before = len(self._hub.requests)
+        before = len(self._hub.users)
         if await self._status(self._kubelet) is not None:
             raise DemoError(f"{IMAGE} is on the node before anything was pulled")
-        if len(self._hub.requests) != before:
+        if len(self._hub.users) != before:
             raise DemoError("the hub was asked for an image status; only the node should be")
         self._say(f"kubelet: is {IMAGE} here?", "no (no registry was asked)")
 
@@ -151,7 +151,7 @@ class _Node:
 
     def _check_logins(self) -> None:
         """See that the hub was given its own login, and that kubelet's reached nobody."""
-        seen = {request.user for request in self._hub.requests if request.user}
+        seen = set(self._hub.users)
         sent = {
             cri_pb2.PullImageRequest.FromString(call.request).auth.username
             for call in self._runtime.called("PullImage")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry_http import Request, Response
 from shimcore.demo.runtime_images import PulledImage
 from shimcore.demo.runtime_rpc import StatusError
 from shimcore.heldcall import Refuse
@@ -20,6 +19,7 @@ from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
 from tests.integration.images_support import CALLER, HUB_LOGIN, Node, node
 from tests.support.polling import until
+from tests.support.registry_http import Request, Response
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import pull_out_of_thin_air
 

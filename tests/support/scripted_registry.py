@@ -1,4 +1,4 @@
-"""The demo's registry, told what to do: Bearer tokens, and ways to misbehave."""
+"""The plain registry, told what to do: Bearer tokens, and ways to misbehave."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from shimcore.demo.registry import SERVICE, DemoRegistry, refusal
-from shimcore.demo.registry_http import Request, Response
+from tests.support.plain_registry import SERVICE, PlainRegistry, refusal
+from tests.support.registry_http import Request, Response
 
 Auth = Literal["none", "basic", "bearer"]
 Predicate = Callable[[Request], bool]
@@ -61,7 +61,7 @@ def parameters(text: str) -> dict[str, str]:
     return {key: values[0] for key, values in parse_qs(text).items()}
 
 
-class ScriptedRegistry(DemoRegistry):
+class ScriptedRegistry(PlainRegistry):
     """One registry on one port. `users` are name → password; None: nobody can log in.
 
     Bearer mode: tokens are issued at `/token` of this registry unless `realm` says otherwise, to
