@@ -14,7 +14,7 @@ import grpc.aio
 
 from shimcore.demo.runtime_cri import CriMethods, CriState
 from shimcore.demo.runtime_images import ImageTable
-from shimcore.demo.runtime_pull import RegistryPuller
+from shimcore.demo.runtime_pull import pull
 from shimcore.demo.runtime_rpc import (
     Journal,
     Metadata,
@@ -47,7 +47,7 @@ class StandInRuntime(grpc.GenericRpcHandler):
         self.table = ImageTable()
         self.journal = Journal()
         self.handlers: dict[str, Unary] = {
-            **CriMethods("runtime.v1", CriState(self.table, RegistryPuller())).handlers(),
+            **CriMethods("runtime.v1", CriState(self.table, pull)).handlers(),
             **StoreMethods(self.table).handlers(),
         }
         self._server: grpc.aio.Server | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from shimcore.demo.runtime_images import ImageTable
@@ -70,7 +69,4 @@ class CriMethods:
         """ImageStatusResponse, empty when the image is not there."""
         request = cri_pb2.ImageStatusRequest.FromString(message)
         found = self._state.table.find(request.image.image)
-        response = cri_pb2.ImageStatusResponse(image=found)
-        if found and request.verbose:
-            response.info["info"] = json.dumps({"names": [*found.repo_tags, *found.repo_digests]})
-        return response.SerializeToString()
+        return cri_pb2.ImageStatusResponse(image=found).SerializeToString()

@@ -56,17 +56,17 @@ class ImageStore:
         answer = await unless_absent(self._call("Get", request))
         if answer is None:
             return None
-        return _record(parsed(containerd_pb2.GetImageResponse, answer).image)
+        return record_of(parsed(containerd_pb2.GetImageResponse, answer).image)
 
     async def create(self, record: ImageRecord) -> bool:
         """Adds a name; False when it is there already, which changes nothing."""
-        request = containerd_pb2.CreateImageRequest(image=_image(record)).SerializeToString()
+        request = containerd_pb2.CreateImageRequest(image=image_of(record)).SerializeToString()
         return await self._happened("Create", request, StatusCode.ALREADY_EXISTS)
 
     async def update(self, record: ImageRecord) -> None:
         """Gives a name that is there the labels and the target of `record`."""
         request = containerd_pb2.UpdateImageRequest(
-            image=_image(record), update_mask=FieldMask(paths=UPDATED_FIELDS)
+            image=image_of(record), update_mask=FieldMask(paths=UPDATED_FIELDS)
         ).SerializeToString()
         await self._call("Update", request)
 
@@ -96,7 +96,8 @@ class ImageStore:
             raise
 
 
-def _image(record: ImageRecord) -> containerd_pb2.Image:
+def image_of(record: ImageRecord) -> containerd_pb2.Image:
+    """The record without its time, which is the store's to say."""
     target = record.target
     return containerd_pb2.Image(
         name=record.name,
@@ -110,7 +111,8 @@ def _image(record: ImageRecord) -> containerd_pb2.Image:
     )
 
 
-def _record(image: containerd_pb2.Image) -> ImageRecord:
+def record_of(image: containerd_pb2.Image) -> ImageRecord:
+    """The image of a message as a value."""
     target = image.target
     return ImageRecord(
         name=image.name,

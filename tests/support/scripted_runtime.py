@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import json
 import signal
 import sys
 import time
@@ -31,12 +32,12 @@ from shimcore.demo.runtime_rpc import (
     Unary,
     unary_method,
 )
-from shimcore.demo.runtime_store import StoreMethods
 from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
 from tests.support.registry_puller import RegistryPuller
 from tests.support.standin_content import READ, ContentMethods, ContentTable
 from tests.support.standin_images import ScriptedTable
+from tests.support.standin_store import ScriptedStore
 
 API_VERSIONS = ("runtime.v1", "runtime.v1alpha2")
 
@@ -95,6 +96,14 @@ class ScriptedMethods(CriMethods):
         network = cri_pb2.RuntimeCondition(type="NetworkReady", status=True)
         status = cri_pb2.RuntimeStatus(conditions=[ready, network])
         return cri_pb2.StatusResponse(status=status).SerializeToString()
+
+    async def image_status(self, message: bytes) -> bytes:
+        """ImageStatusResponse, with its info where that is asked for."""
+        response = cri_pb2.ImageStatusResponse.FromString(await super().image_status(message))
+        if cri_pb2.ImageStatusRequest.FromString(message).verbose and response.HasField("image"):
+            names = [*response.image.repo_tags, *response.image.repo_digests]
+            response.info["info"] = json.dumps({"names": names})
+        return response.SerializeToString()
 
     async def image_fs_info(self, message: bytes) -> bytes:
         """ImageFsInfoResponse with one filesystem."""
@@ -193,7 +202,7 @@ class ScriptedRuntime(StandInRuntime):
         self.overrides: dict[str, Unary] = {}
         for api in API_VERSIONS:
             self.handlers |= ScriptedMethods(api, self.state).handlers()
-        self.handlers |= StoreMethods(self.table).handlers()
+        self.handlers |= ScriptedStore(self.table).handlers()
         self.handlers |= ContentMethods(self.content).handlers()
         self._served = (*(f"/{api}." for api in versions), *(["/containerd."] * image_store))
 
