@@ -131,31 +131,24 @@ class _Node:
         """Pull as kubelet does, with the login that a pod has for the image's own registry."""
         login = cri_pb2.AuthConfig(username=KUBELET_USER, password="not for the hub")  # noqa: S106
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=IMAGE), auth=login)
-        self._runtime.calls.clear()
+        self._runtime.pulls.clear()
         started = time.monotonic()
         await _answer(
             self._kubelet.pull_image(request.SerializeToString(), timeout_s=CALL_TIMEOUT_S)
         )
         elapsed_s = time.monotonic() - started
-        pulled_as = self._last_pull().image.image
+        if not self._runtime.pulls:
+            raise DemoError("the pull never reached the runtime")
+        pulled_as = self._runtime.pulls[-1].image.image
         expected = f"{self._hub.host}/library/{IMAGE}"
         if pulled_as != expected:
             raise DemoError(f"the runtime was asked for {pulled_as}, not for {expected}")
         return Pull(IMAGE, pulled_as, self._hub.host, elapsed_s)
 
-    def _last_pull(self) -> cri_pb2.PullImageRequest:
-        calls = self._runtime.called("PullImage")
-        if not calls:
-            raise DemoError("the pull never reached the runtime")
-        return cri_pb2.PullImageRequest.FromString(calls[-1].request)
-
     def _check_logins(self) -> None:
         """See that the hub was given its own login, and that kubelet's reached nobody."""
         seen = set(self._hub.users)
-        sent = {
-            cri_pb2.PullImageRequest.FromString(call.request).auth.username
-            for call in self._runtime.called("PullImage")
-        }
+        sent = {request.auth.username for request in self._runtime.pulls}
         if HUB_USER not in seen or HUB_USER not in sent:
             raise DemoError("the hub was not given its own login")
         if KUBELET_USER in seen | sent:

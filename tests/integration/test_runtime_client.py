@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from shimcore import unixsocket
-from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.pb import cri_pb2
 from shimcore.runtime.client import RuntimeClient
@@ -20,6 +18,8 @@ from shimcore.runtime.values import Descriptor, ImageRecord, RuntimeVersion
 from tests.support.cri import pull_request, remove_image
 from tests.support.polling import until
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_images import PulledImage
+from tests.support.standin_rpc import StatusError
 
 T_S = 15.0
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.values import Descriptor, ImageRecord
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_rpc import StatusError
 
 T_S = 15.0
 

@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from shimcore.demo.registry_images import OCI_MANIFEST, digest_of
-from shimcore.demo.runtime_images import PulledImage, pullable
-from shimcore.demo.runtime_pull import TIMEOUT_S
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
 from shimcore.reference import Reference
 from shimcore.runtime.errors import StatusCode
 from tests.support.standin_content import ContentTable
+from tests.support.standin_images import PulledImage, pullable
+from tests.support.standin_rpc import StatusError
+
+TIMEOUT_S = 30.0
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEX_TYPES = (

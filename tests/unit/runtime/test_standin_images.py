@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
 from shimcore.runtime.values import Descriptor, ImageRecord
 from tests.support.registry_puller import login_for
 from tests.support.scripted_runtime import pull_out_of_thin_air
-from tests.support.standin_images import ScriptedTable
+from tests.support.standin_images import PulledImage, ScriptedTable
+from tests.support.standin_rpc import StatusError
 
 ID = "sha256:" + "1" * 64
 DIGEST = "sha256:" + "2" * 64
