@@ -8,7 +8,7 @@ from shimcore.pb import containerd_pb2
 from shimcore.runtime.channel import Channel
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed, unless_absent
-from shimcore.runtime.values import Descriptor, ImageRecord
+from shimcore.runtime.values import ImageRecord
 
 SERVICE = "/containerd.services.images.v1.Images/"
 
@@ -98,25 +98,10 @@ class ImageStore:
 
 def image_of(record: ImageRecord) -> containerd_pb2.Image:
     """The record without its time, which is the store's to say."""
-    target = record.target
-    return containerd_pb2.Image(
-        name=record.name,
-        labels=record.labels,
-        target=containerd_pb2.Descriptor(
-            media_type=target.media_type,
-            digest=target.digest,
-            size=target.size,
-            annotations=target.annotations,
-        ),
-    )
+    return containerd_pb2.Image(name=record.name, labels=record.labels, target=record.target)
 
 
 def record_of(image: containerd_pb2.Image) -> ImageRecord:
     """The image of a message as a value."""
-    target = image.target
-    return ImageRecord(
-        name=image.name,
-        labels=dict(image.labels),
-        target=Descriptor(target.media_type, target.digest, target.size, dict(target.annotations)),
-        created_at=image.created_at.ToNanoseconds() / 1e9,
-    )
+    created_at = image.created_at.ToNanoseconds() / 1e9
+    return ImageRecord(image.name, dict(image.labels), image.target, created_at)

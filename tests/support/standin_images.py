@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.pb import cri_pb2
+from shimcore.pb.containerd_pb2 import Descriptor
 from shimcore.reference import ImageID, Reference, parse
 from shimcore.runtime.errors import StatusCode
-from shimcore.runtime.values import Descriptor, ImageRecord
+from shimcore.runtime.values import ImageRecord
 from tests.support.standin_rpc import StatusError
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -48,7 +49,7 @@ class ScriptedTable:
         """Adds what a pull of `name` (as people write it) brought, under all its names."""
         reference = pullable(name)
         self._content[pulled.digest] = pulled
-        target = Descriptor(pulled.media_type, pulled.digest, pulled.size)
+        target = Descriptor(media_type=pulled.media_type, digest=pulled.digest, size=pulled.size)
         for each in (canonical(reference), f"{reference.name}@{pulled.digest}", pulled.id):
             there = self.records.get(each)
             since = there.created_at if there else time.time()
