@@ -15,7 +15,7 @@ from socketserver import ThreadingTCPServer
 from threading import Thread
 from typing import Any, Self
 
-from shimcore.demo.registry_images import ImageShelf
+from shimcore.demo.registry_images import OCI_MANIFEST, digest_of, made
 
 _POLL_S = 0.05
 
@@ -28,7 +28,8 @@ class DemoRegistry(ThreadingTCPServer):
     def __init__(self, user: str, password: str) -> None:
         super().__init__(("127.0.0.1", 0), _Exchange)
         self.login = f"{user}:{password}"
-        self.images = ImageShelf()
+        self.content = {"/v2/": ("application/json", b"{}")}
+        """By path: media type and bytes."""
         self.users: list[str] = []
         """Who asked, request by request; "" for one without a login."""
         self.host = f"127.0.0.1:{self.server_address[1]}"
@@ -44,6 +45,17 @@ class DemoRegistry(ThreadingTCPServer):
         """Close the port."""
         self.shutdown()
         self.server_close()
+
+    def add_image(self, repository: str, tag: str, content: bytes) -> str:
+        """Put a one-layer image there and return its digest."""
+        manifest, *blobs = made(content)
+        digest = digest_of(manifest)
+        for name in (tag, digest):
+            self.content[f"/v2/{repository}/manifests/{name}"] = OCI_MANIFEST, manifest
+        for blob in blobs:
+            path = f"/v2/{repository}/blobs/{digest_of(blob)}"
+            self.content[path] = "application/octet-stream", blob
+        return digest
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nobody is left to tell where the other side is gone."""
@@ -66,10 +78,10 @@ class _Exchange(BaseHTTPRequestHandler):
         self.server.users.append(login.partition(":")[0])
         if not secrets.compare_digest(login.encode(), self.server.login.encode()):
             self._refuse(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED")
-        elif self.path == "/v2/":
-            self._send(HTTPStatus.OK, "application/json", b"{}")
+        elif self.path in self.server.content:
+            self._send(HTTPStatus.OK, *self.server.content[self.path])
         else:
-            self._content()
+            self._refuse(HTTPStatus.NOT_FOUND, "NAME_UNKNOWN")
 
     def log_message(self, *_: object) -> None:
         pass
@@ -79,33 +91,18 @@ class _Exchange(BaseHTTPRequestHandler):
         scheme, _, value = self.headers.get("Authorization", "").partition(" ")
         return b64decode(value).decode() if scheme.lower() == "basic" else ""
 
-    def _content(self) -> None:
-        """Answer for `/v2/<repository>/manifests|blobs/<reference>`."""
-        images = self.server.images
-        named, _, reference = self.path.removeprefix("/v2/").rpartition("/")
-        repository, _, kind = named.rpartition("/")
-        if kind == "blobs" and reference in images.blobs:
-            self._send(
-                HTTPStatus.OK, "application/octet-stream", images.blobs[reference], reference
-            )
-        elif kind == "manifests" and (found := images.find(repository, reference)):
-            digest, manifest = found
-            self._send(HTTPStatus.OK, manifest.media_type, manifest.content, digest)
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND, f"{kind.removesuffix('s').upper()}_UNKNOWN")
-
     def _refuse(self, status: HTTPStatus, code: str) -> None:
         """An error as the distribution specification words it."""
         body = json.dumps({"errors": [{"code": code, "message": status.phrase.lower()}]})
         self._send(status, "application/json", body.encode())
 
-    def _send(self, status: HTTPStatus, media_type: str, body: bytes, digest: str = "") -> None:
+    def _send(self, status: HTTPStatus, media_type: str, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
-        if digest:
-            self.send_header("Docker-Content-Digest", digest)
-        if status is HTTPStatus.UNAUTHORIZED:
+        if status is HTTPStatus.OK:
+            self.send_header("Docker-Content-Digest", digest_of(body))
+        elif status is HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", 'Basic realm="demo-registry"')
         self.end_headers()
         if self.command != "HEAD":

@@ -60,7 +60,7 @@ async def show(shim: Sequence[str], environment: Mapping[str, str], say: Say) ->
         folder = Path(name)
         runtime = StandInRuntime(str(folder / "runtime.sock"))
         with DemoRegistry(HUB_USER, password) as hub:
-            digest = hub.images.add_image("library/nginx", "latest", b"the demo's nginx\n")
+            digest = hub.add_image("library/nginx", "latest", b"the demo's nginx\n")
             say("a hub that wants a password", f"{hub.address}, with library/{IMAGE}")
             say("a stand-in for the container runtime", runtime.socket_path)
             config = _write_config(folder, hub, runtime, password)

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Self
 
-from shimcore.demo.registry_images import ImageShelf
 from tests.support.registry_http import HEAD_LIMIT_BYTES, Request, Response, read_request
+from tests.support.registry_images import ImageShelf
 
 SERVICE = "demo-registry"
 
