@@ -7,6 +7,7 @@ leads to it.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Self, TypeAlias
@@ -18,14 +19,16 @@ import httpx
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
-from shimcore.demo.runtime_pull import pulled
+from shimcore.demo.process import DemoError
+from shimcore.demo.registry_images import digest_of
 from shimcore.errors import ShimError
 from shimcore.pb import containerd_pb2, cri_pb2
-from shimcore.reference import parse, parse_reference
+from shimcore.reference import Reference, parse, parse_reference
 from shimcore.runtime.store import SERVICE as STORE
 
 MANAGED_LABELS = {"io.cri-containerd.image": "managed"}
 """The mark that containerd's CRI plugin leaves on the names that it made."""
+PULL_TIMEOUT_S = 30.0
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Method: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
@@ -82,7 +85,7 @@ class StandInRuntime(grpc.GenericRpcHandler):
         self.pulls.append(request)
         try:
             image = parse_reference(request.image.image)
-            target, image_id = await pulled(image, request.auth)
+            target, image_id = await _pulled(image, request.auth)
         except (ShimError, httpx.HTTPError) as error:
             details = f"failed to pull image {request.image.image!r}: {error}"
             await context.abort(grpc.StatusCode.UNKNOWN, details)
@@ -150,3 +153,30 @@ async def _status(_message: bytes, _: Context) -> Message:
     kinds = ("RuntimeReady", "NetworkReady")
     conditions = [cri_pb2.RuntimeCondition(type=each, status=True) for each in kinds]
     return cri_pb2.StatusResponse(status=cri_pb2.RuntimeStatus(conditions=conditions))
+
+
+async def _pulled(
+    image: Reference, auth: cri_pb2.AuthConfig
+) -> tuple[containerd_pb2.Descriptor, str]:
+    """The image's manifest, once all of it was fetched over plain HTTP, and the image's ID.
+
+    Raises DemoError and httpx.HTTPError.
+    """
+    async with httpx.AsyncClient(
+        base_url=f"http://{image.domain}/v2/{image.path}",
+        auth=(auth.username, auth.password),
+        timeout=PULL_TIMEOUT_S,
+        trust_env=False,
+    ) as http:
+        answer = (await http.get(f"manifests/{image.manifest_reference}")).raise_for_status()
+        manifest = json.loads(answer.content)
+        size = len(answer.content)
+        for blob in (manifest["config"], *manifest["layers"]):
+            content = (await http.get(f"blobs/{blob['digest']}")).raise_for_status().content
+            if digest_of(content) != blob["digest"]:
+                raise DemoError(f"{blob['digest']}: what came has another digest")
+            size += len(content)
+    target = containerd_pb2.Descriptor(
+        media_type=answer.headers["content-type"], digest=digest_of(answer.content), size=size
+    )
+    return target, manifest["config"]["digest"]
