@@ -8,10 +8,9 @@ from shimcore.config import Credentials, Registry
 from shimcore.registry.answers import ManifestAnswer, Outcome, RegistryState
 from shimcore.registry.client import RegistryClient
 from tests.integration.registry.questions import USERS, manifests, wire
-from tests.support.plain_registry import refusal
 from tests.support.registries import LOGIN, candidate, configured
 from tests.support.registry_http import Request, Response
-from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.scripted_registry import ScriptedRegistry, refusal
 
 WRONG = Credentials("admin", "wrong")
 PAGE = {"Content-Type": "text/html; charset=utf-8"}
