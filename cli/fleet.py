@@ -56,13 +56,11 @@ def agent(
     """
     import asyncio  # noqa: PLC0415 - a fast --help
 
-    from shimcore.fleet.running import Options, run_agent  # noqa: PLC0415 - as above
+    from shimcore.fleet.running import run_agent  # noqa: PLC0415 - as above
 
-    options = Options(
-        node, revision, namespace, name, Path(host), Path(bundle), Path(node_file), Path(run_dir)
-    )
+    places = Path(host), Path(bundle), Path(node_file), Path(run_dir)
     with exits.reported():
-        asyncio.run(run_agent(options))
+        asyncio.run(run_agent(node, revision, namespace, name, *places))
 
 
 def remove(

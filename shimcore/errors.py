@@ -28,7 +28,7 @@ ShimError
 ├── NamingError, StalledError, UnreadableRequestError   of an image call (images)
 ├── NotOursError           a file that is not edited (systemd)
 ├── YamlError              a text that cannot be read as YAML, or changed (yamlreading)
-├── DemoError, StatusError   of the demo
+├── DemoError              something in the demo is not as it should be
 └── FlightCancelledError   shared work was cancelled
 """
 

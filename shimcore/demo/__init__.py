@@ -1,1 +1,1 @@
-"""The embedded parts of `demo`, used by integration tests too."""
+"""The embedded parts of `demo`."""

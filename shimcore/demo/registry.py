@@ -1,192 +1,109 @@
-"""A small container registry on asyncio and the standard library.
+"""A small container registry on the standard library, for those who have its login.
 
-It serves what a pull needs (distribution-spec: `/v2/`, manifests, blobs), to everybody or with
-Basic authentication, and remembers every request.
+It serves what a pull needs (distribution-spec: `/v2/`, manifests, blobs).
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import secrets
-import ssl
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Self
+import sys
+from base64 import b64decode
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from threading import Thread
+from typing import Any, Self
 
-from shimcore.demo.registry_http import HEAD_LIMIT_BYTES, Request, Response, read_request
-from shimcore.demo.registry_images import ImageShelf
+from shimcore.demo.registry_images import OCI_MANIFEST, digest_of, made
 
-SERVICE = "demo-registry"
+_POLL_S = 0.05
 
 
-class DemoRegistry:
-    """One registry on one port. `users` are name → password; None: nobody has to log in."""
+class DemoRegistry(ThreadingTCPServer):
+    """One registry on a port of this machine, while its context lasts."""
 
-    def __init__(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        *,
-        users: Mapping[str, str] | None = None,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self.images = ImageShelf()
-        self.requests: list[Request] = []
-        self._bind = (host, port)
-        self._users = users
-        self._tls = tls
-        self._server: asyncio.Server | None = None
-        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+    daemon_threads = True
 
-    async def __aenter__(self) -> Self:
-        """Start it."""
-        await self.start()
+    def __init__(self, user: str, password: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Exchange)
+        self.login = f"{user}:{password}"
+        self.content = {"/v2/": ("application/json", b"{}")}
+        """By path: media type and bytes."""
+        self.users: list[str] = []
+        """Who asked, request by request; "" for one without a login."""
+        self.host = f"127.0.0.1:{self.server_address[1]}"
+        """`host:port` as it stands in image names."""
+        self.address = f"http://{self.host}"
+
+    def __enter__(self) -> Self:
+        """Serve, in threads."""
+        Thread(target=self.serve_forever, args=(_POLL_S,), daemon=True).start()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """Stop it."""
-        await self.stop()
+    def __exit__(self, *_: object) -> None:
+        """Close the port."""
+        self.shutdown()
+        self.server_close()
 
-    async def start(self) -> None:
-        """Listen; a second start after a stop takes the same port."""
-        self._server = await asyncio.start_server(
-            self._begin, *self._bind, ssl=self._tls, limit=HEAD_LIMIT_BYTES
-        )
-        self._bind = (self._bind[0], self._server.sockets[0].getsockname()[1])
-
-    async def stop(self) -> None:
-        """Close the port and every connection."""
-        if self._server is None:
-            return
-        loop = asyncio.get_running_loop()
-        for listening in self._server.sockets:
-            loop.remove_reader(listening)
-        for _ in range(3):  # what has just been accepted is begun: asyncio loses it at a close
-            await asyncio.sleep(0)
-        self._server.close()
-        for task, writer in self._serving.items():
-            writer.transport.abort()  # what hangs, or has not begun, must not hold it up
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-        await self._server.wait_closed()
-        self._server = None
-
-    @property
-    def host(self) -> str:
-        """`host:port` as it stands in image names."""
-        host, port = self._bind
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    @property
-    def address(self) -> str:
-        """The URL of the registry, without a path."""
-        return f"{'https' if self._tls else 'http'}://{self.host}"
-
-    def add_image(self, repository: str, tag: str, content: bytes = b"demo\n") -> str:
+    def add_image(self, repository: str, tag: str, content: bytes) -> str:
         """Put a one-layer image there and return its digest."""
-        return self.images.add_image(repository, tag, content)
+        manifest, *blobs = made(content)
+        digest = digest_of(manifest)
+        for name in (tag, digest):
+            self.content[f"/v2/{repository}/manifests/{name}"] = OCI_MANIFEST, manifest
+        for blob in blobs:
+            path = f"/v2/{repository}/blobs/{digest_of(blob)}"
+            self.content[path] = "application/octet-stream", blob
+        return digest
 
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._serving[task] = writer
-        task.add_done_callback(self._serving.pop)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until either side closes it."""
-        try:
-            while (request := await read_request(reader)) is not None:
-                if not await self._serve_one(request, writer):
-                    break
-        except ValueError:
-            writer.write(Response(400).encode(head=False, close=True))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the other side is gone: nobody is left to tell
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-
-    async def _serve_one(self, request: Request, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; False: the connection is to be closed."""
-        request = replace(request, user=self._user(request))
-        self.requests.append(request)
-        return await self._reply(request, writer)
-
-    async def _reply(self, request: Request, writer: asyncio.StreamWriter) -> bool:
-        close = request.headers.get("connection", "").lower() == "close"
-        answer = self._answer(request).encode(head=request.method == "HEAD", close=close)
-        await self._send(request, answer, writer)
-        return not close
-
-    async def _send(self, _: Request, answer: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
-        await writer.drain()
-
-    def _user(self, request: Request) -> str:
-        return "" if request.basic is None else request.basic[0]
-
-    def _answer(self, request: Request) -> Response:
-        return self._api(request) if request.path.startswith("/v2/") else Response(404)
-
-    def _api(self, request: Request) -> Response:
-        """Answer under `/v2/`."""
-        repository = repository_of(request.path)
-        if not self._admits(request, repository):
-            return refusal(401, "UNAUTHORIZED", {"WWW-Authenticate": self._challenge(repository)})
-        if request.path == "/v2/":
-            return Response(200, {"Content-Type": "application/json"}, b"{}")
-        if request.method not in ("GET", "HEAD"):
-            return refusal(405, "UNSUPPORTED")
-        return self._content(request, repository)
-
-    def _content(self, request: Request, repository: str) -> Response:
-        """Answer for `/v2/<repository>/manifests|blobs/<reference>`."""
-        kind, _, reference = request.path.removeprefix(f"/v2/{repository}/").partition("/")
-        if kind == "blobs":
-            return self._blob(reference)
-        return self._manifest(repository, reference) if kind == "manifests" else Response(404)
-
-    def _blob(self, digest: str) -> Response:
-        blob = self.images.blobs.get(digest)
-        if blob is None:
-            return refusal(404, "BLOB_UNKNOWN")
-        headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
-        return Response(200, headers, blob)
-
-    def _manifest(self, repository: str, reference: str) -> Response:
-        found = self.images.find(repository, reference)
-        if found is None:
-            return refusal(404, "MANIFEST_UNKNOWN")
-        digest, manifest = found
-        headers = {"Content-Type": manifest.media_type, "Docker-Content-Digest": digest}
-        return Response(200, headers, manifest.content)
-
-    def _admits(self, request: Request, _: str) -> bool:
-        return self._users is None or self._knows(request.basic)
-
-    def _knows(self, login: tuple[str, str] | None) -> bool:
-        users = self._users or {}
-        if login is None or login[0] not in users:
-            return False
-        return secrets.compare_digest(users[login[0]].encode(), login[1].encode())
-
-    def _challenge(self, _: str) -> str:
-        """What WWW-Authenticate says to whoever asks for the repository."""
-        return f'Basic realm="{SERVICE}"'
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nobody is left to tell where the other side is gone."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
-def repository_of(path: str) -> str:
-    """Return the repository of `/v2/<repository>/manifests/…` or `…/blobs/…`, "" for `/v2/`."""
-    for kind in ("/manifests/", "/blobs/"):
-        head, found, _ = path.rpartition(kind)
-        if found:
-            return head.removeprefix("/v2/")
-    return ""
+class _Exchange(BaseHTTPRequestHandler):
+    """One connection."""
 
+    server: DemoRegistry
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
-def refusal(status: int, code: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error as the distribution specification words it."""
-    body = json.dumps({"errors": [{"code": code, "message": code.lower().replace("_", " ")}]})
-    return Response(status, {"Content-Type": "application/json", **(headers or {})}, body.encode())
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        login = self._login()
+        self.server.users.append(login.partition(":")[0])
+        if not secrets.compare_digest(login.encode(), self.server.login.encode()):
+            self._refuse(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED")
+        elif self.path in self.server.content:
+            self._send(HTTPStatus.OK, *self.server.content[self.path])
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "NAME_UNKNOWN")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _login(self) -> str:
+        """`user:password` (RFC 7617); "" without one."""
+        scheme, _, value = self.headers.get("Authorization", "").partition(" ")
+        return b64decode(value).decode() if scheme.lower() == "basic" else ""
+
+    def _refuse(self, status: HTTPStatus, code: str) -> None:
+        """An error as the distribution specification words it."""
+        body = json.dumps({"errors": [{"code": code, "message": status.phrase.lower()}]})
+        self._send(status, "application/json", body.encode())
+
+    def _send(self, status: HTTPStatus, media_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body)))
+        if status is HTTPStatus.OK:
+            self.send_header("Docker-Content-Digest", digest_of(body))
+        elif status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Basic realm="demo-registry"')
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)

@@ -58,9 +58,8 @@ async def show(shim: Sequence[str], environment: Mapping[str, str], say: Say) ->
     password = secrets.token_urlsafe(16)
     with tempfile.TemporaryDirectory(prefix="shim-demo-", dir=_short_folder()) as name:
         folder = Path(name)
-        hub = DemoRegistry(users={HUB_USER: password})
         runtime = StandInRuntime(str(folder / "runtime.sock"))
-        async with hub, runtime:
+        with DemoRegistry(HUB_USER, password) as hub:
             digest = hub.add_image("library/nginx", "latest", b"the demo's nginx\n")
             say("a hub that wants a password", f"{hub.address}, with library/{IMAGE}")
             say("a stand-in for the container runtime", runtime.socket_path)
@@ -68,6 +67,7 @@ async def show(shim: Sequence[str], environment: Mapping[str, str], say: Say) ->
             command = [*shim, "-f", str(config), "serve"]
             socket = folder / "shim.sock"
             async with (
+                runtime,
                 serving(command, environment, socket, folder / "log") as waited_s,
                 RuntimeClient(str(socket)) as kubelet,
             ):
@@ -120,10 +120,10 @@ class _Node:
         return first, second
 
     async def _expect_absent(self) -> None:
-        before = len(self._hub.requests)
+        before = len(self._hub.users)
         if await self._status(self._kubelet) is not None:
             raise DemoError(f"{IMAGE} is on the node before anything was pulled")
-        if len(self._hub.requests) != before:
+        if len(self._hub.users) != before:
             raise DemoError("the hub was asked for an image status; only the node should be")
         self._say(f"kubelet: is {IMAGE} here?", "no (no registry was asked)")
 
@@ -131,31 +131,24 @@ class _Node:
         """Pull as kubelet does, with the login that a pod has for the image's own registry."""
         login = cri_pb2.AuthConfig(username=KUBELET_USER, password="not for the hub")  # noqa: S106
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=IMAGE), auth=login)
-        self._runtime.calls.clear()
+        self._runtime.pulls.clear()
         started = time.monotonic()
         await _answer(
             self._kubelet.pull_image(request.SerializeToString(), timeout_s=CALL_TIMEOUT_S)
         )
         elapsed_s = time.monotonic() - started
-        pulled_as = self._last_pull().image.image
+        if not self._runtime.pulls:
+            raise DemoError("the pull never reached the runtime")
+        pulled_as = self._runtime.pulls[-1].image.image
         expected = f"{self._hub.host}/library/{IMAGE}"
         if pulled_as != expected:
             raise DemoError(f"the runtime was asked for {pulled_as}, not for {expected}")
         return Pull(IMAGE, pulled_as, self._hub.host, elapsed_s)
 
-    def _last_pull(self) -> cri_pb2.PullImageRequest:
-        calls = self._runtime.called("PullImage")
-        if not calls:
-            raise DemoError("the pull never reached the runtime")
-        return cri_pb2.PullImageRequest.FromString(calls[-1].request)
-
     def _check_logins(self) -> None:
         """See that the hub was given its own login, and that kubelet's reached nobody."""
-        seen = {request.user for request in self._hub.requests if request.user}
-        sent = {
-            cri_pb2.PullImageRequest.FromString(call.request).auth.username
-            for call in self._runtime.called("PullImage")
-        }
+        seen = set(self._hub.users)
+        sent = {request.auth.username for request in self._runtime.pulls}
         if HUB_USER not in seen or HUB_USER not in sent:
             raise DemoError("the hub was not given its own login")
         if KUBELET_USER in seen | sent:

@@ -26,7 +26,6 @@ _UNFINISHED = ".unfinished-"
 _IN_USE_S = 20 * 60.0
 """After an upgrade the process before goes on for a quarter of an hour, out of its own version."""
 _SUMS_LIMIT = 1024 * 1024
-_PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,12 @@ def unpack(bundle: Bundle, place: Path) -> bool:
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
         _clear(unfinished)
         _copy(bundle.folder, unfinished, sums)
+        broken = place / f"{_UNFINISHED}broken-{bundle.version}"
+        _clear(broken)
         if target.exists():
-            broken = place / f"{_UNFINISHED}broken-{bundle.version}"
-            _clear(broken)
             target.rename(broken)
-            unfinished.rename(target)
-            _clear(broken)
-        else:
-            unfinished.rename(target)
+        unfinished.rename(target)
+        _clear(broken)
         sync(place)
     except OSError as error:
         where = error.filename or place
@@ -142,15 +139,12 @@ def _copy(source: Path, target: Path, sums: Mapping[str, str]) -> None:
 
 def _copy_file(source: Path, target: Path) -> str:
     """Copy a file to disk with its mode; the sum of what was written."""
-    found = hashlib.sha256()
     with source.open("rb") as read, target.open("xb") as written:
-        while piece := read.read(_PIECE):
-            found.update(piece)
-            written.write(piece)
+        shutil.copyfileobj(read, written)
         os.fchmod(written.fileno(), stat.S_IMODE(os.fstat(read.fileno()).st_mode))
         written.flush()
         os.fsync(written.fileno())
-    return found.hexdigest()
+    return _sum(target)
 
 
 def _sum(path: Path) -> str:

@@ -196,9 +196,7 @@ class Queue:
         try:
             return await self.records.lease(held.slot)
         except NoLeaseError as error:
-            if str(error) != self._said:
-                self._said = str(error)
-                log.warning("%s", error)
+            self._say(str(error), logging.WARNING)
             return None
 
     async def _take(self, lease: Lease) -> bool:
@@ -233,7 +231,7 @@ class Queue:
         self.held = None
         self.files.let_go()
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, level: int = logging.INFO) -> None:
         if text != self._said:
             self._said = text
-            log.info("%s", text)
+            log.log(level, "%s", text)

@@ -8,7 +8,6 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,36 +27,29 @@ from shimcore.switch.exchange import Revision
 TERMINATION_LOG = Path("/dev/termination-log")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says."""
-
-    node: str
-    revision: str
-    namespace: str
-    name: str
-    host: Path
-    bundle: Path
-    node_file: Path
-    run_dir: Path
-
-
-async def run_agent(options: Options) -> None:
+async def run_agent(
+    node: str,
+    revision: str,
+    namespace: str,
+    name: str,
+    root: Path,
+    bundle: Path,
+    node_file: Path,
+    run_dir: Path,
+) -> None:
     """Run until SIGTERM or SIGINT. Raises FleetError where the pod is not as it has to be."""
     _log()
-    if not (options.host / "etc").is_dir():
-        raise FleetError(f"{options.host}: the node's root is not mounted there")
-    options.run_dir.mkdir(parents=True, exist_ok=True)
+    if not (root / "etc").is_dir():
+        raise FleetError(f"{root}: the node's root is not mounted there")
+    run_dir.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing else runs yet
     api = Api(pod_account())
-    records = Records(api, options.namespace, options.name)
-    host = Host(options.host, partial(chrooted, options.host))
-    queue = Queue(records, SwitchFiles(options.host), options.node)
-    bundle = Bundle(
-        options.bundle, options.bundle.with_name(options.bundle.name + ".sha256"), __version__
-    )
-    settings = Settings(options.node, Revision(options.revision), bundle, options.node_file)
-    outlet = Outlet(options.run_dir / "ready", TERMINATION_LOG)
+    records = Records(api, namespace, name)
+    queue = Queue(records, SwitchFiles(root), node)
+    sums = bundle.with_name(bundle.name + ".sha256")
+    settings = Settings(node, Revision(revision), Bundle(bundle, sums, __version__), node_file)
+    outlet = Outlet(run_dir / "ready", TERMINATION_LOG)
     outlet.ready(False)
+    host = Host(root, partial(chrooted, root))
     await _until_told(Agent(settings, records, host, queue, outlet).run())
     await api.aclose()
 

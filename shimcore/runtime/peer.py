@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from shimcore.unixsocket import connected
+
 COMMAND_LIMIT_BYTES = 65_536
 
 
@@ -50,9 +52,7 @@ def peer_of(path: str) -> Peer | None:
     """Who listens on a unix socket (unix(7), SO_PEERCRED); None where nobody does."""
     size = struct.calcsize("3i")
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            probe.connect(path)
+        with connected(path) as probe:
             pid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     except OSError:
         return None

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from shimcore.errors import RuntimeUnavailableError
+from shimcore.errors import RuntimeUnavailableError, ShimError
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.detection import KNOWN_SOCKETS, detect_socket
 from shimcore.runtime.errors import RuntimeCallError, SeveralRuntimesError, StatusCode
@@ -33,7 +33,8 @@ async def wait_until_ready(socket: str, timeout_s: float | None, on_wait: OnWait
     """
     attempt_s = ATTEMPT_TIMEOUT_S if timeout_s is None else min(ATTEMPT_TIMEOUT_S, timeout_s)
     async with RuntimeClient(socket) as client:
-        return await _wait_for(partial(_ready_version, client, attempt_s), timeout_s, on_wait)
+        ask = partial(_ready_version, client, attempt_s)
+        return await retried(ask, _may_pass, timeout_s, on_wait)
 
 
 async def wait_for_socket(
@@ -44,7 +45,7 @@ async def wait_for_socket(
     Raises SeveralRuntimesError at once when there are more, since waiting does not mend
     that, and RuntimeUnavailableError after `timeout_s`; None waits for ever.
     """
-    return await _wait_for(partial(detect_socket, candidates), timeout_s, on_wait)
+    return await retried(partial(detect_socket, candidates), _may_pass, timeout_s, on_wait)
 
 
 async def _ready_version(client: RuntimeClient, attempt_s: float) -> RuntimeVersion:
@@ -67,19 +68,6 @@ def _hint(error: RuntimeCallError) -> str:
     return ""
 
 
-async def _wait_for(
-    attempt: Callable[[], Awaitable[T]], timeout_s: float | None, on_wait: OnWait
-) -> T:
-    started = time.monotonic()
-    try:
-        return await attempt()
-    except RuntimeUnavailableError as error:
-        if not _may_pass(error):
-            raise
-    left_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - started))
-    return await retried(attempt, _may_pass, left_s, on_wait)
-
-
 async def retried(
     attempt: Callable[[], Awaitable[T]],
     may_pass: Callable[[BaseException], bool],
@@ -88,13 +76,19 @@ async def retried(
 ) -> T:
     """The first result of `attempt`; its last error when `may_pass` or the time says no.
 
-    Between two attempts 0.1 s doubling to 2, cut at what is left of the time. `on_wait` is told
-    why there is waiting: at once, then at most every 10 s.
+    Between two attempts, from the second on, 0.1 s doubling to 2, cut at what is left of the time.
+    `on_wait` is told why there is waiting: at once, then at most every 10 s.
     """
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    try:
+        return await attempt()
+    except ShimError as error:
+        if not may_pass(error):
+            raise
     import tenacity  # noqa: PLC0415 - a node whose runtime is up does not wait
 
     backoff = tenacity.wait_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
-    limit_s = math.inf if timeout_s is None else timeout_s
+    limit_s = max(0.0, deadline - time.monotonic())
     next_notice_s = 0.0
 
     def wait_s(state: tenacity.RetryCallState) -> float:

@@ -8,7 +8,7 @@ from shimcore.pb import containerd_pb2
 from shimcore.runtime.channel import Channel
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.messages import parsed, unless_absent
-from shimcore.runtime.values import Descriptor, ImageRecord
+from shimcore.runtime.values import ImageRecord
 
 SERVICE = "/containerd.services.images.v1.Images/"
 
@@ -56,17 +56,17 @@ class ImageStore:
         answer = await unless_absent(self._call("Get", request))
         if answer is None:
             return None
-        return _record(parsed(containerd_pb2.GetImageResponse, answer).image)
+        return record_of(parsed(containerd_pb2.GetImageResponse, answer).image)
 
     async def create(self, record: ImageRecord) -> bool:
         """Adds a name; False when it is there already, which changes nothing."""
-        request = containerd_pb2.CreateImageRequest(image=_image(record)).SerializeToString()
+        request = containerd_pb2.CreateImageRequest(image=image_of(record)).SerializeToString()
         return await self._happened("Create", request, StatusCode.ALREADY_EXISTS)
 
     async def update(self, record: ImageRecord) -> None:
         """Gives a name that is there the labels and the target of `record`."""
         request = containerd_pb2.UpdateImageRequest(
-            image=_image(record), update_mask=FieldMask(paths=UPDATED_FIELDS)
+            image=image_of(record), update_mask=FieldMask(paths=UPDATED_FIELDS)
         ).SerializeToString()
         await self._call("Update", request)
 
@@ -96,25 +96,12 @@ class ImageStore:
             raise
 
 
-def _image(record: ImageRecord) -> containerd_pb2.Image:
-    target = record.target
-    return containerd_pb2.Image(
-        name=record.name,
-        labels=record.labels,
-        target=containerd_pb2.Descriptor(
-            media_type=target.media_type,
-            digest=target.digest,
-            size=target.size,
-            annotations=target.annotations,
-        ),
-    )
+def image_of(record: ImageRecord) -> containerd_pb2.Image:
+    """The record without its time, which is the store's to say."""
+    return containerd_pb2.Image(name=record.name, labels=record.labels, target=record.target)
 
 
-def _record(image: containerd_pb2.Image) -> ImageRecord:
-    target = image.target
-    return ImageRecord(
-        name=image.name,
-        labels=dict(image.labels),
-        target=Descriptor(target.media_type, target.digest, target.size, dict(target.annotations)),
-        created_at=image.created_at.ToNanoseconds() / 1e9,
-    )
+def record_of(image: containerd_pb2.Image) -> ImageRecord:
+    """The image of a message as a value."""
+    created_at = image.created_at.ToNanoseconds() / 1e9
+    return ImageRecord(image.name, dict(image.labels), image.target, created_at)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shimcore.pb import containerd_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +29,17 @@ class ImageOnNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Descriptor:
-    """What an image's name points at: a manifest or index (OCI image-spec, descriptor.md).
-
-    `size` is in bytes.
-    """
-
-    media_type: str
-    digest: str
-    size: int
-    annotations: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """A name in containerd's image store, in canonical form, and what it points at.
 
+    `target`: a manifest or index (OCI image-spec, descriptor.md); its `size` is in bytes.
     `created_at`: since when the name is there (seconds since 1970); a change of its target
     leaves it as it is.
     """
 
     name: str
     labels: Mapping[str, str]
-    target: Descriptor
+    target: containerd_pb2.Descriptor
     created_at: float = field(default=0.0, compare=False)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime_images import PulledImage
 from shimcore.pb import cri_pb2
 from tests.integration import cli_support
 from tests.integration.cli_support import AUTH, USERS, Ran, run, run_on_terminal
@@ -20,6 +19,7 @@ from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 from tests.support.serving import ServeProcess, serving
+from tests.support.standin_images import PulledImage
 
 KEYS = ["image", "pulled", "image_ref", "elapsed_ms", "error"]
 IMAGES = ("alpine", "busybox", "nginx", "redis", "web")

@@ -11,11 +11,12 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from shimcore.demo.registry_images import Manifest, digest_of
-from shimcore.demo.runtime_images import PulledImage
+from shimcore.demo.registry_images import digest_of
 from tests.integration.cli_support import AUTH, USERS, run, run_on_terminal, write_config
+from tests.support.registry_images import Manifest
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_images import PulledImage
 
 KEYS = [
     "image",

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from shimcore.client.admin import Condition
-from shimcore.demo.registry_http import Response
 from shimcore.doctor import Finding, Result, cluster, examine
 from shimcore.doctor.run import Check
 from shimcore.runtime.errors import StatusCode
 from tests.support.doctor import CONTAINERD, KUBELET, SHIM, USERS, World, world
 from tests.support.mending import read_mend
+from tests.support.registry_http import Response
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 

@@ -11,7 +11,6 @@ import pytest
 
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.config.model import KubernetesSource, Registry
-from shimcore.demo.registry import DemoRegistry
 from shimcore.doctor.finding import Finding, Result
 from shimcore.doctor.registries import LONGEST_S
 from shimcore.registry.client import RegistryClient
@@ -24,6 +23,7 @@ from shimcore.systemd.runtimes import crio, docker
 from shimcore.systemd.runtimes.node import Kind as Runtime
 from shimcore.systemd.runtimes.wiring import containerd_on, wire_runtime
 from tests.support.doctor import CONTAINERD, KUBELET, world
+from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
 
 WIRE = "image-cri-shim install-service --wire-runtime --now"
@@ -175,7 +175,7 @@ async def pause_of(place: Path, keys: dict[str, object], files: dict[str, str]) 
 
 async def test_a_pause_image_that_its_own_registry_has(tmp_path: Path) -> None:
     """The runtime gets it by itself, unless that is denied."""
-    async with DemoRegistry() as origin:
+    async with ScriptedRegistry() as origin:
         origin.add_image("pause", "9.9")
         keys: dict[str, object] = {"sandboxImage": f"{origin.host}/pause:9.9"}
         for fallback, result in (("allow", Result.PASS), ("deny", Result.FAIL)):

@@ -22,7 +22,6 @@ from shimcore.client.handover import (
     RunningService,
     prepare,
 )
-from shimcore.demo.runtime_images import PulledImage
 from shimcore.errors import AdminError
 from shimcore.images.journal import Journal
 from shimcore.pb import cri_pb2
@@ -32,6 +31,7 @@ from tests.support.polling import until
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_images import PulledImage
 
 IMAGES = "/runtime.v1.ImageService/"
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry_http import Request, Response
-from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.heldcall import Refuse
 from shimcore.images import progress
 from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
 from tests.integration.images_support import CALLER, HUB_LOGIN, Node, node
 from tests.support.polling import until
+from tests.support.registry_http import Request, Response
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import pull_out_of_thin_air
+from tests.support.standin_images import PulledImage
+from tests.support.standin_rpc import StatusError
 
 NGINX = "library/nginx:latest"
 PARENT_SWEPT = f"parent snapshot sha256:{'ab' * 32} does not exist: not found"

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from shimcore import unixsocket
-from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.errors import RuntimeUnavailableError
 from shimcore.pb import cri_pb2
+from shimcore.pb.containerd_pb2 import Descriptor
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.errors import ForbiddenRuntimeError, RuntimeCallError, StatusCode
-from shimcore.runtime.values import Descriptor, ImageRecord, RuntimeVersion
+from shimcore.runtime.values import ImageRecord, RuntimeVersion
 from tests.support.cri import pull_request, remove_image
 from tests.support.polling import until
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_images import PulledImage
+from tests.support.standin_rpc import StatusError
 
 T_S = 15.0
 
@@ -123,7 +124,9 @@ async def test_an_answer_that_is_no_message_is_an_error(
 
 async def test_large_messages_fit(runtime: ScriptedRuntime, client: RuntimeClient) -> None:
     """15 MiB go both ways."""
-    record = ImageRecord(HUB_NGINX, {"x": "y" * (15 << 20)}, Descriptor("t", "sha256:0", 1))
+    record = ImageRecord(
+        HUB_NGINX, {"x": "y" * (15 << 20)}, Descriptor(media_type="t", digest="sha256:0", size=1)
+    )
     assert await client.store.create(record)
     assert await client.store.get(HUB_NGINX) == record
 

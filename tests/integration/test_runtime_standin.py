@@ -9,12 +9,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
 from shimcore.runtime.errors import StatusCode
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_rpc import StatusError
 
 V1 = "/runtime.v1."
 

@@ -7,19 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
+from shimcore.pb.containerd_pb2 import Descriptor
 from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
-from shimcore.runtime.values import Descriptor, ImageRecord
+from shimcore.runtime.values import ImageRecord
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_rpc import StatusError
 
 T_S = 15.0
 
 HUB_NGINX = "sealos.hub:5000/library/nginx:latest"
 NGINX = "docker.io/library/nginx:latest"
 RECORD = ImageRecord(
-    NGINX, {"io.cri-containerd.image": "managed"}, Descriptor("type", "sha256:00", 3, {"a": "b"})
+    NGINX,
+    {"io.cri-containerd.image": "managed"},
+    Descriptor(media_type="type", digest="sha256:00", size=3, annotations={"a": "b"}),
 )
 
 
@@ -41,7 +44,9 @@ async def test_a_name_that_is_there_is_left_alone(client: RuntimeClient) -> None
 async def test_update_changes_labels_and_target(client: RuntimeClient) -> None:
     """A name can be made to point elsewhere; one that is not there cannot."""
     await client.store.create(RECORD)
-    moved = ImageRecord(NGINX, {"x": "y"}, Descriptor("type", "sha256:11", 4))
+    moved = ImageRecord(
+        NGINX, {"x": "y"}, Descriptor(media_type="type", digest="sha256:11", size=4)
+    )
     await client.store.update(moved)
     assert await client.store.get(NGINX) == moved
     with pytest.raises(RuntimeCallError) as caught:

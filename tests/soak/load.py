@@ -13,11 +13,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from shimcore.demo.registry_images import ImageShelf
 from shimcore.pb import cri_pb2
 from tests.soak.registry import IMAGES as STOCK
 from tests.soak.registry import fill, repository
 from tests.soak.runtime import ID_BYTES
+from tests.support.registry_images import ImageShelf
 
 ONCE = "/x.Soak/Once"
 STREAM = "/x.Soak/Stream"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 
-from shimcore.demo.registry_images import ImageShelf
+from tests.support.registry_images import ImageShelf
 from tests.support.scripted_registry import ScriptedRegistry
 
 IMAGES = 40

@@ -13,7 +13,6 @@ import yaml
 
 from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.cluster.starting import begin
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.doctor import Node, examine
 from shimcore.doctor.finding import Finding
 from shimcore.errors import ConfigError
@@ -22,6 +21,7 @@ from shimcore.runtime.errors import StatusCode
 from shimcore.systemd.root import Root
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_rpc import StatusError
 
 USERS = {"admin": "hub-s3cret"}
 PAUSE = "127.0.0.1:9/pause:3.9"

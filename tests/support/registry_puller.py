@@ -13,11 +13,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from shimcore.demo import runtime_pull
-from shimcore.demo.registry_images import digest_of
+from shimcore.demo.registry_images import OCI_MANIFEST, digest_of
 from shimcore.pb import cri_pb2
 from shimcore.reference import Reference
+from shimcore.runtime.errors import StatusCode
 from tests.support.standin_content import ContentTable
+from tests.support.standin_images import PulledImage, pullable
+from tests.support.standin_rpc import StatusError
+
+TIMEOUT_S = 30.0
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEX_TYPES = (
@@ -45,7 +49,7 @@ class Login:
         return base64.b64encode(f"{self.username}:{self.secret}".encode()).decode()
 
 
-class RegistryPuller(runtime_pull.RegistryPuller):
+class RegistryPuller:
     """Fetches manifest, config and layers, and shows in `content` how far it is.
 
     `hosts` says where a registry's host is to be found (`{"sealos.hub:5000":
@@ -62,20 +66,27 @@ class RegistryPuller(runtime_pull.RegistryPuller):
         self._hosts = dict(hosts or {})
         self._tls = ssl.create_default_context(cafile=ca_file) if ca_file else True
 
-    def client(self, host: str, auth: cri_pb2.AuthConfig | None) -> httpx.AsyncClient:
+    async def __call__(self, image: str, auth: cri_pb2.AuthConfig | None) -> PulledImage:
+        """What the registry gives for `image`; raises StatusError as containerd would."""
+        reference = pullable(image)
+        try:
+            async with self._client(reference.domain, auth) as http:
+                return await _Pull(http, reference, self.content).run()
+        except httpx.HTTPError as error:
+            details = f"failed to do request to {reference.domain}: {type(error).__name__}: {error}"
+            raise _failed(reference, StatusCode.UNKNOWN, details) from error
+
+    def _client(self, host: str, auth: cri_pb2.AuthConfig | None) -> httpx.AsyncClient:
         host = "registry-1.docker.io" if host == "docker.io" else host
         scheme = "http" if LOOPBACK.fullmatch(host) else "https"
         return httpx.AsyncClient(
             base_url=self._hosts.get(host, f"{scheme}://{host}"),
             auth=_Challenged(login_for(host, auth)),
             verify=self._tls,
-            timeout=runtime_pull.TIMEOUT_S,
+            timeout=TIMEOUT_S,
             trust_env=False,
             follow_redirects=True,
         )
-
-    def pull(self, http: httpx.AsyncClient, reference: Reference) -> runtime_pull.Pull:
-        return _Pull(http, reference, self.content)
 
 
 def login_for(host: str, auth: cri_pb2.AuthConfig | None) -> Login | None:
@@ -130,43 +141,81 @@ class _Challenged(httpx.Auth):
             yield request
 
 
-class _Pull(runtime_pull.Pull):
-    """One pull; an index leads to the manifest of linux/amd64."""
+class _Pull:
+    """One pull: manifest, then config and layers, each with its digest checked.
 
-    accepted = (*runtime_pull.Pull.accepted, DOCKER_MANIFEST, *INDEX_TYPES)
+    An index leads to the manifest of linux/amd64.
+    """
 
     def __init__(
         self, http: httpx.AsyncClient, reference: Reference, content: ContentTable
     ) -> None:
-        super().__init__(http, reference)
+        self._http = http
+        self._reference = reference
+        self._path = f"/v2/{reference.path}"
         self._content = content
 
-    async def manifest(self, wanted: str) -> tuple[bytes, str]:
-        body, media_type = await super().manifest(wanted)
+    async def run(self) -> PulledImage:
+        """What the registry has given. Raises StatusError and httpx.HTTPError."""
+        body, media_type = await self._manifest(self._reference.manifest_reference)
+        digest = digest_of(body)
+        if media_type in INDEX_TYPES:
+            body = (await self._manifest(_platform_digest(json.loads(body))))[0]
+        manifest = json.loads(body)
+        config = await self._blob("config", manifest["config"])
+        size = len(body) + len(config)
+        for layer in manifest["layers"]:
+            size += len(await self._blob("layer", layer))
+        user = json.loads(config).get("config", {}).get("User", "")
+        return PulledImage(manifest["config"]["digest"], digest, size, media_type, user)
+
+    async def _manifest(self, wanted: str) -> tuple[bytes, str]:
+        """Bytes and media type of the manifest with the tag or digest `wanted`."""
+        headers = {"Accept": ", ".join((OCI_MANIFEST, DOCKER_MANIFEST, *INDEX_TYPES))}
+        response = await self._http.get(f"{self._path}/manifests/{wanted}", headers=headers)
+        self._check_status(response)
+        body = response.content
+        if wanted.startswith("sha256:"):
+            self._check(wanted, body)
         self._content.whole(digest_of(body), len(body), body)
-        return body, media_type
+        return body, response.headers.get("content-type", OCI_MANIFEST)
 
-    async def of_platform(self, body: bytes, media_type: str) -> bytes:
-        if media_type not in INDEX_TYPES:
-            return body
-        return (await self.manifest(_platform_digest(json.loads(body))))[0]
-
-    async def blob(self, kind: str, descriptor: Mapping[str, Any]) -> bytes:
+    async def _blob(self, kind: str, descriptor: Mapping[str, Any]) -> bytes:
         """A blob's bytes; while they come, the content store shows how far they are."""
         digest, total = str(descriptor["digest"]), int(descriptor.get("size", 0))
         content = b""
         self._content.came(kind, digest, 0, total)
         try:
             async with self._http.stream("GET", f"{self._path}/blobs/{digest}") as response:
-                self.check_status(response)
+                self._check_status(response)
                 async for part in response.aiter_bytes():
                     content += part
                     self._content.came(kind, digest, len(content), total)
-            self.check(digest, content)
+            self._check(digest, content)
             self._content.whole(digest, len(content))
         finally:
             self._content.ingests.pop(digest, None)
         return content
+
+    def _check_status(self, response: httpx.Response) -> None:
+        """Raises StatusError for anything but a success."""
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise _failed(self._reference, StatusCode.NOT_FOUND, f"{self._reference}: not found")
+        if not response.is_success:
+            status = f"{response.status_code} {response.reason_phrase}"
+            details = f"unexpected status from GET request to {response.url}: {status}"
+            raise _failed(self._reference, StatusCode.UNKNOWN, details)
+
+    def _check(self, digest: str, content: bytes) -> None:
+        """Raises StatusError for content with another digest."""
+        if digest_of(content) != digest:
+            details = f"{digest}: got {digest_of(content)}"
+            raise _failed(self._reference, StatusCode.FAILED_PRECONDITION, details)
+
+
+def _failed(reference: Reference, code: StatusCode, why: str) -> StatusError:
+    """The status of a pull that has failed."""
+    return StatusError(code, f'failed to pull and unpack image "{reference}": {why}')
 
 
 def _platform_digest(index: Mapping[str, Any]) -> str:

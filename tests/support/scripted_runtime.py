@@ -1,4 +1,6 @@
-"""The demo's stand-in runtime, told what to do: other methods, faults, and made-up images.
+"""A stand-in for a container runtime, told what to do: faults, and made-up images.
+
+CRI and containerd's stores on a unix socket. It pulls for real, but runs nothing.
 
 `python -m tests.support.scripted_runtime --socket PATH` runs one as a process of its own.
 """
@@ -9,34 +11,31 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import quote
 
 import grpc
+import grpc.aio
 
-from shimcore.demo.runtime import StandInRuntime
-from shimcore.demo.runtime_cri import CriMethods, CriState
-from shimcore.demo.runtime_images import PulledImage, pullable
-from shimcore.demo.runtime_pull import Puller
-from shimcore.demo.runtime_rpc import (
+from shimcore.pb import cri_pb2
+from tests.support.registry_puller import RegistryPuller
+from tests.support.standin_content import READ, ContentMethods, ContentTable
+from tests.support.standin_cri import Puller, ScriptedMethods, ScriptedState
+from tests.support.standin_images import PulledImage, ScriptedTable, pullable
+from tests.support.standin_rpc import (
     Context,
     Journal,
     Metadata,
     Method,
-    StatusError,
+    RecordedCall,
     Unary,
     unary_method,
 )
-from shimcore.demo.runtime_store import StoreMethods
-from shimcore.pb import cri_pb2
-from shimcore.runtime.errors import StatusCode
-from tests.support.registry_puller import RegistryPuller
-from tests.support.standin_content import READ, ContentMethods, ContentTable
-from tests.support.standin_images import ScriptedTable
+from tests.support.standin_store import ScriptedStore
 
 API_VERSIONS = ("runtime.v1", "runtime.v1alpha2")
 
@@ -45,6 +44,16 @@ Streaming = Callable[[bytes, Metadata], AsyncIterator[bytes]]
 INITIAL_METADATA: Metadata = (("x-stand-in", "hello"), ("x-stand-in-bin", b"\x00\xff"))
 TRAILING_METADATA: Metadata = (("x-stand-in-trailer", "bye"), ("x-trailer-bin", b"\xff\x00"))
 """Sent with every stream and echo, for those who test that metadata is kept."""
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_metadata_size", 1 << 20),
+    ("grpc.absolute_max_metadata_size", 1 << 20),
+    # grpc would cancel what comes when a thousand calls wait; runtimes in Go take them all.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+)
 
 STOP_GRACE_S = 1.0
 
@@ -62,104 +71,7 @@ def _digest(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-@dataclass(slots=True)
-class ScriptedState(CriState):
-    """What the methods work on; tests look at it and change it."""
-
-    table: ScriptedTable
-    ready: bool = True
-    containers: dict[str, cri_pb2.CreateContainerRequest] = field(default_factory=dict)
-
-
-class ScriptedMethods(CriMethods):
-    """Further methods of one CRI version, on a state that says how the runtime is."""
-
-    def __init__(self, api: str, state: ScriptedState) -> None:
-        super().__init__(api, state)
-        self._scripted = state
-
-    def handlers(self) -> dict[str, Unary]:
-        return super().handlers() | {
-            f"/{self._api}.ImageService/ImageFsInfo": self.image_fs_info,
-            f"/{self._api}.ImageService/ListImages": self.list_images,
-            f"/{self._api}.ImageService/RemoveImage": self.remove_image,
-            f"/{self._api}.RuntimeService/CreateContainer": self.create_container,
-        }
-
-    async def status(self, message: bytes) -> bytes:
-        """StatusResponse with RuntimeReady as the state says."""
-        del message
-        ready = cri_pb2.RuntimeCondition(type="RuntimeReady", status=self._scripted.ready)
-        if not self._scripted.ready:
-            ready.reason, ready.message = "StandInNotReady", "told not to be ready"
-        network = cri_pb2.RuntimeCondition(type="NetworkReady", status=True)
-        status = cri_pb2.RuntimeStatus(conditions=[ready, network])
-        return cri_pb2.StatusResponse(status=status).SerializeToString()
-
-    async def image_fs_info(self, message: bytes) -> bytes:
-        """ImageFsInfoResponse with one filesystem."""
-        del message
-        images = self._scripted.table.images()
-        usage = cri_pb2.FilesystemUsage(
-            timestamp=time.time_ns(),
-            fs_id=cri_pb2.FilesystemIdentifier(mountpoint="/var/lib/stand-in"),
-            used_bytes=cri_pb2.UInt64Value(value=sum(image.size for image in images)),
-            inodes_used=cri_pb2.UInt64Value(value=len(images)),
-        )
-        return cri_pb2.ImageFsInfoResponse(image_filesystems=[usage]).SerializeToString()
-
-    async def list_images(self, message: bytes) -> bytes:
-        """ListImagesResponse: all images, or the one that the filter names."""
-        name = cri_pb2.ListImagesRequest.FromString(message).filter.image.image
-        images = self._scripted.table.listed(name)
-        return cri_pb2.ListImagesResponse(images=images).SerializeToString()
-
-    async def remove_image(self, message: bytes) -> bytes:
-        """RemoveImageResponse: the image and all its names are gone, or were not there."""
-        name = cri_pb2.RemoveImageRequest.FromString(message).image.image
-        self._scripted.table.remove(name)
-        return cri_pb2.RemoveImageResponse().SerializeToString()
-
-    async def create_container(self, message: bytes) -> bytes:
-        """CreateContainerResponse; NOT_FOUND when the image is not there."""
-        request = cri_pb2.CreateContainerRequest.FromString(message)
-        image = request.config.image.image
-        if self._state.table.find(image) is None:
-            details = f'failed to resolve image "{image}": not found'
-            raise StatusError(StatusCode.NOT_FOUND, details)
-        container_id = f"{len(self._scripted.containers) + 1:064x}"
-        self._scripted.containers[container_id] = request
-        return cri_pb2.CreateContainerResponse(container_id=container_id).SerializeToString()
-
-
-class ScriptedJournal(Journal):
-    """With the paths of calls that the client gave up; may hold answers back."""
-
-    def __init__(self, *, enabled: bool, latency_s: float) -> None:
-        super().__init__()
-        self.enabled = enabled
-        self.latency_s = latency_s
-        self.cancelled: list[str] = []
-
-    def arrived(self, path: str, request: bytes, metadata: Metadata) -> None:
-        """Adds a call, unless the journal is off."""
-        if self.enabled:
-            super().arrived(path, request, metadata)
-
-    @asynccontextmanager
-    async def answering(self, path: str, context: Context) -> AsyncIterator[None]:
-        """Holds the answer back for the latency, and notes who does not wait for it."""
-        try:
-            async with super().answering(path, context):
-                if self.latency_s:
-                    await asyncio.sleep(self.latency_s)
-                yield
-        except asyncio.CancelledError:
-            self.cancelled.append(path)
-            raise
-
-
-class ScriptedRuntime(StandInRuntime):
+class ScriptedRuntime(grpc.GenericRpcHandler):
     """A runtime at `socket_path`, between `start` and `stop`; may be started again.
 
     Beside CRI (`versions`) and the image store it answers any `/x/Echo` with the request,
@@ -171,9 +83,6 @@ class ScriptedRuntime(StandInRuntime):
     and may raise StatusError, or wait for ever.
     """
 
-    table: ScriptedTable
-    journal: ScriptedJournal
-
     def __init__(
         self,
         socket_path: str,
@@ -184,18 +93,57 @@ class ScriptedRuntime(StandInRuntime):
         latency_s: float = 0.0,
         record: bool = True,
     ) -> None:
-        super().__init__(socket_path)
+        self.socket_path = os.path.abspath(socket_path)
         self.table = ScriptedTable()
         pulls = puller or RegistryPuller()
         self.content = pulls.content if isinstance(pulls, RegistryPuller) else ContentTable()
         self.state = ScriptedState(self.table, pulls)
-        self.journal = ScriptedJournal(enabled=record, latency_s=latency_s)
+        self.journal = Journal(enabled=record, latency_s=latency_s)
         self.overrides: dict[str, Unary] = {}
+        self.handlers: dict[str, Unary] = {
+            **ScriptedStore(self.table).handlers(),
+            **ContentMethods(self.content).handlers(),
+        }
         for api in API_VERSIONS:
             self.handlers |= ScriptedMethods(api, self.state).handlers()
-        self.handlers |= StoreMethods(self.table).handlers()
-        self.handlers |= ContentMethods(self.content).handlers()
+        self._server: grpc.aio.Server | None = None
         self._served = (*(f"/{api}." for api in versions), *(["/containerd."] * image_store))
+
+    @property
+    def calls(self) -> list[RecordedCall]:
+        """Every call that arrived, oldest first; may be cleared."""
+        return self.journal.calls
+
+    def called(self, method: str) -> list[RecordedCall]:
+        """The calls whose path ends in `method`, such as `PullImage`, oldest first."""
+        return [call for call in self.calls if call.method.endswith("/" + method)]
+
+    async def start(self) -> None:
+        """Listens; a socket that a dead runtime left behind is replaced."""
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._server.add_generic_rpc_handlers((self,))
+        self._server.add_insecure_port("unix:" + quote(self.socket_path))
+        await self._server.start()
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Stops listening, and ends calls under way after `grace_s` (None: at once)."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+            self._server = None
+
+    async def __aenter__(self) -> Self:
+        """The runtime, listening."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stops at once."""
+        await self.stop()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Method:
+        """The handler for a call's path (grpc.GenericRpcHandler)."""
+        path = handler_call_details.method
+        return self.method(path, tuple(handler_call_details.invocation_metadata))
 
     @property
     def puller(self) -> Puller:
@@ -237,7 +185,7 @@ class ScriptedRuntime(StandInRuntime):
             return _stream(path, metadata, self.journal, self._stream_images)
         if path == READ:
             return _stream(path, metadata, self.journal, self._read)
-        return super().method(path, metadata)
+        return unary_method(path, metadata, self.journal, self.handlers.get(path))
 
     async def _stream_images(self, request: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
         del metadata

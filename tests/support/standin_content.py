@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from shimcore.demo.runtime_rpc import StatusError, Unary
 from shimcore.pb import containerd_pb2
 from shimcore.runtime.errors import StatusCode
 from shimcore.runtime.values import Blob, Ingest
+from tests.support.standin_rpc import StatusError, Unary
 
 SERVICE = "/containerd.services.content.v1.Content/"
 READ = SERVICE + "Read"

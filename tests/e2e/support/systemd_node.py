@@ -11,11 +11,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from shimcore.demo.runtime_images import PulledImage
 from shimcore.pb import cri_pb2
 from tests.support.registry_puller import RegistryPuller
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.scripted_runtime import ScriptedRuntime
+from tests.support.standin_images import PulledImage
 
 ROOT = Path(*sys.argv[1:2] or "/")
 SOCKET = str(ROOT / "run/containerd/containerd.sock")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shimcore.config import Registry
-from shimcore.demo.registry_http import Request
 from shimcore.registry.answers import ManifestAnswer
 from shimcore.registry.client import RegistryClient
 from tests.support.registries import LOGIN, candidate
+from tests.support.registry_http import Request
 from tests.support.scripted_registry import ScriptedRegistry
 
 USERS = {LOGIN.username: LOGIN.password}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from shimcore.demo.registry_http import Request
 from shimcore.registry.answers import Outcome
 from shimcore.registry.client import RegistryClient
 from tests.integration.registry.questions import always
 from tests.support.registries import candidate, configured
+from tests.support.registry_http import Request
 from tests.support.scripted_registry import ScriptedRegistry
 
 

@@ -10,12 +10,12 @@ import anyio
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry_http import Response
 from shimcore.registry.answers import Outcome, RegistryState
 from shimcore.registry.client import RegistryClient
 from tests.integration.registry.questions import always, manifests
 from tests.support.polling import until
 from tests.support.registries import LOGIN, candidate, configured
+from tests.support.registry_http import Response
 from tests.support.scripted_registry import ScriptedRegistry
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry_http import Response
 from shimcore.registry.answers import Outcome, RegistryState
 from shimcore.registry.client import RegistryClient
 from shimcore.registry.manifest import MANIFEST_LIMIT_BYTES
 from tests.integration.registry.questions import always
 from tests.support.registries import LOGIN, candidate, configured
+from tests.support.registry_http import Response
 from tests.support.registry_puller import DOCKER_MANIFEST
 from tests.support.scripted_registry import ScriptedRegistry
 

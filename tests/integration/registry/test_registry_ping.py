@@ -13,10 +13,10 @@ from typing import Literal
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry_http import Response
 from shimcore.registry.answers import Outcome, TlsReport
 from shimcore.registry.client import RegistryClient
 from tests.support.registries import LOGIN, candidate, configured
+from tests.support.registry_http import Response
 from tests.support.scripted_registry import ScriptedRegistry
 from tests.support.tls import PrivateCA
 

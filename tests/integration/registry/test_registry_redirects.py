@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from shimcore.demo.registry_http import Response
 from shimcore.registry.answers import Outcome
 from shimcore.registry.client import RegistryClient
 from tests.integration.registry.questions import MANIFEST, USERS, ask, manifests, wire
 from tests.support.registries import LOGIN, configured
+from tests.support.registry_http import Response
 from tests.support.scripted_registry import ScriptedRegistry
 
 

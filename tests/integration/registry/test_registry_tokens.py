@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from shimcore.config import Credentials
-from shimcore.demo.registry_http import Response
 from shimcore.registry.answers import Outcome
 from shimcore.registry.client import RegistryClient
 from tests.integration.registry.questions import MANIFEST, SCOPE, USERS, ask, manifests, wire
 from tests.support.registries import LOGIN, candidate, configured
+from tests.support.registry_http import Response
 from tests.support.scripted_registry import ScriptedRegistry, parameters
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from shimcore.config import Credentials, Registry
-from shimcore.demo.registry import refusal
-from shimcore.demo.registry_http import Request, Response
 from shimcore.registry.answers import ManifestAnswer, Outcome, RegistryState
 from shimcore.registry.client import RegistryClient
 from tests.integration.registry.questions import USERS, manifests, wire
 from tests.support.registries import LOGIN, candidate, configured
-from tests.support.scripted_registry import ScriptedRegistry
+from tests.support.registry_http import Request, Response
+from tests.support.scripted_registry import ScriptedRegistry, refusal
 
 WRONG = Credentials("admin", "wrong")
 PAGE = {"Content-Type": "text/html; charset=utf-8"}

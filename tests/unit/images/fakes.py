@@ -17,6 +17,7 @@ from shimcore.images.journal import Journal
 from shimcore.images.names import Names
 from shimcore.images.service import ImageService
 from shimcore.pb import cri_pb2
+from shimcore.pb.containerd_pb2 import Descriptor
 from shimcore.reference import Reference, parse_reference
 from shimcore.registry.answers import ManifestAnswer, Outcome
 from shimcore.registry.client import RegistryClient
@@ -24,7 +25,7 @@ from shimcore.runtime.client import RuntimeClient
 from shimcore.runtime.content import ContentStore
 from shimcore.runtime.errors import RuntimeCallError, StatusCode
 from shimcore.runtime.store import ImageStore
-from shimcore.runtime.values import Blob, Descriptor, ImageOnNode, ImageRecord, Ingest
+from shimcore.runtime.values import Blob, ImageOnNode, ImageRecord, Ingest
 from tests.support.clock import Clock
 from tests.support.polling import until
 
@@ -292,7 +293,7 @@ def image_id(digest: str) -> str:
 
 def record(name: str, digest: str, created_at: float = 1.0) -> ImageRecord:
     """A record as a pull makes it."""
-    target = Descriptor("application/vnd.oci.image.index.v1+json", digest, 7)
+    target = Descriptor(media_type="application/vnd.oci.image.index.v1+json", digest=digest, size=7)
     return ImageRecord(name, MANAGED, target, created_at)
 
 

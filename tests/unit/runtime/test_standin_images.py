@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from shimcore.demo.runtime_images import PulledImage
-from shimcore.demo.runtime_rpc import StatusError
 from shimcore.pb import cri_pb2
+from shimcore.pb.containerd_pb2 import Descriptor
 from shimcore.runtime.errors import StatusCode
-from shimcore.runtime.values import Descriptor, ImageRecord
+from shimcore.runtime.values import ImageRecord
 from tests.support.registry_puller import login_for
 from tests.support.scripted_runtime import pull_out_of_thin_air
-from tests.support.standin_images import ScriptedTable
+from tests.support.standin_images import PulledImage, ScriptedTable
+from tests.support.standin_rpc import StatusError
 
 ID = "sha256:" + "1" * 64
 DIGEST = "sha256:" + "2" * 64
@@ -68,7 +68,7 @@ def test_another_name_does_not(table: ScriptedTable, name: str) -> None:
 
 def test_a_name_added_to_the_store_is_the_image_s(table: ScriptedTable) -> None:
     """CRI sees a name that the image store was given."""
-    target = Descriptor("", DIGEST, 100)
+    target = Descriptor(media_type="", digest=DIGEST, size=100)
     name = "sealos.hub:5000/library/nginx:latest"
     table.records[name] = ImageRecord(name, {}, target)
     found = table.find(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,25 +49,36 @@ class RecordedCall:
 
 
 class Journal:
-    """Every call that arrived, oldest first."""
+    """Every call that arrived, oldest first, and the paths of those that the client gave up.
 
-    def __init__(self) -> None:
+    May be off, and may hold answers back.
+    """
+
+    def __init__(self, *, enabled: bool, latency_s: float) -> None:
         self.calls: list[RecordedCall] = []
+        self.enabled = enabled
+        self.latency_s = latency_s
+        self.cancelled: list[str] = []
 
     def arrived(self, path: str, request: bytes, metadata: Metadata) -> None:
-        """Adds a call."""
-        self.calls.append(RecordedCall(path, request, metadata))
+        """Adds a call, unless the journal is off."""
+        if self.enabled:
+            self.calls.append(RecordedCall(path, request, metadata))
 
     @asynccontextmanager
     async def answering(self, path: str, context: Context) -> AsyncIterator[None]:
-        """Turns faults of the answer to `path` into statuses."""
-        del path
+        """Holds the answer to `path` back for the latency; faults of it become statuses."""
         try:
+            if self.latency_s:
+                await asyncio.sleep(self.latency_s)
             yield
         except StatusError as fault:
             await context.abort(_GRPC_STATUS[int(fault.code)], fault.details, fault.trailers)
         except DecodeError as error:
             await context.abort(grpc.StatusCode.INTERNAL, f"cannot parse the request: {error}")
+        except asyncio.CancelledError:
+            self.cancelled.append(path)
+            raise
 
 
 def unary_method(path: str, metadata: Metadata, journal: Journal, handler: Unary | None) -> Method:

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 that the demo registry needs (RFC 9112): requests in, answers out."""
+"""The HTTP/1.1 that the registry of tests needs (RFC 9112): requests in, answers out."""
 
 from __future__ import annotations
 

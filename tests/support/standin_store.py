@@ -5,19 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from shimcore.demo.runtime_images import ImageTable
-from shimcore.demo.runtime_rpc import StatusError, Unary
 from shimcore.pb import containerd_pb2
 from shimcore.runtime.errors import StatusCode
-from shimcore.runtime.values import Descriptor, ImageRecord
+from shimcore.runtime.store import SERVICE, UPDATED_FIELDS, image_of, record_of
+from shimcore.runtime.values import ImageRecord
+from tests.support.standin_images import ScriptedTable
+from tests.support.standin_rpc import StatusError, Unary
 
-SERVICE = "/containerd.services.images.v1.Images/"
 
-
-class StoreMethods:
+class ScriptedStore:
     """Get, Create, Update and Delete, from bytes to bytes."""
 
-    def __init__(self, table: ImageTable) -> None:
+    def __init__(self, table: ScriptedTable) -> None:
         self._table = table
 
     def handlers(self) -> dict[str, Unary]:
@@ -32,28 +31,27 @@ class StoreMethods:
     async def get(self, message: bytes) -> bytes:
         """GetImageResponse; NOT_FOUND when the name is not there."""
         record = self._existing(containerd_pb2.GetImageRequest.FromString(message).name)
-        return containerd_pb2.GetImageResponse(image=_image(record)).SerializeToString()
+        return containerd_pb2.GetImageResponse(image=_told(record)).SerializeToString()
 
     async def create(self, message: bytes) -> bytes:
         """CreateImageResponse; ALREADY_EXISTS when the name is there."""
         image = containerd_pb2.CreateImageRequest.FromString(message).image
         if not image.name or not image.target.digest:
-            raise StatusError(
-                StatusCode.INVALID_ARGUMENT, "image name and target must not be empty"
-            )
+            details = "image name and target must not be empty"
+            raise StatusError(StatusCode.INVALID_ARGUMENT, details)
         if image.name in self._table.records:
             raise StatusError(StatusCode.ALREADY_EXISTS, f'image "{image.name}": already exists')
-        self._table.records[image.name] = replace(_record(image), created_at=time.time())
+        self._table.records[image.name] = replace(record_of(image), created_at=time.time())
         return containerd_pb2.CreateImageResponse(image=image).SerializeToString()
 
     async def update(self, message: bytes) -> bytes:
         """UpdateImageResponse; changes the fields of the mask, or all without a mask."""
         request = containerd_pb2.UpdateImageRequest.FromString(message)
         old = self._existing(request.image.name)
-        new = _record(request.image)
-        fields = request.update_mask.paths or ("labels", "target")
+        new = record_of(request.image)
+        fields = request.update_mask.paths or UPDATED_FIELDS
         for path in fields:
-            if path not in {"labels", "target"}:
+            if path not in UPDATED_FIELDS:
                 details = f'cannot update "{path}" field on image "{old.name}"'
                 raise StatusError(StatusCode.INVALID_ARGUMENT, details)
         record = ImageRecord(
@@ -63,7 +61,7 @@ class StoreMethods:
             created_at=old.created_at,
         )
         self._table.records[old.name] = record
-        return containerd_pb2.UpdateImageResponse(image=_image(record)).SerializeToString()
+        return containerd_pb2.UpdateImageResponse(image=_told(record)).SerializeToString()
 
     async def delete(self, message: bytes) -> bytes:
         """google.protobuf.Empty; NOT_FOUND when the name is not there."""
@@ -78,19 +76,8 @@ class StoreMethods:
         return record
 
 
-def _image(record: ImageRecord) -> containerd_pb2.Image:
-    target = containerd_pb2.Descriptor(
-        media_type=record.target.media_type,
-        digest=record.target.digest,
-        size=record.target.size,
-        annotations=record.target.annotations,
-    )
-    image = containerd_pb2.Image(name=record.name, labels=record.labels, target=target)
+def _told(record: ImageRecord) -> containerd_pb2.Image:
+    """The record as the service tells it."""
+    image = image_of(record)
     image.created_at.FromNanoseconds(int(record.created_at * 1e9))
     return image
-
-
-def _record(image: containerd_pb2.Image) -> ImageRecord:
-    target = image.target
-    descriptor = Descriptor(target.media_type, target.digest, target.size, dict(target.annotations))
-    return ImageRecord(image.name, dict(image.labels), descriptor)
