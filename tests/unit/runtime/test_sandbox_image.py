@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from pathlib import Path
 from unittest import mock
@@ -118,16 +117,17 @@ async def test_the_process_behind_the_socket_says_where_its_file_is(tmp_path: Pa
     serve = tmp_path / "serve.py"
     serve.write_text(
         "import socket as s, sys\n"
-        "u = s.socket(s.AF_UNIX); u.bind(sys.argv[1]); u.listen(); input()\n"
+        "u = s.socket(s.AF_UNIX); u.bind(sys.argv[1]); u.listen()\n"
+        "print(flush=True); input()\n"
     )
     process = await asyncio.create_subprocess_exec(
         command, str(serve), str(socket), f"--config={file}",
-        executable=sys.executable, stdin=asyncio.subprocess.PIPE,
+        executable=sys.executable, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(10):
-            while not os.path.exists(socket):
-                await asyncio.sleep(0.02)
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            await process.stdout.readline()
         assert await configured_sandbox_image(str(socket), 5) == "r/pause:3.10"
     finally:
         process.kill()
