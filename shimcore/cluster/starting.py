@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore import threads
-from shimcore.config.files import Contents, Files, UnreadableFileError, not_answering
+from shimcore.config.files import Contents, not_answering
 from shimcore.config.last_good import LastGood, recall_good
 from shimcore.config.load import Attempt, attempt
 from shimcore.config.model import Config
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from shimcore.cluster.documents import Kept
 
 _log = logging.getLogger("shimcore.config")
-_AUTHORITY_S = 1.0  # each: there may be many on one disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def own_start(path: str) -> Start:
         reasons = (f"the last good configuration is none: {one}" for one in again.outcome.faults)
         raise _and(tried.outcome, tuple(reasons))
     # What is watched is the file: it may be mended.
-    config = _without_lost_authorities(replace(again.outcome, files=tried.stamps))
+    config = replace(again.outcome, files=tried.stamps)
     return Start(config, config, good.contents, None, (), tried.outcome, good.kept_at)
 
 
@@ -110,22 +109,6 @@ def with_kept(
         return replace(start, config=replace(outcome, files=own.files), kept=kept)
     faults = (f"the kept copy is not used: {outcome.source}: {one}" for one in outcome.faults)
     return replace(start, faults=tuple(faults))
-
-
-def _without_lost_authorities(config: Config) -> Config:
-    """No `caFile` that cannot be read now: its registry is then not trusted, if not by others."""
-    files, lost = Files(""), set[str | None]()
-    for path in {registry.ca_file for registry in config.registries if registry.ca_file}:
-        try:
-            threads.in_time(partial(files.read_bytes, path), _AUTHORITY_S)
-        except (UnreadableFileError, TimeoutError):
-            lost.add(path)
-    kept = [
-        replace(registry, ca_file=None) if registry.ca_file in lost else registry
-        for registry in config.registries
-    ]
-    hub = next(registry for registry in kept if registry.is_hub)
-    return replace(config, hub=hub, registries=tuple(kept))
 
 
 def _and(error: ConfigError, reasons: tuple[str, ...]) -> ConfigError:
