@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -73,15 +72,28 @@ def _tried(path: str) -> tuple[Attempt, LastGood | None, tuple[str, ...]]:
         tried = threads.in_time(partial(attempt, path), threads.SILENT_S)
     except TimeoutError:
         silent = ConfigError(path, (ConfigFault("", not_answering(path)),))
-        with suppress(TimeoutError):
-            good, faults = threads.in_time(partial(recall_good, path), threads.SILENT_S)
-            if good is not None:
-                return Attempt(silent, (), {}), good, faults
-        _log.warning("%s; it is waited for: no copy of it is kept", silent)
+        good, faults = _recalled(path)
+        if good is not None:
+            return Attempt(silent, (), {}), good, faults
+        _log.warning(
+            "%s; it is waited for: no copy of it is known, and a file that does not answer cannot"
+            " say which stateDir may have one",
+            "; ".join((str(silent), *faults)),
+        )
         tried = attempt(path)
     if isinstance(tried.outcome, Config):
         return tried, None, ()
-    return tried, *recall_good(path)
+    return tried, *_recalled(path, tried.contents.get)
+
+
+def _recalled(
+    path: str, contents: Contents = lambda _: None
+) -> tuple[LastGood | None, tuple[str, ...]]:
+    """`recall_good`, without a copy from a disk that does not answer."""
+    try:
+        return threads.in_time(partial(recall_good, path, contents), threads.SILENT_S)
+    except TimeoutError:
+        return None, (f"stateDir: {not_answering('the last good configuration')}",)
 
 
 def with_kept(
@@ -91,7 +103,7 @@ def with_kept(
 
     `contents` has what the files hold, or held; `folder` where the copy is, on another root.
     """
-    own = start.own
+    own, folder = start.own, folder or start.own.state_dir
     if not own.kubernetes.enabled:
         return start
     # A node without a part from the cluster does not load what reads it.
@@ -99,9 +111,14 @@ def with_kept(
     from shimcore.config.state import StateError  # noqa: PLC0415
 
     try:
-        kept = recall(folder or own.state_dir, own.kubernetes)
+        kept = threads.in_time(partial(recall, folder, own.kubernetes), threads.SILENT_S)
     except StateError as error:
         return replace(start, faults=(str(error),))
+    except TimeoutError:
+        fault = (
+            f"stateDir: {folder}: it does not answer; the API server alone tells the cluster's part"
+        )
+        return replace(start, faults=(fault,))
     if kept is None or not kept.part.documents:
         return replace(start, kept=kept)
     outcome = attempt(path, kept.part, contents).outcome

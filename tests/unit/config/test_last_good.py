@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from shimcore import threads
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.cluster.starting import begin, own_start
-from shimcore.config import Config, Watcher, files, last_good, load
+from shimcore.config import Config, Watcher, files, last_good, load, state
 from shimcore.config.last_good import FILE_NAME, keep_good, recall_good
 from shimcore.config.load import attempt
 from shimcore.config.model import KubernetesSource
@@ -178,8 +180,63 @@ def test_a_file_on_a_disk_that_does_not_answer(
         assert Watcher(file, start.own).check() is not None
     else:
         assert start.file_error is None
-        said = "it does not answer; it is waited for: no copy of it is kept"
-        assert caplog.messages == [f"{file}: {tmp_path / hangs}: {said}"]
+        said = "it does not answer; it is waited for: no copy of it is known, and a file that"
+        assert caplog.messages[0].startswith(f"{file}: {tmp_path / hangs}: {said}")
+
+
+@pytest.fixture
+def silent_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is in a stateDir does not answer."""
+    answers = threading.Event()
+
+    def hanging(path: str) -> tuple[bytes, int]:
+        files._being_read.append(path)
+        answers.wait(30)
+        files._being_read.remove(path)
+        return files.read_file(path)
+
+    monkeypatch.setattr(state, "read_file", hanging)
+    monkeypatch.setattr(threads, "SILENT_S", 0.2)
+    yield
+    answers.set()
+
+
+@pytest.mark.usefixtures("silent_state")
+def test_a_state_dir_that_does_not_answer(file: Path, tmp_path: Path) -> None:
+    """Its copy is none: that is a fault beside those of the file, in time."""
+    write(file, "adress: x\nstateDir: state\n")
+    with pytest.raises(ConfigError) as caught:
+        begin(str(file))
+    reasons = [str(fault) for fault in caught.value.faults]
+    assert reasons[-1] == f"stateDir: {tmp_path}/state/{FILE_NAME}: it does not answer"
+    assert any(reason.startswith("adress: unknown key") for reason in reasons)
+
+
+@pytest.mark.usefixtures("silent_state")
+def test_a_copy_of_the_clusters_part_that_does_not_answer(file: Path, tmp_path: Path) -> None:
+    """The file alone counts, and that is said."""
+    text = "address: h.example\nstateDir: state\nkubernetes: {enabled: true}\n"
+    start = begin(str(write(file, text)))
+    assert (start.kept, start.file_error) == (None, None)
+    assert start.config.hub.host == "h.example"
+    said = "it does not answer; the API server alone tells the cluster's part"
+    assert start.faults == (f"stateDir: {tmp_path}/state: {said}",)
+
+
+def test_a_file_that_takes_long(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read once: its copy is found where it says."""
+    before = kept(file, "address: h.example\nstateDir: state\n")
+    write(file, "adress: x\nstateDir: state\n")
+    read = files.read_file
+
+    def slow(path: str) -> tuple[bytes, int]:
+        if path == str(file):
+            time.sleep(0.3)
+        return read(path)
+
+    monkeypatch.setattr(files, "read_file", slow)
+    monkeypatch.setattr(last_good, "_ANSWER_S", 0.1)
+    assert begin(str(file)).config == before
 
 
 def test_the_copy_of_a_file_that_is_gone_is_replaced(file: Path, tmp_path: Path) -> None:
