@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from shimcore.cluster.documents import Kept
 
 _log = logging.getLogger("shimcore.config")
+_COPY_S = 5.0
+"""Of the disk of a copy: five failures within a minute bring the bypass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _recalled(
 ) -> tuple[LastGood | None, tuple[str, ...]]:
     """`recall_good`, without a copy from a disk that does not answer."""
     try:
-        return threads.in_time(partial(recall_good, path, contents), threads.SILENT_S)
+        return threads.in_time(partial(recall_good, path, contents), _COPY_S)
     except TimeoutError:
         return None, (f"stateDir: {not_answering('the last good configuration')}",)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from shimcore import threads
+from shimcore.cluster import starting
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.cluster.starting import begin, own_start
 from shimcore.config import Config, Watcher, files, last_good, load, state
@@ -196,6 +197,7 @@ def silent_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return files.read_file(path)
 
     monkeypatch.setattr(state, "read_file", hanging)
+    monkeypatch.setattr(starting, "_COPY_S", 0.2)
     monkeypatch.setattr(threads, "SILENT_S", 0.2)
     yield
     answers.set()
