@@ -42,17 +42,17 @@ def hand_over(
     """
     with exits.reported(bad_config=exits.FAILED):
         from shimcore.client import handover  # noqa: PLC0415 - a fast --help
-        from shimcore.client.admin import endpoint_of  # noqa: PLC0415
+        from shimcore.client.admin import running_endpoint  # noqa: PLC0415
         from shimcore.systemd.command import command_path  # noqa: PLC0415
         from shimcore.systemd.root import Root  # noqa: PLC0415
         from shimcore.systemd.systemctl import this_machine  # noqa: PLC0415
 
         path = chosen_file(context, file)
         if prepare:
-            print(handover.prepare(endpoint_of(path)))
+            print(handover.prepare(running_endpoint(path)))
             return
         named = os.path.abspath(command) if command else command_path(Root())
-        service = handover.RunningService(endpoint_of(path), named)
+        service = handover.RunningService(running_endpoint(path), named)
         if or_restart:
             print(service.hand_over_or_restart(this_machine()))
             return

@@ -200,10 +200,10 @@ def _examine(path: str) -> None:
 
 
 def _running_service(path: str, command: str) -> RunningService:
-    from shimcore.client.admin import endpoint_of  # noqa: PLC0415 - as above
+    from shimcore.client.admin import running_endpoint  # noqa: PLC0415 - as above
     from shimcore.client.handover import RunningService  # noqa: PLC0415
 
-    return RunningService(endpoint_of(path), command)
+    return RunningService(running_endpoint(path), command)
 
 
 def completion_files() -> dict[str, str]:

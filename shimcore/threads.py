@@ -36,22 +36,22 @@ def started(work: Callable[[], _T], name: str = _NAME) -> Future[_T]:
     so does the result where no memory is left."""
     result: Future[_T] = Future()
     result.set_running_or_notify_cancel()  # nobody can take it back
-
-    def do() -> None:
-        try:
-            value = work()
-        except MemoryError:
-            result.set_exception(RuntimeError("no memory is left"))
-        except BaseException as error:  # noqa: BLE001 - whoever waits has it
-            result.set_exception(error)
-        else:
-            result.set_result(value)
-
     try:
-        threading.Thread(target=do, name=name, daemon=True).start()
+        threading.Thread(target=_do, args=(work, result), name=name, daemon=True).start()
     except MemoryError as error:
         raise RuntimeError("no memory is left") from error
     return result
+
+
+def _do(work: Callable[[], _T], result: Future[_T]) -> None:
+    try:
+        value = work()
+    except MemoryError:
+        result.set_exception(RuntimeError("no memory is left"))
+    except BaseException as error:  # noqa: BLE001 - whoever waits has it
+        result.set_exception(error)
+    else:
+        result.set_result(value)
 
 
 @contextlib.contextmanager
@@ -109,10 +109,7 @@ def _work_off(jobs: _Jobs) -> None:
     while (job := jobs.get()) is not None:
         done, work = job
         if done.set_running_or_notify_cancel():
-            try:
-                done.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - whoever waits has it
-                done.set_exception(error)
+            _do(work, done)
         del job, done, work
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from shimcore.client.facts import call_facts, config_facts, nothing, pull_facts, status_facts
 from shimcore.cluster.starting import own_start
-from shimcore.config.document import read_document
+from shimcore.config.document import mapping_of, read_document
 from shimcore.config.files import Files, UnreadableFileError, not_answering
+from shimcore.config.load import attempt
 from shimcore.config.provenance import Value
 from shimcore.config.reading import texts
 from shimcore.errors import AdminError, ConfigError
@@ -54,8 +55,9 @@ class Status:
 class Endpoint:
     """Where the shim of a configuration file is found.
 
-    `runtime_socket` as it is named there; None where it is not. `denied`: this user may not read
-    the file, so the sockets are a guess. `state_dir`: where it keeps its state.
+    `runtime_socket` as it is named there; None where it is not. `guessed`: no file says what the
+    sockets are, nor a copy of it. `denied`: this user may not read it, or its disk does not answer.
+    `state_dir`: where it keeps its state.
     `changed`: the sockets are those of a shim that was started before the file had others.
     """
 
@@ -63,9 +65,10 @@ class Endpoint:
     shim_socket: str
     admin_socket: str
     runtime_socket: str | None = None
-    denied: PermissionError | None = None
+    denied: PermissionError | TimeoutError | None = None
     state_dir: str = STATE_DIR
     changed: bool = False
+    guessed: bool = False
 
     def command(self, words: str) -> str:
         """The command of this program, as it is typed for the same configuration."""
@@ -76,24 +79,26 @@ class Endpoint:
 def endpoint_of(file: str) -> Endpoint:
     """The sockets that the configuration names, whatever else is in it; those of its last good copy
     where it cannot be read."""
-    tree, denied, files = None, None, Files(os.path.dirname(file))
+    tree, files = None, Files(os.path.dirname(file))
+    denied: PermissionError | TimeoutError | None = None
     try:
         tree, _ = read_document(in_time(partial(files.read_text, file), ANSWER_S))
     except UnreadableFileError as error:
         denied = error.__cause__ if isinstance(error.__cause__, PermissionError) else None
-    except TimeoutError:
-        tree = {}
-    if not isinstance(tree, dict):
+    except TimeoutError as error:
+        denied = error
+    guessed = not isinstance(tree, dict)
+    if guessed and not isinstance(denied, TimeoutError):
         with suppress(ConfigError, TimeoutError):
             own = in_time(partial(own_start, file), ANSWER_S).own
             sockets = own.shim_socket, own.admin_socket, own.runtime_socket
             return Endpoint(file, *sockets, state_dir=own.state_dir)
-    given = texts(tree)
+    given = texts(mapping_of(tree))
     named = {key: socket_path(text) for key, text in given.items()}
     shim = named.get("shim", DEFAULT_SHIM)
     sockets = shim, named.get("admin", f"{shim}.admin"), named.get("cri")
     folder = files.resolve(given.get("stateDir", STATE_DIR))
-    return Endpoint(file, *sockets, denied, folder)
+    return Endpoint(file, *sockets, denied, folder, guessed=guessed)
 
 
 def running_endpoint(file: str) -> Endpoint:
@@ -106,21 +111,26 @@ def running_endpoint(file: str) -> Endpoint:
         told = in_time(partial(serving, named.state_dir), ANSWER_S)
     for one in told:
         there = replace(named, shim_socket=one.shim_socket, admin_socket=one.admin_socket)
-        same_file = one.file == os.path.abspath(file)
-        if same_file and there != named and connection_error(one.admin_socket) is None:
-            return replace(there, changed=True)
+        lives = there != named and connection_error(one.admin_socket) is None
+        if lives and _is_same(one.file, os.path.abspath(file)):
+            return replace(there, changed=not named.guessed)
     return named
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two paths are of one file, which may be by a symbolic link."""
+    with suppress(OSError):
+        return one == other or in_time(partial(os.path.samefile, one, other), ANSWER_S)
+    return False
 
 
 def _fault_of(file: str) -> str:
     """Why the file cannot be used, or is not while a disk does not answer; "" if it can be."""
     try:
-        error = in_time(partial(own_start, file), ANSWER_S).file_error
-    except ConfigError as fault:
-        error = fault
+        outcome = in_time(partial(attempt, file), ANSWER_S).outcome
     except TimeoutError:
         return not_answering(file)
-    return error.reason if error else ""
+    return outcome.reason if isinstance(outcome, ConfigError) else ""
 
 
 def status(endpoint: Endpoint) -> Status:
@@ -238,8 +248,10 @@ def _absence(endpoint: Endpoint) -> str:
     """Why no shim answers; empty when one does. Raises AdminError where that cannot be known."""
     why = _knock(endpoint.admin_socket)
     if why and endpoint.denied is not None:
-        text = f"{endpoint.file}: permission denied; run this as root"
-        raise AdminError(text) from endpoint.denied
+        text = "permission denied; run this as root"
+        if isinstance(endpoint.denied, TimeoutError):
+            text = "it does not answer, so it is not known where its shim listens"
+        raise AdminError(f"{endpoint.file}: {text}") from endpoint.denied
     return why
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from shimcore import threads
-from shimcore.config.files import Contents, Files, UnreadableFileError, not_answering
+from shimcore.config.files import Contents, not_answering
 from shimcore.config.last_good import LastGood, recall_good
 from shimcore.config.load import Attempt, attempt
 from shimcore.config.model import Config
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from shimcore.cluster.documents import Kept
 
 _log = logging.getLogger("shimcore.config")
-_AUTHORITY_S = 1.0  # each: there may be many on one disk
+_COPY_S = 5.0
+"""Of the disk of a copy: five failures within a minute bring the bypass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def own_start(path: str) -> Start:
         reasons = (f"the last good configuration is none: {one}" for one in again.outcome.faults)
         raise _and(tried.outcome, tuple(reasons))
     # What is watched is the file: it may be mended.
-    config = _without_lost_authorities(replace(again.outcome, files=tried.stamps))
+    config = replace(again.outcome, files=tried.stamps)
     return Start(config, config, good.contents, None, (), tried.outcome, good.kept_at)
 
 
@@ -74,15 +74,28 @@ def _tried(path: str) -> tuple[Attempt, LastGood | None, tuple[str, ...]]:
         tried = threads.in_time(partial(attempt, path), threads.SILENT_S)
     except TimeoutError:
         silent = ConfigError(path, (ConfigFault("", not_answering(path)),))
-        with suppress(TimeoutError):
-            good, faults = threads.in_time(partial(recall_good, path), threads.SILENT_S)
-            if good is not None:
-                return Attempt(silent, (), {}), good, faults
-        _log.warning("%s; it is waited for: no copy of it is kept", silent)
+        good, faults = _recalled(path)
+        if good is not None:
+            return Attempt(silent, (), {}), good, faults
+        _log.warning(
+            "%s; it is waited for: no copy of it is known, and a file that does not answer cannot"
+            " say which stateDir may have one",
+            "; ".join((str(silent), *faults)),
+        )
         tried = attempt(path)
     if isinstance(tried.outcome, Config):
         return tried, None, ()
-    return tried, *recall_good(path)
+    return tried, *_recalled(path, tried.contents.get)
+
+
+def _recalled(
+    path: str, contents: Contents = lambda _: None
+) -> tuple[LastGood | None, tuple[str, ...]]:
+    """`recall_good`, without a copy from a disk that does not answer."""
+    try:
+        return threads.in_time(partial(recall_good, path, contents), _COPY_S)
+    except TimeoutError:
+        return None, (f"stateDir: {not_answering('the last good configuration')}",)
 
 
 def with_kept(
@@ -92,7 +105,7 @@ def with_kept(
 
     `contents` has what the files hold, or held; `folder` where the copy is, on another root.
     """
-    own = start.own
+    own, folder = start.own, folder or start.own.state_dir
     if not own.kubernetes.enabled:
         return start
     # A node without a part from the cluster does not load what reads it.
@@ -100,9 +113,14 @@ def with_kept(
     from shimcore.config.state import StateError  # noqa: PLC0415
 
     try:
-        kept = recall(folder or own.state_dir, own.kubernetes)
+        kept = threads.in_time(partial(recall, folder, own.kubernetes), threads.SILENT_S)
     except StateError as error:
         return replace(start, faults=(str(error),))
+    except TimeoutError:
+        fault = (
+            f"stateDir: {folder}: it does not answer; the API server alone tells the cluster's part"
+        )
+        return replace(start, faults=(fault,))
     if kept is None or not kept.part.documents:
         return replace(start, kept=kept)
     outcome = attempt(path, kept.part, contents).outcome
@@ -110,22 +128,6 @@ def with_kept(
         return replace(start, config=replace(outcome, files=own.files), kept=kept)
     faults = (f"the kept copy is not used: {outcome.source}: {one}" for one in outcome.faults)
     return replace(start, faults=tuple(faults))
-
-
-def _without_lost_authorities(config: Config) -> Config:
-    """No `caFile` that cannot be read now: its registry is then not trusted, if not by others."""
-    files, lost = Files(""), set[str | None]()
-    for path in {registry.ca_file for registry in config.registries if registry.ca_file}:
-        try:
-            threads.in_time(partial(files.read_bytes, path), _AUTHORITY_S)
-        except (UnreadableFileError, TimeoutError):
-            lost.add(path)
-    kept = [
-        replace(registry, ca_file=None) if registry.ca_file in lost else registry
-        for registry in config.registries
-    ]
-    hub = next(registry for registry in kept if registry.is_hub)
-    return replace(config, hub=hub, registries=tuple(kept))
 
 
 def _and(error: ConfigError, reasons: tuple[str, ...]) -> ConfigError:

@@ -22,6 +22,7 @@ from shimcore.cluster.errors import (
     RefusedError,
 )
 from shimcore.cluster.pace import SETTLE_S, STEADY_S, Pace
+from shimcore.config.files import not_answering
 from shimcore.config.model import KubernetesSource
 from shimcore.threads import in_thread
 
@@ -84,7 +85,7 @@ class Follower:
         self._source = source
         self._tell = tell
         self._pace = pace or Pace()
-        self._connect = connect or _connect
+        self._connect = connect or partial(_connect, silent=self._tell_silent)
         self._sleep = sleep
         self._has_copy = known is not None
         self._documents: dict[Kind, Document | None] = dict(known.documents) if known else {}
@@ -296,6 +297,12 @@ class Follower:
                 delay_s,
             )
 
+    def _tell_silent(self) -> None:
+        """What a connection is made from takes long to be read."""
+        why = not_answering(self._source.kubeconfig)
+        if self._stand(Condition.AWAY, why):
+            log.warning("Kubernetes: %s; the configuration in force stays", why)
+
     def _count_cut(self, error: EndedError) -> None:
         """Say once what keeps happening, each time within minutes."""
         self._cuts = self._cuts + 1 if self._watched_s() < _YOUNG_S else 0
@@ -323,14 +330,14 @@ class Follower:
         return True
 
 
-async def _connect(source: KubernetesSource) -> Api:
+async def _connect(source: KubernetesSource, silent: Callable[[], object]) -> Api:
     """A connection, with an HTTP client that only those who need it load.
 
     In a thread: it takes the first time some 300 ms, and calls are relayed meanwhile. Raises
     ApiUnreachableError where none can be had.
     """
     try:
-        return await in_thread(partial(_connect_now, source))
+        return await in_thread(partial(_connect_now, source), silent)
     except RuntimeError as error:  # no thread or no memory can be had
         raise ApiUnreachableError(str(error)) from error
 

@@ -76,7 +76,8 @@ class _Building:
         self._notices = self._reader.notices
         self._lone_logins: list[LoneLogin] = []
         self._has_inline_password = False
-        self._authorities: dict[str, str] = {}  # what is wrong with each file; registries share one
+        # What each file holds, or what is wrong with it: registries share one.
+        self._authorities: dict[str, bytes | str] = {}
 
     def config(self, tree: Tree) -> Config:
         values = self._reader.mapping(tree, TOP_KEYS, "")
@@ -154,6 +155,7 @@ class _Building:
                 f"{at('auth')}: taken as it stands{variable_hint(options['auth'])}"
             )
         self._note_login(login, at, [password_file, docker_config])
+        ca_file = self._resolved(options["caFile"])
         return Registry(
             address=address.url,
             scheme=address.scheme,
@@ -162,12 +164,13 @@ class _Building:
             is_hub=path == _HUB,
             credentials=login.credentials,
             credentials_source=login.source,
-            ca_file=self._ca_file(options["caFile"], at("caFile")),
+            ca_file=ca_file,
             insecure_skip_verify=options["insecureSkipVerify"],
             stall_timeout_s=options["stallTimeout"] or stall_s,
             mirror=Mirror(address.host, options["path"], self._domains(options, at("domains"))),
             password_file=password_file,
             docker_config=docker_config,
+            authority=self._authority(ca_file, at("caFile")) if ca_file else None,
             key=path,
         )
 
@@ -220,22 +223,21 @@ class _Building:
         if not any(fault.path.startswith(path) for fault in self._reader.faults):
             self._reader.faults.note(path, "the list is empty; leave the key out for the default")
 
-    def _ca_file(self, path: str | None, key_path: str) -> str | None:
-        if path is None:
-            return None
-        resolved = self._files.resolve(path)
-        if resolved not in self._authorities:
-            self._authorities[resolved] = self._authority_fault(resolved)
-        if fault := self._authorities[resolved]:
-            self._reader.faults.note(key_path, f"{resolved}: {fault}")
-        return resolved
+    def _authority(self, path: str, key_path: str) -> bytes | None:
+        if path not in self._authorities:
+            self._authorities[path] = self._authority_or_fault(path)
+        found = self._authorities[path]
+        if isinstance(found, bytes):
+            return found
+        self._reader.faults.note(key_path, f"{path}: {found}")
+        return None
 
-    def _authority_fault(self, path: str) -> str:
+    def _authority_or_fault(self, path: str) -> bytes | str:
         try:
             content = self._files.read_bytes(path)
         except UnreadableFileError as error:
             return str(error)
-        return "" if _holds_certificates(content) else "no PEM certificates in it"
+        return content if _holds_certificates(content) else "no PEM certificates in it"
 
     def _each_host_once(self, hub: Registry | None, registries: list[Registry]) -> list[Registry]:
         """The hub, if there is one, and of the others the last one for each host.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from shimcore.config.document import mapping_of, read_document
-from shimcore.config.files import Files, UnreadableFileError
+from shimcore.config.files import Contents, Files, UnreadableFileError
 from shimcore.config.keys import TOP_KEYS
 from shimcore.config.state import StateError, kept_at, read_state, write_state
 from shimcore.threads import in_time
@@ -67,13 +67,16 @@ def keep_good(
     write_state(folder, FILE_NAME, json.dumps(tree).encode(), "the configuration")
 
 
-def recall_good(path: str) -> tuple[LastGood | None, tuple[str, ...]]:
+def recall_good(
+    path: str, contents: Contents = lambda _: None
+) -> tuple[LastGood | None, tuple[str, ...]]:
     """What was kept of the configuration at `path`, and why a copy is not used.
 
-    Looked for where the file says, as far as it can be read, and in the default folder.
+    Looked for where the file says, as far as it can be read, and in the default folder. `contents`
+    has what the file holds where that has been read.
     """
     faults = []
-    for folder in dict.fromkeys(_folders(path)):
+    for folder in dict.fromkeys(_folders(path, contents)):
         try:
             found = _recall(folder, path)
         except StateError as error:
@@ -105,8 +108,8 @@ def _recall(folder: str, path: str) -> LastGood | None:
     return found
 
 
-def _folders(path: str) -> Iterator[str]:
-    files = Files(os.path.dirname(path))
+def _folders(path: str, contents: Contents) -> Iterator[str]:
+    files = Files(os.path.dirname(path), contents)
     try:
         text = in_time(partial(files.read_text, path), _ANSWER_S)
     except (UnreadableFileError, TimeoutError):

@@ -75,6 +75,8 @@ class Registry:
     """How long a transfer from it may stand still before the next registry is tried."""
     password_file: str | None = None
     docker_config: str | None = None
+    authority: bytes | None = field(default=None, repr=False)
+    """What `ca_file` held when it was read (PEM)."""
     key: str = field(default="", repr=False, compare=False)
     """Its key path in the configuration as given: `registries[1]`; `hub` for the hub."""
 

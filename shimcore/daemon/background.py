@@ -161,20 +161,27 @@ def _is_elsewhere(error: Exception, listening: Socket) -> bool:
 async def keep_bypass(shim: Shim) -> None:
     """Leave word for the time when the shim cannot start: where the bypass leads, if anywhere."""
     again_s: float | None = None
+    folder, then = os.environ.get("STATE_DIRECTORY"), "the bypass leads where it did"
+    silent = f"{folder}: it does not answer; if the shim does not start, {then}"
+
+    def tell(fault: str) -> None:
+        if fault != shim.bypass_fault:
+            log.error("%s", fault)
+        shim.bypass_fault = fault
+
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(shim.bypass_due.wait(), again_s)
         shim.bypass_due.clear()
         allowed = shim.config.on_failure is OnFailure.BYPASS
         runtime = shim.runtime_socket if allowed else None
-        before, again_s = shim.bypass_fault, None
+        again_s = None
         try:
-            await in_thread(partial(keep_link, runtime))
+            await in_thread(partial(keep_link, runtime), lambda: tell(silent))
             shim.bypass_fault = ""
         except (StateError, RuntimeError) as error:  # RuntimeError: no thread can be had
-            shim.bypass_fault, again_s = str(error), KEEP_AGAIN_S
-            if shim.bypass_fault != before:
-                log.error("%s", error)
+            tell(str(error))
+            again_s = KEEP_AGAIN_S
 
 
 async def end_left(shim: Shim) -> None:

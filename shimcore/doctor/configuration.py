@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from shimcore.cluster.checking import files_of
 from shimcore.config import Config, Fallback
@@ -14,12 +16,15 @@ from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
 from shimcore.doctor.registry_mends import SET_CLOCK, in_docker_config
 from shimcore.systemd.places import closed
+from shimcore.threads import in_time
 
 DAY_S = 86_400.0
 FULL_BYTES = 64 << 20
 """With less room no image is unpacked, and no state is kept."""
 
 NEARLY_FULL = 0.05
+_ANSWER_S = 2.0
+"""Of a disk: the other checks wait for it meanwhile."""
 _PRUNE = "crictl rmi --prune  # unused images; more room otherwise"
 STORES = ("/var/lib/containerd", "/var/lib/containers", "/var/lib/docker")
 
@@ -49,7 +54,10 @@ def _file(node: Node) -> list[Finding]:
         return [passed(check, f"{node.endpoint.file} can be used")]
     check_it = f"image-cri-shim config check {node.endpoint.file} says when it is right"
     mend = f"mend it; {check_it}{node.reload}"
-    if not os.path.lexists(error.source):
+    there = True
+    with suppress(TimeoutError):
+        there = in_time(partial(os.path.lexists, error.source), _ANSWER_S)
+    if not there:
         written = f"write {error.source} (image-cri-shim config init)"
         mend = f"{written}, or name the one that there is with -f FILE"
     found = [failed(check, f"{error.source}: {fault}", mend) for fault in error.faults]
@@ -85,7 +93,10 @@ def _notices(node: Node, config: Config) -> list[Finding]:
 
 def _readable(node: Node, config: Config) -> list[Finding]:
     """The service has not all of root's powers."""
-    found = closed(files_of(config), node.root)
+    try:
+        found = in_time(partial(closed, files_of(config), node.root), _ANSWER_S)
+    except TimeoutError:
+        return []  # which is told of the file
     return [failed("file modes", str(each), each.mend) for each in found]
 
 
@@ -101,9 +112,10 @@ def _names(config: Config) -> Finding:
 def _clock(config: Config) -> list[Finding]:
     """A clock that is behind the configuration's own file makes certificates begin later."""
     try:
-        ahead_s = os.stat(config.source).st_mtime - time.time()
+        there = in_time(partial(os.stat, config.source), _ANSWER_S)
     except OSError:
         return []
+    ahead_s = there.st_mtime - time.time()
     if ahead_s < DAY_S:
         return []
     why = f"the clock is {ahead_s / DAY_S:.0f} days behind the time of {config.source}"
@@ -120,9 +132,12 @@ def _disks(node: Node, config: Config) -> list[Finding]:
 def _disk(path: str, *, makes: bool) -> Iterator[Finding]:
     """What is wrong with the disk of a folder, which the shim `makes` where it is not there."""
     try:
-        disk = _disk_of(path, makes=makes)
+        disk = in_time(partial(_disk_of, path, makes=makes), _ANSWER_S)
     except (FileNotFoundError, PermissionError):
         return  # no such store; or nothing that this user may see
+    except TimeoutError:
+        yield failed("disk", f"{path}: it does not answer", f"see the disk that {path} is on")
+        return
     except OSError as error:
         mend = f"make {path} a folder that can be written"
         yield failed("disk", f"{path}: {error.strerror}", mend)

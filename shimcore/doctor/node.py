@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ from shimcore.client import admin
 from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.cluster.starting import Start, begin
 from shimcore.config import Config
-from shimcore.errors import AdminError, ConfigError, ShimError
+from shimcore.config.files import not_answering
+from shimcore.errors import AdminError, ConfigError, ConfigFault, ShimError
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl, this_machine
+from shimcore.threads import SILENT_S, in_thread
+
+_BEGIN_S = 2.5 * SILENT_S
+"""Longer takes a start that waits for a file of which it knows no copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +74,13 @@ async def node_of(file: str) -> Node:
     """This machine, with the configuration at `file`."""
     start, error = None, None
     try:
-        start = await asyncio.to_thread(begin, file)
+        async with asyncio.timeout(_BEGIN_S):
+            start = await in_thread(partial(begin, file))
         error = start.file_error
     except ConfigError as fault:
         error = fault
+    except TimeoutError:
+        error = ConfigError(file, (ConfigFault("", not_answering(file)),))
     endpoint = admin.running_endpoint(file)
     status, status_error, refused = None, "", False
     try:

@@ -83,7 +83,8 @@ class Journals:
         try:
             path = await self._answer(self._worker.do(self._take))
             if not self._loaded:
-                self._left += await self._answer(self.own.load(path))
+                left = await self._answer(self.own.load(path))
+                self._left += left  # which another may have taken meanwhile
                 self._loaded = True
                 await self._answer(self.own.note(self.own.unfinished()[:1]))  # all of them
         except StateError as error:
@@ -125,7 +126,8 @@ class Journals:
                 continue
             try:
                 if await self._worker.do(partial(self._take_left, path)):
-                    self._left += await self.own.take_over(path)
+                    found = await self.own.take_over(path)
+                    self._left += found
             finally:  # also of a lock that comes when nobody waits for it any more
                 with contextlib.suppress(StateError):
                     await self._answer(self._worker.do(self._let_left))

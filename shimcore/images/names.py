@@ -339,7 +339,7 @@ class Names:
                     return () if shared or self._asked_for(pull) - asked else brought
 
                 await until_shown(self._runtime, pull.image, "", own, gone)
-        await self._end(pull)
+        self.later(lambda: self._end(pull))  # its disk may hang, and the locks are held
 
     async def _brought(self, pull: Pulling, digest: str) -> list[str]:
         """The names of that digest that came with this pull and that nobody asked for, the one

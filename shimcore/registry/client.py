@@ -50,8 +50,15 @@ QUESTION_SLACK_S = 0.2
 
 _LOAD_S = 5.0  # of a disk that is well, on a machine that is busy, a second
 _NEXT_LOAD_S = 1.0
+_SILENT = (
+    "the folder of the program or of the system's authorities does not answer; see the disk that"
+    " it is on"
+)
 _CLOSED = "not asked: the registry client was closed"
 _DEFECT = "unexpected error (see the log)"
+
+_Settings = tuple[bytes | None, bool]
+"""Those of a TLS context: the authority beside the system's, and whether nothing is verified."""
 
 
 class RegistryClient:
@@ -76,9 +83,10 @@ class RegistryClient:
         for registry in registries:
             self._condition(registry)
         self._endpoints: dict[Registry, Endpoint] = {}
-        self._contexts: dict[tuple[str | None, bool], ssl.SSLContext] = {}
+        self._contexts: dict[_Settings, ssl.SSLContext] = {}
         self._loading = asyncio.Lock()
-        self._loads: dict[tuple[str | None, bool], tuple[asyncio.Future[None], float]] = {}
+        self._loads: dict[_Settings, asyncio.Future[None]] = {}
+        self._overdue = False  # the load that began last
         self._flights: SingleFlight[tuple[Registry, str], ManifestAnswer] = SingleFlight()
         self._looks: dict[str, asyncio.Task[None]] = {}
 
@@ -198,7 +206,7 @@ class RegistryClient:
 
     async def _endpoint(self, registry: Registry) -> Endpoint:
         """Return the registry's endpoint, made at the first question. Raises RegistryError."""
-        settings = (registry.ca_file, registry.insecure_skip_verify)
+        settings = (registry.authority, registry.insecure_skip_verify)
         if settings not in self._contexts and not self._closed:
             await self._load(registry.host, settings)
         if self._closed:
@@ -217,44 +225,44 @@ class RegistryClient:
             )
         return endpoint
 
-    async def _load(self, host: str, settings: tuple[str | None, bool]) -> None:
+    async def _load(self, host: str, settings: _Settings) -> None:
         """Make the TLS context of all registries with these settings. Raises RegistryError."""
         if settings not in self._loads:
-            begun = asyncio.ensure_future(self._load_in_turn(host, settings))
+            self._loads[settings] = begun = asyncio.ensure_future(self._load_in_turn(settings))
             begun.add_done_callback(lambda task: task.cancelled() or task.exception())
-            self._loads[settings] = begun, asyncio.get_running_loop().time() + _LOAD_S
-        loading, deadline = self._loads[settings]
         try:
-            async with asyncio.timeout_at(deadline):
-                await asyncio.shield(loading)
-        except RegistryError as error:
-            raise RegistryError(host, error.reason) from None
+            await asyncio.shield(self._loads[settings])
         except TimeoutError:
-            what = settings[0] or "the folder of the program or of its authorities"
-            raise RegistryError(
-                host, f"{what} does not answer; see the disk that it is on"
-            ) from None
-
-    async def _load_in_turn(self, host: str, settings: tuple[str | None, bool]) -> None:
-        try:
-            # One at a time: each holds the interpreter for tens of milliseconds. One on a disk that
-            # does not answer keeps the others waiting for a moment alone.
-            async with self._loading:
-                loading = asyncio.ensure_future(in_thread(partial(_load_now, host, *settings)))
-                await asyncio.wait({loading}, timeout=_NEXT_LOAD_S)
-            self._contexts[settings] = await loading
+            raise RegistryError(host, _SILENT) from None
         except RuntimeError as error:  # no thread or no memory can be had
             raise RegistryError(host, f"cannot be asked: {error}") from error
-        finally:
-            del self._loads[settings]
+
+    async def _load_in_turn(self, settings: _Settings) -> None:
+        """Raises TimeoutError where it takes longer than _LOAD_S, RuntimeError."""
+        # One at a time: each holds the interpreter for tens of milliseconds. A disk that does not
+        # answer keeps the others waiting for a moment alone.
+        async with self._loading:
+            deadline = asyncio.get_running_loop().time() + _LOAD_S
+            loading = asyncio.ensure_future(in_thread(partial(_load_now, *settings)))
+            loading.add_done_callback(partial(self._loaded, settings))
+            await asyncio.wait({loading}, timeout=0 if self._overdue else _NEXT_LOAD_S)
+            self._overdue = not loading.done()
+        async with asyncio.timeout_at(deadline):
+            await asyncio.shield(loading)
+
+    def _loaded(self, settings: _Settings, loading: asyncio.Future[ssl.SSLContext]) -> None:
+        self._overdue = False
+        del self._loads[settings]
+        if not loading.cancelled() and not loading.exception():
+            self._contexts[settings] = loading.result()
 
 
-def _load_now(host: str, ca_file: str | None, insecure: bool) -> ssl.SSLContext:
-    """Return a TLS context, with all imported that a question needs. Raises RegistryError."""
+def _load_now(authority: bytes | None, insecure: bool) -> ssl.SSLContext:
+    """Return a TLS context, with all imported that a question needs."""
     # A node that has its images asks no registry: until then no HTTP library is there.
     import shimcore.registry.endpoint  # noqa: PLC0415, F401
 
-    return make_context(host, ca_file, insecure)
+    return make_context(authority, insecure=insecure)
 
 
 def _is_old(condition: Condition, old_s: float) -> bool:

@@ -133,7 +133,7 @@ class Pinger:
 
         The request on it carries no credentials, and its answer is not believed.
         """
-        context = make_context(self._registry.host, None, insecure=True)
+        context = make_context(None, insecure=True)
         transport = Transport(self._registry.host, context, self._rules)
         deadline = asyncio.get_running_loop().time() + UNVERIFIED_LOOK_S
         try:

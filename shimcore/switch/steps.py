@@ -86,7 +86,7 @@ class Serving:
     def is_other_version(self) -> bool:
         """Whether a process of before the switch runs on."""
         try:
-            found = admin.vitals(admin.endpoint_of(CONFIG))
+            found = admin.vitals(admin.running_endpoint(CONFIG))
         except AdminError:
             return True
         return found is None or found.version != self.work.request.version
@@ -102,7 +102,7 @@ class Serving:
         write(work.root, HANDING, File(b"", 0o600))
         work.control.touched()
         work.handle.allow(0)
-        service = RunningService(admin.endpoint_of(CONFIG), COMMAND)
+        service = RunningService(admin.running_endpoint(CONFIG), COMMAND)
         try:
             return service.hand_over_or_restart(control)
         except HandOverFailedError:

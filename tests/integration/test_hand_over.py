@@ -221,6 +221,21 @@ async def test_a_new_version_that_does_not_start_changes_nothing(node: Node) -> 
     await asyncio.to_thread(wait_gone, old, 20)
 
 
+@pytest.mark.parametrize("faulty", [True, False])
+async def test_a_file_that_names_another_admin_socket_by_now(node: Node, faulty: bool) -> None:
+    """The process that runs is found; with a file that has a fault it goes on as it was."""
+    service, other = node.service, f"{node.service.socket}.other"
+    copy = service.folder / "state" / "last-good.json"
+    await until(copy.exists, "the configuration is not kept")
+    service.write_config(admin=other, **({"nosuchkey": 1} if faulty else {}))
+    done = await service.run_command("hand-over", "--command", service.command)
+    assert done.returncode == 0, done.stderr
+    assert f"(process {service.main_pid})" in done.stdout
+    assert len(service.pids) == 2
+    assert Path(other).exists() != faulty
+    assert Path(f"{service.socket}.admin").exists() == faulty
+
+
 # Systemd has opened one more socket for it.
 TWO_SOCKETS = """
 import os, socket

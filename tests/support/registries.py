@@ -28,6 +28,7 @@ def configured(
         credentials=credentials,
         credentials_source="auth" if credentials else "",
         ca_file=str(ca_file) if ca_file else None,
+        authority=ca_file.read_bytes() if ca_file else None,
         insecure_skip_verify=insecure,
         mirror=Mirror(host),
         stall_timeout_s=30.0,

@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from functools import partial
+from unittest import mock
 
 import pytest
 
@@ -24,6 +25,14 @@ async def test_one_after_the_other() -> None:
     assert (thread.name, thread.daemon) == ("disk", True)
     with pytest.raises(ZeroDivisionError):
         await worker.do(lambda: 1 // 0)
+
+
+async def test_no_memory_for_a_piece() -> None:
+    """It is told as everywhere beside the loop, and the next piece is done."""
+    worker = Worker("disk")
+    with pytest.raises(RuntimeError, match="no memory is left"):
+        await worker.do(mock.Mock(side_effect=MemoryError))
+    assert await worker.do(lambda: 1) == 1
 
 
 async def test_it_ends_with_who_has_it() -> None:

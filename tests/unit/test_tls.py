@@ -38,7 +38,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
 CLIENTS = pytest.mark.parametrize(
     "make",
     [
-        lambda ca: make_context("hub", str(ca), insecure=False),
+        lambda ca: make_context(ca.read_bytes(), insecure=False),
         lambda ca: Kubeconfig("https://api", authority=ca.read_bytes()).tls(),
         lambda ca: pod_account(ca.parent).tls(),
     ],
@@ -80,11 +80,11 @@ def test_an_authority_that_another_has_signed(
 
 def test_where_nothing_is_verified() -> None:
     """No authority is read."""
-    context = make_context("hub", None, insecure=True)
+    context = make_context(None, insecure=True)
     assert not context.check_hostname
     assert context.verify_mode is ssl.CERT_NONE
     assert context.cert_store_stats()["x509"] == 0
-    assert make_context("hub", None, insecure=False).verify_mode is ssl.CERT_REQUIRED
+    assert make_context(None, insecure=False).verify_mode is ssl.CERT_REQUIRED
 
 
 def test_a_pod_whose_authority_is_none(tmp_path: Path) -> None:

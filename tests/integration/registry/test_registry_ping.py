@@ -7,7 +7,6 @@ import os
 import ssl
 import subprocess
 import sys
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -161,22 +160,6 @@ async def test_plain_address_of_a_tls_registry(client: RegistryClient, ca: Priva
         report = await client.ping(configured(demo.address.replace("https:", "http:")))
     assert not report.ok
     assert report.detail
-
-
-@pytest.mark.parametrize("content", [None, "not a certificate"])
-async def test_a_ca_file_that_cannot_be_used(
-    client: RegistryClient, tmp_path: Path, content: str | None
-) -> None:
-    """Is named; the registry is not asked without it."""
-    ca_file = tmp_path / "ca.pem"
-    if content is not None:
-        ca_file.write_text(content)
-    registry = configured("https://127.0.0.1:1", ca_file=ca_file)
-    for detail in (
-        (await client.ping(registry)).detail,
-        (await client.head_manifest(registry, candidate(registry))).detail,
-    ):
-        assert detail.startswith(f"caFile {ca_file}")
 
 
 async def test_an_old_tls_version_is_refused(client: RegistryClient, ca: PrivateCA) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -96,10 +98,70 @@ def test_a_disk_that_does_not_answer(
     known = silent == "password"
     shim = "/x/s.sock" if known else str(tmp_path / "default.sock")
     assert (endpoint.shim_socket, endpoint.admin_socket) == (shim, f"{shim}.admin")
-    found = admin.status(endpoint)
-    assert found.condition is admin.Condition.NOT_RUNNING
-    assert found.facts["config"]["error"] == f"{tmp_path / silent}: it does not answer"
+    if known:
+        found = admin.status(endpoint)
+        assert found.condition is admin.Condition.NOT_RUNNING
+        assert found.facts["config"]["error"] == f"{password}: it does not answer"
+    else:
+        with pytest.raises(AdminError) as caught:
+            admin.status(endpoint)
+        said = f"{file}: it does not answer, so it is not known where its shim listens"
+        assert str(caught.value) == said
     go_on.set()
+
+
+def test_a_state_dir_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of the file."""
+    go_on = threading.Event()
+    monkeypatch.setattr("shimcore.config.state.read_file", lambda _: go_on.wait(20))
+    monkeypatch.setattr(admin, "ANSWER_S", 0.2)
+    file = tmp_path / "c.yaml"
+    file.write_text(f"adress: http://h\nshim: {tmp_path}/s.sock\nstateDir: state\n")
+    error = admin.status(endpoint_of(str(file))).facts["config"]["error"]
+    go_on.set()
+    assert "adress: unknown key" in error
+    assert "answer" not in error
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The admin socket of a shim that was started with c.yaml and the default stateDir."""
+    monkeypatch.setattr(admin, "STATE_DIR", str(tmp_path))
+    path, note = f"{tmp_path}/old.admin", tmp_path / "pulls.journal.lock"
+    said = {"file": f"{tmp_path}/c.yaml", "shim_socket": "/x", "admin_socket": path}
+    note.write_text(json.dumps(said))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        yield path
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [("admin: /new.sock\n", True), ("- no mapping\n", False), ("\xff", False), (None, False)],
+)
+def test_a_shim_that_has_other_sockets(
+    served: str, tmp_path: Path, text: str | None, changed: bool
+) -> None:
+    """It is found; the file has others by now only where it says so."""
+    file = tmp_path / "c.yaml"
+    if text is not None:
+        file.write_bytes(text.encode("latin-1"))
+    found = admin.running_endpoint(str(file))
+    assert (found.admin_socket, found.changed) == (served, changed)
+
+
+@pytest.mark.parametrize("started_with_link", [True, False])
+def test_a_file_by_a_symbolic_link(served: str, tmp_path: Path, started_with_link: bool) -> None:
+    """It is one file, whichever of its names the shim was started with."""
+    named, other = tmp_path / "c.yaml", tmp_path / "other.yaml"
+    file, link = (other, named) if started_with_link else (named, other)
+    file.write_text("admin: /new.sock\n")
+    link.symlink_to(file)
+    assert admin.running_endpoint(str(other)).admin_socket == served
+    third = tmp_path / "third.yaml"
+    third.write_text("admin: /new.sock\n")
+    assert admin.running_endpoint(str(third)).admin_socket == "/new.sock"
 
 
 def test_a_file_with_faults_that_names_its_sockets(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from unittest import mock
 
 import pytest
 
+from shimcore import threads
+from shimcore.cluster import watch
 from shimcore.cluster.api import Api
 from shimcore.cluster.documents import ClusterPart, Document, Event, Kind
 from shimcore.cluster.errors import (
@@ -488,6 +490,26 @@ def test_a_moment_without_a_thread_or_memory(monkeypatch: pytest.MonkeyPatch) ->
             await task
 
     run_simulated(story())
+
+
+async def test_a_kubeconfig_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told, once, and of no server."""
+    go_on = threading.Event()
+    monkeypatch.setattr(watch, "_connect_now", lambda _: go_on.wait(20))
+    monkeypatch.setattr(threads, "SILENT_S", 0.05)
+    follower = Follower(SOURCE, None, _nobody)
+    task = asyncio.ensure_future(follower.run())
+    async with asyncio.timeout(10):
+        while condition(follower) is not Condition.AWAY:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    task.cancel()
+    go_on.set()
+    assert follower.status.detail == "/k: it does not answer"
+    said = "Kubernetes: /k: it does not answer; the configuration in force stays"
+    assert caplog.messages == [said]
 
 
 async def _nobody(_part: ClusterPart) -> None:

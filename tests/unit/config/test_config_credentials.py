@@ -247,6 +247,8 @@ def test_real_authorities_are_accepted(tmp_path: Path, ca_pem: bytes) -> None:
     (tmp_path / "ca.pem").write_bytes(b"# F\xf5tan\xfas\xedtv\xe1ny\n" + ca_pem)
     config = configured(tmp_path, "{caFile: ca.pem}")
     assert config.hub.ca_file == str(tmp_path / "ca.pem")
+    assert config.hub.authority == (tmp_path / "ca.pem").read_bytes()
+    assert "BEGIN" not in repr(config)
     assert str(tmp_path / "ca.pem") in [file.path for file in config.files]
 
 
@@ -263,6 +265,7 @@ def test_authorities_that_registries_share(
     if good:
         config = load(tmp_path / "c.yaml")
         assert [one.ca_file for one in config.registries[1:]] == [str(tmp_path / "ca.pem")] * 3
+        assert len({id(one.authority) for one in config.registries[1:]}) == 1
     else:
         with pytest.raises(ConfigError, match="no PEM certificates") as caught:
             load(tmp_path / "c.yaml")

@@ -94,7 +94,7 @@ def test_files_that_it_names(tmp_path: Path, ca_pem: bytes) -> None:
     assert credentials is not None
     assert credentials.password == "new"
     (tmp_path / "ca").write_bytes(ca_pem + b"# another comment\n")
-    assert changed(watcher).hub.ca_file == str(tmp_path / "ca")
+    assert changed(watcher).hub.authority == ca_pem + b"# another comment\n"
 
 
 def test_a_bad_file_is_told_once_and_mended(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from shimcore import threads
 from shimcore.cluster import starting
 from shimcore.cluster.documents import ClusterPart, Document, Kind, keep
 from shimcore.cluster.starting import begin, own_start
-from shimcore.config import Config, Watcher, files, last_good, load
+from shimcore.config import Config, Watcher, files, last_good, load, state
 from shimcore.config.last_good import FILE_NAME, keep_good, recall_good
 from shimcore.config.load import attempt
 from shimcore.config.model import KubernetesSource
@@ -164,7 +166,6 @@ def test_a_file_on_a_disk_that_does_not_answer(
     monkeypatch.setattr(last_good, "_DEFAULT_FOLDER", str(tmp_path / "state"))
     monkeypatch.setattr(last_good, "_ANSWER_S", 0.1)
     monkeypatch.setattr(threads, "SILENT_S", 0.4)
-    monkeypatch.setattr(starting, "_AUTHORITY_S", 0.1)
     answer = threading.Timer(20 if is_kept else 1.0, answers.set)
     answer.start()
     try:
@@ -176,12 +177,68 @@ def test_a_file_on_a_disk_that_does_not_answer(
     assert start.config.hub.address == "https://h.example"
     if is_kept:
         assert str(start.file_error) == f"{file}: {tmp_path / hangs}: it does not answer"
-        assert (start.config.hub.ca_file is None) == (hangs == "ca.pem")
+        assert start.config.hub.authority == ca_pem
         assert Watcher(file, start.own).check() is not None
     else:
         assert start.file_error is None
-        said = "it does not answer; it is waited for: no copy of it is kept"
-        assert caplog.messages == [f"{file}: {tmp_path / hangs}: {said}"]
+        said = "it does not answer; it is waited for: no copy of it is known, and a file that"
+        assert caplog.messages[0].startswith(f"{file}: {tmp_path / hangs}: {said}")
+
+
+@pytest.fixture
+def silent_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is in a stateDir does not answer."""
+    answers = threading.Event()
+
+    def hanging(path: str) -> tuple[bytes, int]:
+        files._being_read.append(path)
+        answers.wait(30)
+        files._being_read.remove(path)
+        return files.read_file(path)
+
+    monkeypatch.setattr(state, "read_file", hanging)
+    monkeypatch.setattr(starting, "_COPY_S", 0.2)
+    monkeypatch.setattr(threads, "SILENT_S", 0.2)
+    yield
+    answers.set()
+
+
+@pytest.mark.usefixtures("silent_state")
+def test_a_state_dir_that_does_not_answer(file: Path, tmp_path: Path) -> None:
+    """Its copy is none: that is a fault beside those of the file, in time."""
+    write(file, "adress: x\nstateDir: state\n")
+    with pytest.raises(ConfigError) as caught:
+        begin(str(file))
+    reasons = [str(fault) for fault in caught.value.faults]
+    assert reasons[-1] == f"stateDir: {tmp_path}/state/{FILE_NAME}: it does not answer"
+    assert any(reason.startswith("adress: unknown key") for reason in reasons)
+
+
+@pytest.mark.usefixtures("silent_state")
+def test_a_copy_of_the_clusters_part_that_does_not_answer(file: Path, tmp_path: Path) -> None:
+    """The file alone counts, and that is said."""
+    text = "address: h.example\nstateDir: state\nkubernetes: {enabled: true}\n"
+    start = begin(str(write(file, text)))
+    assert (start.kept, start.file_error) == (None, None)
+    assert start.config.hub.host == "h.example"
+    said = "it does not answer; the API server alone tells the cluster's part"
+    assert start.faults == (f"stateDir: {tmp_path}/state: {said}",)
+
+
+def test_a_file_that_takes_long(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read once: its copy is found where it says."""
+    before = kept(file, "address: h.example\nstateDir: state\n")
+    write(file, "adress: x\nstateDir: state\n")
+    read = files.read_file
+
+    def slow(path: str) -> tuple[bytes, int]:
+        if path == str(file):
+            time.sleep(0.3)
+        return read(path)
+
+    monkeypatch.setattr(files, "read_file", slow)
+    monkeypatch.setattr(last_good, "_ANSWER_S", 0.1)
+    assert begin(str(file)).config == before
 
 
 def test_the_copy_of_a_file_that_is_gone_is_replaced(file: Path, tmp_path: Path) -> None:
@@ -253,15 +310,14 @@ def test_more_than_could_be_read_back(tmp_path: Path) -> None:
 
 
 def test_authorities_that_are_gone(file: Path, tmp_path: Path, ca_pem: bytes) -> None:
-    """Their registry is not trusted by them then; a FIFO in their place is not opened again."""
+    """Those of the copy count; a FIFO in their place is not opened again."""
     (tmp_path / "ca.pem").write_bytes(ca_pem)
     kept(file, "address: h.example\nhub: {caFile: ca.pem}\nstateDir: state\n")
     (tmp_path / "ca.pem").unlink()
     os.mkfifo(tmp_path / "ca.pem")
     config = begin(str(file)).config
-    assert config.hub.ca_file is None
+    assert (config.hub.ca_file, config.hub.authority) == (str(tmp_path / "ca.pem"), ca_pem)
     assert config.registries == (config.hub,)
-    assert not config.hub.insecure_skip_verify
 
 
 def test_the_cluster_goes_over_the_last_good(file: Path, tmp_path: Path) -> None:

@@ -286,6 +286,24 @@ async def until_kept(shim: Shim, *, kept: bool) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_a_folder_of_the_bypass_that_does_not_answer(
+    shim: Shim, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told meanwhile."""
+    go_on = threading.Event()
+    monkeypatch.setenv("STATE_DIRECTORY", "/state")
+    monkeypatch.setattr(background, "keep_link", lambda _: go_on.wait(20))
+    monkeypatch.setattr(threads, "SILENT_S", 0.05)
+    keeping = asyncio.ensure_future(background.keep_bypass(shim))
+    async with asyncio.timeout(10):
+        await until_kept(shim, kept=False)
+        assert shim.unkept == caplog.messages
+        assert shim.unkept[0].startswith("/state: it does not answer; if the shim does not start,")
+        go_on.set()
+        await until_kept(shim, kept=True)
+    keeping.cancel()
+
+
 async def test_the_bypass_is_kept_once_it_can_be(
     shim: Shim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 
 from shimcore.client.admin import endpoint_of
 from shimcore.cluster.starting import begin
-from shimcore.doctor import Node, Result, configuration
+from shimcore.doctor import Node, Result, configuration, node
 from shimcore.systemd.root import Root
 
 STORE = "var/lib/containerd"
@@ -29,8 +30,8 @@ async def disks(tmp_path: Path, state: str = "state") -> list[tuple[Result, str,
     file = tmp_path / "shim.yaml"
     file.touch(0o600)
     file.write_text(f"address: http://hub:5000\nstateDir: {tmp_path / state}\n")
-    node = Node(endpoint_of(str(file)), Root(tmp_path), start=begin(str(file)))
-    found = [each for each in await configuration.look(node) if each.check == "disk"]
+    looked_at = Node(endpoint_of(str(file)), Root(tmp_path), start=begin(str(file)))
+    found = [each for each in await configuration.look(looked_at) if each.check == "disk"]
     return [
         (
             each.result,
@@ -101,3 +102,36 @@ async def test_a_folder_that_this_user_may_not_see(
 
     monkeypatch.setattr(os, "statvfs", statvfs)
     assert await disks(tmp_path) == []
+
+
+async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one finding: the others are made."""
+    go_on, plain = threading.Event(), os.statvfs
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if "/state/" in path:
+            go_on.wait(20)
+        return plain(path)
+
+    monkeypatch.setattr(configuration, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    (tmp_path / STORE).mkdir(parents=True)
+    found = await disks(tmp_path)
+    go_on.set()
+    assert found[0] == (
+        Result.FAIL,
+        "state: it does not answer",
+        "see the disk that state is on",
+    )
+
+
+async def test_a_file_that_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as the fault that it is."""
+    go_on, file = threading.Event(), tmp_path / "shim.yaml"
+    file.write_text("address: http://hub:5000\n")
+    monkeypatch.setattr(node, "begin", lambda _: go_on.wait(20))
+    monkeypatch.setattr(node, "_BEGIN_S", 0.1)
+    found = await node.node_of(str(file))
+    go_on.set()
+    assert str(found.config_error) == f"{file}: {file}: it does not answer"
+    assert found.config is None

@@ -10,7 +10,9 @@ import pytest
 
 from shimcore.config.state import StateError
 from shimcore.images import journals as journals_module
+from shimcore.images.journal import Unfinished
 from shimcore.images.journals import PROCESSES, Journals, OtherProcess, Serving, serving
+from tests.support.polling import until
 
 NGINX, AT_HUB = "docker.io/library/nginx:latest", "h:5000/library/nginx:latest"
 
@@ -57,6 +59,31 @@ async def test_who_is_broken_off_while_it_takes_over(
     with pytest.raises(asyncio.CancelledError):
         await taking
     assert [one.candidate for one in await third.take_over()] == [AT_HUB]
+
+
+async def test_what_is_taken_over_while_more_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is handed out once."""
+    before = await held(tmp_path)
+    await before.own.began(NGINX, AT_HUB, 5.0)
+    await before.close()
+    journals, go_on = Journals(str(tmp_path)), asyncio.Event()
+    load = journals.own.load
+
+    async def slow(path: str) -> list[Unfinished]:
+        found = await load(path)
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(journals.own, "load", slow)
+    holding = asyncio.create_task(journals.hold())
+    await until(journals.own.unfinished, "nothing is read")
+    left = await journals.take_over()
+    go_on.set()
+    await holding
+    left += await journals.take_over() + await journals.take_over()
+    assert [one.candidate for one in left] == [AT_HUB]
 
 
 async def test_a_start_alone_has_the_first_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from shimcore.config import Names
 from shimcore.heldcall import Forward
 from shimcore.images import names as names_module
+from shimcore.reference import parse_reference
 from shimcore.registry.answers import Outcome
 from shimcore.runtime.errors import StatusCode
 from tests.support.polling import until
@@ -59,6 +60,28 @@ class TestGivenUp:
         bench = bench_of(Names.ORIGINAL)
         await _given_up(bench, (AT_HUB,))
         await until(lambda: bench.runtime.names() == {NGINX, NGINX_DIGEST}, bench.runtime.names)
+
+    async def test_a_disk_that_hangs_holds_up_no_names(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of the repository: what is left is seen to meanwhile, and the journal told later."""
+        bench, go_on = bench_of(Names.ORIGINAL), asyncio.Event()
+        ended = bench.names._journal.ended
+
+        async def hangs(image: str, candidate: str) -> None:
+            await go_on.wait()
+            await ended(image, candidate)
+
+        monkeypatch.setattr(bench.names._journal, "ended", hangs)
+        monkeypatch.setattr(names_module, "LATE_S", ())  # it is looked after at once
+        await _given_up(bench, (AT_HUB,))
+        await until(lambda: bench.runtime.names() == {NGINX, NGINX_DIGEST}, bench.runtime.names)
+        async with asyncio.timeout(5):
+            await bench.names.settled(parse_reference(NGINX))
+        assert bench.names._journal.unfinished()
+        go_on.set()
+        await _until_at_rest(bench)
+        assert bench.names._journal.unfinished() == []
 
     async def test_a_killed_shim_leaves_it_to_the_next(self, tmp_path: Path) -> None:
         """The journal has it: what came before the kill is named and cleared by the new one."""
