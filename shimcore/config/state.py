@@ -50,6 +50,8 @@ def _replace(path: str, content: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _turn(folder):
         _clear_unfinished(folder)
+        with contextlib.suppress(FileNotFoundError):  # of a try that could not take it away either
+            os.unlink(new)
         descriptor = os.open(new, flags, _FILE_MODE)
         try:
             with os.fdopen(descriptor, "wb") as file:

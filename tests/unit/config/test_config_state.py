@@ -77,3 +77,21 @@ def test_what_cannot_be_written_leaves_nothing(
         write_state(str(tmp_path), "a.json", b"after", "it")
     assert os.listdir(tmp_path) == ["a.json"]
     assert read_state(str(tmp_path), "a.json") == b"before"
+
+
+def test_a_disk_that_fails_is_the_reason_at_each_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what the try before had begun could not be taken away."""
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", broken)
+        patched.setattr(os, "unlink", broken)
+        for _ in range(2):
+            with pytest.raises(StateError, match=r"it cannot be kept: Input/output error$"):
+                write_state(str(tmp_path), "a.json", b"{}", "it")
+    write_state(str(tmp_path), "a.json", b"{}", "it")
+    assert os.listdir(tmp_path) == ["a.json"]
