@@ -18,7 +18,13 @@ from shimcore.systemd.entries import Entry, File, Link, read, write
 from shimcore.systemd.kubelet_way import KubeletWay, kubelet_way
 from shimcore.systemd.overlay import Overlay
 from shimcore.systemd.packaged import unit_path
-from shimcore.systemd.places import DEFAULT_SHIM, runtime_socket, settings, shim_socket
+from shimcore.systemd.places import (
+    DEFAULT_SHIM,
+    path_of,
+    runtime_socket,
+    settings,
+    shim_socket,
+)
 from shimcore.systemd.record import Record
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes import docker
@@ -60,6 +66,8 @@ class Removal(Changes):
     """The runtime's socket, as far as that is known."""
     stale_kubelet: str = ""
     """The unit of a kubelet whose files are as they were, and which has not read that yet."""
+    state_dir: str = STATE_DIR
+    """The `stateDir` of the configuration, as far as that is known."""
 
 
 def plan_removal(
@@ -73,6 +81,7 @@ def plan_removal(
     """
     known = record.load(root)
     removal = Removal(root, [], [], known, _runtime(root, config_file))
+    removal.state_dir = _state_dir(root, config_file)
     shim = _usual_socket(root, config_file)
     if known is None:
         if not force:
@@ -184,10 +193,7 @@ def uninstall(
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
     yield from _apply(root, removal.own)
-    unfinished = (
-        f"{STATE_DIR}/{name}" for name in root.names(STATE_DIR) if _UNFINISHED.fullmatch(name)
-    )
-    for path in (BYPASS_LINK, FAILURES, *STATE_FILES, *unfinished, *left):
+    for path in (BYPASS_LINK, FAILURES, *_kept(root, {STATE_DIR, removal.state_dir}), *left):
         write(root, path, None)
     known.forget(root)
     if control is not None:
@@ -195,6 +201,14 @@ def uninstall(
         if known.was_active and unit_path(root, SERVICE):
             control.run("start", SERVICE)
             yield f"{SERVICE} of before runs again"
+
+
+def _kept(root: Root, folders: Iterable[str]) -> Iterator[str]:
+    """What the shim has kept for itself in these folders, in which others may have files, too."""
+    for folder in folders:
+        for name in root.names(folder):
+            if name in _STATE or _UNFINISHED.fullmatch(name):
+                yield f"{folder}/{name}"
 
 
 def _from_runtime(
@@ -230,6 +244,13 @@ def _runtime(root: Root, config_file: str) -> str | None:
         return runtime_socket(root, settings(root, config_file).get("cri"))
     except ShimError:
         return None
+
+
+def _state_dir(root: Root, config_file: str) -> str:
+    try:
+        return path_of("stateDir", settings(root, config_file).get("stateDir", STATE_DIR))
+    except ShimError:
+        return STATE_DIR
 
 
 def locks(root: Root) -> list[str]:

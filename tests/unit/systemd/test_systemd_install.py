@@ -88,6 +88,18 @@ class TestThereAndBack:
         undo(root)
         assert list(root.names("/var/lib/image-cri-shim")) == ["mine"]
 
+    def test_nothing_stays_in_a_folder_of_its_own(self, tmp_path: Path) -> None:
+        """`stateDir` of the configuration is cleared too, of what the shim keeps."""
+        root = unpacked(tmp_path, READY)
+        do(request(root))
+        edit(root, CONFIG, FILLED, FILLED + "stateDir: /data/shim\n")
+        root.host("/data/shim").mkdir(parents=True)
+        kept = ("last-good.json", "kubernetes.json", "pulls.journal", "pulls.journal.lock")
+        for name in (*kept, ".last-good.json.17", "mine"):
+            root.host(f"/data/shim/{name}").touch()
+        undo(root)
+        assert list(root.names("/data/shim")) == ["mine"]
+
     def test_in_two_steps(self, tmp_path: Path) -> None:
         """First the service, then kubelet: the way back leads before the first."""
         root = unpacked(tmp_path, READY)
