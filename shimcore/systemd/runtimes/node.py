@@ -65,7 +65,11 @@ _PROGRAMS = (
 
 
 def kind_of(root: Root, runtime_socket: str | None) -> Kind:
-    """The kind of the runtime; by its files where no socket is known."""
+    """The kind of the runtime; by its files where no socket is known.
+
+    What was there before may have left its folder: of several the one whose service is enabled.
+    """
+    kinds = []
     for part, directory, kind in _SIGNS:
         if runtime_socket is None:
             there = root.exists(directory)
@@ -74,15 +78,22 @@ def kind_of(root: Root, runtime_socket: str | None) -> Kind:
         else:
             there = part in runtime_socket
         if there:
-            return kind
-    return Kind.CONTAINERD
+            kinds.append(kind)
+    if len(kinds) > 1:
+        kinds.sort(key=lambda kind: min(_rank(root, each) for each in _SERVICES[kind]))
+    return next(iter(kinds), Kind.CONTAINERD)
 
 
 def service_of(root: Root, kind: Kind) -> str:
     """The runtime's service on this node: of several that are there the one that is enabled."""
-    there = [each for each in _SERVICES[kind] if has_unit(root, each)]
-    enabled = [each for each in there if root.exists(f"{_WANTS}/{each}.service")]
-    return next(iter(enabled or there), _SERVICES[kind][0])
+    return min(_SERVICES[kind], key=lambda each: _rank(root, each))
+
+
+def _rank(root: Root, service: str) -> int:
+    """0 for one that is enabled, 1 for one that is there, 2 for another."""
+    if not has_unit(root, service):
+        return 2
+    return 0 if root.exists(f"{_WANTS}/{service}.service") else 1
 
 
 def has_unit(root: Root, service: str) -> bool:
@@ -117,9 +128,11 @@ def _unit_command(root: Root, kind: Kind) -> Sequence[str]:
     """How its unit starts it, where it has one of its own."""
     named = kind if kind is Kind.MICROK8S else Kind.CONTAINERD
     try:
-        return unitfile.command(root, f"{_SERVICES[named][0]}.service")
+        unit = unitfile.read_service(root, f"{_SERVICES[named][0]}.service")
     except ShimError:
         return ()
+    # What it is started with decides which file is changed: one that is hidden is no default.
+    return () if unit is None else unit.arguments(unitfile.variables(root, unit))
 
 
 def _release_in(program: Path) -> Release | None:

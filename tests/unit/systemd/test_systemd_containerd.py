@@ -366,6 +366,16 @@ class TestContainerd:
         assert "config_path" in (root.text("/opt/c.toml") or "")
         assert not root.exists(DEFAULT_FILE)
 
+    def test_a_unit_whose_variables_cannot_be_read(self, tmp_path: Path) -> None:
+        """The file may be named there: no other is changed in its place."""
+        unit = "[Service]\nEnvironmentFile=/etc/proxy.env\nExecStart=/opt/containerd -c /opt/c.toml"
+        root = node(tmp_path, {**V1_PROGRAM, f"/etc/systemd/system/{UNIT}": unit})
+        root.host("/etc/proxy.env").mkdir()
+        before = tree(root)
+        with pytest.raises(ShimError, match=r"^/etc/proxy\.env: Is a directory$"):
+            do(root)
+        assert tree(root) == before
+
     def test_a_runtime_that_does_not_come_back(self, tmp_path: Path) -> None:
         """Its files are as they were, it is started again, and the service is not started."""
         root = node(tmp_path, {**V1_PROGRAM, DEFAULT_FILE: DEBIAN})

@@ -17,7 +17,7 @@ from shimcore.systemd.kubelet import RUNTIME_FLAG
 from shimcore.systemd.places import runtime_socket
 from shimcore.systemd.root import Root
 from shimcore.systemd.runtimes.distributions import embedded_kubelet
-from shimcore.systemd.runtimes.node import Kind, service_of
+from shimcore.systemd.runtimes.node import Kind, kind_of, service_of
 from shimcore.systemd.uninstall import plan_removal, uninstall
 from shimcore.systemd.units import (
     BYPASS,
@@ -123,6 +123,20 @@ def test_the_service_of_a_runtime(
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(f"{local}/{unit}.service")
     assert service_of(root, Kind.RKE2) == service
+
+
+@pytest.mark.parametrize("socket", [None, "/run/k3s/containerd/containerd.sock"])
+@pytest.mark.parametrize(
+    ("units", "kind"),
+    [(["k3s"], Kind.K3S), (["k3s-agent"], Kind.K3S), (["rke2-agent"], Kind.RKE2), ([], Kind.RKE2)],
+)
+def test_the_folder_of_what_was_there_before(
+    tmp_path: Path, socket: str | None, units: list[str], kind: Kind
+) -> None:
+    """k3s and RKE2 have the same socket: the service that is there says which it is."""
+    folders = {f"/var/lib/rancher/{name}/x": "" for name in ("k3s", "rke2")}
+    services = {f"/etc/systemd/system/{unit}.service": "[Service]\n" for unit in units}
+    assert kind_of(unpacked(tmp_path, {**folders, **services}), socket) is kind
 
 
 ARGUMENT = f"container-runtime-endpoint={SHIM}"
