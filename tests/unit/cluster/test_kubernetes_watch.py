@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
 import random
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -471,7 +471,7 @@ def test_a_moment_without_a_thread_or_memory(monkeypatch: pytest.MonkeyPatch) ->
         follower = Follower(SOURCE, None, _nobody, pace=Pace(random.Random(7)))
         with monkeypatch.context() as scarce:
             refused = mock.Mock(side_effect=RuntimeError("can't start new thread"))
-            scarce.setattr(threading.Thread, "start", refused)
+            scarce.setattr(_thread, "start_new_thread", refused)
             task = asyncio.ensure_future(follower.run())
             await asyncio.sleep(10)
         assert follower.status.detail == "can't start new thread"
