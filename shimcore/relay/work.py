@@ -48,12 +48,19 @@ class Slots:
 
 
 class Worker:
-    """The decisions of one connection. `apply` gets each one with its stream."""
+    """The decisions of one connection. `apply` gets each one with its stream, `broken` what keeps
+    one from being made or applied."""
 
-    def __init__(self, slots: Slots, apply: Callable[[int, Decision], None]) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        apply: Callable[[int, Decision], None],
+        broken: Callable[[BaseException], None],
+    ) -> None:
         self._slots = slots
         self._account = Account(slots.budget)  # tasks that have not ended, cancelled ones included
         self._apply = apply
+        self._broken = broken
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._waiting: dict[int, HeldCall] = {}
 
@@ -75,7 +82,12 @@ class Worker:
                 return
             stream = next(iter(self._waiting))
             call = self._waiting.pop(stream)
-            task = asyncio.get_running_loop().create_task(self._decide(stream, call))
+            try:
+                task = asyncio.get_running_loop().create_task(self._decide(stream, call))
+            except MemoryError as error:
+                self._account.change(-1)
+                self._broken(error)
+                return
             self._tasks[stream] = task
             task.add_done_callback(partial(self._ended, stream))
 
@@ -92,8 +104,8 @@ class Worker:
         if self._tasks.get(stream) is task:
             del self._tasks[stream]
         self._account.change(-1)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("applying a decision failed", exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
         self._slots.given()
         self.start_waiting()
 
@@ -112,8 +124,8 @@ class Worker:
 
     def let_go(self) -> None:
         """Hold nothing of the connection any more, which holds this."""
-        self._apply = _nothing
+        self._apply = self._broken = _nothing
 
 
-def _nothing(stream: int, decision: Decision) -> None:
+def _nothing(*_: object) -> None:
     pass
