@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +14,6 @@ from shimcore.relay.messages import GRPC_INTERNAL
 
 if TYPE_CHECKING:
     from shimcore.heldcall import Decision, HeldCall
-
-log = logging.getLogger("shimcore.relay")
 
 
 class Slots:
@@ -94,8 +91,13 @@ class Worker:
     async def _decide(self, stream: int, call: HeldCall) -> None:
         try:
             decision = await call.decide()
-        except Exception:
-            log.exception("deciding on an image call failed; this is a defect, please report it")
+        except Exception as error:  # noqa: BLE001 - it is told
+            asyncio.get_running_loop().call_exception_handler(
+                {
+                    "message": "deciding on an image call failed; please report this defect",
+                    "exception": error,
+                }
+            )
             decision = Refuse(GRPC_INTERNAL, "image-cri-shim: internal error, see its log")
         if self._tasks.get(stream) is asyncio.current_task():
             self._apply(stream, decision)

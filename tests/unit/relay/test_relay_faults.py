@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,10 +63,14 @@ class Bed:
 
         patched.setattr(of, name, fails)
 
-    async def is_over(self, client: Any) -> None:
+    async def is_over(self, client: socket.socket) -> None:
         """The client hears of it, the exception handler too, and nothing is left."""
         with contextlib.suppress(ConnectionError):
             await raw.read_until(client, b"never")
+        await self.is_gone()
+
+    async def is_gone(self) -> None:
+        """The exception handler has heard of it, and nothing is left."""
         async with asyncio.timeout(5):
             while self.relay.connections:
                 await asyncio.sleep(0.01)
@@ -158,3 +163,14 @@ async def test_a_task_for_a_decision(monkeypatch: pytest.MonkeyPatch) -> None:
         worker.start(1, Later())
     assert [type(error) for error in told] == [MemoryError]
     assert slots.taken == 0
+
+
+async def test_a_decision_that_cannot_be_made(bed: Bed) -> None:
+    """The call is refused, and the others of the connection go on."""
+    with mock.patch.object(Later, "decide", side_effect=MemoryError):
+        async with raw.connected(bed.shim) as client:
+            await raw.send(client, raw.opening() + raw.call(1, PULL, b"x"))
+            while not bed.told:
+                await asyncio.sleep(0.01)
+            assert bed.relay.connections
+    await bed.is_gone()
