@@ -105,7 +105,7 @@ class Lookups:
             lookup.found.exception()  # somebody may have waited, or nobody
 
         try:
-            answer = asyncio.wrap_future(started(partial(_look_up, host), f"lookup of {host}"))
+            answer = asyncio.wrap_future(started(partial(_look_up, host)))
         except RuntimeError as error:  # no thread can be had: the next is another
             self._free.release()
             raise OSError(errno.EAGAIN, f"{host} cannot be looked up: {error}") from error

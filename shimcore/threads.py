@@ -7,6 +7,7 @@ threads when it ends.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import os
@@ -14,10 +15,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from shimcore.errors import ShimError
 
@@ -25,33 +26,59 @@ SILENT_S = 10.0
 """A disk that is well answers long before: one that takes longer is told of."""
 WAITING_LIMIT = 1024
 """Pieces that wait for a worker, those included that nobody wants any more: some kB each."""
-_NAME = "beside the loop"
+_ENDING_S = 1.0
+_NO_MEMORY = "no memory is left"
 
 _T = TypeVar("_T")
-_Jobs = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+_unfinished: set[Future[Any]] = set()
 
 
-def started(work: Callable[[], _T], name: str = _NAME) -> Future[_T]:
+class _Work(Generic[_T]):
+    """A piece of work, and what it will give.
+
+    Dropped undone, as by a thread that got no memory to begin, it gives RuntimeError. Such a thread
+    ends without a word: `threading.Thread.start` would wait for it for ever.
+    """
+
+    def __init__(self, work: Callable[[], _T]) -> None:
+        self.result: Future[_T] = Future()
+        self._work = work
+
+    def __call__(self) -> None:
+        if not (self.result.running() or self.result.set_running_or_notify_cancel()):
+            return
+        try:
+            value = self._work()
+        except MemoryError:
+            self.result.set_exception(RuntimeError(_NO_MEMORY))
+        except BaseException as error:  # noqa: BLE001 - whoever waits has it
+            self.result.set_exception(error)
+            del self  # which the error's traceback holds
+        else:
+            self.result.set_result(value)
+
+    def __del__(self) -> None:
+        if not self.result.done():
+            self.result.set_exception(RuntimeError(_NO_MEMORY))
+
+
+def started(work: Callable[[], _T]) -> Future[_T]:
     """What `work`, which has begun, will give. Raises RuntimeError where no thread can be had, and
     so does the result where no memory is left."""
-    result: Future[_T] = Future()
-    result.set_running_or_notify_cancel()  # nobody can take it back
     try:
-        threading.Thread(target=_do, args=(work, result), name=name, daemon=True).start()
+        piece = _Work(work)
+        piece.result.set_running_or_notify_cancel()  # nobody can take it back
+        _thread.start_new_thread(piece, ())
     except MemoryError as error:
-        raise RuntimeError("no memory is left") from error
+        raise RuntimeError(_NO_MEMORY) from error
+    return piece.result
+
+
+def _waited_for(result: Future[_T]) -> Future[_T]:
+    """The same, which `finish` waits for."""
+    _unfinished.add(result)
+    result.add_done_callback(_unfinished.discard)
     return result
-
-
-def _do(work: Callable[[], _T], result: Future[_T]) -> None:
-    try:
-        value = work()
-    except MemoryError:
-        result.set_exception(RuntimeError("no memory is left"))
-    except BaseException as error:  # noqa: BLE001 - whoever waits has it
-        result.set_exception(error)
-    else:
-        result.set_result(value)
 
 
 @contextlib.contextmanager
@@ -67,26 +94,26 @@ async def in_thread(work: Callable[[], _T], silent: Callable[[], object] = lambd
     """What `work` gives; `silent` is called once it has taken SILENT_S. Raises what `work` does,
     and RuntimeError where no thread or no memory can be had."""
     with _told_of(silent):
-        return await asyncio.wrap_future(started(work))
+        return await asyncio.wrap_future(_waited_for(started(work)))
 
 
 def in_time(work: Callable[[], _T], limit_s: float) -> _T:
     """What `work` gives, for who may wait. Raises what `work` does, and TimeoutError after
     `limit_s`; where no thread can be had it is done in this one, however long it takes."""
     try:
-        begun = started(work)
+        begun = _waited_for(started(work))
     except RuntimeError:
         return work()
     return begun.result(limit_s)
 
 
 class Worker:
-    """A thread, called `name`, that does one piece after the other, from the first one on."""
+    """A thread that does one piece after the other, from the first one on."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._jobs: _Jobs = SimpleQueue()
-        self._begun = False
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[_Work[Any] | None] = SimpleQueue()
+        self._thread: Future[None] | None = None
+        weakref.finalize(self, self._jobs.put, None)
 
     async def do(self, work: Callable[[], _T], silent: Callable[[], object] = lambda: None) -> _T:
         """As `in_thread`, in its turn. Work that nobody waits for any more is not begun.
@@ -95,31 +122,36 @@ class Worker:
         """
         if self._jobs.qsize() >= WAITING_LIMIT:
             raise TimeoutError("the disk does not answer")
-        if not self._begun:
-            started(partial(_work_off, self._jobs), self._name)
-            weakref.finalize(self, self._jobs.put, None)
-            self._begun = True
-        done: Future[_T] = Future()
-        self._jobs.put((done, work))
+        if self._thread is None or self._thread.done():
+            self._thread = started(partial(_work_off, self._jobs))
+            self._thread.add_done_callback(partial(_drop, self._jobs))
+        piece = _Work(work)
+        done = piece.result
+        self._jobs.put(piece)
+        del piece
+        if self._thread.done():  # by now
+            _drop(self._jobs, self._thread)
         with _told_of(silent):
             return await asyncio.wrap_future(done)
 
 
-def _work_off(jobs: _Jobs) -> None:
-    while (job := jobs.get()) is not None:
-        done, work = job
-        if done.set_running_or_notify_cancel():
-            _do(work, done)
-        del job, done, work
+def _work_off(jobs: SimpleQueue[_Work[Any] | None]) -> None:
+    while (piece := jobs.get()) is not None:
+        piece()
+        del piece
+
+
+def _drop(jobs: SimpleQueue[_Work[Any] | None], _: Future[None]) -> None:
+    """The thread has ended, for want of memory where its worker has not."""
+    with contextlib.suppress(Empty):
+        while True:
+            jobs.get_nowait()
 
 
 def finish(limit_s: float) -> None:
     """Let what is being done end within `limit_s`, lookups and workers aside: the process waits no
     longer."""
-    deadline = time.monotonic() + limit_s
-    for thread in threading.enumerate():
-        if thread.name == _NAME:
-            thread.join(max(deadline - time.monotonic(), 0))
+    wait(set(_unfinished), limit_s)
 
 
 def need_threads() -> None:
@@ -129,20 +161,19 @@ def need_threads() -> None:
     the process where it does not get them, without a word.
     """
     wanted = 3 + min(max(os.cpu_count() or 1, 4), 16)
-    begun: list[threading.Thread] = []
+    before = _thread._count()
+    begun: list[Future[bool]] = []
     may_end = threading.Event()
     try:
         for _ in range(wanted):
-            thread = threading.Thread(target=may_end.wait)
-            thread.start()
-            begun.append(thread)
-    except (RuntimeError, MemoryError) as error:
-        why = str(error) or "no memory is left"
+            begun.append(started(may_end.wait))
+    except RuntimeError as error:
         raise ShimError(
-            f"threads cannot be had ({len(begun)} of {wanted}: {why}): see TasksMax= of the"
+            f"threads cannot be had ({len(begun)} of {wanted}: {error}): see TasksMax= of the"
             " unit, pids.max of its cgroup, ulimit -u"
         ) from error
     finally:
         may_end.set()
-        for thread in begun:
-            thread.join()
+        until = time.monotonic() + _ENDING_S
+        while _thread._count() > before and time.monotonic() < until:
+            time.sleep(0.001)

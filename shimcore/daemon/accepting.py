@@ -6,8 +6,10 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from shimcore.daemon.arrivals import Arrivals
+from shimcore.lines import Seldom
 from shimcore.relay.clients import Clients
 
 log = logging.getLogger("shimcore.daemon")
@@ -16,8 +18,6 @@ log = logging.getLogger("shimcore.daemon")
 AT_ONCE = 32
 # How long nothing is accepted after the kernel has refused, usually for want of descriptors.
 PAUSE_S = 0.5
-# A line about refused connections comes at most this often.
-SAY_AGAIN_S = 60.0
 
 
 class Acceptor:
@@ -42,10 +42,11 @@ class Acceptor:
         self._what = what
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
-        self._arrivals = None if clients is None else Arrivals(clients, self._start)
+        self._arrivals: Arrivals | None = None
+        if clients is not None:
+            self._arrivals = Arrivals(clients, partial(self._or_refuse, self._start))
         self._paused: asyncio.TimerHandle | None = None
-        self._refused = 0
-        self._silent_until = 0.0
+        self._refused = Seldom()
         self.accepted = 0
         """Connections taken from the socket, those included that were closed at once."""
         self._open = True
@@ -66,25 +67,30 @@ class Acceptor:
                 connection, _ = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 self._pause(error)
                 return
-            self._take(connection)
+            self._or_refuse(self._take, connection)
+
+    def _or_refuse(self, work: Callable[[socket.socket], None], connection: socket.socket) -> None:
+        """Closed at once where no memory is left: a traceback would hold it for a while."""
+        try:
+            work(connection)
+        except MemoryError as error:
+            self._refuse(connection, error)
 
     def _take(self, connection: socket.socket) -> None:
         self.accepted += 1
         arrivals = self._arrivals
         waiting = 0 if arrivals is None else len(arrivals)
         if not self._room(len(self._beginning) + waiting):
-            connection.close()
-            self._say("as many as can be served are open")
+            self._refuse(connection, "as many as can be served are open")
             return
         connection.setblocking(False)
         if arrivals is None:
             self._start(connection)
         elif not arrivals.add(connection):
-            connection.close()
-            self._say("one process connects faster than it can be served")
+            self._refuse(connection, "one process connects faster than it can be served")
 
     def _start(self, connection: socket.socket) -> None:
         task = self._loop.create_task(self._begin(connection))
@@ -95,24 +101,30 @@ class Acceptor:
         try:
             protocol = self._protocol(connection)
             await self._loop.connect_accepted_socket(lambda: protocol, connection)
-        except OSError as error:
-            connection.close()
-            self._say(str(error))
+        except (OSError, MemoryError) as error:
+            self._refuse(connection, error)
 
-    def _pause(self, error: OSError) -> None:
-        self._say(error.strerror or str(error))
-        self._loop.remove_reader(self._listening)
+    def _pause(self, error: OSError | MemoryError) -> None:
         self._paused = self._loop.call_later(PAUSE_S, self._resume)
+        self._loop.remove_reader(self._listening)
+        self._say(error)
 
     def _resume(self) -> None:
         self._paused = None
         if self._open:
-            self._loop.add_reader(self._listening, self._ready)
+            try:
+                self._loop.add_reader(self._listening, self._ready)
+            except (OSError, MemoryError) as error:
+                self._pause(error)
 
-    def _say(self, why: str) -> None:
-        self._refused += 1
-        if self._loop.time() < self._silent_until:
-            return
-        log.warning("%s: %d connections were not taken: %s", self._what, self._refused, why)
-        self._refused = 0
-        self._silent_until = self._loop.time() + SAY_AGAIN_S
+    def _refuse(self, connection: socket.socket, why: str | OSError | MemoryError) -> None:
+        connection.close()
+        self._say(why)
+
+    def _say(self, why: str | OSError | MemoryError) -> None:
+        if isinstance(why, MemoryError):
+            why = "no memory is left"
+        elif isinstance(why, OSError):
+            why = why.strerror or str(why)
+        if times := self._refused.happened():
+            log.warning("%s: %d connections were not taken: %s", self._what, times, why)

@@ -68,15 +68,17 @@ class Arrivals:
     def _turn(self) -> None:
         self._next = None
         begun = 0
-        for connection in self._due():
-            self._begin(connection)
-            begun += 1
-            if begun == BEGUN_AT_ONCE:
-                break
-        if self._waiting and begun:
-            self._soon()
-        elif self._waiting:
-            self._next, self._later = self._loop.call_later(LOOK_AGAIN_S, self._turn), True
+        try:
+            for connection in self._due():
+                self._begin(connection)
+                begun += 1
+                if begun == BEGUN_AT_ONCE:
+                    break
+        finally:  # whatever fails, the others wait for no next one to arrive
+            if self._waiting and begun:
+                self._soon()
+            elif self._waiting:
+                self._next, self._later = self._loop.call_later(LOOK_AGAIN_S, self._turn), True
 
     def _due(self) -> Iterator[socket.socket]:
         """Those that may begin now, one of each process in turn."""

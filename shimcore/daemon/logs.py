@@ -8,9 +8,13 @@ from __future__ import annotations
 import logging
 import sys
 from asyncio import AbstractEventLoop
+from collections import defaultdict
+from typing import Any
 
 from shimcore.daemon.outlet import Outlet
-from shimcore.lines import journal_reads, printable
+from shimcore.lines import Seldom, journal_reads, printable
+
+log = logging.getLogger("shimcore.daemon")
 
 # sd-daemon(3): the priority in front of each line.
 _PRIORITIES = {
@@ -42,6 +46,28 @@ class _Journal(_OneLine):
     def format(self, record: logging.LogRecord) -> str:
         priority = f"<{_PRIORITIES.get(record.levelno, 6)}>"
         return "\n".join(priority + line for line in super().format(record).split("\n"))
+
+
+class Faults:
+    """What callbacks of an event loop raise: a traceback a minute of each kind of exception, and of
+    a MemoryError no more than a line."""
+
+    def __init__(self) -> None:
+        self._kinds: defaultdict[type, Seldom] = defaultdict(Seldom)
+
+    def tell(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception handler of `loop`."""
+        error = context.get("exception")
+        times = self._kinds[type(error)].happened()
+        if times and isinstance(error, MemoryError):
+            log.error(
+                "no memory is left: %d connections or calls have ended for it; see MemoryMax= of"
+                " the unit, memory.max of its cgroup",
+                times,
+            )
+        elif times:
+            more = f" ({times} such since the last that was told)" if times > 1 else ""
+            loop.default_exception_handler({**context, "message": f"{context['message']}{more}"})
 
 
 class Lines(logging.Handler):
@@ -102,7 +128,7 @@ class Lines(logging.Handler):
         """How many were dropped, once that can be written."""
         dropped = self._outlet.dropped
         if dropped > self._told:
-            logging.getLogger("shimcore.daemon").warning(
+            log.warning(
                 "%d log lines were dropped: they could not be written", dropped - self._told
             )
             if self._outlet.dropped == dropped:

@@ -81,6 +81,7 @@ def serve(path: str, start: Start) -> None:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             lines.serve_in(runner.get_loop())
+            runner.get_loop().set_exception_handler(logs.Faults().tell)
             runner.run(_serve(settings, start, predecessor))
     finally:
         finish(CLOSE_S)

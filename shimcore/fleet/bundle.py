@@ -71,7 +71,10 @@ def read_sums(path: Path) -> dict[str, str]:
     """File below the bundle → its SHA-256. Raises BundleError."""
     try:
         with path.open("rb") as file:
-            text = file.read(_SUMS_LIMIT + 1).decode()
+            data = file.read(_SUMS_LIMIT + 1)
+        if len(data) > _SUMS_LIMIT:
+            raise BundleError(f"{path}: the list of sums is longer than {_SUMS_LIMIT} bytes")
+        text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: the list of sums cannot be read: {error}") from error
     sums: dict[str, str] = {}

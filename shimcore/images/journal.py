@@ -75,7 +75,7 @@ class Journal:
 
     def __init__(self, path: str | None, worker: Worker | None = None) -> None:
         self._path = path
-        self._worker = worker or Worker("pull-journal")
+        self._worker = worker or Worker()
         self._open: dict[tuple[str, str], Unfinished] = {}
         self._bytes = 0
         self.fault = ""

@@ -70,7 +70,7 @@ class Journals:
         self._own_path: str | None = None
         self._loaded = False  # what an earlier process has left in it
         self._left: list[Unfinished] = []  # which is to be ended yet
-        self._worker = Worker("pull-journal")
+        self._worker = Worker()
         self.own = Journal(None, self._worker)
         self._fault = ""
         self._said = b""

@@ -33,19 +33,27 @@ log = logging.getLogger("shimcore.relay")
 class Calls:
     """Decides on the calls of a connection core (`core`), and acts on its events.
 
-    `pump` sends what a decision has caused that came later.
+    `pump` sends what a decision has caused that came later; `broken` gets what kept one from being
+    made or applied.
     """
 
-    def __init__(self, relay: Relay, client: Client, pump: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        client: Client,
+        pump: Callable[[], None],
+        broken: Callable[[BaseException], None],
+    ) -> None:
         self._relay = relay
         self._pump = pump
+        self._broken = broken
         self.core = Connection(
             relay.route, relay.budget, relay.strict, relay.count, client, self._decide
         )
         self.core.watched = relay.observer is not None
         # Pulls have slots and bytes of their own: nobody else waits for one.
-        self._pulls = Worker(relay.pull_slots, self._decided)
-        self._others = Worker(relay.slots, self._decided)
+        self._pulls = Worker(relay.pull_slots, self._decided, broken)
+        self._others = Worker(relay.slots, self._decided, broken)
         self._pull_requests = Requests(relay.pull_room)
         self._other_requests = Requests(relay.request_room)
         # Each with what counts of its request, and where that is counted.
@@ -117,10 +125,13 @@ class Calls:
         if left_s is not None:
             left_s = max(left_s - (time.monotonic() - since), 0.0)
         ready = ready._replace(message=message, timeout_s=left_s)
-        decision = self._open(ready, size, requests)
-        if decision is not None:
-            self.core.settle(ready.stream, decision)
-            self._pump()
+        try:
+            decision = self._open(ready, size, requests)
+            if decision is not None:
+                self.core.settle(ready.stream, decision)
+                self._pump()
+        except Exception as error:  # noqa: BLE001 - it is told
+            self._broken(error)
 
     def _open(self, ready: CallReady, size: int, requests: Requests) -> Decision | None:
         call, decision = self._relay.open_call(
@@ -184,8 +195,8 @@ class Calls:
         """Hold nothing of the connection any more, which holds this."""
         self._pulls.let_go()
         self._others.let_go()
-        self._pump = _nothing
+        self._pump = self._broken = _nothing
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     pass

@@ -106,6 +106,8 @@ class PeerSocket(asyncio.Protocol):
         if len(chunks) > 1 and sum(map(len, chunks)) <= JOINED_BYTES:
             chunks = [b"".join(chunks)]
         for chunk in chunks:
+            if self.transport.is_closing():  # nothing goes out any more: asyncio says so each time
+                return
             self.transport.write(chunk)
 
     def write_eof(self) -> None:

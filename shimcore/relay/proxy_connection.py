@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -49,14 +50,15 @@ class ProxyConnection:
     """A client connection and its own upstream connection."""
 
     def __init__(self, relay: Relay, client: Client) -> None:
-        self.client = PeerSocket(self._client_bytes, self._ends, self._lost, self._pace)
-        self.upstream = PeerSocket(self._upstream_bytes, self._ends, self._lost, self._pace)
-        self.client.on_made = self._client_made
+        lost = partial(self.safely, self._lost)
+        self.client = PeerSocket(self._client_bytes, self._ends, lost, self._room_changed)
+        self.upstream = PeerSocket(self._upstream_bytes, self._ends, lost, self._room_changed)
+        self.client.on_made = partial(self.safely, self._client_made)
         self.upstream.keeps_rest = True
         self.state = State.CONNECTING
         self._relay = relay
         self._account = client
-        self._calls = Calls(relay, client, self._pump)
+        self._calls = Calls(relay, client, self._pump, self.broken)
         self._core = self._calls.core
         self._server: Connection | UnavailableServer = self._core  # what the client speaks to
         self._from_client, self._from_upstream = Intake(), Intake()
@@ -82,8 +84,15 @@ class ProxyConnection:
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
+        try:
+            self._happened(await self._reach_upstream())
+            self._ends()
+            self._pace()
+        except Exception as error:  # noqa: BLE001 - it is told
+            self.broken(error)
+
+    async def _reach_upstream(self) -> Change:
         path = self._relay.upstream()
-        change = Change.CONNECTED
         try:
             connection = await _connected(path)
             await asyncio.get_running_loop().create_unix_connection(
@@ -92,15 +101,12 @@ class ProxyConnection:
         except OSError as error:
             self._relay.outage.refused(away(path, error))
             self._server = UnavailableServer(partial(why_away, path), self._relay.count_refused)
-            change = Change.REFUSED
+            return Change.REFUSED
         except asyncio.CancelledError:
             self.upstream.abort()
             raise
-        else:
-            self._relay.outage.over(path)
-        self._happened(change)
-        self._ends()
-        self._pace()
+        self._relay.outage.over(path)
+        return Change.CONNECTED
 
     def _happened(self, change: Change) -> None:
         """Go to the state that a change leads to, if it leads to another one."""
@@ -147,6 +153,14 @@ class ProxyConnection:
         if not self._asked and self._working:
             self._asked = True
             self._relay.turns.later(self)
+
+    def _room_changed(self) -> None:
+        """A side takes bytes again, or no more for now."""
+        try:
+            self._pace()
+        except Exception as error:  # noqa: BLE001 - it is told
+            # Not now: asyncio cannot be told to abort while it resumes.
+            asyncio.get_running_loop().call_soon(self.broken, error)
 
     # -- bytes -------------------------------------------------------------------------
 
@@ -279,7 +293,7 @@ class ProxyConnection:
 
     def _ack(self) -> None:
         self._ack_due = None
-        self._pump()
+        self.safely(self._pump)
 
     def _pump_further(self) -> None:
         """What there is to do beside relaying."""
@@ -293,7 +307,8 @@ class ProxyConnection:
         loop, client = asyncio.get_running_loop(), self._account
         wait_s = client.wait_s(loop.time())
         if wait_s:
-            self._paused = loop.call_later(min(wait_s, LOOK_AGAIN_S), self._go_on_reading)
+            wait_s = min(wait_s, LOOK_AGAIN_S)
+            self._paused = loop.call_later(wait_s, self.safely, self._go_on_reading)
             if not client.slowed:
                 client.slowed = True
                 log.warning("a client gives up its calls, or leaves them open: it is slowed")
@@ -383,7 +398,7 @@ class ProxyConnection:
 
     def _close_in(self, delay_s: float) -> None:
         if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().call_later(delay_s, self.close)
+            self._deadline = asyncio.get_running_loop().call_later(delay_s, self.safely, self.close)
 
     def close(self) -> None:
         """End both sides; what is buffered may still go out, for LINGER_S at most."""
@@ -402,6 +417,21 @@ class ProxyConnection:
         self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
         self.client.close()
         self.upstream.close()
+
+    def safely(self, work: Callable[[], object]) -> None:
+        """Do what no transport has asked for, or does not end for: a fault ends the connection."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - it is told
+            self.broken(error)
+
+    def broken(self, error: BaseException) -> None:
+        """What the client waits for may not come any more: it is to hear of that, and so is the
+        event loop's exception handler."""
+        self.abort()
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a client's connection is closed", "exception": error}
+        )
 
     def abort(self) -> None:
         """End both sides at once."""

@@ -116,7 +116,7 @@ class Relay:
     def _feed_blocked(self) -> None:
         self._blocked = None
         for connection in list(self.connections):
-            connection.feed_blocked()
+            connection.safely(connection.feed_blocked)
 
     @property
     def running(self) -> int:

@@ -21,6 +21,9 @@ class Working(Protocol):
     def go_on(self, until: float) -> bool:
         """Work up to that time of `now` or a little longer; whether there is more to do."""
 
+    def broken(self, error: Exception) -> None:
+        """It has raised that, and has no turn any more."""
+
 
 class Turns:
     """Shares the event loop's turns among those who have much to do."""
@@ -46,8 +49,11 @@ class Turns:
 
     def _slice(self, working: Working) -> None:
         began = self._now()
-        if working.go_on(began + SLICE_S):
-            self._waiting.append(working)
+        try:
+            if working.go_on(began + SLICE_S):
+                self._waiting.append(working)
+        except Exception as error:  # noqa: BLE001 - who has raised it tells
+            working.broken(error)
         self._left_s -= self._now() - began
 
     def _schedule(self) -> None:

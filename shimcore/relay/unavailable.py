@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from shimcore.errors import FrameError
+from shimcore.lines import Seldom
 from shimcore.relay import frames
 from shimcore.relay.limits import HEADER_BLOCK_BYTES
 from shimcore.relay.messages import GRPC_UNAVAILABLE
@@ -20,9 +21,6 @@ from shimcore.relay.scanner import ALL_FRAMES, Handler, Scanner, Verdict
 from shimcore.unixsocket import connected
 
 log = logging.getLogger("shimcore.relay")
-
-# A line about refused connections comes at most this often.
-SAY_AGAIN_S = 60.0
 
 
 class UnavailableServer:
@@ -120,20 +118,15 @@ class Outage:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._connections = 0
-        self._silent_until = float("-inf")
+        self._refused = Seldom(clock)
         self._told = False
 
     def refused(self, why: str) -> None:
         """A client's connection has no runtime to go to."""
-        self._connections += 1
-        now = self._clock()
-        if now < self._silent_until:
-            return
-        of = f" on {self._connections} more connections" if self._connections > 1 else ""
-        log.warning("%s; calls%s are answered UNAVAILABLE", why, of)
-        self._connections, self._silent_until, self._told = 0, now + SAY_AGAIN_S, True
+        if connections := self._refused.happened():
+            of = f" on {connections} more connections" if connections > 1 else ""
+            log.warning("%s; calls%s are answered UNAVAILABLE", why, of)
+            self._told = True
 
     def over(self, path: str) -> None:
         """The runtime has taken a connection."""

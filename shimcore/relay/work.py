@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +14,6 @@ from shimcore.relay.messages import GRPC_INTERNAL
 
 if TYPE_CHECKING:
     from shimcore.heldcall import Decision, HeldCall
-
-log = logging.getLogger("shimcore.relay")
 
 
 class Slots:
@@ -48,12 +45,19 @@ class Slots:
 
 
 class Worker:
-    """The decisions of one connection. `apply` gets each one with its stream."""
+    """The decisions of one connection. `apply` gets each one with its stream, `broken` what keeps
+    one from being made or applied."""
 
-    def __init__(self, slots: Slots, apply: Callable[[int, Decision], None]) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        apply: Callable[[int, Decision], None],
+        broken: Callable[[BaseException], None],
+    ) -> None:
         self._slots = slots
         self._account = Account(slots.budget)  # tasks that have not ended, cancelled ones included
         self._apply = apply
+        self._broken = broken
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._waiting: dict[int, HeldCall] = {}
 
@@ -75,15 +79,25 @@ class Worker:
                 return
             stream = next(iter(self._waiting))
             call = self._waiting.pop(stream)
-            task = asyncio.get_running_loop().create_task(self._decide(stream, call))
+            try:
+                task = asyncio.get_running_loop().create_task(self._decide(stream, call))
+            except MemoryError as error:
+                self._account.change(-1)
+                self._broken(error)
+                return
             self._tasks[stream] = task
             task.add_done_callback(partial(self._ended, stream))
 
     async def _decide(self, stream: int, call: HeldCall) -> None:
         try:
             decision = await call.decide()
-        except Exception:
-            log.exception("deciding on an image call failed; this is a defect, please report it")
+        except Exception as error:  # noqa: BLE001 - it is told
+            asyncio.get_running_loop().call_exception_handler(
+                {
+                    "message": "deciding on an image call failed; please report this defect",
+                    "exception": error,
+                }
+            )
             decision = Refuse(GRPC_INTERNAL, "image-cri-shim: internal error, see its log")
         if self._tasks.get(stream) is asyncio.current_task():
             self._apply(stream, decision)
@@ -92,8 +106,8 @@ class Worker:
         if self._tasks.get(stream) is task:
             del self._tasks[stream]
         self._account.change(-1)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("applying a decision failed", exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
         self._slots.given()
         self.start_waiting()
 
@@ -112,8 +126,8 @@ class Worker:
 
     def let_go(self) -> None:
         """Hold nothing of the connection any more, which holds this."""
-        self._apply = _nothing
+        self._apply = self._broken = _nothing
 
 
-def _nothing(stream: int, decision: Decision) -> None:
+def _nothing(*_: object) -> None:
     pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from concurrent.futures import Future, wait
 
 from shimcore.errors import ShimError
 from shimcore.switch import undo
@@ -14,6 +15,7 @@ from shimcore.systemd.entries import File, Link, write
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.units import UNITS
+from shimcore.threads import started
 
 BEAT_S = 3.0
 CLOSE_S = 1.0
@@ -32,7 +34,7 @@ class Handle:
         self._beaten_at = 0.0
         self._wake = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._hold, daemon=True)
+        self._holding: Future[None] | None = None
 
     def arm(self, before: Before, health_s: int) -> None:
         """Write script and units, and start the timer. Raises ShimError."""
@@ -42,7 +44,10 @@ class Handle:
         write(self._root, BOOT_LINK, Link(f"{UNITS}/{UNDO_AT_BOOT}"))
         self._control.run("daemon-reload")
         self._control.run("restart", UNDO_TIMER)
-        self._thread.start()
+        try:
+            self._holding = started(self._hold)
+        except RuntimeError as error:
+            raise ShimError(f"{UNDO_TIMER} cannot be held: {error}") from error
 
     def allow(self, seconds: float) -> None:
         """Count the timer's time from now, and hold it for as long as `seconds`."""
@@ -55,8 +60,8 @@ class Handle:
         """Hold it no longer."""
         self._ended = True
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._holding is not None:
+            wait([self._holding])
 
     def pull(self, timeout_s: float) -> None:
         """Undo at once. Raises ShimError where that takes long; the timer is there as well."""

@@ -171,9 +171,9 @@ async def test_without_force_it_waits_says_so_and_gives_up(tmp_path: Path) -> No
 async def test_without_threads_it_says_so(runtime: ScriptedRuntime, tmp_path: Path) -> None:
     """Before gRPC ends the process without a word: status 1, one line, no socket made."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import threading\n"
-        'def refuse(thread): raise RuntimeError("can\'t start new thread")\n'
-        "threading.Thread.start = refuse\n"
+        "import _thread\n"
+        'def refuse(*_): raise RuntimeError("can\'t start new thread")\n'
+        "_thread.start_new_thread = refuse\n"
     )
     path = os.pathsep.join(map(str, (tmp_path, os.environ.get("PYTHONPATH", ""))))
     shim = ServeProcess(tmp_path, runtime.socket_path)

@@ -257,7 +257,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "who has begun goes on",
         "turns.py",
-        "        if working.go_on(began + SLICE_S):\n            self._waiting.append(working)",
-        "        if working.go_on(began + SLICE_S):\n            self._waiting.appendleft(working)",
+        "(began + SLICE_S):\n                self._waiting.append(working)",
+        "(began + SLICE_S):\n                self._waiting.appendleft(working)",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import errno
@@ -230,7 +231,7 @@ async def test_a_thread_that_cannot_be_started(names: NameServer) -> None:
     """It costs each who asks then one answer, and neither the name nor a place for good."""
     backend, lookups = LookupBackend(), Lookups()
     refused = RuntimeError("can't start new thread")
-    with mock.patch.object(threading.Thread, "start", side_effect=refused):
+    with mock.patch.object(_thread, "start_new_thread", side_effect=refused):
         for _ in range(LOOKUPS + 1):
             with pytest.raises(OSError, match="quick cannot be looked up: can't start new thread"):
                 await lookups.addresses("quick")

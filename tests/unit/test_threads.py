@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import subprocess
 import sys
@@ -50,7 +51,7 @@ async def test_no_thread_for_it(error: Exception) -> None:
     """It is not done later, and the next has one."""
     done: list[int] = []
     with (
-        mock.patch.object(threading.Thread, "start", side_effect=error),
+        mock.patch.object(_thread, "start_new_thread", side_effect=error),
         pytest.raises(RuntimeError, match=str(error) or "no memory is left"),
     ):
         await in_thread(lambda: done.append(1))
@@ -62,6 +63,13 @@ async def test_no_memory_in_it() -> None:
     """As where no thread can be had."""
     with pytest.raises(RuntimeError, match="no memory is left"):
         await in_thread(mock.Mock(side_effect=MemoryError))
+
+
+async def test_a_thread_that_gets_no_memory_to_begin(no_beginning: None) -> None:
+    """It ends without a word: whoever waits for it hears of that."""
+    with pytest.raises(RuntimeError, match="no memory is left"):
+        await asyncio.wait_for(in_thread(lambda: 7), 5)
+    finish(5)
 
 
 async def test_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +98,7 @@ def test_the_end_of_a_process() -> None:
 def test_a_lookup_is_not_waited_for() -> None:
     """A name server may take as long as it likes."""
     go_on = threading.Event()
-    started(lambda: go_on.wait(10), "lookup of slow")
+    started(lambda: go_on.wait(10))
     begun = time.monotonic()
     finish(5)
     assert time.monotonic() - begun < 2

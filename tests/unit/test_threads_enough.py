@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import os
-import threading
+import time
+from collections.abc import Callable
 from unittest import mock
 
 import pytest
@@ -19,27 +21,34 @@ from shimcore.threads import need_threads
 )
 def test_too_few_threads(processors: int | None, wanted: int, error: Exception, why: str) -> None:
     """How many could be had, of how many, and where that is limited."""
-    before = threading.active_count()
-    start, left = threading.Thread.start, [error, *[None] * 2]
+    before = _thread._count()
+    start, left = _thread.start_new_thread, [error, *[None] * 2]
 
-    def two(thread: threading.Thread) -> None:
+    def two(do: Callable[[], object], given: tuple[()]) -> int:
         if (refused := left.pop()) is not None:
             raise refused
-        start(thread)
+        return start(do, given)
 
     with (
         mock.patch.object(os, "cpu_count", return_value=processors),
-        mock.patch.object(threading.Thread, "start", two),
+        mock.patch.object(_thread, "start_new_thread", two),
         pytest.raises(ShimError) as told,
     ):
         need_threads()
     assert str(told.value).startswith(f"threads cannot be had (2 of {wanted}: {why}")
     assert str(told.value).endswith("see TasksMax= of the unit, pids.max of its cgroup, ulimit -u")
-    assert threading.active_count() == before
+    assert _thread._count() == before
 
 
 def test_enough_threads() -> None:
     """They are gone again."""
-    before = threading.active_count()
+    before = _thread._count()
     need_threads()
-    assert threading.active_count() == before
+    assert _thread._count() == before
+
+
+def test_a_thread_that_gets_no_memory_to_begin(no_beginning: None) -> None:
+    """Nobody waits for it."""
+    begun = time.monotonic()
+    need_threads()
+    assert time.monotonic() - begun < 20

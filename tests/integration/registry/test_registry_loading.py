@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import ssl
 import subprocess
@@ -155,7 +156,7 @@ async def test_where_no_thread_can_be_had(
 
     refused = mock.Mock(side_effect=RuntimeError("can't start new thread"))
     with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refused)
+        patched.setattr(_thread, "start_new_thread", refused)
         answer = await client.head_manifest(registry, candidate(registry))
     assert answer.outcome is Outcome.UNREACHABLE
     assert answer.detail == "cannot be asked: can't start new thread"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import _thread
 import socket
 import threading
 from pathlib import Path
@@ -16,6 +16,7 @@ from shimcore.cluster.api import Api
 from shimcore.cluster.documents import Kind
 from shimcore.cluster.errors import ApiUnreachableError
 from shimcore.config.model import KubernetesSource
+from shimcore.threads import finish
 from tests.support.apiserver import StandInApi
 
 
@@ -26,7 +27,7 @@ async def test_no_thread_for_it(tmp_path: Path) -> None:
     api = Api(KubernetesSource(True, str(kubeconfig)))
     refused = RuntimeError("can't start new thread")
     with (
-        mock.patch.object(threading.Thread, "start", side_effect=refused),
+        mock.patch.object(_thread, "start_new_thread", side_effect=refused),
         pytest.raises(ApiUnreachableError, match=r"api\.example cannot be looked up: can't start"),
     ):
         await api.list(Kind.SECRET, fresh=False)
@@ -52,8 +53,6 @@ async def test_it_is_told_and_has_no_thread_of_the_pool(
             with pytest.raises(ApiUnreachableError, match=r"the name api\.example was not looked"):
                 await api.list(Kind.SECRET, fresh=False)
             await api.aclose()
-        [looking] = [one for one in threading.enumerate() if one.name == "lookup of api.example"]
-        assert looking.daemon
         assert not [one for one in threading.enumerate() if one.name.startswith("asyncio_")]
+        finish(0)  # waits for no lookup
         go_on.set()
-        await asyncio.to_thread(looking.join)

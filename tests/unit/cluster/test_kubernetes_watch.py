@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
 import random
@@ -473,7 +474,7 @@ def test_a_moment_without_a_thread_or_memory(monkeypatch: pytest.MonkeyPatch) ->
         follower = Follower(SOURCE, None, _nobody, pace=Pace(random.Random(7)))
         with monkeypatch.context() as scarce:
             refused = mock.Mock(side_effect=RuntimeError("can't start new thread"))
-            scarce.setattr(threading.Thread, "start", refused)
+            scarce.setattr(_thread, "start_new_thread", refused)
             task = asyncio.ensure_future(follower.run())
             await asyncio.sleep(10)
         assert follower.status.detail == "can't start new thread"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from shimcore.daemon import logs
-from shimcore.daemon.logs import Lines
+from shimcore.daemon.logs import Faults, Lines
 from shimcore.daemon.outlet import Outlet
+from shimcore.lines import Seldom
+from tests.support.clock import Clock
 
 
 async def test_a_disk_that_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +42,32 @@ async def test_a_disk_that_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert lines.dropped == 3
     finally:
         os.close(fd)
+
+
+async def test_faults_of_callbacks(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each kind one is told a minute, with how many there were; of no memory no traceback."""
+    clock, loop = Clock(), asyncio.get_running_loop()
+    monkeypatch.setattr(logs, "Seldom", partial(Seldom, clock))
+    loop.set_exception_handler(Faults().tell)
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    for _ in range(4):
+        for error in (MemoryError(), KeyError("k"), MemoryError(), ValueError("v")):
+            loop.call_soon(fail, error)
+        await asyncio.sleep(0)
+        clock.now += 30
+    told = [(r.name, r.getMessage().split("\n")[0], bool(r.exc_info)) for r in caplog.records]
+    for times in (1, 4):
+        name, line, traced = told.pop(0)
+        assert (name, traced) == ("shimcore.daemon", False)
+        assert line.startswith(f"no memory is left: {times} connections or calls have ended for it")
+        for kind in ("KeyError('k')", "ValueError('v')"):
+            name, line, traced = told.pop(0)
+            assert (name, traced) == ("asyncio", True)
+            assert kind in line
+            assert line.endswith(" (2 such since the last that was told)") == (times > 1)
+    assert not told

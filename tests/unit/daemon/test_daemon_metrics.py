@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import re
 import socket
@@ -82,7 +83,7 @@ async def test_a_moment_without_threads(
     monkeypatch.setattr(metrics, "_AGAIN_S", 0.02)
     server = MetricsServer(shim, "localhost:0", lambda: 0)
     refused = RuntimeError("can't start new thread")
-    with mock.patch.object(threading.Thread, "start", side_effect=refused):
+    with mock.patch.object(_thread, "start_new_thread", side_effect=refused):
         await server.open()
         await asyncio.sleep(0.1)
     async with asyncio.timeout(5):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import errno
 import json
@@ -86,7 +87,7 @@ async def test_a_change_goes_on_when_nobody_waits_for_it(shim: Shim, tmp_path: P
 
 def no_thread() -> mock._patch[mock.MagicMock]:
     refused = RuntimeError("can't start new thread")
-    return mock.patch.object(threading.Thread, "start", side_effect=refused)
+    return mock.patch.object(_thread, "start_new_thread", side_effect=refused)
 
 
 async def test_a_moment_without_threads_costs_a_look(

@@ -89,6 +89,16 @@ def test_sums_that_are_none(tmp_path: Path, line: str) -> None:
         read_sums(tmp_path / "sums")
 
 
+def test_sums_that_are_too_many(tmp_path: Path) -> None:
+    """A list that is read in part would leave out what is behind."""
+    line = f"{'0' * 64}  image-cri-shim\n"
+    (tmp_path / "sums").write_text(line * (1024 * 1024 // len(line)))
+    assert read_sums(tmp_path / "sums") == {"image-cri-shim": "0" * 64}
+    (tmp_path / "sums").write_text(line * (1024 * 1024 // len(line) + 1))
+    with pytest.raises(BundleError, match=r"sums: the list of sums is longer than 1048576 bytes"):
+        read_sums(tmp_path / "sums")
+
+
 def test_old_versions_go_but_the_one_before(tmp_path: Path) -> None:
     """And the one that the units run; what is no bundle stays, nor an environment of pip's."""
     place = tmp_path / "opt"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import _thread
 import asyncio
 import errno
 import json
@@ -146,7 +147,7 @@ async def test_without_a_thread_pulls_go_on(
     path = tmp_path / "j"
     journal = Journal(str(path))
     refused = RuntimeError("can't start new thread")
-    with mock.patch.object(threading.Thread, "start", side_effect=refused):
+    with mock.patch.object(_thread, "start_new_thread", side_effect=refused):
         await journal.began(NGINX, AT_HUB, 1.0)
         await journal.began("a/b:1", "h:5000/a/b:1", 1.0)
     assert [record.getMessage().split("; ")[0] for record in caplog.records] == [

@@ -53,7 +53,7 @@ class Waiting:
 
 @pytest.fixture
 def worker() -> Callable[[work.Slots], work.Worker]:
-    return lambda slots: work.Worker(slots, lambda stream, decision: None)
+    return lambda slots: work.Worker(slots, lambda *_: None, lambda _: None)
 
 
 async def test_each_connection_has_slots_that_others_cannot_take(

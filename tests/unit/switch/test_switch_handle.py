@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from shimcore.errors import ShimError
 from shimcore.switch import handle as handles
 from shimcore.switch.exchange import UNDO
 from shimcore.switch.handle import Handle
@@ -60,6 +63,19 @@ def test_a_timer_that_cannot_be_held(tmp_path: Path) -> None:
     control._fails = BEAT
     held.allow(0)
     held.let_go()
+
+
+def test_no_thread_to_hold_it(tmp_path: Path) -> None:
+    """The switch does not begin; the timer undoes what there is of it."""
+    control = NotedSystemd()
+    held = Handle(node(tmp_path).root, control)
+    refused = RuntimeError("can't start new thread")
+    with (
+        mock.patch.object(_thread, "start_new_thread", side_effect=refused),
+        pytest.raises(ShimError, match=f"{UNDO_TIMER} cannot be held: can't start new thread"),
+    ):
+        held.arm(BEFORE, 20)
+    assert control.asked == ["daemon-reload", BEAT]
 
 
 def test_pulled(tmp_path: Path) -> None:
