@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shimcore import threads
 from shimcore.config.files import Contents, not_answering
-from shimcore.config.last_good import LastGood, recall_good
+from shimcore.config.last_good import LastGood, attempt_good, recall_good
 from shimcore.config.load import Attempt, attempt
 from shimcore.config.model import Config
 from shimcore.errors import ConfigError, ConfigFault
@@ -59,13 +59,13 @@ def own_start(path: str) -> Start:
         return Start(tried.outcome, tried.outcome, tried.contents)
     if good is None:
         raise _and(tried.outcome, faults)
-    again = attempt(path, kept=good.contents.get)
+    again = attempt_good(path, good.contents)
     if isinstance(again.outcome, ConfigError):
         reasons = (f"the last good configuration is none: {one}" for one in again.outcome.faults)
         raise _and(tried.outcome, tuple(reasons))
     # What is watched is the file: it may be mended.
     config = replace(again.outcome, files=tried.stamps)
-    return Start(config, config, good.contents, None, (), tried.outcome, good.kept_at)
+    return Start(config, config, again.contents, None, (), tried.outcome, good.kept_at)
 
 
 def _tried(path: str) -> tuple[Attempt, LastGood | None, tuple[str, ...]]:
