@@ -181,8 +181,8 @@ def test_a_file_on_a_disk_that_does_not_answer(
         assert Watcher(file, start.own).check() is not None
     else:
         assert start.file_error is None
-        said = "it does not answer; it is waited for: no copy of it is known, and a file that"
-        assert caplog.messages[0].startswith(f"{file}: {tmp_path / hangs}: {said}")
+        said = "it does not answer; it is waited for: no copy of the configuration is known"
+        assert caplog.messages[0] == f"{file}: {tmp_path / hangs}: {said}"
 
 
 @pytest.mark.parametrize("bad", ["adress: x", ": ["])
