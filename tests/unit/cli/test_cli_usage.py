@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -197,6 +198,7 @@ def test_a_file_that_does_not_answer(
         return b"", 0
 
     monkeypatch.setattr(files, "read_file", silent)
+    monkeypatch.setattr(os.path, "lexists", lambda _: go_on.wait(20))
     monkeypatch.setattr(threads, "SILENT_S", 0.2)
     try:
         ran = invoke("-f", str(file), *words)
