@@ -79,10 +79,11 @@ def check(
     Exit status: 0 nothing is; 78 it cannot be used.
     """
     from shimcore.cluster.checking import checked  # noqa: PLC0415 - a fast --help
+    from shimcore.cluster.starting import in_time  # noqa: PLC0415
 
     path = named or chosen_file(context, file)
     with exits.reported():
-        notices = checked(path)
+        notices = in_time(path, lambda: checked(path))
     for notice in notices:
         exits.say(f"{path}: {notice}")
     print(f"{render.printable(path)}: no fault")

@@ -46,7 +46,7 @@ def report(error: ShimError, *, bad_config: int = BAD_CONFIG, points: bool = Tru
         say(str(error))
         return FAILED
     for fault in error.faults:
-        say(f"{error.source}: {fault}{_remedy(error.source)}")
+        say(f"{error.source}: {fault}{_remedy(error)}")
         for pointing in fault.place.pointing() if fault.place and points else ():
             print(pointing, file=sys.stderr)
     return bad_config
@@ -90,8 +90,10 @@ def _broken(line: str) -> str:
     )
 
 
-def _remedy(source: str) -> str:
-    if os.path.lexists(source):
+def _remedy(error: ConfigError) -> str:
+    from shimcore.config.files import SilentFileError  # noqa: PLC0415 - a fast --help
+
+    if isinstance(error, SilentFileError) or os.path.lexists(error.source):
         return ""
     return "; name the configuration with -f FILE, or write one with install-service"
 

@@ -57,10 +57,10 @@ def chosen_file(context: typer.Context, file: str | None) -> str:
 def started(path: str) -> Config:
     """What a shim that started now would have: the file, the node's copy of the cluster's part
     over it. Raises ConfigError."""
-    from shimcore.cluster.starting import Start, with_kept  # noqa: PLC0415 - a fast --help
+    from shimcore.cluster.starting import Start, in_time, with_kept  # noqa: PLC0415 - a fast --help
     from shimcore.config import load  # noqa: PLC0415
 
-    own = load(path)
+    own = in_time(path, lambda: load(path))
     start = with_kept(path, Start(own, own))
     for fault in start.faults:
         exits.say(fault)

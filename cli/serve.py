@@ -43,12 +43,13 @@ def _show(path: str) -> None:
 
     from cli.waiting import answer_of  # noqa: PLC0415 - as above
     from shimcore.cluster.checking import cluster_doubts  # noqa: PLC0415 - as above
+    from shimcore.cluster.starting import in_time  # noqa: PLC0415
     from shimcore.config import load, masked  # noqa: PLC0415
     from shimcore.config.doubts import doubts  # noqa: PLC0415
     from shimcore.runtime.detection import socket_doubt  # noqa: PLC0415
 
     with exits.reported():
-        config = load(path)
+        config = in_time(path, lambda: load(path))
         runtime = answer_of(socket_doubt(config.runtime_socket))
         doubted = (*doubts(config), *cluster_doubts(config), *([f"cri: {runtime}"] * bool(runtime)))
         for notice in config.notices:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from shimcore import threads
-from shimcore.config.files import Contents, not_answering
-from shimcore.config.last_good import LastGood, recall_good
+from shimcore.config.files import Contents, SilentFileError, not_answering
+from shimcore.config.last_good import LastGood, attempt_good, recall_good
 from shimcore.config.load import Attempt, attempt
 from shimcore.config.model import Config
 from shimcore.errors import ConfigError, ConfigFault
@@ -18,7 +18,9 @@ from shimcore.errors import ConfigError, ConfigFault
 if TYPE_CHECKING:
     from shimcore.cluster.documents import Kept
 
+_T = TypeVar("_T")
 _log = logging.getLogger("shimcore.config")
+_NO_FOLDER = ", and a file that does not answer cannot say which stateDir may have one"
 _COPY_S = 5.0
 """Of the disk of a copy: five failures within a minute bring the bypass."""
 
@@ -59,28 +61,35 @@ def own_start(path: str) -> Start:
         return Start(tried.outcome, tried.outcome, tried.contents)
     if good is None:
         raise _and(tried.outcome, faults)
-    again = attempt(path, kept=good.contents.get)
+    again = attempt_good(path, good.contents)
     if isinstance(again.outcome, ConfigError):
         reasons = (f"the last good configuration is none: {one}" for one in again.outcome.faults)
         raise _and(tried.outcome, tuple(reasons))
     # What is watched is the file: it may be mended.
     config = replace(again.outcome, files=tried.stamps)
-    return Start(config, config, good.contents, None, (), tried.outcome, good.kept_at)
+    return Start(config, config, again.contents, None, (), tried.outcome, good.kept_at)
+
+
+def in_time(path: str, read: Callable[[], _T]) -> _T:
+    """What `read` gives of the configuration at `path`. Raises SilentFileError after SILENT_S."""
+    try:
+        return threads.in_time(read, threads.SILENT_S)
+    except TimeoutError:
+        raise SilentFileError(path) from None
 
 
 def _tried(path: str) -> tuple[Attempt, LastGood | None, tuple[str, ...]]:
     """The file, or why it is not used; then its copy, if there is one, and why one is not used."""
     try:
-        tried = threads.in_time(partial(attempt, path), threads.SILENT_S)
-    except TimeoutError:
-        silent = ConfigError(path, (ConfigFault("", not_answering(path)),))
+        tried = in_time(path, partial(attempt, path))
+    except SilentFileError as silent:
         good, faults = _recalled(path)
         if good is not None:
             return Attempt(silent, (), {}), good, faults
         _log.warning(
-            "%s; it is waited for: no copy of it is known, and a file that does not answer cannot"
-            " say which stateDir may have one",
+            "%s; it is waited for: no copy of the configuration is known%s",
             "; ".join((str(silent), *faults)),
+            _NO_FOLDER if silent.file == path else "",
         )
         tried = attempt(path)
     if isinstance(tried.outcome, Config):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from shimcore.config.model import FileStamp
-from shimcore.errors import ShimError
+from shimcore.errors import ConfigError, ConfigFault, ShimError
 
 FILE_LIMIT_BYTES = 4 * 1024 * 1024
 """More than any bundle of authorities; what is longer is none, and no login."""
@@ -32,6 +32,14 @@ Contents = Callable[[str], bytes | None]
 
 class UnreadableFileError(ShimError):
     """A file that cannot be used; its text is a reason without the path."""
+
+
+class SilentFileError(ConfigError):
+    """A configuration that is not read in time: `file`, of all that it names, does not answer."""
+
+    def __init__(self, path: str) -> None:
+        self.file = _waited_for(path)
+        super().__init__(path, (ConfigFault("", not_answering(path)),))
 
 
 class Files:
@@ -116,7 +124,11 @@ def read_file(path: str) -> tuple[bytes, int]:
 def not_answering(otherwise: str) -> str:
     """What is said of a look that takes too long: of the file that is being read now, which may
     be on a disk that does not answer; of `otherwise` where it is none."""
-    return f"{[otherwise, *_being_read][-1]}: it does not answer"
+    return f"{_waited_for(otherwise)}: it does not answer"
+
+
+def _waited_for(otherwise: str) -> str:
+    return [otherwise, *_being_read][-1]
 
 
 def _without_waiting(path: str, flags: int) -> int:

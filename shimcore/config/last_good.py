@@ -12,17 +12,23 @@ import re
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from shimcore.config.document import mapping_of, read_document
 from shimcore.config.files import Contents, Files, UnreadableFileError
 from shimcore.config.keys import TOP_KEYS
+from shimcore.config.load import Attempt, attempt
+from shimcore.config.model import Config
+from shimcore.config.overlay import Overlay
 from shimcore.config.state import StateError, kept_at, read_state, write_state
 from shimcore.threads import in_time
 
 FILE_NAME = "last-good.json"
 _ANSWER_S = 1.0
+_READ_S = 5.0
+"""For all files together: a configuration may name hundreds on a disk that does not answer."""
 _DEFAULT_FOLDER = next(key.default or "" for key in TOP_KEYS if key.name == "stateDir")
 # In a file that is not even YAML, this is what it most likely meant.
 _FOLDER_LINE = re.compile(r"""^stateDir:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE)
@@ -85,6 +91,30 @@ def recall_good(
         if found is not None and found.source == os.path.abspath(path):
             return found, ()
     return None, tuple(faults)
+
+
+def attempt_good(path: str, good: Mapping[str, bytes], overlay: Overlay | None = None) -> Attempt:
+    """The last good configuration of `path`, with what the other files that it names hold now.
+
+    With what they held where one cannot be read in time, and all where that is no configuration.
+    `contents` is what they hold in it.
+    """
+    now = _now(path, good)
+    tried = attempt(path, overlay, now.get)
+    if isinstance(tried.outcome, Config):
+        return replace(tried, contents=now)
+    return replace(attempt(path, overlay, good.get), contents=good)
+
+
+def _now(path: str, good: Mapping[str, bytes]) -> dict[str, bytes]:
+    held, end = dict(good), time.monotonic() + _READ_S
+    for name in good:
+        limit_s = min(_ANSWER_S, end - time.monotonic())
+        if name == path or limit_s <= 0:
+            continue
+        with suppress(UnreadableFileError, TimeoutError):
+            held[name] = in_time(partial(Files("").read_bytes, name), limit_s)
+    return held
 
 
 def _recall(folder: str, path: str) -> LastGood | None:

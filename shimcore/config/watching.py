@@ -84,7 +84,9 @@ class Watcher:
             self._note(tried)
         elif self.good and self._is_bad():
             self.file_is_good = False
-            tried = attempt(self._path, cluster, self.good.get)
+            from shimcore.config.last_good import attempt_good  # noqa: PLC0415 - loads asyncio
+
+            tried = attempt_good(self._path, self.good, cluster)
         config = tried.config
         self.cluster, self._offered = cluster, None
         return config

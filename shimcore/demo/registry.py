@@ -9,6 +9,7 @@ import json
 import secrets
 import sys
 from base64 import b64decode
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -87,9 +88,11 @@ class _Exchange(BaseHTTPRequestHandler):
         pass
 
     def _login(self) -> str:
-        """`user:password` (RFC 7617); "" without one."""
+        """`user:password` (RFC 7617); "" without one, or one that is no base64 of UTF-8."""
         scheme, _, value = self.headers.get("Authorization", "").partition(" ")
-        return b64decode(value).decode() if scheme.lower() == "basic" else ""
+        with suppress(ValueError):
+            return b64decode(value).decode() if scheme.lower() == "basic" else ""
+        return ""
 
     def _refuse(self, status: HTTPStatus, code: str) -> None:
         """An error as the distribution specification words it."""

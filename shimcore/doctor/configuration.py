@@ -11,6 +11,7 @@ from functools import partial
 
 from shimcore.cluster.checking import files_of
 from shimcore.config import Config, Fallback
+from shimcore.config.files import SilentFileError
 from shimcore.config.model import Names
 from shimcore.doctor.finding import Finding, failed, passed, warned
 from shimcore.doctor.node import Node
@@ -54,17 +55,20 @@ def _file(node: Node) -> list[Finding]:
         return [passed(check, f"{node.endpoint.file} can be used")]
     check_it = f"image-cri-shim config check {node.endpoint.file} says when it is right"
     mend = f"mend it; {check_it}{node.reload}"
+    last = f"mend {error.source}{node.reload}"
     there = True
     with suppress(TimeoutError):
         there = in_time(partial(os.path.lexists, error.source), _ANSWER_S)
     if not there:
         written = f"write {error.source} (image-cri-shim config init)"
         mend = f"{written}, or name the one that there is with -f FILE"
+    if isinstance(error, SilentFileError):
+        mend = last = f"see the disk that {error.file} is on"
     found = [failed(check, f"{error.source}: {fault}", mend) for fault in error.faults]
     if node.start is not None:
         kept = datetime.fromtimestamp(node.start.good_at, UTC).isoformat()
         why = f"the last good configuration, kept at {kept}, is what serves"
-        found.append(failed("last good configuration", why, f"mend {error.source}{node.reload}"))
+        found.append(failed("last good configuration", why, last))
     return found
 
 

@@ -12,8 +12,8 @@ from shimcore.client import admin
 from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.cluster.starting import Start, begin
 from shimcore.config import Config
-from shimcore.config.files import not_answering
-from shimcore.errors import AdminError, ConfigError, ConfigFault, ShimError
+from shimcore.config.files import SilentFileError
+from shimcore.errors import AdminError, ConfigError, ShimError
 from shimcore.systemd.root import Root
 from shimcore.systemd.systemctl import ServiceControl, this_machine
 from shimcore.threads import SILENT_S, in_thread
@@ -80,7 +80,7 @@ async def node_of(file: str) -> Node:
     except ConfigError as fault:
         error = fault
     except TimeoutError:
-        error = ConfigError(file, (ConfigFault("", not_answering(file)),))
+        error = SilentFileError(file)
     endpoint = admin.running_endpoint(file)
     status, status_error, refused = None, "", False
     try:

@@ -73,6 +73,8 @@ async def _socket(node: Node) -> list[Finding]:
     check, status = "socket", node.status
     if status is None:
         by_hand = f"see that admin in {node.endpoint.file} is a path where a socket can be"
+        if isinstance(node.endpoint.denied, TimeoutError):
+            by_hand = f"see the disk that {node.endpoint.file} is on"
         return [failed(check, node.status_error, AS_ROOT if node.status_refused else by_hand)]
     said = "; ".join(status.detail)
     if status.condition is Condition.NOT_RUNNING:

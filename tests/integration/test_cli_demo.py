@@ -6,11 +6,13 @@ import asyncio
 import os
 import signal
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from shimcore.demo.process import DemoError
+from shimcore.demo.registry import DemoRegistry
 from shimcore.demo.show import show
 from tests.integration.cli_support import begun, run
 
@@ -57,3 +59,14 @@ async def test_shim_that_does_not_start() -> None:
     broken = [sys.executable, "-c", "import sys; sys.exit('no such thing')"]
     with pytest.raises(DemoError, match=r"ended with status 1; its last words: no such thing"):
         await show(broken, {}, lambda did, saw: None)
+
+
+@pytest.mark.parametrize("login", ["Basic !", "Basic a", "Basic /w==", "Basic \u00e9"])
+def test_a_login_of_the_hub_that_is_none(capfd: pytest.CaptureFixture[str], login: str) -> None:
+    """A stranger's is refused as any other, and no traceback is printed."""
+    with DemoRegistry("u", "p") as hub:
+        connection = HTTPConnection(hub.host, timeout=10)
+        connection.request("GET", "/v2/", headers={"Authorization": login})
+        assert connection.getresponse().status == 401
+        connection.close()
+    assert capfd.readouterr() == ("", "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ import yaml
 from cli import exits
 from cli.app import COMMANDS, GROUPS, app
 from cli.exits import status_of
+from shimcore import threads
+from shimcore.config import files
 
 
 @dataclass(frozen=True)
@@ -166,3 +170,40 @@ def test_defect(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
         "image-cri-shim: unexpected error, please report it: ZeroDivisionError: oh no (test_cli_"
     )
     assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["config", "check"], 78),
+        (["serve", "--dry-run"], 78),
+        (["check-registry"], 1),
+        (["resolve", "--offline", "nginx"], 1),
+    ],
+)
+def test_a_file_that_does_not_answer(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], status: int
+) -> None:
+    """No command waits for it without a word, and for ever."""
+    go_on, file, authority = threading.Event(), tmp_path / "c.yaml", tmp_path / "ca.pem"
+    file.write_text(f"address: https://h\nhub: {{caFile: {authority}}}\nstateDir: {tmp_path}\n")
+    read = files.read_file
+
+    def silent(path: str) -> tuple[bytes, int]:
+        if path != str(authority):
+            return read(path)
+        files._being_read.append(path)
+        go_on.wait(20)
+        files._being_read.remove(path)
+        return b"", 0
+
+    monkeypatch.setattr(files, "read_file", silent)
+    monkeypatch.setattr(os.path, "lexists", lambda _: go_on.wait(20))
+    monkeypatch.setattr(threads, "SILENT_S", 0.2)
+    try:
+        ran = invoke("-f", str(file), *words)
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+    assert (ran.status, ran.out) == (status, "")
+    assert ran.err == f"image-cri-shim: {file}: {authority}: it does not answer\n"

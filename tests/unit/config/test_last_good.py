@@ -18,7 +18,7 @@ from shimcore.cluster.starting import begin, own_start
 from shimcore.config import Config, Watcher, files, last_good, load, state
 from shimcore.config.last_good import FILE_NAME, keep_good, recall_good
 from shimcore.config.load import attempt
-from shimcore.config.model import KubernetesSource
+from shimcore.config.model import Credentials, KubernetesSource
 from shimcore.config.state import StateError
 from shimcore.errors import ConfigError
 
@@ -181,8 +181,58 @@ def test_a_file_on_a_disk_that_does_not_answer(
         assert Watcher(file, start.own).check() is not None
     else:
         assert start.file_error is None
-        said = "it does not answer; it is waited for: no copy of it is known, and a file that"
-        assert caplog.messages[0].startswith(f"{file}: {tmp_path / hangs}: {said}")
+        said = "it does not answer; it is waited for: no copy of the configuration is known"
+        assert caplog.messages[0] == f"{file}: {tmp_path / hangs}: {said}"
+
+
+@pytest.mark.parametrize("bad", ["adress: x", ": ["])
+def test_files_beside_the_last_good(file: Path, tmp_path: Path, ca_pem: bytes, bad: str) -> None:
+    """An authority that is rotated counts, at the start and later; what is gone, as it was."""
+    write(tmp_path / "pass", f"u:{PASSWORD}\n")
+    (tmp_path / "ca.pem").write_bytes(ca_pem)
+    text = "address: https://h.example\nhub: {passwordFile: pass, caFile: ca.pem}\n"
+    kept(file, f"{text}stateDir: state\nkubernetes: {{enabled: true}}\n")
+    keep(str(tmp_path / "state"), part("timeout: 1ms"))
+    write(file, f"stateDir: state\n{bad}\n")
+    (tmp_path / "pass").unlink()
+    (tmp_path / "ca.pem").write_bytes(ca_pem * 2)
+    start = begin(str(file))
+    assert start.config.timeout_s == 1
+    assert {start.own.hub.authority, start.config.hub.authority} == {ca_pem * 2}
+    assert start.config.hub.credentials == Credentials("u", PASSWORD)
+    watcher = Watcher(file, start.config, None, start.contents)
+    (tmp_path / "ca.pem").write_bytes(ca_pem * 3)
+    assert watcher.put(part("timeout: 7m")).hub.authority == ca_pem * 3
+    (tmp_path / "ca.pem").write_text("none")
+    assert watcher.put(part("timeout: 8m")).hub.authority == ca_pem * 2
+    assert own_start(str(file)).config.hub.authority == ca_pem
+
+
+def test_many_files_on_a_silent_disk(
+    file: Path, tmp_path: Path, ca_pem: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not waited for one by one: as the copy has them."""
+    text = "address: https://h.example\nstateDir: state\nregistries:\n"
+    for index in range(200):
+        (tmp_path / f"{index}.pem").write_bytes(ca_pem)
+        text += f"- {{address: 'https://h{index}.example', caFile: {index}.pem}}\n"
+    kept(file, text)
+    write(file, "stateDir: state\n: [\n")
+    read, answers = files.read_file, threading.Event()
+
+    def hanging(path: str) -> tuple[bytes, int]:
+        if path.endswith(".pem"):
+            answers.wait(30)
+        return read(path)
+
+    monkeypatch.setattr(files, "read_file", hanging)
+    monkeypatch.setattr(last_good, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(last_good, "_READ_S", 0.5)
+    begun = time.monotonic()
+    start = own_start(str(file))
+    assert time.monotonic() - begun < 5
+    answers.set()
+    assert {one.authority for one in start.config.registries} == {None, ca_pem}
 
 
 @pytest.fixture

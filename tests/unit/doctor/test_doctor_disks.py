@@ -9,9 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from shimcore import threads
+from shimcore.client import admin
 from shimcore.client.admin import endpoint_of
 from shimcore.cluster.starting import begin
-from shimcore.doctor import Node, Result, configuration, node
+from shimcore.config import files
+from shimcore.doctor import Node, Result, configuration, node, service
 from shimcore.systemd.root import Root
 
 STORE = "var/lib/containerd"
@@ -135,3 +138,26 @@ async def test_a_file_that_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mon
     go_on.set()
     assert str(found.config_error) == f"{file}: {file}: it does not answer"
     assert found.config is None
+
+
+async def test_the_disk_of_a_silent_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what the mends name: `config check` would wait, too, and no socket is wrong."""
+    go_on, file, plain = threading.Event(), tmp_path / "shim.yaml", files.read_file
+
+    def silent(path: str) -> tuple[bytes, int]:
+        files._being_read.append(path)
+        go_on.wait(20)
+        files._being_read.remove(path)
+        return plain(path)
+
+    file.write_text("address: http://hub:5000\n")
+    monkeypatch.setattr(files, "read_file", silent)
+    for where, name in ((node, "_BEGIN_S"), (admin, "ANSWER_S"), (threads, "SILENT_S")):
+        monkeypatch.setattr(where, name, 0.1)
+    monkeypatch.setattr(admin, "DEFAULT_SHIM", str(tmp_path / "none.sock"))
+    looked = await node.node_of(str(file))
+    found = [*await configuration.look(looked), *await service.look(looked)]
+    go_on.set()
+    told = [(each.check, each.mend) for each in found if each.check != "units"]
+    mend = f"see the disk that {file} is on"
+    assert told == [("configuration", mend), ("socket", mend)]
