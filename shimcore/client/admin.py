@@ -58,7 +58,8 @@ class Endpoint:
     `runtime_socket` as it is named there; None where it is not. `guessed`: no file says what the
     sockets are, nor a copy of it. `denied`: this user may not read it, or its disk does not answer.
     `state_dir`: where it keeps its state.
-    `changed`: the sockets are those of a shim that was started before the file had others.
+    `changed`: the sockets are those of a shim that was started before the file had others;
+    `named_shim` is then the `shim` of the file.
     """
 
     file: str
@@ -68,6 +69,7 @@ class Endpoint:
     denied: PermissionError | TimeoutError | None = None
     state_dir: str = STATE_DIR
     changed: bool = False
+    named_shim: str | None = None
     guessed: bool = False
 
     def command(self, words: str) -> str:
@@ -113,7 +115,9 @@ def running_endpoint(file: str) -> Endpoint:
         there = replace(named, shim_socket=one.shim_socket, admin_socket=one.admin_socket)
         lives = there != named and connection_error(one.admin_socket) is None
         if lives and _is_same(one.file, os.path.abspath(file)):
-            return replace(there, changed=not named.guessed)
+            if named.guessed:
+                return there
+            return replace(there, changed=True, named_shim=named.shim_socket)
     return named
 
 
