@@ -139,13 +139,14 @@ def _fault_of(file: str) -> str:
 
 def status(endpoint: Endpoint) -> Status:
     """How the shim at `endpoint` is. Raises AdminError where that cannot be found out."""
-    problem = _absence(endpoint)
+    bypassed = _is_bypassed(endpoint)
+    problem = "" if bypassed else _absence(endpoint)
     kubelet = kubelet_way(Root(), endpoint.shim_socket)
 
     def unknown() -> dict[str, Any]:
         return nothing(endpoint.file, _fault_of(endpoint.file), endpoint.shim_socket, kubelet)
 
-    if problem and os.path.isdir(SIGN) and not _knock(endpoint.shim_socket, "socket"):
+    if bypassed:
         why = "the shim does not start; its socket goes to the runtime as it is (onFailure)"
         return Status(Condition.BYPASS, unknown(), (why,))
     if problem:
@@ -160,6 +161,17 @@ def status(endpoint: Endpoint) -> Status:
         return Status(Condition.STARTING, facts, tuple(detail))
     detail = _details(endpoint, answer, facts, kubelet)
     return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
+
+
+def _is_bypassed(endpoint: Endpoint) -> bool:
+    """Whether the bypass serves; its sign alone says so while the file does not answer.
+
+    Raises AdminError.
+    """
+    if not os.path.isdir(SIGN) or not _knock(endpoint.admin_socket):
+        return False
+    silent = isinstance(endpoint.denied, TimeoutError)
+    return silent or not _knock(endpoint.shim_socket, "socket")
 
 
 @dataclass(frozen=True, slots=True)
