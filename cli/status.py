@@ -14,6 +14,7 @@ from cli import exits, render
 from cli.options import FileOption, Output, OutputOption, chosen_file
 from cli.render import BAD, GOOD, WARN, Block, Cell, Column, Columns, Facts
 from cli.under_way import PULLS, ago
+from shimcore.errors import AdminError
 
 if TYPE_CHECKING:
     from shimcore.client.admin import Status
@@ -44,7 +45,7 @@ def status(
     """
     path = chosen_file(context, file)
     with exits.reported():
-        found = _watched(path, output) if watch else _shown(path, output)
+        found = _watched(path, output) if watch else _show(_look(path), output)
     raise typer.Exit(_exit_status(found))
 
 
@@ -60,11 +61,14 @@ def _exit_status(found: Status) -> int:
     }[found.condition]
 
 
-def _shown(path: str, output: Output) -> Status:
+def _look(path: str) -> Status:
+    """Raises AdminError."""
     from shimcore.client import admin  # noqa: PLC0415 - a fast --help
 
-    endpoint = admin.running_endpoint(path)
-    found = admin.status(endpoint)
+    return admin.status(admin.running_endpoint(path))
+
+
+def _show(found: Status, output: Output) -> Status:
     if output is not Output.TABLE:
         for line in found.detail:
             exits.say(line)
@@ -85,9 +89,7 @@ def _watched(path: str, output: Output) -> Status:
             while True:
                 if live:
                     console.clear()
-                if output is Output.YAML:
-                    print("---")
-                found = _shown(path, output)
+                found = _shown_anew(path, output, found)
                 time.sleep(WATCH_INTERVAL_S)
                 if not live:
                     print()
@@ -95,6 +97,20 @@ def _watched(path: str, output: Output) -> Status:
         if found is None:
             raise
     return found
+
+
+def _shown_anew(path: str, output: Output, before: Status | None) -> Status:
+    """What was shown: `before` where a look fails, which is told. Raises AdminError without it."""
+    try:
+        found = _look(path)
+    except AdminError as error:
+        if before is None:
+            raise
+        exits.say(str(error))
+        return before
+    if output is Output.YAML:
+        print("---")
+    return _show(found, output)
 
 
 def _blocks(found: Status) -> list[Block]:

@@ -58,7 +58,8 @@ class Endpoint:
     `runtime_socket` as it is named there; None where it is not. `guessed`: no file says what the
     sockets are, nor a copy of it. `denied`: this user may not read it, or its disk does not answer.
     `state_dir`: where it keeps its state.
-    `changed`: the sockets are those of a shim that was started before the file had others.
+    `changed`: the sockets are those of a shim that was started before the file had others;
+    `named_shim` is then the `shim` of the file.
     """
 
     file: str
@@ -68,6 +69,7 @@ class Endpoint:
     denied: PermissionError | TimeoutError | None = None
     state_dir: str = STATE_DIR
     changed: bool = False
+    named_shim: str | None = None
     guessed: bool = False
 
     def command(self, words: str) -> str:
@@ -113,7 +115,9 @@ def running_endpoint(file: str) -> Endpoint:
         there = replace(named, shim_socket=one.shim_socket, admin_socket=one.admin_socket)
         lives = there != named and connection_error(one.admin_socket) is None
         if lives and _is_same(one.file, os.path.abspath(file)):
-            return replace(there, changed=not named.guessed)
+            if named.guessed:
+                return there
+            return replace(there, changed=True, named_shim=named.shim_socket)
     return named
 
 
@@ -135,13 +139,14 @@ def _fault_of(file: str) -> str:
 
 def status(endpoint: Endpoint) -> Status:
     """How the shim at `endpoint` is. Raises AdminError where that cannot be found out."""
-    problem = _absence(endpoint)
+    bypassed = _is_bypassed(endpoint)
+    problem = "" if bypassed else _absence(endpoint)
     kubelet = kubelet_way(Root(), endpoint.shim_socket)
 
     def unknown() -> dict[str, Any]:
         return nothing(endpoint.file, _fault_of(endpoint.file), endpoint.shim_socket, kubelet)
 
-    if problem and os.path.isdir(SIGN) and not _knock(endpoint.shim_socket, "socket"):
+    if bypassed:
         why = "the shim does not start; its socket goes to the runtime as it is (onFailure)"
         return Status(Condition.BYPASS, unknown(), (why,))
     if problem:
@@ -156,6 +161,17 @@ def status(endpoint: Endpoint) -> Status:
         return Status(Condition.STARTING, facts, tuple(detail))
     detail = _details(endpoint, answer, facts, kubelet)
     return Status(Condition.DEGRADED if detail else Condition.SERVING, facts, tuple(detail))
+
+
+def _is_bypassed(endpoint: Endpoint) -> bool:
+    """Whether the bypass serves; its sign alone says so while the file does not answer.
+
+    Raises AdminError.
+    """
+    if not os.path.isdir(SIGN) or not _knock(endpoint.admin_socket):
+        return False
+    silent = isinstance(endpoint.denied, TimeoutError)
+    return silent or not _knock(endpoint.shim_socket, "socket")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from shimcore import __version__
@@ -78,9 +79,11 @@ class RunningService:
 
         Raises RestartNeededError, HandOverFailedError, AdminError.
         """
-        if not is_there(self.endpoint):
-            raise RestartNeededError(f"nothing listens at {self.endpoint.admin_socket}")
-        socket = self.endpoint.admin_socket
+        at, socket = self.endpoint, self.endpoint.admin_socket
+        if not is_there(at):
+            raise RestartNeededError(f"nothing listens at {socket}")
+        if at.named_shim and os.path.realpath(at.named_shim) != os.path.realpath(at.shim_socket):
+            raise RestartNeededError(f"{at.file} has another shim by now: {at.named_shim}")
         try:
             answer = ask(socket, "HandOver", HANDED_OVER_S, command=self.command)
         except (StartingError, UnknownCallError) as error:

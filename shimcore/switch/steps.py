@@ -84,12 +84,13 @@ class Serving:
     work: Switch
 
     def is_other_version(self) -> bool:
-        """Whether a process of before the switch runs on."""
+        """Whether a process of before the switch runs on: by its version, or by its sockets."""
+        at = admin.running_endpoint(CONFIG)
         try:
-            found = admin.vitals(admin.running_endpoint(CONFIG))
+            found = admin.vitals(at)
         except AdminError:
             return True
-        return found is None or found.version != self.work.request.version
+        return at.changed or found is None or found.version != self.work.request.version
 
     def hand_over_or_restart(self, control: ServiceControl) -> str:
         """Have the version that the link leads to serve, without a gap; what was done.

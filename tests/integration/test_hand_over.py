@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from shimcore.client.admin import endpoint_of, status
+from shimcore.client.admin import endpoint_of, running_endpoint, status
 from shimcore.client.handover import (
     HandedOver,
     HandOverFailedError,
@@ -264,6 +265,33 @@ async def test_one_socket_can_be_handed_over(tmp_path: Path) -> None:
                 async with open_channel(path) as channel:
                     call: Any = channel.unary_unary("/x.Unknown/Echo")
                     assert await call(b"1", timeout=10) == b"1"
+        finally:
+            service.close()
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+async def test_a_file_that_has_another_shim_by_now(tmp_path: Path, by_link: bool) -> None:
+    """Only a restart can follow it: systemd holds the socket of before. A link is no other one."""
+    runtime = ScriptedRuntime(str(tmp_path / "runtime.sock"), record=False)
+    async with runtime:
+        service = ActivatedService(tmp_path, runtime.socket_path)
+        try:
+            await asyncio.to_thread(service.start)
+            new = tmp_path / "new.sock"
+            if by_link:
+                new.symlink_to(service.socket)
+            service.write_config(shim=str(new))
+            file = str(service.file)
+            await until(lambda: running_endpoint(file).changed, "no word of what serves")
+            running = RunningService(running_endpoint(file), service.command)
+            if by_link:
+                done = await asyncio.to_thread(running.hand_over)
+                assert done.pid == service.main_pid != service.pids[0]
+                return
+            why = f"{service.file} has another shim by now: {new}"
+            with pytest.raises(RestartNeededError, match=re.escape(why)):
+                await asyncio.to_thread(running.hand_over)
+            assert service.main_pid == service.pids[0]
         finally:
             service.close()
 

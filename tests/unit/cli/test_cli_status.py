@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NoReturn
 
 import pytest
 import yaml
@@ -10,8 +10,10 @@ import yaml
 from cli import status
 from cli.options import Output
 from cli.render import Facts
-from shimcore.client.admin import Condition, Status
+from shimcore.client import admin
+from shimcore.client.admin import Condition, Endpoint, Status
 from shimcore.client.facts import status_facts
+from shimcore.errors import AdminError
 from shimcore.pb import admin_pb2
 from shimcore.systemd.kubelet_way import KubeletWay, Way
 
@@ -19,22 +21,37 @@ from shimcore.systemd.kubelet_way import KubeletWay, Way
 def test_each_look_is_a_document(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A reader of YAML gets as many as there were looks, not the last one's keys alone."""
-    looks: list[str] = []
+    """A reader of YAML gets one for each that is shown; a look that fails is told."""
+    looks = 0
 
-    def shown(path: str, _output: Output) -> Any:
-        looks.append(path)
-        print(f"look: {len(looks)}")
-        return object()
+    def look(_endpoint: Endpoint) -> Status:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise AdminError("/c.yaml: it does not answer")
+        return Status(Condition.SERVING, {"look": looks})
 
     def sleep(_seconds: float) -> None:
-        if len(looks) == 3:
+        if looks == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(status, "_shown", shown)
+    monkeypatch.setattr(admin, "status", look)
     monkeypatch.setattr("cli.status.time.sleep", sleep)
     status._watched("/c.yaml", Output.YAML)
-    assert list(yaml.safe_load_all(capsys.readouterr().out)) == [{"look": n} for n in (1, 2, 3)]
+    said = capsys.readouterr()
+    assert list(yaml.safe_load_all(said.out)) == [{"look": 1}, {"look": 3}]
+    assert said.err == "image-cri-shim: /c.yaml: it does not answer\n"
+
+
+def test_a_first_look_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the command: another user, or another file, is wanted."""
+
+    def look(_endpoint: Endpoint) -> NoReturn:
+        raise AdminError("/c.yaml: permission denied; run this as root")
+
+    monkeypatch.setattr(admin, "status", look)
+    with pytest.raises(AdminError):
+        status._watched("/c.yaml", Output.TABLE)
 
 
 def rows(answer: admin_pb2.StatusResponse, key: str) -> list[str]:

@@ -107,6 +107,10 @@ def test_a_disk_that_does_not_answer(
             admin.status(endpoint)
         said = f"{file}: it does not answer, so it is not known where its shim listens"
         assert str(caught.value) == said
+        monkeypatch.setattr(admin, "SIGN", str(tmp_path))
+        found = admin.status(endpoint)
+        assert found.condition is admin.Condition.BYPASS
+        assert found.facts["config"]["error"] == f"{file}: it does not answer"
     go_on.set()
 
 
