@@ -3,7 +3,7 @@
 ShimError
 ├── ReferenceSyntaxError   an image name that the grammar does not allow
 ├── ConfigError            a configuration with one or more faults
-│   (config) UnreadableFileError, CredentialsFaultError: become its faults
+│   (config) SilentFileError below it; UnreadableFileError, CredentialsFaultError: become its faults
 ├── StateError             what outlives a restart cannot be read or kept
 ├── FrameError             HTTP/2 framing that cannot be relayed
 │   (relay) HeaderDecodeError, below it ExcessiveHeadersError; UnreadableMessageError
