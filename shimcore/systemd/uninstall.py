@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from shimcore.config.state import UNFINISHED
@@ -39,6 +40,7 @@ from shimcore.systemd.runtimes.rereading import (
 from shimcore.systemd.systemctl import ServiceControl
 from shimcore.systemd.unitfile import listening
 from shimcore.systemd.units import BYPASS, BYPASS_LINK, SERVICE, SOCKET, STATE_DIR
+from shimcore.threads import SILENT_S, in_time
 
 # What the shim keeps for itself; the copies of configurations have passwords.
 _JOURNALS = ("pulls.journal", "pulls.journal.2", "pulls.journal.3", "pulls.journal.4")
@@ -193,8 +195,11 @@ def uninstall(
             control.run("stop", *there)
         yield f"{SERVICE} stopped"
     yield from _apply(root, removal.own)
-    for path in (BYPASS_LINK, FAILURES, *_kept(root, {STATE_DIR, removal.state_dir}), *left):
+    for path in (BYPASS_LINK, FAILURES, *left):
         write(root, path, None)
+    _clear(root, STATE_DIR)
+    if removal.state_dir != STATE_DIR:
+        yield from _clear_elsewhere(root, removal.state_dir)
     known.forget(root)
     if control is not None:
         control.run("daemon-reload")
@@ -203,12 +208,22 @@ def uninstall(
             yield f"{SERVICE} of before runs again"
 
 
-def _kept(root: Root, folders: Iterable[str]) -> Iterator[str]:
-    """What the shim has kept for itself in these folders, in which others may have files, too."""
-    for folder in folders:
-        for name in root.names(folder):
-            if name in _STATE or _UNFINISHED.fullmatch(name):
-                yield f"{folder}/{name}"
+def _clear(root: Root, folder: str) -> None:
+    """Remove what the shim has kept for itself there, where others may have files, too."""
+    for name in root.names(folder):
+        if name in _STATE or _UNFINISHED.fullmatch(name):
+            write(root, f"{folder}/{name}", None)
+
+
+def _clear_elsewhere(root: Root, folder: str) -> Iterator[str]:
+    """The same in a folder that may be on any disk, for which nothing else waits."""
+    stays = f"{folder} keeps what the shim had there, which may have passwords: remove it by hand"
+    try:
+        in_time(partial(_clear, root, folder), SILENT_S)
+    except TimeoutError:
+        yield f"{stays} (it does not answer)"
+    except ShimError as error:
+        yield f"{stays} ({error})"
 
 
 def _from_runtime(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shimcore.errors import ShimError
+from shimcore.systemd import uninstall as removal_room
 from shimcore.systemd.changes import Change, Changes, diff
 from shimcore.systemd.command import command_path
 from shimcore.systemd.entries import File
@@ -99,6 +102,28 @@ class TestThereAndBack:
             root.host(f"/data/shim/{name}").touch()
         undo(root)
         assert list(root.names("/data/shim")) == ["mine"]
+
+    def test_a_folder_of_its_own_that_does_not_answer(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a dead NFS: all else is taken back, and it is told what stays."""
+        root = unpacked(tmp_path, READY)
+        before = tree(root)
+        do(request(root))
+        edit(root, CONFIG, FILLED, FILLED + "stateDir: /nfs/shim\n")
+        answers, names = threading.Event(), Root.names
+
+        def hang(root: Root, path: str) -> Iterator[str]:
+            assert path != "/nfs/shim" or answers.wait(20)
+            return names(root, path)
+
+        monkeypatch.setattr(Root, "names", hang)
+        monkeypatch.setattr(removal_room, "SILENT_S", 0.1)
+        lines = undo(root)
+        answers.set()
+        stays = "/nfs/shim keeps what the shim had there, which may have passwords"
+        assert f"{stays}: remove it by hand (it does not answer)" in lines
+        assert set(tree(root)) == set(before)
 
     def test_in_two_steps(self, tmp_path: Path) -> None:
         """First the service, then kubelet: the way back leads before the first."""
