@@ -113,7 +113,6 @@ class Worker:
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Work[Any] | None] = SimpleQueue()
         self._thread: Future[None] | None = None
-        weakref.finalize(self, self._jobs.put, None)
 
     async def do(self, work: Callable[[], _T], silent: Callable[[], object] = lambda: None) -> _T:
         """As `in_thread`, in its turn. Work that nobody waits for any more is not begun.
@@ -123,6 +122,9 @@ class Worker:
         if self._jobs.qsize() >= WAITING_LIMIT:
             raise TimeoutError("the disk does not answer")
         if self._thread is None or self._thread.done():
+            # Of its own: the thread before may be about to drop what waited for it.
+            self._jobs = SimpleQueue()
+            weakref.finalize(self, self._jobs.put, None)
             self._thread = started(partial(_work_off, self._jobs))
             self._thread.add_done_callback(partial(_drop, self._jobs))
         piece = _Work(work)
