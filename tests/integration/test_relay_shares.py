@@ -77,6 +77,13 @@ async def before_a_hub_that_never_answers(folder: Path) -> AsyncIterator[ServePr
                 writer.transport.abort()
 
 
+def accepted(path: object) -> int:
+    """How many connections of a Unix socket have a server's end that is open (proc(5))."""
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    fields = [line.split() for line in lines if line.endswith(f" {path}")]
+    return sum(each[5] == "03" for each in fields)  # SS_CONNECTED; what listens is SS_UNCONNECTED
+
+
 async def answers(call: Unary, request: bytes) -> float:
     """Seconds until the runtime has answered, whatever it says of the request."""
     began = time.perf_counter()
@@ -130,17 +137,17 @@ async def test_another_client_is_served_as_if_there_were_no_attack(
 async def test_an_attacker_that_is_gone(tmp_path: Path) -> None:
     """What it has sent and was not read of is nobody's: its connections end with it."""
     async with before_a_hub_that_never_answers(tmp_path) as shim:
-        assert shim.process is not None
-        descriptors = Path(f"/proc/{shim.process.pid}/fd")
-        usual = len(list(descriptors.iterdir()))
         with process("tests.support.attacks", "open-calls", shim.socket, "8") as one:
             assert one.stdout is not None
             assert await asyncio.to_thread(one.stdout.readline)
             await asyncio.to_thread(shim.wait_log, "leaves them open: it is slowed")
             await until(  # the first may be slowed before the last is there
-                lambda: len(list(descriptors.iterdir())) >= usual + 16, "not all have connected"
+                lambda: accepted(shim.socket) == 8, "not all have connected"
             )
-        await until(lambda: len(list(descriptors.iterdir())) <= usual + 4, "they are kept open")
+            attacked = accepted(shim.keys["cri"])
+            assert attacked >= 8
+        await until(lambda: accepted(shim.socket) == 0, "they are kept open")
+        await until(lambda: accepted(shim.keys["cri"]) <= attacked - 8, "the runtime's are kept")
 
 
 async def test_nothing_waits_behind_pulls_of_its_own_connection(tmp_path: Path) -> None:
