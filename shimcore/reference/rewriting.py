@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
+from struct import Struct
 
 from shimcore.errors import ReferenceSyntaxError
 from shimcore.reference.hosts import is_well_known, normalised_host
@@ -15,6 +16,7 @@ from shimcore.reference.patterns import Patterns
 from shimcore.reference.value import DOCKER_HUB, Reference
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_GROUPS = Struct("!8H")
 _DOMAIN = re.compile(r"(?P<host>\[(?P<ipv6>[^\]]*)\]|[^:]*)(?::(?P<port>[0-9]+))?")
 
 
@@ -99,10 +101,10 @@ def domain_component(domain: str) -> str | None:
     host = parts["host"].lower()
     if parts["ipv6"] is not None:
         try:
-            groups = IPv6Address(parts["ipv6"]).exploded.split(":")
+            groups = _GROUPS.unpack(IPv6Address(parts["ipv6"]).packed)
         except AddressValueError:
             return None
-        host = "_".join(f"{int(group, 16):x}" for group in groups)
+        host = "_".join(f"{group:x}" for group in groups)
     component = f"{host}_{parts['port']}" if parts["port"] else host
     return component if valid_path(component) and "/" not in component else None
 

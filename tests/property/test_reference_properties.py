@@ -23,7 +23,7 @@ hosts = st.one_of(
     st.lists(labels, min_size=2, max_size=4).map(".".join),
     st.just("localhost"),
     st.ip_addresses(v=4).map(str),
-    st.ip_addresses(v=6).map(lambda address: f"[{address}]"),
+    st.ip_addresses(v=6).map(lambda address: f"[{address.packed.hex(':', 2)}]"),
 )
 domains = st.one_of(
     st.sampled_from(["docker.io", "quay.io", "Foo"]),

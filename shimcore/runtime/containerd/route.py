@@ -135,9 +135,10 @@ def is_loopback(host: str) -> bool:
     name = host.rpartition(":")[0] if re.search(r":\d+$", host) and host != "::1" else host
     name = name.strip("[]")
     try:
-        return name == "localhost" or ip_address(name).is_loopback
+        address = ip_address(name)
     except ValueError:
-        return False
+        return name == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def certificates(pem: str) -> frozenset[str]:

@@ -39,6 +39,7 @@ HUB = "sealos.hub:5000"
         ("Foo/app", "{domain}/{path}", "sealos.hub:5000/foo/app:latest"),
         ("[::1]:5000/app", "{domain}/{path}", "sealos.hub:5000/0_0_0_0_0_0_0_1_5000/app:latest"),
         ("[2001:DB8::1]/app", "{domain}/{path}", "sealos.hub:5000/2001_db8_0_0_0_0_0_1/app:latest"),
+        ("[::ffff:a:5]/app", "{domain}/{path}", "sealos.hub:5000/0_0_0_0_0_ffff_a_5/app:latest"),
         ("quay.io/org/app", "m-{domain}/x/{path}", "sealos.hub:5000/m-quay.io/x/org/app:latest"),
     ],
 )

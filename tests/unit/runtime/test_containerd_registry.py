@@ -348,7 +348,9 @@ class TestRoute:
         assert urls == ["https://m.example", "https://o.example"]
         assert verdict(files, Wanted("https", "o.example", skip_verify=True)) is Verdict.FITS
 
-    @pytest.mark.parametrize("host", ["127.0.0.1:5000", "localhost:5000", "[::1]:5000"])
+    @pytest.mark.parametrize(
+        "host", ["127.0.0.1:5000", "localhost:5000", "[::1]:5000", "[::ffff:7f00:1]:5000"]
+    )
     def test_addresses_of_the_node(self, host: str) -> None:
         """containerd tries both schemes there, unverified."""
         assert way({}, host).reason is Reason.LOOPBACK
