@@ -172,26 +172,31 @@ async def _leave_to(
 
 async def _start(command: str, listening: socket.socket) -> Conversation:
     ours, theirs = socket.socketpair()
-    with theirs:
-        try:
-            await in_thread(partial(_run, command, listening, theirs))
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-            ours.close()  # RuntimeError: no thread can be had
-            raise HandOverError(f"{command}: cannot be started: {error}") from error
+    given = listening.dup(), theirs  # the thread's, which a stop does not end
+    try:
+        await in_thread(partial(_run, command, *given))
+    except asyncio.CancelledError:
+        ours.close()
+        raise
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        for each in (ours, *given):  # RuntimeError: no thread can be had
+            each.close()
+        raise HandOverError(f"{command}: cannot be started: {error}") from error
     ours.setblocking(False)
     return Conversation(*await asyncio.open_connection(sock=ours, limit=LINE_BYTES))
 
 
 def _run(command: str, listening: socket.socket, channel: socket.socket) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in _OURS}
-    subprocess.run(  # noqa: S603 - root's own command, by the admin socket that is root's
-        ["/bin/sh", "-c", _START, command, *sys.argv[1:]],
-        stdin=listening.fileno(),
-        stdout=channel.fileno(),
-        env={**environment, **_GIVEN},
-        check=True,
-        timeout=STARTED_S,
-    )
+    with listening, channel:
+        subprocess.run(  # noqa: S603 - root's own command, by the admin socket that is root's
+            ["/bin/sh", "-c", _START, command, *sys.argv[1:]],
+            stdin=listening.fileno(),
+            stdout=channel.fileno(),
+            env={**environment, **_GIVEN},
+            check=True,
+            timeout=STARTED_S,
+        )
 
 
 def _number(text: str) -> int:
