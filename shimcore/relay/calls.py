@@ -22,7 +22,7 @@ from shimcore.relay.events import (
 )
 from shimcore.relay.limits import SETTLED_CALL_BYTES
 from shimcore.relay.room import Requests
-from shimcore.relay.work import Worker
+from shimcore.relay.work import Worker, undecided
 
 if TYPE_CHECKING:
     from shimcore.relay.server import Observer, Relay
@@ -134,9 +134,13 @@ class Calls:
             self._broken(error)
 
     def _open(self, ready: CallReady, size: int, requests: Requests) -> Decision | None:
-        call, decision = self._relay.open_call(
-            ready.path, ready.message, ready.timeout_s, ready.metadata
-        )
+        try:
+            call, decision = self._relay.open_call(
+                ready.path, ready.message, ready.timeout_s, ready.metadata
+            )
+        except Exception as error:  # noqa: BLE001 - it is told
+            requests.give(size)
+            return undecided(error)
         self._calls[ready.stream] = call, size, requests
         if decision is None:
             (self._pulls if ready.long else self._others).start(ready.stream, call)

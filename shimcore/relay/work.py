@@ -44,6 +44,17 @@ class Slots:
             self._waiting.popleft().start_waiting()
 
 
+def undecided(error: Exception) -> Refuse:
+    """What becomes of a call whose deciding failed, which is told: of that one alone."""
+    asyncio.get_running_loop().call_exception_handler(
+        {
+            "message": "deciding on an image call failed; please report this defect",
+            "exception": error,
+        }
+    )
+    return Refuse(GRPC_INTERNAL, "image-cri-shim: internal error, see its log")
+
+
 class Worker:
     """The decisions of one connection. `apply` gets each one with its stream, `broken` what keeps
     one from being made or applied."""
@@ -92,13 +103,7 @@ class Worker:
         try:
             decision = await call.decide()
         except Exception as error:  # noqa: BLE001 - it is told
-            asyncio.get_running_loop().call_exception_handler(
-                {
-                    "message": "deciding on an image call failed; please report this defect",
-                    "exception": error,
-                }
-            )
-            decision = Refuse(GRPC_INTERNAL, "image-cri-shim: internal error, see its log")
+            decision = undecided(error)
         if self._tasks.get(stream) is asyncio.current_task():
             self._apply(stream, decision)
 

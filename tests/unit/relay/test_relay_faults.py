@@ -23,6 +23,7 @@ from shimcore.relay.route import Route
 from shimcore.relay.server import Relay
 from shimcore.relay.work import Slots, Worker
 from tests.support import raw
+from tests.support.polling import until
 
 PULL = "/runtime.v1.ImageService/PullImage"
 
@@ -129,8 +130,9 @@ async def test_a_decision(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_call_that_has_waited_for_room(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It cannot be opened."""
-    monkeypatch.setattr(bed.relay, "open_call", mock.Mock(side_effect=MemoryError))
+    """Its decision cannot be applied."""
+    monkeypatch.setattr(bed.relay, "open_call", mock.Mock(return_value=(Later(), AS_IT_CAME)))
+    bed.fail_once(monkeypatch, Connection, "settle")
     async with raw.connected(bed.shim) as client:
         with monkeypatch.context() as patched:
             patched.setattr(Requests, "take", lambda *_: False)
@@ -163,6 +165,18 @@ async def test_a_task_for_a_decision(monkeypatch: pytest.MonkeyPatch) -> None:
         worker.start(1, Later())
     assert [type(error) for error in told] == [MemoryError]
     assert slots.taken == 0
+
+
+async def test_a_call_that_cannot_be_opened(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a name that a stranger wrote: the call is refused, and the others go on."""
+    opened = mock.Mock(side_effect=[MemoryError, (Later(), None)])
+    monkeypatch.setattr(bed.relay, "open_call", opened)
+    async with raw.connected(bed.shim) as client:
+        await raw.send(client, raw.opening() + raw.call(1, PULL, b"x"))
+        await raw.send(client, raw.call(3, PULL, b"x"))
+        await until(lambda: opened.call_count == 2, "the next call is not opened")
+        assert bed.relay.connections
+    await bed.is_gone()
 
 
 async def test_a_decision_that_cannot_be_made(bed: Bed) -> None:
