@@ -9,7 +9,8 @@ import errno
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, wait
 from unittest import mock
 
 import httpcore
@@ -20,6 +21,7 @@ from shimcore.lookup import ADDRESSES, LOOKUPS, LookupBackend, Lookups
 from shimcore.registry.errors import Fault, UnreachableError
 from shimcore.registry.http.proxy import ProxyRules
 from shimcore.registry.http.transport import Ask, Transport
+from shimcore.threads import started
 from tests.support.polling import until
 
 SLOW = "slow-{}.invalid"
@@ -48,11 +50,20 @@ class NameServer:
 
 @pytest.fixture
 def names() -> Iterator[NameServer]:
-    """The name server of the process."""
-    server = NameServer()
-    with mock.patch.object(socket, "getaddrinfo", server.look_up):
+    """The name server of the process; every thread that asks it has ended at the end."""
+    server, threads = NameServer(), list[Future[list[str]]]()
+
+    def start(work: Callable[[], list[str]]) -> Future[list[str]]:
+        threads.append(started(work))
+        return threads[-1]
+
+    with (
+        mock.patch.object(socket, "getaddrinfo", server.look_up),
+        mock.patch.object(lookup, "started", start),
+    ):
         yield server
         server.go_on.set()
+        wait(threads)  # one that begins late would ask the next test's
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from shimcore.daemon import arrivals
 from shimcore.daemon.arrivals import Arrivals
 from shimcore.relay.clients import Client, Clients
 from shimcore.relay.limits import CONNECTS_SHARE
+from tests.support.polling import until
 
 
 class ByNumber(Clients):
@@ -53,9 +54,10 @@ class Bed:
                 ends.append(far)
         return ends
 
-    async def settle(self, s: float = 0.05) -> None:
-        """Let those begin that may."""
-        await asyncio.sleep(s)
+    async def settle(self, begun: int) -> None:
+        """So many have begun, and no more do so."""
+        await until(lambda: len(self.begun) >= begun, "not all begin that may")
+        await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ async def test_nobody_waits_for_all_of_anothers(kept: contextlib.ExitStack) -> N
     bed = Bed(kept)
     bed.arrive(1, 6)
     bed.arrive(2, 2)
-    await bed.settle()
+    await bed.settle(8)
     assert bed.begun.index(2) <= 2
     assert sorted(bed.begun) == [1] * 6 + [2] * 2
 
@@ -89,18 +91,18 @@ async def test_a_process_at_its_pace_waits_and_others_do_not(kept: contextlib.Ex
     """Its connections begin as time makes up for those before them."""
     bed = Bed(kept)
     now = asyncio.get_running_loop().time()
-    bed.clients.by_pid(1).connects.owe(CONNECTS_SHARE + 21)
+    bed.clients.by_pid(1).connects.owe(CONNECTS_SHARE + 51)
     bed.clients.by_pid(1).connects.wait_s(now)
     bed.arrive(1, 2)
-    await bed.settle()
+    await bed.settle(0)
     bed.arrive(2)
     for _ in range(3):
         await asyncio.sleep(0)
     assert bed.begun == [2]  # without a while in between
     bed.arrive(2)
-    await bed.settle()
+    await bed.settle(2)
     assert bed.begun == [2, 2]
-    await bed.settle(0.4)
+    await bed.settle(4)
     assert bed.begun == [2, 2, 1, 1]
 
 
@@ -111,7 +113,7 @@ async def test_one_that_is_closed_already_is_not_begun(kept: contextlib.ExitStac
     (last,) = bed.arrive(1)
     left.close()
     last.send(b"PRI")
-    await bed.settle()
+    await bed.settle(1)
     assert bed.begun == [1]
     assert bed.clients.by_pid(1).connects.owed == 1
 
@@ -134,7 +136,7 @@ async def test_the_end_begins_those_that_wait(kept: contextlib.ExitStack) -> Non
     bed.arrive(1, CONNECTS_SHARE + 5)
     bed.arrivals.close()
     assert bed.begun == [1] * (CONNECTS_SHARE + 5)
-    await bed.settle()
+    await bed.settle(CONNECTS_SHARE + 5)
     assert len(bed.begun) == CONNECTS_SHARE + 5
 
 

@@ -20,6 +20,7 @@ from shimcore.cluster.watch import Condition, Follower, WatchStatus
 from shimcore.daemon import metrics
 from shimcore.daemon.metrics import CallMetrics, MetricsServer, ShimCollector
 from shimcore.daemon.shim import Shim
+from tests.support.polling import until
 
 
 @pytest.fixture
@@ -113,7 +114,8 @@ async def test_a_name_whose_lookup_takes_long(
     with mock.patch.object(socket, "getaddrinfo", look_up):
         async with asyncio.timeout(1):
             await server.open()
-        await asyncio.sleep(0.3)
+        await until(lambda: len(caplog.records) >= 2, lambda: caplog.text)
+        await asyncio.sleep(0.1)
         slow, late = (record.getMessage() for record in caplog.records)
         go_on.set()
         async with asyncio.timeout(5):

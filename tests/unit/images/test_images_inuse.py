@@ -8,6 +8,7 @@ import pytest
 
 from shimcore.heldcall import AS_IT_CAME
 from shimcore.images import inuse
+from tests.support.polling import until
 from tests.unit.images.fakes import CREATE, DIGEST, Bench, create_request, image_id
 from tests.unit.images.nginx import AT_HUB, both
 
@@ -48,17 +49,19 @@ class TestWhileAContainerIsMade:
         call = bench.service.open(CREATE, NGINX, None)
         assert call.decide_now() is AS_IT_CAME
         pull = asyncio.create_task(bench.pull("nginx"))
+        await until(lambda: AT_HUB in bench.runtime.names(), "nothing is pulled")
         await asyncio.sleep(0.05)
         assert AT_HUB in bench.runtime.names()
         call.finished(5, True, "not found")
         await pull
         assert AT_HUB not in bench.runtime.names()
 
-    async def test_of_another_image_it_goes(self) -> None:
+    async def test_of_another_image_it_goes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A node that starts a hundred pods keeps no pull waiting."""
+        monkeypatch.setattr(inuse, "CREATE_LIMIT_S", 60.0)
         bench = Bench(registries=both())
         bench.service.open(CREATE, create_request("sha256:" + "0" * 64), None).decide_now()
-        await asyncio.wait_for(bench.pull("nginx"), inuse.CREATE_LIMIT_S / 2)
+        await asyncio.wait_for(bench.pull("nginx"), 20)
         assert AT_HUB not in bench.runtime.names()
 
     async def test_whose_end_nobody_tells(self, monkeypatch: pytest.MonkeyPatch) -> None:
